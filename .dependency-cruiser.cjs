@@ -1,0 +1,108 @@
+// The layers of ARCHITECTURE.md: imports point down, never up or across.
+const entry = "^src/(cli|worker|stack)/";
+const tools = ["sources", "staging", "formats", "transforms", "stores", "db"];
+
+/** @type {import("dependency-cruiser").IConfiguration} */
+module.exports = {
+  forbidden: [
+    {
+      name: "domain-imports-nothing",
+      comment: "The words are pure: no other folder, no package, no Node built-in.",
+      severity: "error",
+      from: { path: "^src/domain/" },
+      to: { pathNot: "^src/domain/" },
+    },
+    {
+      name: "bytes-know-only-domain",
+      severity: "error",
+      from: { path: "^src/bytes/" },
+      to: { path: "^src/", pathNot: "^src/(bytes|domain)/" },
+    },
+    ...tools.map((tool) => ({
+      name: `${tool}-is-a-tool`,
+      comment: "Tools know the words and the byte tools, not each other.",
+      severity: "error",
+      from: { path: `^src/${tool}/` },
+      to: { path: "^src/", pathNot: `^src/(${tool}|bytes|domain)/` },
+    })),
+    {
+      name: "workflow-is-deterministic",
+      comment:
+        "At run time a workflow has only the words and Temporal's workflow packages; of steps it knows the types.",
+      severity: "error",
+      from: { path: "^src/workflow/" },
+      to: {
+        pathNot: "^src/(workflow|domain)/|@temporalio/(workflow|common)",
+        dependencyTypesNot: ["type-only"],
+      },
+    },
+    {
+      name: "workflow-knows-only-steps-by-type",
+      severity: "error",
+      from: { path: "^src/workflow/" },
+      to: { path: "^src/", pathNot: "^src/(workflow|domain|activities)/" },
+    },
+    {
+      name: "activities-know-only-tools",
+      severity: "error",
+      from: { path: "^src/activities/" },
+      to: { path: "^src/", pathNot: `^src/(activities|${tools.join("|")}|bytes|domain)/` },
+    },
+    {
+      name: "config-knows-only-domain",
+      severity: "error",
+      from: { path: "^src/config/" },
+      to: { path: "^src/", pathNot: "^src/(config|domain)/" },
+    },
+    {
+      name: "client-knows-workflow-by-contract",
+      comment: "A client never loads workflow code; of steps it knows the types.",
+      severity: "error",
+      from: { path: "^src/client/" },
+      to: {
+        path: "^src/(workflow|activities)/",
+        pathNot: "^src/workflow/contract.ts$",
+        dependencyTypesNot: ["type-only"],
+      },
+    },
+    {
+      name: "nobody-imports-an-entry",
+      severity: "error",
+      from: { pathNot: entry },
+      to: { path: entry },
+    },
+    {
+      name: "entries-stay-apart",
+      comment: "The command line starts a worker; nothing else crosses.",
+      severity: "error",
+      from: { path: "^src/(worker|stack)/" },
+      to: { path: "^src/cli/" },
+    },
+    { name: "no-cycles", severity: "error", from: {}, to: { circular: true } },
+    {
+      name: "no-orphans",
+      severity: "error",
+      from: {
+        orphan: true,
+        // Started by path, not by import.
+        pathNot: ["^src/bytes/digest-thread.ts$", "^src/client/index.ts$"],
+      },
+      to: {},
+    },
+    {
+      name: "no-dev-dependency-in-src",
+      severity: "error",
+      from: { path: "^src/" },
+      to: { dependencyTypes: ["npm-dev"], dependencyTypesNot: ["type-only"], pathNot: "@types/" },
+    },
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: {
+      exportsFields: ["exports"],
+      conditionNames: ["import", "node", "types"],
+    },
+  },
+};

@@ -1,0 +1,41 @@
+import { builtinModules } from "node:module";
+import jsdoc from "eslint-plugin-jsdoc";
+import { defineConfig } from "eslint/config";
+import tseslint from "typescript-eslint";
+
+const nodeBuiltins = builtinModules.flatMap((name) => [name, `node:${name}`]);
+
+export default defineConfig(
+  { ignores: ["dist/", "coverage/", "**/*.js", "**/*.cjs", "**/*.mjs"] },
+  tseslint.configs.strictTypeChecked,
+  {
+    languageOptions: { parserOptions: { projectService: true } },
+    plugins: { jsdoc },
+    rules: {
+      // A promise nobody awaits is, in workflow code, a step that may never run.
+      "@typescript-eslint/no-floating-promises": "error",
+      "@typescript-eslint/switch-exhaustiveness-check": "error",
+      "@typescript-eslint/consistent-type-imports": "error",
+      "@typescript-eslint/explicit-module-boundary-types": "off",
+      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      // Activities are async by contract, also when they have nothing to await.
+      "@typescript-eslint/require-await": "off",
+      "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_" }],
+
+      // `== null` is the one short way to say "null or undefined".
+      eqeqeq: ["error", "always", { null: "ignore" }],
+      "no-console": "error",
+
+      "jsdoc/informative-docs": "error",
+      // Only parameters that need a word get one.
+      "jsdoc/check-param-names": ["error", { disableMissingParamChecks: true }],
+      "jsdoc/no-types": "error",
+      "jsdoc/require-throws-description": "off",
+    },
+  },
+  {
+    files: ["src/domain/**", "src/workflow/**"],
+    rules: { "@typescript-eslint/no-restricted-imports": ["error", { paths: nodeBuiltins }] },
+  },
+  { files: ["src/cli/**"], rules: { "no-console": "off" } },
+);

@@ -1,0 +1,43 @@
+import { spawn, spawnSync } from "node:child_process";
+import { accessSync, constants, statSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+/** The path of a program on `PATH`, or undefined. */
+export function findOnPath(name) {
+  const directories = (process.env.PATH ?? "").split(delimiter).filter(Boolean);
+  return directories.map((directory) => join(directory, name)).find(isProgram);
+}
+
+/** Says whether `path` is a file that this user may run. */
+export function isProgram(path) {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/** What a program wrote to stdout, or undefined when it failed or took longer than 20 s. */
+export function outputOf(command, args, options = {}) {
+  const result = spawnSync(command, args, { encoding: "utf8", timeout: 20_000, ...options });
+  return result.status === 0 ? result.stdout : undefined;
+}
+
+/**
+ * Runs a program to its end, its output on stderr: stdout belongs to whoever asked.
+ *
+ * @returns whether it ended with exit code 0
+ */
+export function succeeds(command, args, options = {}) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { stdio: ["ignore", 2, 2], ...options });
+    child.on("error", () => resolve(false));
+    child.on("exit", (code) => resolve(code === 0));
+  });
+}
+
+/** One line to the person who waits. */
+export function say(line) {
+  process.stderr.write(`${line}\n`);
+}

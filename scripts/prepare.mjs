@@ -1,0 +1,96 @@
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { BUILD_STAMP, sourceFingerprint } from "./build-stamp.mjs";
+import { exclusively } from "./exclusively.mjs";
+
+/** Where the package lies. */
+export const PACKAGE_ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+const LOCKFILE = join(PACKAGE_ROOT, "package-lock.json");
+const HIDDEN_LOCKFILE = join(PACKAGE_ROOT, "node_modules/.package-lock.json");
+const INSTALL_STAMP = join(PACKAGE_ROOT, "node_modules/.image-import-installed");
+
+/**
+ * Brings a clone to where its programs can run: dependencies installed, sources built. Takes a few
+ * milliseconds when nothing is to do, and says on stderr what it does when something is; stdout
+ * belongs to the program that runs next. A package without sources comes built and is left alone.
+ */
+export async function prepare() {
+  if (!existsSync(join(PACKAGE_ROOT, "src")) || isPrepared()) return;
+  await exclusively(`prepare ${PACKAGE_ROOT}`, () => {
+    // Whoever held the lock before may have done the work.
+    if (!isInstalled()) install();
+    if (!isBuilt()) build();
+  });
+}
+
+function isPrepared() {
+  return isInstalled() && isBuilt();
+}
+
+function isInstalled() {
+  if (readIfThere(INSTALL_STAMP) === lockfileDigest()) return true;
+  if (!existsSync(HIDDEN_LOCKFILE)) return false;
+  // Somebody ran npm by hand: believe what npm wrote down about it.
+  return isNewer(HIDDEN_LOCKFILE, LOCKFILE) || holdsWhatTheLockfileAsks();
+}
+
+function holdsWhatTheLockfileAsks() {
+  const wanted = JSON.parse(readFileSync(LOCKFILE, "utf8")).packages;
+  const installed = JSON.parse(readFileSync(HIDDEN_LOCKFILE, "utf8")).packages;
+  return Object.entries(wanted).every(([path, { version, optional, devOptional, peer }]) => {
+    const found = installed[path];
+    if (found === undefined) return path === "" || Boolean(optional || devOptional || peer);
+    return found.version === version;
+  });
+}
+
+function install() {
+  say("Installing dependencies (npm ci) …");
+  rmSync(INSTALL_STAMP, { force: true });
+  // Development dependencies hold the compiler, whatever NODE_ENV says.
+  run("npm", ["ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"]);
+  writeFileSync(INSTALL_STAMP, lockfileDigest());
+}
+
+function isBuilt() {
+  return readIfThere(join(PACKAGE_ROOT, BUILD_STAMP)) === sourceFingerprint(PACKAGE_ROOT);
+}
+
+function build() {
+  say("Building …");
+  run(process.execPath, [join(PACKAGE_ROOT, "scripts/build.mjs")]);
+}
+
+function run(command, args) {
+  const result = spawnSync(command, args, { cwd: PACKAGE_ROOT, stdio: ["ignore", 2, 2] });
+  if (result.error) throw new Error(`Cannot run ${command}: ${result.error.message}`);
+  if (result.status === 0) return;
+  say(`${[command, ...args].join(" ")} failed, see above`);
+  process.exit(1);
+}
+
+function lockfileDigest() {
+  return createHash("sha256").update(readFileSync(LOCKFILE)).digest("hex");
+}
+
+function isNewer(path, other) {
+  return statSync(path).mtimeMs >= statSync(other).mtimeMs;
+}
+
+function readIfThere(path) {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+function say(line) {
+  process.stderr.write(`${line}\n`);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) await prepare();
