@@ -1,0 +1,46 @@
+import { mkdirSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { cacheDirectory } from "./cache-directory.mjs";
+import { findOnPath, isProgram, outputOf, say, succeeds } from "./commands.mjs";
+import { exclusively } from "./exclusively.mjs";
+
+// Builds Temporal's own server and its database tool, as the images of docker-compose.yml have them.
+
+const BUILD_DIRECTORY = fileURLToPath(new URL("temporal-server", import.meta.url));
+const SERVER = "go.temporal.io/server";
+
+/** Paths of `temporal-server`, `temporal-sql-tool` and the schema for Postgres; built once, in minutes. */
+export async function ensureTemporalServer() {
+  if (!findOnPath("go")) throw new Error("Go is needed to build Temporal's server");
+  // No stamp of the clone's commit: git refuses to read a clone that another user owns.
+  const server = await ensureProgram("temporal-server", `${SERVER}/cmd/server`);
+  const sqlTool = await ensureProgram("temporal-sql-tool", `${SERVER}/cmd/tools/sql`);
+  const source = goOutput("list", "-m", "-f", "{{.Dir}}", SERVER);
+  return { server, sqlTool, schemaDir: join(source, "schema/postgresql/v12") };
+}
+
+async function ensureProgram(name, source) {
+  const directory = join(
+    cacheDirectory(),
+    `temporal-server-${goOutput("list", "-m", "-f", "{{.Version}}", SERVER)}`,
+  );
+  const path = join(directory, name);
+  if (isProgram(path)) return path;
+  return exclusively(path, async () => {
+    if (isProgram(path)) return path;
+    say(`Building ${name} from source: some minutes, once …`);
+    mkdirSync(directory, { recursive: true });
+    const args = ["build", "-buildvcs=false", "-o", `${path}.new`, source];
+    if (!(await succeeds("go", args, { cwd: BUILD_DIRECTORY })))
+      throw new Error(`Cannot build ${name}`);
+    renameSync(`${path}.new`, path);
+    return path;
+  });
+}
+
+function goOutput(...args) {
+  const output = outputOf("go", args, { cwd: BUILD_DIRECTORY })?.trim();
+  if (output) return output;
+  throw new Error(`go ${args.join(" ")} failed in ${BUILD_DIRECTORY}`);
+}

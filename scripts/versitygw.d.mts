@@ -1,0 +1,1 @@
+export function ensureVersitygw(): Promise<string | undefined>;

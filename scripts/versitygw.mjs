@@ -1,0 +1,74 @@
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { cacheDirectory } from "./cache-directory.mjs";
+import { findOnPath, isProgram, outputOf, say } from "./commands.mjs";
+import { exclusively } from "./exclusively.mjs";
+import { buildGoProgram, versionInGoMod } from "./go-program.mjs";
+
+// Finds versitygw, a real S3 server, or makes one. In this order: the variable VERSITYGW, PATH, our cache, a build from
+// source.
+
+const MODULE = "github.com/versity/versitygw";
+const BUILD_DIRECTORY = fileURLToPath(new URL("versitygw", import.meta.url));
+
+/**
+ * The path of a versitygw that runs. Builds one when there is none, which takes some minutes, once. Undefined when
+ * that is impossible; says then what would help.
+ */
+export async function ensureVersitygw() {
+  const found = findReadyServer();
+  if (found) return found;
+  return exclusively(`versitygw ${cachedServer()}`, async () => {
+    const server = usable(cachedServer()) ?? (await buildServer());
+    if (!server) say(waysOut());
+    return server;
+  });
+}
+
+function findReadyServer() {
+  const { VERSITYGW: named } = process.env;
+  if (named && !usable(named)) say(`Skipping VERSITYGW=${named}: it does not run`);
+  return usable(named) ?? usable(findOnPath("versitygw")) ?? usable(cachedServer());
+}
+
+/** `path` when it is a versitygw that runs. */
+function usable(path) {
+  const runs = path && isProgram(path) && outputOf(path, ["--version"]) !== undefined;
+  return runs ? path : undefined;
+}
+
+function cachedServer() {
+  return join(
+    cacheDirectory(),
+    `versitygw-${versionInGoMod(BUILD_DIRECTORY, MODULE)}`,
+    "versitygw",
+  );
+}
+
+async function buildServer() {
+  const isBuilt = await buildGoProgram({
+    source: `${MODULE}/cmd/versitygw`,
+    directory: BUILD_DIRECTORY,
+    path: cachedServer(),
+    about: `versitygw ${versionInGoMod(BUILD_DIRECTORY, MODULE)}, the S3 server of the tests, from source: some minutes, once`,
+  });
+  return isBuilt ? usable(cachedServer()) : undefined;
+}
+
+function waysOut() {
+  const go = findOnPath("go");
+  return [
+    `There is no versitygw, the S3 server of the tests${
+      go ? ", and building one failed (see above)" : ", and no Go to build one"
+    }: tests that need it fail. One of these helps:`,
+    "  - install it (https://github.com/versity/versitygw) so that `versitygw` is on PATH",
+    "  - set VERSITYGW to the path of one",
+    go
+      ? "  - let the build reach the Go module proxy (GOPROXY), or set GOTOOLCHAIN=auto if Go is too old"
+      : "  - install Go 1.25 or newer (https://go.dev/dl); versitygw is then built from source, once",
+  ].join("\n");
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  process.stdout.write(`${(await ensureVersitygw()) ?? ""}\n`);
+}
