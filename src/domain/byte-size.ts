@@ -1,0 +1,39 @@
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
+
+/** `3.5 GiB`, for people; never parsed back. */
+export function formatBytes(sizeBytes: number): string {
+  let value = sizeBytes;
+  let unit = 0;
+  // Rounded before it is compared: a byte less than 1 MiB is no `1024.0 KiB`.
+  while (roundedToTenths(value) >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  const digits = unit === 0 || Number.isInteger(roundedToTenths(value)) ? 0 : 1;
+  return `${value.toFixed(digits)} ${UNITS[unit] ?? "B"}`;
+}
+
+function roundedToTenths(value: number): number {
+  return Math.round(value * 10) / 10;
+}
+
+const FACTORS: Readonly<Record<string, number>> = {
+  "": 1,
+  B: 1,
+  KiB: 1024,
+  MiB: 1024 ** 2,
+  GiB: 1024 ** 3,
+  TiB: 1024 ** 4,
+};
+
+/**
+ * Reads a size such as `64MiB`, `1.5 GiB` or `4096` (bytes).
+ *
+ * @returns whole bytes, or undefined when the text is no such size
+ */
+export function parseBytes(text: string): number | undefined {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?\s*$/.exec(text);
+  if (match === null) return undefined;
+  const bytes = Number(match[1]) * (FACTORS[match[2] ?? ""] ?? 1);
+  return Number.isSafeInteger(Math.round(bytes)) ? Math.round(bytes) : undefined;
+}

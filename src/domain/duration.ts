@@ -1,0 +1,30 @@
+const FACTORS_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/**
+ * Reads a duration such as `500ms`, `15s`, `5m`, `24h` or `2d`.
+ *
+ * @returns milliseconds, or undefined when the text is no such duration
+ */
+export function parseDurationMs(text: string): number | undefined {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*$/.exec(text);
+  if (match === null) return undefined;
+  const durationMs = Math.round(Number(match[1]) * (FACTORS_MS[match[2] ?? ""] ?? 1));
+  return Number.isSafeInteger(durationMs) ? durationMs : undefined;
+}
+
+/** `340 ms`, `4.2 s` or `3 m 20 s`, for people; never parsed back. */
+export function formatDuration(durationMs: number): string {
+  // Each is rounded before it is compared: 999.6 ms is no `1000 ms`, and 59.96 s no `60.0 s`.
+  const wholeMs = Math.round(durationMs);
+  if (wholeMs < 1000) return `${String(wholeMs)} ms`;
+  const tenths = Math.round(durationMs / 100);
+  if (tenths < 600) return `${(tenths / 10).toFixed(1)} s`;
+  const seconds = Math.round(durationMs / 1000);
+  return `${String(Math.floor(seconds / 60))} m ${String(seconds % 60)} s`;
+}

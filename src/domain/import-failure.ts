@@ -1,0 +1,163 @@
+/** What a kind of failure means for retries and for the person who meets it. */
+interface FailureKind {
+  /** Whether the same step may succeed when it is tried again, with nothing changed by a person. */
+  readonly retryable: boolean;
+  /** Exit code of the command line: 1 failed, 2 wrong use, 3 not found, 4 conflict. */
+  readonly exitCode: 1 | 2 | 3 | 4;
+  /** The way out, in one sentence. */
+  readonly hint: string;
+}
+
+function permanent(exitCode: FailureKind["exitCode"], hint: string): FailureKind {
+  return { retryable: false, exitCode, hint };
+}
+
+function transient(hint: string): FailureKind {
+  return { retryable: true, exitCode: 1, hint };
+}
+
+/**
+ * Every failure this software knows, by its stable code. The code is the `type` of Temporal's failure, the word in a
+ * task's message, and the `code` of the command line. A failure that is not in this table is a bug and looks like one.
+ */
+export const IMPORT_FAILURES = {
+  BadRequest: permanent(2, "Correct the request and send it again."),
+  BadConfiguration: permanent(2, "Correct the configuration file or the environment."),
+  NotConfigured: permanent(2, "Start a stack with `npm start`, or set the named variable."),
+  UnknownStore: permanent(2, "`image-import stores` lists the stores that are configured."),
+  UnusableFile: permanent(2, "Name a regular file that this user may read."),
+  FileNotFound: permanent(3, "Check the path."),
+  ImageNotFound: permanent(3, "`image-import image list` lists the images."),
+  TaskNotFound: permanent(3, "`image-import task list` lists the tasks."),
+  CopyNotFound: permanent(3, "`image-import image show <image-id>` lists the stores that have it."),
+  ImportNotFound: permanent(3, "`image-import start <image-id>` starts an import."),
+  ImageExists: permanent(4, "Choose another id, or leave it out."),
+  ImageBusy: permanent(
+    4,
+    "Wait for it (`image-import watch <image-id>`), or stop it (`image-import cancel <image-id>`).",
+  ),
+  StagingBusy: permanent(
+    4,
+    "Wait until it is staged; a stager that died is taken over after 20 s.",
+  ),
+  ImageConflict: permanent(4, "`image-import image show <image-id>` shows the state of the image."),
+  ImportEnded: permanent(4, "`image-import status <image-id>` shows how it ended."),
+  IllegalTransition: permanent(
+    4,
+    "`image-import image show <image-id>` shows the state of the image.",
+  ),
+  BadTaskConfiguration: permanent(
+    1,
+    "Correct `node_staging_uri` of the worker, or the `uri` given.",
+  ),
+  StagedDataMissing: permanent(
+    1,
+    "Stage the data again: `image-import image stage <image-id> FILE`.",
+  ),
+  StagedDataRefused: permanent(1, "Stage a regular file below the staging root."),
+  StagedDataChanged: permanent(
+    1,
+    "Stage the data again: `image-import image stage <image-id> FILE`.",
+  ),
+  ChecksumMismatch: permanent(
+    1,
+    "Find out which is wrong, the data or the checksum and size that were given, and import again.",
+  ),
+  FormatMismatch: permanent(
+    1,
+    "Declare the format that the data has, or stage data of the declared format.",
+  ),
+  FormatNotAllowed: permanent(
+    1,
+    "Convert the image to a format that is allowed, or allow this one in `formats` of the configuration.",
+  ),
+  UnsafeImage: permanent(
+    1,
+    "Make a whole image of it that refers to no other file, for example with `qemu-img convert`.",
+  ),
+  TransformFailed: permanent(
+    1,
+    "Correct the image, or the transform in `import.transforms`, and import it again.",
+  ),
+  DecompressionFailed: permanent(
+    1,
+    "Compress the image again, or decompress it yourself and import the result.",
+  ),
+  ConversionFailed: permanent(
+    1,
+    "Convert the image yourself with qemu-img, and import the result.",
+  ),
+  ProductTooLarge: permanent(1, "Raise the limit that the message names, or import less."),
+  SourceForbidden: permanent(
+    1,
+    "Name an address that `sources.web` of the configuration allows, or have it allowed there.",
+  ),
+  SourceRefused: permanent(1, "Check the URL: another answer of its server is needed."),
+  SourceTooLarge: permanent(1, "Import a smaller image, or raise the limit."),
+  NoSpace: permanent(1, "Free space, or choose another store."),
+  QuotaExceeded: permanent(
+    1,
+    "`image-import usage` shows what the owner has; delete images, or raise the limit under `limits`.",
+  ),
+  ImageTooLarge: permanent(1, "Bring a smaller image, or raise `limits.image_size_cap`."),
+  PermissionDenied: permanent(1, "Give the worker's user the right to write there."),
+  ImportLost: permanent(1, "The image was deleted or taken while it was imported."),
+  ImportCancelled: permanent(1, "`image-import start <image-id>` starts it again."),
+  ImportDeadlineExceeded: permanent(1, "Raise `import.deadline`, or find out what was slow."),
+  ImportAbandoned: permanent(1, "`image-import start <image-id>` starts it again."),
+  CompensationIncomplete: permanent(
+    1,
+    "The undos named left something behind; the reconciler goes on removing it.",
+  ),
+  DigestMismatch: permanent(
+    1,
+    "Run `image-import image verify <image-id>`; import the image again.",
+  ),
+  Interrupted: permanent(1, "Nothing of it was kept; run the command again."),
+  SourceUnavailable: transient("Check the source; the step is retried by itself."),
+  StoreUnavailable: transient("Check the store; the step is retried by itself."),
+  StagingUnavailable: transient("Check the staging volume; the step is retried by itself."),
+  TransformUnavailable: transient("Check what the transform needs; the step is retried by itself."),
+  DatabaseUnavailable: transient("Check Postgres and DATABASE_URL; `image-import doctor` helps."),
+  TemporalUnavailable: transient("Check the Temporal server; `image-import doctor` helps."),
+  ImageStillClaimed: transient("Wait; it is being cancelled."),
+  CopyMismatch: transient("The copy is written again by itself; check the store's disks."),
+} as const satisfies Record<string, FailureKind>;
+
+/** The stable code of a failure. */
+export type ImportFailureCode = keyof typeof IMPORT_FAILURES;
+
+/** A failure of the closed table {@link IMPORT_FAILURES}. Its message names the value, the rule and where it was. */
+export class ImportError extends Error {
+  readonly code: ImportFailureCode;
+  /** A way out that is better than the table's, where the thrower knows one. */
+  readonly hint: string;
+  /** How long to wait before the step is tried again, in ms, where the other side said so. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    code: ImportFailureCode,
+    message: string,
+    options: {
+      readonly cause?: unknown;
+      readonly hint?: string;
+      readonly retryAfterMs?: number | undefined;
+    } = {},
+  ) {
+    super(message, "cause" in options ? { cause: options.cause } : undefined);
+    this.name = "ImportError";
+    this.code = code;
+    this.hint = options.hint ?? IMPORT_FAILURES[code].hint;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+
+  /** Whether the same step may succeed when it is tried again. */
+  get retryable(): boolean {
+    return IMPORT_FAILURES[this.code].retryable;
+  }
+}
+
+/** Whether this text is the code of a known failure. */
+export function isImportFailureCode(text: unknown): text is ImportFailureCode {
+  return typeof text === "string" && Object.hasOwn(IMPORT_FAILURES, text);
+}

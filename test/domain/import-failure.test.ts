@@ -1,0 +1,149 @@
+import { describe, expect, it } from "vitest";
+import {
+  IMPORT_FAILURES,
+  ImportError,
+  isImportFailureCode,
+} from "../../src/domain/import-failure.ts";
+
+function codesWhere(
+  holds: (kind: (typeof IMPORT_FAILURES)[keyof typeof IMPORT_FAILURES]) => boolean,
+) {
+  return Object.entries(IMPORT_FAILURES).flatMap(([code, kind]) => (holds(kind) ? [code] : []));
+}
+
+describe("IMPORT_FAILURES", () => {
+  it("retries what may pass by itself, and nothing else", () => {
+    expect(codesWhere((kind) => kind.retryable)).toEqual([
+      "SourceUnavailable",
+      "StoreUnavailable",
+      "StagingUnavailable",
+      "TransformUnavailable",
+      "DatabaseUnavailable",
+      "TemporalUnavailable",
+      "ImageStillClaimed",
+      "CopyMismatch",
+    ]);
+  });
+
+  it("exits with 2 for wrong use", () => {
+    expect(codesWhere((kind) => kind.exitCode === 2)).toEqual([
+      "BadRequest",
+      "BadConfiguration",
+      "NotConfigured",
+      "UnknownStore",
+      "UnusableFile",
+    ]);
+  });
+
+  it("exits with 3 for what is not there", () => {
+    expect(codesWhere((kind) => kind.exitCode === 3)).toEqual([
+      "FileNotFound",
+      "ImageNotFound",
+      "TaskNotFound",
+      "CopyNotFound",
+      "ImportNotFound",
+    ]);
+  });
+
+  it("exits with 4 for a conflict", () => {
+    expect(codesWhere((kind) => kind.exitCode === 4)).toEqual([
+      "ImageExists",
+      "ImageBusy",
+      "StagingBusy",
+      "ImageConflict",
+      "ImportEnded",
+      "IllegalTransition",
+    ]);
+  });
+
+  it("exits with 1 for all that failed otherwise", () => {
+    expect(codesWhere((kind) => kind.exitCode === 1)).toEqual([
+      "BadTaskConfiguration",
+      "StagedDataMissing",
+      "StagedDataRefused",
+      "StagedDataChanged",
+      "ChecksumMismatch",
+      "FormatMismatch",
+      "FormatNotAllowed",
+      "UnsafeImage",
+      "TransformFailed",
+      "DecompressionFailed",
+      "ConversionFailed",
+      "ProductTooLarge",
+      "SourceForbidden",
+      "SourceRefused",
+      "SourceTooLarge",
+      "NoSpace",
+      "QuotaExceeded",
+      "ImageTooLarge",
+      "PermissionDenied",
+      "ImportLost",
+      "ImportCancelled",
+      "ImportDeadlineExceeded",
+      "ImportAbandoned",
+      "CompensationIncomplete",
+      "DigestMismatch",
+      "Interrupted",
+      "SourceUnavailable",
+      "StoreUnavailable",
+      "StagingUnavailable",
+      "TransformUnavailable",
+      "DatabaseUnavailable",
+      "TemporalUnavailable",
+      "ImageStillClaimed",
+      "CopyMismatch",
+    ]);
+  });
+
+  it.each(Object.entries(IMPORT_FAILURES))(
+    "shows a way out of %s, in a sentence",
+    (_, { hint }) => {
+      expect(hint).toMatch(/^[A-Z`].*\.$/);
+    },
+  );
+});
+
+describe("ImportError", () => {
+  it("takes from the table what its code means", () => {
+    const { name, code, message, hint, retryable } = new ImportError("NoSpace", "It is full");
+
+    expect({ name, code, message, hint, retryable }).toEqual({
+      name: "ImportError",
+      code: "NoSpace",
+      message: "It is full",
+      hint: "Free space, or choose another store.",
+      retryable: false,
+    });
+  });
+
+  it("may be retried where the table says so", () => {
+    expect(new ImportError("StoreUnavailable", "It is away").retryable).toBe(true);
+  });
+
+  it("prefers the way out that the thrower knows", () => {
+    expect(new ImportError("NoSpace", "It is full", { hint: "Delete x." }).hint).toBe("Delete x.");
+  });
+
+  it("carries its cause", () => {
+    const cause = new Error("ENOSPC");
+
+    expect(new ImportError("NoSpace", "It is full", { cause }).cause).toBe(cause);
+  });
+
+  it("has no cause when there is none", () => {
+    expect("cause" in new ImportError("NoSpace", "It is full")).toBe(false);
+  });
+});
+
+describe("isImportFailureCode()", () => {
+  it("knows a code of the table", () => {
+    expect(isImportFailureCode("NoSpace")).toBe(true);
+  });
+
+  it.each(["", "nospace", "toString", "__proto__", 7, undefined, null])(
+    "does not know %j",
+    (text) => {
+      expect(isImportFailureCode(text)).toBe(false);
+    },
+  );
+});
