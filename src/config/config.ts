@@ -1,0 +1,206 @@
+import { readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { parse } from "yaml";
+import { z } from "zod";
+import type { FormatPolicy } from "../domain/format-policy.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import type { Limits } from "../domain/quota.ts";
+import { limits, limitsOf } from "./limits.ts";
+import { formatPolicy } from "./format-settings.ts";
+import { bytes, durationMs } from "./quantities.ts";
+import { webSettingsOf, webSource, type WebSettings } from "./source-settings.ts";
+import {
+  configuredStore,
+  mistakesInNames,
+  settingsOf,
+  sharedPlaces,
+  takesImports,
+  type StoreSettings,
+} from "./store-settings.ts";
+import {
+  configuredTransforms,
+  transformSections,
+  transformsOf,
+  type ConfiguredTransforms,
+} from "./transform-settings.ts";
+
+/** The configuration file. README.md lists every setting with its unit and default. */
+const file = z.strictObject({
+  node_staging_uri: z.string().optional(),
+  hashing_algorithm: z.enum(["sha256", "sha384", "sha512"]).default("sha512"),
+  default_store: z.string().optional(),
+  stores: z
+    .record(
+      z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "store names are a-z, 0-9, _ and -"),
+      configuredStore,
+    )
+    .refine((stores) => Object.keys(stores).length > 0, "must name at least one store"),
+  staging: z
+    .strictObject({
+      time_to_live: durationMs.default(24 * 3_600_000),
+      bandwidth_limit: bytes.optional(),
+    })
+    .prefault({}),
+  import: z
+    .strictObject({
+      deadline: durationMs.default(24 * 3_600_000),
+      heartbeat_timeout: durationMs.default(15_000),
+      idle_timeout: durationMs.default(60_000),
+      slots: z.int().min(1).max(64).default(3),
+      transforms: configuredTransforms,
+    })
+    .prefault({}),
+  limits,
+  ...transformSections,
+  formats: formatPolicy,
+  sources: z.strictObject({ web: webSource }).prefault({}),
+  secrets: z.strictObject({ key_file: z.string().min(1).optional() }).prefault({}),
+  verify_on_publish: z.boolean().default(false),
+  reconcile_every: durationMs.default(5 * 60_000),
+});
+
+/** The service's settings: times in ms, sizes in bytes, paths absolute. */
+export interface Config {
+  /** `file:///…`; kept as it was written, for an error in Glance's words when it is not. */
+  readonly nodeStagingUri: string;
+  /** The multihash, `os_hash_algo`. */
+  readonly hashAlgo: string;
+  /** Takes imports: neither disabled nor read-only. */
+  readonly defaultStore: string;
+  readonly stores: Readonly<Record<string, StoreSettings>>;
+  readonly stagingTimeToLiveMs: number;
+  /** Bytes per second of each staging. */
+  readonly stagingBandwidthLimit: number | undefined;
+  readonly importDeadlineMs: number;
+  readonly heartbeatTimeoutMs: number;
+  /** How long a source or store may move nothing. */
+  readonly idleTimeoutMs: number;
+  /** Byte steps that one worker runs at once. */
+  readonly byteSlots: number;
+  /** The cap on one image, and the quotas of owners. */
+  readonly limits: Limits;
+  readonly transforms: ConfiguredTransforms;
+  /** Which images are let in. */
+  readonly formatPolicy: FormatPolicy;
+  readonly web: WebSettings;
+  /** File of the keys that hide secrets in URIs. Default: none, so that no such URI is accepted. */
+  readonly keyFile: string | undefined;
+  /** Whether every copy is read back before its image becomes active. */
+  readonly verifyOnPublish: boolean;
+  readonly reconcileEveryMs: number;
+}
+
+/**
+ * Reads the configuration file.
+ *
+ * @throws ImportError `BadConfiguration` naming every mistake at once
+ */
+export function readConfig(path: string): Config {
+  return parseConfig(readText(path), path);
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new ImportError("BadConfiguration", `Cannot read the configuration "${path}"`, { cause });
+  }
+}
+
+/**
+ * Reads the text of a configuration; relative paths in it start at the folder of `path`.
+ *
+ * @param env - for what the AWS SDK would look up there, too
+ */
+export function parseConfig(text: string, path: string, env = process.env): Config {
+  const document = parseYaml(text, path);
+  const folder = dirname(resolve(path));
+  const parsed = file.safeParse(document);
+  const sound = soundStores.parse(document);
+  const stores = Object.entries(sound.stores).flatMap(([name, each]) =>
+    each === null ? [] : [[name, settingsOf(each, folder, env)] as const],
+  );
+  const mistakes = [
+    ...(parsed.error?.issues.flatMap(mistakesIn) ?? []),
+    ...mistakesInDefault(sound, stores),
+    ...sharedPlaces(stores),
+  ];
+  if (!parsed.success || mistakes.length > 0) throw badConfiguration(path, mistakes);
+  const { data } = parsed;
+  return {
+    nodeStagingUri: data.node_staging_uri ?? pathToFileURL(join(folder, "staging")).href,
+    hashAlgo: data.hashing_algorithm,
+    defaultStore: data.default_store ?? firstThatTakesImports(stores) ?? "",
+    stores: Object.fromEntries(stores),
+    stagingTimeToLiveMs: data.staging.time_to_live,
+    stagingBandwidthLimit: data.staging.bandwidth_limit,
+    importDeadlineMs: data.import.deadline,
+    heartbeatTimeoutMs: data.import.heartbeat_timeout,
+    idleTimeoutMs: data.import.idle_timeout,
+    byteSlots: data.import.slots,
+    limits: limitsOf(data.limits),
+    transforms: transformsOf(data.import.transforms, data, folder),
+    formatPolicy: data.formats,
+    web: webSettingsOf(data.sources.web, folder),
+    keyFile:
+      data.secrets.key_file === undefined ? undefined : resolve(folder, data.secrets.key_file),
+    verifyOnPublish: data.verify_on_publish,
+    reconcileEveryMs: data.reconcile_every,
+  };
+}
+
+/** Where a mistake is, and what it is: a store's name and settings that do not exist stand one level deeper than others. */
+function mistakesIn(issue: z.core.$ZodIssue): string[] {
+  return textsOf(issue).map((text) => `${issue.path.join(".") || "file"}: ${text}`);
+}
+
+function textsOf(issue: z.core.$ZodIssue): string[] {
+  if (issue.code === "unrecognized_keys") return mistakesInNames(issue.keys);
+  if (issue.code !== "invalid_key") return [issue.message];
+  return [issue.issues.map(({ message }) => message).join(", ")];
+}
+
+/** What is right by itself, so that mistakes between stores are told together with the mistakes in others. */
+const soundStores = z
+  .object({
+    default_store: z.string().optional().catch(undefined),
+    stores: z.record(z.string(), configuredStore.nullable().catch(null)),
+  })
+  .catch({ stores: {} });
+
+type NamedStores = readonly (readonly [name: string, StoreSettings])[];
+
+function mistakesInDefault(sound: z.output<typeof soundStores>, stores: NamedStores): string[] {
+  const names = Object.keys(sound.stores);
+  const { default_store: name } = sound;
+  if (name === undefined) {
+    const isKnown = stores.length === names.length && names.length > 0;
+    if (!isKnown || firstThatTakesImports(stores) !== undefined) return [];
+    return ["stores: one at least must be neither disabled nor read_only"];
+  }
+  if (!names.includes(name)) return [`default_store: "${name}" is not one of stores`];
+  const settings = new Map(stores).get(name);
+  if (settings === undefined || takesImports(settings)) return [];
+  const state = settings.disabled ? "disabled" : "read_only";
+  return [`default_store: "${name}" takes no imports, it is ${state}`];
+}
+
+function firstThatTakesImports(stores: NamedStores): string | undefined {
+  return stores.find(([, settings]) => takesImports(settings))?.[0];
+}
+
+function parseYaml(text: string, path: string): unknown {
+  try {
+    return parse(text) ?? {};
+  } catch (cause) {
+    throw badConfiguration(path, [cause instanceof Error ? cause.message : String(cause)]);
+  }
+}
+
+function badConfiguration(path: string, mistakes: readonly string[]): ImportError {
+  return new ImportError(
+    "BadConfiguration",
+    `The configuration "${path}" is wrong: ${mistakes.join("; ")}`,
+  );
+}

@@ -1,0 +1,128 @@
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { ImportError } from "../domain/import-failure.ts";
+import { readStackFile, stackFilePath, type StackFile } from "./stack-file.ts";
+import { temporalAddress, type TemporalAddress } from "./temporal-address.ts";
+
+/** What a person says on the command line about where the service is. */
+export interface LocationOptions {
+  /** Data directory of a stack. Default: `IMAGE_IMPORT_DATA_DIR`, else `.image-import` in the package. */
+  readonly dataDir?: string | undefined;
+  /** The configuration file. Default: `IMAGE_IMPORT_CONFIG`, else that of the stack. */
+  readonly config?: string | undefined;
+}
+
+/** Where the parts of the service are. */
+export interface ServiceLocation {
+  /** Where a stack was looked for. */
+  readonly dataDir: string;
+  /** The stack that was found there. It need not run: a killed one leaves its file behind. */
+  readonly stack: StackFile | undefined;
+  /** The catalogue; undefined when nothing names one. */
+  readonly databaseUrl: string | undefined;
+  /** The Temporal server; when nothing names one, it is Temporal's own default, `localhost:7233`. */
+  readonly temporal: TemporalAddress;
+  /** Whether something names the Temporal server. */
+  readonly isTemporalNamed: boolean;
+  /** Path of the configuration file; undefined when nothing names one. */
+  readonly configPath: string | undefined;
+}
+
+const DEFAULT_DATA_DIR = fileURLToPath(new URL("../../.image-import", import.meta.url));
+
+/**
+ * Finds the service: the addresses of the stack on the data directory, each replaced by what is configured explicitly
+ * (`--config`, `DATABASE_URL`, `TEMPORAL_*`, `IMAGE_IMPORT_CONFIG`).
+ *
+ * @param env - the environment; `TEMPORAL_*` are always read from that of this process, by Temporal's own rules
+ * @throws ImportError `BadConfiguration` when the stack file or Temporal's configuration can't be read
+ */
+export function locateService(
+  options: LocationOptions,
+  env: NodeJS.ProcessEnv = process.env,
+): ServiceLocation {
+  const dataDir = resolve(
+    options.dataDir ?? setting(env, "IMAGE_IMPORT_DATA_DIR") ?? DEFAULT_DATA_DIR,
+  );
+  const stack = readStack(dataDir);
+  const explicit = readTemporal(undefined);
+  return {
+    dataDir,
+    stack,
+    databaseUrl: setting(env, "DATABASE_URL") ?? stack?.database_url,
+    temporal: stack === undefined ? explicit : readTemporal(stack),
+    isTemporalNamed: stack !== undefined || explicit.connection.address !== undefined,
+    configPath: options.config ?? setting(env, "IMAGE_IMPORT_CONFIG") ?? stack?.config,
+  };
+}
+
+/**
+ * The failure of whoever needs a part that nothing names.
+ *
+ * @param what - the part, for people
+ * @param variable - the environment variable that would name it
+ */
+export function notConfigured(what: string, variable: string): ImportError {
+  return new ImportError(
+    "NotConfigured",
+    `Where is ${what}? No stack runs here, and ${variable} is not set`,
+  );
+}
+
+/** Owner of new images when none is named: `IMAGE_IMPORT_OWNER`. */
+export function defaultOwner(env: NodeJS.ProcessEnv = process.env): string | undefined {
+  return setting(env, "IMAGE_IMPORT_OWNER");
+}
+
+/** Roles of who asks when none is named: `IMAGE_IMPORT_ROLES`, separated by commas. */
+export function defaultRoles(env: NodeJS.ProcessEnv = process.env): string[] | undefined {
+  return setting(env, "IMAGE_IMPORT_ROLES")
+    ?.split(",")
+    .map((role) => role.trim())
+    .filter((role) => role !== "");
+}
+
+/** Whether failures are shown with their stack traces: `IMAGE_IMPORT_DEBUG` is set. */
+export function showsStackTraces(env: NodeJS.ProcessEnv = process.env): boolean {
+  return setting(env, "IMAGE_IMPORT_DEBUG") !== undefined;
+}
+
+/** A variable that is set to nothing is not set: compose files and shells can hardly unset one. */
+function setting(env: NodeJS.ProcessEnv, name: string): string | undefined {
+  const value = env[name];
+  return value === "" ? undefined : value;
+}
+
+function readStack(dataDir: string): StackFile | undefined {
+  try {
+    return readStackFile(dataDir);
+  } catch (cause) {
+    throw new ImportError("BadConfiguration", reasonOf(cause), {
+      cause,
+      hint: `Stop the stack that wrote "${stackFilePath(dataDir)}", delete the file, or name another --data-dir.`,
+    });
+  }
+}
+
+function readTemporal(stack: StackFile | undefined): TemporalAddress {
+  try {
+    if (stack === undefined) return temporalAddress();
+    return temporalAddress({
+      address: stack.temporal_address,
+      namespace: stack.temporal_namespace,
+    });
+  } catch (cause) {
+    throw new ImportError(
+      "BadConfiguration",
+      `Cannot read Temporal's configuration: ${reasonOf(cause)}`,
+      {
+        cause,
+        hint: "Correct the TEMPORAL_* variables, or the file that TEMPORAL_CONFIG_FILE names.",
+      },
+    );
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,35 @@
+import { z } from "zod";
+import { parseBytes } from "../domain/byte-size.ts";
+import { parseDurationMs } from "../domain/duration.ts";
+
+/** A size such as `64MiB`, or a number of bytes; more than nothing. */
+export const bytes = z.union([z.number(), z.string()]).transform((value, context) => {
+  const parsed = typeof value === "number" ? value : parseBytes(value);
+  if (parsed !== undefined && Number.isSafeInteger(parsed) && parsed > 0) return parsed;
+  context.addIssue({ code: "custom", message: `must be a size such as 64MiB, not "${value}"` });
+  return z.NEVER;
+});
+
+/** How much a quota allows: a size such as `500GiB`, also nothing; `unlimited` is `Infinity`. */
+export const quotaBytes = quota(parseBytes, "a size such as 500GiB");
+
+/** The same for a number of images. */
+export const quotaCount = quota(() => undefined, "a number such as 100");
+
+function quota(parse: (text: string) => number | undefined, rule: string) {
+  return z.union([z.number(), z.string()]).transform((value, context) => {
+    if (value === "unlimited") return Infinity;
+    const parsed = typeof value === "number" ? value : parse(value);
+    if (parsed !== undefined && Number.isSafeInteger(parsed) && parsed >= 0) return parsed;
+    context.addIssue({ code: "custom", message: `must be ${rule}, or unlimited, not "${value}"` });
+    return z.NEVER;
+  });
+}
+
+/** A duration such as `15s`, in ms; more than nothing. */
+export const durationMs = z.string().transform((value, context) => {
+  const parsed = parseDurationMs(value);
+  if (parsed !== undefined && parsed > 0) return parsed;
+  context.addIssue({ code: "custom", message: `must be a duration such as 15s, not "${value}"` });
+  return z.NEVER;
+});

@@ -1,0 +1,354 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { parseConfig, readConfig } from "../../src/config/config.ts";
+import { UNLIMITED } from "../../src/domain/quota.ts";
+import { DEFAULT_FORMAT_POLICY } from "../../src/domain/format-policy.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+const PATH = "/etc/image-import/image-import.yaml";
+
+const ONE_STORE = "stores: {fast: {type: file, path: /srv/fast}}";
+
+const DEFAULTS = {
+  nodeStagingUri: "file:///etc/image-import/staging",
+  hashAlgo: "sha512",
+  defaultStore: "fast",
+  stores: {
+    fast: {
+      type: "file",
+      path: "/srv/fast",
+      zeroCopy: true,
+      mode: 0o440,
+      owner: undefined,
+      bandwidthLimit: undefined,
+      readOnly: false,
+      disabled: false,
+    },
+  },
+  stagingTimeToLiveMs: 24 * 3_600_000,
+  stagingBandwidthLimit: undefined,
+  importDeadlineMs: 24 * 3_600_000,
+  heartbeatTimeoutMs: 15_000,
+  idleTimeoutMs: 60_000,
+  byteSlots: 3,
+  limits: { imageSizeCapBytes: 1024 ** 4, everyOwner: UNLIMITED, owners: new Map() },
+  transforms: {
+    order: [],
+    decompress: { maxRatio: 64, memoryBytes: 256 * 1024 ** 2, timeLimitMs: 21_600_000 },
+    convert: {
+      target: "raw",
+      vmdkType: "monolithicSparse",
+      memoryBytes: 1024 ** 3,
+      timeLimitMs: 21_600_000,
+    },
+    injectMetadata: { properties: {}, ignoreUserRoles: ["admin"] },
+  },
+  formatPolicy: DEFAULT_FORMAT_POLICY,
+  web: {
+    schemes: ["http", "https"],
+    ports: [80, 443],
+    allowedNetworks: [],
+    allowedHosts: [],
+    deniedHosts: [],
+    caFile: undefined,
+    connectTimeoutMs: 10_000,
+    headerTimeoutMs: 15_000,
+    idleTimeoutMs: 30_000,
+    minimumRate: 1024,
+    bandwidthLimit: undefined,
+  },
+  keyFile: undefined,
+  verifyOnPublish: false,
+  reconcileEveryMs: 5 * 60_000,
+};
+
+const QUOTAS_OF_ALL = {
+  image_size_total: 500 * 1024 ** 3,
+  image_stage_total: 0,
+  image_count_total: 100,
+  image_count_uploading: Infinity,
+};
+
+/** Matches the failure that names just these mistakes. */
+function mistakes(...all: string[]): unknown {
+  const message = `The configuration "${PATH}" is wrong: ${all.join("; ")}`;
+  return expect.objectContaining({ code: "BadConfiguration", message });
+}
+
+describe("parseConfig()", () => {
+  it("needs one store, and has a default for all else", () => {
+    expect(parseConfig(ONE_STORE, PATH)).toEqual(DEFAULTS);
+  });
+
+  it("takes every setting", () => {
+    const text = `
+      node_staging_uri: file:///srv/staging
+      hashing_algorithm: sha256
+      default_store: fast
+      stores:
+        slow: { type: file, path: /srv/slow }
+        fast: { type: file, path: /srv/fast }
+      staging: { time_to_live: 2d, bandwidth_limit: 1GiB }
+      import: { deadline: 1h, heartbeat_timeout: 3s, idle_timeout: 90s, slots: 4, transforms: [decompress, { module: ./own.mjs }] }
+      limits:
+        image_size_cap: 10GiB
+        image_size_total: 500GiB
+        image_stage_total: 0
+        image_count_total: 100
+        owners:
+          qa: { image_size_total: unlimited, image_count_total: 5, image_count_uploading: 2 }
+          constructor: {}
+      decompress: { max_ratio: 50, memory: 64MiB, time_limit: 5m }
+      convert: { output_format: qcow2, memory: 2GiB, time_limit: 6m }
+      inject_metadata: { properties: { origin: web }, ignore_user_roles: [] }
+      formats:
+        require_image_format_match: false
+        disk_formats: [raw, qcow2]
+        container_formats: [bare]
+        vmdk_allowed_types: []
+        allowed_encryption: [luks1, luks2]
+        gpt_safety_checks_nonfatal: [mbr]
+        allow_dirty: true
+        max_virtual_size: 2TiB
+        max_virtual_ratio: 100
+      sources:
+        web:
+          schemes: [https]
+          ports: [443, 8443]
+          allowed_networks: [10.0.0.0/8, "fd00::/8"]
+          allowed_hosts: ["*.Example.org"]
+          denied_hosts: [bad.example.org]
+          ca_file: ca.pem
+          connect_timeout: 1s
+          header_timeout: 2s
+          idle_timeout: 3s
+          minimum_rate: 64KiB
+          bandwidth_limit: 50MiB
+      secrets: { key_file: secrets.key }
+      verify_on_publish: true
+      reconcile_every: 10m
+    `;
+
+    expect(parseConfig(text, PATH)).toEqual({
+      nodeStagingUri: "file:///srv/staging",
+      hashAlgo: "sha256",
+      defaultStore: "fast",
+      stores: { slow: { ...DEFAULTS.stores.fast, path: "/srv/slow" }, ...DEFAULTS.stores },
+      stagingTimeToLiveMs: 2 * 86_400_000,
+      stagingBandwidthLimit: 1024 ** 3,
+      importDeadlineMs: 3_600_000,
+      heartbeatTimeoutMs: 3000,
+      idleTimeoutMs: 90_000,
+      byteSlots: 4,
+      limits: {
+        imageSizeCapBytes: 10 * 1024 ** 3,
+        everyOwner: QUOTAS_OF_ALL,
+        owners: new Map([
+          [
+            "qa",
+            {
+              image_size_total: Infinity,
+              image_stage_total: 0,
+              image_count_total: 5,
+              image_count_uploading: 2,
+            },
+          ],
+          ["constructor", QUOTAS_OF_ALL],
+        ]),
+      },
+      transforms: {
+        order: ["decompress", { module: "/etc/image-import/own.mjs" }],
+        decompress: { maxRatio: 50, memoryBytes: 64 * 1024 ** 2, timeLimitMs: 300_000 },
+        convert: {
+          target: "qcow2",
+          vmdkType: "monolithicSparse",
+          memoryBytes: 2 * 1024 ** 3,
+          timeLimitMs: 360_000,
+        },
+        injectMetadata: { properties: { origin: "web" }, ignoreUserRoles: [] },
+      },
+      formatPolicy: {
+        requireImageFormatMatch: false,
+        diskFormats: ["raw", "qcow2"],
+        containerFormats: ["bare"],
+        vmdkAllowedTypes: [],
+        allowedEncryption: ["luks1", "luks2"],
+        gptSafetyChecksNonfatal: ["mbr"],
+        allowDirty: true,
+        maxVirtualSizeBytes: 2 * 1024 ** 4,
+        maxVirtualRatio: 100,
+      },
+      web: {
+        schemes: ["https"],
+        ports: [443, 8443],
+        allowedNetworks: ["10.0.0.0/8", "fd00::/8"],
+        allowedHosts: ["*.example.org"],
+        deniedHosts: ["bad.example.org"],
+        caFile: "/etc/image-import/ca.pem",
+        connectTimeoutMs: 1000,
+        headerTimeoutMs: 2000,
+        idleTimeoutMs: 3000,
+        minimumRate: 64 * 1024,
+        bandwidthLimit: 50 * 1024 ** 2,
+      },
+      keyFile: "/etc/image-import/secrets.key",
+      verifyOnPublish: true,
+      reconcileEveryMs: 600_000,
+    });
+  });
+
+  it("keeps a staging URI as it was written, also when it is none", () => {
+    const text = `node_staging_uri: /srv/staging\n${ONE_STORE}`;
+
+    expect(parseConfig(text, PATH).nodeStagingUri).toBe("/srv/staging");
+  });
+
+  it.each([
+    ["no store", "stores: {}", "stores: must name at least one store"],
+    [
+      "a store whose name could not be a file's",
+      "stores: {../fast: {type: file, path: /srv}}",
+      "stores.../fast: store names are a-z, 0-9, _ and -",
+    ],
+    [
+      "a default store that is none",
+      `default_store: slow\n${ONE_STORE}`,
+      'default_store: "slow" is not one of stores',
+    ],
+    [
+      "a default store that only the language knows",
+      `default_store: constructor\n${ONE_STORE}`,
+      'default_store: "constructor" is not one of stores',
+    ],
+    [
+      "a size that is none",
+      `staging: {bandwidth_limit: fast}\n${ONE_STORE}`,
+      'staging.bandwidth_limit: must be a size such as 64MiB, not "fast"',
+    ],
+    [
+      "a type of vmdk that is never accepted",
+      `formats: {vmdk_allowed_types: [monolithicFlat]}\n${ONE_STORE}`,
+      'formats.vmdk_allowed_types.0: Invalid option: expected one of "monolithicSparse"|"streamOptimized"',
+    ],
+    [
+      "a ratio that no image can have",
+      `formats: {max_virtual_ratio: 0.5}\n${ONE_STORE}`,
+      "formats.max_virtual_ratio: Too small: expected number to be >=1",
+    ],
+    [
+      "a duration that is none",
+      `import: {deadline: soon}\n${ONE_STORE}`,
+      'import.deadline: must be a duration such as 15s, not "soon"',
+    ],
+    [
+      "a hash that Glance does not have",
+      `hashing_algorithm: md5\n${ONE_STORE}`,
+      'hashing_algorithm: Invalid option: expected one of "sha256"|"sha384"|"sha512"',
+    ],
+    [
+      "no slots",
+      `import: {slots: 0}\n${ONE_STORE}`,
+      "import.slots: Too small: expected number to be >=1",
+    ],
+    [
+      "a quota that is no size",
+      `limits: {image_size_total: -1}\n${ONE_STORE}`,
+      'limits.image_size_total: must be a size such as 500GiB, or unlimited, not "-1"',
+    ],
+    [
+      "a number of images that is a size",
+      `limits: {owners: {qa: {image_count_total: 5GiB}}}\n${ONE_STORE}`,
+      'limits.owners.qa.image_count_total: must be a number such as 100, or unlimited, not "5GiB"',
+    ],
+    [
+      "a cap of nothing",
+      `limits: {image_size_cap: 0}\n${ONE_STORE}`,
+      'limits.image_size_cap: must be a size such as 64MiB, not "0"',
+    ],
+    [
+      "a cap of one owner",
+      `limits: {owners: {qa: {image_size_cap: 1GiB}}}\n${ONE_STORE}`,
+      'limits.owners.qa: Unrecognized key: "image_size_cap"',
+    ],
+    [
+      "a setting that does not exist",
+      `default_stores: fast\n${ONE_STORE}`,
+      'file: Unrecognized key: "default_stores"',
+    ],
+    ["a list", "- fast", "file: Invalid input: expected object, received array"],
+    ["nothing", "", "stores: Invalid input: expected record, received undefined"],
+  ])("refuses %s", (_, text, mistake) => {
+    expect(() => parseConfig(text, PATH)).toThrow(mistakes(mistake));
+  });
+
+  it("names every mistake at once", () => {
+    const text = `
+      default_store: slow
+      stores: { fast: { type: file, path: "", zero_copy: perhaps } }
+      import: { slots: 65, idle_timeout: 5 }
+      stagings: {}
+    `;
+
+    expect(() => parseConfig(text, PATH)).toThrow(
+      mistakes(
+        "stores.fast.path: Too small: expected string to have >=1 characters",
+        "stores.fast.zero_copy: Invalid input: expected boolean, received string",
+        "import.idle_timeout: Invalid input: expected string, received number",
+        "import.slots: Too big: expected number to be <=64",
+        'file: Unrecognized key: "stagings"',
+        'default_store: "slow" is not one of stores',
+      ),
+    );
+  });
+
+  it("tells where it is no YAML", () => {
+    expect(() => parseConfig("stores: [", PATH)).toThrow(
+      expect.objectContaining({
+        code: "BadConfiguration",
+        message: expect.stringContaining("at line 1, column 10") as string,
+      }),
+    );
+  });
+});
+
+describe("readConfig()", () => {
+  it("reads a file, and lets relative paths start at its folder", () => {
+    const directory = makeTemporaryDirectory();
+    const path = join(directory, "image-import.yaml");
+    writeFileSync(path, "stores: {fast: {type: file, path: stores/fast}}\n");
+
+    expect(readConfig(path)).toEqual({
+      ...DEFAULTS,
+      nodeStagingUri: `file://${directory}/staging`,
+      stores: { fast: { ...DEFAULTS.stores.fast, path: join(directory, "stores", "fast") } },
+    });
+  });
+
+  it("names the file when it can't be read", () => {
+    const path = join(makeTemporaryDirectory(), "missing.yaml");
+
+    expect(() => readConfig(path)).toThrow(
+      expect.objectContaining({
+        code: "BadConfiguration",
+        message: `Cannot read the configuration "${path}"`,
+        cause: expect.objectContaining({ code: "ENOENT" }) as Error,
+      }),
+    );
+  });
+});
+
+describe("parseConfig() of downloads", () => {
+  it.each([
+    ["schemes: [ftp]", "schemes.0"],
+    ["ports: [0]", "ports.0"],
+    ["ports: []", "ports"],
+    ["allowed_networks: [10.0.0.1]", "allowed_networks.0"],
+    ["denied_hosts: ['http://example.org']", "denied_hosts.0"],
+    ["idle_timeout: 3", "idle_timeout"],
+  ])("refuses %s", (setting, where) => {
+    const text = `${ONE_STORE}\nsources: { web: { ${setting} } }`;
+
+    expect(() => parseConfig(text, PATH)).toThrow(`is wrong: sources.web.${where}: `);
+  });
+});
