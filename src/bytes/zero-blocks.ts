@@ -1,0 +1,34 @@
+/** Which blocks of a file hold nothing but zeros, by their number from 0: a bit for each, 128 KiB for a TiB. */
+export class ZeroBlocks {
+  #bits: Buffer;
+
+  /** @param text - what {@link toString} gave. Default: no block is known to be zero. */
+  constructor(text = "") {
+    this.#bits = Buffer.from(text, "base64");
+  }
+
+  /** Says that a block is zero. */
+  add(block: number): void {
+    const index = block >> 3;
+    if (index >= this.#bits.length) {
+      // Twice as much each time: a file of n blocks is not copied n times.
+      this.#bits = Buffer.concat([this.#bits, Buffer.alloc(index + 1)]);
+    }
+    this.#bits.writeUInt8(this.#byteAt(index) | (1 << (block & 7)), index);
+  }
+
+  /** Whether a block is known to be zero. */
+  has(block: number): boolean {
+    return (this.#byteAt(block >> 3) & (1 << (block & 7))) !== 0;
+  }
+
+  /** The bits in base64, as a database keeps them; empty when no block is zero. */
+  toString(): string {
+    const end = this.#bits.findLastIndex((byte) => byte !== 0) + 1;
+    return this.#bits.subarray(0, end).toString("base64");
+  }
+
+  #byteAt(index: number): number {
+    return this.#bits[index] ?? 0;
+  }
+}

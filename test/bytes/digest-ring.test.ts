@@ -1,0 +1,220 @@
+import { execFile } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { setImmediate } from "node:timers/promises";
+import { promisify } from "node:util";
+import type { Worker } from "node:worker_threads";
+import { crc32 } from "node:zlib";
+import fc from "fast-check";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { BLOCK_BYTES } from "../../src/bytes/block-size.ts";
+import { DigestRing } from "../../src/bytes/digest-ring.ts";
+import type { Digests } from "../../src/domain/digests.ts";
+
+const RING_PROGRAM = new URL("../../dist/bytes/digest-ring.js", import.meta.url).href;
+const RANDOM = randomBytes(BLOCK_BYTES);
+
+function expectedDigests(bytes: Buffer, hashAlgo: string): Digests {
+  return {
+    checksum: createHash("md5").update(bytes).digest("hex"),
+    osHashAlgo: hashAlgo,
+    osHashValue: createHash(hashAlgo).update(bytes).digest("hex"),
+    crc32: crc32(bytes),
+    sizeBytes: bytes.length,
+  };
+}
+
+async function submitAll(ring: DigestRing, pieces: readonly Buffer[]): Promise<void> {
+  for (const piece of pieces) {
+    const block = await ring.acquire();
+    piece.copy(block.bytes);
+    ring.submit(block, piece.length);
+    block.release();
+  }
+}
+
+function startedThreads(): Worker[] {
+  const threads: Worker[] = [];
+  const remember = (thread: Worker): void => {
+    threads.push(thread);
+  };
+  process.on("worker", remember);
+  onTestFinished(() => {
+    process.off("worker", remember);
+  });
+  return threads;
+}
+
+describe("DigestRing", () => {
+  it("computes what node:crypto computes, whatever the lengths of the blocks", async () => {
+    const lengthBytes = fc.oneof(
+      fc.constantFrom(0, 1, BLOCK_BYTES - 1, BLOCK_BYTES),
+      fc.nat(BLOCK_BYTES),
+    );
+    const hashAlgo = fc.constantFrom("sha512", "sha256", "sha384", "md5");
+
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(lengthBytes, { maxLength: 20 }),
+        hashAlgo,
+        async (lengths, algo) => {
+          const pieces = lengths.map((length, index) =>
+            Buffer.concat([RANDOM.subarray(index), RANDOM.subarray(0, index)]).subarray(0, length),
+          );
+          await using ring = DigestRing.open({ hashAlgo: algo });
+
+          await submitAll(ring, pieces);
+
+          expect(await ring.finish()).toEqual(expectedDigests(Buffer.concat(pieces), algo));
+        },
+      ),
+      { numRuns: 15 },
+    );
+  });
+
+  it("starts no thread for what fits into one block", async () => {
+    const threads = startedThreads();
+    await using ring = DigestRing.open();
+
+    await submitAll(ring, [RANDOM]);
+
+    expect(await ring.finish()).toEqual(expectedDigests(RANDOM, "sha512"));
+    expect(threads).toHaveLength(0);
+  });
+
+  it("hands a block out again only when threads and user have released it", async () => {
+    await using ring = DigestRing.open();
+    const blocks = await Promise.all(Array.from({ length: 8 }, () => ring.acquire()));
+    for (const block of blocks) ring.submit(block, BLOCK_BYTES);
+    let hasNinth = false;
+    const ninth = ring.acquire().then(() => {
+      hasNinth = true;
+    });
+
+    await ring.finish();
+    expect(hasNinth).toBe(false);
+    blocks[3]?.release();
+
+    await ninth;
+  });
+
+  it("answers finish() again with the same digests", async () => {
+    await using ring = DigestRing.open();
+    await submitAll(ring, [RANDOM, RANDOM]);
+
+    expect(await ring.finish()).toBe(await ring.finish());
+  });
+
+  it("refuses blocks after finish()", async () => {
+    await using ring = DigestRing.open();
+    const block = await ring.acquire();
+    await ring.finish();
+
+    expect(() => {
+      ring.submit(block, 1);
+    }).toThrow("Cannot submit a block: the ring is finished");
+  });
+
+  it("refuses a hash that node:crypto does not know, by name", () => {
+    expect(() => DigestRing.open({ hashAlgo: "sha1024" })).toThrow(
+      'Cannot compute digests with "sha1024": node:crypto has no such hash; try sha512 or sha256',
+    );
+  });
+
+  it("rejects everything pending when a thread dies, and everything afterwards", async () => {
+    const threads = startedThreads();
+    await using ring = DigestRing.open();
+    const blocks = await Promise.all(Array.from({ length: 8 }, () => ring.acquire()));
+    for (const block of blocks) ring.submit(block, BLOCK_BYTES);
+    const pending = Promise.allSettled([ring.acquire(), ring.finish()]);
+
+    // Node announces a new thread in the next tick.
+    await setImmediate();
+    await threads[1]?.terminate();
+
+    const died = /^Cannot compute digests: the sha512 thread ended with code \d$/;
+    const reason = expect.objectContaining({
+      message: expect.stringMatching(died) as string,
+    }) as Error;
+    expect(await pending).toEqual([
+      { status: "rejected", reason },
+      { status: "rejected", reason },
+    ]);
+    await expect(ring.acquire()).rejects.toThrow(died);
+  });
+
+  it("ends its threads on close(), at any time and twice", async () => {
+    const threads = startedThreads();
+    const ring = DigestRing.open();
+    const blocks = await Promise.all(Array.from({ length: 8 }, () => ring.acquire()));
+    for (const block of blocks) ring.submit(block, BLOCK_BYTES);
+    const pending = Promise.allSettled([ring.acquire(), ring.finish()]);
+
+    await Promise.all([ring.close(), ring.close()]);
+
+    const closed = new Error("Cannot compute digests: the ring was closed");
+    expect(await pending).toEqual([
+      { status: "rejected", reason: closed },
+      { status: "rejected", reason: closed },
+    ]);
+    expect(threads.map((thread) => thread.threadId)).toEqual([-1, -1]);
+  });
+
+  it("lets the process end when nobody closes it", async () => {
+    const leave = `
+      const { DigestRing } = await import(${JSON.stringify(RING_PROGRAM)});
+      const ring = DigestRing.open();
+      for (let i = 0; i < 3; i += 1) {
+        const block = await ring.acquire();
+        ring.submit(block, block.bytes.length);
+      }
+      console.log("left");`;
+
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ["--input-type=module", "--eval", leave],
+      { timeout: 10_000 },
+    );
+
+    expect(stdout).toBe("left\n");
+  });
+
+  it("keeps the process alive until digests that are waited for are there", async () => {
+    const wait = `
+      const { DigestRing } = await import(${JSON.stringify(RING_PROGRAM)});
+      const ring = DigestRing.open();
+      for (let i = 0; i < 64; i += 1) {
+        const block = await ring.acquire();
+        ring.submit(block, block.bytes.length);
+        block.release();
+      }
+      console.log((await ring.finish()).checksum);`;
+
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ["--input-type=module", "--eval", wait],
+      { timeout: 10_000 },
+    );
+
+    expect(stdout.trim()).toBe(
+      createHash("md5")
+        .update(Buffer.alloc(64 * BLOCK_BYTES))
+        .digest("hex"),
+    );
+  });
+
+  it("leaves the event loop free while it hashes", async () => {
+    const delay = monitorEventLoopDelay({ resolution: 5 });
+    await using ring = DigestRing.open();
+    delay.enable();
+
+    await submitAll(
+      ring,
+      Array.from({ length: 128 }, () => RANDOM),
+    );
+    await ring.finish();
+
+    delay.disable();
+    expect(delay.percentile(99) / 1e6).toBeLessThan(50);
+  });
+});
