@@ -1,0 +1,27 @@
+import { pathToFileURL } from "node:url";
+import { ensureSystemTool } from "./system-tool.mjs";
+
+// Programs of which the tests make images, beside qemu-img and xorriso.
+const TOOLS = [
+  { program: "sfdisk", packageName: "fdisk", variable: "SFDISK" },
+  { program: "sgdisk", packageName: "gdisk", variable: "SGDISK" },
+  { program: "cryptsetup", packageName: "cryptsetup-bin", variable: "CRYPTSETUP" },
+  { program: "zstd", packageName: "zstd", variable: "ZSTD" },
+  { program: "xz", packageName: "xz-utils", variable: "XZ" },
+  // Not ZIP: zip takes what that says for arguments.
+  { program: "zip", packageName: "zip", variable: "ZIP_PROGRAM" },
+];
+
+/** Their paths by the environment variables that name them, without those that there is no way to get. */
+export async function ensureImageTools() {
+  const paths = {};
+  for (const tool of TOOLS) {
+    const path = await ensureSystemTool(tool);
+    if (path) paths[tool.variable] = path;
+  }
+  return paths;
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  process.stdout.write(`${JSON.stringify(await ensureImageTools(), null, 2)}\n`);
+}

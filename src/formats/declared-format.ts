@@ -1,0 +1,77 @@
+import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
+import type { Detector, RecognisedFormat } from "./detector.ts";
+
+/** What an image was declared as. */
+export interface DeclaredFormats {
+  readonly diskFormat: DiskFormat;
+  readonly containerFormat: ContainerFormat;
+  /** Formats that are decompressed before anything is stored, and judged again then. Default: none. */
+  readonly decompressed?: readonly RecognisedFormat[];
+}
+
+// A partitioned disk and an encrypted one are raw to whoever attaches them. Amazon's three have no mark of their own, but a
+// ramdisk is compressed as a rule; ploop's mark is that of Parallels.
+const EXPECTED: Readonly<Record<DiskFormat, readonly RecognisedFormat[]>> = {
+  ami: ["raw"],
+  ari: ["raw", "gzip", "zstd", "xz", "bzip2", "lz4"],
+  aki: ["raw"],
+  ploop: ["raw", "parallels"],
+  raw: ["raw", "gpt", "mbr", "luks"],
+  qcow2: ["qcow2"],
+  vmdk: ["vmdk"],
+  vhd: ["vhd"],
+  vhdx: ["vhdx"],
+  vdi: ["vdi"],
+  iso: ["iso"],
+};
+
+// Amazon's containers are no wrapper: the image is the disk, the kernel, or the ramdisk.
+const BARE: readonly ContainerFormat[] = ["bare", "ami", "ari", "aki"];
+
+/**
+ * Whether the declared disk format is that of something inside of the bytes. What is inside can't be judged; that the bytes
+ * are no bare disk can.
+ */
+export function isWrapped({ containerFormat }: DeclaredFormats): boolean {
+  return !BARE.includes(containerFormat);
+}
+
+/** The disk format under which bytes are imported that nothing was declared of; undefined when there is none. */
+export function diskFormatOf(format: string): DiskFormat | undefined {
+  const formats: readonly DiskFormat[] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso"];
+  return formats.find((each) => EXPECTED[each].some((expected) => expected === format));
+}
+
+/**
+ * Why the bytes are not what was declared; undefined when they are.
+ *
+ * @param found - undefined for raw bytes
+ */
+export function mismatch(
+  declared: DeclaredFormats,
+  found: Detector | undefined,
+): string | undefined {
+  const format = found?.format ?? "raw";
+  if (isWrapped(declared)) {
+    const isBareDisk = found !== undefined && (found.foreign?.kind ?? "disk") === "disk";
+    return isBareDisk ? `its bytes are a bare "${format}"` : undefined;
+  }
+  const expected = [...EXPECTED[declared.diskFormat], ...(declared.decompressed ?? [])];
+  if (expected.includes(format)) return undefined;
+  return `its bytes are ${found?.foreign === undefined ? `"${format}"` : told(found.foreign)}`;
+}
+
+/** Why bytes that nothing was declared of can't be imported as they are. */
+export function unimportable(found: Detector | undefined): string | undefined {
+  return found?.foreign === undefined ? undefined : `it is ${told(found.foreign)}`;
+}
+
+const WAYS_OUT = {
+  disk: "convert it to qcow2",
+  compressed: "decompress it first",
+  archive: "unpack it first",
+};
+
+function told({ what, kind }: NonNullable<Detector["foreign"]>): string {
+  return `${what}; ${WAYS_OUT[kind]}`;
+}

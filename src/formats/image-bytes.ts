@@ -1,0 +1,87 @@
+import { readFully, type PositionalReader } from "../bytes/positional-io.ts";
+
+// The farthest mark is ISO 9660's at 32 KiB; a qcow2's header extensions lie in its first cluster, of 64 KiB as a rule.
+const FIRST_BYTES = 64 * 1024;
+
+// The end of a VMDK stream is three sectors: a marker, the footer, a marker. A fixed VHD and a DMG carry their mark in the last.
+const LAST_BYTES = 3 * 512;
+
+/** Tells that the structures of an image can't be read. Its message is a clause such as "its vdi header is cut off". */
+export class BrokenImage extends Error {
+  constructor(reason: string) {
+    super(reason);
+    this.name = "BrokenImage";
+  }
+}
+
+/** The bytes of an image, read only where they are asked for, and counted. */
+export class ImageBytes {
+  readonly sizeBytes: number;
+  /** Up to 64 KiB from the start. */
+  readonly first: Buffer;
+  /** Up to three sectors at the end. */
+  readonly last: Buffer;
+  readonly #reader: PositionalReader;
+  #bytesRead: number;
+
+  private constructor(reader: PositionalReader, sizeBytes: number, first: Buffer, last: Buffer) {
+    this.#reader = reader;
+    this.sizeBytes = sizeBytes;
+    this.first = first;
+    this.last = last;
+    this.#bytesRead = first.length + last.length;
+  }
+
+  /** Reads both ends of an image. */
+  static async open(reader: PositionalReader, sizeBytes: number): Promise<ImageBytes> {
+    const first = await readAt(reader, 0, Math.min(FIRST_BYTES, sizeBytes));
+    const lastBytes = Math.min(LAST_BYTES, sizeBytes);
+    const last = await readAt(reader, sizeBytes - lastBytes, lastBytes);
+    return new ImageBytes(reader, sizeBytes, first, last);
+  }
+
+  /** How many bytes were read so far. */
+  get bytesRead(): number {
+    return this.#bytesRead;
+  }
+
+  /** The last sector of 512 bytes; shorter when the image is. */
+  get lastSector(): Buffer {
+    return this.last.subarray(Math.max(0, this.last.length - 512));
+  }
+
+  /**
+   * Reads exactly `lengthBytes`.
+   *
+   * @param what - for the error: "vdi header"
+   * @param position - as a header states it: it may lie anywhere
+   * @throws BrokenImage when the image ends before
+   */
+  async read(what: string, position: bigint | number, lengthBytes: number): Promise<Buffer> {
+    const end = BigInt(position) + BigInt(lengthBytes);
+    if (end > BigInt(this.sizeBytes)) {
+      throw new BrokenImage(
+        `its ${what} is cut off: it would end at byte ${String(end)} of ${String(this.sizeBytes)}`,
+      );
+    }
+    if (end <= BigInt(this.first.length)) return this.first.subarray(Number(position), Number(end));
+    const buffer = await readAt(this.#reader, Number(position), lengthBytes);
+    this.#bytesRead += buffer.length;
+    if (buffer.length === lengthBytes) return buffer;
+    throw new BrokenImage(`its ${what} is cut off: the image became shorter`);
+  }
+
+  /** Whether this many bytes at this place lie inside of the image. */
+  holds(position: bigint | number, lengthBytes: bigint | number): boolean {
+    return BigInt(position) + BigInt(lengthBytes) <= BigInt(this.sizeBytes);
+  }
+}
+
+async function readAt(
+  reader: PositionalReader,
+  position: number,
+  lengthBytes: number,
+): Promise<Buffer> {
+  const buffer = Buffer.alloc(lengthBytes);
+  return buffer.subarray(0, await readFully(reader, buffer, position));
+}

@@ -1,0 +1,110 @@
+import type { PositionalReader } from "../bytes/positional-io.ts";
+import type { FormatPolicy } from "../domain/format-policy.ts";
+import { isWrapped, type DeclaredFormats } from "./declared-format.ts";
+import type { Detector, Examination, RecognisedFormat } from "./detector.ts";
+import { FOREIGN_DETECTORS } from "./foreign.ts";
+import { BrokenImage, ImageBytes } from "./image-bytes.ts";
+import { iso } from "./iso.ts";
+import { luks } from "./luks.ts";
+import { gpt, mbr } from "./partition-table.ts";
+import { formatChecks, isTolerated, sizeChecks } from "./policy-checks.ts";
+import { qcow2 } from "./qcow2.ts";
+import { qed } from "./qed.ts";
+import { vdi } from "./vdi.ts";
+import { vhd } from "./vhd.ts";
+import { vhdx } from "./vhdx.ts";
+import { vmdk } from "./vmdk.ts";
+
+const DETECTORS: readonly Detector[] = [
+  ...[qcow2, vmdk, vhd, vhdx, vdi, iso, qed, luks, gpt, mbr],
+  ...FOREIGN_DETECTORS,
+];
+
+/** What an image is, and whether it may be let in. */
+export interface Verdict {
+  /** `ambiguous` when the image carries the marks of several formats. */
+  readonly format: RecognisedFormat | "ambiguous";
+  /** The size of the disk that a guest would see, in bytes; null where the header does not say it, or beyond 2^53. */
+  readonly virtualSizeBytes: number | null;
+  readonly sizeBytes: number;
+  /** Whether all checks passed but those that the policy tolerates. */
+  readonly safe: boolean;
+  /** Every check that was made: `pass`, or why the image fails it, a clause such as "it is a differencing vhd". */
+  readonly checks: Readonly<Record<string, string>>;
+  /** Checks that failed and are not held against the image. */
+  readonly tolerated: readonly string[];
+  /** How much of the image was read for it. */
+  readonly bytesRead: number;
+}
+
+/**
+ * Judges an image by a few reads at its start, at its end, and where its header points to: at most a little more than 1 MiB,
+ * whatever its size and whatever it says.
+ *
+ * @param reader - the image, open for reading
+ * @param declared - what it was declared as; else it is judged as what it turns out to be
+ * @returns the verdict; a refusal is no error here
+ * @throws the system's own error when the image can't be read
+ */
+export async function judgeImage(
+  reader: PositionalReader,
+  sizeBytes: number,
+  policy: FormatPolicy,
+  declared?: DeclaredFormats,
+): Promise<Verdict> {
+  const image = await ImageBytes.open(reader, sizeBytes);
+  const found = recognise(image);
+  const { virtualSizeBytes, checks: ownChecks } = await examine(image, found, policy);
+  // What is around a disk has no size of the disk.
+  const isOpaque = declared !== undefined && isWrapped(declared);
+  const size = isOpaque ? null : virtualSizeBytes;
+  const checks = {
+    one_format: oneFormatProblem(found),
+    ...formatChecks(found[0], policy, declared),
+    ...ownChecks,
+    ...sizeChecks(size, sizeBytes, policy),
+  };
+  const failed = Object.entries(checks).flatMap(([name, problem]) =>
+    problem === undefined ? [] : [name],
+  );
+  const tolerated = failed.filter((name) => isTolerated(name, policy));
+  return {
+    format: found.length > 1 ? "ambiguous" : (found[0]?.format ?? "raw"),
+    virtualSizeBytes: size === null || size > Number.MAX_SAFE_INTEGER ? null : Number(size),
+    sizeBytes,
+    safe: failed.length === tolerated.length,
+    checks: Object.fromEntries(
+      Object.entries(checks).map(([name, problem]) => [name, problem ?? "pass"]),
+    ),
+    tolerated,
+    bytesRead: image.bytesRead,
+  };
+}
+
+/** The formats whose marks the image carries, without those that another one covers. */
+function recognise(image: ImageBytes): readonly Detector[] {
+  const matching = DETECTORS.filter((each) => each.matches(image));
+  const covered = matching.flatMap((each) => each.covers?.(image) ?? []);
+  return matching.filter(({ format }) => !covered.includes(format));
+}
+
+async function examine(
+  image: ImageBytes,
+  [detector, ...others]: readonly Detector[],
+  policy: FormatPolicy,
+): Promise<Examination> {
+  if (detector === undefined) return { virtualSizeBytes: image.sizeBytes, checks: {} };
+  if (others.length > 0) return { virtualSizeBytes: null, checks: {} };
+  try {
+    return await detector.examine(image, policy);
+  } catch (error) {
+    if (!(error instanceof BrokenImage)) throw error;
+    return { virtualSizeBytes: null, checks: { header: error.message } };
+  }
+}
+
+function oneFormatProblem(found: readonly Detector[]): string | undefined {
+  if (found.length < 2) return undefined;
+  // Two programs that open it would see two different disks, only one of which was judged.
+  return `it carries the marks of ${found.map(({ format }) => format).join(" and of ")}`;
+}

@@ -1,0 +1,36 @@
+import type { ImageBytes } from "./image-bytes.ts";
+
+/** Types of header extensions that matter here (docs/interop/qcow2.txt). */
+export const EXTENSION = { end: 0, dataFile: 0x44415441 };
+
+/** The extensions of a header: their types, and why they can't all be told. */
+export interface Extensions {
+  readonly extensions: readonly number[];
+  readonly problem: string | undefined;
+}
+
+/**
+ * Reads the types of the header extensions, which follow the header in its cluster.
+ *
+ * @param headerBytes - where they begin
+ * @param clusterBytes - where they must have ended
+ */
+export function extensionsOf(
+  image: ImageBytes,
+  headerBytes: number,
+  clusterBytes: number,
+): Extensions {
+  const { first } = image;
+  const limit = Math.min(clusterBytes, first.length);
+  const extensions: number[] = [];
+  let position = headerBytes;
+  while (position + 8 <= limit) {
+    const type = first.readUInt32BE(position);
+    if (type === EXTENSION.end) return { extensions, problem: undefined };
+    extensions.push(type);
+    const lengthBytes = first.readUInt32BE(position + 4);
+    position += 8 + Math.ceil(lengthBytes / 8) * 8;
+  }
+  if (position === limit) return { extensions, problem: undefined };
+  return { extensions, problem: "its qcow2 header extensions do not end within its first cluster" };
+}

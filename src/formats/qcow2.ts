@@ -1,0 +1,184 @@
+import type { FormatPolicy } from "../domain/format-policy.ts";
+import type { Detector, Examination } from "./detector.ts";
+import { BrokenImage, type ImageBytes } from "./image-bytes.ts";
+import { protocolProblem } from "./protocol-strings.ts";
+import { extensionsOf, EXTENSION } from "./qcow2-extensions.ts";
+
+const MAGIC = Buffer.from("QFI\xfb", "latin1");
+
+// Offsets of docs/interop/qcow2.txt in QEMU's sources; big-endian.
+const VERSION_AT = 4;
+const BACKING_FILE_OFFSET_AT = 8;
+const BACKING_FILE_SIZE_AT = 16;
+const CLUSTER_BITS_AT = 20;
+const SIZE_AT = 24;
+const CRYPT_METHOD_AT = 32;
+const L1_SIZE_AT = 36;
+const L1_OFFSET_AT = 40;
+const REFCOUNT_TABLE_OFFSET_AT = 48;
+const REFCOUNT_TABLE_CLUSTERS_AT = 56;
+const SNAPSHOTS_AT = 60;
+const INCOMPATIBLE_FEATURES_AT = 72;
+const REFCOUNT_ORDER_AT = 96;
+const HEADER_LENGTH_AT = 100;
+const COMPRESSION_TYPE_AT = 104;
+const V2_BYTES = 72;
+const V3_BYTES = 104;
+
+const DIRTY = 1n << 0n;
+const CORRUPT = 1n << 1n;
+const EXTERNAL_DATA_FILE = 1n << 2n;
+const COMPRESSION_TYPE = 1n << 3n;
+const EXTENDED_L2 = 1n << 4n;
+const KNOWN_FEATURES = DIRTY | CORRUPT | EXTERNAL_DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2;
+
+// QEMU's own bounds (block/qcow2.h).
+const CLUSTER_BITS = { least: 9, most: 21 };
+const MOST_L1_BYTES = 32 * 1024 * 1024;
+const MOST_REFCOUNT_TABLE_BYTES = 8 * 1024 * 1024;
+const MOST_REFCOUNT_ORDER = 6;
+
+const LUKS = 2;
+
+/** QEMU's own format, versions 2 and 3. */
+export const qcow2: Detector = {
+  format: "qcow2",
+  matches: ({ first }) => first.subarray(0, MAGIC.length).equals(MAGIC),
+  examine: async (image, policy) => {
+    const header = await readHeader(image);
+    const clusterBits = header.fixed.readUInt32BE(CLUSTER_BITS_AT);
+    if (clusterBits < CLUSTER_BITS.least || clusterBits > CLUSTER_BITS.most) {
+      throw new BrokenImage(`its qcow2 header states clusters of 2^${clusterBits} bytes`);
+    }
+    return examineHeader(image, header, 2 ** clusterBits, policy);
+  },
+};
+
+interface Header {
+  readonly version: number;
+  /** The 72 bytes that all versions have. */
+  readonly fixed: Buffer;
+  /** As long as it says. */
+  readonly whole: Buffer;
+  readonly features: bigint;
+}
+
+async function readHeader(image: ImageBytes): Promise<Header> {
+  const version = (await image.read("qcow2 header", VERSION_AT, 4)).readUInt32BE();
+  if (version !== 2 && version !== 3) {
+    throw new BrokenImage(`it is a qcow of version ${version}, and only 2 and 3 are known`);
+  }
+  const fixed = await image.read("qcow2 header", 0, version === 2 ? V2_BYTES : V3_BYTES);
+  if (version === 2) return { version, fixed, whole: fixed, features: 0n };
+  const lengthBytes = fixed.readUInt32BE(HEADER_LENGTH_AT);
+  if (lengthBytes < V3_BYTES || lengthBytes % 8 !== 0 || lengthBytes > image.first.length) {
+    throw new BrokenImage(`its qcow2 header states a length of ${lengthBytes} bytes`);
+  }
+  const whole = await image.read("qcow2 header", 0, lengthBytes);
+  return { version, fixed, whole, features: fixed.readBigUInt64BE(INCOMPATIBLE_FEATURES_AT) };
+}
+
+function examineHeader(
+  image: ImageBytes,
+  header: Header,
+  clusterBytes: number,
+  policy: FormatPolicy,
+): Examination {
+  const { fixed, whole, features } = header;
+  const { extensions, problem } = extensionsOf(image, whole.length, clusterBytes);
+  const has = (type: number): boolean => extensions.includes(type);
+  const hasBackingFile =
+    fixed.readBigUInt64BE(BACKING_FILE_OFFSET_AT) !== 0n ||
+    fixed.readUInt32BE(BACKING_FILE_SIZE_AT) !== 0;
+  const hasDataFile = (features & EXTERNAL_DATA_FILE) !== 0n || has(EXTENSION.dataFile);
+  return {
+    virtualSizeBytes: fixed.readBigUInt64BE(SIZE_AT),
+    checks: {
+      // Either makes whoever opens the image read another file of the host, one that the image names.
+      backing_file: hasBackingFile
+        ? "it is a qcow2 overlay that refers to a backing file"
+        : undefined,
+      data_file: hasDataFile ? "it is a qcow2 with an external data file" : undefined,
+      unknown_features: unknownFeaturesProblem(header),
+      corrupt: (features & CORRUPT) === 0n ? undefined : "its qcow2 header is marked corrupt",
+      dirty:
+        (features & DIRTY) === 0n || policy.allowDirty
+          ? undefined
+          : "its qcow2 header is marked dirty: its last writer did not close it",
+      encryption: encryptionProblem(fixed.readUInt32BE(CRYPT_METHOD_AT), policy),
+      snapshots: snapshotsProblem(fixed.readUInt32BE(SNAPSHOTS_AT)),
+      header_extensions: problem,
+      tables: tablesProblem(image, fixed, clusterBytes),
+      protocols: protocolProblem(
+        "qcow2 header",
+        image.first.toString("latin1", 0, Math.min(clusterBytes, image.first.length)),
+      ),
+    },
+  };
+}
+
+function unknownFeaturesProblem({ features, whole }: Header): string | undefined {
+  const unknown = features & ~KNOWN_FEATURES;
+  if (unknown !== 0n) return `it needs qcow2 features that are unknown: 0x${unknown.toString(16)}`;
+  const compressionType = whole[COMPRESSION_TYPE_AT] ?? 0;
+  const isStated = (features & COMPRESSION_TYPE) !== 0n;
+  // 1 is zstd; 0, deflate, needs no feature.
+  if (isStated ? compressionType === 1 : compressionType === 0) return undefined;
+  return `it is a qcow2 of compression type ${compressionType}`;
+}
+
+function encryptionProblem(
+  method: number,
+  { allowedEncryption }: FormatPolicy,
+): string | undefined {
+  if (method === 0) return undefined;
+  if (method !== LUKS) return `it is a qcow2 with encryption of method ${method}`;
+  if (allowedEncryption.includes("qcow2_luks")) return undefined;
+  return "it is a qcow2 encrypted by LUKS, which is not allowed here (`formats.allowed_encryption`)";
+}
+
+function snapshotsProblem(count: number): string | undefined {
+  if (count === 0) return undefined;
+  return `it is a qcow2 with ${count} internal snapshots, whose data would come with it`;
+}
+
+function tablesProblem(image: ImageBytes, fixed: Buffer, clusterBytes: number): string | undefined {
+  return l1Problem(image, fixed, clusterBytes) ?? refcountProblem(image, fixed, clusterBytes);
+}
+
+function l1Problem(image: ImageBytes, fixed: Buffer, clusterBytes: number): string | undefined {
+  const l1Bytes = fixed.readUInt32BE(L1_SIZE_AT) * 8;
+  const l1Offset = fixed.readBigUInt64BE(L1_OFFSET_AT);
+  if (l1Bytes > MOST_L1_BYTES) return `its qcow2 L1 table of ${l1Bytes} bytes is too large`;
+  // An entry of L1 stands for a cluster of L2 entries, each of 8 bytes or, extended, of 16.
+  const entryBytes = extendsL2(fixed) ? 16n : 8n;
+  const bytesOfEntry = (BigInt(clusterBytes) / entryBytes) * BigInt(clusterBytes);
+  if (BigInt(l1Bytes / 8) * bytesOfEntry < fixed.readBigUInt64BE(SIZE_AT)) {
+    return "its qcow2 L1 table is too small for its size";
+  }
+  if (l1Offset % BigInt(clusterBytes) !== 0n) return "its qcow2 L1 table is not aligned";
+  return image.holds(l1Offset, l1Bytes) ? undefined : "its qcow2 L1 table is cut off";
+}
+
+function extendsL2(fixed: Buffer): boolean {
+  const hasFeatures = fixed.length >= V3_BYTES;
+  return hasFeatures && (fixed.readBigUInt64BE(INCOMPATIBLE_FEATURES_AT) & EXTENDED_L2) !== 0n;
+}
+
+function refcountProblem(
+  image: ImageBytes,
+  fixed: Buffer,
+  clusterBytes: number,
+): string | undefined {
+  const tableBytes = fixed.readUInt32BE(REFCOUNT_TABLE_CLUSTERS_AT) * clusterBytes;
+  const tableOffset = fixed.readBigUInt64BE(REFCOUNT_TABLE_OFFSET_AT);
+  const order = fixed.length >= V3_BYTES ? fixed.readUInt32BE(REFCOUNT_ORDER_AT) : 0;
+  if (order > MOST_REFCOUNT_ORDER) return `it is a qcow2 of refcount order ${order}`;
+  if (tableBytes === 0 || tableBytes > MOST_REFCOUNT_TABLE_BYTES) {
+    return `its qcow2 refcount table has ${tableBytes} bytes`;
+  }
+  if (tableOffset === 0n || tableOffset % BigInt(clusterBytes) !== 0n) {
+    return "its qcow2 refcount table is not aligned";
+  }
+  return image.holds(tableOffset, tableBytes) ? undefined : "its qcow2 refcount table is cut off";
+}

@@ -1,0 +1,294 @@
+import { describe, expect, it } from "vitest";
+import type { DiskFormat } from "../../src/domain/disk-format.ts";
+import { DEFAULT_FORMAT_POLICY } from "../../src/domain/format-policy.ts";
+import { judgeImage } from "../../src/formats/judge-image.ts";
+import {
+  be,
+  craftedDynamicVhd,
+  craftedFixedVhd,
+  craftedGpt,
+  craftedIso,
+  craftedLuks,
+  craftedMbr,
+  craftedQcow2,
+  craftedVdi,
+  craftedVhdx,
+  craftedVmdk,
+  craftedVmdkStream,
+  le,
+  patched,
+} from "../support/crafted-images.ts";
+import { failuresOf, judged, readerOf } from "../support/judged.ts";
+
+const GZIP = patched(Buffer.alloc(4096), [0, "\x1f\x8b\x08"]);
+const TAR = patched(Buffer.alloc(4096), [257, "ustar"]);
+const QED = patched(Buffer.alloc(4096), [0, "QED\0"]);
+const PARALLELS = patched(Buffer.alloc(4096), [0, "WithoutFreeSpace"]);
+const RAW = Buffer.alloc(4096, 1);
+
+const bare = (diskFormat: DiskFormat) => ({ diskFormat, containerFormat: "bare" }) as const;
+
+describe("judgeImage()", () => {
+  it("takes for raw what carries no mark, also when it is tiny or empty", async () => {
+    for (const bytes of [Buffer.alloc(0), Buffer.from("x"), Buffer.alloc(513, 1), RAW]) {
+      expect(await judged(bytes)).toEqual({
+        format: "raw",
+        virtualSizeBytes: bytes.length,
+        sizeBytes: bytes.length,
+        safe: true,
+        checks: {
+          one_format: "pass",
+          importable: "pass",
+          disk_format: "pass",
+          virtual_size: "pass",
+          virtual_ratio: "pass",
+        },
+        tolerated: [],
+        bytesRead: Math.min(bytes.length, 64 * 1024) + Math.min(bytes.length, 1536),
+      });
+    }
+  });
+
+  it.each([
+    [
+      "a qcow2 in the system area of an iso",
+      patched(craftedIso(), [0, "QFI\xfb"]),
+      "qcow2 and of iso",
+    ],
+    ["an iso in a vmdk", patched(craftedVmdk(), [32 * 1024 + 1, "CD001"]), "vmdk and of iso"],
+    ["a gzip in an iso", patched(craftedIso(), [0, "\x1f\x8b\x08"]), "iso and of gzip"],
+    ["a vdi in a qcow2", patched(craftedQcow2(2), [0x40, le(4, 0xbeda107f)]), "qcow2 and of vdi"],
+    ["a partitioned qcow2", patched(craftedQcow2(), [510, "\x55\xaa"]), "qcow2 and of mbr"],
+    [
+      "a partitioned dynamic vhd",
+      patched(craftedDynamicVhd(), [450, "\xee"], [510, "\x55\xaa"]),
+      "vhd and of gpt",
+    ],
+    [
+      "a qcow2 with the footer of a vhd",
+      Buffer.concat([craftedQcow2(), craftedFixedVhd().subarray(-512)]),
+      "qcow2 and of vhd",
+    ],
+    ["a tar with the mark of a vdi", patched(TAR, [0x40, le(4, 0xbeda107f)]), "vdi and of tar"],
+  ])("refuses %s, naming both", async (_, bytes, formats) => {
+    const verdict = await judged(bytes);
+
+    expect(verdict).toMatchObject({ format: "ambiguous", virtualSizeBytes: null, safe: false });
+    expect(failuresOf(verdict)).toEqual({ one_format: `it carries the marks of ${formats}` });
+  });
+
+  it("takes a hybrid iso for an iso, whatever its tables say", async () => {
+    const table = craftedGpt().subarray(446, 512).toString("latin1");
+
+    for (const change of [table, craftedMbr().subarray(446, 512).toString("latin1")]) {
+      const hybrid = patched(craftedIso(), [446, change], [462, "\x01"]);
+
+      expect(await judged(hybrid)).toMatchObject({ format: "iso", safe: true });
+    }
+  });
+
+  it("refuses an iso that ends before its volume does", async () => {
+    expect(failuresOf(await judged(craftedIso().subarray(0, 60 * 1024)))).toEqual({
+      complete: "its volume of 65536 bytes is cut off after 61440",
+    });
+  });
+
+  it.each(["NSR02", "NSR03", "BEA01"])(
+    "knows a disc by %s, and no size of it",
+    async (standard) => {
+      expect(await judged(craftedIso(standard))).toMatchObject({
+        format: "iso",
+        virtualSizeBytes: null,
+        safe: true,
+      });
+    },
+  );
+
+  it("refuses a virtual size beyond its cap", async () => {
+    const bytes = patched(craftedVdi(), [0x178, le(4, 2 ** 31)], [0x170, le(8, 2 ** 33)]);
+
+    expect(failuresOf(await judged(bytes, { maxVirtualSizeBytes: 2 ** 33 - 1 }))).toEqual({
+      virtual_size:
+        "its virtual size is 8589934592 bytes, and 8 GiB are allowed (`formats.max_virtual_size`)",
+      virtual_ratio: expect.stringContaining("is more than 1048576 times the 1024 bytes") as string,
+    });
+    expect(
+      (await judged(bytes, { maxVirtualSizeBytes: 2 ** 33, maxVirtualRatio: 2 ** 23 })).safe,
+    ).toBe(true);
+  });
+
+  it.each([
+    ["qcow2", patched(craftedQcow2(), [24, be(8, 2n ** 63n)])],
+    ["vmdk", patched(craftedVmdk(), [12, le(8, 2n ** 64n - 1n)])],
+    ["vhd", patched(craftedFixedVhd(), [3 * 1024 * 1024 + 48, be(8, 2n ** 63n)])],
+    ["vhdx", patched(craftedVhdx(), [321 * 1024 + 8, le(8, 2n ** 63n)])],
+    ["vdi", patched(craftedVdi(), [0x170, le(8, 2n ** 63n)])],
+  ])("refuses a %s of an absurd virtual size", async (format, bytes) => {
+    const verdict = await judged(bytes);
+
+    expect(verdict).toMatchObject({ format, virtualSizeBytes: null, safe: false });
+    expect(failuresOf(verdict)["virtual_size"]).toContain("and 64 TiB are allowed");
+  });
+
+  it("reads a few bytes of an image of any size", async () => {
+    const counted: number[] = [];
+    const sizeBytes = 2 ** 50;
+    const reader = {
+      read: async (buffer: Buffer, offset: number, length: number) => {
+        counted.push(length);
+        buffer.fill(0, offset, offset + length);
+        return { bytesRead: length };
+      },
+    };
+
+    const { bytesRead, format } = await judgeImage(reader, sizeBytes, {
+      ...DEFAULT_FORMAT_POLICY,
+      maxVirtualSizeBytes: sizeBytes,
+    });
+
+    expect({ format, bytesRead, counted }).toEqual({
+      format: "raw",
+      bytesRead: 64 * 1024 + 1536,
+      counted: [64 * 1024, 1536],
+    });
+  });
+
+  it("lets the error of a file that can't be read through", async () => {
+    const broken = { read: () => Promise.reject(new Error("EIO")) };
+
+    await expect(judgeImage(broken, 4096, DEFAULT_FORMAT_POLICY)).rejects.toThrow("EIO");
+  });
+
+  it("judges a file that became shorter by what is left of it", async () => {
+    const verdict = await judgeImage(readerOf(craftedVhdx().subarray(0, 200)), 2 ** 30, {
+      ...DEFAULT_FORMAT_POLICY,
+    });
+
+    expect(verdict).toMatchObject({ format: "vhdx", safe: false });
+  });
+});
+
+describe("judgeImage() of what was declared", () => {
+  const real = {
+    raw: RAW,
+    qcow2: craftedQcow2(),
+    vmdk: craftedVmdkStream(),
+    vhd: craftedFixedVhd(),
+    vhdx: craftedVhdx(),
+    vdi: craftedVdi(),
+    iso: craftedIso(),
+    gpt: craftedGpt(),
+    mbr: craftedMbr(),
+    luks: craftedLuks(1),
+  };
+
+  it.each([
+    ["raw", ["raw", "gpt", "mbr", "luks"]],
+    ["ami", ["raw"]],
+    ["ari", ["raw"]],
+    ["aki", ["raw"]],
+    ["ploop", ["raw"]],
+    ...(["qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso"] as const).map(
+      (format) => [format, [format]] as const,
+    ),
+  ] as const)("accepts as %s %j, and nothing else", async (diskFormat, accepted) => {
+    const verdicts = await Promise.all(
+      Object.entries(real).map(async ([format, bytes]) => {
+        const { safe, checks } = await judged(bytes, {}, bare(diskFormat));
+        return [format, safe, checks["declared_format"]] as const;
+      }),
+    );
+
+    expect(verdicts).toEqual(
+      Object.keys(real).map((format) => {
+        const isAccepted = (accepted as readonly string[]).includes(format);
+        return [format, isAccepted, isAccepted ? "pass" : `its bytes are "${format}"`];
+      }),
+    );
+  });
+
+  it.each([
+    ["raw", GZIP, "its bytes are gzip data; decompress it first"],
+    ["qcow2", TAR, "its bytes are a tar archive; unpack it first"],
+    ["raw", PARALLELS, "its bytes are a Parallels disk; convert it to qcow2"],
+    ["raw", QED, 'its bytes are "qed"'],
+    ["raw", craftedQcow2().subarray(0, 100), 'its bytes are "qcow2"'],
+  ] as const)("refuses as %s what is something else", async (diskFormat, bytes, reason) => {
+    const verdict = await judged(bytes, {}, bare(diskFormat));
+
+    expect(verdict.safe).toBe(false);
+    expect(verdict.checks["declared_format"]).toBe(reason);
+  });
+
+  it("accepts a compressed ramdisk, and a ploop that has the mark of Parallels", async () => {
+    expect((await judged(GZIP, {}, bare("ari"))).safe).toBe(true);
+    expect((await judged(PARALLELS, {}, bare("ploop"))).safe).toBe(true);
+  });
+
+  it("accepts compressed data that will be decompressed and judged again", async () => {
+    const declared = { ...bare("qcow2"), decompressed: ["gzip"] } as const;
+
+    expect(await judged(GZIP, {}, declared)).toMatchObject({ format: "gzip", safe: true });
+    expect((await judged(TAR, {}, declared)).safe).toBe(false);
+    expect((await judged(QED, {}, declared)).safe).toBe(false);
+  });
+
+  it("only tells a mismatch where the policy says so, and still refuses what is unsafe", async () => {
+    const lax = { requireImageFormatMatch: false };
+    const overlay = patched(craftedQcow2(), [8, be(8, 4096)]);
+
+    expect(await judged(craftedQcow2(), lax, bare("raw"))).toMatchObject({
+      safe: true,
+      checks: { declared_format: 'its bytes are "qcow2"' },
+      tolerated: ["declared_format"],
+    });
+    expect((await judged(overlay, lax, bare("raw"))).safe).toBe(false);
+    expect((await judged(QED, lax, bare("raw"))).safe).toBe(false);
+  });
+
+  it.each(["ova", "ovf", "docker", "compressed"] as const)(
+    "lets through unseen what is in the container %s, but no bare disk",
+    async (containerFormat) => {
+      const declared = { diskFormat: "qcow2", containerFormat } as const;
+      const opaque = await Promise.all(
+        [TAR, GZIP, RAW].map(async (bytes) => judged(bytes, {}, declared)),
+      );
+      const disks = await Promise.all(
+        [craftedQcow2(), craftedGpt(), PARALLELS].map(async (bytes) => judged(bytes, {}, declared)),
+      );
+
+      expect(opaque.map(({ safe, virtualSizeBytes }) => [safe, virtualSizeBytes])).toEqual([
+        [true, null],
+        [true, null],
+        [true, null],
+      ]);
+      expect(disks.map(({ checks }) => checks["declared_format"])).toEqual([
+        'its bytes are a bare "qcow2"',
+        'its bytes are a bare "gpt"',
+        'its bytes are a bare "parallels"',
+      ]);
+    },
+  );
+
+  it("judges Amazon's containers as no container", async () => {
+    const declared = { diskFormat: "ami", containerFormat: "ami" } as const;
+
+    expect((await judged(RAW, {}, declared)).safe).toBe(true);
+    expect((await judged(TAR, {}, declared)).safe).toBe(false);
+  });
+
+  it("refuses formats that are not allowed, declared or found", async () => {
+    const policy = { diskFormats: ["qcow2"], containerFormats: ["bare"] } as const;
+    const declared = { diskFormat: "raw", containerFormat: "ova" } as const;
+
+    expect(failuresOf(await judged(RAW, policy, declared))).toEqual({
+      disk_format: 'the disk format "raw" is not allowed here (`formats.disk_formats`)',
+      container_format:
+        'the container format "ova" is not allowed here (`formats.container_formats`)',
+    });
+    expect(failuresOf(await judged(craftedGpt(), policy))).toEqual({
+      disk_format: 'the disk format "raw" is not allowed here (`formats.disk_formats`)',
+    });
+    expect((await judged(craftedQcow2(), policy)).safe).toBe(true);
+  });
+});
