@@ -1,0 +1,161 @@
+import { isIP } from "node:net";
+import ipaddr from "ipaddr.js";
+import { ImportError } from "../domain/import-failure.ts";
+import { embeddedAddresses, type Address } from "./embedded-addresses.ts";
+import { displayedUrl } from "./web-url.ts";
+
+/** What downloads may reach. */
+export interface EgressRules {
+  /** Without a colon: `https`. */
+  readonly schemes: readonly string[];
+  /** The ports that are really used, whether a URL names them or not. */
+  readonly ports: readonly number[];
+  /** CIDRs that may be reached although they are not public. */
+  readonly allowedNetworks: readonly string[];
+  /** The only hosts that may be named: `example.org`, or `*.example.org` for all below it. Empty: any. */
+  readonly allowedHosts: readonly string[];
+  /** Hosts that may not be named, also when they are in the other list. */
+  readonly deniedHosts: readonly string[];
+}
+
+// Where clouds tell a machine its credentials. Some have public addresses, and some would be let in by a wide CIDR.
+const METADATA_HOSTS = [
+  "metadata",
+  "metadata.google.internal",
+  "metadata.goog",
+  "metadata.azure.internal",
+  "metadata.tencentyun.com",
+  "instance-data",
+  "instance-data.ec2.internal",
+];
+const METADATA_ADDRESSES = [
+  "169.254.169.254",
+  "169.254.170.2",
+  "169.254.0.23",
+  "168.63.129.16",
+  "100.100.100.200",
+  "192.0.0.192",
+  "fd00:ec2::254",
+  "fd20:ce::254",
+].map((text) => ipaddr.parse(text));
+
+// All that is handed out for public use; whatever else has no name yet is not public either.
+const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR("2000::/3");
+
+type Network = ReturnType<typeof ipaddr.parseCIDR>;
+
+/**
+ * Decides what a download may reach. Nothing is resolved here: names are judged as they stand, and addresses when a
+ * connection is about to be made to one.
+ */
+export class EgressPolicy {
+  readonly #rules: EgressRules;
+  readonly #networks: readonly Network[];
+
+  constructor(rules: EgressRules) {
+    this.#rules = rules;
+    this.#networks = rules.allowedNetworks.map((network) => ipaddr.parseCIDR(network));
+  }
+
+  /**
+   * Judges a URL before anything is asked of it: the one that was given, and every one that it leads to.
+   *
+   * @throws ImportError `SourceForbidden`
+   */
+  requireUrl(url: URL): void {
+    const mistake = this.#mistakeInUrl(url);
+    if (mistake === undefined) return;
+    throw new ImportError("SourceForbidden", `Cannot download ${displayedUrl(url)}: ${mistake}`);
+  }
+
+  /**
+   * Judges the address to which a connection is about to be made.
+   *
+   * @param host - the name that led there, or the address itself
+   * @throws ImportError `SourceForbidden`; it does not tell the address behind a name, which may be nobody's business
+   */
+  requireAddress(host: string, address: string): void {
+    const kind = this.#forbiddenKind(address);
+    if (kind === undefined) return;
+    const what = isIP(host) === 0 ? "leads to" : "is";
+    throw new ImportError(
+      "SourceForbidden",
+      `Cannot connect to "${host}": it ${what} an address that is not public (${kind})`,
+      { hint: "`sources.web.allowed_networks` of the configuration lets private networks in." },
+    );
+  }
+
+  #mistakeInUrl(url: URL): string | undefined {
+    const { schemes, ports } = this.#rules;
+    const scheme = url.protocol.slice(0, -1);
+    if (!schemes.includes(scheme)) return `its scheme must be one of ${schemes.join(", ")}`;
+    if (url.username !== "" || url.password !== "") return "it must hold no user name or password";
+    if (!ports.includes(effectivePort(url))) return `its port must be one of ${ports.join(", ")}`;
+    const host = hostOf(url);
+    if (isIP(host) !== 0) {
+      const kind = this.#forbiddenKind(host);
+      if (kind !== undefined) return `its address is not public (${kind})`;
+    }
+    return this.#mistakeInName(host.replace(/\.$/, "").toLowerCase());
+  }
+
+  #mistakeInName(name: string): string | undefined {
+    const { allowedHosts, deniedHosts } = this.#rules;
+    if (name === "") return "it names no host";
+    if ([...METADATA_HOSTS, ...deniedHosts].some((pattern) => isNamed(name, pattern))) {
+      return "its host may not be reached";
+    }
+    if (allowedHosts.length === 0) return undefined;
+    const isAllowed = allowedHosts.some((pattern) => isNamed(name, pattern));
+    return isAllowed ? undefined : "its host is not one of those that may be reached";
+  }
+
+  /** What keeps an address from being reached; undefined when nothing does. */
+  #forbiddenKind(text: string): string | undefined {
+    const embedded = embeddedAddresses(text);
+    const whole = ipaddr.parse(text);
+    if ([whole, ...embedded].some((each) => this.#isMetadata(each))) return "metadata service";
+    if (this.#isAllowed(whole)) return undefined;
+    const forbidden = embedded.find((each) => !isPublic(each) && !this.#isAllowed(each));
+    return forbidden === undefined ? undefined : kindOf(forbidden);
+  }
+
+  #isMetadata(address: Address): boolean {
+    const text = address.toString();
+    if (!METADATA_ADDRESSES.some((each) => each.toString() === text)) return false;
+    // Only one who names the very address means it.
+    return !this.#networks.some(
+      ([network, bits]) => network.toString() === text && bits === network.toByteArray().length * 8,
+    );
+  }
+
+  #isAllowed(address: Address): boolean {
+    return this.#networks.some(
+      ([network, bits]) => network.kind() === address.kind() && address.match(network, bits),
+    );
+  }
+}
+
+function isPublic(address: Address): boolean {
+  if (address.range() !== "unicast") return false;
+  return !(address instanceof ipaddr.IPv6) || address.match(GLOBAL_UNICAST);
+}
+
+function kindOf(address: Address): string {
+  const range = address.range();
+  return range === "unicast" ? "reserved" : range;
+}
+
+function isNamed(name: string, pattern: string): boolean {
+  return pattern.startsWith("*.") ? name.endsWith(pattern.slice(1)) : name === pattern;
+}
+
+function effectivePort({ port, protocol }: URL): number {
+  if (port !== "") return Number(port);
+  return protocol === "https:" ? 443 : 80;
+}
+
+/** The host of a URL without the brackets of IPv6. */
+function hostOf({ hostname }: URL): string {
+  return hostname.replace(/^\[(.*)\]$/, "$1");
+}

@@ -1,0 +1,148 @@
+import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
+import { open } from "node:fs/promises";
+import { ImportError } from "../domain/import-failure.ts";
+
+const CIPHER = "aes-256-gcm";
+const KEY_BYTES = 32;
+// What GCM is made for; random ones are safe for 2^32 URIs a key.
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const PREFIX = "sealed:v1:";
+const SEALED = /^sealed:v1:([0-9a-f]{8}):([A-Za-z0-9_-]+)$/;
+
+const HINT = "`secrets.key_file` of the configuration names the file of keys.";
+
+interface Key {
+  readonly id: string;
+  readonly bytes: Buffer;
+}
+
+/** Whether a URI is one that {@link SealingKeys.seal} made. */
+export function isSealed(uri: string): boolean {
+  return uri.startsWith(PREFIX);
+}
+
+/**
+ * Keys that hide the secrets of URIs wherever those are kept: in histories, rows and payloads. A sealed URI reads
+ * `sealed:v1:<key id>:<base64url>`, and is of use for one image only. The first key seals, every key opens: a new one
+ * is put before the old ones.
+ */
+export class SealingKeys {
+  readonly #keys: readonly Key[];
+
+  /** @param keys - 32 bytes each. Default: none, so that nothing can be sealed or opened */
+  constructor(keys: readonly Buffer[] = []) {
+    this.#keys = keys.map((bytes) => ({ id: idOf(bytes), bytes }));
+  }
+
+  /**
+   * Reads a file of keys, one a line, each 32 bytes in base64.
+   *
+   * @throws ImportError `BadConfiguration` also when others may read the file or write to it
+   */
+  static async read(path: string): Promise<SealingKeys> {
+    const lines = (await readPrivately(path)).split("\n").map((line) => line.trim());
+    const keys = lines.filter((line) => line !== "").map((line) => Buffer.from(line, "base64"));
+    if (keys.length > 0 && keys.every(({ length }) => length === KEY_BYTES)) {
+      return new SealingKeys(keys);
+    }
+    throw unusable(path, "each of its lines must be 32 bytes in base64", {
+      hint: "`openssl rand -base64 32` makes a key.",
+    });
+  }
+
+  /**
+   * Seals a URI for one image.
+   *
+   * @throws ImportError `BadConfiguration` when there is no key
+   */
+  seal(imageId: string, uri: string): string {
+    const [key] = this.#keys;
+    if (key === undefined) {
+      throw new ImportError(
+        "BadConfiguration",
+        "Cannot seal the URI, which may hold a secret: no key is configured",
+        { hint: HINT },
+      );
+    }
+    const nonce = randomBytes(NONCE_BYTES);
+    const cipher = createCipheriv(CIPHER, key.bytes, nonce).setAAD(contextOf(imageId));
+    const sealed = Buffer.concat([nonce, cipher.update(uri, "utf8"), cipher.final()]);
+    const body = Buffer.concat([sealed, cipher.getAuthTag()]).toString("base64url");
+    return `${PREFIX}${key.id}:${body}`;
+  }
+
+  /**
+   * The URI in a sealed one; any other is returned as it is.
+   *
+   * @throws ImportError `BadConfiguration` when its key is not here, `BadRequest` when it was sealed for another image
+   * or was changed
+   */
+  open(imageId: string, uri: string): string {
+    if (!isSealed(uri)) return uri;
+    const [, id, body = ""] = SEALED.exec(uri) ?? [];
+    const bytes = Buffer.from(body, "base64url");
+    if (id === undefined || bytes.length < NONCE_BYTES + TAG_BYTES) throw notSealed();
+    const key = this.#keys.find((each) => each.id === id);
+    if (key === undefined) {
+      throw new ImportError(
+        "BadConfiguration",
+        `Cannot open the sealed URI: its key, ${id}, is not here`,
+        { hint: HINT },
+      );
+    }
+    const decipher = createDecipheriv(CIPHER, key.bytes, bytes.subarray(0, NONCE_BYTES), {
+      authTagLength: TAG_BYTES,
+    });
+    decipher.setAAD(contextOf(imageId)).setAuthTag(bytes.subarray(-TAG_BYTES));
+    try {
+      const text = decipher.update(bytes.subarray(NONCE_BYTES, -TAG_BYTES));
+      return Buffer.concat([text, decipher.final()]).toString("utf8");
+    } catch {
+      throw notSealed();
+    }
+  }
+}
+
+function idOf(key: Buffer): string {
+  return createHash("sha256").update(key).digest("hex").slice(0, 8);
+}
+
+function contextOf(imageId: string): Buffer {
+  return Buffer.from(`image-import uri ${imageId}`);
+}
+
+function notSealed(): ImportError {
+  return new ImportError(
+    "BadRequest",
+    "Cannot open the sealed URI: it was sealed for another image, or changed",
+  );
+}
+
+async function readPrivately(path: string): Promise<string> {
+  const handle = await open(path).catch((cause: unknown) => {
+    throw unusable(path, "it cannot be read", { cause });
+  });
+  try {
+    const { mode } = await handle.stat();
+    // A group may read it: that is how orchestrators hand out secrets.
+    if ((mode & 0o027) !== 0) {
+      throw unusable(path, "others may read it or write to it", { hint: `\`chmod 600 ${path}\`` });
+    }
+    return await handle.readFile("utf8");
+  } finally {
+    await handle.close();
+  }
+}
+
+function unusable(
+  path: string,
+  reason: string,
+  options: { readonly cause?: unknown; readonly hint?: string },
+): ImportError {
+  return new ImportError(
+    "BadConfiguration",
+    `Cannot use the key file "${path}": ${reason}`,
+    options,
+  );
+}

@@ -1,0 +1,286 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Agent } from "undici";
+import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
+import { formatBytes } from "../domain/byte-size.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { checkedConnector, type ConnectionSettings } from "./checked-connector.ts";
+import { EgressPolicy, type EgressRules } from "./egress-policy.ts";
+import { getFollowing } from "./follow-redirects.ts";
+import { judgeAnswer, type Continuation, type OriginAnswer } from "./origin-answer.ts";
+import { refused, unavailable } from "./origin-failure.ts";
+import type { OriginState } from "./origin-state.ts";
+import { displayedUrl, parseWebUrl } from "./web-url.ts";
+
+/** Settings of {@link WebSource}. */
+export interface WebSourceSettings extends EgressRules, ConnectionSettings {
+  /** For the head of an answer, once connected, in ms. */
+  readonly headerTimeoutMs: number;
+  /** How long no byte may come, in ms; also the time over which the rate is measured. */
+  readonly idleTimeoutMs: number;
+  /** Bytes per second; a connection that is slower is given up. */
+  readonly minimumRate: number;
+  /** Bytes per second of all downloads of this process. Default: no limit. */
+  readonly bandwidthLimit?: number | undefined;
+}
+
+/** What to download. */
+export interface DownloadOrder {
+  readonly url: string;
+  /** Where an earlier download ended, and what it downloaded. Default: nowhere, all is wanted. */
+  readonly continuation?: Continuation | undefined;
+  /** More is never read, whatever the origin says. */
+  readonly maxBytes: number;
+  readonly signal: AbortSignal;
+}
+
+/** Downloads over http and https, under one policy. Proxies of the environment are not used: they would go around it. */
+export class WebSource {
+  readonly #policy: EgressPolicy;
+  readonly #settings: WebSourceSettings;
+  readonly #limit: BandwidthLimit | undefined;
+
+  constructor(settings: WebSourceSettings) {
+    this.#settings = settings;
+    this.#policy = new EgressPolicy(settings);
+    const { bandwidthLimit } = settings;
+    this.#limit = bandwidthLimit === undefined ? undefined : new BandwidthLimit(bandwidthLimit);
+  }
+
+  /**
+   * Asks an origin for a resource, or for the rest of it.
+   *
+   * @throws ImportError `BadRequest`, `SourceForbidden`, `SourceRefused`, `SourceTooLarge`, `SourceUnavailable`
+   */
+  async open(order: DownloadOrder): Promise<WebDownload> {
+    const { headerTimeoutMs, idleTimeoutMs, connectTimeoutMs } = this.#settings;
+    const url = parseWebUrl(order.url);
+    const agent = new Agent({
+      connect: checkedConnector(this.#policy, this.#settings),
+      // The whole answer has a time limit of its own, interim answers included.
+      headersTimeout: 0,
+      bodyTimeout: idleTimeoutMs,
+    });
+    const ask = async (from: Continuation | undefined): Promise<OriginAnswer> => {
+      const headers = {
+        "accept-encoding": "identity",
+        "user-agent": "image-import",
+        ...rangeOf(from),
+      };
+      const answerTimeoutMs = connectTimeoutMs + headerTimeoutMs;
+      const request = { url, headers, answerTimeoutMs, signal: order.signal };
+      const answer = await getFollowing(agent, this.#policy, request);
+      let judged: OriginAnswer | undefined;
+      try {
+        judged = judgeAnswer(answer, from);
+        if (judged !== undefined) return judged;
+      } finally {
+        if (judged?.body === undefined) answer.response.body.on("error", ignore).destroy();
+      }
+      return ask(undefined);
+    };
+    const download = new WebDownload(agent, ask, order, this.#settings, this.#limit);
+    try {
+      await download.begin();
+      return download;
+    } catch (error) {
+      await download[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+}
+
+// A body that nobody reads may fail as it likes; one that is read tells its failure to who reads it.
+function ignore(): void {
+  return;
+}
+
+// Without a validator nobody could tell whether the rest belongs to what is there.
+function rangeOf(from: Continuation | undefined): Record<string, string> {
+  if (from?.state.validator == null) return {};
+  return { range: `bytes=${from.startAt}-`, "if-range": from.state.validator };
+}
+
+// A connection that brought less is fruitless; after so many in a row it is time to wait before the next.
+const FRUITFUL_BYTES = 1024 * 1024;
+const FRUITLESS_CONNECTIONS = 3;
+// What an origin sends beyond its own Content-Length comes with the last bytes, or just behind them.
+const EXCESS_PATIENCE_MS = 50;
+
+/** A resource that is being downloaded: what arrives, in order. Connections that break are replaced. */
+export class WebDownload implements AsyncDisposable {
+  readonly #agent: Agent;
+  readonly #ask: (from: Continuation | undefined) => Promise<OriginAnswer>;
+  readonly #order: DownloadOrder;
+  readonly #settings: WebSourceSettings;
+  readonly #limit: BandwidthLimit | undefined;
+  readonly #where: string;
+  #chunks: AsyncIterator<Buffer> | undefined;
+  #rest: Buffer = Buffer.alloc(0);
+  #offset = 0;
+  #state: OriginState = { validator: null, sizeBytes: null };
+  #connectedAt = 0;
+  #fruitless = 0;
+  #hasExcess = false;
+  #windowMs = 0;
+  #windowBytes = 0;
+
+  /** Not for callers: {@link WebSource.open} makes it. */
+  constructor(
+    agent: Agent,
+    ask: (from: Continuation | undefined) => Promise<OriginAnswer>,
+    order: DownloadOrder,
+    settings: WebSourceSettings,
+    limit: BandwidthLimit | undefined,
+  ) {
+    this.#agent = agent;
+    this.#ask = ask;
+    this.#order = order;
+    this.#settings = settings;
+    this.#limit = limit;
+    this.#where = displayedUrl(parseWebUrl(order.url));
+    agent.on("disconnect", (_origin, _targets, error) => {
+      if (error.message === "bad response") this.#hasExcess = true;
+    });
+  }
+
+  /** What is downloaded; its size may be told only at its end. */
+  get state(): OriginState {
+    return this.#state;
+  }
+
+  /** The byte that comes next; at first where the download goes on, or 0 when it begins afresh. */
+  get offset(): number {
+    return this.#offset;
+  }
+
+  /** Makes the first connection, unless no byte is missing. */
+  async begin(): Promise<void> {
+    const from = this.#order.continuation;
+    if (from !== undefined && from.startAt === from.state.sizeBytes) {
+      this.#take({ ...from, body: undefined });
+      return;
+    }
+    this.#take(await this.#ask(from?.state.validator == null ? undefined : from));
+  }
+
+  /**
+   * Fills as much of the buffer as has come.
+   *
+   * @returns how many bytes it put there; 0 at the end of the whole resource
+   * @throws ImportError `SourceUnavailable` when the rest does not come now, or the resource has changed;
+   * `SourceRefused`, `SourceTooLarge`
+   */
+  async read(buffer: Buffer): Promise<number> {
+    while (this.#rest.length === 0) {
+      const isEnded = this.#chunks === undefined || this.#offset === this.#state.sizeBytes;
+      if (isEnded) return this.#end();
+      await this.#receive();
+    }
+    const lengthBytes = this.#rest.copy(buffer);
+    this.#rest = this.#rest.subarray(lengthBytes);
+    await this.#limit?.take(lengthBytes, this.#order.signal);
+    return lengthBytes;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#agent.destroy();
+  }
+
+  #take({ startAt, state, body }: OriginAnswer): void {
+    const { maxBytes } = this.#order;
+    body?.on("error", ignore);
+    if ((state.sizeBytes ?? 0) > maxBytes) throw this.#tooLarge(state.sizeBytes);
+    this.#state = state;
+    this.#offset = startAt;
+    this.#connectedAt = startAt;
+    this.#windowMs = 0;
+    this.#windowBytes = 0;
+    this.#chunks = body?.[Symbol.asyncIterator]() as AsyncIterator<Buffer> | undefined;
+  }
+
+  /** Takes the next bytes from the connection, or makes another connection. */
+  async #receive(): Promise<void> {
+    try {
+      const chunk = await this.#next();
+      if (chunk === undefined) return;
+      this.#rest = chunk;
+      this.#offset += chunk.length;
+    } catch (error) {
+      this.#order.signal.throwIfAborted();
+      await this.#reconnect(error);
+      return;
+    }
+    const { maxBytes } = this.#order;
+    if (this.#offset > maxBytes) throw this.#tooLarge(null);
+    if (this.#offset > (this.#state.sizeBytes ?? Infinity)) throw this.#excess();
+  }
+
+  async #next(): Promise<Buffer | undefined> {
+    const askedAtMs = performance.now();
+    const next = await this.#chunks?.next();
+    if (next === undefined || next.done === true) {
+      // A body without a length ends where its last chunk says so; any other is checked by undici.
+      this.#chunks = undefined;
+      if (this.#state.sizeBytes === null) this.#state = { ...this.#state, sizeBytes: this.#offset };
+      if (this.#offset < (this.#state.sizeBytes ?? 0)) throw new Error("the answer ended early");
+      return undefined;
+    }
+    this.#watchRate(performance.now() - askedAtMs, next.value.length);
+    return next.value;
+  }
+
+  /** Only the time counts in which we waited for the origin: whoever reads may be slow. */
+  #watchRate(waitedMs: number, lengthBytes: number): void {
+    const { idleTimeoutMs, minimumRate } = this.#settings;
+    this.#windowMs += waitedMs;
+    this.#windowBytes += lengthBytes;
+    if (this.#windowMs < idleTimeoutMs) return;
+    const rate = this.#windowBytes / (this.#windowMs / 1000);
+    this.#windowMs = 0;
+    this.#windowBytes = 0;
+    if (rate < minimumRate) {
+      throw new Error(`it sends less than ${formatBytes(minimumRate)}/s`);
+    }
+  }
+
+  async #reconnect(error: unknown): Promise<void> {
+    const reason = error instanceof Error ? error.message : String(error);
+    const failure = unavailable(this.#where, `the connection broke: ${reason}`);
+    await this.#chunks?.return?.();
+    this.#chunks = undefined;
+    this.#fruitless = this.#offset - this.#connectedAt < FRUITFUL_BYTES ? this.#fruitless + 1 : 0;
+    if (this.#state.validator === null || this.#fruitless >= FRUITLESS_CONNECTIONS) throw failure;
+    const answer = await this.#ask({ startAt: this.#offset, state: this.#state });
+    if (answer.startAt !== this.#offset) {
+      answer.body?.on("error", ignore).destroy();
+      throw unavailable(this.#where, "it changed, or can't be resumed; it begins afresh");
+    }
+    this.#take(answer);
+  }
+
+  /** The end of a resource is its end only when nothing comes behind it. */
+  async #end(): Promise<number> {
+    if (this.#chunks !== undefined) {
+      // Consumes what tells undici that the answer has ended.
+      const next = await this.#chunks.next().catch(ignore);
+      if (next?.done === false) this.#hasExcess = true;
+      this.#chunks = undefined;
+      await sleep(EXCESS_PATIENCE_MS);
+    }
+    if (!this.#hasExcess) return 0;
+    throw this.#excess();
+  }
+
+  #excess(): ImportError {
+    const promisedBytes = this.#state.sizeBytes ?? this.#offset;
+    return refused(this.#where, `it sends more than the ${promisedBytes} bytes that it promised`);
+  }
+
+  #tooLarge(sizeBytes: number | null): ImportError {
+    const has = sizeBytes === null ? "more than" : `${formatBytes(sizeBytes)}, more than the`;
+    return new ImportError(
+      "SourceTooLarge",
+      `Cannot download ${this.#where}: it has ${has} ${formatBytes(this.#order.maxBytes)} that an image may have`,
+    );
+  }
+}

@@ -1,0 +1,221 @@
+import type { LookupAddress } from "node:dns";
+import { buffer } from "node:stream/consumers";
+import { Readable } from "node:stream";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import type { NameLookup } from "../../src/sources/checked-connector.ts";
+import {
+  WebSource,
+  type WebDownload,
+  type WebSourceSettings,
+} from "../../src/sources/web-source.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
+import { ORIGIN_CERTIFICATE } from "../support/origin-certificate.ts";
+
+const BYTES = Buffer.from("the bytes of an image");
+
+const SETTINGS: WebSourceSettings = {
+  schemes: ["http", "https"],
+  ports: [80, 443],
+  allowedNetworks: ["127.0.0.0/8"],
+  allowedHosts: [],
+  deniedHosts: [],
+  connectTimeoutMs: 2_000,
+  headerTimeoutMs: 2_000,
+  idleTimeoutMs: 2_000,
+  minimumRate: 1,
+};
+
+async function open(url: string, settings: Partial<WebSourceSettings>): Promise<WebDownload> {
+  const web = new WebSource({ ...SETTINGS, ...settings });
+  const download = await web.open({ url, maxBytes: 1000, signal: new AbortController().signal });
+  onTestFinished(() => download[Symbol.asyncDispose]());
+  return download;
+}
+
+async function read(download: WebDownload): Promise<Buffer> {
+  return buffer(Readable.from(piecesOf(download)));
+}
+
+async function* piecesOf(download: WebDownload): AsyncGenerator<Buffer> {
+  for (;;) {
+    const piece = Buffer.alloc(5);
+    const lengthBytes = await download.read(piece);
+    if (lengthBytes === 0) return;
+    yield piece.subarray(0, lengthBytes);
+  }
+}
+
+/** A name service that answers each question with the next answer, and with the last one from then on. */
+function answering(...answers: readonly string[][]) {
+  let asked = 0;
+  const lookup: NameLookup = (_host, _options, done) => {
+    const addresses = answers[Math.min(asked, answers.length - 1)] ?? [];
+    asked += 1;
+    done(null, addresses.map(addressOf));
+  };
+  return vi.fn(lookup);
+}
+
+function addressOf(address: string): LookupAddress {
+  return { address, family: address.includes(":") ? 6 : 4 };
+}
+
+describe("open() of a name", () => {
+  it("asks for it once, and connects to the address that was checked", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES));
+    const lookup = answering(["127.0.0.1"], ["10.0.0.1"]);
+
+    const download = await open(origin.url("/", "origin.example"), {
+      ports: [origin.port],
+      lookup,
+    });
+
+    expect(await read(download)).toEqual(BYTES);
+    expect(lookup).toHaveBeenCalledTimes(1);
+    expect(origin.requests[0]?.headers["host"]).toBe(`origin.example:${String(origin.port)}`);
+  });
+
+  it.each([
+    ["only a private one", ["10.0.0.1"]],
+    ["a private one beside others", ["127.0.0.1", "10.0.0.1"]],
+    ["a private one of IPv6", ["127.0.0.1", "fd00::1"]],
+    ["a metadata service", ["169.254.169.254"]],
+    ["one that is hidden in IPv6", ["::ffff:10.0.0.1"]],
+  ])("is refused when its addresses are %s", async (_, addresses) => {
+    const origin = await HostileOrigin.start(honest(BYTES));
+    const settings = { ports: [origin.port], lookup: answering(addresses) };
+
+    expect(await failureOf(open(origin.url("/", "origin.example"), settings))).toMatchObject({
+      code: "SourceForbidden",
+    });
+    expect(origin.requests).toEqual([]);
+  });
+
+  it("checks again what it leads to after a redirect", async () => {
+    const origin = await HostileOrigin.start(async (exchange) => {
+      // Not on the connection that is there already: that one was checked.
+      exchange.head(302, { location: "/again", "content-length": 0, connection: "close" });
+      exchange.end();
+    });
+    const settings = { ports: [origin.port], lookup: answering(["127.0.0.1"], ["10.0.0.1"]) };
+
+    expect(await failureOf(open(origin.url("/", "origin.example"), settings))).toMatchObject({
+      code: "SourceForbidden",
+    });
+    expect(origin.requests).toHaveLength(1);
+  });
+
+  it("checks again what it leads to after a connection broke", async () => {
+    const origin = await HostileOrigin.start(async (exchange) => {
+      await sendUpTo(exchange, BYTES, 10);
+      exchange.end();
+    });
+    const lookup = answering(["127.0.0.1"], ["10.0.0.1"]);
+    const url = origin.url("/", "origin.example");
+    const download = await open(url, { ports: [origin.port], lookup });
+
+    expect(await failureOf(read(download))).toMatchObject({ code: "SourceForbidden" });
+    expect(origin.requests).toHaveLength(1);
+  });
+
+  it("is refused for good when nobody knows the name", async () => {
+    const lookup: NameLookup = (_host, _options, done) => {
+      done(Object.assign(new Error("getaddrinfo ENOTFOUND"), { code: "ENOTFOUND" }));
+    };
+
+    expect(await failureOf(open("http://nobody.example/", { lookup }))).toMatchObject({
+      code: "SourceRefused",
+    });
+    expect(await failureOf(open("http://none.example/", { lookup: answering([]) }))).toMatchObject({
+      code: "SourceRefused",
+    });
+  });
+
+  it("may work later when the name service is away", async () => {
+    const lookup: NameLookup = (_host, _options, done) => {
+      done(Object.assign(new Error("getaddrinfo EAI_AGAIN"), { code: "EAI_AGAIN" }));
+    };
+
+    expect(await failureOf(open("http://origin.example/", { lookup }))).toMatchObject({
+      code: "SourceUnavailable",
+    });
+  });
+});
+
+describe("open() of an address", () => {
+  it.each(["127.0.0.1", "127.1", "2130706433", "0x7f.1", "0177.1", "[::ffff:127.0.0.1]"])(
+    "is refused as %s when its network is not allowed",
+    async (host) => {
+      const origin = await HostileOrigin.start(honest(BYTES));
+      const settings = { ports: [origin.port], allowedNetworks: [] };
+
+      expect(await failureOf(open(origin.url("/", host), settings))).toMatchObject({
+        code: "SourceForbidden",
+      });
+      expect(origin.requests).toEqual([]);
+    },
+  );
+
+  it("may work later when nobody listens there", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES));
+    const url = origin.url();
+    const settings = { ports: [origin.port] };
+    await origin.stop();
+
+    expect(await failureOf(open(url, settings))).toMatchObject({ code: "SourceUnavailable" });
+  });
+
+  it("does not go through a proxy of the environment", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES));
+    vi.stubEnv("HTTP_PROXY", "http://127.0.0.1:1").stubEnv("http_proxy", "http://127.0.0.1:1");
+    onTestFinished(() => {
+      vi.unstubAllEnvs();
+    });
+
+    expect(await read(await open(origin.url(), { ports: [origin.port] }))).toEqual(BYTES);
+  });
+});
+
+describe("open() over TLS", () => {
+  const { cert } = ORIGIN_CERTIFICATE;
+  const tls = { tls: ORIGIN_CERTIFICATE };
+
+  it("trusts the authorities that are configured", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES), tls);
+    const settings = { ports: [origin.port], authorities: cert };
+
+    expect(await read(await open(origin.url(), settings))).toEqual(BYTES);
+  });
+
+  it("is refused for good when nobody vouches for the origin, or it has another name", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES), tls);
+    const ports = [origin.port];
+    const elsewhere = { ports, authorities: cert, lookup: answering(["127.0.0.1"]) };
+
+    expect(await failureOf(open(origin.url(), { ports }))).toMatchObject({ code: "SourceRefused" });
+    expect(await failureOf(open(origin.url("/", "other.example"), elsewhere))).toMatchObject({
+      code: "SourceRefused",
+    });
+    expect(origin.requests).toEqual([]);
+  });
+
+  it("is not led from https to http, and may be led to https", async () => {
+    const plain = await HostileOrigin.start(honest(BYTES));
+    const to =
+      (location: string): Behaviour =>
+      async (exchange) => {
+        exchange.head(301, { location, "content-length": 0 });
+      };
+    const down = await HostileOrigin.start(to(plain.url()), tls);
+    const safe = await HostileOrigin.start(honest(BYTES), tls);
+    const up = await HostileOrigin.start(to(safe.url()));
+    const ports = [plain.port, down.port, safe.port, up.port];
+
+    expect(await failureOf(open(down.url(), { ports, authorities: cert }))).toMatchObject({
+      code: "SourceRefused",
+    });
+    expect(plain.requests).toEqual([]);
+    expect(await read(await open(up.url(), { ports, authorities: cert }))).toEqual(BYTES);
+  });
+});
