@@ -1,0 +1,185 @@
+import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import type { FileOwner } from "./file-owner.ts";
+import { FileStore } from "./file-store.ts";
+import type { Store } from "./store.ts";
+
+/** What every store can be told. */
+interface CommonSettings {
+  /** Bytes per second that all copies into this store share. Default: no limit */
+  readonly bandwidthLimit?: number | undefined;
+  /** Its images are read, and nothing in it is written or removed. Default: false */
+  readonly readOnly?: boolean;
+  /** It is not touched at all, as if it were away. Default: false */
+  readonly disabled?: boolean;
+}
+
+/** A directory as it is configured. */
+export interface FileStoreSettings extends CommonSettings {
+  readonly type: "file";
+  /** Absolute path. */
+  readonly path: string;
+  readonly zeroCopy: boolean;
+  /** Permissions of published files. Default: 0440 */
+  readonly mode?: number;
+  /** Whose they are. Default: the worker's */
+  readonly owner?: FileOwner | undefined;
+}
+
+/** A place in a bucket as it is configured. Credentials come from the AWS SDK's standard chain alone. */
+export interface S3StoreSettings extends CommonSettings {
+  readonly type: "s3";
+  readonly bucket: string;
+  /** Empty, or ended by `/`. */
+  readonly prefix: string;
+  readonly region: string;
+  /** `https://host:port`. Default: AWS */
+  readonly endpoint?: string | undefined;
+  /** The bucket stands in the path, not in the host's name. */
+  readonly pathStyle: boolean;
+  readonly checksums: "when_supported" | "when_required";
+  /** Smallest size of a part. */
+  readonly partSizeBytes: number;
+  /** How many parts of one copy may be without an answer. */
+  readonly partsInFlight: number;
+}
+
+/** One store as it is configured. */
+export type StoreSettings = FileStoreSettings | S3StoreSettings;
+
+/** What a person sees of a store's configuration. */
+export interface StoreDescription {
+  readonly name: string;
+  readonly type: StoreSettings["type"];
+  /** The path, or `s3://bucket/prefix`. */
+  readonly location: string;
+  readonly isReadOnly: boolean;
+  readonly isDisabled: boolean;
+}
+
+/** The stores of this worker, by name. */
+export class Stores {
+  readonly defaultName: string;
+  readonly #settings: ReadonlyMap<string, StoreSettings>;
+  readonly #opened: ReadonlyMap<string, Store>;
+
+  private constructor(
+    settings: ReadonlyMap<string, StoreSettings>,
+    opened: ReadonlyMap<string, Store>,
+    defaultName: string,
+  ) {
+    this.defaultName = defaultName;
+    this.#settings = settings;
+    this.#opened = opened;
+  }
+
+  /** Opens all stores but the disabled ones. That one does not work is found out when it is used. */
+  static async open(
+    settings: Readonly<Record<string, StoreSettings>>,
+    defaultName: string,
+  ): Promise<Stores> {
+    const opened = new Map<string, Store>();
+    for (const [name, each] of Object.entries(settings)) {
+      if (each.disabled !== true) opened.set(name, await openStore(name, each));
+    }
+    return new Stores(new Map(Object.entries(settings)), opened, defaultName);
+  }
+
+  /** Names of the stores that may be touched, in the order of the configuration. */
+  get names(): string[] {
+    return [...this.#opened.keys()];
+  }
+
+  /** Names of the stores that images can be imported into, in the order of the configuration. */
+  get writableNames(): string[] {
+    return this.names.filter((name) => this.#settings.get(name)?.readOnly !== true);
+  }
+
+  /** All stores, also the disabled ones, in the order of the configuration. */
+  get descriptions(): StoreDescription[] {
+    return [...this.#settings].map(([name, settings]) => ({
+      name,
+      type: settings.type,
+      location:
+        settings.type === "file" ? settings.path : `s3://${settings.bucket}/${settings.prefix}`,
+      isReadOnly: settings.readOnly === true,
+      isDisabled: settings.disabled === true,
+    }));
+  }
+
+  /**
+   * The store of that name. One that is disabled is waited for like one that is away.
+   *
+   * @throws ImportError `UnknownStore`, `StoreUnavailable`
+   */
+  get(name: string): Store {
+    const store = this.#opened.get(name);
+    if (store !== undefined) return store;
+    this.#requireKnown(name);
+    throw new ImportError("StoreUnavailable", `Store "${name}" is disabled`, {
+      hint: "Take `disabled` off the store in the configuration, and start the worker again.",
+    });
+  }
+
+  /**
+   * Makes sure that images may be imported into the store of that name. A disabled one is refused and not waited for:
+   * nothing has begun yet that would have to be brought to an end.
+   *
+   * @throws ImportError `UnknownStore`; `BadRequest` when it is disabled or read-only
+   */
+  requireWritable(name: string): void {
+    this.#requireKnown(name);
+    if (this.writableNames.includes(name)) return;
+    const state = this.#opened.has(name) ? "read-only" : "disabled";
+    throw new ImportError("BadRequest", `Cannot import into store "${name}": it is ${state}`, {
+      hint: "`image-import stores` tells which stores there are, and which are read-only or disabled.",
+    });
+  }
+
+  #requireKnown(name: string): void {
+    if (this.#settings.has(name)) return;
+    const known = [...this.#settings.keys()].map((each) => `"${each}"`).join(", ");
+    throw new ImportError("UnknownStore", `No store is named "${name}"; there are ${known}`);
+  }
+}
+
+async function openStore(name: string, settings: StoreSettings): Promise<Store> {
+  const store = await openWritable(name, settings);
+  return settings.readOnly === true ? readOnly(store) : store;
+}
+
+async function openWritable(name: string, settings: StoreSettings): Promise<Store> {
+  const { bandwidthLimit, ...options } = settings;
+  const limiter = bandwidthLimit === undefined ? undefined : new BandwidthLimit(bandwidthLimit);
+  if (options.type === "file") return new FileStore({ name, ...options, limiter });
+  // The SDK's pinned version works on our oldest Node; that later ones won't is no news for the stderr of a command.
+  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
+  // Loaded when it is needed: the SDK alone takes longer than a command should.
+  const { S3Store } = await import("./s3-store.ts");
+  return new S3Store({ name, ...options, limiter });
+}
+
+/**
+ * A store in which nothing changes. What was promised to be removed from it stays promised: the deletion of its image
+ * stays `pending_delete`, tells this reason, and ends when the store may be written again. Only with its bytes gone is an
+ * image `deleted`.
+ */
+function readOnly(store: Store): Store {
+  const refuse = async (): Promise<never> => {
+    throw new ImportError("PermissionDenied", `Store "${store.name}" is read-only`, {
+      hint: "Take `read_only` off the store in the configuration, and start the worker again.",
+    });
+  };
+  return {
+    name: store.name,
+    kind: store.kind,
+    urlOf: (key) => store.urlOf(key),
+    open: (key, signal) => store.open(key, signal),
+    find: (key, signal) => store.find(key, signal),
+    copy: refuse,
+    remove: async (names) => (names.length === 0 ? undefined : refuse()),
+    // Nothing there is anybody's to sweep.
+    listParts: async () => [],
+    check: () => store.check("readable"),
+  };
+}

@@ -1,0 +1,431 @@
+import type { Readable } from "node:stream";
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  ListMultipartUploadsCommand,
+  ListPartsCommand,
+  S3Client,
+  UploadPartCommand,
+  UploadPartCopyCommand,
+  type CompletedPart,
+  type ListMultipartUploadsCommandInput,
+  type S3ClientConfig,
+} from "@aws-sdk/client-s3";
+import { hasS3Code, S3Failure } from "./s3-failure.ts";
+import type { CopyPlace } from "./store.ts";
+
+/** Where a bucket is, and how it is spoken to. */
+export interface S3BucketOptions {
+  /** Name of the store, for messages. */
+  readonly name: string;
+  readonly bucket: string;
+  /** What the names of all objects begin with, such as `images/`. Default: nothing. */
+  readonly prefix?: string | undefined;
+  readonly region: string;
+  /** Address of the server. Default: AWS in that region. */
+  readonly endpoint?: string | undefined;
+  /** Whether the bucket is named in the path of a URL, not in its host. */
+  readonly pathStyle: boolean;
+  /** `when_required` sends no checksum headers, for servers that refuse them. What is sent is signed in either case. */
+  readonly checksums: "when_supported" | "when_required";
+  /** Default: what the standard chain of AWS finds: environment, files, role of the machine. */
+  readonly credentials?: S3ClientConfig["credentials"];
+}
+
+/** An object, as its server describes it. */
+export interface S3Object {
+  readonly sizeBytes: number;
+  readonly etag: string;
+  /** The private name under which it was written; undefined when somebody else wrote it. */
+  readonly part: string | undefined;
+}
+
+/** An upload that is neither complete nor aborted. */
+export interface S3UploadId {
+  readonly key: string;
+  readonly uploadId: string;
+  readonly initiatedAt: Date;
+  /** Whether its parts come with checksums as this bucket's do; others the server would refuse. */
+  readonly isLikeOurs: boolean;
+}
+
+/** A part that has arrived. */
+export interface SentPart {
+  readonly etag: string;
+  readonly sizeBytes: number;
+  /** base64; undefined when the server keeps none, as of a part that it copied by itself. */
+  readonly sha256: string | undefined;
+}
+
+/** What a server wants to be told of a part when it puts an object together. */
+export type ArrivedPart = Pick<SentPart, "etag" | "sha256">;
+
+/** A part to send. */
+export interface PartToSend {
+  readonly number: number;
+  readonly lengthBytes: number;
+  readonly sha256: Buffer;
+  readonly body: Readable;
+}
+
+/** A part that the server is to copy by itself. */
+export interface PartToCopy {
+  readonly number: number;
+  readonly from: S3Place;
+  /** Which bytes of the source; undefined: all of it. */
+  readonly range: { readonly offset: number; readonly lengthBytes: number } | undefined;
+}
+
+/** An object of some server. */
+export type S3Place = Extract<CopyPlace, { kind: "s3" }>;
+
+/** Where a page of uploads begins: behind this upload, or behind all of this key. */
+interface UploadMarker {
+  readonly KeyMarker?: string | undefined;
+  readonly UploadIdMarker?: string | undefined;
+}
+
+type ListMultipartUploadsPage = Omit<ListMultipartUploadsCommandInput, "Bucket">;
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const ANSWER_TIMEOUT_MS = 30_000;
+const NO_TIMEOUT = 0;
+// Metadata says whose object it is: an ETag or a size would be the same for any attempt's copy of one image.
+const PART_METADATA = "image-import-part";
+
+// The SDK's own silent logger writes to the console when a stream fails.
+const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
+
+/** The requests to one bucket, under one prefix. Failures are `S3Failure`s, or the reason of an aborted signal. */
+export class S3Bucket {
+  readonly #options: S3BucketOptions;
+  readonly #client: S3Client;
+  readonly #sendsChecksums: boolean;
+
+  constructor(options: S3BucketOptions) {
+    this.#options = options;
+    this.#sendsChecksums = options.checksums === "when_supported";
+    const whenToSum = this.#sendsChecksums ? "WHEN_SUPPORTED" : "WHEN_REQUIRED";
+    this.#client = new S3Client({
+      region: options.region,
+      ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+      forcePathStyle: options.pathStyle,
+      requestChecksumCalculation: whenToSum,
+      responseChecksumValidation: whenToSum,
+      // It would take a new connection for every part.
+      expectContinueHeader: false,
+      logger: SILENT,
+      requestHandler: {
+        connectionTimeout: CONNECT_TIMEOUT_MS,
+        requestTimeout: ANSWER_TIMEOUT_MS,
+        throwOnRequestTimeout: true,
+        logger: SILENT,
+      },
+    });
+  }
+
+  /** `s3://bucket/key`, as the catalogue records it. */
+  urlOf(key: string): string {
+    const path = this.#nameOf(key).split("/").map(encodeURIComponent).join("/");
+    return `s3://${this.#options.bucket}/${path}`;
+  }
+
+  /** Where an object lies, for buckets of the same server. */
+  placeOf(key: string, { etag }: S3Object): S3Place {
+    const { endpoint: server = "AWS", bucket } = this.#options;
+    return { kind: "s3", server, bucket, object: this.#nameOf(key), etag };
+  }
+
+  /** Whether this bucket's server has what lies there, so that it may copy it by itself. */
+  hasServerOf(place: CopyPlace): place is S3Place {
+    return place.kind === "s3" && place.server === (this.#options.endpoint ?? "AWS");
+  }
+
+  /** Asks for no more than whether the bucket is there, and may be listed. */
+  async head(): Promise<void> {
+    await this.#request("HeadBucket", () =>
+      this.#client.send(new HeadBucketCommand({ Bucket: this.#options.bucket })),
+    );
+  }
+
+  /** Asks for what a copy needs, as far as that is possible without writing. */
+  async requireUploads(): Promise<void> {
+    await this.#listUploads({ Prefix: this.#prefix, MaxUploads: 1 });
+  }
+
+  /** The object of that key; undefined when there is none. */
+  async find(key: string, signal?: AbortSignal): Promise<S3Object | undefined> {
+    try {
+      const command = new HeadObjectCommand(this.#object(key));
+      const found = await this.#request(
+        "HeadObject",
+        (options) => this.#client.send(command, options),
+        signal,
+      );
+      return {
+        sizeBytes: found.ContentLength ?? 0,
+        etag: found.ETag ?? "",
+        part: found.Metadata?.[PART_METADATA],
+      };
+    } catch (error) {
+      if (hasS3Code(error, "NotFound", "NoSuchKey")) return undefined;
+      throw error;
+    }
+  }
+
+  /** The bytes of an object from a position to its end, as long as it is the one with that ETag. */
+  async get(key: string, position: number, etag: string, signal?: AbortSignal): Promise<Readable> {
+    const command = new GetObjectCommand({
+      ...this.#object(key),
+      Range: `bytes=${position}-`,
+      IfMatch: etag,
+    });
+    const { Body } = await this.#request(
+      "GetObject",
+      (options) => this.#client.send(command, options),
+      signal,
+    );
+    return Body as Readable;
+  }
+
+  /** Deletes an object; one that is not there is deleted already. */
+  async delete(key: string): Promise<void> {
+    const command = new DeleteObjectCommand(this.#object(key));
+    await this.#request("DeleteObject", () => this.#client.send(command));
+  }
+
+  /** All uploads of keys that begin so. */
+  async listUploads(keyPrefix: string, signal?: AbortSignal): Promise<S3UploadId[]> {
+    const uploads: S3UploadId[] = [];
+    let marker: UploadMarker = {};
+    for (;;) {
+      const page = await this.#listUploadsAfter(marker, keyPrefix, signal);
+      for (const { Key, UploadId, Initiated, ChecksumAlgorithm } of page.Uploads ?? []) {
+        if (Key === undefined || UploadId === undefined) continue;
+        uploads.push({
+          key: Key.slice(this.#prefix.length),
+          uploadId: UploadId,
+          initiatedAt: Initiated ?? new Date(0),
+          // Not every server that keeps checksums names them here.
+          isLikeOurs:
+            ChecksumAlgorithm === undefined ||
+            (ChecksumAlgorithm === "SHA256") === this.#sendsChecksums,
+        });
+      }
+      if (page.IsTruncated !== true) return uploads;
+      marker = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker };
+    }
+  }
+
+  /**
+   * Begins an upload of that key for a private name, and tells its id. One that `isCopy` is of parts that the server
+   * copies by itself: not every server makes checksums of those.
+   */
+  async createUpload(
+    key: string,
+    part: string,
+    signal: AbortSignal,
+    { isCopy = false } = {},
+  ): Promise<string> {
+    const command = new CreateMultipartUploadCommand({
+      ...this.#object(key),
+      Metadata: { [PART_METADATA]: part },
+      // Without it the server keeps no checksum of a part to compare with on resume.
+      ...(this.#sendsChecksums && !isCopy ? { ChecksumAlgorithm: "SHA256" } : {}),
+    });
+    const { UploadId } = await this.#request(
+      "CreateMultipartUpload",
+      (options) => this.#client.send(command, options),
+      signal,
+    );
+    return UploadId ?? "";
+  }
+
+  /** The parts that have arrived, by number. */
+  async listParts(
+    { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
+    signal: AbortSignal,
+  ): Promise<Map<number, SentPart>> {
+    const parts = new Map<number, SentPart>();
+    let marker: string | undefined;
+    // Not the SDK's paginator: some servers name a next marker on the last page too, and it goes round for ever.
+    do {
+      const command = new ListPartsCommand({
+        ...this.#object(key),
+        UploadId: uploadId,
+        PartNumberMarker: marker,
+      });
+      const page = await this.#request(
+        "ListParts",
+        (options) => this.#client.send(command, options),
+        signal,
+      );
+      for (const { PartNumber, ETag, Size, ChecksumSHA256 } of page.Parts ?? []) {
+        if (PartNumber === undefined || ETag === undefined) continue;
+        parts.set(PartNumber, { etag: ETag, sizeBytes: Size ?? 0, sha256: ChecksumSHA256 });
+      }
+      marker = page.IsTruncated === true ? page.NextPartNumberMarker : undefined;
+    } while (marker !== undefined);
+    return parts;
+  }
+
+  /** Sends a part, and tells its ETag. The server refuses bytes that have not that SHA-256. */
+  async sendPart(
+    { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
+    part: PartToSend,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const command = new UploadPartCommand({
+      ...this.#object(key),
+      UploadId: uploadId,
+      PartNumber: part.number,
+      ContentLength: part.lengthBytes,
+      Body: part.body,
+      ...(this.#sendsChecksums
+        ? { ChecksumAlgorithm: "SHA256", ChecksumSHA256: part.sha256.toString("base64") }
+        : {}),
+    });
+    // Signed with the hash of what is sent, as every S3 server checks it, with or without checksums. The SDK would
+    // wrap a stream in chunks of its own instead, which not every server takes.
+    command.middlewareStack.add(
+      (next) => (args) => {
+        const { headers } = args.request as { headers: Record<string, string> };
+        headers["x-amz-content-sha256"] = part.sha256.toString("hex");
+        return next(args);
+      },
+      { step: "build", name: "signPayload" },
+    );
+    const { ETag } = await this.#request(
+      `UploadPart ${part.number}`,
+      // The time until an answer is the time that sending takes, and has no limit.
+      (options) => this.#client.send(command, { ...options, requestTimeout: NO_TIMEOUT }),
+      signal,
+    );
+    return ETag ?? "";
+  }
+
+  /** Lets the server copy a part from an object that it has, as long as that is the one with its ETag. Tells its ETag. */
+  async copyPart(
+    { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
+    { number, from, range }: PartToCopy,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const command = new UploadPartCopyCommand({
+      ...this.#object(key),
+      UploadId: uploadId,
+      PartNumber: number,
+      CopySource: [from.bucket, ...from.object.split("/")].map(encodeURIComponent).join("/"),
+      CopySourceIfMatch: from.etag,
+      ...(range === undefined
+        ? {}
+        : { CopySourceRange: `bytes=${range.offset}-${range.offset + range.lengthBytes - 1}` }),
+    });
+    const { CopyPartResult } = await this.#request(
+      `UploadPartCopy ${number}`,
+      (options) => this.#client.send(command, { ...options, requestTimeout: NO_TIMEOUT }),
+      signal,
+    );
+    return CopyPartResult?.ETag ?? "";
+  }
+
+  /**
+   * Puts the parts together, all of them and in order, as the object of their key; if it is conditional, not when there
+   * is one. Not every server knows that condition.
+   */
+  async completeUpload(
+    { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
+    parts: readonly ArrivedPart[],
+    { isConditional, signal }: { readonly isConditional: boolean; readonly signal: AbortSignal },
+  ): Promise<void> {
+    const command = new CompleteMultipartUploadCommand({
+      ...this.#object(key),
+      UploadId: uploadId,
+      MultipartUpload: {
+        Parts: parts.map(({ etag, sha256 }, index): CompletedPart => ({
+          PartNumber: index + 1,
+          ETag: etag,
+          ...(this.#sendsChecksums && sha256 !== undefined ? { ChecksumSHA256: sha256 } : {}),
+        })),
+      },
+      ...(isConditional ? { IfNoneMatch: "*" } : {}),
+    });
+    await this.#request(
+      "CompleteMultipartUpload",
+      // It may take minutes; whoever watches the copy decides how many.
+      (options) => this.#client.send(command, { ...options, requestTimeout: NO_TIMEOUT }),
+      signal,
+    );
+  }
+
+  /** Aborts an upload: nothing can be added to it or made of it any more. One that is not there is aborted already. */
+  async abortUpload({ key, uploadId }: Pick<S3UploadId, "key" | "uploadId">): Promise<void> {
+    const command = new AbortMultipartUploadCommand({ ...this.#object(key), UploadId: uploadId });
+    try {
+      await this.#request("AbortMultipartUpload", () => this.#client.send(command));
+    } catch (error) {
+      if (!hasS3Code(error, "NoSuchUpload")) throw error;
+    }
+  }
+
+  /** Says of an error in which request it came. */
+  failure(operation: string, error: unknown): S3Failure {
+    const { name, bucket, endpoint = "AWS" } = this.#options;
+    return new S3Failure(
+      `use store "${name}" (bucket "${bucket}" of ${endpoint}): ${operation} failed`,
+      error,
+    );
+  }
+
+  async #listUploadsAfter(marker: UploadMarker, keyPrefix: string, signal?: AbortSignal) {
+    const Prefix = this.#nameOf(keyPrefix);
+    try {
+      return await this.#listUploads({ Prefix, ...marker }, signal);
+    } catch (error) {
+      if (marker.UploadIdMarker === undefined || !hasS3Code(error, "InvalidArgument")) throw error;
+      // That upload is gone since, or the server (versitygw 1.8) knows no such markers. What is left of its key is
+      // found when the upload is removed, together with all others of the key.
+      return this.#listUploads({ Prefix, KeyMarker: marker.KeyMarker }, signal);
+    }
+  }
+
+  async #listUploads(page: ListMultipartUploadsPage, signal?: AbortSignal) {
+    const command = new ListMultipartUploadsCommand({ Bucket: this.#options.bucket, ...page });
+    return this.#request(
+      "ListMultipartUploads",
+      (options) => this.#client.send(command, options),
+      signal,
+    );
+  }
+
+  get #prefix(): string {
+    return this.#options.prefix ?? "";
+  }
+
+  #nameOf(key: string): string {
+    return `${this.#prefix}${key}`;
+  }
+
+  #object(key: string): { Bucket: string; Key: string } {
+    return { Bucket: this.#options.bucket, Key: this.#nameOf(key) };
+  }
+
+  async #request<T>(
+    operation: string,
+    send: (options: { readonly abortSignal?: AbortSignal }) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    signal?.throwIfAborted();
+    try {
+      return await send(signal === undefined ? {} : { abortSignal: signal });
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw this.failure(operation, error);
+    }
+  }
+}

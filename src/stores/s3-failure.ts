@@ -1,0 +1,99 @@
+import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+
+const NOT_PERMITTED = [
+  "AccessDenied",
+  "AccountProblem",
+  "AllAccessDisabled",
+  "Forbidden",
+  "InvalidAccessKeyId",
+  "InvalidSecurity",
+  "NotSignedUp",
+  "SignatureDoesNotMatch",
+  // versitygw of one user, of any other's key.
+  "XAdminUserNotFound",
+  // The SDK's own: none were found, or what was found can't be used.
+  "CredentialsProviderError",
+];
+const NO_SPACE = [
+  "EntityTooLarge",
+  "InsufficientStorage",
+  "QuotaExceeded",
+  "XMinioAdminBucketQuotaExceeded",
+  "XMinioStorageFull",
+];
+// The answers to HEAD have no body that could name a code.
+const CODE_OF_STATUS: Readonly<Record<number, string>> = {
+  403: "Forbidden",
+  404: "NotFound",
+  412: "PreconditionFailed",
+};
+// The same request may succeed in a moment, though the answer's status doesn't say so.
+const PASSING = ["ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown"];
+const PASSING_STATUS = [408, 429, 500, 502, 503, 504];
+
+/** A request that an S3 server refused, or that never got an answer. */
+export class S3Failure extends ImportError {
+  /** The code of the answer, such as `NoSuchUpload`; of a connection, such as `ECONNRESET`. */
+  readonly s3Code: string;
+  /** The same request may succeed in a moment. Of a request that got no answer, nobody knows whether it did. */
+  readonly isPassing: boolean;
+
+  /**
+   * @param request - what was asked of which store, for the message
+   * @param error - what the SDK threw
+   */
+  constructor(request: string, error: unknown) {
+    const answer = answerOf(error);
+    const s3Code = codeOf(error, answer.status);
+    const told = error instanceof Error && error.message !== s3Code ? `: ${error.message}` : "";
+    super(importCodeOf(s3Code, answer.status), `Cannot ${request}: ${s3Code}${told}`, {
+      cause: error,
+      retryAfterMs: answer.retryAfterMs,
+    });
+    this.s3Code = s3Code;
+    this.isPassing =
+      answer.status === undefined
+        ? this.code === "StoreUnavailable"
+        : PASSING.includes(s3Code) || PASSING_STATUS.includes(answer.status);
+  }
+}
+
+/** Whether a request was refused with one of these codes. */
+export function hasS3Code(error: unknown, ...codes: readonly string[]): boolean {
+  return error instanceof S3Failure && codes.includes(error.s3Code);
+}
+
+interface Answer {
+  readonly status: number | undefined;
+  readonly retryAfterMs: number | undefined;
+}
+
+/** What the SDK leaves of an answer on the errors it throws. */
+function answerOf(error: unknown): Answer {
+  const { $metadata, $response } = (error ?? {}) as {
+    readonly $metadata?: { readonly httpStatusCode?: number };
+    readonly $response?: { readonly headers?: Readonly<Record<string, string>> };
+  };
+  const seconds = Number($response?.headers?.["retry-after"] ?? Number.NaN);
+  // It holds the connection and what was signed: not for those who log a failure with its causes.
+  if (error instanceof Error) Reflect.deleteProperty(error, "$response");
+  return {
+    status: $metadata?.httpStatusCode,
+    retryAfterMs: Number.isFinite(seconds) ? seconds * 1000 : undefined,
+  };
+}
+
+function codeOf(error: unknown, status: number | undefined): string {
+  const byStatus = status === undefined ? undefined : CODE_OF_STATUS[status];
+  if (!(error instanceof Error)) return byStatus ?? "Unknown";
+  const isNamed = !["Error", "Unknown", "UnknownError", String(status)].includes(error.name);
+  if ("code" in error && typeof error.code === "string" && status === undefined) return error.code;
+  return isNamed ? error.name : (byStatus ?? error.name);
+}
+
+function importCodeOf(s3Code: string, status: number | undefined): ImportFailureCode {
+  if (NOT_PERMITTED.includes(s3Code)) return "PermissionDenied";
+  if (NO_SPACE.includes(s3Code) || status === 507) return "NoSpace";
+  // Whatever else it is, an expired token or a bucket that is gone: somebody may mend it while the step is retried.
+  return "StoreUnavailable";
+}

@@ -1,0 +1,108 @@
+import { planParts, type PlannedPart } from "./part-plan.ts";
+import type { ArrivedPart, S3Bucket, S3Place } from "./s3-bucket.ts";
+import { hasS3Code } from "./s3-failure.ts";
+import { publishUpload } from "./s3-publish.ts";
+import { retryPassing } from "./s3-retry.ts";
+import type { UploadOptions } from "./s3-upload.ts";
+import type { CopyOrder, PrivateCopy } from "./store.ts";
+
+// Nothing is told of a part until it is whole: one must not take longer than a step may stand still.
+const LARGEST_PART_BYTES = 64 * 1024 * 1024;
+
+// What a server says that doesn't copy by itself, or not from there with these credentials. Sending the bytes may still
+// work, or will tell what is really wrong.
+const REFUSALS = [
+  "AccessDenied",
+  "Forbidden",
+  "InvalidArgument",
+  "InvalidRequest",
+  "MethodNotAllowed",
+  "NoSuchBucket",
+  "NoSuchKey",
+  "NotImplemented",
+  "PreconditionFailed",
+];
+
+/**
+ * Copies an object without one of its bytes leaving the server, where the source lies on the same server. It is a
+ * multipart upload like any other copy of ours, so that it can be aborted. It is not resumed: whoever begins again has
+ * aborted it.
+ *
+ * @returns undefined when this server can't do that; nothing is left then
+ */
+export async function copyOnServer(
+  bucket: S3Bucket,
+  order: CopyOrder,
+  { minimumPartBytes, partsInFlight }: UploadOptions,
+): Promise<PrivateCopy | undefined> {
+  const { source, key, part, sizeBytes, crc32, signal, onProgress } = order;
+  const { place } = source;
+  // What is not known can't be checked later; and there is no range of an empty object.
+  if (!bucket.hasServerOf(place) || crc32 === undefined || sizeBytes === 0) return undefined;
+  const uploadId = await bucket.createUpload(key, part, signal, { isCopy: true });
+  try {
+    const plan = planParts(sizeBytes, Math.min(minimumPartBytes, LARGEST_PART_BYTES));
+    const parts = await copyParts(bucket, { key, uploadId }, plan, {
+      from: place,
+      partsInFlight,
+      signal,
+      onProgress,
+    });
+    const upload = { key, part, sizeBytes, uploadId, parts };
+    return {
+      crc32,
+      shared: false,
+      method: "server copy",
+      writtenBytes: 0,
+      publish: () => publishUpload(bucket, upload, signal),
+    };
+  } catch (error) {
+    await bucket.abortUpload({ key, uploadId }).catch(() => undefined);
+    if (hasS3Code(error, ...REFUSALS)) return undefined;
+    throw error;
+  }
+}
+
+interface PartCopying {
+  readonly from: S3Place;
+  readonly partsInFlight: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: (doneBytes: number) => void;
+}
+
+/** As many parts side by side as may be in flight. The first failure stops all. */
+async function copyParts(
+  bucket: S3Bucket,
+  upload: { readonly key: string; readonly uploadId: string },
+  plan: readonly PlannedPart[],
+  { from, partsInFlight, signal, onProgress }: PartCopying,
+): Promise<ArrivedPart[]> {
+  const failed = new AbortController();
+  const untilFailed = AbortSignal.any([signal, failed.signal]);
+  const arrived: ArrivedPart[] = [];
+  let doneBytes = 0;
+  const waiting = [...plan];
+  const copyOneAfterTheOther = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const { number, offset, lengthBytes } = next;
+      // Of a small object there is no range at all for AWS.
+      const range = plan.length === 1 ? undefined : { offset, lengthBytes };
+      const copyIt = () => bucket.copyPart(upload, { number, from, range }, untilFailed);
+      const etag = await retryPassing(copyIt, untilFailed);
+      arrived[number - 1] = { etag, sha256: undefined };
+      doneBytes += lengthBytes;
+      onProgress(doneBytes);
+    }
+  };
+  const copying = Array.from({ length: partsInFlight }, async () => {
+    try {
+      await copyOneAfterTheOther();
+    } catch (error) {
+      failed.abort(error);
+    }
+  });
+  // All have ended before the upload is aborted.
+  await Promise.all(copying);
+  untilFailed.throwIfAborted();
+  return arrived;
+}

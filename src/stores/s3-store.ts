@@ -1,0 +1,149 @@
+import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { Readable } from "node:stream";
+import type { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
+import { isPartName, keyOfPart } from "../bytes/part-name.ts";
+import { readFully } from "../bytes/positional-io.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { S3Bucket, type S3BucketOptions } from "./s3-bucket.ts";
+import { copyOnServer } from "./s3-server-copy.ts";
+import { S3Reader } from "./s3-reader.ts";
+import { uploadCopy, type UploadOptions } from "./s3-upload.ts";
+import {
+  storeKey,
+  type CopyOrder,
+  type OpenCopy,
+  type PrivateCopy,
+  type Store,
+  type StoreHealth,
+  type StoreLook,
+} from "./store.ts";
+
+/** Settings of an {@link S3Store}. */
+export interface S3StoreOptions extends S3BucketOptions {
+  /** Smallest size of a part, in bytes; large images get larger ones. From 5 MiB. Default: 16 MiB. */
+  readonly partSizeBytes?: number | undefined;
+  /** How many parts of one copy may be without an answer. Default: 4. */
+  readonly partsInFlight?: number | undefined;
+  readonly limiter?: BandwidthLimit | undefined;
+}
+
+const DEFAULT_PART_BYTES = 16 * 1024 * 1024;
+const DEFAULT_PARTS_IN_FLIGHT = 4;
+// S3 warns that a part in flight may survive an abort; more rounds than this nobody has needed.
+const ABORT_ROUNDS = 10;
+
+/**
+ * Keeps images as objects in a bucket. What is private is a multipart upload of the final key: nobody sees it, and
+ * aborting it is the end of whoever writes it.
+ */
+export class S3Store implements Store {
+  readonly name: string;
+  readonly kind = "s3";
+  readonly #bucket: S3Bucket;
+  readonly #uploading: UploadOptions;
+
+  constructor(options: S3StoreOptions) {
+    this.name = options.name;
+    this.#bucket = new S3Bucket(options);
+    this.#uploading = {
+      minimumPartBytes: options.partSizeBytes ?? DEFAULT_PART_BYTES,
+      partsInFlight: options.partsInFlight ?? DEFAULT_PARTS_IN_FLIGHT,
+      limiter: options.limiter,
+    };
+  }
+
+  urlOf(key: string): string {
+    return this.#bucket.urlOf(key);
+  }
+
+  async copy(order: CopyOrder): Promise<PrivateCopy> {
+    return (
+      (await copyOnServer(this.#bucket, order, this.#uploading)) ??
+      (await uploadCopy(this.#bucket, order, this.#uploading))
+    );
+  }
+
+  async open(key: string, signal?: AbortSignal): Promise<OpenCopy> {
+    const object = await this.#bucket.find(key, signal);
+    if (object !== undefined) return new S3Reader(this.#bucket, key, object, signal);
+    throw new ImportError(
+      "StoreUnavailable",
+      `Cannot read ${this.urlOf(key)} in store "${this.name}": there is no such object`,
+    );
+  }
+
+  async find(
+    key: string,
+    signal?: AbortSignal,
+  ): Promise<{ readonly sizeBytes: number } | undefined> {
+    const object = await this.#bucket.find(key, signal);
+    return object && { sizeBytes: object.sizeBytes };
+  }
+
+  async remove(names: readonly string[]): Promise<void> {
+    // Uploads first: until it is aborted, one may become the object that is to go.
+    const uploading = new Set(names.filter(isPartName).map(keyOfPart));
+    for (const key of uploading) await this.#abortUploadsOf(key);
+    for (const name of names) {
+      if (!isPartName(name)) await this.#bucket.delete(name);
+    }
+  }
+
+  async listParts(olderThanMs: number): Promise<string[]> {
+    const uploads = await this.#bucket.listUploads("");
+    return uploads
+      .filter(({ initiatedAt }) => Date.now() - initiatedAt.getTime() > olderThanMs)
+      .map(({ key, uploadId }) => `${key}.${eightDigitsOf(uploadId)}.part`)
+      .filter(isPartName);
+  }
+
+  async check(look: StoreLook = "writable"): Promise<StoreHealth> {
+    try {
+      // First what can name the S3 error: an answer to HEAD has no body.
+      if (look !== "readable") await this.#bucket.requireUploads();
+      await this.#bucket.head();
+      if (look === "trial") await this.#tryOut();
+      return { works: true };
+    } catch (error) {
+      return { works: false, reason: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Whatever the trial leaves when it is killed before the end is swept like any other upload. */
+  async #tryOut(): Promise<void> {
+    const key = storeKey(randomUUID(), 0);
+    const bytes = randomBytes(4096);
+    const { signal } = new AbortController();
+    const uploadId = await this.#bucket.createUpload(key, `${key}.trial`, signal);
+    try {
+      const sha256 = createHash("sha256").update(bytes).digest();
+      const part = { number: 1, lengthBytes: bytes.length, sha256, body: Readable.from([bytes]) };
+      const etag = await this.#bucket.sendPart({ key, uploadId }, part, signal);
+      const parts = [{ etag, sha256: sha256.toString("base64") }];
+      await this.#bucket.completeUpload({ key, uploadId }, parts, { isConditional: false, signal });
+      await using copy = await this.open(key);
+      const found = Buffer.alloc(bytes.length);
+      await readFully(copy, found, 0);
+      if (!found.equals(bytes)) throw new Error("it gives back other bytes");
+    } finally {
+      await this.#bucket.abortUpload({ key, uploadId });
+      await this.#bucket.delete(key);
+    }
+  }
+
+  async #abortUploadsOf(key: string): Promise<void> {
+    for (let round = 0; round < ABORT_ROUNDS; round += 1) {
+      const uploads = (await this.#bucket.listUploads(key)).filter((each) => each.key === key);
+      if (uploads.length === 0) return;
+      for (const upload of uploads) await this.#bucket.abortUpload(upload);
+    }
+    throw new ImportError(
+      "StoreUnavailable",
+      `Cannot abort the uploads of ${this.urlOf(key)} in store "${this.name}": there are always more`,
+    );
+  }
+}
+
+function eightDigitsOf(uploadId: string): string {
+  return createHash("sha256").update(uploadId).digest("hex").slice(0, 8);
+}
