@@ -1,0 +1,187 @@
+import { readFully } from "../bytes/positional-io.ts";
+import { WriteBehind } from "../bytes/write-behind.ts";
+import { formatBytes } from "../domain/byte-size.ts";
+import { formatDuration } from "../domain/duration.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { whyNotRunnable, type ProgramLimits } from "./limited-program.ts";
+import { makeProduct } from "./make-product.ts";
+import { checkDisk, conversionFailed, convertDisk, inspectDisk } from "./qemu-img.ts";
+import type { DiskFile, DiskInfo } from "./qemu-img.ts";
+import type { Transform, TransformWork } from "./transform.ts";
+
+/** The `createType` of a VMDK that lies in one file. */
+export type VmdkType = "monolithicSparse" | "streamOptimized";
+
+/** Settings of {@link convert}. */
+export interface ConvertSettings {
+  /** The format of the product. */
+  readonly target: "raw" | "qcow2" | "vmdk";
+  /** The type of a VMDK that is written. Default: `monolithicSparse`. */
+  readonly vmdkType?: VmdkType;
+  /** The types of VMDKs that are read. Default: both. */
+  readonly vmdkAllowedTypes?: readonly VmdkType[];
+  /** Address space of qemu-img, in bytes. Default: 1 GiB. */
+  readonly memoryBytes?: number;
+  /** How long it may take, in milliseconds. Default: 6 h. */
+  readonly timeLimitMs?: number;
+  /** The program `qemu-img`, by name or path. Default: `qemu-img` on PATH. */
+  readonly qemuImg?: string;
+}
+
+const GIB = 1024 ** 3;
+
+// Glance's names, as QEMU calls them. What is not here has no disk in it that could be converted, or must stay as it is: an
+// ISO is booted as a disc.
+const DRIVERS: Readonly<Record<string, string>> = {
+  raw: "raw",
+  gpt: "raw",
+  luks: "luks",
+  qcow2: "qcow2",
+  vmdk: "vmdk",
+  vdi: "vdi",
+  vhd: "vpc",
+  vhdx: "vhdx",
+};
+
+/**
+ * Converts a disk image to another format with qemu-img. There is nothing to do for an image that has the format already,
+ * and for those that are no disks (iso, ami, ari, aki, ploop). The image must have been judged before: qemu-img is run with
+ * limits, and asked first what it sees, but it is not what finds hostile images.
+ *
+ * `run` throws `ImportError`: `ConversionFailed` for an image that is encrypted, refers to other files, is not what it is
+ * declared to be, or that qemu-img can't read, or takes too long for; `ProductTooLarge` beyond the limit; `NoSpace` and
+ * the like for the disk.
+ */
+export function convert(settings: ConvertSettings): Transform {
+  const { target, timeLimitMs = 6 * 3_600_000, qemuImg = "qemu-img" } = settings;
+  return {
+    name: "convert",
+    run: async (work) => {
+      const driver = DRIVERS[work.image.diskFormat];
+      if (driver === undefined || driver === target) return undefined;
+      const time = AbortSignal.timeout(timeLimitMs);
+      const signal = AbortSignal.any([work.signal, time]);
+      const conversion = new Conversion(settings, qemuImg, { ...work, signal });
+      await conversion.run(driver).catch((error: unknown) => {
+        throw time.aborted && error === time.reason ? tookTooLong(timeLimitMs) : error;
+      });
+      return { hasProduct: true, diskFormat: target };
+    },
+    check: async () => whyNotRunnable(qemuImg, "qemu-utils"),
+  };
+}
+
+class Conversion {
+  readonly #settings: ConvertSettings;
+  readonly #qemuImg: string;
+  readonly #work: TransformWork;
+
+  constructor(settings: ConvertSettings, qemuImg: string, work: TransformWork) {
+    this.#settings = settings;
+    this.#qemuImg = qemuImg;
+    this.#work = work;
+  }
+
+  async run(driver: string): Promise<void> {
+    const { target } = this.#settings;
+    const source = { handle: this.#work.source, driver };
+    await assertNotLuks(source);
+    const info = await this.#inspect(source);
+    if (driver === "vmdk") this.#assertAllowedType(info.createType);
+    this.#assertFits(info);
+    const { signal } = this.#work;
+    await checkDisk(this.#qemuImg, source, { limits: this.#limits(info), signal });
+    await makeProduct(this.#work, async (handle) => {
+      await this.#convert(source, { handle, driver: target }, info);
+      const product = await this.#inspect({ handle, driver: target });
+      if (product.virtualSizeBytes === info.virtualSizeBytes) return;
+      throw conversionFailed(
+        `the product is a disk of ${product.virtualSizeBytes} bytes, and the image one of ${info.virtualSizeBytes}`,
+      );
+    });
+  }
+
+  async #convert(source: DiskFile, target: DiskFile, info: DiskInfo): Promise<void> {
+    const { vmdkType = "monolithicSparse" } = this.#settings;
+    const { report, signal } = this.#work;
+    const totalBytes = info.virtualSizeBytes;
+    const behind = new WriteBehind(() => target.handle.datasync());
+    let doneBytes = 0;
+    try {
+      await convertDisk(this.#qemuImg, {
+        ...{ source, target, signal },
+        targetOptions: target.driver === "vmdk" ? [`subformat=${vmdkType}`] : [],
+        limits: this.#limits(info),
+        onProgress: (part) => {
+          const nowBytes = Math.round(part * totalBytes);
+          behind.wrote(nowBytes - doneBytes);
+          doneBytes = nowBytes;
+          report(doneBytes, totalBytes);
+        },
+      });
+    } finally {
+      await behind.end();
+    }
+  }
+
+  #limits({ virtualSizeBytes }: DiskInfo): ProgramLimits {
+    return {
+      memoryBytes: this.#settings.memoryBytes ?? GIB,
+      // A minute for a GiB: several times what compressing the product takes.
+      cpuSeconds: 60 + Math.ceil((virtualSizeBytes / GIB) * 60),
+      fileBytes: this.#work.maxProductBytes,
+    };
+  }
+
+  async #inspect(disk: DiskFile): Promise<DiskInfo> {
+    const info = await inspectDisk(this.#qemuImg, disk, this.#work.signal);
+    assertSound(info, disk.driver);
+    return info;
+  }
+
+  #assertAllowedType(createType: string | undefined): void {
+    const allowed: readonly string[] = [
+      ...(this.#settings.vmdkAllowedTypes ?? ["monolithicSparse", "streamOptimized"]),
+    ];
+    if (createType !== undefined && allowed.includes(createType)) return;
+    throw conversionFailed(
+      `it is a vmdk of type "${createType ?? ""}"; allowed are ${allowed.join(", ") || "none"}`,
+    );
+  }
+
+  /** What qemu-img would find out by being killed. */
+  #assertFits({ virtualSizeBytes }: DiskInfo): void {
+    const { maxProductBytes } = this.#work;
+    if (this.#settings.target !== "raw" || virtualSizeBytes <= maxProductBytes) return;
+    throw new ImportError(
+      "ProductTooLarge",
+      `Cannot convert the image: its disk has ${formatBytes(virtualSizeBytes)}, and the product may have ${formatBytes(maxProductBytes)}`,
+    );
+  }
+}
+
+function assertSound(info: DiskInfo, driver: string): void {
+  if (info.format !== driver) {
+    throw conversionFailed(`qemu-img takes it for "${info.format}", and it is "${driver}"`);
+  }
+  if (info.isEncrypted) throw conversionFailed("it is encrypted");
+  const [reference] = info.references;
+  if (reference !== undefined)
+    throw conversionFailed(`it refers to another file, its ${reference}`);
+}
+
+const LUKS_MARK = Buffer.from("LUKS\xba\xbe", "latin1");
+
+/** An encrypted disk in another format would be a disk that nobody can open, and qemu-img would not even notice. */
+async function assertNotLuks({ handle, driver }: DiskFile): Promise<void> {
+  const first = Buffer.alloc(LUKS_MARK.length);
+  await readFully(handle, first, 0);
+  if (driver === "luks" || first.equals(LUKS_MARK))
+    throw conversionFailed("it is encrypted (LUKS)");
+}
+
+function tookTooLong(timeLimitMs: number): ImportError {
+  return conversionFailed(
+    `it took longer than ${formatDuration(timeLimitMs)}, the time limit of conversion`,
+  );
+}

@@ -1,0 +1,106 @@
+import { BLOCK_BYTES } from "../bytes/block-size.ts";
+import { readFully } from "../bytes/positional-io.ts";
+import { formatDuration } from "../domain/duration.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import {
+  COMPRESSION_MARK_BYTES,
+  decompressedBytes,
+  recogniseCompression,
+} from "./decompressed-bytes.ts";
+import { whyNotRunnable } from "./limited-program.ts";
+import { makeProduct } from "./make-product.ts";
+import type { Transform, TransformWork } from "./transform.ts";
+import { writeProduct } from "./write-product.ts";
+
+/** Settings of {@link decompress}. Each has a default. */
+export interface DecompressSettings {
+  /** How many times larger than the compressed image the product may become. Default: 64. */
+  readonly maxRatio?: number;
+  /** The ratio counts only for products larger than this, in bytes. Default: 64 MiB. */
+  readonly ratioFreeBytes?: number;
+  /** Memory that zstd and xz may use for their windows, in bytes; zstd never more than 128 MiB. Default: 256 MiB. */
+  readonly memoryBytes?: number;
+  /** How long it may take, in milliseconds. Default: 6 h. */
+  readonly timeLimitMs?: number;
+  /** The program `zstd`, by name or path. Default: `zstd` on PATH. */
+  readonly zstd?: string;
+  /** The program `xz`, by name or path. Default: `xz` on PATH. */
+  readonly xz?: string;
+}
+
+const MIB = 1024 * 1024;
+
+/**
+ * Decompresses an image that is compressed by gzip, zstd, xz, or as the only member of a zip archive; one layer. It is
+ * recognised by its first bytes; one whose container format is `compressed` is left as it is.
+ *
+ * `run` throws `ImportError`: `DecompressionFailed` for an image that is damaged, cut off or followed by anything, or that
+ * takes too long; `ProductTooLarge` beyond the limits; `NoSpace` and the like for the disk.
+ */
+export function decompress(settings: DecompressSettings = {}): Transform {
+  const { timeLimitMs = 6 * 3_600_000, zstd = "zstd", xz = "xz" } = settings;
+  const limits = {
+    maxRatio: settings.maxRatio ?? 64,
+    ratioFreeBytes: settings.ratioFreeBytes ?? 64 * MIB,
+    memoryBytes: settings.memoryBytes ?? 256 * MIB,
+    cpuSeconds: Math.ceil(timeLimitMs / 1000),
+    programs: { zstd, xz },
+  };
+  return {
+    name: "decompress",
+    run: async (work) => {
+      if (work.image.containerFormat === "compressed") return undefined;
+      const first = Buffer.alloc(Math.min(COMPRESSION_MARK_BYTES, work.sizeBytes));
+      const firstBytes = await readFully(work.source, first, 0);
+      const compression = recogniseCompression(first.subarray(0, firstBytes));
+      if (compression === undefined) return undefined;
+      const time = AbortSignal.timeout(timeLimitMs);
+      const signal = AbortSignal.any([work.signal, time]);
+      const { sizeBytes: compressedBytes, maxProductBytes: maxBytes } = work;
+      const bytes = decompressedBytes(sourceBytes(work, signal), {
+        ...limits,
+        ...{ compression, compressedBytes, maxBytes, signal },
+      });
+      await makeProduct(work, (product) => writeProduct(bytes, product)).catch((error: unknown) => {
+        throw time.aborted && error === time.reason ? tookTooLong(timeLimitMs) : error;
+      });
+      return { hasProduct: true };
+    },
+    check: async () => {
+      const reasons = await Promise.all([
+        whyNotRunnable(zstd, "zstd"),
+        whyNotRunnable(xz, "xz-utils"),
+      ]);
+      const known = reasons.filter((reason) => reason !== undefined);
+      return known.length === 0 ? undefined : known.join("; ");
+    },
+  };
+}
+
+async function* sourceBytes(
+  { source, sizeBytes, report }: TransformWork,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  for (let position = 0; position < sizeBytes;) {
+    signal.throwIfAborted();
+    // A new one each time: whoever decompresses may still hold the last.
+    const block = Buffer.allocUnsafe(Math.min(BLOCK_BYTES, sizeBytes - position));
+    const readBytes = await readFully(source, block, position);
+    position += readBytes;
+    if (readBytes < block.length) {
+      throw new ImportError(
+        "StagedDataChanged",
+        `Cannot decompress the image: it has ${position} of ${sizeBytes} bytes`,
+      );
+    }
+    yield block;
+    report(position, sizeBytes);
+  }
+}
+
+function tookTooLong(timeLimitMs: number): ImportError {
+  return new ImportError(
+    "DecompressionFailed",
+    `Cannot decompress the image: it took longer than ${formatDuration(timeLimitMs)}, the time limit of decompression`,
+  );
+}

@@ -1,0 +1,186 @@
+import { execFile, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import type { FileHandle } from "node:fs/promises";
+import type { Readable, Writable } from "node:stream";
+import { promisify } from "node:util";
+import { hasErrorCode } from "../bytes/system-error.ts";
+import { ImportError } from "../domain/import-failure.ts";
+
+/** What a program may use at most. Beyond it, the kernel refuses or kills. */
+export interface ProgramLimits {
+  /** Address space, in bytes. */
+  readonly memoryBytes: number;
+  /** Processor time, in seconds. */
+  readonly cpuSeconds: number;
+  /** Size of a file that it writes, in bytes; 0: it writes none. Pipes don't count. */
+  readonly fileBytes: number;
+}
+
+/** A program that reads bytes from strangers. */
+export interface LimitedProgram {
+  /** Its name, searched for on `PATH`, or its path. */
+  readonly command: string;
+  readonly arguments: readonly string[];
+  readonly limits: ProgramLimits;
+  /** Kills it, and whatever it started. */
+  readonly signal: AbortSignal;
+  /** Files that it opens as `/proc/self/fd/3`, `/proc/self/fd/4`, …: those very files, whatever lies under their names. */
+  readonly files?: readonly FileHandle[];
+}
+
+/** How a program ended. */
+export interface ProgramEnding {
+  readonly exitCode: number | null;
+  /** What killed it, such as `SIGXCPU`. */
+  readonly killedBy: NodeJS.Signals | null;
+  /** What it complained about: the first KiB. */
+  readonly stderr: string;
+}
+
+/** A program that runs. */
+export interface RunningProgram {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  /** Resolves when it is gone and its output was read. */
+  readonly ended: Promise<ProgramEnding>;
+  /** Kills it and whatever it started, at once. */
+  kill(): void;
+}
+
+const KEPT_STDERR_BYTES = 1024;
+
+/**
+ * Between the fork and the request to die with its parent, the parent may have died: then nobody would ever end the
+ * program. `$0` is the parent's id.
+ */
+const UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"';
+
+/**
+ * Starts a program in a process group of its own, with limits, without the worker's environment, without a network where
+ * that is allowed, and so that the kernel kills it when this process dies.
+ *
+ * All of it are programs that run the next one in their place: the process that is started is the program in the end.
+ *
+ * @throws the signal's reason when it is aborted already. `ended` rejects with ImportError `BadConfiguration` when the
+ * programs that limit it are missing.
+ */
+export async function startLimited(program: LimitedProgram): Promise<RunningProgram> {
+  const isolation = await networkIsolation();
+  program.signal.throwIfAborted();
+  const [command = "setpriv", ...args] = [...isolation, ...commandLine(program)];
+  const files = program.files ?? [];
+  const child = spawn(command, args, {
+    stdio: ["pipe", "pipe", "pipe", ...files.map(({ fd }) => fd)],
+    detached: true,
+    // None of the worker's secrets. Few arenas: each takes 64 MiB of address space that nobody uses.
+    env: { PATH: process.env["PATH"], LC_ALL: "C", MALLOC_ARENA_MAX: "1" },
+  }) as ChildProcess & { stdin: Writable; stdout: Readable; stderr: Readable };
+  const kill = (): void => {
+    killGroup(child);
+  };
+  program.signal.addEventListener("abort", kill, { once: true });
+  const ended = endOf(child).finally(() => {
+    program.signal.removeEventListener("abort", kill);
+  });
+  // It may end before anybody asks how.
+  ended.catch(() => undefined);
+  // A program that ends early closes its input; its exit code says why.
+  child.stdin.on("error", () => undefined);
+  return { stdin: child.stdin, stdout: child.stdout, ended, kill };
+}
+
+/**
+ * Why a program can't be run here; undefined when it can.
+ *
+ * @param command - its name or path
+ * @param packageName - the Debian package that brings it
+ */
+export async function whyNotRunnable(
+  command: string,
+  packageName: string,
+): Promise<string | undefined> {
+  const limits = { memoryBytes: 1024 ** 3, cpuSeconds: 10, fileBytes: 0 };
+  const signal = AbortSignal.timeout(20_000);
+  try {
+    const running = await startLimited({ command, arguments: ["--version"], limits, signal });
+    running.stdout.resume();
+    const { exitCode, stderr } = await running.ended;
+    if (exitCode === 0) return undefined;
+    const reason = stderr.trim().split("\n").at(-1);
+    return `"${command}" does not run (${reason ?? ""}); the Debian package ${packageName} brings it`;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    return `Programs can't be limited (${reason}); the Debian package util-linux brings setpriv and prlimit`;
+  }
+}
+
+function commandLine({ command, arguments: args, limits }: LimitedProgram): readonly string[] {
+  const { memoryBytes, cpuSeconds, fileBytes } = limits;
+  return [
+    // Asked for after `unshare`: a change of credentials would make the kernel forget it.
+    ...["setpriv", "--no-new-privs", "--pdeathsig", "KILL", "--"],
+    ...["sh", "-c", UNLESS_ORPHANED, String(process.pid)],
+    ...["prlimit", `--as=${memoryBytes}`, `--fsize=${fileBytes}`, "--core=0", "--nofile=64"],
+    // At the lower one comes a signal that says what happened, at the upper one SIGKILL.
+    ...[`--cpu=${cpuSeconds}:${cpuSeconds + 5}`, "--"],
+    ...[command, ...args],
+  ];
+}
+
+async function endOf(child: ChildProcess & { readonly stderr: Readable }): Promise<ProgramEnding> {
+  let stderr = Buffer.alloc(0);
+  child.stderr.on("data", (chunk: Buffer) => {
+    // Read to its end also when it is endless: a full pipe would hold the program up.
+    stderr = Buffer.concat([stderr, chunk.subarray(0, KEPT_STDERR_BYTES - stderr.length)]);
+  });
+  return new Promise((resolve, reject) => {
+    child.once("error", (error) => {
+      reject(hasErrorCode(error, "ENOENT", "EACCES") ? toolMissing(error) : error);
+    });
+    child.once("close", (exitCode, killedBy) => {
+      resolve({ exitCode, killedBy, stderr: stderr.toString() });
+    });
+  });
+}
+
+function toolMissing(error: Error): ImportError {
+  return new ImportError("BadConfiguration", `Cannot limit a program: ${error.message}`, {
+    cause: error,
+    hint: "Install the Debian package util-linux, which brings setpriv and prlimit.",
+  });
+}
+
+function killGroup(child: ChildProcess): void {
+  // Its id is its own until it was waited for, and its group's until the last member is gone.
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    // The group does not exist yet, or no longer.
+    child.kill("SIGKILL");
+  }
+}
+
+let isolation: Promise<readonly string[]> | undefined;
+
+/** What takes the network from a program here: as root a namespace, else one inside a user namespace, else nothing. */
+async function networkIsolation(): Promise<readonly string[]> {
+  isolation ??= firstThatRuns([
+    ["unshare", "--net", "--"],
+    ["unshare", "--user", "--map-current-user", "--net", "--"],
+  ]);
+  return isolation;
+}
+
+async function firstThatRuns(
+  candidates: readonly (readonly [string, ...string[]])[],
+): Promise<readonly string[]> {
+  for (const [command, ...args] of candidates) {
+    const runs = await promisify(execFile)(command, [...args, "true"], { timeout: 10_000 }).then(
+      () => true,
+      () => false,
+    );
+    if (runs) return [command, ...args];
+  }
+  return [];
+}

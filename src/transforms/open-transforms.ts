@@ -1,0 +1,113 @@
+import { ImportError } from "../domain/import-failure.ts";
+import { convert, type ConvertSettings } from "./convert.ts";
+import { decompress, type DecompressSettings } from "./decompress.ts";
+import { injectMetadata, type InjectMetadataSettings } from "./inject-metadata.ts";
+import { loadTransform } from "./load-transform.ts";
+import type { Transform } from "./transform.ts";
+
+/** The settings of the transforms that come with this software, each in its own section. */
+export interface TransformSettings {
+  /** In the order in which they run: a name, or the path of a user's own. */
+  readonly order: readonly (string | { readonly module: string })[];
+  readonly decompress: DecompressSettings;
+  readonly convert: ConvertSettings;
+  readonly injectMetadata: InjectMetadataSettings;
+}
+
+/** What makes each transform that has a name in the configuration. */
+const FACTORIES: Readonly<Record<string, (settings: TransformSettings) => Transform>> = {
+  decompress: (settings) => decompress(settings.decompress),
+  convert: (settings) => convert(settings.convert),
+  inject_metadata: (settings) => injectMetadata(settings.injectMetadata),
+};
+
+/** The transforms of this worker, in the order in which they run. */
+export class Transforms {
+  readonly #transforms: ReadonlyMap<string, Transform>;
+
+  private constructor(transforms: ReadonlyMap<string, Transform>) {
+    this.#transforms = transforms;
+  }
+
+  /**
+   * Opens all transforms that are configured, and loads those of the user.
+   *
+   * @throws ImportError `BadConfiguration` when one can't be loaded, is no transform, or has the name of another
+   */
+  static async open(settings: TransformSettings): Promise<Transforms> {
+    const transforms: Transform[] = [];
+    for (const each of settings.order) transforms.push(await open(each, settings));
+    return Transforms.of(transforms);
+  }
+
+  /**
+   * These transforms, in this order.
+   *
+   * @throws ImportError `BadConfiguration` when two have one name
+   */
+  static of(transforms: readonly Transform[]): Transforms {
+    const byName = new Map(transforms.map((transform) => [transform.name, transform]));
+    const twice = transforms.find((transform) => byName.get(transform.name) !== transform);
+    if (twice === undefined) return new Transforms(byName);
+    throw new ImportError(
+      "BadConfiguration",
+      `import.transforms: two transforms have the name "${twice.name}"`,
+    );
+  }
+
+  /** In the order in which they run. */
+  get names(): string[] {
+    return [...this.#transforms.keys()];
+  }
+
+  /**
+   * The transform of that name.
+   *
+   * @throws ImportError `BadConfiguration` when this worker has none
+   */
+  get(name: string): Transform {
+    const transform = this.#transforms.get(name);
+    if (transform !== undefined) return transform;
+    throw new ImportError(
+      "BadConfiguration",
+      `No transform is named "${name}" in the configuration of this worker`,
+      { hint: "Name it in `import.transforms` again, and start the worker again." },
+    );
+  }
+
+  /** @throws ImportError `BadConfiguration` naming every transform that can't work here, and why */
+  async requireWorking(): Promise<void> {
+    const mistakes: string[] = [];
+    for (const [name, transform] of this.#transforms) {
+      const reason = await reasonAgainst(transform);
+      if (reason !== undefined) mistakes.push(`${name}: ${reason}`);
+    }
+    if (mistakes.length === 0) return;
+    throw new ImportError(
+      "BadConfiguration",
+      `Transforms can't work here: ${mistakes.join("; ")}`,
+      { hint: "Install what is missing, or take the transform out of `import.transforms`." },
+    );
+  }
+}
+
+async function reasonAgainst(transform: Transform): Promise<string | undefined> {
+  try {
+    return await transform.check?.();
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+async function open(
+  each: TransformSettings["order"][number],
+  settings: TransformSettings,
+): Promise<Transform> {
+  if (typeof each !== "string") return loadTransform(each.module);
+  const make = FACTORIES[each];
+  if (make !== undefined) return make(settings);
+  throw new ImportError(
+    "BadConfiguration",
+    `import.transforms: "${each}" is not part of this version`,
+  );
+}

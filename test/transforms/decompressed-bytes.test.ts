@@ -1,0 +1,243 @@
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { deflateRawSync, gzipSync, crc32 } from "node:zlib";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { ImportError } from "../../src/domain/import-failure.ts";
+import {
+  decompressedBytes,
+  recogniseCompression,
+  type Compression,
+  type Decompression,
+} from "../../src/transforms/decompressed-bytes.ts";
+import { compress, DECOMPRESSORS, MISSING_COMPRESSOR } from "../support/compressed-files.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+const MiB = 1024 * 1024;
+const FORMATS = ["gzip", "zstd", "xz", "zip"] as const;
+
+async function* chunksOf(bytes: Buffer, chunkBytes: number): AsyncGenerator<Buffer> {
+  for (let at = 0; at < bytes.length; at += chunkBytes) {
+    yield bytes.subarray(at, at + chunkBytes);
+  }
+}
+
+async function decompressAll(
+  compressed: AsyncIterable<Buffer>,
+  compression: Compression,
+  settings: Partial<Decompression> = {},
+): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  const options = {
+    ...{ compression, maxBytes: 1024 * MiB, maxRatio: 64, ratioFreeBytes: 64 * MiB },
+    ...{ memoryBytes: 256 * MiB, cpuSeconds: 60, programs: DECOMPRESSORS },
+    ...{ signal: new AbortController().signal, ...settings },
+  };
+  for await (const chunk of decompressedBytes(compressed, options)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+async function compressed(tool: Compression, bytes: Buffer): Promise<Buffer> {
+  const path = join(makeTemporaryDirectory(), "bytes");
+  writeFileSync(path, bytes);
+  return readFileSync(await compress(tool, path));
+}
+
+describe("recogniseCompression()", () => {
+  it.each([
+    ["1f8b0800", "gzip"],
+    ["28b52ffd", "zstd"],
+    ["502a4d18", "zstd"],
+    ["fd377a585a00", "xz"],
+    ["504b0304", "zip"],
+    // Empty and split archives; bzip2; lz4; a gzip of no known method; the mark cut off.
+    ["504b0506", undefined],
+    ["504b0708", undefined],
+    ["425a6839", undefined],
+    ["04224d18", undefined],
+    ["1f8b0700", undefined],
+    ["fd377a585a", undefined],
+    ["", undefined],
+  ])("takes %s for %s", (hex, compression) => {
+    expect(recogniseCompression(Buffer.from(hex, "hex"))).toBe(compression);
+  });
+
+  it("looks at the start only", () => {
+    expect(recogniseCompression(Buffer.from("001f8b08", "hex"))).toBeUndefined();
+  });
+});
+
+describe.skipIf(MISSING_COMPRESSOR !== undefined)(
+  `decompressedBytes()${MISSING_COMPRESSOR === undefined ? "" : `, skipped without ${MISSING_COMPRESSOR}`}`,
+  () => {
+    it.each(FORMATS)("decompresses %s that comes in chunks of any size", async (format) => {
+      const bytes = Buffer.concat([randomBytes(5000), Buffer.alloc(5000), randomBytes(7)]);
+      const whole = await compressed(format, bytes);
+
+      for (const chunkBytes of [1, 7, 1000, whole.length]) {
+        const result = await decompressAll(chunksOf(whole, chunkBytes), format);
+        expect(result.equals(bytes)).toBe(true);
+      }
+    });
+
+    it.each(["gzip", "zstd", "xz"] as const)(
+      "decompresses %s of several members, cut anywhere",
+      async (format) => {
+        const member = await compressed(format, Buffer.from("member "));
+        const whole = Buffer.concat([member, member, member]);
+
+        for (const chunkBytes of [1, member.length - 1, member.length, member.length + 1]) {
+          const result = await decompressAll(chunksOf(whole, chunkBytes), format);
+          expect(result.toString()).toBe("member member member ");
+        }
+      },
+    );
+
+    it.each(FORMATS)("finds what follows %s, in a chunk of its own", async (format) => {
+      const whole = await compressed(format, Buffer.from("bytes"));
+      for (const rest of [Buffer.alloc(1), Buffer.from("garbage "), Buffer.alloc(3)]) {
+        const chunks = async function* (): AsyncGenerator<Buffer> {
+          yield whole;
+          yield rest;
+        };
+        expect(await failureOf(decompressAll(chunks(), format))).toMatchObject({
+          code: "DecompressionFailed",
+        });
+      }
+    });
+
+    it.each(FORMATS)(
+      "holds the bytes of %s against those that have come so far",
+      async (format) => {
+        const zeros = await compressed(format, Buffer.alloc(4 * MiB));
+        const settings = { ratioFreeBytes: MiB };
+
+        expect(
+          await failureOf(decompressAll(chunksOf(zeros, 1000), format, settings)),
+        ).toMatchObject({ code: "ProductTooLarge" });
+        const known = { ...settings, compressedBytes: 4 * MiB };
+        expect(await decompressAll(chunksOf(zeros, 1000), format, known)).toHaveLength(4 * MiB);
+      },
+    );
+
+    it.each(FORMATS)("fails as the source of %s does", async (format) => {
+      const whole = await compressed(format, randomBytes(3 * MiB));
+      const reason = new Error("the source is gone");
+      const chunks = async function* (): AsyncGenerator<Buffer> {
+        yield whole.subarray(0, 2 * MiB);
+        throw reason;
+      };
+
+      await expect(decompressAll(chunks(), format)).rejects.toBe(reason);
+    });
+
+    it.each(FORMATS)("lets the source of %s go when nobody wants more", async (format) => {
+      const whole = await compressed(format, randomBytes(8 * MiB));
+      let takenBytes = 0;
+      let isOver = false;
+      const chunks = async function* (): AsyncGenerator<Buffer> {
+        try {
+          for await (const chunk of chunksOf(whole, 64 * 1024)) {
+            takenBytes += chunk.length;
+            yield chunk;
+          }
+        } finally {
+          isOver = true;
+        }
+      };
+
+      await failureOf(decompressAll(chunks(), format, { maxBytes: MiB }));
+
+      expect(isOver).toBe(true);
+      expect(takenBytes).toBeLessThan(whole.length);
+    });
+
+    it.each(FORMATS)("stops %s whose source waits when it is cancelled", async (format) => {
+      const whole = await compressed(format, randomBytes(3 * MiB));
+      const cancellation = new AbortController();
+      const reason = new Error("cancelled");
+      const chunks = async function* (): AsyncGenerator<Buffer> {
+        yield whole.subarray(0, MiB);
+        setImmediate(() => {
+          cancellation.abort(reason);
+        });
+        await new Promise((_, reject) => {
+          cancellation.signal.addEventListener("abort", () => {
+            reject(reason);
+          });
+        });
+      };
+
+      await expect(decompressAll(chunks(), format, { signal: cancellation.signal })).rejects.toBe(
+        reason,
+      );
+    });
+
+    it.each(["gzip", "zip"] as const)(
+      "gives the right bytes of %s, or fails, whatever byte of it is changed",
+      async (format) => {
+        const bytes = Buffer.from("The bytes of a disk. ".repeat(20));
+        const whole = format === "gzip" ? gzipSync(bytes) : archiveOf(bytes);
+        const changes = fc.tuple(fc.nat(whole.length - 1), fc.integer({ min: 1, max: 255 }));
+
+        await fc.assert(
+          fc.asyncProperty(changes, fc.integer({ min: 1, max: 64 }), async ([at, mask], size) => {
+            const changed = Buffer.from(whole);
+            changed.writeUInt8(changed.readUInt8(at) ^ mask, at);
+            const outcome = await decompressAll(chunksOf(changed, size), format).catch(
+              (error: unknown) => error,
+            );
+            if (Buffer.isBuffer(outcome)) expect(outcome.equals(bytes)).toBe(true);
+            else expect(outcome instanceof ImportError && outcome.code).toBe("DecompressionFailed");
+          }),
+          { numRuns: 500 },
+        );
+      },
+    );
+
+    it.each(["gzip", "zip"] as const)(
+      "fails in its own words when what only begins like %s is anything",
+      async (format) => {
+        const mark = Buffer.from(format === "gzip" ? "1f8b08" : "504b0304", "hex");
+
+        await fc.assert(
+          fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), async (rest) => {
+            const failure = await failureOf(
+              decompressAll(chunksOf(Buffer.concat([mark, rest]), 50), format),
+            );
+            expect(failure.code).toBe("DecompressionFailed");
+          }),
+          { numRuns: 500 },
+        );
+      },
+    );
+  },
+);
+
+/** A zip archive as a program writes it that does not know the size before. */
+function archiveOf(bytes: Buffer): Buffer {
+  const data = deflateRawSync(bytes);
+  const name = Buffer.from("disk.raw");
+  const [local, descriptor, entry, end] = [30, 16, 46, 22].map((size) => Buffer.alloc(size));
+  if (!local || !descriptor || !entry || !end) throw new Error("Not reached");
+  local.writeUInt32LE(0x04034b50, 0);
+  local.writeUInt16LE(8, 6);
+  local.writeUInt16LE(8, 8);
+  local.writeUInt16LE(name.length, 26);
+  for (const [at, value] of [0x08074b50, crc32(bytes), data.length, bytes.length].entries()) {
+    descriptor.writeUInt32LE(value, at * 4);
+  }
+  entry.writeUInt32LE(0x02014b50, 0);
+  entry.writeUInt16LE(8, 8);
+  entry.writeUInt16LE(8, 10);
+  descriptor.copy(entry, 16, 4);
+  entry.writeUInt16LE(name.length, 28);
+  end.writeUInt32LE(0x06054b50, 0);
+  end.writeUInt16LE(1, 8);
+  end.writeUInt16LE(1, 10);
+  end.writeUInt32LE(entry.length + name.length, 12);
+  end.writeUInt32LE(local.length + name.length + data.length + descriptor.length, 16);
+  return Buffer.concat([local, name, data, descriptor, entry, name, end]);
+}

@@ -1,0 +1,122 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { Transforms, type TransformSettings } from "../../src/transforms/open-transforms.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+const injectMetadata = { properties: {}, ignoreUserRoles: [] };
+
+async function open(...order: TransformSettings["order"]): Promise<Transforms> {
+  return Transforms.open({ order, decompress: {}, convert: { target: "raw" }, injectMetadata });
+}
+
+/** A user's module. */
+function writeModule(text: string): { readonly module: string } {
+  const module = join(makeTemporaryDirectory(), "own.mjs");
+  writeFileSync(module, text);
+  return { module };
+}
+
+const RUN = "async run() {}";
+
+describe("Transforms.open()", () => {
+  it("keeps the order of the configuration", async () => {
+    const own = writeModule(`export default { name: "own", ${RUN} };`);
+    const other = writeModule(`export default { name: "another", ${RUN} };`);
+
+    const transforms = await open(own, "inject_metadata", other);
+
+    expect(transforms.names).toEqual(["own", "inject_metadata", "another"]);
+    expect(transforms.get("another").name).toBe("another");
+  });
+
+  it("opens none where none is configured", async () => {
+    expect((await open()).names).toEqual([]);
+  });
+
+  it.each([
+    ["export const x = 1;", "its default export must be an object with `name` and `run`"],
+    ["export default () => {};", "its default export must be an object with `name` and `run`"],
+    ["export default {};", "`name` must be text of a-z, 0-9, _ and -; `run` must be a function"],
+    [`export default { name: "Own!", ${RUN} };`, "`name` must be text of a-z, 0-9, _ and -"],
+    [
+      'export default { name: "own", run: 1, undo: "x", check: {}, leavesBytes: 1 };',
+      "`run` must be a function; `leavesBytes` must be true or false; " +
+        "`undo` must be a function, where it is given; `check` must be a function, where it is given",
+    ],
+  ])("names the file of %j, and what is wrong", async (text, mistake) => {
+    const own = writeModule(text);
+
+    expect(await failureOf(open(own))).toMatchObject({
+      code: "BadConfiguration",
+      message: `The transform "${own.module}" is wrong: ${mistake}`,
+    });
+  });
+
+  it("names a file that throws", async () => {
+    const own = writeModule('throw new Error("not today");');
+
+    expect(await failureOf(open(own))).toMatchObject({
+      code: "BadConfiguration",
+      message: `Cannot load the transform "${own.module}": not today`,
+    });
+  });
+
+  it.each([
+    ["that is not there", () => ({ module: "/nowhere/own.mjs" })],
+    ["that is no JavaScript", () => writeModule("export default {")],
+  ])("names a file %s", async (_, make) => {
+    const own = make();
+    const failure = await failureOf(open(own));
+
+    expect(failure).toMatchObject({ code: "BadConfiguration" });
+    expect(failure.message).toContain(`Cannot load the transform "${own.module}": `);
+  });
+
+  it("refuses two of one name", async () => {
+    const own = writeModule(`export default { name: "inject_metadata", ${RUN} };`);
+
+    expect(await failureOf(open("inject_metadata", own))).toMatchObject({
+      code: "BadConfiguration",
+      message: 'import.transforms: two transforms have the name "inject_metadata"',
+    });
+  });
+
+  it("refuses a name of which it knows no transform", async () => {
+    expect(await failureOf(open("unpack"))).toMatchObject({
+      code: "BadConfiguration",
+      message: 'import.transforms: "unpack" is not part of this version',
+    });
+  });
+});
+
+describe("Transforms.get()", () => {
+  it("refuses a name that is not configured", async () => {
+    const transforms = await open("inject_metadata");
+
+    expect(() => transforms.get("convert")).toThrow(
+      'No transform is named "convert" in the configuration of this worker',
+    );
+  });
+});
+
+describe("Transforms.requireWorking()", () => {
+  it("is content with those that work, and those that don't say", async () => {
+    const own = writeModule(`export default { name: "own", ${RUN}, async check() {} };`);
+
+    await (await open(own, "inject_metadata")).requireWorking();
+  });
+
+  it("names all that don't, and why", async () => {
+    const reasons = [`return "no tool"`, `throw new Error("no right")`];
+    const [one = { module: "" }, two = { module: "" }] = reasons.map((reason, index) =>
+      writeModule(`export default { name: "own${index}", ${RUN}, async check() { ${reason}; } };`),
+    );
+
+    expect(await failureOf((await open(one, two)).requireWorking())).toMatchObject({
+      code: "BadConfiguration",
+      message: "Transforms can't work here: own0: no tool; own1: no right",
+    });
+  });
+});
