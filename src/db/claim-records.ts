@@ -1,0 +1,512 @@
+import { and, eq, inArray, isNotNull, or, sql } from "drizzle-orm";
+import type { AnyPgColumn } from "drizzle-orm/pg-core";
+import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
+import type { Digests } from "../domain/digests.ts";
+import { nextImageStatus } from "../domain/image-status.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import type { ImportRequest } from "../domain/import-request.ts";
+import type { Limits } from "../domain/quota.ts";
+import type { Queries } from "./connect.ts";
+import { lockImage, writeProperties, type ImageRow } from "./image-records.ts";
+import { reserveImport } from "./quota-records.ts";
+import { imageLocations, images, leases, tasks } from "./schema.ts";
+import { findStaged } from "./staged-records.ts";
+import { failTask, succeedTask } from "./task-records.ts";
+import { dropUndosOf } from "./transform-undo-records.ts";
+
+/** The run that asks for a claim. */
+export interface Claimant {
+  readonly workflowId: string;
+  readonly runId: string;
+  readonly taskId: string;
+}
+
+/** The status that an image has before an import takes it, and goes back to. */
+type EarlierStatus = NonNullable<ImageRow["claimEarlierStatus"]>;
+
+/** What a claim gives: the fence, and the facts that are frozen with it. */
+export interface Claim {
+  readonly taskId: string;
+  readonly epoch: number;
+  readonly owner: string | null;
+  readonly diskFormat: DiskFormat;
+  readonly containerFormat: ContainerFormat;
+}
+
+/**
+ * Accepts an import, in the caller's one transaction: checks the request against the image, takes the claim under a
+ * new epoch, inserts the task, and reserves what the import will come to. Idempotent by run: the run that holds the
+ * claim gets the same answer again.
+ *
+ * @throws ImportError `ImageNotFound`, `ImageConflict`, `ImageBusy`, `StagingBusy`, `ImageTooLarge`, `QuotaExceeded`
+ */
+export async function takeClaim(
+  db: Queries,
+  limits: Limits,
+  request: ImportRequest,
+  stores: readonly string[],
+  claimant: Claimant,
+): Promise<Claim> {
+  const image = await lockImage(db, request.image_id);
+  const formats = requireFormats(image);
+  if (image.claimRunId === claimant.runId && image.claimTaskId !== null) {
+    return { taskId: image.claimTaskId, epoch: image.epoch, owner: image.owner, ...formats };
+  }
+  const earlierStatus = await requireImportable(db, image, request, claimant);
+  const epoch = image.epoch + 1;
+  await db
+    .update(images)
+    .set({
+      // An active image stays what it is while more copies are made of it.
+      ...(earlierStatus === "active"
+        ? {}
+        : { status: nextImageStatus(earlierStatus, "importing") }),
+      epoch,
+      claimTaskId: claimant.taskId,
+      claimWorkflowId: claimant.workflowId,
+      claimRunId: claimant.runId,
+      claimEarlierStatus: earlierStatus,
+      importingToStores: [...stores].sort(),
+      failedImport: image.failedImport.filter((store) => !stores.includes(store)),
+      updatedAt: sql`now()`,
+    })
+    .where(and(eq(images.id, image.id), eq(images.epoch, image.epoch)));
+  await db.insert(tasks).values({
+    id: claimant.taskId,
+    owner: image.owner,
+    imageId: image.id,
+    requestId: request.request_id ?? null,
+    workflowId: claimant.workflowId,
+    runId: claimant.runId,
+    input: { ...request, stores },
+  });
+  await reserveImport(db, limits, image, stores.length);
+  return { taskId: claimant.taskId, epoch, owner: image.owner, ...formats };
+}
+
+function requireFormats(image: ImageRow): Pick<Claim, "diskFormat" | "containerFormat"> {
+  const { diskFormat, containerFormat } = image;
+  const hint = `\`image-import image set ${image.id} --disk-format FORMAT --container-format bare\` sets them.`;
+  if (containerFormat === null) throw formatMissing("container_format", hint);
+  if (diskFormat === null) throw formatMissing("disk_format", hint);
+  return { diskFormat, containerFormat };
+}
+
+function formatMissing(field: string, hint: string): ImportError {
+  return new ImportError("ImageConflict", `'${field}' needs to be set before import`, { hint });
+}
+
+/** The rules of who may be imported, in Glance's order and words. Returns the status to go back to. */
+async function requireImportable(
+  db: Queries,
+  image: ImageRow,
+  request: ImportRequest,
+  claimant: Claimant,
+): Promise<EarlierStatus> {
+  if (image.claimTaskId !== null) {
+    // Only one run of a workflow id is open at a time. We have that id, so the run that took the claim has closed
+    // without its undo (terminated, or its history was lost); what it left is fenced off by the new epoch.
+    if (image.claimWorkflowId !== claimant.workflowId) throw busy(image);
+    await failTask(
+      db,
+      image.claimTaskId,
+      "Error: ImportAbandoned: its run was ended without an undo",
+    );
+    await dropPendingLocations(db, image);
+  }
+  const status = image.claimEarlierStatus ?? image.status;
+  switch (request.method) {
+    case "copy-image":
+      if (status === "active") return status;
+      throw notCopyable(image);
+    case "web-download":
+      if (status === "queued") return status;
+      if (status !== "uploading") throw notImportable(status, image);
+      throw conflict("Image needs to be in 'queued' state to use 'web-download' method", image);
+    case "glance-direct":
+    case undefined:
+      break;
+  }
+  return requireStagedOrNamed(db, image, request, status);
+}
+
+/**
+ * Locks an image of which more copies are to be made.
+ *
+ * @throws ImportError `ImageNotFound`, `ImageConflict`
+ */
+export async function requireCopyable(db: Queries, imageId: string): Promise<ImageRow> {
+  const image = await lockImage(db, imageId);
+  if (image.status === "active") return image;
+  throw notCopyable(image);
+}
+
+function notCopyable(image: ImageRow): ImportError {
+  return conflict("Only images with status active can be targeted for copying", image);
+}
+
+/** What `glance-direct` needs. */
+async function requireStagedOrNamed(
+  db: Queries,
+  image: ImageRow,
+  request: ImportRequest,
+  status: ImageRow["status"],
+): Promise<EarlierStatus> {
+  if (status === "queued") {
+    // What a run that died had adopted is still there.
+    if (request.uri !== undefined || image.claimEarlierStatus !== null) return status;
+    throw conflict("Image needs to be staged before 'glance-direct' method can be used", image);
+  }
+  if (status !== "uploading") throw notImportable(status, image);
+  await requireStaged(db, image);
+  return status;
+}
+
+function notImportable(status: ImageRow["status"], image: ImageRow): ImportError {
+  return conflict(`Image with status ${status} cannot be target for import`, image);
+}
+
+async function requireStaged(db: Queries, image: ImageRow): Promise<void> {
+  const staged = await findStaged(db, image.id);
+  if (staged?.state === "staged") return;
+  throw new ImportError(
+    "StagingBusy",
+    `Cannot import image "${image.id}": its data is still being staged`,
+  );
+}
+
+function conflict(message: string, image: ImageRow): ImportError {
+  const hint =
+    image.status === "queued"
+      ? `\`image-import image stage ${image.id} FILE\` stages its data.`
+      : `\`image-import image show ${image.id}\` shows the state of the image.`;
+  return new ImportError("ImageConflict", `${message} (image "${image.id}")`, { hint });
+}
+
+function busy(image: ImageRow): ImportError {
+  return new ImportError(
+    "ImageBusy",
+    `Image "${image.id}" has an active task: ${image.claimTaskId ?? ""} imports it`,
+  );
+}
+
+/** Which import an undo or an outcome is about. */
+export interface ClaimId {
+  readonly imageId: string;
+  readonly workflowId: string;
+  readonly runId: string;
+}
+
+/**
+ * Undoes {@link takeClaim}, in one transaction: the image goes back to its earlier status, locations that were never
+ * live go, the task fails with the reason, the claim is free. Does nothing when this run holds no claim.
+ *
+ * @param failedStores - added to `os_glance_failed_import`
+ */
+export async function releaseClaim(
+  db: Queries,
+  claim: ClaimId,
+  message: string,
+  failedStores: readonly string[],
+): Promise<void> {
+  const [image] = await db
+    .select()
+    .from(images)
+    .where(and(eq(images.id, claim.imageId), eq(images.claimRunId, claim.runId)))
+    .for("update");
+  if (image?.claimTaskId == null || image.claimEarlierStatus === null) return;
+  await failTask(db, image.claimTaskId, message);
+  await dropPendingLocations(db, image);
+  const staged = await findStaged(db, image.id);
+  await db
+    .update(images)
+    .set({
+      ...(isImporting(image) ? stateBefore(image, staged?.sizeBytes ?? null) : {}),
+      claimTaskId: null,
+      claimWorkflowId: null,
+      claimRunId: null,
+      claimEarlierStatus: null,
+      importingToStores: [],
+      failedImport: [...new Set([...image.failedImport, ...failedStores])].sort(),
+      updatedAt: sql`now()`,
+    })
+    .where(and(eq(images.id, image.id), eq(images.claimRunId, claim.runId)));
+}
+
+/** Locations of the import that holds the image; readers never saw them. */
+async function dropPendingLocations(db: Queries, image: ImageRow): Promise<void> {
+  await db
+    .delete(imageLocations)
+    .where(
+      and(
+        eq(imageLocations.imageId, image.id),
+        eq(imageLocations.epoch, image.epoch),
+        eq(imageLocations.status, "pending"),
+      ),
+    );
+}
+
+function isImporting(image: ImageRow): boolean {
+  return image.status === "importing" || image.status === "saving";
+}
+
+/** An image whose staged data is gone meanwhile (deleted under us) can't go back to `uploading`. */
+function stateBefore(image: ImageRow, stagedBytes: number | null) {
+  const earlier = stagedBytes === null ? "queued" : (image.claimEarlierStatus ?? "queued");
+  return {
+    status: nextImageStatus(image.status, earlier),
+    sizeBytes: earlier === "uploading" ? stagedBytes : null,
+    virtualSizeBytes: null,
+    checksum: null,
+    osHashAlgo: null,
+    osHashValue: null,
+  };
+}
+
+/** It stays what it is meanwhile, and may be deactivated and activated again. */
+const isBeingCopied = and(
+  eq(images.claimEarlierStatus, "active"),
+  inArray(images.status, ["active", "deactivated"]),
+);
+
+const isBeingImported = or(inArray(images.status, ["importing", "saving"]), isBeingCopied);
+
+/** What the copies of an import turned out to be. */
+export interface SavedImage {
+  readonly imageId: string;
+  readonly epoch: number;
+  readonly digests: Digests;
+  readonly virtualSizeBytes: number | null;
+  readonly locations: readonly { readonly store: string; readonly url: string }[];
+}
+
+/**
+ * `importing → saving`: records size and digests, and a pending location per copy. An image of which more copies are made
+ * stays active. Idempotent.
+ *
+ * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
+ */
+export async function recordSaved(db: Queries, saved: SavedImage): Promise<void> {
+  const { digests } = saved;
+  const moved = await db
+    .update(images)
+    .set({
+      status: sql`CASE WHEN ${images.claimEarlierStatus} = 'active' THEN ${images.status} ELSE 'saving' END`,
+      sizeBytes: digests.sizeBytes,
+      virtualSizeBytes: saved.virtualSizeBytes,
+      checksum: digests.checksum,
+      osHashAlgo: digests.osHashAlgo,
+      osHashValue: digests.osHashValue,
+      updatedAt: sql`now()`,
+    })
+    .where(and(isOurClaim(saved), isBeingImported))
+    .returning({ id: images.id });
+  if (moved.length === 0) throw lost(saved.imageId);
+  for (const location of saved.locations) await insertPendingLocation(db, saved, location);
+}
+
+function isOurClaim(claim: { readonly imageId: string; readonly epoch: number }) {
+  return and(
+    eq(images.id, claim.imageId),
+    eq(images.epoch, claim.epoch),
+    isNotNull(images.claimTaskId),
+  );
+}
+
+function lost(imageId: string): ImportError {
+  return new ImportError(
+    "ImportLost",
+    `Image "${imageId}" was deleted or taken while it was imported`,
+  );
+}
+
+async function insertPendingLocation(
+  db: Queries,
+  saved: SavedImage,
+  location: SavedImage["locations"][number],
+): Promise<void> {
+  const [lease] = await db
+    .select()
+    .from(leases)
+    .where(
+      and(
+        eq(leases.imageId, saved.imageId),
+        eq(leases.epoch, saved.epoch),
+        eq(leases.store, location.store),
+        eq(leases.state, "published"),
+      ),
+    );
+  if (lease?.crc32 == null || lease.sizeBytes === null) throw lost(saved.imageId);
+  await db
+    .insert(imageLocations)
+    .values({
+      imageId: saved.imageId,
+      store: location.store,
+      epoch: saved.epoch,
+      status: "pending",
+      node: lease.node,
+      key: lease.key,
+      url: location.url,
+      sizeBytes: lease.sizeBytes,
+      crc32: lease.crc32,
+      shared: lease.shared,
+    })
+    // Only what we recorded before is no conflict: another live copy in this store must not go unnoticed.
+    .onConflictDoNothing({
+      target: [imageLocations.imageId, imageLocations.store, imageLocations.epoch],
+    });
+}
+
+/** What transforms made of an image, told with its activation: a failed import leaves it as it was. */
+export interface Transformations {
+  /** Default: as it was declared. */
+  readonly diskFormat?: DiskFormat | undefined;
+  /** Set beside those that people have set meanwhile. Default: none. */
+  readonly properties?: Readonly<Record<string, string>> | undefined;
+}
+
+/** How an activation ended. */
+export interface Activation {
+  /** False when the task was gone or had ended already; the image is active all the same. */
+  readonly taskEnded: boolean;
+}
+
+/**
+ * `saving → active`, or the end of copying an active image: the point of no return: locations go live, the task succeeds, the claim is free and the leases
+ * end, all in the caller's one transaction. Idempotent: an unknown COMMIT is resolved by reading back our epoch.
+ *
+ * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
+ */
+export async function activate(
+  db: Queries,
+  claim: { readonly imageId: string; readonly epoch: number; readonly taskId: string },
+  transformed: Transformations = {},
+): Promise<Activation> {
+  const { diskFormat, properties = {} } = transformed;
+  const moved = await db
+    .update(images)
+    .set({
+      status: sql`CASE WHEN ${images.claimEarlierStatus} = 'active' THEN ${images.status} ELSE 'active' END`,
+      ...(diskFormat === undefined ? {} : { diskFormat }),
+      claimTaskId: null,
+      claimWorkflowId: null,
+      claimRunId: null,
+      claimEarlierStatus: null,
+      importingToStores: [],
+      updatedAt: sql`now()`,
+    })
+    .where(
+      and(
+        isOurClaim(claim),
+        eq(images.claimTaskId, claim.taskId),
+        or(eq(images.status, "saving"), isBeingCopied),
+      ),
+    )
+    .returning({ id: images.id });
+  if (moved.length === 0) return { taskEnded: await requireActivatedByUs(db, claim) };
+  await writeProperties(db, claim.imageId, properties);
+  // What transforms did outside is there for good.
+  await dropUndosOf(db, claim);
+  const isOurs = and(
+    eq(imageLocations.imageId, claim.imageId),
+    eq(imageLocations.epoch, claim.epoch),
+  );
+  const live = await db
+    .update(imageLocations)
+    .set({ status: "active" })
+    .where(isOurs)
+    .returning({ store: imageLocations.store });
+  // The lease of a store that was given up stays as long as something may be left there: the reconciler goes on.
+  await db.delete(leases).where(
+    and(
+      eq(leases.imageId, claim.imageId),
+      eq(leases.epoch, claim.epoch),
+      inArray(
+        leases.store,
+        live.map(({ store }) => store),
+      ),
+    ),
+  );
+  return { taskEnded: await succeedTask(db, claim.taskId, claim.imageId) };
+}
+
+async function requireActivatedByUs(
+  db: Queries,
+  claim: { readonly imageId: string; readonly epoch: number },
+): Promise<boolean> {
+  const rows = await db
+    .select({ store: imageLocations.store })
+    .from(imageLocations)
+    .innerJoin(images, eq(images.id, imageLocations.imageId))
+    .where(
+      and(
+        eq(imageLocations.imageId, claim.imageId),
+        eq(imageLocations.epoch, claim.epoch),
+        or(
+          eq(imageLocations.status, "active"),
+          // A copy of a published image that was live may be on its way out by now.
+          and(
+            eq(imageLocations.status, "pending_delete"),
+            inArray(images.status, ["active", "deactivated"]),
+          ),
+        ),
+      ),
+    );
+  if (rows.length === 0) throw lost(claim.imageId);
+  return true;
+}
+
+/** A store has its copy: it leaves `os_glance_importing_to_stores`. */
+export async function recordStored(
+  db: Queries,
+  claim: { readonly imageId: string; readonly epoch: number },
+  store: string,
+): Promise<void> {
+  await db
+    .update(images)
+    .set({
+      importingToStores: sql`array_remove(${images.importingToStores}, ${store})`,
+      updatedAt: sql`now()`,
+    })
+    .where(isOurClaim(claim));
+}
+
+/**
+ * A store is given up and the import goes on without it: it leaves `os_glance_importing_to_stores`, and one that failed
+ * enters `os_glance_failed_import`. Idempotent.
+ */
+export async function recordGivenUp(
+  db: Queries,
+  claim: { readonly imageId: string; readonly epoch: number },
+  store: string,
+  hasFailed: boolean,
+): Promise<void> {
+  const without = (stores: AnyPgColumn) => sql`array_remove(${stores}, ${store})`;
+  await db
+    .update(images)
+    .set({
+      importingToStores: without(images.importingToStores),
+      ...(hasFailed
+        ? { failedImport: sql`array_append(${without(images.failedImport)}, ${store})` }
+        : {}),
+      updatedAt: sql`now()`,
+    })
+    .where(isOurClaim(claim));
+}
+
+/** Claims that exist now: the reconciler asks Temporal whether their runs are still open. */
+export async function listClaims(db: Queries): Promise<(ClaimId & { readonly epoch: number })[]> {
+  const rows = await db.select().from(images).where(isNotNull(images.claimTaskId));
+  return rows.flatMap((row) =>
+    row.claimWorkflowId === null || row.claimRunId === null
+      ? []
+      : [
+          {
+            imageId: row.id,
+            workflowId: row.claimWorkflowId,
+            runId: row.claimRunId,
+            epoch: row.epoch,
+          },
+        ],
+  );
+}

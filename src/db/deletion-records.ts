@@ -1,0 +1,204 @@
+import { and, eq, lt, ne, sql } from "drizzle-orm";
+import { ImportError } from "../domain/import-failure.ts";
+import type { Queries } from "./connect.ts";
+import { lockImage, type ImageRow, type LocationRow } from "./image-records.ts";
+import type { CopyId, LeaseRow } from "./lease-records.ts";
+import { imageLocations, images, leases, stagedFiles } from "./schema.ts";
+import type { StagedRow } from "./staged-records.ts";
+
+/** What still exists of an image that is being deleted. */
+export interface Remains {
+  /** Workflow of the import that still holds the image. */
+  readonly claimWorkflowId: string | undefined;
+  /** Staging volumes where bytes of it lie. */
+  readonly nodes: readonly string[];
+}
+
+/** What still exists of an image that is being deleted; undefined when it is no such image. */
+export async function findRemains(db: Queries, imageId: string): Promise<Remains | undefined> {
+  const [image] = await db
+    .select({ claim: images.claimWorkflowId })
+    .from(images)
+    .where(and(eq(images.id, imageId), eq(images.status, "pending_delete")));
+  if (image === undefined) return undefined;
+  const bytes = await Promise.all([
+    db
+      .select({ node: imageLocations.node })
+      .from(imageLocations)
+      .where(eq(imageLocations.imageId, imageId)),
+    db.select({ node: leases.node }).from(leases).where(eq(leases.imageId, imageId)),
+    db.select({ node: stagedFiles.node }).from(stagedFiles).where(eq(stagedFiles.imageId, imageId)),
+  ]);
+  return {
+    claimWorkflowId: image.claim ?? undefined,
+    nodes: [...new Set(bytes.flat().map((row) => row.node))].sort(),
+  };
+}
+
+/** The bytes of an image on one node. */
+export interface NodeBytes {
+  readonly locations: readonly LocationRow[];
+  readonly leases: readonly LeaseRow[];
+  /** With what transforms made of it. */
+  readonly staged: readonly StagedRow[];
+}
+
+/** The bytes of a deleted image on one node. */
+export async function findNodeBytes(
+  db: Queries,
+  imageId: string,
+  node: string,
+): Promise<NodeBytes> {
+  const [locations, leaseRows, staged] = await Promise.all([
+    db
+      .select()
+      .from(imageLocations)
+      .where(
+        and(
+          eq(imageLocations.imageId, imageId),
+          eq(imageLocations.node, node),
+          eq(imageLocations.status, "pending_delete"),
+        ),
+      ),
+    db
+      .select()
+      .from(leases)
+      .where(and(eq(leases.imageId, imageId), eq(leases.node, node))),
+    db
+      .select()
+      .from(stagedFiles)
+      .where(and(eq(stagedFiles.imageId, imageId), eq(stagedFiles.node, node))),
+  ]);
+  return { locations, leases: leaseRows, staged };
+}
+
+/**
+ * Begins the removal of one copy of a published image, and never of its last: from here on readers do not see it, and
+ * what remains is to remove its bytes.
+ *
+ * @returns the copy; also when its removal began before and has not ended
+ * @throws ImportError `ImageNotFound` also for an image that is being deleted; `ImageConflict` when it is not published,
+ * or this is its last copy; `CopyNotFound`
+ */
+export async function beginCopyRemoval(
+  db: Queries,
+  imageId: string,
+  store: string,
+): Promise<LocationRow> {
+  // The lock lets one removal at a time count what the others leave.
+  requirePublished(await lockImage(db, imageId));
+  const locations = await db
+    .select()
+    .from(imageLocations)
+    .where(eq(imageLocations.imageId, imageId))
+    .orderBy(imageLocations.createdAt, imageLocations.store);
+  const live = locations.filter(({ status }) => status === "active");
+  const copy = live.find((location) => location.store === store);
+  if (copy === undefined) {
+    const begun = locations.find(
+      (location) => location.store === store && location.status === "pending_delete",
+    );
+    if (begun !== undefined) return begun;
+    throw copyNotFound(imageId, store, live);
+  }
+  if (live.length === 1) throw lastCopy(imageId, store);
+  await db
+    .update(imageLocations)
+    .set({ status: "pending_delete" })
+    .where(and(isLocation(copy), eq(imageLocations.status, "active")));
+  await db
+    .update(images)
+    .set({ updatedAt: sql`now()` })
+    .where(eq(images.id, imageId));
+  return { ...copy, status: "pending_delete" };
+}
+
+function requirePublished({ id, status }: ImageRow): void {
+  if (status === "active" || status === "deactivated") return;
+  throw new ImportError(
+    "ImageConflict",
+    `Cannot remove a copy of image "${id}": it is ${status}, and only a published image has copies`,
+  );
+}
+
+function copyNotFound(imageId: string, store: string, live: readonly LocationRow[]): ImportError {
+  const stores = live.map((location) => `"${location.store}"`).join(", ");
+  return new ImportError(
+    "CopyNotFound",
+    `Image "${imageId}" has no copy in store "${store}"; it has copies in ${stores}`,
+  );
+}
+
+function lastCopy(imageId: string, store: string): ImportError {
+  return new ImportError(
+    "ImageConflict",
+    `Cannot remove the copy of image "${imageId}" in store "${store}": it is the last one`,
+    { hint: "`image-import image delete <image-id>` deletes the image with its last copy." },
+  );
+}
+
+/** A copy on this node whose removal has begun and not ended. */
+export async function findCopyToRemove(
+  db: Queries,
+  copy: CopyId,
+  node: string,
+): Promise<LocationRow | undefined> {
+  const [location] = await db
+    .select()
+    .from(imageLocations)
+    .where(
+      and(
+        isLocation(copy),
+        eq(imageLocations.node, node),
+        eq(imageLocations.status, "pending_delete"),
+      ),
+    );
+  return location;
+}
+
+/**
+ * Copies of images that stay whose removal began more than `olderThanMs` ago and has not ended: their workflow may have
+ * been lost.
+ */
+export async function listUnfinishedCopyRemovals(
+  db: Queries,
+  olderThanMs: number,
+): Promise<LocationRow[]> {
+  const rows = await db
+    .select({ location: imageLocations })
+    .from(imageLocations)
+    .innerJoin(images, eq(images.id, imageLocations.imageId))
+    .where(
+      and(
+        eq(imageLocations.status, "pending_delete"),
+        // The deletion of the whole image removes its copies by itself.
+        ne(images.status, "pending_delete"),
+        lt(images.updatedAt, sql`now() - make_interval(secs => ${olderThanMs / 1000})`),
+      ),
+    );
+  return rows.map((row) => row.location);
+}
+
+function isLocation(copy: CopyId) {
+  return and(
+    eq(imageLocations.imageId, copy.imageId),
+    eq(imageLocations.store, copy.store),
+    eq(imageLocations.epoch, copy.epoch),
+  );
+}
+
+/** Forgets a location whose bytes are gone. */
+export async function dropLocation(db: Queries, location: LocationRow): Promise<void> {
+  await db
+    .delete(imageLocations)
+    .where(and(isLocation(location), eq(imageLocations.status, "pending_delete")));
+}
+
+/** All staging volumes that the catalogue knows. */
+export async function listDeletionSites(db: Queries): Promise<string[]> {
+  const rows = await db.execute<{ node: string }>(sql`
+    SELECT node FROM staged_files UNION SELECT node FROM leases
+    UNION SELECT node FROM transform_undos
+    UNION SELECT node FROM image_locations WHERE status = 'pending_delete'`);
+  return [...rows].map((row) => row.node);
+}

@@ -1,0 +1,212 @@
+import { and, eq, sql } from "drizzle-orm";
+import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
+import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import type { Queries } from "./connect.ts";
+import { requireClaim } from "./lease-records.ts";
+import { lockImage } from "./image-records.ts";
+import { stagedFiles, type FetchedFrom } from "./schema.ts";
+import {
+  findStaged,
+  isStaged,
+  stagedColumns,
+  type StagedData,
+  type StagedRow,
+} from "./staged-records.ts";
+
+/** Which import fetches the bytes of which image. */
+export interface FetchId {
+  readonly imageId: string;
+  readonly epoch: number;
+}
+
+function isFetcher({ imageId, epoch }: FetchId, token: string) {
+  return and(
+    isStaged(imageId),
+    eq(stagedFiles.epoch, epoch),
+    eq(stagedFiles.token, token),
+    eq(stagedFiles.state, "staging"),
+  );
+}
+
+function lostFetch({ imageId }: FetchId): ImportError {
+  return new ImportError("ImportLost", `Another attempt fetches the bytes of image "${imageId}"`);
+}
+
+/**
+ * What is in staging for an image whose import is about to fetch its bytes: what an earlier attempt left, or nothing, or
+ * something that this import may throw away.
+ *
+ * @param node - of the staging volume that fetches
+ * @throws ImportError `ImportLost`; `ImageConflict` when a person staged data, which no import throws away;
+ * `StagingUnavailable`, retried, while it lies on another node and waits to be swept
+ */
+export async function findReplaceable(
+  db: Queries,
+  id: FetchId,
+  node: string,
+): Promise<StagedRow | undefined> {
+  await requireClaim(db, id);
+  const image = await lockImage(db, id.imageId);
+  const row = await findStaged(db, id.imageId);
+  // A queued image has no staged data: what it has was adopted by an earlier import, which failed.
+  const isAdopted = row?.ours === false && image.claimEarlierStatus === "queued";
+  if (row !== undefined && row.epoch !== null && row.node !== node) {
+    throw new ImportError(
+      "StagingUnavailable",
+      `What an earlier import fetched of image "${id.imageId}" still lies on node "${row.node}"`,
+      { hint: "The worker of that node removes it; the step is retried by itself." },
+    );
+  }
+  if (row === undefined || row.epoch !== null || isAdopted) return row;
+  throw new ImportError(
+    "ImageConflict",
+    `The image "${id.imageId}" has data on staging already, so that none is fetched`,
+    { hint: `\`image-import start ${id.imageId}\` imports it.` },
+  );
+}
+
+/**
+ * Takes away what is there, if it still is what was looked at: whoever wrote it can't finish any more.
+ *
+ * @throws ImportError `ImportLost`
+ */
+export async function takeRow(
+  db: Queries,
+  id: FetchId,
+  before: StagedRow,
+  taker: { readonly node: string; readonly token: string; readonly writer: ProcessIdentity },
+): Promise<boolean> {
+  const now = await findReplaceable(db, id, taker.node);
+  if (now?.token !== before.token || now.state !== before.state) return false;
+  await db.update(stagedFiles).set(taker).where(isStaged(id.imageId));
+  return true;
+}
+
+/**
+ * The row of an attempt that still holds it.
+ *
+ * @throws ImportError `ImportLost` when another attempt fetches it, or the import was undone
+ */
+export async function requireFetch(db: Queries, id: FetchId, token: string): Promise<StagedRow> {
+  await requireClaim(db, id);
+  const [row] = await db.select().from(stagedFiles).where(isFetcher(id, token));
+  if (row === undefined) throw lostFetch(id);
+  return row;
+}
+
+async function updateFetch(
+  db: Queries,
+  id: FetchId,
+  token: string,
+  columns: PgUpdateSetSource<typeof stagedFiles>,
+): Promise<void> {
+  const updated = await db
+    .update(stagedFiles)
+    .set(columns)
+    .where(isFetcher(id, token))
+    .returning({ token: stagedFiles.token });
+  if (updated.length === 0) throw lostFetch(id);
+}
+
+/**
+ * Takes the row of a fetch for an attempt: the lease, before the first byte. A resumed one keeps what it knows of its
+ * source.
+ */
+export async function takeFetch(
+  db: Queries,
+  id: FetchId,
+  attempt: {
+    readonly node: string;
+    readonly token: string;
+    readonly writer: ProcessIdentity;
+    readonly part: string;
+    readonly path: string;
+    readonly resumes: boolean;
+  },
+): Promise<void> {
+  const { resumes, ...columns } = attempt;
+  if (resumes) {
+    await db
+      .update(stagedFiles)
+      .set({ ...columns, renewedAt: sql`now()` })
+      .where(and(isStaged(id.imageId), eq(stagedFiles.epoch, id.epoch)));
+    return;
+  }
+  await db.delete(stagedFiles).where(isStaged(id.imageId));
+  await db.insert(stagedFiles).values({ ...id, ...columns, state: "staging", ours: true });
+}
+
+/**
+ * Records what is being fetched, and how much of it is safe.
+ *
+ * @throws ImportError `ImportLost` when another attempt fetches it, or the import was undone
+ */
+export async function recordSource(
+  db: Queries,
+  id: FetchId,
+  token: string,
+  fetchedFrom: FetchedFrom,
+): Promise<void> {
+  await updateFetch(db, id, token, { fetchedFrom, renewedAt: sql`now()` });
+}
+
+/**
+ * Records what the bytes turned out to be, before they get their final name: whoever finds them after a death needs
+ * nothing but their fingerprint.
+ *
+ * @throws ImportError `ImportLost`
+ */
+export async function recordFetched(
+  db: Queries,
+  id: FetchId,
+  token: string,
+  fetched: StagedData,
+): Promise<void> {
+  await requireClaim(db, id);
+  await updateFetch(db, id, token, stagedColumns(fetched));
+}
+
+/**
+ * Ends a fetch well: the bytes have their final name, and are staged like those that a person staged.
+ *
+ * @throws ImportError `ImportLost`
+ */
+export async function finishFetch(
+  db: Queries,
+  id: FetchId,
+  token: string,
+  place: Pick<StagedData, "path" | "fingerprint">,
+): Promise<void> {
+  await requireClaim(db, id);
+  await updateFetch(db, id, token, {
+    ...place,
+    state: "staged",
+    part: null,
+    reservedBytes: 0,
+    renewedAt: sql`now()`,
+  });
+}
+
+/**
+ * Takes what an import fetched away from it, for its removal: a late attempt finds another's token.
+ *
+ * @returns what it was; undefined when the import fetched nothing, or a person staged something since
+ */
+export async function takeFetchedAway(
+  db: Queries,
+  id: FetchId,
+  taker: { readonly token: string; readonly writer: ProcessIdentity },
+): Promise<StagedRow | undefined> {
+  const [row] = await db
+    .select()
+    .from(stagedFiles)
+    .where(and(isStaged(id.imageId), eq(stagedFiles.epoch, id.epoch)))
+    .for("update");
+  if (row === undefined) return undefined;
+  await db
+    .update(stagedFiles)
+    .set({ ...taker, state: "staging", renewedAt: sql`now()` })
+    .where(isStaged(id.imageId));
+  return row;
+}

@@ -1,0 +1,351 @@
+import { and, asc, desc, eq, gt, inArray, lt, ne, sql, type SQL } from "drizzle-orm";
+import { alias } from "drizzle-orm/pg-core";
+import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
+import { imageStatusesBefore, nextImageStatus, type ImageStatus } from "../domain/image-status.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import type { Limits } from "../domain/quota.ts";
+import type { Queries } from "./connect.ts";
+import { requireQuotas } from "./quota-records.ts";
+import { imageLocations, imageProperties, images, imageTags } from "./schema.ts";
+
+/** A row of the catalogue. */
+export type ImageRow = typeof images.$inferSelect;
+/** Where bytes of an image lie, as the catalogue has it. */
+export type LocationRow = typeof imageLocations.$inferSelect;
+
+/** An image with all that belongs to it. */
+export interface ImageRecord {
+  readonly image: ImageRow;
+  readonly properties: Readonly<Record<string, string>>;
+  readonly tags: readonly string[];
+  /** The live copies only. */
+  readonly locations: readonly LocationRow[];
+}
+
+/** What a person says of a new image. */
+export interface NewImage {
+  readonly id: string;
+  readonly name?: string | undefined;
+  readonly owner?: string | undefined;
+  readonly diskFormat?: DiskFormat | undefined;
+  readonly containerFormat?: ContainerFormat | undefined;
+  readonly properties?: Readonly<Record<string, string>> | undefined;
+  readonly tags?: readonly string[] | undefined;
+}
+
+/**
+ * Adds an image in status `queued`.
+ *
+ * @throws ImportError `ImageExists` when the id is taken; `QuotaExceeded`
+ */
+export async function insertImage(db: Queries, limits: Limits, image: NewImage): Promise<void> {
+  const inserted = await db
+    .insert(images)
+    .values({
+      id: image.id,
+      name: image.name ?? null,
+      owner: image.owner ?? null,
+      diskFormat: image.diskFormat ?? null,
+      containerFormat: image.containerFormat ?? null,
+    })
+    .onConflictDoNothing()
+    .returning({ id: images.id });
+  if (inserted.length === 0) {
+    throw new ImportError("ImageExists", `Cannot create image "${image.id}": the id is taken`);
+  }
+  await writeProperties(db, image.id, image.properties ?? {});
+  await writeTags(db, image.id, image.tags ?? []);
+  await requireQuotas(db, limits, image.owner ?? null, { image_count_total: 1 });
+}
+
+/**
+ * Sets these properties of an image, and leaves the others as they are.
+ *
+ * @throws ImportError `BadRequest` for a reserved name
+ */
+export async function writeProperties(
+  db: Queries,
+  imageId: string,
+  properties: Readonly<Record<string, string>>,
+): Promise<void> {
+  const rows = Object.entries(properties).map(([name, value]) => ({ imageId, name, value }));
+  const reserved = rows.find((row) => row.name.startsWith("os_glance_"));
+  if (reserved !== undefined) {
+    throw new ImportError("BadRequest", `Attribute '${reserved.name}' is reserved`, {
+      hint: "Choose a property name that does not begin with os_glance_.",
+    });
+  }
+  if (rows.length === 0) return;
+  await db
+    .insert(imageProperties)
+    .values(rows)
+    .onConflictDoUpdate({
+      target: [imageProperties.imageId, imageProperties.name],
+      set: { value: sql`excluded.value` },
+    });
+}
+
+async function writeTags(db: Queries, imageId: string, tags: readonly string[]): Promise<void> {
+  if (tags.length === 0) return;
+  await db
+    .insert(imageTags)
+    .values(tags.map((tag) => ({ imageId, tag })))
+    .onConflictDoNothing();
+}
+
+/**
+ * Locks the row of an image for this transaction.
+ *
+ * @throws ImportError `ImageNotFound` also for an image that is being deleted
+ */
+export async function lockImage(db: Queries, imageId: string): Promise<ImageRow> {
+  const [image] = await db.select().from(images).where(eq(images.id, imageId)).for("update");
+  if (image === undefined || image.status === "pending_delete" || image.status === "deleted") {
+    throw new ImportError("ImageNotFound", `No image has the id "${imageId}"`);
+  }
+  return image;
+}
+
+/**
+ * Reads one image and what belongs to it; an image that is being deleted is found, a deleted one is not.
+ *
+ * @throws ImportError `ImageNotFound`
+ */
+export async function findImage(db: Queries, imageId: string): Promise<ImageRecord> {
+  const isIt = and(eq(images.id, imageId), ne(images.status, "deleted"));
+  const [record] = await recordsOf(db, isIt, 1);
+  if (record === undefined) {
+    throw new ImportError("ImageNotFound", `No image has the id "${imageId}"`);
+  }
+  return record;
+}
+
+/** The live copies of an image, in the order in which they were made. */
+export async function listLiveLocations(db: Queries, imageId: string): Promise<LocationRow[]> {
+  return db
+    .select()
+    .from(imageLocations)
+    .where(and(eq(imageLocations.imageId, imageId), eq(imageLocations.status, "active")))
+    .orderBy(asc(imageLocations.createdAt), asc(imageLocations.store));
+}
+
+/** Which images to list. */
+export interface ImageFilter {
+  readonly status?: ImageStatus | undefined;
+  readonly owner?: string | undefined;
+  readonly name?: string | undefined;
+  /** How many at most. */
+  readonly limit: number;
+}
+
+/** Lists images, newest first. */
+export async function listImages(db: Queries, filter: ImageFilter): Promise<ImageRecord[]> {
+  const isWanted = and(
+    filter.status === undefined ? ne(images.status, "deleted") : eq(images.status, filter.status),
+    filter.owner === undefined ? undefined : eq(images.owner, filter.owner),
+    filter.name === undefined ? undefined : eq(images.name, filter.name),
+  );
+  return recordsOf(db, isWanted, filter.limit);
+}
+
+/** The ids of active and deactivated images after `afterId`, in the order of ids: for a walk through all of them. */
+export async function listPublishedIds(
+  db: Queries,
+  afterId: string | undefined,
+  limit: number,
+): Promise<string[]> {
+  const rows = await db
+    .select({ id: images.id })
+    .from(images)
+    .where(
+      and(
+        inArray(images.status, ["active", "deactivated"]),
+        afterId === undefined ? undefined : gt(images.id, afterId),
+      ),
+    )
+    .orderBy(asc(images.id))
+    .limit(limit);
+  return rows.map((row) => row.id);
+}
+
+/** Newest first. */
+async function recordsOf(
+  db: Queries,
+  isWanted: SQL | undefined,
+  limit: number,
+): Promise<ImageRecord[]> {
+  const rows = await selectWithLocations(db, isWanted, limit);
+  const found = new Map(rows.map(({ image }) => [image.id, image]));
+  const ids = [...found.keys()];
+  if (ids.length === 0) return [];
+  const [properties, tags] = await Promise.all([
+    db.select().from(imageProperties).where(inArray(imageProperties.imageId, ids)),
+    db.select().from(imageTags).where(inArray(imageTags.imageId, ids)).orderBy(imageTags.tag),
+  ]);
+  return [...found.values()].map((image) => ({
+    image,
+    properties: Object.fromEntries(
+      properties
+        .filter((property) => property.imageId === image.id)
+        .map((property) => [property.name, property.value]),
+    ),
+    tags: tags.filter((tag) => tag.imageId === image.id).map((tag) => tag.tag),
+    locations: rows.flatMap(({ image: { id }, location }) =>
+      id === image.id && location !== null ? [location] : [],
+    ),
+  }));
+}
+
+/**
+ * Images and their live copies, a row for each copy. One statement, and so one moment: nobody sees an image from before
+ * its activation with copies from after it.
+ */
+async function selectWithLocations(db: Queries, isWanted: SQL | undefined, limit: number) {
+  const image = db
+    .select()
+    .from(images)
+    .where(isWanted)
+    .orderBy(desc(images.createdAt), asc(images.id))
+    .limit(limit)
+    .as("image");
+  const location = alias(imageLocations, "location");
+  return db
+    .select()
+    .from(image)
+    .leftJoin(location, and(eq(location.imageId, image.id), eq(location.status, "active")))
+    .orderBy(desc(image.createdAt), asc(image.id), asc(location.createdAt), asc(location.store));
+}
+
+/** What a person changes on an image. `undefined` leaves as it is. */
+export interface ImageChanges {
+  readonly name?: string | undefined;
+  readonly diskFormat?: DiskFormat | undefined;
+  readonly containerFormat?: ContainerFormat | undefined;
+  readonly setProperties?: Readonly<Record<string, string>> | undefined;
+  readonly removeProperties?: readonly string[] | undefined;
+  readonly addTags?: readonly string[] | undefined;
+  readonly removeTags?: readonly string[] | undefined;
+}
+
+/**
+ * Changes just the columns named, so that an import that runs and a person who edits don't undo each other.
+ *
+ * @throws ImportError `ImageNotFound`; `ImageConflict` when formats are changed after the import froze them
+ */
+export async function changeImage(
+  db: Queries,
+  imageId: string,
+  changes: ImageChanges,
+): Promise<void> {
+  const image = await lockImage(db, imageId);
+  const changesFormat = changes.diskFormat !== undefined || changes.containerFormat !== undefined;
+  if (changesFormat && image.status !== "queued" && image.status !== "uploading") {
+    throw new ImportError(
+      "ImageConflict",
+      `Cannot change the formats of image "${imageId}": it is ${image.status}, and formats are frozen once an import begins`,
+    );
+  }
+  await db
+    .update(images)
+    .set({
+      name: changes.name ?? image.name,
+      diskFormat: changes.diskFormat ?? image.diskFormat,
+      containerFormat: changes.containerFormat ?? image.containerFormat,
+      updatedAt: sql`now()`,
+    })
+    .where(eq(images.id, imageId));
+  await removeNamed(db, imageId, changes);
+  await writeProperties(db, imageId, changes.setProperties ?? {});
+  await writeTags(db, imageId, changes.addTags ?? []);
+}
+
+async function removeNamed(db: Queries, imageId: string, changes: ImageChanges): Promise<void> {
+  const { removeProperties = [], removeTags = [] } = changes;
+  if (removeProperties.length > 0) {
+    await db
+      .delete(imageProperties)
+      .where(
+        and(
+          eq(imageProperties.imageId, imageId),
+          inArray(imageProperties.name, [...removeProperties]),
+        ),
+      );
+  }
+  if (removeTags.length > 0) {
+    await db
+      .delete(imageTags)
+      .where(and(eq(imageTags.imageId, imageId), inArray(imageTags.tag, [...removeTags])));
+  }
+}
+
+/**
+ * Moves an image that no import holds to another status.
+ *
+ * @throws ImportError `ImageNotFound`; `IllegalTransition` naming both statuses; `ImageBusy`
+ */
+export async function moveImage(db: Queries, imageId: string, to: ImageStatus): Promise<void> {
+  const image = await lockImage(db, imageId);
+  const status = nextImageStatus(image.status, to);
+  // What is legal for the import itself (`saving → active`) is nobody else's to do. Copies of an active image leave its
+  // status alone.
+  if (image.claimTaskId !== null && image.claimEarlierStatus !== "active") {
+    throw new ImportError(
+      "ImageBusy",
+      `Cannot make image "${imageId}" ${to}: task ${image.claimTaskId} imports it`,
+    );
+  }
+  await db
+    .update(images)
+    .set({ status, updatedAt: sql`now()` })
+    .where(and(eq(images.id, imageId), inArray(images.status, imageStatusesBefore(to))));
+}
+
+/**
+ * Begins the deletion of an image, in one transaction with its locations: from here on nobody reads it, and what
+ * remains is to remove the bytes.
+ *
+ * @throws ImportError `ImageNotFound`; deleting again what is being deleted is no error
+ */
+export async function beginDeletion(db: Queries, imageId: string): Promise<void> {
+  const [image] = await db.select().from(images).where(eq(images.id, imageId)).for("update");
+  if (image === undefined || image.status === "deleted") {
+    throw new ImportError("ImageNotFound", `No image has the id "${imageId}"`);
+  }
+  if (image.status === "pending_delete") return;
+  await db
+    .update(images)
+    .set({ status: nextImageStatus(image.status, "pending_delete"), updatedAt: sql`now()` })
+    .where(eq(images.id, imageId));
+  await db
+    .update(imageLocations)
+    .set({ status: "pending_delete" })
+    .where(eq(imageLocations.imageId, imageId));
+}
+
+/** Ends a deletion: no bytes and no claim are left. Says whether it moved. */
+export async function endDeletion(db: Queries, imageId: string): Promise<boolean> {
+  const moved = await db
+    .update(images)
+    .set({
+      status: nextImageStatus("pending_delete", "deleted"),
+      deletedAt: sql`now()`,
+      updatedAt: sql`now()`,
+    })
+    .where(and(eq(images.id, imageId), eq(images.status, "pending_delete")))
+    .returning({ id: images.id });
+  return moved.length > 0;
+}
+
+/** Images whose deletion began more than `olderThanMs` ago and has not ended: their workflow may have been lost. */
+export async function listUnfinishedDeletions(db: Queries, olderThanMs: number): Promise<string[]> {
+  const rows = await db
+    .select({ id: images.id })
+    .from(images)
+    .where(
+      and(
+        eq(images.status, "pending_delete"),
+        lt(images.updatedAt, sql`now() - make_interval(secs => ${olderThanMs / 1000})`),
+      ),
+    );
+  return rows.map((row) => row.id);
+}

@@ -1,0 +1,1 @@
+ALTER TABLE "staged_files" ADD COLUMN "zero_blocks" text DEFAULT '' NOT NULL;

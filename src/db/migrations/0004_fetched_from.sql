@@ -1,0 +1,1 @@
+ALTER TABLE "staged_files" ADD COLUMN "fetched_from" jsonb;

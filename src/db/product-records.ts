@@ -1,0 +1,154 @@
+import { and, eq, sql } from "drizzle-orm";
+import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import type { Queries } from "./connect.ts";
+import { requireClaim } from "./lease-records.ts";
+import { stagedFiles, type MadeProduct } from "./schema.ts";
+import {
+  findStaged,
+  isStaged,
+  stagedColumns,
+  type StagedData,
+  type StagedRow,
+} from "./staged-records.ts";
+
+/** Which product of which import. */
+export interface ProductId {
+  readonly imageId: string;
+  readonly epoch: number;
+  /** At least 1. */
+  readonly product: number;
+}
+
+/** Who makes a product, and under which names. */
+export interface ProductAttempt extends ProductId {
+  readonly node: string;
+  readonly token: string;
+  readonly writer: ProcessIdentity;
+  /** Attempt-private name inside the staging root. */
+  readonly part: string;
+  /** Absolute path of the finished product; no other attempt has it. */
+  readonly path: string;
+}
+
+/**
+ * Takes the lease of a product for an attempt, from whichever attempt held it.
+ *
+ * @returns what was there before: its files are to be removed, and then the attempt calls {@link beginProduct}
+ * @throws ImportError `ImportLost`; `StagingUnavailable`, retried, while it lies on another node and waits to be swept
+ */
+export async function takeProduct(
+  db: Queries,
+  attempt: ProductAttempt,
+): Promise<StagedRow | undefined> {
+  await requireClaim(db, attempt);
+  const before = await findStaged(db, attempt.imageId, attempt.product);
+  if (before === undefined) {
+    await db
+      .insert(stagedFiles)
+      .values({ imageId: attempt.imageId, product: attempt.product, ...columnsOf(attempt) });
+    return undefined;
+  }
+  if (before.node !== attempt.node) {
+    throw new ImportError(
+      "StagingUnavailable",
+      `What an earlier import made of image "${attempt.imageId}" still lies on node "${before.node}"`,
+      { hint: "The worker of that node removes it; the step is retried by itself." },
+    );
+  }
+  // Its names stay until its files are gone: whoever dies before that leaves them to the next.
+  await db
+    .update(stagedFiles)
+    .set({ state: "staging", token: attempt.token, writer: attempt.writer, made: null })
+    .where(isHeld(attempt, before.token));
+  return before;
+}
+
+function columnsOf({ epoch, node, token, writer, part, path }: ProductAttempt) {
+  return { epoch, node, token, writer, part, path, state: "staging", ours: true } as const;
+}
+
+function isHeld({ imageId, product }: ProductId, token: string) {
+  return and(isStaged(imageId, product), eq(stagedFiles.token, token));
+}
+
+/**
+ * Begins anew, when nothing is left of what was there before.
+ *
+ * @throws ImportError `ImportLost` when another attempt has taken it
+ */
+export async function beginProduct(db: Queries, attempt: ProductAttempt): Promise<void> {
+  await requireClaim(db, attempt);
+  const ours = await db
+    .delete(stagedFiles)
+    .where(isHeld(attempt, attempt.token))
+    .returning({ product: stagedFiles.product });
+  if (ours.length === 0) throw lostProduct(attempt);
+  await db
+    .insert(stagedFiles)
+    .values({ imageId: attempt.imageId, product: attempt.product, ...columnsOf(attempt) });
+}
+
+/**
+ * Makes sure that this attempt still holds the lease.
+ *
+ * @throws ImportError `ImportLost` when another attempt holds it, or the import was undone
+ */
+export async function requireProduct(
+  db: Queries,
+  attempt: ProductId & { readonly token: string },
+): Promise<void> {
+  await requireClaim(db, attempt);
+  const row = await findStaged(db, attempt.imageId, attempt.product);
+  if (row?.token !== attempt.token) throw lostProduct(attempt);
+}
+
+/**
+ * Records that a product lies whole under its path.
+ *
+ * @throws ImportError `ImportLost` when another attempt holds the lease
+ */
+export async function finishProduct(
+  db: Queries,
+  attempt: ProductAttempt,
+  staged: StagedData,
+  made: MadeProduct,
+): Promise<void> {
+  await requireClaim(db, attempt);
+  const ours = await db
+    .update(stagedFiles)
+    .set({ ...stagedColumns(staged), state: "staged", part: null, made })
+    .where(isHeld(attempt, attempt.token))
+    .returning({ product: stagedFiles.product });
+  if (ours.length === 0) throw lostProduct(attempt);
+}
+
+function lostProduct({ imageId, product }: ProductId): ImportError {
+  return new ImportError(
+    "ImportLost",
+    `Another attempt makes product ${String(product)} of image "${imageId}", or its import was undone`,
+  );
+}
+
+/**
+ * Takes all products of an import away from whoever makes them, for their removal.
+ *
+ * @returns what they were
+ */
+export async function takeProductsAway(
+  db: Queries,
+  { imageId, epoch }: Pick<ProductId, "imageId" | "epoch">,
+  taker: { readonly node: string; readonly token: string; readonly writer: ProcessIdentity },
+): Promise<StagedRow[]> {
+  const isOfImport = and(
+    eq(stagedFiles.imageId, imageId),
+    eq(stagedFiles.epoch, epoch),
+    eq(stagedFiles.node, taker.node),
+    sql`${stagedFiles.product} > 0`,
+  );
+  return db
+    .update(stagedFiles)
+    .set({ state: "staging", token: taker.token, writer: taker.writer, made: null })
+    .where(isOfImport)
+    .returning();
+}

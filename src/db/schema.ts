@@ -1,0 +1,307 @@
+import { sql } from "drizzle-orm";
+import {
+  bigint,
+  boolean,
+  check,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uniqueIndex,
+  uuid,
+} from "drizzle-orm/pg-core";
+import type { Fingerprint } from "../bytes/fingerprint.ts";
+import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
+import { IMAGE_STATUSES } from "../domain/image-status.ts";
+import { TASK_STATUSES, TASK_TYPE } from "../domain/task-status.ts";
+
+/** `'a', 'b'`, for a CHECK: the database refuses what the closed union does not name. */
+function quoted(words: readonly string[]) {
+  return sql.raw(words.map((word) => `'${word}'`).join(", "));
+}
+
+/** Where bytes in staging were fetched from, and how far: what it takes to fetch the rest only. */
+export interface FetchedFrom {
+  /** As people may see it. */
+  readonly url: string;
+  /** What the source has to agree with for its bytes to be put behind those that are there; null: nothing would. */
+  readonly validator: string | null;
+  /** Null when the source does not say it. */
+  readonly sizeBytes: number | null;
+  /** So many bytes survive the machine's death, too. */
+  readonly syncedBytes: number;
+  /** The boot of the machine that wrote those behind them. */
+  readonly bootId: string;
+}
+
+const sizeBytes = (name: string) => bigint(name, { mode: "number" });
+const instant = (name: string) => timestamp(name, { withTimezone: true });
+
+/**
+ * The images, and in each row the claim of the one import that may write it. `epoch` is the fence: it grows with
+ * every claim, and whatever an import writes names the epoch it was given.
+ */
+export const images = pgTable(
+  "images",
+  {
+    id: uuid("id").primaryKey(),
+    name: text("name"),
+    owner: text("owner"),
+    status: text("status", { enum: IMAGE_STATUSES }).notNull().default("queued"),
+    diskFormat: text("disk_format", { enum: DISK_FORMATS }),
+    containerFormat: text("container_format", { enum: CONTAINER_FORMATS }),
+    sizeBytes: sizeBytes("size"),
+    virtualSizeBytes: sizeBytes("virtual_size"),
+    checksum: text("checksum"),
+    osHashAlgo: text("os_hash_algo"),
+    osHashValue: text("os_hash_value"),
+    importingToStores: text("os_glance_importing_to_stores")
+      .array()
+      .notNull()
+      .default(sql`'{}'`),
+    failedImport: text("os_glance_failed_import")
+      .array()
+      .notNull()
+      .default(sql`'{}'`),
+    epoch: integer("epoch").notNull().default(0),
+    claimTaskId: uuid("claim_task_id"),
+    claimWorkflowId: text("claim_workflow_id"),
+    claimRunId: text("claim_run_id"),
+    claimEarlierStatus: text("claim_earlier_status", { enum: ["queued", "uploading", "active"] }),
+    /** What the claim reserves of its owner's quotas; without a claim it means nothing. Bytes of each copy, so far. */
+    claimSizeBytes: sizeBytes("claim_size").notNull().default(0),
+    claimCopies: integer("claim_copies").notNull().default(0),
+    /** Bytes in staging beside what is staged: products of transforms. */
+    claimProductBytes: sizeBytes("claim_products").notNull().default(0),
+    createdAt: instant("created_at").notNull().defaultNow(),
+    updatedAt: instant("updated_at").notNull().defaultNow(),
+    deletedAt: instant("deleted_at"),
+  },
+  (image) => [
+    check("images_status_legal", sql`${image.status} IN (${quoted(IMAGE_STATUSES)})`),
+    check("images_disk_format_known", sql`${image.diskFormat} IN (${quoted(DISK_FORMATS)})`),
+    check(
+      "images_container_format_known",
+      sql`${image.containerFormat} IN (${quoted(CONTAINER_FORMATS)})`,
+    ),
+    // No image can be stuck: whatever is being imported names the run that imports it.
+    check(
+      "images_importing_is_claimed",
+      sql`${image.status} NOT IN ('importing', 'saving') OR ${image.claimTaskId} IS NOT NULL`,
+    ),
+    check(
+      "images_claim_whole",
+      sql`num_nonnulls(${image.claimTaskId}, ${image.claimWorkflowId}, ${image.claimRunId}, ${image.claimEarlierStatus}) IN (0, 4)`,
+    ),
+    check(
+      "images_active_is_verified",
+      sql`${image.status} NOT IN ('active', 'deactivated') OR num_nonnulls(${image.sizeBytes}, ${image.checksum}, ${image.osHashAlgo}, ${image.osHashValue}) = 4`,
+    ),
+    index("images_status_index").on(image.status),
+    index("images_created_index").on(image.createdAt),
+    index("images_owner_index").on(image.owner),
+  ],
+);
+
+/** What people write on an image. The namespace `os_glance_` is the service's own. */
+export const imageProperties = pgTable(
+  "image_properties",
+  {
+    imageId: uuid("image_id")
+      .notNull()
+      .references(() => images.id),
+    name: text("name").notNull(),
+    value: text("value").notNull(),
+  },
+  (property) => [
+    primaryKey({ columns: [property.imageId, property.name] }),
+    check("image_properties_not_reserved", sql`NOT starts_with(${property.name}, 'os_glance_')`),
+  ],
+);
+
+/** Words that people put on an image. */
+export const imageTags = pgTable(
+  "image_tags",
+  {
+    imageId: uuid("image_id")
+      .notNull()
+      .references(() => images.id),
+    tag: text("tag").notNull(),
+  },
+  (tag) => [primaryKey({ columns: [tag.imageId, tag.tag] })],
+);
+
+/**
+ * Where the bytes of an image lie. `pending` until the image is active, `pending_delete` until the bytes are gone;
+ * then the row goes. Readers see `active` rows only.
+ */
+export const imageLocations = pgTable(
+  "image_locations",
+  {
+    imageId: uuid("image_id")
+      .notNull()
+      .references(() => images.id),
+    store: text("store").notNull(),
+    epoch: integer("epoch").notNull(),
+    status: text("status", { enum: ["pending", "active", "pending_delete"] }).notNull(),
+    /** The staging volume whose worker reaches the store. */
+    node: text("node").notNull(),
+    /** Name of the copy inside the store. */
+    key: text("key").notNull(),
+    url: text("url").notNull(),
+    sizeBytes: sizeBytes("size").notNull(),
+    crc32: sizeBytes("crc32").notNull(),
+    /** The copy is still another name of the staged file's inode. */
+    shared: boolean("shared").notNull().default(false),
+    createdAt: instant("created_at").notNull().defaultNow(),
+  },
+  (location) => [
+    primaryKey({ columns: [location.imageId, location.store, location.epoch] }),
+    check(
+      "image_locations_status_legal",
+      sql`${location.status} IN ('pending', 'active', 'pending_delete')`,
+    ),
+    uniqueIndex("image_locations_one_live")
+      .on(location.imageId, location.store)
+      .where(sql`${location.status} <> 'pending_delete'`),
+  ],
+);
+
+/** What has become of each request to import. */
+export const tasks = pgTable(
+  "tasks",
+  {
+    id: uuid("id").primaryKey(),
+    type: text("type").notNull().default(TASK_TYPE),
+    status: text("status", { enum: TASK_STATUSES }).notNull().default("pending"),
+    owner: text("owner"),
+    imageId: uuid("image_id").notNull(),
+    requestId: text("request_id"),
+    workflowId: text("workflow_id").notNull(),
+    runId: text("run_id").notNull(),
+    input: jsonb("input").$type<Record<string, unknown>>().notNull(),
+    result: jsonb("result").$type<{ readonly image_id: string }>(),
+    message: text("message").notNull().default(""),
+    createdAt: instant("created_at").notNull().defaultNow(),
+    updatedAt: instant("updated_at").notNull().defaultNow(),
+    /** Glance's: when the record of an ended task may go, 48 h after its end. */
+    expiresAt: instant("expires_at"),
+  },
+  (task) => [
+    check("tasks_status_legal", sql`${task.status} IN (${quoted(TASK_STATUSES)})`),
+    index("tasks_image_index").on(task.imageId, task.createdAt),
+  ],
+);
+
+/** What a transform said of its product: kept for the attempt that comes after a lost answer. */
+export interface MadeProduct {
+  readonly transform: string;
+  readonly diskFormat: string;
+  readonly properties: Readonly<Record<string, string>>;
+}
+
+/**
+ * What lies in staging for an image, or is being written there: as product 0 what was staged, fetched or adopted, and
+ * as product n what the n-th transform of an import made of it. While `staging`, the row is the writer's lease. A
+ * stager renews `renewed_at`, and whoever finds it too old takes over with a token of its own; a transform lives by the
+ * claim of its import.
+ */
+export const stagedFiles = pgTable(
+  "staged_files",
+  {
+    imageId: uuid("image_id")
+      .notNull()
+      .references(() => images.id),
+    product: integer("product").notNull().default(0),
+    /** The import that fetched or made it, and with which it goes; null: a person brought it. */
+    epoch: integer("epoch"),
+    node: text("node").notNull(),
+    state: text("state", { enum: ["staging", "staged"] }).notNull(),
+    token: uuid("token").notNull(),
+    writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
+    renewedAt: instant("renewed_at").notNull().defaultNow(),
+    /** Attempt-private name inside the staging root, while `staging`. */
+    part: text("part"),
+    /** Absolute path of the staged file. */
+    path: text("path").notNull(),
+    /** Our own staging wrote it, so that nobody else holds it open. */
+    ours: boolean("ours").notNull(),
+    /** What a stager reserves of the owner's quota, ahead of the bytes; 0 once they are staged and `size` tells. */
+    reservedBytes: sizeBytes("reserved").notNull().default(0),
+    /** While an import fetches it. */
+    fetchedFrom: jsonb("fetched_from").$type<FetchedFrom>(),
+    sizeBytes: sizeBytes("size"),
+    fingerprint: jsonb("fingerprint").$type<Fingerprint>(),
+    checksum: text("checksum"),
+    osHashAlgo: text("os_hash_algo"),
+    osHashValue: text("os_hash_value"),
+    crc32: sizeBytes("crc32"),
+    /** Blocks that are zero, as `ZeroBlocks` writes them; they hold as long as the digests do. */
+    zeroBlocks: text("zero_blocks").notNull().default(""),
+    /** The one store whose copy is a link to the staged inode. */
+    linkedStore: text("linked_store"),
+    stagedAt: instant("staged_at"),
+    expiresAt: instant("expires_at"),
+    /** Of a product. */
+    made: jsonb("made").$type<MadeProduct>(),
+  },
+  (staged) => [
+    primaryKey({ columns: [staged.imageId, staged.product] }),
+    check("staged_files_state_legal", sql`${staged.state} IN ('staging', 'staged')`),
+    check(
+      "staged_files_staged_is_whole",
+      sql`${staged.state} = 'staging' OR (num_nonnulls(${staged.sizeBytes}, ${staged.fingerprint}, ${staged.stagedAt}, ${staged.expiresAt}) = 4 AND ${staged.part} IS NULL)`,
+    ),
+  ],
+);
+
+/** What a transform may have done outside of its product: undone when its import is, for good when it is published. */
+export const transformUndos = pgTable(
+  "transform_undos",
+  {
+    imageId: uuid("image_id")
+      .notNull()
+      .references(() => images.id),
+    epoch: integer("epoch").notNull(),
+    transform: text("transform").notNull(),
+    /** The staging volume whose worker ran it. */
+    node: text("node").notNull(),
+    diskFormat: text("disk_format").notNull(),
+    containerFormat: text("container_format").notNull(),
+    roles: text("roles").array().notNull(),
+  },
+  (undo) => [primaryKey({ columns: [undo.imageId, undo.epoch, undo.transform] })],
+);
+
+/**
+ * A copy that an import writes, or has written and not yet activated: the row exists before the first byte does.
+ * It says who writes, so that a part is adopted only from the dead, and what to remove when the import is undone.
+ */
+export const leases = pgTable(
+  "leases",
+  {
+    imageId: uuid("image_id").notNull(),
+    epoch: integer("epoch").notNull(),
+    store: text("store").notNull(),
+    node: text("node").notNull(),
+    /** The attempt that holds the lease. A late writer finds another's token here, and stops. */
+    token: uuid("token").notNull(),
+    writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
+    part: text("part").notNull(),
+    key: text("key").notNull(),
+    state: text("state", { enum: ["writing", "published"] }).notNull(),
+    sizeBytes: sizeBytes("size"),
+    crc32: sizeBytes("crc32"),
+    shared: boolean("shared").notNull().default(false),
+    createdAt: instant("created_at").notNull().defaultNow(),
+    updatedAt: instant("updated_at").notNull().defaultNow(),
+  },
+  (lease) => [
+    primaryKey({ columns: [lease.imageId, lease.epoch, lease.store] }),
+    check("leases_state_legal", sql`${lease.state} IN ('writing', 'published')`),
+  ],
+);

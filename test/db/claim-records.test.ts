@@ -1,0 +1,889 @@
+import { randomUUID } from "node:crypto";
+import { eq, sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import { thisProcess } from "../../src/bytes/process-identity.ts";
+import {
+  activate,
+  listClaims,
+  recordGivenUp,
+  recordSaved,
+  recordStored,
+  releaseClaim,
+  takeClaim,
+  type Claim,
+  type SavedImage,
+} from "../../src/db/claim-records.ts";
+import { beginDeletion, changeImage, findImage, moveImage } from "../../src/db/image-records.ts";
+import { takeLease } from "../../src/db/lease-records.ts";
+import { tasks } from "../../src/db/schema.ts";
+import { beginProcessing, failTask, listTasks } from "../../src/db/task-records.ts";
+import type { ImportRequest } from "../../src/domain/import-request.ts";
+import { NO_LIMITS } from "../../src/domain/quota.ts";
+import {
+  claimantOf,
+  NODE,
+  SOME_DIGESTS,
+  useCatalogue,
+  type ClaimedImage,
+} from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+
+const catalogue = useCatalogue();
+
+const REASON = "Error: NoSpace: the step store, store fast: it is full";
+
+async function take(request: ImportRequest, claimant = claimantOf(request.image_id)) {
+  return catalogue.database.transaction((db) =>
+    takeClaim(db, NO_LIMITS, request, ["fast"], claimant),
+  );
+}
+
+async function release(
+  claim: ClaimedImage,
+  message = REASON,
+  failedStores: readonly string[] = [],
+): Promise<void> {
+  await catalogue.database.transaction((db) => releaseClaim(db, claim, message, failedStores));
+}
+
+async function activateImage(claim: ClaimedImage) {
+  return catalogue.database.transaction((db) => activate(db, claim));
+}
+
+async function beginByteStep({ taskId }: ClaimedImage): Promise<void> {
+  await catalogue.database.query((db) => beginProcessing(db, taskId));
+}
+
+async function startDeletion(imageId: string): Promise<void> {
+  await catalogue.database.transaction((db) => beginDeletion(db, imageId));
+}
+
+async function tasksOf(imageId: string) {
+  return catalogue.database.query((db) => listTasks(db, { imageId, limit: 100 }));
+}
+
+/** All that belongs to an image, for "nothing has changed". */
+async function everythingOf(imageId: string) {
+  return {
+    image: await catalogue.image(imageId),
+    locations: await catalogue.locations(imageId),
+    leases: await catalogue.leases(imageId),
+    staged: await catalogue.staged(imageId),
+    tasks: await tasksOf(imageId),
+  };
+}
+
+/** How some work fails, and all that belongs to the image before and after it. */
+async function failureAndRest(imageId: string, work: () => Promise<unknown>) {
+  const before = await everythingOf(imageId);
+  const failure = await failureOf(work());
+  return { failure, before, after: await everythingOf(imageId) };
+}
+
+describe("takeClaim()", () => {
+  it("takes an image whose data is staged, under a new epoch", async () => {
+    const imageId = await catalogue.stagedImage({
+      owner: "ada",
+      diskFormat: "qcow2",
+      containerFormat: "bare",
+    });
+    const claimant = claimantOf(imageId);
+
+    const claim = await catalogue.claim(imageId, claimant, ["slow", "fast"]);
+
+    expect(claim).toEqual({
+      taskId: claimant.taskId,
+      epoch: 1,
+      owner: "ada",
+      diskFormat: "qcow2",
+      containerFormat: "bare",
+    } satisfies Claim);
+    expect(await catalogue.image(imageId)).toMatchObject({
+      status: "importing",
+      epoch: 1,
+      claimTaskId: claimant.taskId,
+      claimWorkflowId: claimant.workflowId,
+      claimRunId: claimant.runId,
+      claimEarlierStatus: "uploading",
+      importingToStores: ["fast", "slow"],
+    });
+  });
+
+  it("inserts the task, pending, with the request and the stores that are meant", async () => {
+    const imageId = await catalogue.stagedImage({ owner: "ada" });
+    const claimant = claimantOf(imageId);
+
+    await take({ image_id: imageId, method: "glance-direct", request_id: "17" }, claimant);
+
+    expect(await catalogue.task(claimant.taskId)).toMatchObject({
+      type: "api_image_import",
+      status: "pending",
+      owner: "ada",
+      imageId,
+      requestId: "17",
+      workflowId: claimant.workflowId,
+      runId: claimant.runId,
+      input: { image_id: imageId, method: "glance-direct", request_id: "17", stores: ["fast"] },
+      result: null,
+      message: "",
+      expiresAt: null,
+    });
+  });
+
+  it("takes a queued image whose data lies at a URI", async () => {
+    const imageId = await catalogue.newImage();
+
+    await take({ image_id: imageId, uri: `file:///staging/other` });
+
+    expect(await catalogue.image(imageId)).toMatchObject({
+      status: "importing",
+      claimEarlierStatus: "queued",
+    });
+  });
+
+  it("forgets that the stores asked for failed earlier, and no others", async () => {
+    const imageId = await catalogue.stagedImage();
+    await catalogue.execute(
+      sql`UPDATE images SET os_glance_failed_import = '{fast,slow}' WHERE id = ${imageId}`,
+    );
+
+    await catalogue.claim(imageId);
+
+    expect((await catalogue.image(imageId)).failedImport).toEqual(["slow"]);
+  });
+
+  it("refuses an image that does not exist", async () => {
+    const imageId = randomUUID();
+
+    expect(await failureOf(take({ image_id: imageId }))).toMatchObject({
+      code: "ImageNotFound",
+      message: `No image has the id "${imageId}"`,
+    });
+  });
+
+  it.each([
+    [
+      "an image without a container format",
+      { containerFormat: undefined, diskFormat: undefined },
+      "'container_format' needs to be set before import",
+    ],
+    [
+      "an image without a disk format",
+      { diskFormat: undefined },
+      "'disk_format' needs to be set before import",
+    ],
+  ])("refuses %s", async (_, fields, message) => {
+    const imageId = await catalogue.stagedImage(fields);
+
+    const { failure, before, after } = await failureAndRest(imageId, () =>
+      take({ image_id: imageId }),
+    );
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message,
+      hint: `\`image-import image set ${imageId} --disk-format FORMAT --container-format bare\` sets them.`,
+    });
+    expect(after).toEqual(before);
+  });
+
+  it("refuses a queued image without staged data", async () => {
+    const imageId = await catalogue.newImage();
+
+    const { failure, before, after } = await failureAndRest(imageId, () =>
+      take({ image_id: imageId }),
+    );
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: `Image needs to be staged before 'glance-direct' method can be used (image "${imageId}")`,
+      hint: `\`image-import image stage ${imageId} FILE\` stages its data.`,
+    });
+    expect(after).toEqual(before);
+  });
+
+  it("refuses an image whose data is still being staged", async () => {
+    const imageId = await catalogue.newImage();
+    await catalogue.beginStaging(imageId);
+
+    const { failure, before, after } = await failureAndRest(imageId, () =>
+      take({ image_id: imageId }),
+    );
+
+    expect(failure).toMatchObject({
+      code: "StagingBusy",
+      message: `Cannot import image "${imageId}": its data is still being staged`,
+    });
+    expect(after).toEqual(before);
+  });
+
+  it.each(["active", "deactivated"] as const)("refuses an image that is %s", async (status) => {
+    const { imageId } = await catalogue.activeImage();
+    await catalogue.execute(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`);
+
+    const { failure, before, after } = await failureAndRest(imageId, () =>
+      take({ image_id: imageId, uri: "file:///staging/other" }),
+    );
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: `Image with status ${status} cannot be target for import (image "${imageId}")`,
+      hint: `\`image-import image show ${imageId}\` shows the state of the image.`,
+    });
+    expect(after).toEqual(before);
+  });
+
+  it.each(["pending_delete", "deleted"] as const)(
+    "does not find an image in %s",
+    async (status) => {
+      const imageId = await catalogue.stagedImage();
+      await catalogue.execute(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`);
+
+      const { failure, before, after } = await failureAndRest(imageId, () =>
+        take({ image_id: imageId }),
+      );
+
+      expect(failure.code).toBe("ImageNotFound");
+      expect(after).toEqual(before);
+    },
+  );
+
+  it("refuses an image that another import holds, naming its task", async () => {
+    const held = await catalogue.claimedImage();
+    const stranger = { ...claimantOf(held.imageId), workflowId: "another" };
+
+    const { failure, before, after } = await failureAndRest(held.imageId, () =>
+      take({ image_id: held.imageId }, stranger),
+    );
+
+    expect(failure).toMatchObject({
+      code: "ImageBusy",
+      message: `Image "${held.imageId}" has an active task: ${held.taskId} imports it`,
+    });
+    expect(after).toEqual(before);
+  });
+
+  it("answers the run that holds the image the same again, and changes nothing", async () => {
+    const imageId = await catalogue.stagedImage();
+    const claimant = claimantOf(imageId);
+    const claim = await catalogue.claim(imageId, claimant);
+    const before = await everythingOf(imageId);
+
+    const again = await catalogue.claim(imageId, { ...claimant, taskId: randomUUID() });
+
+    expect(again).toEqual(claim);
+    expect(await everythingOf(imageId)).toEqual(before);
+  });
+
+  it("gives a new epoch to the import after one that was undone", async () => {
+    const first = await catalogue.claimedImage();
+    await release(first);
+
+    const second = await catalogue.claim(first.imageId);
+
+    expect(second.epoch).toBe(2);
+  });
+
+  it("lets one of fifty at once win, and names its task to the others", async () => {
+    const imageId = await catalogue.stagedImage();
+    const claimants = Array.from({ length: 50 }, (_, index) => ({
+      ...claimantOf(imageId),
+      workflowId: `workflow-${index}`,
+    }));
+
+    const outcomes = await Promise.all(
+      claimants.map((claimant) =>
+        catalogue.claim(imageId, claimant).then(
+          ({ taskId, epoch }) => `won by ${taskId} under epoch ${epoch}`,
+          (error: unknown) => (error as Error).message,
+        ),
+      ),
+    );
+
+    const [task, ...others] = await tasksOf(imageId);
+    const winner = task?.id ?? "";
+    expect(others).toEqual([]);
+    expect(outcomes.sort()).toEqual([
+      ...Array.from(
+        { length: 49 },
+        () => `Image "${imageId}" has an active task: ${winner} imports it`,
+      ),
+      `won by ${winner} under epoch 1`,
+    ]);
+  });
+
+  describe("when the run that holds the image has closed without its undo", () => {
+    it("gives the image to the next run of the workflow, with its earlier status", async () => {
+      const first = await catalogue.claimedImage();
+      const next = claimantOf(first.imageId);
+
+      const { epoch } = await catalogue.claim(first.imageId, next);
+
+      expect(epoch).toBe(2);
+      expect(await catalogue.image(first.imageId)).toMatchObject({
+        status: "importing",
+        epoch: 2,
+        claimTaskId: next.taskId,
+        claimRunId: next.runId,
+        claimEarlierStatus: "uploading",
+      });
+    });
+
+    it("ends its task as abandoned", async () => {
+      const first = await catalogue.claimedImage();
+
+      await catalogue.claim(first.imageId);
+
+      expect(await catalogue.task(first.taskId)).toMatchObject({
+        status: "failure",
+        message: "Error: ImportAbandoned: its run was ended without an undo",
+      });
+    });
+
+    it("forgets the locations that it saved, so that those of the next run count", async () => {
+      const first = await catalogue.claimedImage();
+      await catalogue.save(first);
+      const next = claimantOf(first.imageId);
+      const claim = await catalogue.claim(first.imageId, next);
+
+      await catalogue.save({ imageId: first.imageId, epoch: claim.epoch });
+
+      expect(await catalogue.locations(first.imageId)).toMatchObject([
+        { store: "fast", epoch: 2, status: "pending" },
+      ]);
+    });
+
+    it("leaves it nothing that it could save, record or activate", async () => {
+      const first = await catalogue.claimedImage({}, ["fast", "slow"]);
+      await catalogue.publishedLease({ ...first, store: "fast" });
+      await catalogue.claim(first.imageId, claimantOf(first.imageId), ["fast", "slow"]);
+      const before = await everythingOf(first.imageId);
+
+      const saving = await failureOf(
+        catalogue.database.transaction((db) => recordSaved(db, savedBy(first))),
+      );
+      const activating = await failureOf(activateImage(first));
+      await catalogue.database.query((db) => recordStored(db, first, "fast"));
+      await release(first);
+
+      expect([saving.code, activating.code]).toEqual(["ImportLost", "ImportLost"]);
+      expect(await everythingOf(first.imageId)).toEqual(before);
+    });
+  });
+});
+
+/** What an import would save: one copy in the store `fast`. */
+function savedBy({ imageId, epoch }: ClaimedImage): SavedImage {
+  return {
+    imageId,
+    epoch,
+    digests: SOME_DIGESTS,
+    virtualSizeBytes: 8192,
+    locations: [{ store: "fast", url: "file:///fast/copy" }],
+  };
+}
+
+describe("recordSaved()", () => {
+  it("records size and digests, and a pending location for each copy", async () => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.publishedLease({ ...claim, store: "fast" });
+
+    await catalogue.database.transaction((db) => recordSaved(db, savedBy(claim)));
+
+    expect(await catalogue.image(claim.imageId)).toMatchObject({
+      status: "saving",
+      sizeBytes: 4096,
+      virtualSizeBytes: 8192,
+      checksum: SOME_DIGESTS.checksum,
+      osHashAlgo: "sha512",
+      osHashValue: SOME_DIGESTS.osHashValue,
+      claimTaskId: claim.taskId,
+    });
+    expect(await catalogue.locations(claim.imageId)).toEqual([
+      {
+        imageId: claim.imageId,
+        store: "fast",
+        epoch: 1,
+        status: "pending",
+        node: NODE,
+        key: `${claim.imageId}.1`,
+        url: "file:///fast/copy",
+        sizeBytes: 4096,
+        crc32: 7,
+        shared: false,
+        createdAt: expect.any(Date) as Date,
+      },
+    ]);
+  });
+
+  it("changes nothing when it is repeated", async () => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.publishedLease({ ...claim, store: "fast" });
+    await catalogue.database.transaction((db) => recordSaved(db, savedBy(claim)));
+    const before = await catalogue.locations(claim.imageId);
+
+    await catalogue.database.transaction((db) => recordSaved(db, savedBy(claim)));
+
+    expect(await catalogue.locations(claim.imageId)).toEqual(before);
+    expect((await catalogue.image(claim.imageId)).status).toBe("saving");
+  });
+
+  it("fails when a copy was never published, and saves nothing", async () => {
+    const claim = await catalogue.claimedImage();
+    const copy = { ...claim, store: "fast" };
+    const writer = await thisProcess();
+    await catalogue.database.query((db) =>
+      takeLease(
+        db,
+        { imageId: copy.imageId, epoch: copy.epoch, store: copy.store },
+        {
+          node: NODE,
+          token: randomUUID(),
+          writer,
+          part: "part",
+          key: "key",
+        },
+      ),
+    );
+
+    const { failure, before, after } = await failureAndRest(claim.imageId, () =>
+      catalogue.database.transaction((db) => recordSaved(db, savedBy(claim))),
+    );
+
+    expect(failure.code).toBe("ImportLost");
+    expect(after).toEqual(before);
+  });
+
+  it.each([
+    ["was deleted", (claim: ClaimedImage) => startDeletion(claim.imageId)],
+    ["was let go", (claim: ClaimedImage) => release(claim)],
+  ])("fails when the image %s meanwhile, and changes nothing", async (_, happen) => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.publishedLease({ ...claim, store: "fast" });
+    await happen(claim);
+
+    const { failure, before, after } = await failureAndRest(claim.imageId, () =>
+      catalogue.database.transaction((db) => recordSaved(db, savedBy(claim))),
+    );
+
+    expect(failure).toMatchObject({
+      code: "ImportLost",
+      message: `Image "${claim.imageId}" was deleted or taken while it was imported`,
+    });
+    expect(after).toEqual(before);
+  });
+});
+
+describe("recordStored()", () => {
+  it("takes the store off the list of those that are still being filled", async () => {
+    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
+
+    await catalogue.database.query((db) => recordStored(db, claim, "fast"));
+
+    expect((await catalogue.image(claim.imageId)).importingToStores).toEqual(["slow"]);
+  });
+});
+
+describe("recordGivenUp()", () => {
+  it("takes a store that failed from the list of those being filled to that of those that failed, once", async () => {
+    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
+    const giveUp = () => catalogue.database.query((db) => recordGivenUp(db, claim, "fast", true));
+
+    await giveUp();
+    await giveUp();
+
+    expect(await catalogue.image(claim.imageId)).toMatchObject({
+      importingToStores: ["slow"],
+      failedImport: ["fast"],
+    });
+  });
+
+  it("says nothing of failure for a store that was dropped", async () => {
+    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
+
+    await catalogue.database.query((db) => recordGivenUp(db, claim, "fast", false));
+
+    expect(await catalogue.image(claim.imageId)).toMatchObject({
+      importingToStores: ["slow"],
+      failedImport: [],
+    });
+  });
+
+  it("changes nothing for an import that does not hold the image any more", async () => {
+    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
+
+    await catalogue.database.query((db) =>
+      recordGivenUp(db, { ...claim, epoch: claim.epoch - 1 }, "fast", true),
+    );
+
+    expect(await catalogue.image(claim.imageId)).toMatchObject({
+      importingToStores: ["fast", "slow"],
+      failedImport: [],
+    });
+  });
+});
+
+describe("activate()", () => {
+  /** An import whose image is `saving`, and whose task is `processing`. */
+  async function savedImport(stores: readonly string[] = ["fast"]): Promise<ClaimedImage> {
+    const claim = await catalogue.claimedImage({}, stores);
+    await beginByteStep(claim);
+    await catalogue.save(claim, stores);
+    return claim;
+  }
+
+  it("publishes the image, ends the task, frees the claim and ends the leases, all at once", async () => {
+    const claim = await savedImport(["fast", "slow"]);
+
+    const activation = await activateImage(claim);
+
+    expect(activation).toEqual({ taskEnded: true });
+    expect(await everythingOf(claim.imageId)).toMatchObject({
+      image: {
+        status: "active",
+        epoch: 1,
+        claimTaskId: null,
+        claimWorkflowId: null,
+        claimRunId: null,
+        claimEarlierStatus: null,
+        importingToStores: [],
+      },
+      locations: [
+        { store: "fast", status: "active" },
+        { store: "slow", status: "active" },
+      ],
+      leases: [],
+      staged: { state: "staged" },
+      tasks: [
+        { id: claim.taskId, status: "success", result: { image_id: claim.imageId }, message: "" },
+      ],
+    });
+  });
+
+  it("leaves the lease of a store that was given up, where something may be left", async () => {
+    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
+    await beginByteStep(claim);
+    await catalogue.publishedLease({ imageId: claim.imageId, epoch: claim.epoch, store: "slow" });
+    await catalogue.save(claim, ["fast"]);
+
+    await activateImage(claim);
+
+    expect(await everythingOf(claim.imageId)).toMatchObject({ leases: [{ store: "slow" }] });
+  });
+
+  it("lets the record of the task go 48 hours after its end", async () => {
+    const claim = await savedImport();
+
+    await activateImage(claim);
+
+    const { updatedAt, expiresAt } = await catalogue.task(claim.taskId);
+    expect((expiresAt?.getTime() ?? 0) - updatedAt.getTime()).toBe(48 * 3_600_000);
+  });
+
+  it("changes nothing when it is repeated, because the answer to it was lost", async () => {
+    const claim = await savedImport();
+    await activateImage(claim);
+    const before = await everythingOf(claim.imageId);
+
+    const again = await activateImage(claim);
+
+    expect(again).toEqual({ taskEnded: true });
+    expect(await everythingOf(claim.imageId)).toEqual(before);
+  });
+
+  it("changes nothing when it is repeated after the image was deactivated", async () => {
+    const claim = await savedImport();
+    await activateImage(claim);
+    await catalogue.database.transaction((db) => moveImage(db, claim.imageId, "deactivated"));
+    const before = await everythingOf(claim.imageId);
+
+    await activateImage(claim);
+
+    expect(await everythingOf(claim.imageId)).toEqual(before);
+  });
+
+  it.each([
+    ["was deleted", (claim: ClaimedImage) => startDeletion(claim.imageId)],
+    ["was let go", (claim: ClaimedImage) => release(claim)],
+    ["was taken", (claim: ClaimedImage) => catalogue.claim(claim.imageId)],
+  ])("fails when the image %s meanwhile, and resurrects nothing", async (_, happen) => {
+    const claim = await savedImport();
+    await happen(claim);
+
+    const { failure, before, after } = await failureAndRest(claim.imageId, () =>
+      activateImage(claim),
+    );
+
+    expect(failure).toMatchObject({
+      code: "ImportLost",
+      message: `Image "${claim.imageId}" was deleted or taken while it was imported`,
+    });
+    expect(after).toEqual(before);
+  });
+
+  it("fails for an image that is not saved yet, and changes nothing", async () => {
+    const claim = await catalogue.claimedImage();
+
+    const { failure, before, after } = await failureAndRest(claim.imageId, () =>
+      activateImage(claim),
+    );
+
+    expect(failure.code).toBe("ImportLost");
+    expect(after).toEqual(before);
+  });
+
+  it("publishes the image all the same when the task is gone, and says so", async () => {
+    const claim = await savedImport();
+    await catalogue.database.query((db) => db.delete(tasks).where(eq(tasks.id, claim.taskId)));
+
+    const activation = await activateImage(claim);
+
+    expect(activation).toEqual({ taskEnded: false });
+    expect((await catalogue.image(claim.imageId)).status).toBe("active");
+  });
+
+  it("publishes the image all the same when the task has ended, leaves the task, and says so", async () => {
+    const claim = await savedImport();
+    await catalogue.database.query((db) => failTask(db, claim.taskId, "Error: ended by hand"));
+    const task = await catalogue.task(claim.taskId);
+
+    const activation = await activateImage(claim);
+
+    expect(activation).toEqual({ taskEnded: false });
+    expect((await catalogue.image(claim.imageId)).status).toBe("active");
+    expect(await catalogue.task(claim.taskId)).toEqual(task);
+  });
+
+  it("shows readers the image before or after it, and never between", async () => {
+    const claims = await Promise.all(
+      Array.from({ length: 20 }, () => savedImport(["fast", "slow"])),
+    );
+    const seen = new Set<string>();
+    let isOver = false;
+    const look = async (): Promise<void> => {
+      while (!isOver) {
+        for (const { imageId } of claims) {
+          const { image, locations } = await catalogue.database.query((db) =>
+            findImage(db, imageId),
+          );
+          seen.add(`${image.status} with ${locations.length} locations`);
+        }
+      }
+    };
+
+    const readers = [look(), look(), look()];
+    for (const claim of claims) await activateImage(claim);
+    isOver = true;
+    await Promise.all(readers);
+
+    expect([...seen].sort()).toEqual(["active with 2 locations", "saving with 0 locations"]);
+  });
+});
+
+describe("releaseClaim()", () => {
+  it("brings an image whose data was staged back to uploading, and ends the task with the reason", async () => {
+    const claim = await catalogue.claimedImage();
+
+    await release(claim);
+
+    expect(await everythingOf(claim.imageId)).toMatchObject({
+      image: {
+        status: "uploading",
+        epoch: 1,
+        claimTaskId: null,
+        claimWorkflowId: null,
+        claimRunId: null,
+        claimEarlierStatus: null,
+        importingToStores: [],
+        failedImport: [],
+        sizeBytes: 4096,
+      },
+      staged: { state: "staged" },
+      tasks: [{ id: claim.taskId, status: "failure", message: REASON, result: null }],
+    });
+  });
+
+  it("brings an image that was queued back to queued", async () => {
+    const imageId = await catalogue.newImage();
+    const claimant = claimantOf(imageId);
+    const claim = await take({ image_id: imageId, uri: "file:///staging/other" }, claimant);
+
+    await release({ imageId, ...claim, ...claimant });
+
+    expect(await catalogue.image(imageId)).toMatchObject({ status: "queued", sizeBytes: null });
+  });
+
+  it("brings an image back to queued when its staged data is gone", async () => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.execute(sql`DELETE FROM staged_files WHERE image_id = ${claim.imageId}`);
+
+    await release(claim);
+
+    expect(await catalogue.image(claim.imageId)).toMatchObject({
+      status: "queued",
+      sizeBytes: null,
+    });
+  });
+
+  it("takes back what was saved: digests and locations", async () => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.save(claim);
+
+    await release(claim);
+
+    expect(await everythingOf(claim.imageId)).toMatchObject({
+      image: {
+        status: "uploading",
+        sizeBytes: 4096,
+        virtualSizeBytes: null,
+        checksum: null,
+        osHashAlgo: null,
+        osHashValue: null,
+      },
+      locations: [],
+    });
+  });
+
+  it("adds the stores that failed, once each, in order", async () => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.execute(
+      sql`UPDATE images SET os_glance_failed_import = '{slow}' WHERE id = ${claim.imageId}`,
+    );
+
+    await release(claim, REASON, ["slow", "fast"]);
+
+    expect((await catalogue.image(claim.imageId)).failedImport).toEqual(["fast", "slow"]);
+  });
+
+  it("changes nothing when it is repeated, also with another reason", async () => {
+    const claim = await catalogue.claimedImage();
+    await release(claim, REASON, ["fast"]);
+    const before = await everythingOf(claim.imageId);
+
+    await release(claim, "Error: ImportCancelled: it was cancelled", ["slow"]);
+
+    expect(await everythingOf(claim.imageId)).toEqual(before);
+  });
+
+  it("never touches the claim of another run", async () => {
+    const claim = await catalogue.claimedImage();
+    const before = await everythingOf(claim.imageId);
+
+    await release({ ...claim, runId: randomUUID() });
+
+    expect(await everythingOf(claim.imageId)).toEqual(before);
+  });
+
+  it("never touches an image that its import has published", async () => {
+    const claim = await catalogue.activeImage();
+    const before = await everythingOf(claim.imageId);
+
+    await release(claim);
+
+    expect(await everythingOf(claim.imageId)).toEqual(before);
+  });
+
+  it("does nothing for an image that does not exist", async () => {
+    const imageId = randomUUID();
+    const claim = { imageId, workflowId: "w", runId: "r" };
+
+    await expect(
+      catalogue.database.transaction((db) => releaseClaim(db, claim, REASON, [])),
+    ).resolves.toBeUndefined();
+  });
+
+  it("frees an image that is being deleted, and leaves it so", async () => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.save(claim);
+    await startDeletion(claim.imageId);
+
+    await release(claim);
+
+    expect(await everythingOf(claim.imageId)).toMatchObject({
+      image: { status: "pending_delete", claimTaskId: null },
+      locations: [{ status: "pending_delete" }],
+      tasks: [{ status: "failure", message: REASON }],
+    });
+  });
+
+  it("leaves a task that has ended as it is", async () => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.database.query((db) => failTask(db, claim.taskId, "Error: ended by hand"));
+
+    await release(claim);
+
+    expect((await catalogue.task(claim.taskId)).message).toBe("Error: ended by hand");
+  });
+});
+
+describe("what a person edits while an import runs", () => {
+  async function edit(imageId: string): Promise<void> {
+    await catalogue.database.transaction((db) =>
+      changeImage(db, imageId, {
+        name: "edited",
+        setProperties: { os_distro: "debian" },
+        removeProperties: ["old"],
+        addTags: ["edited"],
+        removeTags: ["old"],
+      }),
+    );
+  }
+
+  const FIELDS = { name: "old", properties: { old: "1" }, tags: ["old"] };
+
+  it("survives its activation", async () => {
+    const claim = await catalogue.claimedImage(FIELDS);
+    await edit(claim.imageId);
+    await catalogue.save(claim);
+
+    await activateImage(claim);
+
+    expect(await catalogue.database.query((db) => findImage(db, claim.imageId))).toMatchObject({
+      image: { name: "edited", status: "active" },
+      properties: { os_distro: "debian" },
+      tags: ["edited"],
+    });
+  });
+
+  it("survives its undo", async () => {
+    const claim = await catalogue.claimedImage(FIELDS);
+    await catalogue.save(claim);
+    await edit(claim.imageId);
+
+    await release(claim);
+
+    expect(await catalogue.database.query((db) => findImage(db, claim.imageId))).toMatchObject({
+      image: { name: "edited", status: "uploading" },
+      properties: { os_distro: "debian" },
+      tags: ["edited"],
+    });
+  });
+});
+
+describe("listClaims()", () => {
+  it("lists the claims that exist, also those of images that are being deleted", async () => {
+    const [running, deleted, undone] = await Promise.all([
+      catalogue.claimedImage(),
+      catalogue.claimedImage(),
+      catalogue.claimedImage(),
+    ]);
+    await startDeletion(deleted.imageId);
+    await release(undone);
+    const { imageId: published } = await catalogue.activeImage();
+    const ours = [running, deleted, undone].map(({ imageId }) => imageId).concat(published);
+
+    const claims = await catalogue.database.query(listClaims);
+
+    expect(claims.filter(({ imageId }) => ours.includes(imageId))).toEqual(
+      expect.arrayContaining(
+        [running, deleted].map(({ imageId, workflowId, runId, epoch }) => ({
+          imageId,
+          workflowId,
+          runId,
+          epoch,
+        })),
+      ),
+    );
+    expect(claims.filter(({ imageId }) => ours.includes(imageId))).toHaveLength(2);
+  });
+});

@@ -1,0 +1,285 @@
+import { readFile } from "node:fs/promises";
+import { sql, type SQL } from "drizzle-orm";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { Database, type DatabaseOptions, type Queries } from "../../src/db/connect.ts";
+import { insertImage } from "../../src/db/image-records.ts";
+import { ImportError } from "../../src/domain/import-failure.ts";
+import { findFreePort } from "../../src/stack/ports.ts";
+import { NO_LIMITS } from "../../src/domain/quota.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { Relay } from "../support/relay.ts";
+
+const IMAGE_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
+
+const catalogue = useCatalogue();
+
+/** The catalogue's database, reached by a pool of the running test's own. */
+function open(options: Partial<DatabaseOptions> = {}): Database {
+  const database = new Database({ url: catalogue.url, ...options });
+  onTestFinished(() => database.close());
+  return database;
+}
+
+/** The same, with a relay on the way. */
+async function openRelayed(
+  options: Partial<DatabaseOptions> = {},
+): Promise<{ database: Database; relay: Relay }> {
+  const relay = await Relay.open(catalogue.url);
+  return { database: open({ url: relay.through(catalogue.url), ...options }), relay };
+}
+
+async function valueOf(db: Queries, expression: SQL): Promise<unknown> {
+  const [row] = await db.execute(sql`SELECT ${expression} AS value`);
+  return row?.["value"];
+}
+
+/** Which sessions of the server serve this pool. */
+async function sessionOf(db: Queries): Promise<number> {
+  return (await valueOf(db, sql`pg_backend_pid()`)) as number;
+}
+
+async function endSession(pid: number): Promise<void> {
+  await catalogue.execute(sql`SELECT pg_terminate_backend(${pid}, 10000)`);
+}
+
+/** What was sent on a connection that is just ending fails with it; soon there is a new one. */
+async function expectToBeBack(database: Database): Promise<void> {
+  await expect
+    .poll(() => database.query((db) => valueOf(db, sql`42`)), { timeout: 20_000 })
+    .toBe(42);
+}
+
+async function imageExists(imageId: string): Promise<boolean> {
+  return catalogue.image(imageId).then(
+    () => true,
+    () => false,
+  );
+}
+
+describe("Database.query()", () => {
+  it("answers what the work answers", async () => {
+    expect(await open().query((db) => valueOf(db, sql`6 * 7`))).toBe(42);
+  });
+
+  it("gives every statement a time limit in the server", async () => {
+    const database = open({ statementTimeoutMs: 1234 });
+
+    const limits = await database.query((db) =>
+      valueOf(
+        db,
+        sql`ARRAY[current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')]`,
+      ),
+    );
+
+    expect(limits).toEqual(["1234ms", "1234ms", "30s"]);
+  });
+
+  it("limits a statement to 20 s when nothing else is said", async () => {
+    expect(await open().query((db) => valueOf(db, sql`current_setting('statement_timeout')`))).toBe(
+      "20s",
+    );
+  });
+
+  it("gives a statement up that takes too long, as a database that is away", async () => {
+    const database = open({ statementTimeoutMs: 100 });
+
+    const failure = await failureOf(database.query((db) => valueOf(db, sql`pg_sleep(60)`)));
+
+    expect(failure).toMatchObject({
+      code: "DatabaseUnavailable",
+      retryable: true,
+      message: "Postgres: canceling statement due to statement timeout",
+    });
+  });
+
+  it("gives up waiting for a lock, as a database that is away", async () => {
+    const imageId = await catalogue.newImage();
+    const lock = sql`SELECT 1 FROM images WHERE id = ${imageId} FOR UPDATE`;
+
+    const failure = await catalogue.database.transaction(async (db) => {
+      await db.execute(lock);
+      return failureOf(open({ statementTimeoutMs: 100 }).query((other) => other.execute(lock)));
+    });
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
+  });
+
+  it("fails as a database that is away when there is no such socket", async () => {
+    const url = "postgres://nobody@%2Fno%2Fsuch%2Fdirectory/nothing";
+
+    const failure = await failureOf(open({ url }).query((db) => db.execute(sql`SELECT 1`)));
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
+  });
+
+  it("fails as a database that is away when nobody listens", async () => {
+    const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+
+    const failure = await failureOf(open({ url }).query((db) => db.execute(sql`SELECT 1`)));
+
+    expect(failure).toMatchObject({
+      code: "DatabaseUnavailable",
+      retryable: true,
+      message: expect.stringContaining("ECONNREFUSED") as string,
+      hint: "Check Postgres and DATABASE_URL; `image-import doctor` helps.",
+    });
+  });
+
+  it.each([
+    ["a database that does not exist", (url: URL) => (url.pathname = "/nothing")],
+    ["a user that does not exist", (url: URL) => (url.username = "nobody")],
+  ])("fails as a database that is away when DATABASE_URL names %s", async (_, change) => {
+    const url = new URL(catalogue.url);
+    change(url);
+
+    const failure = await failureOf(
+      open({ url: url.href }).query((db) => db.execute(sql`SELECT 1`)),
+    );
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
+  });
+
+  it("fails as a database that is away when its session is ended, and has a new one next time", async () => {
+    const database = open({ maxConnections: 1 });
+    const pid = await database.query(sessionOf);
+    const sleeping = failureOf(database.query((db) => valueOf(db, sql`pg_sleep(60)`)));
+
+    await endSession(pid);
+    const failure = await sleeping;
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
+    await expectToBeBack(database);
+  });
+
+  it("fails as a database that is away when the connection breaks, and has a new one next time", async () => {
+    const { database, relay } = await openRelayed();
+    await database.query(sessionOf);
+    const sleeping = failureOf(database.query((db) => valueOf(db, sql`pg_sleep(60)`)));
+
+    relay.cut();
+    const failure = await sleeping;
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
+    await expectToBeBack(database);
+  });
+
+  it("gives up a server that takes connections and never answers", async () => {
+    const { database, relay } = await openRelayed({ statementTimeoutMs: 100 });
+    relay.freeze();
+
+    const failure = await failureOf(database.query((db) => db.execute(sql`SELECT 1`)));
+
+    expect(failure).toMatchObject({
+      code: "DatabaseUnavailable",
+      retryable: true,
+      message: "Postgres did not answer within 5100 ms",
+    });
+  });
+
+  it("gives up a server that falls silent, and has a new connection when it is back", async () => {
+    const { database, relay } = await openRelayed({ statementTimeoutMs: 100 });
+    await database.query(sessionOf);
+    relay.freeze();
+    const failure = await failureOf(database.query((db) => db.execute(sql`SELECT 1`)));
+    relay.thaw();
+
+    const answer = await database.query((db) => valueOf(db, sql`42`));
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
+    expect(answer).toBe(42);
+  });
+
+  it.each([
+    ["a statement that is wrong", sql`SELEKT 1`, "42601"],
+    ["a statement that a constraint refuses", sql`INSERT INTO images (id) VALUES (NULL)`, "23502"],
+  ])("passes %s on as the bug that it is", async (_, statement, code) => {
+    const failing = open().query((db) => db.execute(statement));
+
+    await expect(failing).rejects.toMatchObject({ cause: { code } });
+    await expect(failing).rejects.not.toBeInstanceOf(ImportError);
+  });
+});
+
+describe("Database.transaction()", () => {
+  it("makes all statements take effect together", async () => {
+    const database = open();
+
+    await database.transaction(async (db) => {
+      await insertImage(db, NO_LIMITS, { id: IMAGE_ID, tags: ["new"] });
+      expect(await imageExists(IMAGE_ID)).toBe(false);
+    });
+
+    expect(await imageExists(IMAGE_ID)).toBe(true);
+  });
+
+  it("undoes all statements, and passes the failure on, when the work fails", async () => {
+    const imageId = IMAGE_ID.replace("6", "7");
+    const reason = new ImportError("ImageBusy", "Not now");
+
+    const failing = open().transaction(async (db) => {
+      await insertImage(db, NO_LIMITS, { id: imageId });
+      throw reason;
+    });
+
+    await expect(failing).rejects.toBe(reason);
+    expect(await imageExists(imageId)).toBe(false);
+  });
+
+  it("passes on what the work fails with outside of the database", async () => {
+    const failing = open().transaction(async () => readFile("/no/such/file"));
+
+    await expect(failing).rejects.toMatchObject({ code: "ENOENT", path: "/no/such/file" });
+  });
+
+  it("undoes all statements when its session is ended in the middle", async () => {
+    const imageId = IMAGE_ID.replace("6", "8");
+
+    const failure = await failureOf(
+      open().transaction(async (db) => {
+        await insertImage(db, NO_LIMITS, { id: imageId });
+        await endSession(await sessionOf(db));
+        await insertImage(db, NO_LIMITS, { id: imageId });
+      }),
+    );
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
+    expect(await imageExists(imageId)).toBe(false);
+  });
+
+  it("fails as a database that is away when the answer to COMMIT is lost, though it took effect", async () => {
+    const imageId = IMAGE_ID.replace("6", "9");
+    const { database, relay } = await openRelayed();
+    relay.cutInsteadOfAnswerTo("commit");
+
+    const failure = await failureOf(
+      database.transaction((db) => insertImage(db, NO_LIMITS, { id: imageId })),
+    );
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
+    expect(await imageExists(imageId)).toBe(true);
+  });
+});
+
+describe("Database.close()", () => {
+  it("ends all sessions", async () => {
+    const database = open();
+    const pid = await database.query(sessionOf);
+
+    await database.close();
+
+    await expect
+      .poll(
+        () =>
+          catalogue.database.query((db) =>
+            valueOf(db, sql`(SELECT count(*)::int FROM pg_stat_activity WHERE pid = ${pid})`),
+          ),
+        { timeout: 20_000 },
+      )
+      .toBe(0);
+  });
+
+  it("does nothing before the first statement", async () => {
+    await expect(open().close()).resolves.toBeUndefined();
+  });
+});

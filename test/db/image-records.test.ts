@@ -1,0 +1,621 @@
+import { randomUUID } from "node:crypto";
+import { sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import {
+  beginDeletion,
+  changeImage,
+  endDeletion,
+  findImage,
+  insertImage,
+  listImages,
+  listPublishedIds,
+  listUnfinishedDeletions,
+  lockImage,
+  moveImage,
+  type ImageChanges,
+  type ImageRecord,
+  type NewImage,
+} from "../../src/db/image-records.ts";
+import { IMAGE_STATUSES, type ImageStatus } from "../../src/domain/image-status.ts";
+import { NO_LIMITS } from "../../src/domain/quota.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+
+const catalogue = useCatalogue();
+
+async function find(imageId: string): Promise<ImageRecord> {
+  return catalogue.database.query((db) => findImage(db, imageId));
+}
+
+async function change(imageId: string, changes: ImageChanges): Promise<void> {
+  await catalogue.database.transaction((db) => changeImage(db, imageId, changes));
+}
+
+async function move(imageId: string, to: ImageStatus): Promise<void> {
+  await catalogue.database.transaction((db) => moveImage(db, imageId, to));
+}
+
+async function startDeletion(imageId: string): Promise<void> {
+  await catalogue.database.transaction((db) => beginDeletion(db, imageId));
+}
+
+/** An image in some status, however it came there. */
+async function imageIn(status: ImageStatus): Promise<string> {
+  const { imageId } = await catalogue.claimedImage();
+  const isHeld = status === "importing" || status === "saving";
+  if (!isHeld) await letGo(imageId);
+  await catalogue.execute(sql`
+    UPDATE images SET status = ${status}, size = 1, checksum = 'c', os_hash_algo = 'a', os_hash_value = 'v'
+    WHERE id = ${imageId}`);
+  return imageId;
+}
+
+async function letGo(imageId: string): Promise<void> {
+  await catalogue.execute(sql`
+    UPDATE images SET status = 'queued', claim_task_id = NULL, claim_workflow_id = NULL, claim_run_id = NULL, claim_earlier_status = NULL
+    WHERE id = ${imageId}`);
+}
+
+function notFound(imageId: string) {
+  return { code: "ImageNotFound", message: `No image has the id "${imageId}"` };
+}
+
+describe("insertImage()", () => {
+  it("adds a queued image with all that is said of it", async () => {
+    const image: NewImage = {
+      id: randomUUID(),
+      name: "debian",
+      owner: "ada",
+      diskFormat: "qcow2",
+      containerFormat: "bare",
+      properties: { os_distro: "debian", os_version: "13" },
+      tags: ["new", "a tag"],
+    };
+
+    await catalogue.database.transaction((db) => insertImage(db, NO_LIMITS, image));
+
+    expect(await find(image.id)).toEqual({
+      image: {
+        id: image.id,
+        name: "debian",
+        owner: "ada",
+        status: "queued",
+        diskFormat: "qcow2",
+        containerFormat: "bare",
+        sizeBytes: null,
+        virtualSizeBytes: null,
+        checksum: null,
+        osHashAlgo: null,
+        osHashValue: null,
+        importingToStores: [],
+        failedImport: [],
+        epoch: 0,
+        claimTaskId: null,
+        claimWorkflowId: null,
+        claimRunId: null,
+        claimEarlierStatus: null,
+        claimSizeBytes: 0,
+        claimCopies: 0,
+        claimProductBytes: 0,
+        createdAt: expect.any(Date) as Date,
+        updatedAt: expect.any(Date) as Date,
+        deletedAt: null,
+      },
+      properties: { os_distro: "debian", os_version: "13" },
+      tags: ["a tag", "new"],
+      locations: [],
+    });
+  });
+
+  it("adds an image of which nothing is said", async () => {
+    const id = randomUUID();
+
+    await catalogue.database.transaction((db) => insertImage(db, NO_LIMITS, { id }));
+
+    expect(await find(id)).toMatchObject({
+      image: { name: null, owner: null, diskFormat: null, containerFormat: null },
+      properties: {},
+      tags: [],
+    });
+  });
+
+  it("takes a tag that is given twice for one", async () => {
+    const imageId = await catalogue.newImage({ tags: ["new", "new"] });
+
+    expect((await find(imageId)).tags).toEqual(["new"]);
+  });
+
+  it.each(["queued", "deleted"] as const)(
+    "refuses an id that an image has, and leaves that image, when it is %s",
+    async (status) => {
+      const imageId = await catalogue.newImage({ name: "first" });
+      await catalogue.execute(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`);
+
+      const failure = await failureOf(catalogue.newImage({ id: imageId, name: "second" }));
+
+      expect(failure).toMatchObject({
+        code: "ImageExists",
+        message: `Cannot create image "${imageId}": the id is taken`,
+      });
+      expect((await catalogue.image(imageId)).name).toBe("first");
+    },
+  );
+
+  it("refuses a property in Glance's own namespace, and adds nothing", async () => {
+    const id = randomUUID();
+
+    const failure = await failureOf(
+      catalogue.newImage({ id, properties: { fine: "1", os_glance_importing_to_stores: "x" } }),
+    );
+
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      message: "Attribute 'os_glance_importing_to_stores' is reserved",
+      hint: "Choose a property name that does not begin with os_glance_.",
+    });
+    expect(await failureOf(find(id))).toMatchObject(notFound(id));
+  });
+});
+
+describe("lockImage()", () => {
+  it("makes others wait until the transaction has ended", async () => {
+    const imageId = await catalogue.newImage();
+    const order: string[] = [];
+    let second: Promise<void> | undefined;
+
+    await catalogue.database.transaction(async (db) => {
+      await lockImage(db, imageId);
+      second = catalogue.database.transaction(async (other) => {
+        await lockImage(other, imageId);
+        order.push("second");
+      });
+      await expect.poll(waitersForLocks, { timeout: 20_000 }).toBe(1);
+      order.push("first");
+    });
+    await second;
+
+    expect(order).toEqual(["first", "second"]);
+  });
+
+  it.each(["pending_delete", "deleted"] as const)(
+    "does not find an image in %s",
+    async (status) => {
+      const imageId = await imageIn(status);
+
+      expect(
+        await failureOf(catalogue.database.transaction((db) => lockImage(db, imageId))),
+      ).toMatchObject(notFound(imageId));
+    },
+  );
+
+  it("does not find an image that does not exist", async () => {
+    const imageId = randomUUID();
+
+    expect(
+      await failureOf(catalogue.database.transaction((db) => lockImage(db, imageId))),
+    ).toMatchObject(notFound(imageId));
+  });
+});
+
+async function waitersForLocks(): Promise<unknown> {
+  const [row] = await catalogue.database.query((db) =>
+    db.execute(sql`
+      SELECT count(*)::int AS waiters FROM pg_stat_activity
+      WHERE datname = current_database() AND wait_event_type = 'Lock'`),
+  );
+  return row?.["waiters"];
+}
+
+describe("findImage()", () => {
+  it("shows the live copies only, in the order in which they were made", async () => {
+    const { imageId } = await catalogue.activeImage({}, ["slow", "fast", "third"]);
+    await catalogue.execute(sql`
+      UPDATE image_locations SET status = 'pending_delete'
+      WHERE image_id = ${imageId} AND store = 'third'`);
+    await catalogue.execute(sql`
+      UPDATE image_locations SET created_at = now() + interval '1 second'
+      WHERE image_id = ${imageId} AND store = 'fast'`);
+
+    const { locations } = await find(imageId);
+
+    expect(locations.map(({ store, status }) => ({ store, status }))).toEqual([
+      { store: "slow", status: "active" },
+      { store: "fast", status: "active" },
+    ]);
+  });
+
+  it("shows no copies before the activation", async () => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.save(claim);
+
+    expect((await find(claim.imageId)).locations).toEqual([]);
+  });
+
+  it("reads a copy as the catalogue has it", async () => {
+    const { imageId } = await catalogue.activeImage();
+
+    expect((await find(imageId)).locations).toEqual(await catalogue.locations(imageId));
+  });
+
+  it("finds an image that is being deleted", async () => {
+    const imageId = await imageIn("pending_delete");
+
+    expect((await find(imageId)).image.status).toBe("pending_delete");
+  });
+
+  it("does not find an image that is deleted", async () => {
+    const imageId = await imageIn("deleted");
+
+    expect(await failureOf(find(imageId))).toMatchObject(notFound(imageId));
+  });
+
+  it("does not find an image that does not exist", async () => {
+    const imageId = randomUUID();
+
+    expect(await failureOf(find(imageId))).toMatchObject(notFound(imageId));
+  });
+});
+
+describe("listImages()", () => {
+  /** Images of an owner of their own, the oldest first. */
+  async function imagesOf(owner: string, ...fields: Partial<NewImage>[]): Promise<string[]> {
+    const ids: string[] = [];
+    for (const [index, each] of fields.entries()) {
+      const imageId = await catalogue.newImage({ owner, ...each });
+      await catalogue.execute(
+        sql`UPDATE images SET created_at = now() + make_interval(mins => ${index}) WHERE id = ${imageId}`,
+      );
+      ids.push(imageId);
+    }
+    return ids;
+  }
+
+  async function listIds(filter: Parameters<typeof listImages>[1]): Promise<string[]> {
+    const records = await catalogue.database.query((db) => listImages(db, filter));
+    return records.map(({ image }) => image.id);
+  }
+
+  it("lists the newest first", async () => {
+    const owner = randomUUID();
+    const ids = await imagesOf(owner, {}, {}, {});
+
+    expect(await listIds({ owner, limit: 100 })).toEqual(ids.reverse());
+  });
+
+  it("lists no more than asked for, however many copies they have", async () => {
+    const owner = randomUUID();
+    const older = await catalogue.activeImage({ owner }, ["fast", "slow"]);
+    const newer = await catalogue.activeImage({ owner }, ["fast", "slow"]);
+    await catalogue.execute(
+      sql`UPDATE images SET created_at = now() + interval '1 minute' WHERE id = ${newer.imageId}`,
+    );
+
+    expect(await listIds({ owner, limit: 2 })).toEqual([newer.imageId, older.imageId]);
+    expect(await listIds({ owner, limit: 1 })).toEqual([newer.imageId]);
+  });
+
+  it("shows with each image what belongs to it, and nothing else", async () => {
+    const owner = randomUUID();
+    const [bare = "", full = ""] = await imagesOf(
+      owner,
+      {},
+      { properties: { os_distro: "debian" }, tags: ["b", "a"] },
+    );
+
+    const records = await catalogue.database.query((db) => listImages(db, { owner, limit: 100 }));
+
+    expect(records).toEqual([await find(full), await find(bare)]);
+    expect(records.map(({ properties, tags }) => ({ properties, tags }))).toEqual([
+      { properties: { os_distro: "debian" }, tags: ["a", "b"] },
+      { properties: {}, tags: [] },
+    ]);
+  });
+
+  it("lists the images of one name", async () => {
+    const owner = randomUUID();
+    const [wanted = ""] = await imagesOf(owner, { name: "wanted" }, { name: "other" }, {});
+
+    expect(await listIds({ owner, name: "wanted", limit: 100 })).toEqual([wanted]);
+  });
+
+  it("lists the images in one status", async () => {
+    const owner = randomUUID();
+    const { imageId } = await catalogue.activeImage({ owner });
+    await imagesOf(owner, {});
+
+    expect(await listIds({ owner, status: "active", limit: 100 })).toEqual([imageId]);
+  });
+
+  it("lists deleted images only when they are asked for", async () => {
+    const owner = randomUUID();
+    const [imageId = ""] = await imagesOf(owner, {});
+    await catalogue.execute(sql`UPDATE images SET status = 'deleted' WHERE id = ${imageId}`);
+
+    expect(await listIds({ owner, limit: 100 })).toEqual([]);
+    expect(await listIds({ owner, status: "deleted", limit: 100 })).toEqual([imageId]);
+  });
+
+  it("lists nothing when there is none", async () => {
+    expect(await listIds({ owner: randomUUID(), limit: 100 })).toEqual([]);
+  });
+});
+
+describe("listPublishedIds()", () => {
+  it("walks through active and deactivated images in the order of their ids", async () => {
+    const published = [await imageIn("active"), await imageIn("deactivated")].sort();
+    const others = [await imageIn("queued"), await imageIn("pending_delete")];
+
+    const ids = await catalogue.database.query((db) => listPublishedIds(db, undefined, 10_000));
+
+    expect(ids).toEqual([...ids].sort());
+    expect(ids).toEqual(expect.arrayContaining(published));
+    expect(ids).not.toEqual(expect.arrayContaining(others.slice(0, 1)));
+    expect(ids).not.toEqual(expect.arrayContaining(others.slice(1)));
+  });
+
+  it("goes on after an id, and no further than asked for", async () => {
+    await Promise.all([imageIn("active"), imageIn("active"), imageIn("active")]);
+    const ids = await catalogue.database.query((db) => listPublishedIds(db, undefined, 10_000));
+
+    const next = await catalogue.database.query((db) => listPublishedIds(db, ids[0], 1));
+
+    expect(next).toEqual(ids.slice(1, 2));
+  });
+});
+
+describe("changeImage()", () => {
+  it("changes all that is named", async () => {
+    const imageId = await catalogue.newImage({
+      name: "old",
+      properties: { kept: "1", changed: "1", gone: "1" },
+      tags: ["kept", "gone"],
+    });
+
+    await change(imageId, {
+      name: "new",
+      diskFormat: "qcow2",
+      containerFormat: "ova",
+      setProperties: { changed: "2", added: "2" },
+      removeProperties: ["gone", "never there"],
+      addTags: ["added", "kept"],
+      removeTags: ["gone", "never there"],
+    });
+
+    expect(await find(imageId)).toMatchObject({
+      image: { name: "new", diskFormat: "qcow2", containerFormat: "ova" },
+      properties: { kept: "1", changed: "2", added: "2" },
+      tags: ["added", "kept"],
+    });
+  });
+
+  it("leaves as it is what is not named", async () => {
+    const imageId = await catalogue.newImage({
+      name: "old",
+      owner: "ada",
+      properties: { kept: "1" },
+      tags: ["kept"],
+    });
+    const before = await find(imageId);
+
+    await change(imageId, { addTags: ["added"] });
+
+    const { updatedAt } = (await find(imageId)).image;
+    expect(await find(imageId)).toEqual({
+      ...before,
+      image: { ...before.image, updatedAt },
+      tags: ["added", "kept"],
+    });
+  });
+
+  it("keeps every one of many changes at once", async () => {
+    const imageId = await catalogue.newImage();
+    const names = Array.from({ length: 20 }, (_, index) => `p${String(index).padStart(2, "0")}`);
+
+    await Promise.all(names.map((name) => change(imageId, { setProperties: { [name]: "1" } })));
+
+    expect(Object.keys((await find(imageId)).properties).sort()).toEqual(names);
+  });
+
+  it.each(["importing", "saving", "active", "deactivated"] as const)(
+    "refuses to change the formats of an image that is %s, and changes nothing",
+    async (status) => {
+      const imageId = await imageIn(status);
+      const before = await find(imageId);
+
+      const failure = await failureOf(change(imageId, { name: "new", diskFormat: "vmdk" }));
+
+      expect(failure).toMatchObject({
+        code: "ImageConflict",
+        message: `Cannot change the formats of image "${imageId}": it is ${status}, and formats are frozen once an import begins`,
+      });
+      expect(await find(imageId)).toEqual(before);
+    },
+  );
+
+  it.each(["importing", "saving", "active", "deactivated"] as const)(
+    "changes the name of an image that is %s",
+    async (status) => {
+      const imageId = await imageIn(status);
+
+      await change(imageId, { name: "new" });
+
+      expect((await find(imageId)).image).toMatchObject({ name: "new", status });
+    },
+  );
+
+  it("changes the formats of an image whose data is staged", async () => {
+    const imageId = await catalogue.stagedImage();
+
+    await change(imageId, { containerFormat: "ova" });
+
+    expect((await find(imageId)).image.containerFormat).toBe("ova");
+  });
+
+  it("refuses a property in Glance's own namespace, and changes nothing", async () => {
+    const imageId = await catalogue.newImage();
+    const before = await find(imageId);
+
+    const failure = await failureOf(
+      change(imageId, { name: "new", setProperties: { os_glance_failed_import: "" } }),
+    );
+
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      message: "Attribute 'os_glance_failed_import' is reserved",
+    });
+    expect(await find(imageId)).toEqual(before);
+  });
+
+  it("does not find an image that is being deleted", async () => {
+    const imageId = await imageIn("pending_delete");
+
+    expect(await failureOf(change(imageId, { name: "new" }))).toMatchObject(notFound(imageId));
+  });
+});
+
+describe("moveImage()", () => {
+  it.each([
+    { from: "active", to: "deactivated" },
+    { from: "deactivated", to: "active" },
+  ] as const)("moves an image from $from to $to", async ({ from, to }) => {
+    const imageId = await imageIn(from);
+
+    await move(imageId, to);
+
+    expect((await catalogue.image(imageId)).status).toBe(to);
+  });
+
+  it.each([
+    { from: "active", to: "active" },
+    { from: "queued", to: "active" },
+    { from: "uploading", to: "deactivated" },
+    { from: "saving", to: "deactivated" },
+    { from: "deactivated", to: "deactivated" },
+  ] as const)("refuses the way from $from to $to, naming both", async ({ from, to }) => {
+    const imageId = await imageIn(from);
+
+    expect(await failureOf(move(imageId, to))).toMatchObject({
+      code: "IllegalTransition",
+      message: `Cannot change an image from "${from}" to "${to}"`,
+    });
+    expect((await catalogue.image(imageId)).status).toBe(from);
+  });
+
+  it.each(["importing", "saving"] as const)(
+    "never publishes an image that is %s, whatever its import may do",
+    async (status) => {
+      const imageId = await imageIn(status);
+      const before = await catalogue.image(imageId);
+
+      const failure = await failureOf(move(imageId, "active"));
+
+      expect(failure).toMatchObject({
+        code: "ImageBusy",
+        message: `Cannot make image "${imageId}" active: task ${before.claimTaskId ?? ""} imports it`,
+      });
+      expect(await catalogue.image(imageId)).toEqual(before);
+    },
+  );
+
+  it("does not find an image that is being deleted", async () => {
+    const imageId = await imageIn("pending_delete");
+
+    expect(await failureOf(move(imageId, "active"))).toMatchObject(notFound(imageId));
+  });
+});
+
+describe("beginDeletion()", () => {
+  it("takes the image and all its copies from readers at once", async () => {
+    const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
+
+    await startDeletion(imageId);
+
+    expect((await catalogue.image(imageId)).status).toBe("pending_delete");
+    expect(await catalogue.locations(imageId)).toMatchObject([
+      { store: "fast", status: "pending_delete" },
+      { store: "slow", status: "pending_delete" },
+    ]);
+  });
+
+  it.each(IMAGE_STATUSES.filter((status) => status !== "deleted"))(
+    "begins for an image that is %s",
+    async (status) => {
+      const imageId = await imageIn(status);
+
+      await startDeletion(imageId);
+
+      expect((await catalogue.image(imageId)).status).toBe("pending_delete");
+    },
+  );
+
+  it("leaves the claim of an import that still has to undo itself", async () => {
+    const claim = await catalogue.claimedImage();
+
+    await startDeletion(claim.imageId);
+
+    expect(await catalogue.image(claim.imageId)).toMatchObject({
+      status: "pending_delete",
+      claimTaskId: claim.taskId,
+      claimRunId: claim.runId,
+    });
+  });
+
+  it("changes nothing when it is repeated", async () => {
+    const { imageId } = await catalogue.activeImage();
+    await startDeletion(imageId);
+    const before = await catalogue.image(imageId);
+
+    await startDeletion(imageId);
+
+    expect(await catalogue.image(imageId)).toEqual(before);
+  });
+
+  it("does not find an image that is deleted", async () => {
+    const imageId = await imageIn("deleted");
+
+    expect(await failureOf(startDeletion(imageId))).toMatchObject(notFound(imageId));
+  });
+});
+
+describe("endDeletion()", () => {
+  it("ends the deletion of an image, and says so", async () => {
+    const imageId = await imageIn("pending_delete");
+
+    const moved = await catalogue.database.query((db) => endDeletion(db, imageId));
+
+    expect(moved).toBe(true);
+    expect(await catalogue.image(imageId)).toMatchObject({
+      status: "deleted",
+      deletedAt: expect.any(Date) as Date,
+    });
+  });
+
+  it.each(IMAGE_STATUSES.filter((status) => status !== "pending_delete"))(
+    "leaves an image that is %s, and says so",
+    async (status) => {
+      const imageId = await imageIn(status);
+      const before = await catalogue.image(imageId);
+
+      const moved = await catalogue.database.query((db) => endDeletion(db, imageId));
+
+      expect(moved).toBe(false);
+      expect(await catalogue.image(imageId)).toEqual(before);
+    },
+  );
+});
+
+describe("listUnfinishedDeletions()", () => {
+  it("lists images whose deletion began long enough ago", async () => {
+    const [old, recent, other] = [
+      await imageIn("pending_delete"),
+      await imageIn("pending_delete"),
+      await imageIn("deleted"),
+    ];
+    await catalogue.execute(sql`
+      UPDATE images SET updated_at = now() - interval '31 seconds' WHERE id IN (${old}, ${other})`);
+
+    const ids = await catalogue.database.query((db) => listUnfinishedDeletions(db, 30_000));
+
+    expect(ids.filter((id) => [old, recent, other].includes(id))).toEqual([old]);
+  });
+});

@@ -1,0 +1,368 @@
+import { randomUUID } from "node:crypto";
+import { sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import { thisProcess, type ProcessIdentity } from "../../src/bytes/process-identity.ts";
+import { releaseClaim } from "../../src/db/claim-records.ts";
+import { beginDeletion } from "../../src/db/image-records.ts";
+import {
+  dropLease,
+  findLease,
+  isPublishedLocation,
+  listAbandonedLeases,
+  listLeases,
+  listLeasesOf,
+  publishLease,
+  requireClaim,
+  requireLease,
+  takeLease,
+  type CopyId,
+  type LeaseRow,
+} from "../../src/db/lease-records.ts";
+import { NODE, useCatalogue, type ClaimedImage } from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+
+const catalogue = useCatalogue();
+
+const PUBLISHED = { sizeBytes: 4096, crc32: 7, shared: true };
+
+const WRITER: ProcessIdentity = {
+  bootId: "7b1a4c5e-0000-4000-8000-000000000000",
+  pidNamespace: "pid:[1]",
+  pid: 10,
+  startTicks: 100,
+};
+
+/** A copy of an image that is being imported. */
+async function aCopy(store = "fast"): Promise<{ claim: ClaimedImage; copy: CopyId }> {
+  const claim = await catalogue.claimedImage();
+  return { claim, copy: { imageId: claim.imageId, epoch: claim.epoch, store } };
+}
+
+/** Takes the lease for a new attempt; returns its token. */
+async function take(copy: CopyId, part = "part"): Promise<string> {
+  const token = randomUUID();
+  await catalogue.database.query((db) =>
+    takeLease(db, copy, { node: NODE, token, writer: WRITER, part, key: "key" }),
+  );
+  return token;
+}
+
+async function publish(copy: CopyId, token: string): Promise<void> {
+  await catalogue.database.query((db) => publishLease(db, copy, token, PUBLISHED));
+}
+
+async function find(copy: CopyId): Promise<LeaseRow | undefined> {
+  return catalogue.database.query((db) => findLease(db, copy));
+}
+
+async function release(claim: ClaimedImage): Promise<void> {
+  await catalogue.database.transaction((db) => releaseClaim(db, claim, "Error: x", []));
+}
+
+describe("requireClaim()", () => {
+  it.each(["importing", "saving"] as const)(
+    "is content while our import holds an image that is %s",
+    async (status) => {
+      const { claim } = await aCopy();
+      await catalogue.execute(
+        sql`UPDATE images SET status = ${status} WHERE id = ${claim.imageId}`,
+      );
+
+      await expect(
+        catalogue.database.transaction((db) => requireClaim(db, claim)),
+      ).resolves.toBeUndefined();
+    },
+  );
+
+  it.each([
+    [
+      "was deleted",
+      "pending_delete",
+      (claim: ClaimedImage) =>
+        catalogue.database.transaction((db) => beginDeletion(db, claim.imageId)),
+    ],
+    ["was let go", "uploading", release],
+    ["was taken", "importing", (claim: ClaimedImage) => catalogue.claim(claim.imageId)],
+  ])("fails when the image %s", async (_, status, happen) => {
+    const { claim } = await aCopy();
+    await happen(claim);
+
+    expect(
+      await failureOf(catalogue.database.transaction((db) => requireClaim(db, claim))),
+    ).toMatchObject({
+      code: "ImportLost",
+      message: `Image "${claim.imageId}" was deleted or taken while it was imported (it is ${status})`,
+    });
+  });
+
+  it("fails when the image never was", async () => {
+    const imageId = randomUUID();
+
+    expect(
+      await failureOf(
+        catalogue.database.transaction((db) => requireClaim(db, { imageId, epoch: 1 })),
+      ),
+    ).toMatchObject({
+      code: "ImportLost",
+      message: `Image "${imageId}" was deleted or taken while it was imported (it is gone)`,
+    });
+  });
+});
+
+describe("takeLease()", () => {
+  it("tells who writes, and where, before the first byte is written", async () => {
+    const { copy } = await aCopy();
+
+    const token = await take(copy);
+
+    expect(await find(copy)).toEqual({
+      ...copy,
+      node: NODE,
+      token,
+      writer: WRITER,
+      part: "part",
+      key: "key",
+      state: "writing",
+      sizeBytes: null,
+      crc32: null,
+      shared: false,
+      createdAt: expect.any(Date) as Date,
+      updatedAt: expect.any(Date) as Date,
+    });
+  });
+
+  it("takes the lease from the attempt that held it", async () => {
+    const { copy } = await aCopy();
+    await take(copy, "first");
+    const writer = await thisProcess();
+    const token = randomUUID();
+
+    await catalogue.database.query((db) =>
+      takeLease(db, copy, { node: NODE, token, writer, part: "second", key: "key" }),
+    );
+
+    expect(await find(copy)).toMatchObject({ token, writer, part: "second", state: "writing" });
+  });
+
+  it("leaves published what was published", async () => {
+    const { copy } = await aCopy();
+    await publish(copy, await take(copy));
+
+    await take(copy);
+
+    expect(await find(copy)).toMatchObject({ state: "published", ...PUBLISHED });
+  });
+
+  it("keeps the leases of different copies apart", async () => {
+    const { copy } = await aCopy();
+    const token = await take(copy, "one");
+
+    await take({ ...copy, store: "slow" }, "two");
+    await take({ ...copy, epoch: copy.epoch + 1 }, "three");
+
+    expect(await find(copy)).toMatchObject({ token, part: "one" });
+  });
+});
+
+describe("findLease()", () => {
+  it("finds nothing where no attempt ever began", async () => {
+    const { copy } = await aCopy();
+
+    expect(await find(copy)).toBeUndefined();
+  });
+});
+
+describe("publishLease()", () => {
+  it("records what lies under the final name", async () => {
+    const { copy } = await aCopy();
+    const token = await take(copy);
+
+    await publish(copy, token);
+
+    expect(await find(copy)).toMatchObject({ token, state: "published", ...PUBLISHED });
+  });
+
+  it("refuses an attempt from which another took the lease, and records nothing", async () => {
+    const { copy } = await aCopy();
+    const late = await take(copy);
+    await take(copy);
+    const before = await find(copy);
+
+    expect(await failureOf(publish(copy, late))).toMatchObject({
+      code: "ImportLost",
+      message: `Another attempt writes the copy of image "${copy.imageId}" in store "fast"`,
+    });
+    expect(await find(copy)).toEqual(before);
+  });
+
+  it("refuses an attempt whose lease is gone", async () => {
+    const { copy } = await aCopy();
+    const token = await take(copy);
+    await catalogue.database.query((db) => dropLease(db, copy));
+
+    expect(await failureOf(publish(copy, token))).toMatchObject({ code: "ImportLost" });
+  });
+});
+
+describe("requireLease()", () => {
+  async function require(copy: CopyId, token: string): Promise<void> {
+    await catalogue.database.transaction((db) => requireLease(db, copy, token));
+  }
+
+  it("is content while this attempt holds the lease, and the import the image", async () => {
+    const { copy } = await aCopy();
+
+    await expect(require(copy, await take(copy))).resolves.toBeUndefined();
+  });
+
+  it("fails when another attempt took the lease", async () => {
+    const { copy } = await aCopy();
+    const late = await take(copy);
+    await take(copy);
+
+    expect(await failureOf(require(copy, late))).toMatchObject({
+      code: "ImportLost",
+      message: `Another attempt writes the copy of image "${copy.imageId}" in store "fast"`,
+    });
+  });
+
+  it("fails when the lease is gone", async () => {
+    const { copy } = await aCopy();
+    const token = await take(copy);
+    await catalogue.database.query((db) => dropLease(db, copy));
+
+    expect(await failureOf(require(copy, token))).toMatchObject({ code: "ImportLost" });
+  });
+
+  it("fails when the import was undone, though its lease is still there", async () => {
+    const { copy, claim } = await aCopy();
+    const token = await take(copy);
+    await release(claim);
+
+    expect(await failureOf(require(copy, token))).toMatchObject({
+      code: "ImportLost",
+      message: `Image "${copy.imageId}" was deleted or taken while it was imported (it is uploading)`,
+    });
+  });
+});
+
+describe("dropLease()", () => {
+  it("forgets the lease of one copy", async () => {
+    const { copy } = await aCopy();
+    const other = { ...copy, store: "slow" };
+    await take(copy);
+    await take(other);
+
+    await catalogue.database.query((db) => dropLease(db, copy));
+
+    expect([await find(copy), (await find(other))?.store]).toEqual([undefined, "slow"]);
+  });
+
+  it("takes nothing there for success", async () => {
+    const { copy } = await aCopy();
+
+    await expect(catalogue.database.query((db) => dropLease(db, copy))).resolves.toBeUndefined();
+  });
+});
+
+describe("isPublishedLocation()", () => {
+  async function isPublished(copy: CopyId): Promise<boolean> {
+    return catalogue.database.query((db) => isPublishedLocation(db, copy));
+  }
+
+  it("knows a copy that readers see", async () => {
+    const { imageId, epoch } = await catalogue.activeImage();
+
+    expect(await isPublished({ imageId, epoch, store: "fast" })).toBe(true);
+  });
+
+  it("does not know another epoch's copy, nor another store's", async () => {
+    const { imageId, epoch } = await catalogue.activeImage();
+
+    expect([
+      await isPublished({ imageId, epoch: epoch + 1, store: "fast" }),
+      await isPublished({ imageId, epoch, store: "slow" }),
+    ]).toEqual([false, false]);
+  });
+
+  it("does not know a copy that is saved, and not yet live", async () => {
+    const { copy, claim } = await aCopy();
+    await catalogue.save(claim);
+
+    expect(await isPublished(copy)).toBe(false);
+  });
+
+  it("does not know a copy that is being deleted", async () => {
+    const { imageId, epoch } = await catalogue.activeImage();
+    await catalogue.database.transaction((db) => beginDeletion(db, imageId));
+
+    expect(await isPublished({ imageId, epoch, store: "fast" })).toBe(false);
+  });
+});
+
+describe("listAbandonedLeases()", () => {
+  /** Whether the lease of this copy is one of them. */
+  async function isAbandoned(copy: CopyId): Promise<boolean> {
+    const leases = await catalogue.database.query(listAbandonedLeases);
+    return leases.some(({ imageId, epoch, store }) => {
+      return imageId === copy.imageId && epoch === copy.epoch && store === copy.store;
+    });
+  }
+
+  it("leaves out a lease of an import that holds its image", async () => {
+    const { copy } = await aCopy();
+    await take(copy);
+
+    expect(await isAbandoned(copy)).toBe(false);
+  });
+
+  it("lists a lease whose import let the image go", async () => {
+    const { copy, claim } = await aCopy();
+    await take(copy);
+    await release(claim);
+
+    expect(await isAbandoned(copy)).toBe(true);
+  });
+
+  it("lists a lease whose image another import holds by now", async () => {
+    const { copy, claim } = await aCopy();
+    await take(copy);
+    await catalogue.claim(claim.imageId);
+
+    expect(await isAbandoned(copy)).toBe(true);
+  });
+
+  it("lists a lease whose image never was", async () => {
+    const copy = { imageId: randomUUID(), epoch: 1, store: "fast" };
+    await take(copy);
+
+    expect(await isAbandoned(copy)).toBe(true);
+  });
+});
+
+describe("listLeases()", () => {
+  it("lists all leases on a store", async () => {
+    const store = `store-${randomUUID()}`;
+    const [one, other] = [await aCopy(store), await aCopy(store)];
+    await take(one.copy, "one");
+    await take(other.copy, "other");
+    await take({ ...one.copy, store: "fast" }, "elsewhere");
+
+    const leases = await catalogue.database.query((db) => listLeases(db, store));
+
+    expect(leases.map(({ part }) => part).sort()).toEqual(["one", "other"]);
+  });
+});
+
+describe("listLeasesOf()", () => {
+  it("lists all leases of one import, and not those of another epoch", async () => {
+    const { copy } = await aCopy();
+    await take(copy, "fast");
+    await take({ ...copy, store: "slow" }, "slow");
+    await take({ ...copy, epoch: copy.epoch + 1 }, "later");
+
+    const leases = await catalogue.database.query((db) => listLeasesOf(db, copy));
+
+    expect(leases.map(({ part }) => part).sort()).toEqual(["fast", "slow"]);
+  });
+});

@@ -1,0 +1,46 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { Database } from "../../src/db/connect.ts";
+import { migrateDatabase } from "../../src/db/migrate.ts";
+import { countMissingMigrations } from "../../src/db/migration-status.ts";
+import { findFreePort } from "../../src/stack/ports.ts";
+import { createEmptyTestDatabase } from "../support/database.ts";
+import { failureOf } from "../support/failure-of.ts";
+
+const JOURNAL = new URL("../../src/db/migrations/meta/_journal.json", import.meta.url);
+
+/** How many migrations this version has. */
+function migrationCount(): number {
+  return (JSON.parse(readFileSync(JOURNAL, "utf8")) as { entries: unknown[] }).entries.length;
+}
+
+function open(url: string): Database {
+  const database = new Database({ url });
+  onTestFinished(() => database.close());
+  return database;
+}
+
+describe("countMissingMigrations()", () => {
+  it("counts all of them in an empty database", async () => {
+    const empty = await createEmptyTestDatabase();
+    onTestFinished(() => empty.drop());
+
+    expect(await countMissingMigrations(open(empty.url))).toBe(migrationCount());
+  });
+
+  it("counts none in a database that is up to date", async () => {
+    const empty = await createEmptyTestDatabase();
+    onTestFinished(() => empty.drop());
+    await migrateDatabase(empty.url);
+
+    expect(await countMissingMigrations(open(empty.url))).toBe(0);
+  });
+
+  it("fails when the database is away", async () => {
+    const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+
+    expect(await failureOf(countMissingMigrations(open(url)))).toMatchObject({
+      code: "DatabaseUnavailable",
+    });
+  });
+});

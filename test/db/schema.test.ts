@@ -1,0 +1,240 @@
+import { randomUUID } from "node:crypto";
+import { sql, type SQL } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import { IMAGE_STATUSES } from "../../src/domain/image-status.ts";
+import { TASK_STATUSES } from "../../src/domain/task-status.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+
+const catalogue = useCatalogue();
+
+/** The name of the constraint that a statement breaks; undefined when the database takes it. */
+async function brokenBy(statement: SQL): Promise<unknown> {
+  try {
+    await catalogue.execute(statement);
+    return undefined;
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (cause instanceof Error && "constraint_name" in cause) return cause.constraint_name;
+    throw error;
+  }
+}
+
+/** Columns that an image may have in any status. */
+const CLAIMED = sql`claim_task_id = ${randomUUID()}, claim_workflow_id = 'w', claim_run_id = 'r', claim_earlier_status = 'queued'`;
+const VERIFIED = sql`size = 1, checksum = 'c', os_hash_algo = 'sha512', os_hash_value = 'v'`;
+
+function aLocation(imageId: string, fields: { status: string; store?: string; epoch?: number }) {
+  const { status, store = "fast", epoch = 1 } = fields;
+  return sql`
+    INSERT INTO image_locations (image_id, store, epoch, status, node, key, url, size, crc32)
+    VALUES (${imageId}, ${store}, ${epoch}, ${status}, 'n', 'k', 'file:///k', 1, 1)`;
+}
+
+function aTask(status: string): SQL {
+  return sql`
+    INSERT INTO tasks (id, status, image_id, workflow_id, run_id, input)
+    VALUES (${randomUUID()}, ${status}, ${randomUUID()}, 'w', 'r', '{}')`;
+}
+
+function aLease(state: string): SQL {
+  return sql`
+    INSERT INTO leases (image_id, epoch, store, node, token, writer, part, key, state)
+    VALUES (${randomUUID()}, 1, 'fast', 'n', ${randomUUID()}, '{}', 'p', 'k', ${state})`;
+}
+
+function aStagedFile(imageId: string, state: string): SQL {
+  return sql`
+    INSERT INTO staged_files (image_id, node, state, token, writer, path, ours)
+    VALUES (${imageId}, 'n', ${state}, ${randomUUID()}, '{}', '/p', true)`;
+}
+
+describe("images", () => {
+  it.each(IMAGE_STATUSES)("may be %s", async (status) => {
+    const imageId = await catalogue.newImage();
+
+    expect(
+      await brokenBy(
+        sql`UPDATE images SET status = ${status}, ${CLAIMED}, ${VERIFIED} WHERE id = ${imageId}`,
+      ),
+    ).toBeUndefined();
+  });
+
+  it.each(["", "Queued", "killed", "pending"])("are never in status %j", async (status) => {
+    const imageId = await catalogue.newImage();
+
+    expect(await brokenBy(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`)).toBe(
+      "images_status_legal",
+    );
+  });
+
+  it.each(["importing", "saving"])("are never %s without a claim", async (status) => {
+    const imageId = await catalogue.newImage();
+
+    expect(await brokenBy(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`)).toBe(
+      "images_importing_is_claimed",
+    );
+  });
+
+  it.each([
+    ["task", sql`claim_task_id = NULL`],
+    ["workflow", sql`claim_workflow_id = NULL`],
+    ["run", sql`claim_run_id = NULL`],
+    ["earlier status", sql`claim_earlier_status = NULL`],
+  ])("have no claim without a %s", async (_, without) => {
+    const imageId = await catalogue.newImage();
+    await catalogue.execute(sql`UPDATE images SET ${CLAIMED} WHERE id = ${imageId}`);
+
+    expect(await brokenBy(sql`UPDATE images SET ${without} WHERE id = ${imageId}`)).toBe(
+      "images_claim_whole",
+    );
+  });
+
+  it.each([
+    ["active", "size", sql`size = NULL`],
+    ["active", "checksum", sql`checksum = NULL`],
+    ["active", "os_hash_algo", sql`os_hash_algo = NULL`],
+    ["deactivated", "os_hash_value", sql`os_hash_value = NULL`],
+  ])("are never %s without %s", async (status, _, without) => {
+    const imageId = await catalogue.newImage();
+    await catalogue.execute(sql`UPDATE images SET ${VERIFIED} WHERE id = ${imageId}`);
+
+    expect(
+      await brokenBy(sql`UPDATE images SET status = ${status}, ${without} WHERE id = ${imageId}`),
+    ).toBe("images_active_is_verified");
+  });
+
+  it("have no disk format that Glance does not know", async () => {
+    const imageId = await catalogue.newImage();
+
+    expect(await brokenBy(sql`UPDATE images SET disk_format = 'qed' WHERE id = ${imageId}`)).toBe(
+      "images_disk_format_known",
+    );
+  });
+
+  it("have no container format that Glance does not know", async () => {
+    const imageId = await catalogue.newImage();
+
+    expect(
+      await brokenBy(sql`UPDATE images SET container_format = 'zip' WHERE id = ${imageId}`),
+    ).toBe("images_container_format_known");
+  });
+});
+
+describe("image_properties", () => {
+  it("never begin with os_glance_", async () => {
+    const imageId = await catalogue.newImage();
+
+    expect(
+      await brokenBy(sql`INSERT INTO image_properties VALUES (${imageId}, 'os_glance_x', 'v')`),
+    ).toBe("image_properties_not_reserved");
+  });
+
+  it("may begin with something like it", async () => {
+    const imageId = await catalogue.newImage();
+
+    expect(
+      await brokenBy(sql`INSERT INTO image_properties VALUES (${imageId}, 'os-glance-x', 'v')`),
+    ).toBeUndefined();
+  });
+
+  it("belong to an image", async () => {
+    expect(
+      await brokenBy(sql`INSERT INTO image_properties VALUES (${randomUUID()}, 'n', 'v')`),
+    ).toBe("image_properties_image_id_images_id_fk");
+  });
+});
+
+describe("image_locations", () => {
+  it.each([
+    ["a second pending one", "pending", "pending"],
+    ["a pending one beside an active one", "active", "pending"],
+    ["an active one beside a pending one", "pending", "active"],
+    ["a second active one", "active", "active"],
+  ])("never have %s in one store", async (_, first, second) => {
+    const imageId = await catalogue.newImage();
+    await catalogue.execute(aLocation(imageId, { status: first, epoch: 1 }));
+
+    expect(await brokenBy(aLocation(imageId, { status: second, epoch: 2 }))).toBe(
+      "image_locations_one_live",
+    );
+  });
+
+  it("may have a live one beside any number that wait for their deletion", async () => {
+    const imageId = await catalogue.newImage();
+    await catalogue.execute(aLocation(imageId, { status: "pending_delete", epoch: 1 }));
+    await catalogue.execute(aLocation(imageId, { status: "pending_delete", epoch: 2 }));
+
+    expect(await brokenBy(aLocation(imageId, { status: "active", epoch: 3 }))).toBeUndefined();
+  });
+
+  it("may have a live one in each store", async () => {
+    const imageId = await catalogue.newImage();
+    await catalogue.execute(aLocation(imageId, { status: "active", store: "fast" }));
+
+    expect(await brokenBy(aLocation(imageId, { status: "active", store: "slow" }))).toBeUndefined();
+  });
+
+  it("are never in a status that readers do not know", async () => {
+    const imageId = await catalogue.newImage();
+
+    expect(await brokenBy(aLocation(imageId, { status: "lost" }))).toBe(
+      "image_locations_status_legal",
+    );
+  });
+});
+
+describe("tasks", () => {
+  it.each(TASK_STATUSES)("may be %s", async (status) => {
+    expect(await brokenBy(aTask(status))).toBeUndefined();
+  });
+
+  it.each(["", "cancelled", "Success"])("are never in status %j", async (status) => {
+    expect(await brokenBy(aTask(status))).toBe("tasks_status_legal");
+  });
+});
+
+describe("staged_files", () => {
+  it("may be written without anything known of the bytes", async () => {
+    expect(await brokenBy(aStagedFile(await catalogue.newImage(), "staging"))).toBeUndefined();
+  });
+
+  it("are never staged without size, fingerprint and an end", async () => {
+    expect(await brokenBy(aStagedFile(await catalogue.newImage(), "staged"))).toBe(
+      "staged_files_staged_is_whole",
+    );
+  });
+
+  it("are never staged while they still have a part", async () => {
+    const imageId = await catalogue.stagedImage();
+
+    expect(
+      await brokenBy(sql`UPDATE staged_files SET part = 'p' WHERE image_id = ${imageId}`),
+    ).toBe("staged_files_staged_is_whole");
+  });
+
+  it("are never in a state that nobody knows", async () => {
+    const imageId = await catalogue.stagedImage();
+
+    expect(
+      await brokenBy(sql`UPDATE staged_files SET state = 'lost' WHERE image_id = ${imageId}`),
+    ).toBe("staged_files_state_legal");
+  });
+
+  it("are one for each product of an image", async () => {
+    const imageId = await catalogue.stagedImage();
+
+    expect(await brokenBy(aStagedFile(imageId, "staging"))).toBe(
+      "staged_files_image_id_product_pk",
+    );
+  });
+});
+
+describe("leases", () => {
+  it.each(["writing", "published"])("may be %s", async (state) => {
+    expect(await brokenBy(aLease(state))).toBeUndefined();
+  });
+
+  it("are never in a state that nobody knows", async () => {
+    expect(await brokenBy(aLease("lost"))).toBe("leases_state_legal");
+  });
+});
