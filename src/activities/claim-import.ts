@@ -1,0 +1,283 @@
+import { pathToFileURL } from "node:url";
+import type { Digests } from "../domain/digests.ts";
+import type { DiskFormat } from "../domain/disk-format.ts";
+import { parseChecksum, requireExpected, type Expected } from "../domain/given-checksum.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import {
+  isUuid,
+  parseImportRequest,
+  type ImportMethod,
+  type ImportRequest,
+} from "../domain/import-request.ts";
+import { releaseClaim, requireCopyable, takeClaim, type Claimant } from "../db/claim-records.ts";
+import type { Queries } from "../db/connect.ts";
+import { listLiveLocations, type ImageRow, type LocationRow } from "../db/image-records.ts";
+import { findStaged, type StagedRow } from "../db/staged-records.ts";
+import { isSealed } from "../sources/sealing-keys.ts";
+import { needsSealing, parseWebUrl } from "../sources/web-url.ts";
+import { pathOfStagingUri, type StagingArea } from "../staging/staging-area.ts";
+import { TASK_TYPE } from "../domain/task-status.ts";
+import type { Dependencies, ImportTimes } from "./dependencies.ts";
+
+/** What the run knows once its import is accepted; everything that it needs later is frozen in here. */
+export interface ImportPlan {
+  readonly image_id: string;
+  readonly task_id: string;
+  /** The run that took the claim. */
+  readonly run_id: string;
+  /** The fence of this import. */
+  readonly epoch: number;
+  readonly owner: string | null;
+  readonly disk_format: DiskFormat;
+  readonly container_format: string;
+  readonly stores: readonly string[];
+  readonly all_stores_must_succeed: boolean;
+  /** Where the staged bytes lie, when not at the default place. */
+  readonly uri: string | null;
+  /** Absent in histories of 0.1.0, which knew `glance-direct` alone. */
+  readonly method?: ImportMethod;
+  /** `web-download`: where the bytes come from, sealed where it holds a secret. */
+  readonly source_uri?: string;
+  /** `copy-image`: what is known of the image that is copied. */
+  readonly known?: KnownImage;
+  readonly expected?: Expected;
+  readonly roles?: readonly string[];
+  /** Names of the transforms, in their order; frozen here, so that a change of the configuration meets no running import. */
+  readonly transforms?: readonly string[];
+  /** The multihash that steps compute. */
+  readonly hash_algo?: string;
+  /** The staging volume whose worker moves the bytes. */
+  readonly node: string;
+  readonly times: ImportTimes;
+}
+
+/** What the catalogue knows of the bytes of an active image. */
+export interface KnownImage {
+  readonly size: number;
+  readonly virtual_size: number | null;
+  readonly digests: Digests;
+}
+
+/** Every store that was asked for has the image: no task, and nothing to do. */
+export interface NothingToCopy extends KnownImage {
+  readonly image_id: string;
+  /** The stores that have it. */
+  readonly already_in: readonly string[];
+}
+
+/** The acceptance of an import, and its undo. */
+export function claimImportActivities(dependencies: Dependencies) {
+  const { database, stores, staging, times, hashAlgo, limits, transforms } = dependencies;
+  return {
+    /**
+     * Accepts an import in one transaction: validates the request against the image, takes the claim with a new
+     * epoch, image → `importing`, inserts the task as `pending`. The same run gets the same answer again.
+     *
+     * @throws ImportError `BadRequest`, `UnknownStore`, `BadTaskConfiguration`, `ImageNotFound`, `ImageConflict`,
+     * `ImageBusy`, `StagingBusy`, `ImageTooLarge`, `QuotaExceeded`
+     */
+    async claimImport(input: unknown, claimant: Claimant): Promise<ImportPlan | NothingToCopy> {
+      const request = parseImportRequest(input);
+      requireWorkflowId(request, claimant);
+      const wanted = request.all_stores
+        ? stores.writableNames
+        : (request.stores ?? [stores.defaultName]);
+      for (const name of wanted) stores.requireWritable(name);
+      const { node: here } = requireStagingFor(request, claimant, staging);
+      requireWebUri(request);
+      return database.transaction(async (db) => {
+        const copying =
+          request.method === "copy-image" && (await planCopies(db, request, wanted, here));
+        if (copying && copying.stores.length === 0) return nothingToCopy(request, copying);
+        const targets = copying ? copying.stores : wanted;
+        const claim = await takeClaim(db, limits, request, targets, claimant);
+        const staged = await findStaged(db, request.image_id);
+        const node = copying ? copying.node : staged?.node;
+        return {
+          image_id: request.image_id,
+          task_id: claim.taskId,
+          run_id: claimant.runId,
+          epoch: claim.epoch,
+          owner: claim.owner,
+          disk_format: claim.diskFormat,
+          container_format: claim.containerFormat,
+          stores: targets,
+          all_stores_must_succeed: request.all_stores_must_succeed ?? true,
+          node: node ?? here,
+          times,
+          hash_algo: hashAlgo,
+          ...sourceOf(request, staged),
+          ...(copying ? { known: copying.known } : {}),
+          ...expectedOf(request),
+          ...(request.roles === undefined ? {} : { roles: request.roles }),
+          // Glance's rule: what is copied was transformed when it was imported.
+          ...(copying || transforms.names.length === 0 ? {} : { transforms: transforms.names }),
+        };
+      });
+    },
+
+    /**
+     * Undoes {@link claimImport}, in one transaction: image back to its earlier status, task → `failure` with the
+     * reason, claim released. Does nothing when this run holds no claim.
+     */
+    async releaseImport(order: ReleaseOrder): Promise<void> {
+      // A request without an image never claimed one.
+      if (!isUuid(order.image_id)) return;
+      await database.transaction((db) =>
+        releaseClaim(
+          db,
+          { imageId: order.image_id, workflowId: order.workflow_id, runId: order.run_id },
+          order.message,
+          order.failed_stores,
+        ),
+      );
+    },
+  };
+}
+
+/** Whose claim to release, and what to tell. */
+export interface ReleaseOrder {
+  readonly image_id: string;
+  readonly workflow_id: string;
+  readonly run_id: string;
+  /** The task's message: `Error: <type>: <text>`. */
+  readonly message: string;
+  /** Stores that failed, for `os_glance_failed_import`. */
+  readonly failed_stores: readonly string[];
+}
+
+function sourceOf(request: ImportRequest, staged: StagedRow | undefined) {
+  const { method = "glance-direct", uri } = request;
+  if (method === "glance-direct") return { method, uri: uri ?? uriOfAdopted(staged) };
+  return { method, uri: null, ...(uri === undefined ? {} : { source_uri: uri }) };
+}
+
+function expectedOf({ checksum: text, size }: ImportRequest): { expected?: Expected } {
+  const checksum = text === undefined ? undefined : parseChecksum(text);
+  if (checksum === undefined && size === undefined) return {};
+  return { expected: { checksum, size } };
+}
+
+interface PlannedCopies {
+  readonly stores: readonly string[];
+  readonly has: readonly string[];
+  readonly known: KnownImage;
+  /** A staging volume whose worker reaches a copy. */
+  readonly node: string;
+}
+
+/** Glance's rules of `copy-image`: all stores that lack the image, or those named, of which none may have it. */
+async function planCopies(
+  db: Queries,
+  request: ImportRequest,
+  wanted: readonly string[],
+  here: string,
+): Promise<PlannedCopies> {
+  const image = await requireCopyable(db, request.image_id);
+  const locations = await listLiveLocations(db, image.id);
+  const has = locations.map(({ store }) => store);
+  const present = wanted.filter((store) => has.includes(store));
+  if (request.all_stores !== true && present.length > 0) {
+    throw new ImportError(
+      "BadRequest",
+      `Image is already present at store '${present.join("', '")}' (image "${image.id}")`,
+      {
+        hint: "Name stores that lack it, or take `all_stores`, which leaves out those that have it.",
+      },
+    );
+  }
+  const known = knownOf(image, locations);
+  requireKnown(request, known);
+  return {
+    stores: wanted.filter((store) => !has.includes(store)),
+    has,
+    known,
+    // This worker is alive; that of the oldest copy may be gone for good.
+    node: (locations.find(({ node }) => node === here) ?? locations[0])?.node ?? "",
+  };
+}
+
+function knownOf(image: ImageRow, [location]: readonly LocationRow[]): KnownImage {
+  const { sizeBytes, checksum, osHashAlgo, osHashValue } = image;
+  if (location === undefined || sizeBytes === null || checksum === null) throw noCopy(image);
+  if (osHashAlgo === null || osHashValue === null) throw noCopy(image);
+  return {
+    size: sizeBytes,
+    virtual_size: image.virtualSizeBytes,
+    digests: { checksum, osHashAlgo, osHashValue, crc32: location.crc32, sizeBytes },
+  };
+}
+
+function noCopy({ id }: ImageRow): ImportError {
+  return new ImportError("CopyNotFound", `Image "${id}" not found in any configured store`);
+}
+
+/** Of an active image digests are known; a checksum of another kind can't be compared without reading it all. */
+function requireKnown(request: ImportRequest, { size, digests }: KnownImage): void {
+  if (requireExpected(expectedOf(request).expected ?? {}, { size, digests })) return;
+  throw new ImportError(
+    "BadRequest",
+    `Cannot compare checksum "${request.checksum ?? ""}" with image "${request.image_id}": its digests are md5 and ${digests.osHashAlgo}`,
+  );
+}
+
+function nothingToCopy(request: ImportRequest, { has, known }: PlannedCopies): NothingToCopy {
+  return { image_id: request.image_id, already_in: has, ...known };
+}
+
+/** Data that was adopted lies where somebody put it; what our own staging wrote, at the default place. */
+function uriOfAdopted(staged: StagedRow | undefined): string | null {
+  return staged === undefined || staged.ours ? null : pathToFileURL(staged.path).href;
+}
+
+/** The id is what keeps a second run of the same image from starting; any other id would go around it. */
+function requireWorkflowId(request: ImportRequest, { workflowId }: Claimant): void {
+  const expected = `image-import/${request.image_id}`;
+  if (workflowId === expected) return;
+  throw new ImportError(
+    "BadRequest",
+    `An import of image "${request.image_id}" must run under the workflow id "${expected}", not "${workflowId}"`,
+  );
+}
+
+function requireStagingFor(
+  request: ImportRequest,
+  claimant: Claimant,
+  staging: StagingArea | ImportError,
+): StagingArea {
+  try {
+    const { method = "glance-direct", uri } = request;
+    if (method === "glance-direct" && uri !== undefined) pathOfStagingUri(uri);
+  } catch (error) {
+    throw badTaskConfiguration(claimant, error);
+  }
+  if (!(staging instanceof ImportError)) return staging;
+  throw badTaskConfiguration(claimant, staging);
+}
+
+/** A secret that stands in the history of a run can't be taken back; the next one can be sealed. */
+function requireWebUri({ method, uri = "" }: ImportRequest): void {
+  if (method !== "web-download" || isSealed(uri)) return;
+  const { protocol } = parseWebUrl(uri);
+  if (protocol !== "http:" && protocol !== "https:") {
+    throw new ImportError(
+      "BadRequest",
+      `URI for web-download does not pass filtering: it begins with "${protocol}", and must begin with http: or https:`,
+    );
+  }
+  if (!needsSealing(uri)) return;
+  throw new ImportError(
+    "BadRequest",
+    "The URL has a query or user info, which may be a secret and stands in clear in the history of this run",
+    { hint: "Start it with `image-import` or its client, which seal such URLs." },
+  );
+}
+
+function badTaskConfiguration({ taskId }: Claimant, error: unknown): unknown {
+  if (!(error instanceof ImportError)) return error;
+  return new ImportError(
+    "BadTaskConfiguration",
+    `${taskId} of ${TASK_TYPE} not configured properly. ${error.message}`,
+    { cause: error, hint: error.hint },
+  );
+}

@@ -1,0 +1,47 @@
+import type { Database } from "../db/connect.ts";
+import type { FormatPolicy } from "../domain/format-policy.ts";
+import type { ImportError } from "../domain/import-failure.ts";
+import type { Limits } from "../domain/quota.ts";
+import type { SealingKeys } from "../sources/sealing-keys.ts";
+import type { WebSource } from "../sources/web-source.ts";
+import type { StagingArea } from "../staging/staging-area.ts";
+import type { Stores } from "../stores/open-stores.ts";
+import type { Transforms } from "../transforms/open-transforms.ts";
+import type { Attempts } from "./attempts.ts";
+
+/** The times that an import runs with; they travel in its history, so that a replay sees the same. In ms. */
+export interface ImportTimes {
+  readonly deadlineMs: number;
+  readonly heartbeatTimeoutMs: number;
+}
+
+/** What every activity may need. */
+export interface Dependencies {
+  readonly database: Database;
+  readonly stores: Stores;
+  readonly transforms: Transforms;
+  /** This worker's staging area, or why it has none. */
+  readonly staging: StagingArea | ImportError;
+  readonly attempts: Attempts;
+  /** Where downloads come from. */
+  readonly web: WebSource;
+  /** Opens URIs that hold secrets. */
+  readonly sealingKeys: SealingKeys;
+  readonly times: ImportTimes;
+  /** How long a source or store may move nothing, in ms. */
+  readonly idleTimeoutMs: number;
+  /** Whether every copy is read back before its image becomes active. */
+  readonly verifyOnPublish: boolean;
+  /** Which images are let in. */
+  readonly formatPolicy: FormatPolicy;
+  readonly stagingTimeToLiveMs: number;
+  readonly hashAlgo: string;
+  readonly limits: Limits;
+  /** Whether a run of this workflow id is open in Temporal; what Temporal no longer knows is not. */
+  readonly isRunOpen: (workflowId: string) => Promise<boolean>;
+}
+
+/** Dependencies of a worker that serves the bytes of a staging volume. */
+export interface NodeDependencies extends Dependencies {
+  readonly staging: StagingArea;
+}

@@ -1,0 +1,91 @@
+import { fingerprintOf } from "../bytes/fingerprint.ts";
+import { hashFile } from "../bytes/hash-file.ts";
+import { beginProcessing } from "../db/task-records.ts";
+import { updateStaged } from "../db/staged-records.ts";
+import type { Digests } from "../domain/digests.ts";
+import {
+  requireExpected,
+  requireSame,
+  type Expected,
+  type GivenChecksum,
+} from "../domain/given-checksum.ts";
+import type { NodeDependencies } from "./dependencies.ts";
+import { withProgress, type ProgressOptions } from "./progress.ts";
+import { openTrustedStaged, requireUnchanged, type StagedOrder } from "./staged-data.ts";
+
+/** What to digest. */
+export interface DigestOrder extends StagedOrder {
+  readonly task_id: string;
+  readonly size: number;
+  /** What the digests must be, as far as the owner of the image says. */
+  readonly expected?: Expected | undefined;
+  /** The multihash, as the import was accepted with it. Default: that of this worker. */
+  readonly hash_algo?: string | undefined;
+}
+
+/** What to check. */
+export interface CheckOrder extends DigestOrder {
+  readonly checksum: GivenChecksum;
+}
+
+/** The digests of bytes that someone else put into staging. It has no undo: it only reads. */
+export function digestStagedActivities(dependencies: NodeDependencies) {
+  const { database, idleTimeoutMs, hashAlgo } = dependencies;
+  const aboutDigest = ({ size }: DigestOrder): ProgressOptions => ({
+    about: { step: "digest", totalBytes: size },
+    idleTimeoutMs,
+    idleFailure: "StagingUnavailable",
+  });
+  return {
+    /**
+     * Digests the staged bytes, beside the copies that read them too.
+     *
+     * @throws ImportError `StagedDataMissing`, `StagedDataChanged`, `ChecksumMismatch`
+     */
+    async digestStaged(order: DigestOrder): Promise<Digests> {
+      await database.query((db) => beginProcessing(db, order.task_id));
+      return withProgress(aboutDigest(order), async (progress) => {
+        await using staged = await openTrustedStaged(dependencies, order, progress);
+        if (staged.digests !== undefined) return staged.digests;
+        const { sizeBytes: size } = staged;
+        const before = await fingerprintOf(staged.handle);
+        const digests = await hashFile(staged.handle, {
+          sizeBytes: size,
+          hashAlgo: order.hash_algo ?? hashAlgo,
+          signal: progress.signal,
+          onProgress: (doneBytes) => {
+            progress.report(doneBytes);
+          },
+        });
+        await requireUnchanged(staged, before);
+        requireExpected(order.expected ?? {}, { size, digests });
+        const fingerprint = await fingerprintOf(staged.handle);
+        await database.query((db) =>
+          updateStaged(db, order.image_id, staged.row.token, { fingerprint, digests }),
+        );
+        return digests;
+      });
+    },
+
+    /**
+     * Compares the staged bytes with a checksum of an algorithm that nobody else computes, beside the copies.
+     *
+     * @throws ImportError `ChecksumMismatch`, `StagedDataMissing`, `StagedDataChanged`
+     */
+    async checkDigest(order: CheckOrder): Promise<void> {
+      const { algo } = order.checksum;
+      await withProgress(aboutDigest(order), async (progress) => {
+        await using staged = await openTrustedStaged(dependencies, order, progress);
+        const before = await fingerprintOf(staged.handle);
+        const digests = await hashFile(staged.handle, {
+          sizeBytes: staged.sizeBytes,
+          hashAlgo: algo === "md5" ? hashAlgo : algo,
+          signal: progress.signal,
+          onProgress: progress.report.bind(progress),
+        });
+        await requireUnchanged(staged, before);
+        requireSame(order.checksum, algo === "md5" ? digests.checksum : digests.osHashValue);
+      });
+    },
+  };
+}

@@ -1,0 +1,22 @@
+import { recordGivenUp } from "../db/claim-records.ts";
+import type { Dependencies } from "./dependencies.ts";
+
+/** Which store an import goes on without. */
+export interface GiveUpOrder {
+  readonly image_id: string;
+  readonly epoch: number;
+  readonly store: string;
+  /** Whether it failed; else a person dropped it. */
+  readonly has_failed: boolean;
+}
+
+/** The record of a store that an import goes on without; its bytes were removed before. */
+export function giveUpStoreActivities({ database }: Dependencies) {
+  return {
+    /** The store leaves `os_glance_importing_to_stores`, and enters `os_glance_failed_import` if it failed. */
+    async giveUpStore(order: GiveUpOrder): Promise<void> {
+      const claim = { imageId: order.image_id, epoch: order.epoch };
+      await database.query((db) => recordGivenUp(db, claim, order.store, order.has_failed));
+    },
+  };
+}

@@ -1,0 +1,56 @@
+import { activateImageActivities } from "./activate-image.ts";
+import { claimImportActivities } from "./claim-import.ts";
+import { deleteImageActivities, removeImageBytesActivities } from "./delete-image.ts";
+import type { Dependencies, NodeDependencies } from "./dependencies.ts";
+import { digestStagedActivities } from "./digest-staged.ts";
+import { findAbandonedActivities } from "./find-abandoned.ts";
+import { discardFetchedActivities, fetchImageActivities } from "./fetch-image.ts";
+import { giveUpStoreActivities } from "./give-up-store.ts";
+import { saveImageActivities } from "./save-image.ts";
+import { removeCopyActivities, storeImageActivities } from "./store-image.ts";
+import { sweepNodeActivities } from "./sweep-node.ts";
+import { discardProductsActivities, transformStagedActivities } from "./transform-staged.ts";
+import { unstageImageActivities } from "./unstage-image.ts";
+import { verifyStagingActivities } from "./verify-staging.ts";
+
+/** The steps that need only the catalogue: any worker runs them. */
+export function createControlActivities(dependencies: Dependencies) {
+  return {
+    ...claimImportActivities(dependencies),
+    ...giveUpStoreActivities(dependencies),
+    ...saveImageActivities(dependencies),
+    ...activateImageActivities(dependencies),
+    ...deleteImageActivities(dependencies),
+    ...findAbandonedActivities(dependencies),
+  };
+}
+
+/** The steps that move or read bytes for a long time: a few at once, where the staging volume is. */
+export function createByteActivities(dependencies: NodeDependencies) {
+  return {
+    ...fetchImageActivities(dependencies),
+    ...verifyStagingActivities(dependencies),
+    ...transformStagedActivities(dependencies),
+    ...digestStagedActivities(dependencies),
+    ...storeImageActivities(dependencies),
+  };
+}
+
+/** The short steps that need the staging volume or a store: undos and clean-up, which must not wait behind copies. */
+export function createPromptActivities(dependencies: NodeDependencies) {
+  return {
+    ...discardFetchedActivities(dependencies),
+    ...removeCopyActivities(dependencies),
+    ...discardProductsActivities(dependencies),
+    ...unstageImageActivities(dependencies),
+    ...removeImageBytesActivities(dependencies),
+    ...sweepNodeActivities(dependencies),
+  };
+}
+
+/** Types of the steps, for the workflow's proxies. */
+export type ControlActivities = ReturnType<typeof createControlActivities>;
+/** Types of the byte steps. */
+export type ByteActivities = ReturnType<typeof createByteActivities>;
+/** Types of the short steps on a node. */
+export type PromptActivities = ReturnType<typeof createPromptActivities>;

@@ -1,0 +1,116 @@
+import { cancelled, cancellationSignal, heartbeat } from "@temporalio/activity";
+import { formatDuration } from "../domain/duration.ts";
+import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+
+/** What the last heartbeat of a byte step says; people see it in the Web UI, clients in the status. */
+export interface ByteProgress {
+  readonly step: "fetch" | "verify" | "transform" | "digest" | "store";
+  readonly store?: string;
+  readonly transform?: string;
+  readonly doneBytes: number;
+  /** Left out when nobody knows. */
+  readonly totalBytes?: number;
+}
+
+/** What a byte step does with its progress. */
+export interface Progress {
+  /** Aborted on cancel, on pause, and when nothing has moved for too long. */
+  readonly signal: AbortSignal;
+  /** So many bytes are done now, of so many. Default of the total: as it was. */
+  report(doneBytes: number, totalBytes?: number): void;
+}
+
+/** Settings of {@link withProgress}. */
+export interface ProgressOptions {
+  readonly about: Omit<ByteProgress, "doneBytes">;
+  /** How long nothing may move, in ms. */
+  readonly idleTimeoutMs: number;
+  /** The failure when nothing moves. */
+  readonly idleFailure: ImportFailureCode;
+}
+
+// A fifth of the shortest heartbeat timeout that makes sense. The SDK throttles what it sends on.
+const HEARTBEAT_EVERY_MS = 500;
+// After the last byte come fsync and rename, which report nothing and may flush gigabytes to a slow disk.
+const IDLE_FACTOR_AFTER_LAST_BYTE = 10;
+
+/**
+ * Runs a byte step with heartbeats. They come from a timer and not from the bytes: a slow phase must look alive. A
+ * step in which nothing moves must not, so the timer watches the bytes. A file system that hangs can't be
+ * interrupted: then the step ends, and what hangs is left to whoever takes over the attempt.
+ */
+export async function withProgress<T>(
+  options: ProgressOptions,
+  work: (progress: Progress) => Promise<T>,
+): Promise<T> {
+  const watch = new ProgressWatch(options);
+  try {
+    return await Promise.race([work(watch), watch.stalled, cancelledAndHanging()]);
+  } catch (error) {
+    // Temporal must see its own cancellation, not the form in which a stream or a file told it.
+    if (cancellationSignal().aborted) await cancelled();
+    throw error;
+  } finally {
+    watch.stop();
+  }
+}
+
+/** Rejects some time after a cancel that the work did not heed because a call hangs. */
+async function cancelledAndHanging(): Promise<never> {
+  return cancelled().catch(async (cancellation: unknown) => {
+    await new Promise((resolve) => setTimeout(resolve, 5_000).unref());
+    throw cancellation;
+  });
+}
+
+class ProgressWatch implements Progress {
+  readonly signal: AbortSignal;
+  readonly stalled: Promise<never>;
+  readonly #options: ProgressOptions;
+  readonly #timer: NodeJS.Timeout;
+  readonly #idle = new AbortController();
+  #reject: (reason: unknown) => void = () => undefined;
+  #doneBytes = 0;
+  #totalBytes: number | undefined;
+  #movedAtMs = Date.now();
+
+  constructor(options: ProgressOptions) {
+    this.#options = options;
+    this.#totalBytes = options.about.totalBytes;
+    this.signal = AbortSignal.any([cancellationSignal(), this.#idle.signal]);
+    this.stalled = new Promise((_resolve, reject) => {
+      this.#reject = reject;
+    });
+    this.stalled.catch(() => undefined);
+    // Not at once: each beat costs the server a write, and most steps on small images are over before the first.
+    this.#timer = setInterval(() => {
+      this.#beat();
+    }, HEARTBEAT_EVERY_MS);
+  }
+
+  report(doneBytes: number, totalBytes = this.#totalBytes): void {
+    this.#doneBytes = doneBytes;
+    this.#totalBytes = totalBytes;
+    this.#movedAtMs = Date.now();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #beat(): void {
+    const { idleTimeoutMs, about, idleFailure } = this.#options;
+    const total = this.#totalBytes === undefined ? {} : { totalBytes: this.#totalBytes };
+    heartbeat({ ...about, ...total, doneBytes: this.#doneBytes } satisfies ByteProgress);
+    const isPastLastByte = this.#doneBytes >= (this.#totalBytes ?? Infinity);
+    const limitMs = idleTimeoutMs * (isPastLastByte ? IDLE_FACTOR_AFTER_LAST_BYTE : 1);
+    if (Date.now() - this.#movedAtMs < limitMs) return;
+    const failure = new ImportError(
+      idleFailure,
+      `Nothing has moved for ${formatDuration(limitMs)} at byte ${String(this.#doneBytes)} of ${String(this.#totalBytes ?? "an unknown number")}`,
+    );
+    this.stop();
+    this.#idle.abort(failure);
+    this.#reject(failure);
+  }
+}

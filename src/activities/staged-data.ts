@@ -1,0 +1,266 @@
+import { randomUUID } from "node:crypto";
+import { lstat, type FileHandle } from "node:fs/promises";
+import { pathToFileURL } from "node:url";
+import { compareFingerprints, fingerprintOf, type Fingerprint } from "../bytes/fingerprint.ts";
+import { hashFile } from "../bytes/hash-file.ts";
+import { thisProcess } from "../bytes/process-identity.ts";
+import { ZeroBlocks } from "../bytes/zero-blocks.ts";
+import type { Queries } from "../db/connect.ts";
+import { lockImage } from "../db/image-records.ts";
+import {
+  adoptStaged,
+  findStaged,
+  findStagedByPath,
+  knownDigests,
+  lockStaged,
+  takeLinkRight,
+  updateStaged,
+  type StagedRow,
+} from "../db/staged-records.ts";
+import { requireQuotas } from "../db/quota-records.ts";
+import type { Digests } from "../domain/digests.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { requireBelowCap } from "../domain/quota.ts";
+import type { OpenStaged } from "../staging/staging-area.ts";
+import type { NodeDependencies } from "./dependencies.ts";
+import type { Progress } from "./progress.ts";
+
+/** Which staged bytes a step is about. */
+export interface StagedOrder {
+  readonly image_id: string;
+  /** Where they lie, when not at the default place. */
+  readonly uri: string | null;
+  /** Which transform's product, if any. Default: 0, what no transform made. */
+  readonly product?: number | undefined;
+}
+
+/** Staged bytes, open until they are disposed of, and what the catalogue knows of them. */
+export interface TrustedStaged extends AsyncDisposable {
+  readonly handle: FileHandle;
+  readonly path: string;
+  readonly row: StagedRow;
+  readonly sizeBytes: number;
+  readonly digests: Digests | undefined;
+  /** Blocks that are zero as surely as the bytes are those of the digests. */
+  readonly zeroBlocks: ZeroBlocks;
+}
+
+/**
+ * Opens the staged bytes of an image and makes sure that they are what the catalogue says, by the rule of fingerprints:
+ * unchanged is trusted, touched or changed is digested again and compared.
+ *
+ * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`
+ */
+export async function openTrustedStaged(
+  dependencies: NodeDependencies,
+  order: StagedOrder,
+  progress: Progress,
+): Promise<TrustedStaged> {
+  const find = () =>
+    dependencies.database.query((db) => findStaged(db, order.image_id, order.product));
+  const opened = await dependencies.staging.openStaged(order.image_id, await uriOf(order, find));
+  try {
+    // After the file: what took its place meanwhile differs from what the row says.
+    const row = await find();
+    if (row?.state !== "staged") throw missing(order.image_id);
+    return await trusted(dependencies, opened, row, progress);
+  } catch (error) {
+    await opened.handle.close();
+    throw error;
+  }
+}
+
+/** Only the catalogue knows under which name the last attempt left a product. */
+async function uriOf(
+  { image_id, uri, product = 0 }: StagedOrder,
+  find: () => Promise<StagedRow | undefined>,
+): Promise<string | undefined> {
+  if (product === 0) return uri ?? undefined;
+  const row = await find();
+  if (row === undefined) throw missing(image_id);
+  return pathToFileURL(row.path).href;
+}
+
+function missing(imageId: string): ImportError {
+  return new ImportError("StagedDataMissing", `Nothing is staged for image "${imageId}" any more`);
+}
+
+async function trusted(
+  dependencies: NodeDependencies,
+  opened: OpenStaged,
+  row: StagedRow,
+  progress: Progress,
+): Promise<TrustedStaged> {
+  const { handle, path } = opened;
+  if (row.fingerprint === null) throw missing(row.imageId);
+  const sizeBytes = Number(row.fingerprint.sizeBytes);
+  const digests = knownDigests(row);
+  const verdict = compareFingerprints(row.fingerprint, opened.fingerprint);
+  const zeroBlocks = new ZeroBlocks(row.zeroBlocks);
+  const close = () => handle.close();
+  const staged = {
+    handle,
+    path,
+    row,
+    sizeBytes,
+    digests,
+    zeroBlocks,
+    [Symbol.asyncDispose]: close,
+  };
+  if (verdict === "same") return staged;
+
+  // A link or chmod of our own, by another store's step, may be between the file and the row: look again under the lock.
+  const settled = await dependencies.database.transaction(async (db) => {
+    const locked = await lockStaged(db, row.imageId, row.token);
+    if (locked?.fingerprint == null) throw missing(row.imageId);
+    return compareFingerprints(locked.fingerprint, await fingerprintOf(handle));
+  });
+  if (settled !== "same") await requireSameBytes(dependencies, handle, row, settled, progress);
+  return staged;
+}
+
+/** Only the digests can tell whether bytes that were touched are still the same. */
+async function requireSameBytes(
+  { database }: NodeDependencies,
+  handle: FileHandle,
+  row: StagedRow,
+  verdict: "touched" | "changed",
+  progress: Progress,
+): Promise<void> {
+  const recorded = knownDigests(row);
+  const now = await fingerprintOf(handle);
+  if (recorded === undefined) {
+    if (verdict === "changed") throw changed(row);
+    await database.query((db) => updateStaged(db, row.imageId, row.token, { fingerprint: now }));
+    return;
+  }
+  if (Number(now.sizeBytes) !== recorded.sizeBytes) throw changed(row);
+  const digests = await hashFile(handle, {
+    sizeBytes: recorded.sizeBytes,
+    hashAlgo: recorded.osHashAlgo,
+    signal: progress.signal,
+    onProgress: progress.report.bind(progress),
+  });
+  if (digests.osHashValue !== recorded.osHashValue) throw changed(row);
+  await database.query((db) =>
+    updateStaged(db, row.imageId, row.token, { fingerprint: now, digests }),
+  );
+}
+
+function changed(row: StagedRow): ImportError {
+  return new ImportError(
+    "StagedDataChanged",
+    `The staged data of image "${row.imageId}" at "${row.path}" changed after it was staged`,
+  );
+}
+
+/**
+ * Does something to the staged inode that changes its ctime (chmod, link, unlink of another name) and takes its new
+ * fingerprint, under the lock of its row, so that no other step mistakes it for a stranger's change.
+ */
+export async function changingStaged(
+  { database }: NodeDependencies,
+  staged: TrustedStaged,
+  change: () => Promise<void>,
+  isAllowed: (db: Queries) => Promise<boolean> = async () => true,
+): Promise<boolean> {
+  return database.transaction(async (db) => {
+    const locked = await lockStaged(db, staged.row.imageId, staged.row.token);
+    if (locked?.state !== "staged") throw missing(staged.row.imageId);
+    if (!(await isAllowed(db))) return false;
+    await change();
+    await updateStaged(db, staged.row.imageId, staged.row.token, {
+      fingerprint: await fingerprintOf(staged.handle),
+    });
+    return true;
+  });
+}
+
+/**
+ * Makes sure that the open bytes did not change since their fingerprint was taken.
+ *
+ * @throws ImportError `StagedDataChanged`
+ */
+export async function requireUnchanged(
+  { handle, row }: TrustedStaged,
+  since: Fingerprint,
+): Promise<void> {
+  if (compareFingerprints(since, await fingerprintOf(handle)) === "changed") throw changed(row);
+}
+
+/**
+ * Makes sure that the staged path still leads to the open file.
+ *
+ * @throws ImportError `StagedDataChanged` when another file has taken its place
+ */
+export async function requireInPlace(staged: TrustedStaged): Promise<void> {
+  const [opened, named] = await Promise.all([
+    staged.handle.stat({ bigint: true }),
+    lstat(staged.path, { bigint: true }).catch(() => undefined),
+  ]);
+  if (named?.ino !== opened.ino || named.dev !== opened.dev) throw changed(staged.row);
+}
+
+/** Links the staged inode to a store, if that store is the one that may. */
+export function linkingFor(
+  dependencies: NodeDependencies,
+  staged: TrustedStaged,
+  store: string,
+): (link: () => Promise<void>) => Promise<boolean> {
+  const { imageId, token } = staged.row;
+  return (link) =>
+    changingStaged(dependencies, staged, link, (db) => takeLinkRight(db, imageId, token, store));
+}
+
+/**
+ * Records a file that lies under the staging root as the staged data of an image, digests unknown, unless the
+ * catalogue knows it already.
+ *
+ * @throws ImportError `StagedDataRefused` for a file that belongs to another image, or to the area itself;
+ * `ImageTooLarge`, `QuotaExceeded`
+ */
+export async function adoptIfUnknown(
+  { database, staging, stagingTimeToLiveMs, limits }: NodeDependencies,
+  order: StagedOrder,
+  opened: OpenStaged,
+): Promise<void> {
+  const writer = await thisProcess();
+  const sizeBytes = Number(opened.fingerprint.sizeBytes);
+  await database.transaction(async (db) => {
+    const image = await lockImage(db, order.image_id);
+    const row = await findStaged(db, order.image_id);
+    if (row?.epoch != null && row.epoch !== image.epoch) {
+      throw refused(opened.path, "another import fetched it, and it goes with that one");
+    }
+    if (row?.path === opened.path) return;
+    // A queued image has no staged data: what it has was adopted by an earlier import, which failed.
+    // Nor is what an earlier import fetched thrown away here: the sweeper removes its file, too.
+    if (row !== undefined && (image.claimEarlierStatus !== "queued" || row.epoch !== null)) {
+      throw refused(
+        opened.path,
+        `image "${order.image_id}" has other staged data, at "${row.path}"`,
+      );
+    }
+    const other = await findStagedByPath(db, opened.path);
+    if (other !== undefined) throw refused(opened.path, `it belongs to image "${other.imageId}"`);
+    if (staging.isOwnFile(opened.path))
+      throw refused(opened.path, "the staging area itself uses it");
+    requireBelowCap(limits, order.image_id, sizeBytes);
+    await adoptStaged(db, {
+      imageId: order.image_id,
+      node: staging.node,
+      token: randomUUID(),
+      writer,
+      path: opened.path,
+      sizeBytes,
+      fingerprint: opened.fingerprint,
+      digests: undefined,
+      timeToLiveMs: stagingTimeToLiveMs,
+    });
+    await requireQuotas(db, limits, image.owner, { image_stage_total: sizeBytes });
+  });
+}
+
+function refused(path: string, reason: string): ImportError {
+  return new ImportError("StagedDataRefused", `Cannot import "${path}": ${reason}`);
+}

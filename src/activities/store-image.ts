@@ -1,0 +1,320 @@
+import { randomUUID } from "node:crypto";
+import { rebuildCrc } from "../bytes/copy-blocks.ts";
+import { newPartName } from "../bytes/part-name.ts";
+import { thisProcess } from "../bytes/process-identity.ts";
+import { recordStored } from "../db/claim-records.ts";
+import {
+  dropLease,
+  findLease,
+  isPublishedLocation,
+  publishLease,
+  requireClaim,
+  requireLease,
+  takeLease,
+  type CopyId,
+  type LeaseRow,
+} from "../db/lease-records.ts";
+import { returnLinkRight } from "../db/staged-records.ts";
+import { beginProcessing } from "../db/task-records.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { storeKey, type Copied, type PrivateCopy, type Store } from "../stores/store.ts";
+import { isOver, type Previous } from "./attempts.ts";
+import { openSource, type OpenSource, type SourceOrder } from "./copy-source.ts";
+import type { NodeDependencies } from "./dependencies.ts";
+import { withProgress, type Progress } from "./progress.ts";
+
+/** Which copy to make. */
+export interface StoreOrder extends SourceOrder {
+  readonly epoch: number;
+  readonly task_id: string;
+  readonly size: number;
+}
+
+/** A copy under its final key. */
+export interface StoredCopy {
+  readonly store: string;
+  readonly url: string;
+  readonly size: number;
+  readonly crc32: number;
+  /** How it was made: only `copy` moved bytes through us. */
+  readonly method: Copied["method"] | "found";
+}
+
+/** The lease of this attempt. */
+interface HeldLease {
+  readonly copy: CopyId;
+  readonly token: string;
+  readonly part: string;
+  readonly key: string;
+  /** What lies under `part` was written by an attempt that is surely over. */
+  readonly mayResume: boolean;
+}
+
+/** One copy of an image in one store. Its undo is {@link removeCopyActivities}. */
+export function storeImageActivities(dependencies: NodeDependencies) {
+  const { stores, attempts, idleTimeoutMs } = dependencies;
+  return {
+    /**
+     * Copies the staged bytes, or another store's copy, into a store and publishes the copy there under a key of this import's own; nobody
+     * reads it before the activation. It resumes from the part that an attempt left whose process is dead, and from
+     * nobody else's.
+     *
+     * @throws ImportError `ImportLost`, `NoSpace`, `PermissionDenied`, `StagedDataChanged`, `StagedDataMissing`, `CopyNotFound`;
+     * retried: `StoreUnavailable`, `CopyMismatch`
+     */
+    async storeImage(order: StoreOrder): Promise<StoredCopy> {
+      const copy = { imageId: order.image_id, epoch: order.epoch, store: order.store };
+      const store = stores.get(order.store);
+      return withProgress(
+        {
+          about: { step: "store", store: order.store, totalBytes: order.size },
+          idleTimeoutMs,
+          idleFailure: "StoreUnavailable",
+        },
+        async (progress) =>
+          attempts.run(attemptKey(copy), async (takenOver, previous) => {
+            const signal = AbortSignal.any([progress.signal, takenOver]);
+            const lease = await takeOver(dependencies, order, copy, store, previous, signal);
+            if ("stored" in lease) return lease.stored;
+            const stoppable = { signal, report: progress.report.bind(progress) };
+            return writeCopy(dependencies, order, store, lease, stoppable);
+          }),
+      );
+    },
+  };
+}
+
+/** The undo of {@link storeImageActivities}. It runs on a queue of its own, never behind copies. */
+export function removeCopyActivities({ database, stores, attempts }: NodeDependencies) {
+  return {
+    /**
+     * Undoes `storeImage`: removes part and copy of this epoch, then the lease. Never touches a copy that the
+     * catalogue publishes. Nothing there is success.
+     */
+    async removeCopy(order: RemoveOrder): Promise<void> {
+      const copy = { imageId: order.image_id, epoch: order.epoch, store: order.store };
+      await attempts.end(attemptKey(copy));
+      const lease = await database.transaction(async (db) => {
+        const found = await findLease(db, copy);
+        if (found === undefined || (await isPublishedLocation(db, copy))) return undefined;
+        // Taken away before the bytes: a late writer that begins behind the removal would publish for nobody.
+        await takeLease(db, copy, { ...found, token: randomUUID() });
+        return found;
+      });
+      if (lease === undefined) return;
+      await stores.get(order.store).remove([lease.part, lease.key]);
+      await database.transaction(async (db) => {
+        await returnLinkRight(db, copy);
+        await dropLease(db, copy);
+      });
+    },
+  };
+}
+
+/** Which copy to remove. */
+export interface RemoveOrder {
+  readonly image_id: string;
+  readonly epoch: number;
+  readonly store: string;
+}
+
+function attemptKey(copy: CopyId): string {
+  return `${storeKey(copy.imageId, copy.epoch)} in ${copy.store}`;
+}
+
+/** Takes the lease for this attempt, or finds that an earlier one finished the copy. */
+async function takeOver(
+  { database, staging }: NodeDependencies,
+  order: StoreOrder,
+  copy: CopyId,
+  store: Store,
+  previous: Previous,
+  signal: AbortSignal,
+): Promise<HeldLease | { readonly stored: StoredCopy }> {
+  const writer = await thisProcess();
+  const token = randomUUID();
+  const key = storeKey(copy.imageId, copy.epoch);
+  for (;;) {
+    const before = await database.query((db) => findLease(db, copy));
+    const finished = await finishedCopy(before, store, signal);
+    if (finished !== undefined) return { stored: finished };
+    const mayResume =
+      before !== undefined &&
+      // What a server has copied by itself can't be told from what was sent to it: that begins afresh.
+      !(order.from === "stores" && store.kind === "s3") &&
+      (await isOver(before.writer, previous));
+    // A writer that may still be alive keeps its file, without a name: what it writes is never published.
+    if (before !== undefined && !mayResume) await store.remove([before.part]);
+    const part = mayResume ? before.part : newPartName(copy.imageId, copy.epoch);
+    const isTaken = await database.transaction(async (db) => {
+      await requireClaim(db, copy);
+      // Another attempt may have taken it since it was looked at, and then the part is that one's.
+      if ((await findLease(db, copy))?.token !== before?.token) return false;
+      await takeLease(db, copy, { node: staging.node, token, writer, part, key });
+      await beginProcessing(db, order.task_id);
+      return true;
+    });
+    if (isTaken) return { copy, token, part, key, mayResume };
+  }
+}
+
+async function finishedCopy(
+  lease: LeaseRow | undefined,
+  store: Store,
+  signal: AbortSignal,
+): Promise<StoredCopy | undefined> {
+  if (lease?.state !== "published" || lease.crc32 === null || lease.sizeBytes === null) {
+    return undefined;
+  }
+  if ((await store.find(lease.key, signal)) === undefined) return undefined;
+  return {
+    store: store.name,
+    url: store.urlOf(lease.key),
+    size: lease.sizeBytes,
+    crc32: lease.crc32,
+    method: "found",
+  };
+}
+
+async function writeCopy(
+  dependencies: NodeDependencies,
+  order: StoreOrder,
+  store: Store,
+  lease: HeldLease,
+  progress: Progress,
+): Promise<StoredCopy> {
+  const { database } = dependencies;
+  await using source = await openSource(dependencies, order, progress);
+  const found = await copyUnderKey(store, lease, source, progress);
+  const copied =
+    found ??
+    (await store.copy({
+      source: source.bytes,
+      sizeBytes: source.sizeBytes,
+      crc32: source.crc32,
+      zeroBlocks: source.zeroBlocks,
+      part: lease.part,
+      key: lease.key,
+      mayResume: lease.mayResume,
+      linking: source.linking,
+      signal: progress.signal,
+      onProgress: (doneBytes) => {
+        progress.report(doneBytes);
+      },
+    }));
+  await source.requireInPlace(copied);
+  await requireAgreement(dependencies, store, lease, source, copied, progress);
+  await database.transaction((db) => requireLease(db, lease.copy, lease.token));
+  await source.whilePublishing(copied, () => publish(store, copied));
+  if (dependencies.verifyOnPublish && found === undefined) {
+    await requireReadBack(dependencies, store, lease, source, copied, progress);
+  }
+  await database.transaction(async (db) => {
+    const { crc32, shared } = copied;
+    await publishLease(db, lease.copy, lease.token, {
+      sizeBytes: source.sizeBytes,
+      crc32,
+      shared,
+    });
+    await recordStored(db, lease.copy, order.store);
+  });
+  return {
+    store: order.store,
+    url: store.urlOf(lease.key),
+    size: source.sizeBytes,
+    crc32: copied.crc32,
+    method: copied.method,
+  };
+}
+
+/** An attempt may have died between publishing and telling the catalogue: its copy is checked and taken. */
+async function copyUnderKey(
+  store: Store,
+  lease: HeldLease,
+  source: OpenSource,
+  progress: Progress,
+): Promise<PrivateCopy | undefined> {
+  const { signal } = progress;
+  if ((await store.find(lease.key, signal)) === undefined) return undefined;
+  await using copy = await store.open(lease.key, signal);
+  const crc32 = await rebuildCrc(copy, copy.sizeBytes, signal, (doneBytes) => {
+    progress.report(doneBytes);
+  });
+  const shared = await source.isSharedWith(copy);
+  return {
+    crc32,
+    shared,
+    method: shared ? "link" : "copy",
+    writtenBytes: 0,
+    publish: async () => {
+      await store.remove([lease.part]);
+      return "published";
+    },
+  };
+}
+
+/**
+ * Every copy must agree with the digests, where they are known. The source was read as it is now, so a copy that
+ * differs is a copy that went wrong: it is thrown away and made again.
+ */
+async function requireAgreement(
+  dependencies: NodeDependencies,
+  store: Store,
+  lease: HeldLease,
+  source: OpenSource,
+  copied: Copied,
+  progress: Progress,
+): Promise<void> {
+  const { crc32: expected } = source;
+  if (expected === undefined || expected === copied.crc32) return;
+  await throwAway(dependencies, store, lease);
+  await source.requireSound(progress);
+  throw new ImportError(
+    "CopyMismatch",
+    `The copy in store "${store.name}" differs from its source (crc32 ${copied.crc32.toString(16)}, not ${expected.toString(16)})`,
+  );
+}
+
+/** Reads a copy from where readers will: a store may have taken other bytes than it was given. */
+async function requireReadBack(
+  dependencies: NodeDependencies,
+  store: Store,
+  lease: HeldLease,
+  source: OpenSource,
+  copied: Copied,
+  progress: Progress,
+): Promise<void> {
+  const all = (): void => {
+    // Every byte was copied before; this only shows that something moves.
+    progress.report(source.sizeBytes);
+  };
+  const found = await copyUnderKey(store, lease, source, { signal: progress.signal, report: all });
+  if (found?.crc32 === copied.crc32) return;
+  await throwAway(dependencies, store, lease);
+  await source.requireSound(progress);
+  throw new ImportError(
+    "CopyMismatch",
+    `The copy in store "${store.name}" reads back differently from what was written there`,
+  );
+}
+
+/** Under the lock of the claim: what lies there may be the good copy of an attempt that took over long ago. */
+async function throwAway(
+  { database }: NodeDependencies,
+  store: Store,
+  lease: HeldLease,
+): Promise<void> {
+  await database.transaction(async (db) => {
+    await requireLease(db, lease.copy, lease.token);
+    await store.remove([lease.part, lease.key]);
+  });
+}
+
+async function publish(store: Store, copy: PrivateCopy): Promise<void> {
+  if ((await copy.publish()) === "published") return;
+  // A late writer was faster. Nobody has checked what it wrote: the next attempt finds it there, and does.
+  throw new ImportError(
+    "CopyMismatch",
+    `An earlier attempt published its copy in store "${store.name}" meanwhile`,
+  );
+}

@@ -1,0 +1,303 @@
+import { randomUUID } from "node:crypto";
+import { newPartName } from "../bytes/part-name.ts";
+import { fingerprintOf } from "../bytes/fingerprint.ts";
+import { thisProcess } from "../bytes/process-identity.ts";
+import {
+  beginProduct,
+  finishProduct,
+  requireProduct,
+  takeProduct,
+  takeProductsAway,
+  type ProductAttempt,
+  type ProductId,
+} from "../db/product-records.ts";
+import { requireClaim } from "../db/lease-records.ts";
+import { dropStagedRow, findStaged, type StagedRow } from "../db/staged-records.ts";
+import { beginProcessing } from "../db/task-records.ts";
+import { listUndosOf, promiseUndo } from "../db/transform-undo-records.ts";
+import type { DiskFormat } from "../domain/disk-format.ts";
+import { runTransform, type Outcome } from "../transforms/run-transform.ts";
+import type { Transform } from "../transforms/transform.ts";
+import type { NodeDependencies } from "./dependencies.ts";
+import { withProgress, type Progress } from "./progress.ts";
+import {
+  openTrustedStaged,
+  requireUnchanged,
+  type StagedOrder,
+  type TrustedStaged,
+} from "./staged-data.ts";
+import { ProductRoom } from "./product-room.ts";
+import { undoTransform } from "./undo-transform.ts";
+
+/** What to transform, and how. */
+export interface TransformOrder extends StagedOrder {
+  readonly epoch: number;
+  readonly task_id: string;
+  /** The product that is transformed. */
+  readonly product: number;
+  /** Name of the transform in the configuration. */
+  readonly transform: string;
+  /** Of that product. */
+  readonly disk_format: string;
+  readonly container_format: string;
+  /** Of whoever asked for the import. */
+  readonly roles: readonly string[];
+}
+
+/** What a transform made of an image. */
+export interface Transformed {
+  /** The product that holds the bytes now: that of the order when the bytes are as before, else the next. */
+  readonly product: number;
+  readonly disk_format: DiskFormat;
+  /** To be set on the image when it becomes active. */
+  readonly properties: Readonly<Record<string, string>>;
+}
+
+/** One transform of the staged bytes. Its undo is {@link discardProductsActivities}. */
+export function transformStagedActivities(dependencies: NodeDependencies) {
+  const { transforms, attempts, idleTimeoutMs } = dependencies;
+  return {
+    /**
+     * Runs a transform on the staged bytes, or on what the transform before it made of them, and publishes its product
+     * in staging; what was staged is left as it is. An attempt that died is not resumed: what it wrote is removed.
+     *
+     * @throws ImportError `ImportLost`, `TransformFailed`, `BadConfiguration`, `NoSpace`, `QuotaExceeded`, `StagedDataMissing`,
+     * `StagedDataChanged`; retried: `TransformUnavailable`, `StagingUnavailable`
+     */
+    async transformStaged(order: TransformOrder): Promise<Transformed> {
+      const transform = transforms.get(order.transform);
+      return withProgress(
+        {
+          about: { step: "transform", transform: order.transform, totalBytes: 0 },
+          idleTimeoutMs,
+          idleFailure: "TransformUnavailable",
+        },
+        async (progress) =>
+          attempts.run(attemptKey(order), async (takenOver) => {
+            const signal = AbortSignal.any([progress.signal, takenOver]);
+            const stoppable = { signal, report: progress.report.bind(progress) };
+            return transformOnce(dependencies, transform, order, stoppable);
+          }),
+      );
+    },
+  };
+}
+
+/** The undo of {@link transformStagedActivities}. It runs on a queue of its own, never behind copies. */
+export function discardProductsActivities(dependencies: NodeDependencies) {
+  const { database, staging, attempts } = dependencies;
+  return {
+    /**
+     * Undoes all transforms of an import: removes their products, and what they did elsewhere. What was staged stays.
+     * Nothing there is success.
+     *
+     * @throws ImportError `BadConfiguration`, or retried `TransformUnavailable`, for a transform that can't be undone,
+     * when all else is done
+     */
+    async discardProducts(order: DiscardOrder): Promise<void> {
+      await attempts.end(attemptKey(order));
+      const claim = { imageId: order.image_id, epoch: order.epoch };
+      // Taken away before the bytes: a late writer publishes for nobody.
+      const taker = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
+      const taken = await database.transaction((db) => takeProductsAway(db, claim, taker));
+      for (const { part, path } of taken) await staging.discard({ part, path });
+      await database.transaction((db) => dropStagedRow(db, claim.imageId, taker.token));
+      const undos = await database.query((db) => listUndosOf(db, claim));
+      const undone = await Promise.allSettled(
+        undos.map((undo) => undoTransform(dependencies, undo)),
+      );
+      for (const undo of undone) if (undo.status === "rejected") throw undo.reason;
+    },
+  };
+}
+
+/** Whose products to discard. */
+export interface DiscardOrder {
+  readonly image_id: string;
+  readonly epoch: number;
+}
+
+function attemptKey({ image_id, epoch }: DiscardOrder): string {
+  return `products of ${image_id}.${String(epoch)}`;
+}
+
+async function transformOnce(
+  dependencies: NodeDependencies,
+  transform: Transform,
+  order: TransformOrder,
+  progress: Progress,
+): Promise<Transformed> {
+  const { staging } = dependencies;
+  const part = newPartName(order.image_id, order.epoch);
+  const attempt: ProductAttempt = {
+    ...productOf(order),
+    node: staging.node,
+    token: randomUUID(),
+    writer: await thisProcess(),
+    part,
+    path: staging.productPathOf(part),
+  };
+  const finished = await takeOver(dependencies, transform, order, attempt);
+  if (finished !== undefined) {
+    await dropSource(dependencies, order);
+    return finished;
+  }
+  try {
+    return await makeProduct(dependencies, transform, order, attempt, progress);
+  } catch (error) {
+    // Whoever took over, or the undo, removes it too; a late writer is the only one who knows its name.
+    await staging.discard({ part }).catch(() => undefined);
+    throw error;
+  }
+}
+
+function productOf(order: TransformOrder): ProductId {
+  return { imageId: order.image_id, epoch: order.epoch, product: order.product + 1 };
+}
+
+/** Takes the lease for this attempt, with nothing left of those before; or finds that one of them finished. */
+async function takeOver(
+  { database, staging }: NodeDependencies,
+  transform: Transform,
+  order: TransformOrder,
+  attempt: ProductAttempt,
+): Promise<Transformed | undefined> {
+  const before = await database.transaction(async (db) => {
+    await requireClaim(db, attempt);
+    const found = await findStaged(db, attempt.imageId, attempt.product);
+    if (found !== undefined && isFinished(found, order)) return found;
+    await beginProcessing(db, order.task_id);
+    const { image_id: imageId, epoch, disk_format, container_format, roles } = order;
+    if (transform.undo !== undefined) {
+      await promiseUndo(db, {
+        imageId,
+        epoch,
+        transform: transform.name,
+        node: attempt.node,
+        diskFormat: disk_format,
+        containerFormat: container_format,
+        roles: [...roles],
+      });
+    }
+    return takeProduct(db, attempt);
+  });
+  if (before === undefined) return undefined;
+  if (isFinished(before, order)) return madeBefore(before, order);
+  await staging.discard({ part: before.part, path: before.path });
+  await database.transaction((db) => beginProduct(db, attempt));
+  return undefined;
+}
+
+/** After a reset of the run, another transform's product may have the number of this one's. */
+function isFinished({ state, epoch, made }: StagedRow, order: TransformOrder): boolean {
+  return state === "staged" && epoch === order.epoch && made?.transform === order.transform;
+}
+
+function madeBefore({ product, made }: StagedRow, order: TransformOrder): Transformed {
+  const { diskFormat = order.disk_format, properties = {} } = made ?? {};
+  return { product, disk_format: diskFormat as DiskFormat, properties };
+}
+
+async function makeProduct(
+  dependencies: NodeDependencies,
+  transform: Transform,
+  order: TransformOrder,
+  attempt: ProductAttempt,
+  progress: Progress,
+): Promise<Transformed> {
+  const { database, staging } = dependencies;
+  const outcome = await runOn(dependencies, transform, order, attempt, progress);
+  const { hasProduct, diskFormat, properties } = outcome;
+  if (!hasProduct) {
+    await staging.discard({ part: attempt.part });
+    await database.transaction((db) => dropStagedRow(db, attempt.imageId, attempt.token));
+    return { product: order.product, disk_format: diskFormat, properties };
+  }
+  await publish(dependencies, transform, attempt, outcome);
+  await dropSource(dependencies, order);
+  return { product: attempt.product, disk_format: diskFormat, properties };
+}
+
+async function runOn(
+  dependencies: NodeDependencies,
+  transform: Transform,
+  order: TransformOrder,
+  attempt: ProductAttempt,
+  progress: Progress,
+): Promise<Outcome> {
+  await using source = await openTrustedStaged(dependencies, order, progress);
+  if (transform.leavesBytes !== true) await requireRoomFor(dependencies, source);
+  const before = await fingerprintOf(source.handle);
+  const productPath = dependencies.staging.partPathOf(attempt.part);
+  const besideBytes = order.product === 0 ? 0 : source.sizeBytes;
+  await using room = await ProductRoom.hold(dependencies, attempt, productPath, besideBytes);
+  progress.report(0, source.sizeBytes);
+  const signal = AbortSignal.any([progress.signal, room.signal]);
+  const outcome = await runTransform(transform, {
+    image: {
+      id: order.image_id,
+      epoch: order.epoch,
+      diskFormat: order.disk_format,
+      containerFormat: order.container_format,
+      roles: order.roles,
+    },
+    source: source.handle,
+    sourcePath: source.path,
+    sizeBytes: source.sizeBytes,
+    productPath,
+    maxProductBytes: room.maxBytes,
+    signal,
+    report: progress.report.bind(progress),
+  });
+  signal.throwIfAborted();
+  await room.reserve();
+  // What came of bytes that changed under way is not what was judged.
+  await requireUnchanged(source, before);
+  return outcome;
+}
+
+/** Nobody knows how large the product will be; that it is as large as its source is the best guess. Holes need no room. */
+async function requireRoomFor({ staging }: NodeDependencies, source: TrustedStaged): Promise<void> {
+  const { size, blocks } = await source.handle.stat();
+  await staging.requireRoom(Math.min(size, blocks * 512));
+}
+
+async function publish(
+  { database, staging, stagingTimeToLiveMs }: NodeDependencies,
+  transform: Transform,
+  attempt: ProductAttempt,
+  { diskFormat, properties }: Outcome,
+): Promise<void> {
+  const handle = await staging.openPart(attempt.part);
+  try {
+    await staging.syncPart(handle, attempt.part);
+    const requireOurs = () => database.transaction((db) => requireProduct(db, attempt));
+    await requireOurs();
+    await staging.publish(attempt.part, attempt.path, requireOurs);
+    const fingerprint = await fingerprintOf(handle);
+    const staged = {
+      path: attempt.path,
+      sizeBytes: Number(fingerprint.sizeBytes),
+      fingerprint,
+      // The digest step reads it beside the copies.
+      digests: undefined,
+      timeToLiveMs: stagingTimeToLiveMs,
+    };
+    const made = { transform: transform.name, diskFormat, properties };
+    await database.transaction((db) => finishProduct(db, attempt, staged, made));
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The product before the one that is there now; what was staged is no product, and stays. */
+async function dropSource(
+  { database, staging }: NodeDependencies,
+  { image_id: imageId, epoch, product }: TransformOrder,
+): Promise<void> {
+  if (product === 0) return;
+  const row = await database.query((db) => findStaged(db, imageId, product));
+  if (row?.epoch !== epoch) return;
+  await staging.discard({ part: row.part, path: row.path });
+  await database.transaction((db) => dropStagedRow(db, imageId, row.token));
+}

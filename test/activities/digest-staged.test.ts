@@ -1,0 +1,159 @@
+import { createHash } from "node:crypto";
+import { appendFile, stat, unlink, utimes } from "node:fs/promises";
+import { crc32 } from "node:zlib";
+import { CancelledFailure } from "@temporalio/common";
+import { sql } from "drizzle-orm";
+import { describe, expect, it, vi } from "vitest";
+import type { ByteProgress } from "../../src/activities/progress.ts";
+import type { Digests } from "../../src/domain/digests.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { activityEnvironment, MIB, openNode, someBytes, HeldRows } from "../support/node-rig.ts";
+
+const catalogue = useCatalogue();
+
+function digestsOf(bytes: Buffer): Digests {
+  return {
+    checksum: createHash("md5").update(bytes).digest("hex"),
+    osHashAlgo: "sha512",
+    osHashValue: createHash("sha512").update(bytes).digest("hex"),
+    crc32: crc32(bytes),
+    sizeBytes: bytes.length,
+  };
+}
+
+async function pathOf(imageId: string): Promise<string> {
+  return (await catalogue.staged(imageId))?.path ?? "";
+}
+
+describe("digestStaged()", () => {
+  it("digests bytes that somebody else put into staging, and records the digests", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(3 * MIB + 11);
+    const plan = await rig.adoptAndClaim(bytes);
+    const { ctimeNs } = await stat(await pathOf(plan.image_id), { bigint: true });
+
+    const digests = await rig.digest(plan, bytes.length);
+
+    expect(digests).toEqual(digestsOf(bytes));
+    expect(await catalogue.staged(plan.image_id)).toMatchObject({
+      checksum: digests.checksum,
+      osHashAlgo: "sha512",
+      osHashValue: digests.osHashValue,
+      crc32: digests.crc32,
+      fingerprint: { ctimeNs: String(ctimeNs), sizeBytes: String(bytes.length) },
+    });
+  });
+
+  it("gives the digests at once that our own staging computed", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+
+    expect(await rig.digest(plan, bytes.length)).toEqual(digestsOf(bytes));
+  });
+
+  it("gives the same when it is run again", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(MIB);
+    const plan = await rig.adoptAndClaim(bytes);
+    const first = await rig.digest(plan, bytes.length);
+    const before = await rig.snapshot(plan);
+
+    expect(await rig.digest(plan, bytes.length)).toEqual(first);
+    expect(await rig.snapshot(plan)).toEqual(before);
+  });
+
+  it("moves the task to processing", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(10));
+
+    await rig.digest(plan, 10);
+
+    expect((await catalogue.task(plan.task_id)).status).toBe("processing");
+  });
+
+  it("leaves a task alone that has ended", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(10));
+    await catalogue.execute(sql`UPDATE tasks SET status = 'failure' WHERE id = ${plan.task_id}`);
+
+    await rig.digest(plan, 10);
+
+    expect((await catalogue.task(plan.task_id)).status).toBe("failure");
+  });
+
+  it("beats with the bytes that are read", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.adoptAndClaim(someBytes(MIB));
+    const environment = activityEnvironment();
+    const beats: ByteProgress[] = [];
+    environment.on("heartbeat", (beat: ByteProgress) => beats.push(beat));
+    // It has read everything, and can't say so as long as somebody holds the row.
+    const rows = await HeldRows.hold(
+      catalogue,
+      sql`SELECT 1 FROM staged_files WHERE image_id = ${plan.image_id}`,
+    );
+
+    const digesting = rig.digest(plan, MIB, environment);
+    await vi.waitUntil(() => beats.length > 0, { timeout: 20_000 });
+    await rows.release();
+    await digesting;
+
+    expect(beats[0]).toEqual({ step: "digest", doneBytes: MIB, totalBytes: MIB });
+  });
+
+  it("digests again bytes that were touched, and takes their new fingerprint when they are the same", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    await utimes(rig.staged(plan.image_id), new Date(0), new Date(0));
+
+    const digests = await rig.digest(plan, bytes.length);
+
+    expect(digests).toEqual(digestsOf(bytes));
+    expect((await catalogue.staged(plan.image_id))?.fingerprint?.mtimeNs).toBe("0");
+  });
+
+  it("refuses bytes that changed since they were adopted, and records nothing", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.adoptAndClaim(someBytes(MIB));
+    await appendFile(await pathOf(plan.image_id), "more");
+
+    const failure = await failureOf(rig.digest(plan, MIB));
+
+    expect(failure).toMatchObject({ code: "StagedDataChanged" });
+    expect(await catalogue.staged(plan.image_id)).toMatchObject({ checksum: null, crc32: null });
+  });
+
+  it("tells that the bytes are gone", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+    await unlink(rig.staged(plan.image_id));
+
+    expect(await failureOf(rig.digest(plan, MIB))).toMatchObject({ code: "StagedDataMissing" });
+  });
+
+  it("trusts no bytes of which the catalogue does not know any more", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+    await catalogue.execute(sql`DELETE FROM staged_files WHERE image_id = ${plan.image_id}`);
+
+    expect(await failureOf(rig.digest(plan, MIB))).toMatchObject({
+      code: "StagedDataMissing",
+      message: `Nothing is staged for image "${plan.image_id}" any more`,
+    });
+  });
+
+  it("stops on a cancel, and records nothing", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.adoptAndClaim(someBytes(MIB));
+    const environment = activityEnvironment();
+    environment.cancel();
+
+    const digesting = rig.digest(plan, MIB, environment);
+
+    await expect(digesting).rejects.toBeInstanceOf(CancelledFailure);
+    expect(await catalogue.staged(plan.image_id)).toMatchObject({ checksum: null, crc32: null });
+  });
+});

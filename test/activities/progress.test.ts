@@ -1,0 +1,189 @@
+import { cancellationSignal } from "@temporalio/activity";
+import { CancelledFailure } from "@temporalio/common";
+import { describe, expect, it, vi } from "vitest";
+import {
+  withProgress,
+  type ByteProgress,
+  type Progress,
+  type ProgressOptions,
+} from "../../src/activities/progress.ts";
+import { ImportError } from "../../src/domain/import-failure.ts";
+import { activityEnvironment, runStep } from "../support/node-rig.ts";
+
+const ABOUT = { step: "store", store: "fast", totalBytes: 10 } as const;
+const OPTIONS: ProgressOptions = {
+  about: ABOUT,
+  idleTimeoutMs: 60_000,
+  idleFailure: "StoreUnavailable",
+};
+
+/** Runs work with heartbeats, as an activity does. */
+function start<T>(
+  work: (progress: Progress, beats: readonly ByteProgress[]) => Promise<T>,
+  options: Partial<ProgressOptions> = {},
+) {
+  const environment = activityEnvironment();
+  const beats: ByteProgress[] = [];
+  environment.on("heartbeat", (beat: ByteProgress) => beats.push(beat));
+  const result = runStep(
+    () => withProgress({ ...OPTIONS, ...options }, (progress) => work(progress, beats)),
+    environment,
+  );
+  return { environment, beats, result };
+}
+
+async function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    signal.addEventListener("abort", () => {
+      reject(signal.reason as Error);
+    });
+  });
+}
+
+async function forEver(): Promise<never> {
+  return new Promise(() => undefined);
+}
+
+describe("withProgress()", () => {
+  it("gives what the work gives", async () => {
+    expect(await start(async () => "done").result).toBe("done");
+  });
+
+  it("passes on what the work throws", async () => {
+    const failure = new ImportError("NoSpace", "full");
+
+    const { result } = start(async () => {
+      throw failure;
+    });
+
+    await expect(result).rejects.toBe(failure);
+  });
+
+  it("does not beat for work that is over at once", async () => {
+    const { beats, result } = start(async () => undefined);
+    await result;
+
+    expect(beats).toEqual([]);
+  });
+
+  it("goes on beating while the work says nothing, and tells what is done", async () => {
+    let end: () => void = () => undefined;
+    const { beats, result } = start(async (progress) => {
+      progress.report(4);
+      await new Promise<void>((resolve) => {
+        end = resolve;
+      });
+    });
+    await vi.waitUntil(() => beats.length >= 3, { timeout: 20_000 });
+    end();
+    await result;
+
+    expect(beats.slice(0, 3).map((beat) => beat.doneBytes)).toEqual([4, 4, 4]);
+  });
+
+  it("does not beat any more once the work has ended", async () => {
+    const { beats, result } = start(async (_progress, own) => {
+      await vi.waitUntil(() => own.length === 1, { timeout: 20_000 });
+    });
+    await result;
+
+    await start(async (_progress, others) => {
+      await vi.waitUntil(() => others.length >= 2, { timeout: 20_000 });
+    }).result;
+
+    expect(beats).toHaveLength(1);
+  });
+});
+
+describe("withProgress() when nothing moves", () => {
+  it("aborts the work, and fails with where it stood", async () => {
+    const { result } = start(
+      async (progress) => {
+        progress.report(3);
+        return aborted(progress.signal);
+      },
+      { idleTimeoutMs: 300 },
+    );
+
+    await expect(result).rejects.toMatchObject({
+      code: "StoreUnavailable",
+      retryable: true,
+      message: "Nothing has moved for 300 ms at byte 3 of 10",
+    });
+  });
+
+  it("fails as the step says that it is to fail", async () => {
+    const { result } = start(forEver, { idleTimeoutMs: 1, idleFailure: "StagingUnavailable" });
+
+    await expect(result).rejects.toMatchObject({ code: "StagingUnavailable" });
+  });
+
+  it("ends also when the work hangs and heeds nothing", async () => {
+    const { result } = start(forEver, { idleTimeoutMs: 1 });
+
+    await expect(result).rejects.toMatchObject({
+      message: "Nothing has moved for 1 ms at byte 0 of 10",
+    });
+  });
+
+  it("takes work that moves for alive", async () => {
+    const { result } = start(
+      async (progress, beats) => {
+        const moving = setInterval(() => {
+          progress.report(1);
+        }, 20);
+        await vi.waitUntil(() => beats.length >= 6, { timeout: 20_000 });
+        clearInterval(moving);
+      },
+      { idleTimeoutMs: 1500 },
+    );
+
+    await expect(result).resolves.toBeUndefined();
+  });
+
+  it("is ten times as patient after the last byte, which has to reach the disk", async () => {
+    const { result } = start(
+      async (progress, beats) => {
+        progress.report(10);
+        await vi.waitUntil(() => beats.length >= 4, { timeout: 20_000 });
+        return "flushed";
+      },
+      { idleTimeoutMs: 700 },
+    );
+
+    expect(await result).toBe("flushed");
+  });
+});
+
+describe("withProgress() on a cancel", () => {
+  it("aborts the work, and ends as cancelled in whatever form the work told it", async () => {
+    const { environment, result } = start(async ({ signal }) => {
+      await aborted(signal).catch(() => {
+        throw new Error("read was interrupted");
+      });
+    });
+
+    environment.cancel();
+
+    await expect(result).rejects.toBeInstanceOf(CancelledFailure);
+  });
+
+  it("does not take the result from work that was just done", async () => {
+    const { environment, result } = start(async () => {
+      await aborted(cancellationSignal()).catch(() => undefined);
+      return "done";
+    });
+
+    environment.cancel();
+
+    expect(await result).toBe("done");
+  });
+
+  it("ends also when the work hangs and heeds nothing", async () => {
+    const { environment, result } = start(forEver);
+
+    environment.cancel();
+
+    await expect(result).rejects.toBeInstanceOf(CancelledFailure);
+  });
+});

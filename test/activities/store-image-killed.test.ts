@@ -1,0 +1,241 @@
+import { randomUUID } from "node:crypto";
+import { open, readFile, stat, writeFile } from "node:fs/promises";
+import { sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import type { ImportPlan } from "../../src/activities/claim-import.ts";
+import { newPartName } from "../../src/bytes/part-name.ts";
+import { takeLease } from "../../src/db/lease-records.ts";
+import { storeKey } from "../../src/stores/store.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+import { deadProcess } from "../support/child-program.ts";
+import {
+  HeldRows,
+  MIB,
+  openNode,
+  outcomeOf,
+  runStep,
+  someBytes,
+  type NodeRig,
+} from "../support/node-rig.ts";
+
+const catalogue = useCatalogue();
+
+// Slow enough to be met in the middle, on a busy machine too.
+const SLOWLY = { bandwidthLimit: 2 * MIB };
+const SIZE_BYTES = 10 * MIB + 17;
+
+async function inodeOf(path: string): Promise<number> {
+  return (await stat(path)).ino;
+}
+
+async function holds(path: string, bytes: Buffer): Promise<boolean> {
+  return (await readFile(path)).equals(bytes);
+}
+
+/** Kills a copy in the middle of its bytes. Returns the name of its part. */
+async function killWhileCopying(rig: NodeRig, plan: ImportPlan): Promise<string> {
+  const writer = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
+  const part = await rig.awaitPart("fast", 3 * MIB);
+  await writer.kill();
+  return part;
+}
+
+/** Kills a copy that has all its bytes, synced, and no final name. */
+async function killBeforePublishing(rig: NodeRig, plan: ImportPlan): Promise<string> {
+  const writer = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
+  const rows = await rig.holdBeforePublishing(plan);
+  const [part = ""] = await rig.names("fast");
+  await writer.kill();
+  await rows.release();
+  return part;
+}
+
+/** Kills a copy that lies under its final name, of which the catalogue does not know. */
+async function killBeforeTelling(rig: NodeRig, plan: ImportPlan): Promise<string> {
+  const writer = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
+  const rows = await rig.holdBeforeTelling(plan);
+  const [key = ""] = await rig.names("fast");
+  await writer.kill();
+  await rows.release();
+  return key;
+}
+
+describe("storeImage() after its process was killed", () => {
+  it("goes on from the part of one that was killed in the middle of its bytes", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(SIZE_BYTES);
+    const plan = await rig.stageAndClaim(bytes);
+    const part = await killWhileCopying(rig, plan);
+    const { size, ino } = await stat(rig.stored(part));
+
+    await rig.store(plan, bytes.length);
+
+    expect(size).toBeLessThan(bytes.length);
+    expect(await inodeOf(rig.copyPath(plan))).toBe(ino);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+  });
+
+  it("publishes the part of one that was killed when it had all its bytes", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(SIZE_BYTES);
+    const plan = await rig.stageAndClaim(bytes);
+    const part = await killBeforePublishing(rig, plan);
+    const { size, ino } = await stat(rig.stored(part));
+
+    await rig.store(plan, bytes.length);
+
+    expect([part, size]).toEqual([expect.stringMatching(/\.part$/), bytes.length]);
+    expect(await inodeOf(rig.copyPath(plan))).toBe(ino);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+  });
+
+  it("takes the copy of one that was killed before the catalogue knew of it", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(SIZE_BYTES);
+    const plan = await rig.stageAndClaim(bytes);
+    const key = await killBeforeTelling(rig, plan);
+    const inode = await inodeOf(rig.stored(key));
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "writing" }]);
+
+    await rig.store(plan, bytes.length);
+
+    expect(await inodeOf(rig.copyPath(plan))).toBe(inode);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
+  });
+
+  it("hands on, of two attempts that find the same dead one, its part to only one", async () => {
+    // So slow that neither is done when the other begins.
+    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const bytes = someBytes(SIZE_BYTES);
+    const plan = await rig.stageAndClaim(bytes);
+    const part = newPartName(plan.image_id, plan.epoch);
+    await catalogue.database.transaction(async (db) =>
+      takeLease(
+        db,
+        { imageId: plan.image_id, epoch: plan.epoch, store: "fast" },
+        {
+          node: plan.node,
+          token: randomUUID(),
+          writer: await deadProcess(),
+          part,
+          key: storeKey(plan.image_id, plan.epoch),
+        },
+      ),
+    );
+    await writeFile(rig.stored(part), bytes.subarray(0, 4 * MIB));
+    await using left = await open(rig.stored(part));
+    const claim = sql`SELECT 1 FROM images WHERE id = ${plan.image_id}`;
+    const rows = await HeldRows.hold(catalogue, claim);
+    const writers = [
+      rig.storeElsewhere(plan, bytes.length),
+      rig.storeElsewhere(plan, bytes.length),
+    ];
+    await rows.awaitWaiters(2);
+
+    await rows.release();
+
+    const outcomes = await Promise.all(writers.map(outcomeOf));
+    // Its part may be gone before it has opened it.
+    const lost = expect.stringMatching(/^(ImportLost|StoreUnavailable)$/) as string;
+    expect(outcomes).toContainEqual({ code: lost });
+    expect(outcomes).toContainEqual({
+      stored: expect.objectContaining({ store: "fast" }) as object,
+    });
+    expect(await inodeOf(rig.copyPath(plan))).not.toBe((await left.stat()).ino);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+});
+
+describe("removeCopy() after the process of the copy was killed", () => {
+  it.each([
+    ["in the middle of its bytes", killWhileCopying],
+    ["when it had all its bytes", killBeforePublishing],
+    ["before the catalogue knew of its copy", killBeforeTelling],
+  ])("leaves nothing of one that was killed %s", async (_, kill) => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(SIZE_BYTES));
+    const left = await kill(rig, plan);
+    expect(await rig.names("fast")).toEqual([left]);
+
+    await rig.removeCopy(plan);
+
+    expect(await rig.names("fast")).toEqual([]);
+    expect(await catalogue.leases(plan.image_id)).toEqual([]);
+  });
+});
+
+describe("storeImage() in a process that stood still, and goes on late", () => {
+  it("changes nothing of the image that a second attempt has finished meanwhile", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(SIZE_BYTES);
+    const plan = await rig.stageAndClaim(bytes);
+    const late = rig.storeElsewhere(plan, bytes.length, SLOWLY);
+    await rig.awaitPart("fast", 3 * MIB);
+    await late.stop();
+    await rig.finish(plan, bytes.length);
+    await runStep(() => rig.prompt.unstageImage(plan));
+    const before = await rig.snapshot(plan);
+
+    late.continue();
+
+    expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
+    expect(await rig.snapshot(plan)).toEqual(before);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("does not throw away the published copy when its own went wrong", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(SIZE_BYTES);
+    const plan = await rig.stageAndClaim(bytes);
+    const late = rig.storeElsewhere(plan, bytes.length, SLOWLY);
+    await rig.awaitPart("fast", 3 * MIB);
+    await late.stop();
+    await rig.finish(plan, bytes.length);
+    await using staged = await open(rig.staged(plan.image_id), "r+");
+    await staged.write(someBytes(17), 0, 17, 10 * MIB);
+    const before = await rig.snapshot(plan);
+
+    late.continue();
+
+    expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
+    expect(await rig.snapshot(plan)).toEqual(before);
+  });
+
+  it("leaves nothing in the store when the import was undone meanwhile", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(SIZE_BYTES));
+    const late = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
+    await rig.awaitPart("fast", 3 * MIB);
+    await late.stop();
+    await rig.removeCopy(plan);
+    await rig.release(plan);
+    const before = await rig.snapshot(plan);
+
+    late.continue();
+
+    expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
+    expect(await rig.snapshot(plan)).toEqual(before);
+    expect(await rig.names("fast")).toEqual([]);
+  });
+
+  it("does not disturb a second attempt that copies beside it", async () => {
+    const rig = await openNode(catalogue, { stores: { fast: SLOWLY } });
+    const bytes = someBytes(SIZE_BYTES);
+    const plan = await rig.stageAndClaim(bytes);
+    const late = rig.storeElsewhere(plan, bytes.length, SLOWLY);
+    const part = await rig.awaitPart("fast", 3 * MIB);
+    await late.stop();
+    const second = rig.store(plan, bytes.length);
+    await rig.awaitPart("fast", 3 * MIB, part);
+
+    late.continue();
+
+    expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
+    expect(await second).toMatchObject({ store: "fast", size: bytes.length });
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+  });
+});

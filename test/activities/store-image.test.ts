@@ -1,0 +1,934 @@
+import { randomUUID } from "node:crypto";
+import {
+  appendFile,
+  chmod,
+  copyFile,
+  link,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  truncate,
+  unlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
+import { crc32 } from "node:zlib";
+import { CancelledFailure } from "@temporalio/common";
+import { eq, sql } from "drizzle-orm";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import type { ImportPlan } from "../../src/activities/claim-import.ts";
+import type { ByteProgress } from "../../src/activities/progress.ts";
+import { newPartName } from "../../src/bytes/part-name.ts";
+import { thisProcess, type ProcessIdentity } from "../../src/bytes/process-identity.ts";
+import { takeLease } from "../../src/db/lease-records.ts";
+import { imageLocations } from "../../src/db/schema.ts";
+import { storeKey } from "../../src/stores/store.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+import { deadProcess, startOtherProcess } from "../support/child-program.ts";
+import { failureOf } from "../support/failure-of.ts";
+import {
+  activityEnvironment,
+  HeldRows,
+  MIB,
+  openNode,
+  someBytes,
+  WAYS_TO_LOSE_AN_IMAGE,
+  type NodeRig,
+} from "../support/node-rig.ts";
+import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/volume.ts";
+
+const catalogue = useCatalogue();
+const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount file systems)";
+
+/** What an earlier attempt left: its lease, by whoever wrote, and what lies under its private name. */
+async function leaveAttempt(
+  rig: NodeRig,
+  plan: ImportPlan,
+  { writer, bytes }: { readonly writer: ProcessIdentity; readonly bytes?: Buffer },
+): Promise<string> {
+  const part = newPartName(plan.image_id, plan.epoch);
+  const copy = { imageId: plan.image_id, epoch: plan.epoch, store: "fast" };
+  const key = storeKey(plan.image_id, plan.epoch);
+  const attempt = { node: plan.node, token: randomUUID(), writer, part, key };
+  await catalogue.database.transaction((db) => takeLease(db, copy, attempt));
+  if (bytes !== undefined) await writeFile(rig.stored(part), bytes);
+  return part;
+}
+
+/** How many bytes this process has written, to files and to sockets, since it began. */
+async function writtenByThisProcess(): Promise<number> {
+  const io = await readFile("/proc/self/io", "utf8");
+  return Number(/^wchar: (\d+)$/m.exec(io)?.[1]);
+}
+
+async function inodeOf(path: string): Promise<number> {
+  return (await stat(path)).ino;
+}
+
+async function holds(path: string, bytes: Buffer): Promise<boolean> {
+  return (await readFile(path)).equals(bytes);
+}
+
+describe("storeImage()", () => {
+  it("copies the staged bytes under a key of this import, read-only", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(3 * MIB + 5);
+    const plan = await rig.stageAndClaim(bytes);
+
+    const stored = await rig.store(plan, bytes.length);
+
+    expect(stored).toEqual({
+      store: "fast",
+      url: `file://${rig.copyPath(plan)}`,
+      size: bytes.length,
+      crc32: crc32(bytes),
+      method: "copy",
+    });
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+    expect((await stat(rig.copyPath(plan))).mode & 0o777).toBe(0o440);
+  });
+
+  it("records the copy in its lease, and nowhere that readers look", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(MIB);
+    const plan = await rig.stageAndClaim(bytes);
+
+    await rig.store(plan, bytes.length);
+
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([
+      {
+        store: "fast",
+        epoch: plan.epoch,
+        node: rig.dependencies.staging.node,
+        key: storeKey(plan.image_id, plan.epoch),
+        state: "published",
+        sizeBytes: bytes.length,
+        crc32: crc32(bytes),
+        shared: false,
+      },
+    ]);
+    expect(await locationsOf(plan)).toEqual([]);
+  });
+
+  it("moves the task to processing, and the store out of those still to fill", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(MIB);
+    const plan = await rig.stageAndClaim(bytes, ["fast", "slow"]);
+
+    await rig.store(plan, bytes.length);
+
+    expect((await catalogue.task(plan.task_id)).status).toBe("processing");
+    expect((await catalogue.image(plan.image_id)).importingToStores).toEqual(["slow"]);
+  });
+
+  it("copies an image of no bytes", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(Buffer.alloc(0));
+
+    const stored = await rig.store(plan, 0);
+
+    expect(stored).toMatchObject({ size: 0, crc32: 0, method: "copy" });
+    expect(await holds(rig.copyPath(plan), Buffer.alloc(0))).toBe(true);
+  });
+
+  it("keeps a sparse image sparse", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = Buffer.concat([someBytes(MIB), Buffer.alloc(15 * MIB)]);
+    const plan = await rig.stageAndClaim(bytes);
+
+    await rig.store(plan, bytes.length);
+
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+    expect((await stat(rig.copyPath(plan))).blocks * 512).toBeLessThan(2 * MIB);
+  });
+
+  it("finds its copy when it is run again, and moves no byte", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const first = await rig.store(plan, bytes.length);
+    const before = await rig.snapshot(plan);
+
+    const second = await rig.store(plan, bytes.length);
+
+    expect(second).toEqual({ ...first, method: "found" });
+    expect(await rig.snapshot(plan)).toEqual(before);
+  });
+
+  it("copies again when the copy that it made is gone from the store", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    await rig.store(plan, bytes.length);
+    await unlink(rig.copyPath(plan));
+
+    const second = await rig.store(plan, bytes.length);
+
+    expect(second.method).toBe("copy");
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("beats with the store and the bytes that are done", async () => {
+    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 4 * MIB } } });
+    const bytes = someBytes(7 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const environment = activityEnvironment();
+    const beats: ByteProgress[] = [];
+    environment.on("heartbeat", (beat: ByteProgress) => beats.push(beat));
+
+    await rig.store(plan, bytes.length, "fast", environment);
+
+    const about = { step: "store", store: "fast", totalBytes: bytes.length };
+    expect(beats[0]).toMatchObject(about);
+    expect(beats.at(-1)).toMatchObject(about);
+    expect(beats.at(-1)?.doneBytes).toBeGreaterThan(0);
+  });
+});
+
+async function locationsOf(plan: ImportPlan) {
+  return catalogue.database.query((db) =>
+    db.select().from(imageLocations).where(eq(imageLocations.imageId, plan.image_id)),
+  );
+}
+
+describe("storeImage() for an import that no longer holds the image", () => {
+  it.each(WAYS_TO_LOSE_AN_IMAGE)("refuses one %s, and writes nothing", async (_, lose) => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+    const late = await lose(rig, plan);
+
+    const failure = await failureOf(rig.store(late, MIB));
+
+    expect(failure).toMatchObject({ code: "ImportLost" });
+    expect(await rig.names("fast")).toEqual([]);
+    expect(await catalogue.leases(plan.image_id)).toEqual([]);
+  });
+
+  it("refuses to finish one that was undone while it copied", async () => {
+    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const bytes = someBytes(4 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const storing = failureOf(rig.store(plan, bytes.length));
+    await rig.awaitPart("fast", MIB);
+
+    await rig.release(plan);
+
+    expect(await storing).toMatchObject({ code: "ImportLost" });
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "writing" }]);
+    expect(await rig.names("fast")).not.toContain(storeKey(plan.image_id, plan.epoch));
+  });
+});
+
+describe("storeImage() after an earlier attempt", () => {
+  it("goes on from the part of a writer that is dead, and writes only what is missing", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(16 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const left = bytes.subarray(0, 12 * MIB + 1000);
+    const part = await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes: left });
+    const inode = await inodeOf(rig.stored(part));
+    const before = await writtenByThisProcess();
+
+    await rig.store(plan, bytes.length);
+
+    expect((await writtenByThisProcess()) - before).toBeLessThan(5 * MIB);
+    expect(await inodeOf(rig.copyPath(plan))).toBe(inode);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+  });
+
+  it("completes a part that has all its bytes, and was not published", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(3 * MIB + 7);
+    const plan = await rig.stageAndClaim(bytes);
+    const part = await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes });
+    await chmod(rig.stored(part), 0o440);
+
+    const stored = await rig.store(plan, bytes.length);
+
+    expect(stored).toMatchObject({ method: "copy", crc32: crc32(bytes) });
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("begins anew when a dead writer had a lease and no part yet", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    await leaveAttempt(rig, plan, { writer: await deadProcess() });
+
+    await rig.store(plan, bytes.length);
+
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("begins anew under another name when the writer is alive, whose part is removed", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(8 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const other = await startOtherProcess();
+    onTestFinished(() => other.kill());
+    const left = bytes.subarray(0, 6 * MIB);
+    const part = await leaveAttempt(rig, plan, { writer: other.identity, bytes: left });
+    await using late = await open(rig.stored(part), "r+");
+
+    await rig.store(plan, bytes.length);
+    await late.write(Buffer.alloc(MIB, "late"), 0, MIB, 0);
+
+    expect(await inodeOf(rig.copyPath(plan))).not.toBe((await late.stat()).ino);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+  });
+
+  it("begins anew when nobody here can say whether the writer is alive", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(3 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const writer = { ...(await deadProcess()), pidNamespace: "pid:[1]" };
+    const part = await leaveAttempt(rig, plan, { writer, bytes: bytes.subarray(0, 2 * MIB) });
+    await using left = await open(rig.stored(part));
+
+    await rig.store(plan, bytes.length);
+
+    expect(await inodeOf(rig.copyPath(plan))).not.toBe((await left.stat()).ino);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("reads the copy back where that is wanted, and makes it again when the store spoilt it", async () => {
+    const rig = await openNode(catalogue, { verifyOnPublish: true });
+    const bytes = someBytes(3 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    spoilNextCopy(rig, plan);
+
+    const failure = await failureOf(rig.store(plan, bytes.length));
+
+    expect(failure).toMatchObject({
+      code: "CopyMismatch",
+      message: 'The copy in store "fast" reads back differently from what was written there',
+    });
+    expect(await rig.names("fast")).toEqual([]);
+    await rig.store(plan, bytes.length);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("does not read the copy back by default", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(3 * MIB));
+    spoilNextCopy(rig, plan);
+
+    await expect(rig.store(plan, 3 * MIB)).resolves.toMatchObject({ method: "copy" });
+  });
+
+  it("throws a part away that does not hold the staged bytes, and makes the copy when it is run again", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(4 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const torn = Buffer.concat([bytes.subarray(0, MIB), Buffer.alloc(2 * MIB)]);
+    await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes: torn });
+
+    const failure = await failureOf(rig.store(plan, bytes.length));
+
+    expect(failure).toMatchObject({
+      code: "CopyMismatch",
+      message: expect.stringContaining(
+        'The copy in store "fast" differs from its source',
+      ) as string,
+    });
+    expect(await rig.names("fast")).toEqual([]);
+    expect(await rig.store(plan, bytes.length)).toMatchObject({ crc32: crc32(bytes) });
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("takes the copy that a dead writer published and did not tell of, without writing it again", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(3 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    await leaveAttempt(rig, plan, { writer: await deadProcess() });
+    await writeFile(rig.copyPath(plan), bytes, { mode: 0o440 });
+    const inode = await inodeOf(rig.copyPath(plan));
+
+    const stored = await rig.store(plan, bytes.length);
+
+    expect(stored).toMatchObject({ size: bytes.length, crc32: crc32(bytes), method: "copy" });
+    expect(await inodeOf(rig.copyPath(plan))).toBe(inode);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
+  });
+
+  it("leaves one name of a copy whose writer died between its two names", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const part = await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes });
+    await link(rig.stored(part), rig.copyPath(plan));
+
+    await rig.store(plan, bytes.length);
+
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("replaces a published copy that nobody knows of and that does not hold the staged bytes", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    await leaveAttempt(rig, plan, { writer: await deadProcess() });
+    await writeFile(rig.copyPath(plan), someBytes(2 * MIB), { mode: 0o440 });
+
+    const failure = await failureOf(rig.store(plan, bytes.length));
+
+    expect(failure).toMatchObject({ code: "CopyMismatch" });
+    await rig.store(plan, bytes.length);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("does not trust the copy that a late writer publishes at the last moment, and checks it when it is run again", async () => {
+    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const bytes = someBytes(4 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const first = failureOf(rig.store(plan, bytes.length));
+    const rows = await rig.holdBeforePublishing(plan);
+    await writeFile(rig.copyPath(plan), someBytes(4 * MIB));
+    await rows.release();
+
+    const failure = await first;
+
+    expect(failure).toMatchObject({
+      code: "CopyMismatch",
+      message: 'An earlier attempt published its copy in store "fast" meanwhile',
+    });
+    expect(await failureOf(rig.store(plan, bytes.length))).toMatchObject({ code: "CopyMismatch" });
+    await rig.store(plan, bytes.length);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("never writes to a part that is another name of somebody's file", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(3 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const part = await leaveAttempt(rig, plan, { writer: await deadProcess() });
+    const precious = someBytes(2 * MIB);
+    await writeFile(rig.staged("precious"), precious);
+    await link(rig.staged("precious"), rig.stored(part));
+
+    await rig.store(plan, bytes.length);
+
+    expect(await holds(rig.staged("precious"), precious)).toBe(true);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("ends an attempt that still runs in this process, and goes on from its part", async () => {
+    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const bytes = someBytes(5 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const first = rig.store(plan, bytes.length).catch((error: unknown) => error);
+    const part = await rig.awaitPart("fast", MIB);
+    const inode = await inodeOf(rig.stored(part));
+
+    await rig.store(plan, bytes.length);
+
+    expect(await first).toMatchObject({
+      message: `Another attempt took over ${storeKey(plan.image_id, plan.epoch)} in fast`,
+    });
+    expect(await inodeOf(rig.copyPath(plan))).toBe(inode);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+});
+
+describe("storeImage() when it is stopped", () => {
+  it("stops within a block on a cancel, keeps its part, and goes on from it when it is run again", async () => {
+    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 4 * MIB } } });
+    const bytes = someBytes(8 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const environment = activityEnvironment();
+    const storing = rig.store(plan, bytes.length, "fast", environment);
+    const part = await rig.awaitPart("fast", MIB);
+    const inode = await inodeOf(rig.stored(part));
+
+    environment.cancel();
+
+    await expect(storing).rejects.toBeInstanceOf(CancelledFailure);
+    expect(await rig.names("fast")).toEqual([part]);
+    expect((await stat(rig.stored(part))).size).toBeLessThan(bytes.length);
+    await rig.store(plan, bytes.length);
+    expect(await inodeOf(rig.copyPath(plan))).toBe(inode);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("gives up for now, and keeps its part, when nothing moves for the idle time", async () => {
+    // A limit this low lets the first block through, and the second one in twelve days.
+    const stores = { fast: { bandwidthLimit: 1 } };
+    const rig = await openNode(catalogue, { stores, idleTimeoutMs: 300 });
+    const bytes = someBytes(3 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+
+    const failure = await failureOf(rig.store(plan, bytes.length));
+
+    expect(failure).toMatchObject({
+      code: "StoreUnavailable",
+      message: `Nothing has moved for 300 ms at byte ${String(MIB)} of ${String(3 * MIB)}`,
+    });
+    expect(await rig.names("fast")).toEqual([expect.stringMatching(/\.part$/)]);
+  });
+});
+
+describe("storeImage() on a store that fails", () => {
+  it("tells a store whose directory is away, and is retried", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    await rm(rig.stored(""), { recursive: true });
+
+    const failure = await failureOf(rig.store(plan, bytes.length));
+
+    expect(failure).toMatchObject({ code: "StoreUnavailable", retryable: true });
+  });
+
+  it("refuses a store that is not configured", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+
+    expect(await failureOf(rig.store(plan, MIB, "nowhere"))).toMatchObject({
+      code: "UnknownStore",
+      message: 'No store is named "nowhere"; there are "fast", "slow"',
+    });
+  });
+
+  it.skipIf(!MAY_MOUNT)(
+    `tells before the first byte that no space is left${needsMount}`,
+    async () => {
+      const rig = await openNode(catalogue, {
+        stores: { fast: { path: await mountSmallVolume(2) } },
+      });
+      const bytes = someBytes(5 * MIB);
+      const plan = await rig.stageAndClaim(bytes);
+
+      const failure = await failureOf(rig.store(plan, bytes.length));
+
+      expect(failure).toMatchObject({
+        code: "NoSpace",
+        message: 'Cannot copy to store "fast": 5 MiB are needed, 2 MiB are free',
+      });
+    },
+  );
+
+  it.skipIf(!MAY_MOUNT)(
+    `leaves nothing when the space runs out on the way${needsMount}`,
+    async () => {
+      const path = await mountSmallVolume(4);
+      const rig = await openNode(catalogue, { stores: { fast: { path, bandwidthLimit: MIB } } });
+      const plan = await rig.stageAndClaim(someBytes(3 * MIB));
+      const storing = failureOf(rig.store(plan, 3 * MIB));
+      await vi.waitUntil(async () => (await readdir(path)).length > 0, { timeout: 20_000 });
+
+      await writeFile(`${path}/filler`, someBytes(4 * MIB)).catch(() => undefined);
+
+      expect(await storing).toMatchObject({ code: "NoSpace", retryable: false });
+      await rig.removeCopy(plan);
+      expect(await readdir(path)).toEqual(["filler"]);
+      expect(await catalogue.leases(plan.image_id)).toEqual([]);
+    },
+  );
+
+  it.skipIf(!MAY_MOUNT)(`copies what only has room as holes${needsMount}`, async () => {
+    const path = await mountSmallVolume(2);
+    const rig = await openNode(catalogue, { stores: { fast: { path } } });
+    const bytes = Buffer.concat([Buffer.alloc(30 * MIB), someBytes(MIB)]);
+    const plan = await rig.stageAndClaim(bytes);
+
+    await rig.store(plan, bytes.length);
+
+    const key = storeKey(plan.image_id, plan.epoch);
+    expect(await holds(`${path}/${key}`, bytes)).toBe(true);
+  });
+
+  it.skipIf(!MAY_MOUNT)(`tells that it may not write there${needsMount}`, async () => {
+    const path = await mountReadOnlyVolume();
+    const rig = await openNode(catalogue, { stores: { fast: { path } } });
+    const bytes = someBytes(MIB);
+    const plan = await rig.stageAndClaim(bytes);
+
+    const failure = await failureOf(rig.store(plan, bytes.length));
+
+    expect(failure).toMatchObject({ code: "PermissionDenied", retryable: false });
+  });
+});
+
+describe("storeImage() without moving bytes", () => {
+  const zeroCopy = { fast: { zeroCopy: true }, slow: { zeroCopy: true } };
+
+  it("links what our own staging wrote, read-only", async () => {
+    const rig = await openNode(catalogue, { stores: zeroCopy });
+    const bytes = someBytes(3 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+
+    const stored = await rig.store(plan, bytes.length);
+
+    expect(stored).toMatchObject({ size: bytes.length, crc32: crc32(bytes), method: "link" });
+    const { ino, mode, nlink } = await stat(rig.copyPath(plan));
+    expect({ ino, mode: mode & 0o777, nlink }).toEqual({
+      ino: await inodeOf(rig.staged(plan.image_id)),
+      mode: 0o440,
+      nlink: 2,
+    });
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ shared: true }]);
+  });
+
+  it("gives the second of two stores bytes of its own, side by side", async () => {
+    const rig = await openNode(catalogue, { stores: zeroCopy });
+    const bytes = someBytes(3 * MIB);
+    const plan = await rig.stageAndClaim(bytes, ["fast", "slow"]);
+
+    const copies = await Promise.all([
+      rig.store(plan, bytes.length, "fast"),
+      rig.store(plan, bytes.length, "slow"),
+    ]);
+
+    expect(copies.map(({ method }) => method).sort()).toEqual(["copy", "link"]);
+    expect(await inodeOf(rig.copyPath(plan, "slow"))).not.toBe(await inodeOf(rig.copyPath(plan)));
+    expect(await holds(rig.copyPath(plan, "fast"), bytes)).toBe(true);
+    expect(await holds(rig.copyPath(plan, "slow"), bytes)).toBe(true);
+  });
+
+  it("does not mistake its own link for a stranger's change", async () => {
+    const rig = await openNode(catalogue, { stores: zeroCopy });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+
+    await rig.store(plan, bytes.length);
+
+    const { ctimeNs } = await stat(rig.staged(plan.image_id), { bigint: true });
+    expect((await catalogue.staged(plan.image_id))?.fingerprint?.ctimeNs).toBe(String(ctimeNs));
+  });
+
+  it("finds its link when it is run again", async () => {
+    const rig = await openNode(catalogue, { stores: zeroCopy });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    await rig.store(plan, bytes.length);
+
+    const second = await rig.store(plan, bytes.length);
+
+    expect(second.method).toBe("found");
+    expect((await stat(rig.copyPath(plan))).nlink).toBe(2);
+  });
+
+  it.each([
+    ["before it was published", async () => undefined],
+    ["after it was published", publish],
+    ["between its two names", publishHalf],
+  ])("takes the link of a writer that died %s", async (_, happen) => {
+    const rig = await openNode(catalogue, { stores: zeroCopy });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const part = await leaveAttempt(rig, plan, { writer: await deadProcess() });
+    await link(rig.staged(plan.image_id), rig.stored(part));
+    await happen(rig, plan, part);
+
+    const stored = await rig.store(plan, bytes.length);
+
+    expect(stored).toMatchObject({ method: "link", crc32: crc32(bytes) });
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+    expect(await inodeOf(rig.copyPath(plan))).toBe(await inodeOf(rig.staged(plan.image_id)));
+  });
+
+  async function publish(rig: NodeRig, plan: ImportPlan, part: string): Promise<void> {
+    await rename(rig.stored(part), rig.copyPath(plan));
+  }
+
+  async function publishHalf(rig: NodeRig, plan: ImportPlan, part: string): Promise<void> {
+    await link(rig.stored(part), rig.copyPath(plan));
+  }
+
+  it("copies what somebody else put into staging, digests known or not", async () => {
+    const rig = await openNode(catalogue, { stores: zeroCopy });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.adoptAndClaim(bytes, ["fast", "slow"]);
+
+    const unknown = await rig.store(plan, bytes.length, "fast");
+    await rig.digest(plan, bytes.length);
+    const known = await rig.store(plan, bytes.length, "slow");
+
+    expect([unknown.method, known.method]).toEqual(["copy", "copy"]);
+  });
+
+  it.skipIf(!MAY_MOUNT)(`copies to a store on another file system${needsMount}`, async () => {
+    const path = await mountSmallVolume(8);
+    const rig = await openNode(catalogue, { stores: { fast: { zeroCopy: true, path } } });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+
+    const stored = await rig.store(plan, bytes.length);
+
+    expect(stored.method).toBe("copy");
+  });
+
+  it("refuses to link another file that took the staged one's place after it was looked at", async () => {
+    const rig = await openNode(catalogue, { stores: zeroCopy });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const rows = await HeldRows.hold(
+      catalogue,
+      sql`SELECT 1 FROM staged_files WHERE image_id = ${plan.image_id}`,
+    );
+    const storing = failureOf(rig.store(plan, bytes.length));
+    await rows.awaitWaiters();
+    await writeFile(rig.staged("other"), someBytes(2 * MIB));
+    await rename(rig.staged("other"), rig.staged(plan.image_id));
+
+    await rows.release();
+
+    expect(await storing).toMatchObject({ code: "StagedDataChanged" });
+    expect(await rig.names("fast")).not.toContain(storeKey(plan.image_id, plan.epoch));
+  });
+});
+
+/** What somebody does to staged bytes after they were staged; `bytes` are those. */
+type Tampering = (path: string, bytes: Buffer) => Promise<void>;
+
+const truncated: Tampering = (path) => truncate(path, MIB);
+const grown: Tampering = (path) => appendFile(path, "more");
+const replaced: Tampering = async (path, bytes) => {
+  await writeFile(`${path}.new`, someBytes(bytes.length));
+  await rename(`${path}.new`, path);
+};
+const overwritten: Tampering = async (path) => {
+  const { atime, mtime } = await stat(path);
+  await using handle = await open(path, "r+");
+  await handle.write(someBytes(10), 0, 10, MIB);
+  // An attacker would set the time back; the change of the inode tells all the same.
+  await handle.utimes(atime, mtime);
+};
+const touched: Tampering = (path) => utimes(path, new Date(0), new Date(0));
+const chmodded: Tampering = (path) => chmod(path, 0o600);
+const replacedBySame: Tampering = async (path) => {
+  await copyFile(path, `${path}.new`);
+  await rename(`${path}.new`, path);
+};
+
+describe("storeImage() of staged bytes that changed since they were staged", () => {
+  it.each([
+    ["truncated", truncated],
+    ["grown", grown],
+    ["replaced by others", replaced],
+    ["overwritten in place", overwritten],
+  ])("refuses bytes that were %s", async (_, tamper) => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    await rig.verify(plan);
+    await tamper(rig.staged(plan.image_id), bytes);
+
+    const failure = await failureOf(rig.store(plan, bytes.length));
+
+    expect(failure).toMatchObject({
+      code: "StagedDataChanged",
+      message: `The staged data of image "${plan.image_id}" at "${rig.staged(plan.image_id)}" changed after it was staged`,
+    });
+    expect(await rig.names("fast")).toEqual([]);
+  });
+
+  it.each([
+    ["touched", touched],
+    ["chmodded", chmodded],
+    ["replaced by the same", replacedBySame],
+  ])("copies bytes that were %s, and remembers their new fingerprint", async (_, tamper) => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    await rig.verify(plan);
+    await tamper(rig.staged(plan.image_id), bytes);
+
+    await rig.store(plan, bytes.length);
+
+    const { ino, ctimeNs } = await stat(rig.staged(plan.image_id), { bigint: true });
+    expect((await catalogue.staged(plan.image_id))?.fingerprint).toMatchObject({
+      ino: String(ino),
+      ctimeNs: String(ctimeNs),
+    });
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it.each([
+    ["truncated", truncated],
+    ["grown", grown],
+    ["replaced by others", replaced],
+    ["overwritten in place", overwritten],
+    ["touched", touched],
+    ["replaced by the same", replacedBySame],
+  ])("refuses bytes without digests that were %s", async (name, tamper) => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.adoptAndClaim(bytes);
+    await tamper((await catalogue.staged(plan.image_id))?.path ?? name, bytes);
+
+    const failure = await failureOf(rig.store(plan, bytes.length));
+
+    expect(failure).toMatchObject({ code: "StagedDataChanged" });
+  });
+
+  it("copies bytes without digests that were chmodded", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.adoptAndClaim(bytes);
+    await chmodded((await catalogue.staged(plan.image_id))?.path ?? "", bytes);
+
+    await rig.store(plan, bytes.length);
+
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("tells that they are gone", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+    await unlink(rig.staged(plan.image_id));
+
+    expect(await failureOf(rig.store(plan, MIB))).toMatchObject({
+      code: "StagedDataMissing",
+      message: `No staged data lies at "${rig.staged(plan.image_id)}"`,
+    });
+  });
+});
+
+describe("removeCopy()", () => {
+  it("removes copy and lease", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+    await rig.store(plan, MIB);
+
+    await rig.removeCopy(plan);
+
+    expect(await rig.names("fast")).toEqual([]);
+    expect(await catalogue.leases(plan.image_id)).toEqual([]);
+  });
+
+  it("removes the part of an attempt that died, and its lease", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+    await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes: someBytes(100) });
+
+    await rig.removeCopy(plan);
+
+    expect(await rig.names("fast")).toEqual([]);
+    expect(await catalogue.leases(plan.image_id)).toEqual([]);
+  });
+
+  it("removes a copy that was published and not told of, with both of its names", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+    const bytes = someBytes(100);
+    const part = await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes });
+    await link(rig.stored(part), rig.copyPath(plan));
+
+    await rig.removeCopy(plan);
+
+    expect(await rig.names("fast")).toEqual([]);
+  });
+
+  it.each([
+    ["again", true],
+    ["where nothing was ever stored", false],
+  ])("succeeds %s", async (_, isStored) => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+    if (isStored) await rig.store(plan, MIB);
+    if (isStored) await rig.removeCopy(plan);
+
+    await expect(rig.removeCopy(plan)).resolves.toBeUndefined();
+  });
+
+  it("ends an attempt that still runs in this process, and leaves nothing of it", async () => {
+    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const bytes = someBytes(5 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const storing = rig.store(plan, bytes.length).catch((error: unknown) => error);
+    await rig.awaitPart("fast", MIB);
+
+    await rig.removeCopy(plan);
+
+    expect(await storing).toBeInstanceOf(Error);
+    expect(await rig.names("fast")).toEqual([]);
+    expect(await catalogue.leases(plan.image_id)).toEqual([]);
+  });
+
+  it("touches no copy of another epoch or store", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB), ["fast", "slow"]);
+    await rig.store(plan, MIB, "fast");
+    await rig.store(plan, MIB, "slow");
+    const before = await rig.snapshot(plan);
+
+    await rig.removeCopy({ ...plan, epoch: plan.epoch - 1 });
+    await rig.removeCopy({ ...plan, epoch: plan.epoch + 1 });
+
+    expect(await rig.snapshot(plan)).toEqual(before);
+    await rig.removeCopy(plan, "fast");
+    expect(await rig.names("slow")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+  });
+
+  it("touches nothing of a published image", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.import(someBytes(MIB));
+    const before = await rig.snapshot(plan);
+
+    await rig.removeCopy(plan);
+
+    expect(await rig.snapshot(plan)).toEqual(before);
+  });
+
+  it("touches nothing of a published image, even when a lease on its copy turns up", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.import(someBytes(MIB));
+    await leaveAttempt(rig, plan, { writer: await thisProcess() });
+    const before = await rig.snapshot(plan);
+
+    await rig.removeCopy(plan);
+
+    expect(await rig.snapshot(plan)).toEqual(before);
+  });
+
+  it("keeps the lease while the store is away", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(MIB));
+    await rig.store(plan, MIB);
+    await rename(rig.stored(""), rig.staged("../away"));
+
+    const failure = await failureOf(rig.removeCopy(plan));
+
+    expect(failure).toMatchObject({ code: "StoreUnavailable", retryable: true });
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
+  });
+
+  it("leaves the staged bytes that a link shared, and the right to link them", async () => {
+    const stores = { fast: { zeroCopy: true }, slow: { zeroCopy: true } };
+    const rig = await openNode(catalogue, { stores });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes, ["fast", "slow"]);
+    await rig.store(plan, bytes.length, "fast");
+
+    await rig.removeCopy(plan, "fast");
+
+    expect(await holds(rig.staged(plan.image_id), bytes)).toBe(true);
+    expect((await rig.store(plan, bytes.length, "slow")).method).toBe("link");
+  });
+});
+
+/** Changes a byte of the next copy just after it was published, as a bad disk does. */
+function spoilNextCopy(rig: NodeRig, plan: ImportPlan): void {
+  const store = rig.dependencies.stores.get("fast");
+  const copy = store.copy.bind(store);
+  vi.spyOn(store, "copy").mockImplementationOnce(async (order) => {
+    const copied = await copy(order);
+    const publish = async () => {
+      const outcome = await copied.publish();
+      await chmod(rig.copyPath(plan), 0o640);
+      await using handle = await open(rig.copyPath(plan), "r+");
+      const [byte = 0] = (await handle.read(Buffer.alloc(1), 0, 1, MIB)).buffer;
+      await handle.write(Buffer.from([byte ^ 1]), 0, 1, MIB);
+      return outcome;
+    };
+    return { ...copied, publish };
+  });
+}

@@ -1,0 +1,240 @@
+import { randomUUID } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import type { ImportPlan } from "../../src/activities/claim-import.ts";
+import type { TransformOrder } from "../../src/activities/transform-staged.ts";
+import { newPartName } from "../../src/bytes/part-name.ts";
+import { takeProduct } from "../../src/db/product-records.ts";
+import { loadTransform } from "../../src/transforms/load-transform.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+import { deadProcess } from "../support/child-program.ts";
+import {
+  HeldRows,
+  MIB,
+  openNode,
+  outcomeOf,
+  runStep,
+  someBytes,
+  transformOrder,
+  type NodeRig,
+} from "../support/node-rig.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+const catalogue = useCatalogue();
+
+const SIZE_BYTES = 4 * MIB + 17;
+
+/** Turns every bit over, a MiB at a time: slowly, where the environment of its process says so. */
+const INVERT = `
+  import { open } from "node:fs/promises";
+  export default {
+    name: "invert",
+    async run({ source, productPath, sizeBytes, signal, report }) {
+      const product = await open(productPath, "wx");
+      try {
+        for (let position = 0; position < sizeBytes; ) {
+          signal.throwIfAborted();
+          const { bytesRead, buffer } = await source.read(Buffer.alloc(1048576), 0, 1048576, position);
+          await product.write(buffer.subarray(0, bytesRead).map((byte) => ~byte), 0, bytesRead, position);
+          position += bytesRead;
+          report(position);
+          await new Promise((resolve) => setTimeout(resolve, globalThis.isHere ? 0 : 300));
+        }
+        await product.sync();
+      } finally {
+        await product.close();
+      }
+      return { hasProduct: true };
+    },
+  };`;
+
+interface Scene {
+  readonly rig: NodeRig;
+  readonly plan: ImportPlan;
+  readonly bytes: Buffer;
+  readonly order: TransformOrder;
+  readonly module: string;
+}
+
+/** An import whose first product is made, and whose second one is to be. */
+async function openScene(): Promise<Scene> {
+  const module = join(makeTemporaryDirectory(), "invert.mjs");
+  await writeFile(module, INVERT);
+  Object.assign(globalThis, { isHere: true });
+  const invert = await loadTransform(module);
+  const rig = await openNode(catalogue, { transforms: [invert, { ...invert, name: "before" }] });
+  const bytes = someBytes(SIZE_BYTES);
+  const plan = await rig.stageAndClaim(bytes);
+  await rig.transform(plan, "before");
+  return { rig, plan, bytes, order: transformOrder(plan, "invert", { product: 1 }), module };
+}
+
+/** Waits until an attempt stands at these rows, and kills it there. */
+async function killAt({ rig, order, module }: Scene, table: string, where: string): Promise<void> {
+  const writer = rig.transformElsewhere(order, module);
+  await rig.awaitPart("staging", MIB);
+  const rows = await HeldRows.hold(catalogue, sql.raw(`SELECT 1 FROM ${table} WHERE ${where}`));
+  await rows.awaitWaiters();
+  await writer.kill();
+  await rows.release();
+}
+
+const DEATHS: readonly (readonly [string, (scene: Scene) => Promise<void>])[] = [
+  [
+    "in the middle of its bytes",
+    async ({ rig, order, module }) => {
+      const writer = rig.transformElsewhere(order, module);
+      await rig.awaitPart("staging", MIB);
+      await writer.kill();
+    },
+  ],
+  [
+    "when it had all its bytes",
+    (scene) => killAt(scene, "images", `id = '${scene.plan.image_id}'`),
+  ],
+  [
+    "when its product had its name, and the catalogue did not know of it",
+    (scene) => killAt(scene, "staged_files", `image_id = '${scene.plan.image_id}' AND product = 2`),
+  ],
+  [
+    "when it had removed the product before, and the catalogue did not know of it",
+    (scene) => killAt(scene, "staged_files", `image_id = '${scene.plan.image_id}' AND product = 1`),
+  ],
+  [
+    "when it had taken over from one that died, whose files were still there",
+    async ({ rig, plan }) => {
+      const names = newPartName(plan.image_id, plan.epoch);
+      const attempt = {
+        imageId: plan.image_id,
+        epoch: plan.epoch,
+        product: 2,
+        node: plan.node,
+        token: randomUUID(),
+        writer: await deadProcess(),
+        part: names,
+        path: rig.dependencies.staging.productPathOf(names),
+      };
+      await catalogue.database.transaction((db) => takeProduct(db, attempt));
+      await writeFile(rig.staged(names), someBytes(17));
+      await writeFile(attempt.path, someBytes(17));
+      const next = { ...attempt, token: randomUUID(), part: newPartName(plan.image_id, 1) };
+      await catalogue.database.transaction((db) => takeProduct(db, next));
+    },
+  ],
+];
+
+describe("transformStaged() after its process was killed", () => {
+  it.each(DEATHS)("is done afresh, and leaves nothing else, %s", async (_, die) => {
+    const scene = await openScene();
+    const { rig, plan, bytes } = scene;
+    await die(scene);
+
+    const transformed = await rig.transform(plan, "invert", { product: 1 });
+
+    expect(transformed).toMatchObject({ product: 2 });
+    const path = (await catalogue.staged(plan.image_id, 2))?.path ?? "";
+    expect((await readFile(path)).equals(bytes)).toBe(true);
+    expect((await readFile(rig.staged(plan.image_id))).equals(bytes)).toBe(true);
+    expect(await rig.names("staging")).toHaveLength(2);
+    expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();
+  });
+});
+
+describe("discardProducts() after the process of a transform was killed", () => {
+  it.each(DEATHS)("leaves nothing but what was staged, %s", async (_, die) => {
+    const scene = await openScene();
+    const { rig, plan } = scene;
+    await die(scene);
+
+    await rig.discardProducts(plan);
+
+    expect(await rig.names("staging")).toEqual([plan.image_id]);
+    expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();
+    expect(await catalogue.staged(plan.image_id, 2)).toBeUndefined();
+  });
+});
+
+describe("sweepNode() after the process of a transform was killed, and its run terminated", () => {
+  it.each(DEATHS)("leaves nothing but what was staged, %s", async (_, die) => {
+    const scene = await openScene();
+    const { rig, plan } = scene;
+    await die(scene);
+    await rig.release(plan);
+
+    await runStep(() => rig.prompt.sweepNode());
+
+    expect(await rig.names("staging")).toEqual([plan.image_id]);
+    expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();
+    expect(await catalogue.staged(plan.image_id, 2)).toBeUndefined();
+  });
+});
+
+describe("transformStaged() in a process that stood still, and goes on late", () => {
+  it.each<[string, (scene: Scene) => Promise<unknown>]>([
+    [
+      "a second attempt has finished",
+      ({ rig, plan }) => rig.transform(plan, "invert", { product: 1 }),
+    ],
+    [
+      "the whole import has finished",
+      async ({ rig, plan, bytes }) => {
+        await rig.transform(plan, "invert", { product: 1 });
+        await rig.finish(plan, bytes.length);
+        await runStep(() => rig.prompt.unstageImage(plan));
+      },
+    ],
+    [
+      "the import was undone",
+      async ({ rig, plan }) => {
+        await rig.discardProducts(plan);
+        await rig.release(plan);
+      },
+    ],
+    [
+      "another import makes its own",
+      async ({ rig, plan }) => {
+        await rig.release(plan);
+        const next = await rig.claim(plan.image_id);
+        await rig.transform(next, "before");
+        await rig.transform(next, "invert", { product: 1 });
+      },
+    ],
+  ])("changes nothing when %s", async (_, happen) => {
+    const scene = await openScene();
+    const { rig, plan, order, module } = scene;
+    const late = rig.transformElsewhere(order, module);
+    await rig.awaitPart("staging", MIB);
+    await late.stop();
+    await happen(scene);
+    const before = [await rig.snapshot(plan), await catalogue.staged(plan.image_id, 2)];
+
+    late.continue();
+
+    const { code } = (await outcomeOf(late)) as { code: string };
+    // Its part is gone, or its lease.
+    expect(["ImportLost", "TransformFailed"]).toContain(code);
+    expect([await rig.snapshot(plan), await catalogue.staged(plan.image_id, 2)]).toEqual(before);
+  });
+
+  it("does not disturb a second attempt that runs beside it", async () => {
+    const scene = await openScene();
+    const { rig, plan, bytes, order, module } = scene;
+    const late = rig.transformElsewhere(order, module);
+    const part = await rig.awaitPart("staging", MIB);
+    await late.stop();
+    const second = rig.transformElsewhere(order, module);
+    await rig.awaitPart("staging", MIB, part);
+
+    late.continue();
+
+    expect(await outcomeOf(second)).toEqual({
+      transformed: expect.objectContaining({ product: 2 }) as object,
+    });
+    expect(await outcomeOf(late)).toHaveProperty("code");
+    const path = (await catalogue.staged(plan.image_id, 2))?.path ?? "";
+    expect((await readFile(path)).equals(bytes)).toBe(true);
+    expect(await rig.names("staging")).toHaveLength(2);
+  });
+});
