@@ -1,0 +1,38 @@
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  isCancellation,
+  TimeoutFailure,
+} from "@temporalio/workflow";
+
+/** A failure in two words for people: its stable type, and what happened. */
+export interface FailureReport {
+  readonly type: string;
+  readonly text: string;
+}
+
+/**
+ * Whether a step ended because it was told to: by a cancel, or by a failure that would have been tried again, had no
+ * cancel been asked for meanwhile (its worker died, or its store went away).
+ */
+export function wasStopped(error: unknown): boolean {
+  if (isCancellation(error)) return true;
+  if (!(error instanceof ActivityFailure) || error.retryState !== "CANCEL_REQUESTED") return false;
+  return !(error.cause instanceof ApplicationFailure && error.cause.nonRetryable === true);
+}
+
+/** Finds the failure that matters under the wrappings of Temporal. */
+export function describeFailure(error: unknown): FailureReport {
+  const cause = error instanceof ActivityFailure ? (error.cause ?? error) : error;
+  if (wasStopped(error)) return { type: "ImportCancelled", text: "it was cancelled" };
+  if (cause instanceof ApplicationFailure) {
+    return { type: cause.type ?? "Error", text: cause.message };
+  }
+  if (cause instanceof TimeoutFailure) {
+    const last =
+      cause.cause instanceof ApplicationFailure ? `; before: ${cause.cause.message}` : "";
+    return { type: "Timeout", text: `${cause.message}${last}` };
+  }
+  if (cause instanceof Error) return { type: cause.name, text: cause.message };
+  return { type: "Error", text: String(cause) };
+}

@@ -1,0 +1,179 @@
+import type { SearchAttributeUpdatePair } from "@temporalio/common";
+import { setCurrentDetails, setHandler, upsertSearchAttributes } from "@temporalio/workflow";
+import type { ImportPlan } from "../activities/claim-import.ts";
+import type { StoredCopy } from "../activities/store-image.ts";
+import type { VerifiedStaging } from "../activities/verify-staging.ts";
+import type { ImportMethod, ImportRequest } from "../domain/import-request.ts";
+import {
+  importStatus,
+  SEARCH_ATTRIBUTES,
+  type ImportPhase,
+  type ImportStatus,
+  type PhaseTime,
+  type StoreProgress,
+} from "./contract.ts";
+import type { GivenUp } from "./copies.ts";
+import { describeFailure, wasStopped } from "./failure-report.ts";
+
+/** Where an import failed. */
+export interface FailedAt {
+  readonly step: string;
+  readonly store: string | undefined;
+}
+
+/** Milliseconds long as a rule: nobody searches for them, and each change of an attribute costs the server a write. */
+const BRIEF_PHASES: readonly ImportPhase[] = ["saving", "activating", "unstaging"];
+
+/** What is known of the bytes that are to be copied. */
+type Verified = Pick<VerifiedStaging, "size"> &
+  Partial<Pick<VerifiedStaging, "detected_format" | "checks">>;
+
+/** What people see of an import: the query `importStatus`, the current details and the search attributes. */
+export class ImportTracker {
+  readonly #imageId: string;
+  readonly #method: ImportMethod;
+  readonly #phases: PhaseTime[] = [];
+  readonly #stores: Record<string, StoreProgress> = {};
+  readonly #dueAttributes: SearchAttributeUpdatePair[] = [];
+  #plan: ImportPlan | undefined;
+  #verified: Verified | undefined;
+  #message: string | null = null;
+  #pauseState: () => ImportStatus["pause"] = () => "running";
+  readonly #failures = new WeakMap<Error, FailedAt>();
+
+  constructor({ image_id, method = "glance-direct" }: ImportRequest) {
+    this.#imageId = image_id;
+    this.#method = method;
+    setHandler(importStatus, () => this.#status(), {
+      description: "What the import does now: phase, pause, size, state of each store",
+    });
+  }
+
+  /** Tells where the state of the pause comes from. */
+  showPauseOf(state: () => ImportStatus["pause"]): void {
+    this.#pauseState = state;
+  }
+
+  /** Begins a phase. */
+  enter(phase: ImportPhase): void {
+    const now = new Date().toISOString();
+    const last = this.#phases.at(-1);
+    if (last !== undefined) last.ended_at = now;
+    const isEnd = phase === "done" || phase === "failed" || phase === "cancelled";
+    this.#phases.push({ phase, started_at: now, ended_at: isEnd ? now : null });
+    if (this.#plan !== undefined && !BRIEF_PHASES.includes(phase)) {
+      upsertSearchAttributes([
+        ...this.#dueAttributes.splice(0),
+        { key: SEARCH_ATTRIBUTES.importPhase, value: phase },
+      ]);
+    }
+    this.show();
+  }
+
+  /** The import was accepted: what it is about can be searched for. */
+  accepted(plan: ImportPlan): void {
+    this.#plan = plan;
+    for (const store of plan.stores) this.#stores[store] = { state: "waiting" };
+    // They go with the first phase.
+    this.#dueAttributes.push(
+      { key: SEARCH_ATTRIBUTES.imageId, value: plan.image_id },
+      { key: SEARCH_ATTRIBUTES.importStores, value: [...plan.stores] },
+      { key: SEARCH_ATTRIBUTES.importMethod, value: this.#method },
+      ...(plan.owner === null ? [] : [{ key: SEARCH_ATTRIBUTES.owner, value: plan.owner }]),
+    );
+  }
+
+  /** The staged bytes were judged. */
+  verified(verified: Verified): void {
+    this.#verified = verified;
+  }
+
+  /** Runs a step and remembers where its failure came from. */
+  async step<T>(step: string, store: string | undefined, run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      if (error instanceof Error && !this.#failures.has(error)) {
+        this.#failures.set(error, { step, store });
+      }
+      throw error;
+    }
+  }
+
+  /** Runs the copy into one store. */
+  async copying(store: string, run: () => Promise<StoredCopy>): Promise<StoredCopy> {
+    this.#stores[store] = { state: "copying" };
+    this.show();
+    try {
+      const copy = await this.step("store", store, run);
+      this.#stores[store] = { state: "stored", method: copy.method };
+      return copy;
+    } catch (error) {
+      this.#stores[store] = { state: wasStopped(error) ? "stopped" : "failed" };
+      throw error;
+    } finally {
+      this.show();
+    }
+  }
+
+  /** The import goes on without a store. */
+  gaveUp(store: string, why: GivenUp, failure: unknown): void {
+    this.#stores[store] =
+      why === "failed"
+        ? { state: why, last_failure: describeFailure(failure).text }
+        : { state: why };
+    this.show();
+  }
+
+  /** Stores that failed for good. */
+  get failedStores(): string[] {
+    return Object.keys(this.#stores).filter((store) => this.#stores[store]?.state === "failed");
+  }
+
+  /** Where a failure came from. */
+  whereOf(failure: unknown): FailedAt | undefined {
+    return failure instanceof Error ? this.#failures.get(failure) : undefined;
+  }
+
+  /** The import fails with this message. */
+  failed(message: string): void {
+    this.#message = message;
+  }
+
+  /** Writes the current details anew. */
+  show(): void {
+    setCurrentDetails(this.#details());
+  }
+
+  #status(): ImportStatus {
+    return {
+      image_id: this.#imageId,
+      task_id: this.#plan?.task_id ?? null,
+      method: this.#method,
+      phase: this.#phases.at(-1)?.phase ?? "accepting",
+      pause: this.#pauseState(),
+      size: this.#verified?.size ?? null,
+      stores: this.#stores,
+      phases: this.#phases,
+      detected_format: this.#verified?.detected_format ?? null,
+      checks: this.#verified?.checks ?? {},
+      message: this.#message,
+    };
+  }
+
+  #details(): string {
+    const { phase, pause, size, detected_format, checks, message } = this.#status();
+    const tolerated = Object.entries(checks).filter(([, result]) => result !== "pass");
+    const stores = Object.entries(this.#stores).map(
+      ([name, { state, method, last_failure: why = method }]) =>
+        `- store **${name}**: ${state}${why === undefined ? "" : ` (${why})`}`,
+    );
+    return [
+      `### ${pause === "running" ? phase : `${phase}, ${pause}`}`,
+      `Image \`${this.#imageId}\`${size === null ? "" : `, ${String(size)} bytes`}${detected_format === null ? "" : `, ${detected_format}`}`,
+      ...stores,
+      ...tolerated.map(([check, reason]) => `- tolerated: ${check}: ${reason}`),
+      ...(message === null ? [] : [`**${message}**`]),
+    ].join("\n\n");
+  }
+}

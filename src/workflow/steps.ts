@@ -1,0 +1,75 @@
+import { ActivityCancellationType, proxyActivities } from "@temporalio/workflow";
+import type { ByteActivities, ControlActivities, PromptActivities } from "../activities/index.ts";
+import { byteQueue, CONTROL_QUEUE, promptQueue } from "./contract.ts";
+
+// The saga undoes files and rows: an undo may begin only when the step has really stopped. The SDK's own default for
+// activities lets the step go on behind the undo.
+const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED;
+
+/** Steps that need only the catalogue. Postgres may be away for hours; what Temporal accepted waits for it. */
+export const control = proxyActivities<ControlActivities>({
+  taskQueue: CONTROL_QUEUE,
+  cancellationType,
+  // A statement ends after 20 s in the server, 25 s here; a step that is silent for longer is tried again.
+  startToCloseTimeout: "30s",
+  retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
+});
+
+/** Waiting by being retried leaves no trace in the history. */
+export const waiting = proxyActivities<ControlActivities>({
+  taskQueue: CONTROL_QUEUE,
+  cancellationType,
+  startToCloseTimeout: "30s",
+  retry: { initialInterval: "100ms", backoffCoefficient: 1.5, maximumInterval: "5s" },
+});
+
+/**
+ * Steps that move bytes. The heartbeat tells of a dead worker, and brings the cancel. No `maximumAttempts`: a deploy
+ * costs an attempt, and the import's deadline is the bound.
+ */
+export function byteSteps(node: string, heartbeatTimeoutMs: number) {
+  return proxyActivities<ByteActivities>({
+    taskQueue: byteQueue(node),
+    cancellationType,
+    // Above any deadline: a long copy is not a failure, one that moves nothing ends by its idle time.
+    startToCloseTimeout: "7d",
+    heartbeatTimeout: heartbeatTimeoutMs,
+    retry: { initialInterval: "500ms", backoffCoefficient: 2, maximumInterval: "30s" },
+  });
+}
+
+/** The steps that move bytes, on one staging volume. */
+export type ByteSteps = ReturnType<typeof byteSteps>;
+
+/** Undos on a staging volume: bounded, because the undo after it must not wait for a store that is away for good. */
+export function undoSteps(node: string) {
+  return proxyActivities<PromptActivities>({
+    taskQueue: promptQueue(node),
+    cancellationType,
+    startToCloseTimeout: "2m",
+    // What is left then has a lease, and the reconciler goes on.
+    scheduleToCloseTimeout: "1m",
+    retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
+  });
+}
+
+/** Clean-up after the point of no return: bounded, and what is left is the sweeper's. */
+export function cleanUpSteps(node: string) {
+  return proxyActivities<PromptActivities>({
+    taskQueue: promptQueue(node),
+    cancellationType,
+    startToCloseTimeout: "2m",
+    scheduleToCloseTimeout: "5m",
+    retry: { initialInterval: "200ms", maximumInterval: "10s", maximumAttempts: 10 },
+  });
+}
+
+/** Removal of bytes that was promised: retried until the store or its node is back. */
+export function removalSteps(node: string) {
+  return proxyActivities<PromptActivities>({
+    taskQueue: promptQueue(node),
+    cancellationType,
+    startToCloseTimeout: "10m",
+    retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "1m" },
+  });
+}

@@ -1,0 +1,226 @@
+import { randomBytes } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { failureOf } from "../support/failure-of.ts";
+import { failsWith, Hold } from "../support/faults.ts";
+import { createRig } from "../support/import-rig.ts";
+import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+describe("importImage() that is cancelled", () => {
+  it("touches nothing when that comes before its first step", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.stopWorkers();
+    const run = await rig.temporal.workflow.start("importImage", {
+      workflowId: `image-import/${imageId}`,
+      taskQueue: "image-import",
+      args: [{ image_id: imageId }],
+    });
+
+    await run.cancel();
+    await rig.startWorkers();
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("ImportCancelled");
+    expect(rig.calls).toEqual(["releaseImport"]);
+    expect(await rig.state(imageId)).toEqual({ ...BACK_TO_STAGED, task: null });
+  });
+
+  it.each([
+    { call: "claimImport", where: "verify", next: "verifyStaging" },
+    { call: "saveImage", where: "activate", next: "activateImage" },
+  ])("lets $call finish, undoes it, and does not begin $next", async ({ call, where, next }) => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const step = new Hold();
+    rig.fail(call, step.before);
+
+    const started = rig.client.startImport(imageId);
+    await step.reached;
+    await rig.client.cancelImport(imageId);
+    step.release();
+    await started;
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("ImportCancelled");
+    expect(rig.calls).not.toContain(next);
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      task: ["failure", `Error: ImportCancelled: ${where}: it was cancelled`, null],
+    });
+  });
+
+  it.each([{ call: "verifyStaging" }, { call: "digestStaged" }, { call: "storeImage fast" }])(
+    "stops $call and undoes everything",
+    async ({ call }) => {
+      const rig = await createRig();
+      const imageId = await rig.adoptedImage(randomBytes(1000));
+      // It holds the step until the cancel arrives.
+      const step = new Hold();
+      rig.fail(call, step.before);
+
+      await rig.client.startImport(imageId);
+      await step.reached;
+      await rig.client.cancelImport(imageId);
+      const failure = await failureOf(rig.client.waitForImport(imageId));
+
+      expect(failure.code).toBe("ImportCancelled");
+      expect(rig.calls).not.toContain("saveImage");
+      expect(await rig.state(imageId)).toEqual({
+        ...BACK_TO_STAGED,
+        task: [
+          "failure",
+          expect.stringMatching(/^Error: ImportCancelled: .*: it was cancelled$/),
+          null,
+        ],
+      });
+    },
+  );
+
+  it.each([
+    { call: "claimImport" },
+    { call: "verifyStaging" },
+    { call: "digestStaged" },
+    { call: "storeImage fast" },
+    { call: "saveImage" },
+  ])("undoes everything when that comes just after $call took effect", async ({ call }) => {
+    const rig = await createRig();
+    const imageId = await rig.adoptedImage(randomBytes(1000));
+    const step = new Hold();
+    rig.fail(call, step.after);
+
+    const started = rig.client.startImport(imageId);
+    await step.reached;
+    await rig.client.cancelImport(imageId);
+    step.release();
+    await started;
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("ImportCancelled");
+    expect(rig.calls).not.toContain("activateImage");
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      task: [
+        "failure",
+        expect.stringMatching(/^Error: ImportCancelled: .*: it was cancelled$/),
+        null,
+      ],
+    });
+  });
+
+  it("stops in the middle of the bytes and leaves no part", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.cancelImport(imageId, { wait: true });
+
+    expect((await rig.run(imageId).describe()).status.name).toBe("CANCELLED");
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      task: ["failure", 'Error: ImportCancelled: store "slow": it was cancelled', null],
+    });
+  });
+
+  it("ends at once when that comes while a failed step waits for its next attempt", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const away = failsWith("StoreUnavailable", "it is away");
+    rig.fail("storeImage fast", ...Array.from({ length: 100 }, () => away));
+
+    await rig.client.startImport(imageId);
+    await expect
+      .poll(() => rig.calls.filter((call) => call === "storeImage fast").length, {
+        timeout: 10_000,
+      })
+      .toBe(3);
+    await rig.client.cancelImport(imageId, { wait: true });
+
+    expect((await rig.run(imageId).describe()).status.name).toBe("CANCELLED");
+    expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
+  });
+
+  it("ends cancelled also when the step that was running fails in a way that is otherwise tried again", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const step = new Hold();
+    rig.fail("storeImage fast", (run) =>
+      step.before(() => failsWith("StoreUnavailable", "it is away")(run)),
+    );
+
+    await rig.client.startImport(imageId);
+    await step.reached;
+    await rig.client.cancelImport(imageId, { wait: true });
+
+    expect((await rig.run(imageId).describe()).status.name).toBe("CANCELLED");
+    expect((await rig.client.importStatus(imageId)).stores).toEqual({ fast: { state: "stopped" } });
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      task: ["failure", 'Error: ImportCancelled: store "fast": it was cancelled', null],
+    });
+  });
+
+  it("ends failed when the step that was running fails for good, and says so in its status", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const step = new Hold();
+    rig.fail("storeImage fast", (run) =>
+      step.before(() => failsWith("NoSpace", "it is full")(run)),
+    );
+
+    await rig.client.startImport(imageId);
+    await step.reached;
+    await rig.client.cancelImport(imageId);
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({ code: "NoSpace", message: 'store "fast": it is full' });
+    expect((await rig.client.importStatus(imageId)).phase).toBe("failed");
+  });
+
+  it.each([
+    { call: "activateImage", hold: "before" },
+    { call: "activateImage", hold: "after" },
+    { call: "unstageImage", hold: "before" },
+    { call: "unstageImage", hold: "after" },
+  ] as const)("completes when that comes $hold the work of $call", async ({ call, hold }) => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const step = new Hold();
+    rig.fail(call, step[hold]);
+
+    await rig.client.startImport(imageId);
+    await step.reached;
+    await rig.client.cancelImport(imageId);
+    step.release();
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.status).toBe("active");
+    expect((await rig.client.importStatus(imageId)).phase).toBe("done");
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      task: ["success", "", { image_id: imageId }],
+    });
+  });
+
+  it("changes nothing when that comes while an earlier failure is being undone", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const undoing = new Hold();
+    rig.fail("saveImage", failsWith("StagedDataChanged", "it changed"));
+    rig.fail("removeCopy fast", undoing.before);
+
+    await rig.client.startImport(imageId);
+    await undoing.reached;
+    await rig.client.cancelImport(imageId);
+    undoing.release();
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({ code: "StagedDataChanged", message: "save: it changed" });
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      task: ["failure", "Error: StagedDataChanged: save: it changed", null],
+    });
+  });
+});

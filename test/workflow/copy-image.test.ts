@@ -1,0 +1,282 @@
+import { createHash, randomBytes } from "node:crypto";
+import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it, vi } from "vitest";
+import { failureOf } from "../support/failure-of.ts";
+import { failsWith, Hold } from "../support/faults.ts";
+import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { COPIED, IMPORTED } from "../support/import-states.ts";
+
+const BYTES = randomBytes(3 * 1024 * 1024 + 17);
+const SUCCESS = (imageId: string) => ["success", "", { image_id: imageId }];
+
+/** An active image in the store `fast`. */
+async function importedImage(rig: ImportRig, bytes = BYTES): Promise<string> {
+  const imageId = await rig.stagedImage(bytes);
+  await rig.client.startImport(imageId, { stores: ["fast"] });
+  await rig.client.waitForImport(imageId);
+  return imageId;
+}
+
+/** Three stores: `fast` and `slow` as always, and `spare`. */
+const THREE_STORES = {
+  fast: { type: "file", path: "fast", zero_copy: false },
+  slow: { type: "file", path: "slow", zero_copy: false, bandwidth_limit: "1MiB" },
+  // What is configured first need not be there: the directory is made by no test.
+  spare: { type: "file", path: "spare" },
+};
+
+describe("importImage() by copy-image", () => {
+  it("copies an active image into another store, and reads no staging", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+
+    const accepted = await rig.client.copyImage(imageId, { stores: ["slow"] });
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome).toMatchObject({
+      task_id: accepted.task_id,
+      status: "active",
+      stores: ["slow"],
+      size: BYTES.length,
+      os_hash_value: createHash("sha512").update(BYTES).digest("hex"),
+    });
+    expect(await rig.state(imageId)).toEqual({ ...COPIED, task: SUCCESS(imageId) });
+    expect((await readFile(join(rig.directory, "slow", `${imageId}.2`))).equals(BYTES)).toBe(true);
+    expect(await rig.client.verifyImage(imageId)).toMatchObject([{ ok: true }, { ok: true }]);
+  });
+
+  it("stays active all the time, and can be read meanwhile", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+    const storing = new Hold();
+    rig.fail("storeImage slow", storing.before);
+
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await storing.reached;
+    const image = await rig.client.showImage(imageId);
+    const path = join(rig.directory, "read");
+    await rig.client.downloadImage(imageId, { to: path });
+
+    expect(image).toMatchObject({ status: "active", os_glance_importing_to_stores: ["slow"] });
+    expect((await readFile(path)).equals(BYTES)).toBe(true);
+    storing.release();
+    await rig.client.waitForImport(imageId);
+  });
+
+  it("may be deactivated meanwhile, and stays so", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+    const storing = new Hold();
+    rig.fail("storeImage slow", storing.before);
+
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await storing.reached;
+    await rig.client.deactivateImage(imageId);
+    storing.release();
+    await rig.client.waitForImport(imageId);
+
+    expect(await rig.state(imageId)).toMatchObject({ ...COPIED, image: "deactivated" });
+  });
+
+  it("leaves out stores that have it when all stores are asked for", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+
+    await rig.client.copyImage(imageId, { allStores: true });
+
+    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["slow"]);
+  });
+
+  it("succeeds without a task when all stores have it already", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+    await rig.client.copyImage(imageId, { allStores: true });
+    await rig.client.waitForImport(imageId);
+    const before = await rig.client.listTasks({ imageId });
+
+    const accepted = await rig.client.copyImage(imageId, { allStores: true });
+    const outcome = await rig.client.waitForImport(imageId, accepted.run_id);
+
+    expect(accepted.task_id).toBeNull();
+    expect(outcome).toMatchObject({ task_id: null, status: "active", stores: [] });
+    expect(await rig.client.listTasks({ imageId })).toEqual(before);
+    expect(await rig.state(imageId)).toMatchObject(COPIED);
+  });
+
+  it("refuses a named store that has it", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+
+    const failure = await failureOf(rig.client.copyImage(imageId, { stores: ["fast", "slow"] }));
+
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      message: `Image is already present at store 'fast' (image "${imageId}")`,
+    });
+    expect(await rig.state(imageId)).toMatchObject(IMPORTED);
+  });
+
+  it("refuses an image that is not active", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(BYTES);
+
+    const failure = await failureOf(rig.client.copyImage(imageId, { stores: ["slow"] }));
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: `Only images with status active can be targeted for copying (image "${imageId}")`,
+    });
+  });
+
+  it("refuses an active image by every other method", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+
+    const failure = await failureOf(rig.client.startImport(imageId, { stores: ["slow"] }));
+
+    expect(failure.message).toContain("Image with status active cannot be target for import");
+  });
+
+  it("removes only what it made when it fails, and remembers the store that failed", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+    rig.fail("storeImage slow", async (step) => {
+      await step();
+      return failsWith("NoSpace", "it is full")(step);
+    });
+
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("NoSpace");
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      failedStores: ["slow"],
+      task: ["failure", 'Error: NoSpace: store "slow": it is full', null],
+    });
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.client.waitForImport(imageId);
+    expect(await rig.state(imageId)).toMatchObject({ ...COPIED, slow: ["@.3"] });
+  });
+
+  it("removes only what it made when it is cancelled", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.cancelImport(imageId, { wait: true });
+
+    expect(await rig.state(imageId)).toMatchObject(IMPORTED);
+    expect(await rig.client.verifyImage(imageId)).toMatchObject([{ ok: true }]);
+  });
+
+  it("is removed whole when the image is deleted meanwhile", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.deleteImage(imageId, 60_000);
+
+    expect(await rig.state(imageId)).toMatchObject({
+      image: "deleted",
+      isClaimed: false,
+      locations: [],
+      leases: [],
+      fast: [],
+      slow: [],
+    });
+  });
+
+  it("fails when no store of those that need not all succeed did", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+    rig.fail("storeImage slow", failsWith("NoSpace", "it is full"));
+
+    await rig.client.copyImage(imageId, { stores: ["slow"], allStoresMustSucceed: false });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("NoSpace");
+    expect(await rig.state(imageId)).toMatchObject({ ...IMPORTED, failedStores: ["slow"] });
+  });
+
+  it("copies from another store when the copy of the first is gone", async () => {
+    const rig = await createRig({ stores: THREE_STORES });
+    const imageId = await importedImage(rig);
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.client.waitForImport(imageId);
+    await rm(join(rig.directory, "fast", `${imageId}.1`));
+    await makeSpare(rig);
+
+    await rig.client.copyImage(imageId, { stores: ["spare"] });
+    await rig.client.waitForImport(imageId);
+
+    const copy = await readFile(join(rig.directory, "spare", `${imageId}.3`));
+    expect(copy.equals(BYTES)).toBe(true);
+  });
+
+  it("copies from another store when the copy of the first is damaged, and never publishes that", async () => {
+    const rig = await createRig({ stores: THREE_STORES });
+    const imageId = await importedImage(rig);
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.client.waitForImport(imageId);
+    await damage(join(rig.directory, "fast", `${imageId}.1`));
+    await makeSpare(rig);
+
+    await rig.client.copyImage(imageId, { stores: ["spare"] });
+    await rig.client.waitForImport(imageId);
+
+    const copy = await readFile(join(rig.directory, "spare", `${imageId}.3`));
+    expect(copy.equals(BYTES)).toBe(true);
+  });
+
+  it.each([
+    { what: "damaged", spoil: damage, code: "DigestMismatch" },
+    { what: "gone", spoil: (path: string) => rm(path), code: "CopyNotFound" },
+  ])("fails for good when its only copy is $what", async ({ spoil, code }) => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+    await spoil(join(rig.directory, "fast", `${imageId}.1`));
+
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe(code);
+    expect(await rig.state(imageId)).toMatchObject({
+      image: "active",
+      locations: ["fast active"],
+      leases: [],
+      slow: [],
+    });
+  });
+
+  it("is undone by the reconciler when it was terminated, which leaves the image active", async () => {
+    const rig = await createRig();
+    const imageId = await importedImage(rig);
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.run(imageId).terminate("lost");
+
+    await vi.waitFor(
+      async () => {
+        await rig.reconcile();
+        expect(await rig.state(imageId)).toMatchObject(IMPORTED);
+      },
+      { timeout: 40_000, interval: 1_000 },
+    );
+  });
+});
+
+/** Flips a bit of a published copy, whose size stays. */
+async function damage(path: string): Promise<void> {
+  const bytes = await readFile(path);
+  bytes[1000] = (bytes[1000] ?? 0) ^ 1;
+  await chmod(path, 0o640);
+  await writeFile(path, bytes);
+}
+
+async function makeSpare(rig: ImportRig): Promise<void> {
+  await mkdir(join(rig.directory, "spare"));
+}

@@ -1,0 +1,355 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, rename } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { findImage } from "../../src/db/image-records.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { Hold, losesItsAnswer } from "../support/faults.ts";
+import { createRig, type ImportRig, type ImportState } from "../support/import-rig.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+const GONE: Omit<ImportState, "task" | "failedStores"> = {
+  image: "deleted",
+  isClaimed: false,
+  locations: [],
+  leases: [],
+  staging: [],
+  fast: [],
+  slow: [],
+};
+
+describe("deleteImage()", () => {
+  it("removes the bytes of an active image from all stores", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.waitForImport(imageId);
+
+    const deletion = await rig.client.deleteImage(imageId);
+
+    expect(deletion).toBe("deleted");
+    expect(await rig.state(imageId)).toMatchObject(GONE);
+  });
+
+  it("removes what is staged", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+
+    const deletion = await rig.client.deleteImage(imageId);
+
+    expect(deletion).toBe("deleted");
+    expect(await rig.state(imageId)).toMatchObject(GONE);
+  });
+
+  it("cancels an import in the middle of its bytes first, and leaves none", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.copying(imageId, "slow");
+
+    const deletion = await rig.client.deleteImage(imageId);
+
+    expect(deletion).toBe("deleted");
+    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+      code: "ImportCancelled",
+    });
+    expect(await rig.state(imageId)).toEqual({
+      ...GONE,
+      failedStores: [],
+      task: ["failure", 'Error: ImportCancelled: store "slow": it was cancelled', null],
+    });
+  });
+
+  it("cancels an import that is paused", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+
+    const deletion = await rig.client.deleteImage(imageId);
+
+    expect(deletion).toBe("deleted");
+    expect(await rig.state(imageId)).toMatchObject(GONE);
+  });
+
+  it("removes the bytes of an import that had just published them", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const activating = new Hold();
+    rig.fail("activateImage", activating.after);
+    await rig.client.startImport(imageId);
+    await activating.reached;
+
+    const deletion = await rig.client.deleteImage(imageId);
+    activating.release();
+    await rig.client.waitForImport(imageId);
+
+    expect(deletion).toBe("deleted");
+    expect(await rig.state(imageId)).toMatchObject(GONE);
+  });
+
+  it("tries again until a store that is away is back", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.waitForImport(imageId);
+    const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
+    await rename(store, away);
+
+    const whileAway = await rig.client.deleteImage(imageId, 0);
+    await expect
+      .poll(() => rig.calls.filter((call) => call === "removeImageBytes").length, {
+        timeout: 20_000,
+      })
+      .toBeGreaterThan(1);
+    await rename(away, store);
+    const onceBack = await rig.client.deleteImage(imageId);
+
+    expect([whileAway, onceBack]).toEqual(["pending_delete", "deleted"]);
+    expect(await rig.state(imageId)).toMatchObject(GONE);
+  });
+
+  it("waits for the reconciler when the import that holds the image was terminated", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const saving = new Hold();
+    rig.fail("saveImage", saving.before);
+    await rig.client.startImport(imageId);
+    await saving.reached;
+    await rig.run(imageId).terminate();
+    saving.release();
+
+    const deletion = rig.client.deleteImage(imageId);
+    await expect.poll(() => rig.calls.includes("awaitRelease"), { timeout: 20_000 }).toBe(true);
+    await rig.reconcile();
+
+    expect(await deletion).toBe("deleted");
+    expect(await rig.state(imageId)).toMatchObject(GONE);
+  });
+
+  it("is the same deletion when it is asked for twice at once", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    const deletions = await Promise.all([
+      rig.client.deleteImage(imageId),
+      rig.client.deleteImage(imageId),
+    ]);
+
+    expect(deletions).toEqual(["deleted", "deleted"]);
+    expect(rig.calls.filter((call) => call === "removeImageBytes")).toHaveLength(1);
+  });
+
+  it("leaves alone an image that nobody asked to delete", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    await rig.temporal.workflow.execute("deleteImage", {
+      workflowId: `image-delete/${imageId}`,
+      taskQueue: "image-import",
+      args: [imageId],
+    });
+
+    expect(await rig.state(imageId)).toMatchObject({ image: "active", fast: ["@.1"] });
+  });
+});
+
+/** An image that is active in both stores. */
+async function activeTwice(rig: ImportRig): Promise<string> {
+  const imageId = await rig.stagedImage(randomBytes(1000));
+  await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+  await rig.client.waitForImport(imageId);
+  return imageId;
+}
+
+/** How often the copy of an image was to be removed. */
+function removalsIn(rig: ImportRig, store: string): number {
+  return rig.calls.filter((call) => call === `removePublishedCopy ${store}`).length;
+}
+
+/** Three stores; `third` is not one of the rig's own. */
+const THREE_STORES = Object.fromEntries(
+  ["fast", "slow", "third"].map((name) => [name, { type: "file", path: name, zero_copy: false }]),
+);
+
+const ONE_LEFT = {
+  ...GONE,
+  image: "active",
+  locations: ["fast active"],
+  fast: ["@.1"],
+};
+
+describe("removeImageCopy()", () => {
+  it("removes the bytes of one copy, and leaves the others and the image", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+
+    const removal = await rig.client.removeCopy(imageId, "slow");
+
+    expect(removal).toBe("removed");
+    expect(await rig.state(imageId)).toEqual({
+      ...ONE_LEFT,
+      failedStores: [],
+      task: ["success", "", { image_id: imageId }],
+    });
+  });
+
+  it("is repeated when nobody heard of its end", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    rig.fail("removePublishedCopy slow", losesItsAnswer);
+
+    const removal = await rig.client.removeCopy(imageId, "slow");
+
+    expect(removal).toBe("removed");
+    expect(removalsIn(rig, "slow")).toBe(2);
+    expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
+  });
+
+  it("tries again until a store that is away is back; nobody reads the copy meanwhile", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
+    await rename(store, away);
+
+    const whileAway = await rig.client.removeCopy(imageId, "slow", 0);
+    await expect.poll(() => removalsIn(rig, "slow"), { timeout: 20_000 }).toBeGreaterThan(1);
+    const { stores } = await rig.client.showImage(imageId);
+    await rename(away, store);
+    const onceBack = await rig.client.removeCopy(imageId, "slow");
+
+    expect([whileAway, stores, onceBack]).toEqual(["pending_delete", ["fast"], "removed"]);
+    expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
+  });
+
+  it("waits for a worker on the node that reaches the store", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    await rig.stopWorkers();
+
+    const withoutWorker = await rig.client.removeCopy(imageId, "slow", 0);
+    const meanwhile = await rig.state(imageId);
+    await rig.startWorkers();
+    const withWorker = await rig.client.removeCopy(imageId, "slow");
+
+    expect([withoutWorker, withWorker]).toEqual(["pending_delete", "removed"]);
+    expect(meanwhile).toMatchObject({
+      locations: ["fast active", "slow pending_delete"],
+      slow: ["@.1"],
+    });
+    expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
+  });
+
+  it("does not wait for a store of another copy that is away", async () => {
+    const rig = await createRig({ stores: THREE_STORES });
+    await mkdir(join(rig.directory, "third"));
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(imageId, { stores: ["fast", "slow", "third"] });
+    await rig.client.waitForImport(imageId);
+    const [store, away] = [join(rig.directory, "third"), join(rig.directory, "away")];
+    await rename(store, away);
+    await rig.client.removeCopy(imageId, "third", 0);
+    await expect.poll(() => removalsIn(rig, "third"), { timeout: 20_000 }).toBeGreaterThan(0);
+
+    const removal = await rig.client.removeCopy(imageId, "slow");
+    const whileAway = await rig.state(imageId);
+    await rename(away, store);
+    await rig.client.removeCopy(imageId, "third");
+
+    expect(removal).toBe("removed");
+    expect(whileAway.locations).toEqual(["fast active", "third pending_delete"]);
+    expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
+  });
+
+  it("is the same removal when it is asked for twice at once", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    const removing = new Hold();
+    rig.fail("removePublishedCopy slow", removing.before);
+
+    const first = rig.client.removeCopy(imageId, "slow");
+    await removing.reached;
+    const second = rig.client.removeCopy(imageId, "slow");
+    await expect.poll(() => rig.client.removeCopy(imageId, "slow", 0)).toBe("pending_delete");
+    removing.release();
+
+    expect(await Promise.all([first, second])).toEqual(["removed", "removed"]);
+    expect(removalsIn(rig, "slow")).toBe(1);
+  });
+
+  it("leaves one copy when the last two are removed at once", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+
+    const removals = await Promise.allSettled([
+      rig.client.removeCopy(imageId, "fast"),
+      rig.client.removeCopy(imageId, "slow"),
+    ]);
+
+    const { locations, fast, slow } = await rig.state(imageId);
+    expect(removals.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    expect(removals.find(({ status }) => status === "rejected")).toMatchObject({
+      reason: { code: "ImageConflict" },
+    });
+    expect(locations).toEqual([fast.length === 1 ? "fast active" : "slow active"]);
+    expect([...fast, ...slow]).toEqual(["@.1"]);
+  });
+
+  it("leaves no copy when the image is deleted while one is being removed", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    const removing = new Hold();
+    rig.fail("removePublishedCopy slow", removing.before);
+    const removal = rig.client.removeCopy(imageId, "slow");
+    await removing.reached;
+
+    const deletion = await rig.client.deleteImage(imageId);
+    const deleted = await rig.state(imageId);
+    removing.release();
+
+    expect([deletion, await removal]).toEqual(["deleted", "removed"]);
+    expect(deleted).toMatchObject(GONE);
+  });
+
+  it("ends when the image is deleted while the store of the copy is away, once it is back", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
+    await rename(store, away);
+    await rig.client.removeCopy(imageId, "slow", 0);
+
+    const whileAway = await rig.client.deleteImage(imageId, 0);
+    await expect.poll(() => rig.calls.includes("removeImageBytes"), { timeout: 20_000 }).toBe(true);
+    await rename(away, store);
+    const onceBack = await rig.client.deleteImage(imageId);
+    await rig.temporal.workflow.getHandle(`image-remove-copy/${imageId}/slow/1`).result();
+
+    expect([whileAway, onceBack]).toEqual(["pending_delete", "deleted"]);
+    expect(await rig.state(imageId)).toMatchObject(GONE);
+  });
+
+  it("leaves alone a copy that nobody asked to remove", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    const { locations } = await rig.database.query((db) => findImage(db, imageId));
+    const [{ node } = { node: "" }] = locations;
+
+    await rig.temporal.workflow.execute("removeImageCopy", {
+      workflowId: `image-remove-copy/${imageId}/slow/1`,
+      taskQueue: "image-import",
+      args: [{ image_id: imageId, epoch: 1, store: "slow", node }],
+    });
+
+    expect(await rig.state(imageId)).toMatchObject({
+      locations: ["fast active", "slow active"],
+      slow: ["@.1"],
+    });
+  });
+});

@@ -1,0 +1,251 @@
+import { randomBytes } from "node:crypto";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { failureOf } from "../support/failure-of.ts";
+import { failsWith, Hold, losesItsAnswer } from "../support/faults.ts";
+import { createRig } from "../support/import-rig.ts";
+import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+describe("importImage() with a step that fails for good", () => {
+  it("refuses the import when the claim fails, and leaves no task", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("claimImport", failsWith("ImageConflict", "it may not be"));
+
+    const started = failureOf(rig.client.startImport(imageId));
+
+    expect(await started).toMatchObject({ code: "ImageConflict", message: "it may not be" });
+    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+      code: "ImageConflict",
+      message: "it may not be",
+    });
+    expect(await rig.state(imageId)).toEqual({ ...BACK_TO_STAGED, failedStores: [], task: null });
+    expect(rig.calls).toEqual(["claimImport", "releaseImport"]);
+  });
+
+  it.each([
+    { call: "verifyStaging", code: "UnsafeImage", where: "verify", failedStores: [] },
+    { call: "digestStaged", code: "StagedDataChanged", where: "digest", failedStores: [] },
+    { call: "storeImage fast", code: "NoSpace", where: 'store "fast"', failedStores: ["fast"] },
+    { call: "saveImage", code: "StagedDataChanged", where: "save", failedStores: [] },
+    { call: "activateImage", code: "ImportLost", where: "activate", failedStores: [] },
+  ] as const)(
+    "undoes everything when $call fails, and names the step",
+    async ({ call, code, where, failedStores }) => {
+      const rig = await createRig();
+      const imageId = await rig.adoptedImage(randomBytes(1000));
+      rig.fail(call, failsWith(code, "it went wrong"));
+
+      await rig.client.startImport(imageId);
+      const failure = await failureOf(rig.client.waitForImport(imageId));
+
+      expect(failure).toMatchObject({ code, message: `${where}: it went wrong` });
+      expect(await rig.state(imageId)).toEqual({
+        ...BACK_TO_STAGED,
+        failedStores,
+        task: ["failure", `Error: ${code}: ${where}: it went wrong`, null],
+      });
+    },
+  );
+
+  it("never tries a permanent failure again", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", failsWith("PermissionDenied", "it is read-only"));
+
+    await rig.client.startImport(imageId);
+    await failureOf(rig.client.waitForImport(imageId));
+
+    expect(rig.calls.filter((call) => call === "storeImage fast")).toHaveLength(1);
+  });
+
+  it("stops the other stores, and undoes them once they have stopped", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const failing = new Hold();
+    rig.fail("storeImage fast", (step) =>
+      failing.before(() => failsWith("NoSpace", "it is full")(step)),
+    );
+
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.copying(imageId, "slow");
+    failing.release();
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({ code: "NoSpace", message: 'store "fast": it is full' });
+    expect((await rig.client.importStatus(imageId)).stores).toEqual({
+      fast: { state: "failed" },
+      slow: { state: "stopped" },
+    });
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      failedStores: ["fast"],
+      task: ["failure", 'Error: NoSpace: store "fast": it is full', null],
+    });
+  });
+
+  it("can be imported again at once", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+    await rig.client.startImport(imageId);
+    await failureOf(rig.client.waitForImport(imageId));
+
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      fast: ["@.2"],
+      task: ["success", "", { image_id: imageId }],
+    });
+  });
+});
+
+describe("importImage() with a step that fails and then succeeds", () => {
+  it.each([
+    { call: "claimImport", code: "DatabaseUnavailable" },
+    { call: "verifyStaging", code: "StagingUnavailable" },
+    { call: "digestStaged", code: "StagingUnavailable" },
+    { call: "storeImage fast", code: "StoreUnavailable" },
+    { call: "saveImage", code: "DatabaseUnavailable" },
+    { call: "activateImage", code: "DatabaseUnavailable" },
+    { call: "unstageImage", code: "StagingUnavailable" },
+  ] as const)("tries $call again until it succeeds", async ({ call, code }) => {
+    const rig = await createRig();
+    const imageId = await rig.adoptedImage(randomBytes(1000));
+    rig.fail(call, failsWith(code, "it is away"), failsWith(code, "it is still away"));
+
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    expect(rig.calls.filter((each) => each === call)).toHaveLength(3);
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      task: ["success", "", { image_id: imageId }],
+    });
+  });
+
+  it("does not write again what another store has finished", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const finished = new Hold();
+    rig.fail("storeImage slow", finished.before, failsWith("StoreUnavailable", "it is away"));
+
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await finished.reached;
+    await expect.poll(async () => (await rig.state(imageId)).fast).toEqual(["@.1"]);
+    const written = await stat(join(rig.directory, "fast", `${imageId}.1`));
+    finished.release();
+    await rig.client.waitForImport(imageId);
+
+    const published = await stat(join(rig.directory, "fast", `${imageId}.1`));
+    expect([published.ino, published.mtimeMs]).toEqual([written.ino, written.mtimeMs]);
+    expect(rig.calls.filter((call) => call === "storeImage fast")).toHaveLength(1);
+  });
+});
+
+describe("importImage() with a step that takes effect and whose answer is lost", () => {
+  it.each([
+    { call: "claimImport" },
+    { call: "verifyStaging" },
+    { call: "digestStaged" },
+    { call: "storeImage fast" },
+    { call: "saveImage" },
+    { call: "activateImage" },
+    { call: "unstageImage" },
+  ])("succeeds when that happens to $call", async ({ call }) => {
+    const rig = await createRig();
+    const imageId = await rig.adoptedImage(randomBytes(1000));
+    rig.fail(call, losesItsAnswer);
+
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    expect(rig.calls.filter((each) => each === call)).toHaveLength(2);
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      task: ["success", "", { image_id: imageId }],
+    });
+  });
+
+  it("takes the copy that the lost attempt published, and does not write it again", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", losesItsAnswer);
+
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    expect((await rig.client.importStatus(imageId)).stores).toEqual({
+      fast: { state: "stored", method: "found" },
+    });
+  });
+});
+
+describe("importImage() past its deadline", () => {
+  it("stops in the middle of the bytes and undoes everything", async () => {
+    const rig = await createRig({ import: { deadline: "2s" } });
+    const imageId = await rig.stagedImage(randomBytes(16 * MEBIBYTE));
+
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({
+      code: "ImportDeadlineExceeded",
+      message: 'store "slow": it did not end before its deadline',
+    });
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      failedStores: [],
+      task: [
+        "failure",
+        'Error: ImportDeadlineExceeded: store "slow": it did not end before its deadline',
+        null,
+      ],
+    });
+  });
+
+  it("ends an import whose store stays away", async () => {
+    const rig = await createRig({ import: { deadline: "2s" } });
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const away = failsWith("StoreUnavailable", "it is away");
+    rig.fail("storeImage fast", ...Array.from({ length: 100 }, () => away));
+
+    await rig.client.startImport(imageId);
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("ImportDeadlineExceeded");
+    expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
+  });
+
+  it("comes too late once the activation has begun", async () => {
+    const rig = await createRig({ import: { deadline: "2s" } });
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const activating = new Hold();
+    rig.fail("activateImage", activating.before);
+
+    await rig.client.startImport(imageId);
+    await activating.reached;
+    await expect
+      .poll(
+        async () => {
+          const { events } = await rig.run(imageId).fetchHistory();
+          return events?.some((event) => event.timerFiredEventAttributes != null);
+        },
+        { timeout: 20_000 },
+      )
+      .toBe(true);
+    activating.release();
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.status).toBe("active");
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      task: ["success", "", { image_id: imageId }],
+    });
+  });
+});

@@ -1,0 +1,130 @@
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  CancelledFailure,
+  RetryState,
+  TimeoutFailure,
+  TimeoutType,
+} from "@temporalio/common";
+import { describe, expect, it } from "vitest";
+import { describeFailure, wasStopped } from "../../src/workflow/failure-report.ts";
+
+/** The failure of a step, as the workflow sees it. */
+function stepFailure(
+  cause: Error,
+  retryState: RetryState = RetryState.NON_RETRYABLE_FAILURE,
+): ActivityFailure {
+  return new ActivityFailure(
+    "Activity task failed",
+    "storeImage",
+    "3",
+    retryState,
+    "1@host",
+    cause,
+  );
+}
+
+const full = ApplicationFailure.nonRetryable("it is full", "NoSpace");
+const away = ApplicationFailure.retryable("it is away", "StoreUnavailable");
+
+describe("describeFailure()", () => {
+  it("finds type and text of the step's own failure", () => {
+    const report = describeFailure(stepFailure(full));
+
+    expect(report).toEqual({ type: "NoSpace", text: "it is full" });
+  });
+
+  it("takes a failure without a step as it is", () => {
+    const report = describeFailure(full);
+
+    expect(report).toEqual({ type: "NoSpace", text: "it is full" });
+  });
+
+  it("calls a failure without a type an Error", () => {
+    const report = describeFailure(ApplicationFailure.nonRetryable("it broke"));
+
+    expect(report).toEqual({ type: "Error", text: "it broke" });
+  });
+
+  it("names a cancel in one word", () => {
+    const report = describeFailure(stepFailure(new CancelledFailure("CANCELLED")));
+
+    expect(report).toEqual({ type: "ImportCancelled", text: "it was cancelled" });
+  });
+
+  it("tells of a timeout what failed before it", () => {
+    const timeout = Object.assign(
+      new TimeoutFailure("it took too long", undefined, TimeoutType.SCHEDULE_TO_CLOSE),
+      { cause: away },
+    );
+
+    const report = describeFailure(stepFailure(timeout, RetryState.TIMEOUT));
+
+    expect(report).toEqual({ type: "Timeout", text: "it took too long; before: it is away" });
+  });
+
+  it("tells of a timeout alone when nothing failed before it", () => {
+    const timeout = new TimeoutFailure(
+      "it was never begun",
+      undefined,
+      TimeoutType.SCHEDULE_TO_START,
+    );
+
+    const report = describeFailure(stepFailure(timeout, RetryState.TIMEOUT));
+
+    expect(report).toEqual({ type: "Timeout", text: "it was never begun" });
+  });
+
+  it("tells of a step that failed without a cause", () => {
+    const failure = new ActivityFailure(
+      "Activity task failed",
+      "storeImage",
+      "3",
+      RetryState.INTERNAL_SERVER_ERROR,
+      "1@host",
+    );
+
+    const report = describeFailure(failure);
+
+    expect(report).toEqual({ type: "ActivityFailure", text: "Activity task failed" });
+  });
+
+  it("tells of an error of any other kind", () => {
+    const report = describeFailure(new RangeError("out of range"));
+
+    expect(report).toEqual({ type: "RangeError", text: "out of range" });
+  });
+
+  it("tells of something thrown that is no error", () => {
+    const report = describeFailure("just a text");
+
+    expect(report).toEqual({ type: "Error", text: "just a text" });
+  });
+});
+
+describe("wasStopped()", () => {
+  it.each([
+    { what: "a cancel", error: new CancelledFailure("CANCELLED"), expected: true },
+    {
+      what: "a step that was cancelled",
+      error: stepFailure(new CancelledFailure("CANCELLED")),
+      expected: true,
+    },
+    {
+      what: "a step that would have been tried again, had no cancel been asked for",
+      error: stepFailure(away, RetryState.CANCEL_REQUESTED),
+      expected: true,
+    },
+    {
+      what: "a step that failed for good while a cancel was asked for",
+      error: stepFailure(full, RetryState.CANCEL_REQUESTED),
+      expected: false,
+    },
+    { what: "a step that failed", error: stepFailure(full), expected: false },
+    { what: "an error", error: new Error("it broke"), expected: false },
+  ])("is $expected for $what", ({ error, expected }) => {
+    const answer = wasStopped(error);
+
+    expect(answer).toBe(expected);
+  });
+});

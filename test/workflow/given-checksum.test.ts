@@ -1,0 +1,71 @@
+import { createHash, randomBytes } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { failureOf } from "../support/failure-of.ts";
+import { createRig } from "../support/import-rig.ts";
+import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
+
+const BYTES = randomBytes(2 * 1024 * 1024 + 3);
+const OTHER = randomBytes(10);
+const ALGORITHMS = ["md5", "sha256", "sha512"];
+
+function checksumOf(algo: string, bytes: Buffer): string {
+  return `${algo}:${createHash(algo).update(bytes).digest("hex")}`;
+}
+
+describe.each(["stagedImage", "adoptedImage"] as const)("importImage() of a %s", (kind) => {
+  it.each(ALGORITHMS)("takes data whose %s and size are those that were given", async (algo) => {
+    const rig = await createRig();
+    const imageId = await rig[kind](BYTES);
+
+    await rig.client.startImport(imageId, {
+      checksum: checksumOf(algo, BYTES).toUpperCase().replace(algo.toUpperCase(), algo),
+      size: BYTES.length,
+    });
+    await rig.client.waitForImport(imageId);
+
+    expect(await rig.state(imageId)).toMatchObject(IMPORTED);
+  });
+
+  it.each(ALGORITHMS)("refuses data whose %s is another, and leaves nothing", async (algo) => {
+    const rig = await createRig();
+    const imageId = await rig[kind](BYTES);
+
+    await rig.client.startImport(imageId, { checksum: checksumOf(algo, OTHER) });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({
+      code: "ChecksumMismatch",
+      message: expect.stringContaining(
+        `The data hashes to ${checksumOf(algo, BYTES)}, and ${checksumOf(algo, OTHER)} was announced`,
+      ) as string,
+    });
+    expect(await rig.state(imageId)).toMatchObject({ ...BACK_TO_STAGED });
+    expect(rig.calls.filter((call) => call === "activateImage")).toEqual([]);
+  });
+
+  it("refuses data of another size before any store is touched", async () => {
+    const rig = await createRig();
+    const imageId = await rig[kind](BYTES);
+
+    await rig.client.startImport(imageId, { size: BYTES.length + 1 });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({
+      code: "ChecksumMismatch",
+      message: `verify: The data has ${String(BYTES.length)} bytes, and ${String(BYTES.length + 1)} were announced`,
+    });
+    expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
+  });
+});
+
+describe("importImage() of data whose digests are known", () => {
+  it.each(["md5", "sha512"])("refuses another %s before any store is touched", async (algo) => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(BYTES);
+
+    await rig.client.startImport(imageId, { checksum: checksumOf(algo, OTHER) });
+    await failureOf(rig.client.waitForImport(imageId));
+
+    expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
+  });
+});

@@ -1,0 +1,356 @@
+import { randomBytes } from "node:crypto";
+import { Readable } from "node:stream";
+import { defaultPayloadConverter } from "@temporalio/common";
+import { describe, expect, it } from "vitest";
+import { SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { failsWith, Hold } from "../support/faults.ts";
+import { createRig, type ImportRig } from "../support/import-rig.ts";
+
+/** What Temporal's Web UI and `temporal workflow metadata` ask a run for. */
+interface RunMetadata {
+  readonly currentDetails: string;
+  readonly definition: Readonly<
+    Record<
+      "queryDefinitions" | "signalDefinitions" | "updateDefinitions",
+      readonly { readonly name: string; readonly description: string }[]
+    >
+  >;
+}
+
+async function metadataOf(rig: ImportRig, imageId: string): Promise<RunMetadata> {
+  return rig.run(imageId).query<RunMetadata>("__temporal_workflow_metadata");
+}
+
+describe("importStatus", () => {
+  it("tells phase, pause, size and stores while the import runs", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const saving = new Hold();
+    rig.fail("saveImage", saving.before);
+
+    const { task_id: taskId } = await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await saving.reached;
+    const status = await rig.run(imageId).query("importStatus");
+
+    expect(status).toEqual({
+      image_id: imageId,
+      task_id: taskId,
+      method: "glance-direct",
+      phase: "saving",
+      pause: "running",
+      size: 1000,
+      stores: {
+        fast: { state: "stored", method: "copy" },
+        slow: { state: "stored", method: "copy" },
+      },
+      phases: [
+        ended("accepting"),
+        ended("verifying"),
+        ended("storing"),
+        { phase: "saving", started_at: anInstant(), ended_at: null },
+      ],
+      detected_format: "raw",
+      checks: {
+        one_format: "pass",
+        declared_format: "pass",
+        disk_format: "pass",
+        container_format: "pass",
+        virtual_size: "pass",
+        virtual_ratio: "pass",
+      },
+      message: null,
+    });
+    saving.release();
+    await rig.client.waitForImport(imageId);
+  });
+
+  it("tells all phases of an import that is done", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    expect(await rig.client.importStatus(imageId)).toMatchObject({
+      phase: "done",
+      phases: [
+        ended("accepting"),
+        ended("verifying"),
+        ended("storing"),
+        ended("saving"),
+        ended("activating"),
+        ended("unstaging"),
+        ended("done"),
+      ],
+    });
+  });
+
+  it("tells why an import failed, and that it was undone", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+
+    await rig.client.startImport(imageId);
+    await failureOf(rig.client.waitForImport(imageId));
+
+    expect(await rig.client.importStatus(imageId)).toMatchObject({
+      phase: "failed",
+      stores: { fast: { state: "failed" } },
+      phases: [
+        ended("accepting"),
+        ended("verifying"),
+        ended("storing"),
+        ended("undoing"),
+        ended("failed"),
+      ],
+      message: 'Error: NoSpace: store "fast": it is full',
+    });
+  });
+
+  it("tells that an import was cancelled", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const storing = new Hold();
+    rig.fail("storeImage fast", storing.before);
+
+    await rig.client.startImport(imageId);
+    await storing.reached;
+    await rig.client.cancelImport(imageId, { wait: true });
+
+    expect(await rig.client.importStatus(imageId)).toMatchObject({
+      phase: "cancelled",
+      message: 'Error: ImportCancelled: store "fast": it was cancelled',
+    });
+  });
+});
+
+describe("the current details of a run", () => {
+  it("follow the phases and the stores", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const [storing, saving] = [new Hold(), new Hold()];
+    rig.fail("storeImage fast", storing.before);
+    rig.fail("saveImage", saving.before);
+
+    await rig.client.startImport(imageId);
+    await storing.reached;
+    const whileStoring = await metadataOf(rig, imageId);
+    storing.release();
+    await saving.reached;
+    const whileSaving = await metadataOf(rig, imageId);
+    saving.release();
+    await rig.client.waitForImport(imageId);
+
+    expect(whileStoring.currentDetails.split("\n\n")).toEqual([
+      "### storing",
+      `Image \`${imageId}\`, 1000 bytes, raw`,
+      "- store **fast**: copying",
+    ]);
+    expect(whileSaving.currentDetails.split("\n\n")).toEqual([
+      "### saving",
+      `Image \`${imageId}\`, 1000 bytes, raw`,
+      "- store **fast**: stored (copy)",
+    ]);
+  });
+
+  it("say that a step is about to be paused, and that it is", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const saving = new Hold();
+    rig.fail("saveImage", saving.before);
+
+    await rig.client.startImport(imageId);
+    await saving.reached;
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId, "pausing after this step");
+    const pausing = await metadataOf(rig, imageId);
+    saving.release();
+    await rig.paused(imageId);
+    const paused = await metadataOf(rig, imageId);
+
+    expect(pausing.currentDetails).toMatch(/^### saving, pausing after this step\n/);
+    expect(paused.currentDetails).toMatch(/^### activating, paused\n/);
+  });
+
+  it("say that bytes are paused in the middle, and go on", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(3 * 1024 * 1024));
+
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+    const paused = await metadataOf(rig, imageId);
+    await rig.client.resumeImport(imageId);
+    const resumed = await metadataOf(rig, imageId);
+    await rig.client.waitForImport(imageId);
+
+    expect(paused.currentDetails).toMatch(/^### storing, paused\n/);
+    expect(resumed.currentDetails).toMatch(/^### storing\n/);
+  });
+
+  it("end with the reason of a failure", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("verifyStaging", failsWith("UnsafeImage", "it refers to another file"));
+
+    await rig.client.startImport(imageId);
+    await failureOf(rig.client.waitForImport(imageId));
+
+    const { currentDetails } = await metadataOf(rig, imageId);
+    expect(currentDetails.split("\n\n")).toEqual([
+      "### failed",
+      `Image \`${imageId}\``,
+      "- store **fast**: waiting",
+      "**Error: UnsafeImage: verify: it refers to another file**",
+    ]);
+  });
+});
+
+describe("the search attributes of a run", () => {
+  it("tell what is imported, how, where to, for whom, and how far it is", async () => {
+    const rig = await createRig();
+    const imageId = await ownedImage(rig, "project-7");
+    const storing = new Hold();
+    rig.fail("storeImage fast", storing.before);
+
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await storing.reached;
+    const running = await searchAttributesOf(rig, imageId);
+    storing.release();
+    await rig.client.waitForImport(imageId);
+    const done = await searchAttributesOf(rig, imageId);
+
+    const fixed = {
+      imageId,
+      importStores: ["fast", "slow"],
+      importMethod: "glance-direct",
+      owner: "project-7",
+    };
+    expect(running).toEqual({ ...fixed, importPhase: "storing" });
+    expect(done).toEqual({ ...fixed, importPhase: "done" });
+  });
+
+  it("find the imports of an owner that failed", async () => {
+    const rig = await createRig();
+    const imageId = await ownedImage(rig, "project-7");
+    await ownedImage(rig, "project-8");
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+    await rig.client.startImport(imageId);
+    await failureOf(rig.client.waitForImport(imageId));
+
+    const query = "Owner = 'project-7' AND ImportPhase = 'failed' AND ImportStores = 'fast'";
+    const found = async (): Promise<string[]> => {
+      const ids = [];
+      for await (const run of rig.temporal.workflow.list({ query })) ids.push(run.workflowId);
+      return ids;
+    };
+
+    await expect.poll(found, { timeout: 20_000 }).toEqual([`image-import/${imageId}`]);
+  });
+});
+
+describe("the summaries of a run", () => {
+  it("are its title, and a line for each step", async () => {
+    const rig = await createRig();
+    const imageId = await rig.adoptedImage(randomBytes(1000));
+
+    await rig.client.startImport(imageId, { stores: ["fast"] });
+    await rig.client.waitForImport(imageId);
+
+    const description = await rig.run(imageId).describe();
+    expect(await description.staticSummary()).toBe(`import ${imageId} → fast`);
+    expect(await description.staticDetails()).toBe(
+      `Import of image \`${imageId}\` by \`glance-direct\` → fast`,
+    );
+    expect((await stepSummaries(rig, imageId)).sort()).toEqual(
+      [
+        "accept: claim the image",
+        "verify: judge the staged bytes",
+        "digest: hash the staged bytes",
+        "store: copy to fast",
+        "save: record size, digests, locations",
+        "activate: publish the image",
+        "unstage: delete the staged data",
+      ].sort(),
+    );
+  });
+
+  it("mark the undos of an import that failed", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+
+    await rig.client.startImport(imageId);
+    await failureOf(rig.client.waitForImport(imageId));
+
+    expect((await stepSummaries(rig, imageId)).slice(-2)).toEqual([
+      "undo: remove the copy in fast",
+      "undo: release the claim, image back to where it was",
+    ]);
+  });
+});
+
+describe("the messages of a run", () => {
+  it("are described for people", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    const { definition } = await metadataOf(rig, imageId);
+
+    const named = [
+      ...definition.queryDefinitions,
+      ...definition.signalDefinitions,
+      ...definition.updateDefinitions,
+    ].filter(({ name }) => !name.startsWith("__"));
+    expect(named.map(({ name, description }) => `${name}: ${description}`).sort()).toEqual([
+      "acceptImport: Answers with the verdict of the acceptance: the task id, or the refusal",
+      "dropStore: Goes on without a store: its copy is stopped and removed",
+      "importStatus: What the import does now: phase, pause, size, state of each store",
+      "pauseImport: Stops the bytes within seconds and keeps what was copied",
+      "resumeImport: Goes on from where the pause stopped",
+    ]);
+  });
+});
+
+async function ownedImage(rig: ImportRig, owner: string): Promise<string> {
+  const { id } = await rig.client.createImage({
+    owner,
+    diskFormat: "raw",
+    containerFormat: "bare",
+  });
+  await rig.client.stageImage(id, Readable.from([randomBytes(1000)]));
+  return id;
+}
+
+async function searchAttributesOf(
+  rig: ImportRig,
+  imageId: string,
+): Promise<Record<string, unknown>> {
+  const { typedSearchAttributes } = await rig.run(imageId).describe();
+  return Object.fromEntries(
+    Object.entries(SEARCH_ATTRIBUTES).map(([name, key]) => [name, typedSearchAttributes.get(key)]),
+  );
+}
+
+function anInstant(): unknown {
+  return expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
+}
+
+function ended(phase: string): unknown {
+  return { phase, started_at: anInstant(), ended_at: anInstant() };
+}
+
+/** What the Web UI writes on each step of the newest import of an image, in the order in which they were planned. */
+async function stepSummaries(rig: ImportRig, imageId: string): Promise<string[]> {
+  const { events } = await rig.run(imageId).fetchHistory();
+  return (events ?? [])
+    .filter((event) => event.activityTaskScheduledEventAttributes != null)
+    .map((event) => {
+      const summary = event.userMetadata?.summary;
+      return summary == null ? "" : defaultPayloadConverter.fromPayload<string>(summary);
+    });
+}

@@ -1,0 +1,304 @@
+import { randomBytes } from "node:crypto";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { cancelled } from "@temporalio/activity";
+import { describe, expect, it } from "vitest";
+import { failureOf } from "../support/failure-of.ts";
+import { failsWith, Hold } from "../support/faults.ts";
+import { createRig, type ImportRig } from "../support/import-rig.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+/** What the one copy of an image in the store `slow` is now, finished or not. */
+async function copyInSlow(rig: ImportRig): Promise<{ name: string; ino: number; size: number }> {
+  const [name = ""] = await readdir(join(rig.directory, "slow"));
+  const { ino, size } = await stat(join(rig.directory, "slow", name));
+  return { name, ino, size };
+}
+
+describe("pauseImport", () => {
+  it("stops in the middle of the bytes, keeps the part and undoes nothing", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+
+    const part = await copyInSlow(rig);
+    expect(part.size).toBeGreaterThan(0);
+    expect(part.size).toBeLessThan(8 * MEBIBYTE);
+    expect(await rig.state(imageId)).toEqual({
+      image: "importing",
+      isClaimed: true,
+      failedStores: [],
+      task: ["processing", "", null],
+      locations: [],
+      leases: ["slow writing"],
+      staging: ["@"],
+      fast: [],
+      slow: [expect.stringMatching(/^@\.1\.[0-9a-f]{8}\.part$/)],
+    });
+    expect(rig.calls).toEqual(["claimImport", "verifyStaging", "storeImage slow"]);
+  });
+
+  it("lets a short step finish, says so, and waits before the next one", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const saving = new Hold();
+    rig.fail("saveImage", saving.before);
+
+    await rig.client.startImport(imageId);
+    await saving.reached;
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId, "pausing after this step");
+    saving.release();
+    await rig.paused(imageId);
+
+    expect(await rig.client.importStatus(imageId)).toMatchObject({ phase: "activating" });
+    expect(rig.calls).not.toContain("activateImage");
+  });
+
+  it.each([{ call: "verifyStaging" }, { call: "digestStaged" }])(
+    "stops $call, which begins again on resume",
+    async ({ call }) => {
+      const rig = await createRig();
+      const imageId = await rig.adoptedImage(randomBytes(1000));
+      const step = new Hold();
+      // It holds the step until it is stopped.
+      rig.fail(call, () => step.before(cancelled));
+
+      await rig.client.startImport(imageId);
+      await step.reached;
+      await rig.client.pauseImport(imageId);
+      await rig.paused(imageId);
+      await rig.client.resumeImport(imageId);
+      await rig.client.waitForImport(imageId);
+
+      expect(rig.calls.filter((each) => each === call)).toHaveLength(2);
+    },
+  );
+
+  it("stops the import before its first byte step when it comes during the acceptance", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const claiming = new Hold();
+    rig.fail("claimImport", claiming.before);
+
+    const started = rig.client.startImport(imageId);
+    await claiming.reached;
+    await rig.client.pauseImport(imageId);
+    claiming.release();
+    await started;
+    await rig.paused(imageId);
+
+    expect(rig.calls).toEqual(["claimImport"]);
+  });
+
+  it("stops a step that waits for its next attempt at once", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const away = failsWith("StoreUnavailable", "it is away");
+    rig.fail("storeImage fast", away, away, away);
+
+    await rig.client.startImport(imageId);
+    await expect
+      .poll(() => rig.calls.filter((call) => call === "storeImage fast").length, {
+        timeout: 10_000,
+      })
+      .toBe(3);
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+    await rig.client.resumeImport(imageId);
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.status).toBe("active");
+  });
+
+  it("holds also when the step fails just then in a way that is otherwise tried again", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const step = new Hold();
+    rig.fail("storeImage fast", (run) =>
+      step.before(() => failsWith("StoreUnavailable", "its worker died")(run)),
+    );
+
+    await rig.client.startImport(imageId);
+    await step.reached;
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+    await rig.client.resumeImport(imageId);
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.status).toBe("active");
+  });
+
+  it("does not keep an import whose step fails for good", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const step = new Hold();
+    rig.fail("storeImage fast", (run) =>
+      step.before(() => failsWith("NoSpace", "it is full")(run)),
+    );
+
+    await rig.client.startImport(imageId);
+    await step.reached;
+    await rig.client.pauseImport(imageId);
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({ code: "NoSpace", message: 'store "fast": it is full' });
+    expect(await rig.client.importStatus(imageId)).toMatchObject({
+      phase: "failed",
+      pause: "running",
+    });
+  });
+
+  it("comes too late once the activation has begun", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const activating = new Hold();
+    rig.fail("activateImage", activating.before);
+
+    await rig.client.startImport(imageId);
+    await activating.reached;
+    await rig.client.pauseImport(imageId);
+    activating.release();
+    await rig.client.waitForImport(imageId);
+
+    expect(await rig.client.importStatus(imageId)).toMatchObject({
+      phase: "done",
+      pause: "running",
+    });
+  });
+
+  it("does not stop the deadline", async () => {
+    const rig = await createRig({ import: { deadline: "3s" } });
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("ImportDeadlineExceeded");
+    expect(await rig.state(imageId)).toMatchObject({ image: "uploading", leases: [], slow: [] });
+  });
+
+  it("does not keep an import from being cancelled", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+    await rig.client.cancelImport(imageId, { wait: true });
+
+    expect(await rig.client.importStatus(imageId)).toMatchObject({
+      phase: "cancelled",
+      pause: "running",
+    });
+    expect(await rig.state(imageId)).toEqual({
+      image: "uploading",
+      isClaimed: false,
+      failedStores: [],
+      task: ["failure", 'Error: ImportCancelled: store "slow": it was cancelled', null],
+      locations: [],
+      leases: [],
+      staging: ["@"],
+      fast: [],
+      slow: [],
+    });
+  });
+});
+
+describe("resumeImport", () => {
+  it("goes on from the part", async () => {
+    const rig = await createRig();
+    const bytes = randomBytes(4 * MEBIBYTE);
+    const imageId = await rig.stagedImage(bytes);
+
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+    const part = await copyInSlow(rig);
+    await rig.client.resumeImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    const copy = await copyInSlow(rig);
+    expect([copy.name, copy.ino]).toEqual([`${imageId}.1`, part.ino]);
+    const stored = await readFile(join(rig.directory, "slow", copy.name));
+    expect(stored.equals(bytes)).toBe(true);
+  });
+
+  it("goes on from the part when all workers were stopped and started meanwhile", async () => {
+    const rig = await createRig();
+    const bytes = randomBytes(4 * MEBIBYTE);
+    const imageId = await rig.stagedImage(bytes);
+
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+    const part = await copyInSlow(rig);
+    await rig.stopWorkers();
+    await rig.startWorkers();
+    await rig.paused(imageId);
+    await rig.client.resumeImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    const copy = await copyInSlow(rig);
+    expect([copy.name, copy.ino]).toEqual([`${imageId}.1`, part.ino]);
+    const stored = await readFile(join(rig.directory, "slow", copy.name));
+    expect(stored.equals(bytes)).toBe(true);
+  });
+
+  it("does not write again what another store had finished", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(4 * MEBIBYTE));
+
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.copying(imageId, "slow");
+    await expect.poll(async () => (await rig.state(imageId)).fast).toEqual(["@.1"]);
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+    await rig.client.resumeImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    expect(rig.calls.filter((call) => call === "storeImage fast")).toHaveLength(1);
+    expect(rig.calls.filter((call) => call === "storeImage slow")).toHaveLength(2);
+  });
+
+  it("changes nothing when nothing is paused, and one is enough after two pauses", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const storing = new Hold();
+    rig.fail("storeImage fast", storing.before);
+
+    await rig.client.startImport(imageId);
+    await storing.reached;
+    await rig.client.resumeImport(imageId);
+    await rig.client.pauseImport(imageId);
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+    await rig.client.resumeImport(imageId);
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.status).toBe("active");
+  });
+
+  it("may come before the step has stopped", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(3 * MEBIBYTE));
+
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    await rig.client.resumeImport(imageId);
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.status).toBe("active");
+  });
+});

@@ -1,0 +1,294 @@
+import { randomBytes } from "node:crypto";
+import { cancelled } from "@temporalio/activity";
+import { sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { failsWith, Hold } from "../support/faults.ts";
+import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { BACK_TO_STAGED } from "../support/import-states.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+const ABANDONED = "Error: ImportAbandoned: its run was ended without an undo";
+
+/** Runs the reconciler as the Schedule does, and says what it did. */
+async function reconcile(rig: ImportRig): Promise<unknown> {
+  return rig.temporal.workflow.execute("reconcileImports", {
+    workflowId: "reconcile-imports",
+    taskQueue: "image-import",
+  });
+}
+
+/** An image that is active in both stores. */
+async function activeTwice(rig: ImportRig): Promise<string> {
+  const imageId = await rig.stagedImage(randomBytes(1000));
+  await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+  await rig.client.waitForImport(imageId);
+  return imageId;
+}
+
+/** Makes a deletion of an image or of a copy look as if it had begun an hour ago. */
+async function age(rig: ImportRig, imageId: string): Promise<void> {
+  await rig.database.query((db) =>
+    db.execute(sql`UPDATE images SET updated_at = now() - interval '1 hour' WHERE id = ${imageId}`),
+  );
+}
+
+describe("reconcileImports()", () => {
+  it("undoes an import that was terminated in the middle of its bytes", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.run(imageId).terminate();
+
+    const reconciled = await reconcile(rig);
+
+    expect(reconciled).toEqual({ claims: 1, copies: 2, deletions: 0, failures: [] });
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      task: ["failure", ABANDONED, null],
+    });
+  });
+
+  it("undoes an import that was terminated when all its copies were published", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const saving = new Hold();
+    rig.fail("saveImage", saving.after);
+    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await saving.reached;
+    await rig.run(imageId).terminate();
+    saving.release();
+
+    const reconciled = await reconcile(rig);
+
+    expect(reconciled).toEqual({ claims: 1, copies: 2, deletions: 0, failures: [] });
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      task: ["failure", ABANDONED, null],
+    });
+  });
+
+  it("leaves what a terminated import has published", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const activating = new Hold();
+    rig.fail("activateImage", activating.after);
+    await rig.client.startImport(imageId);
+    await activating.reached;
+    await rig.run(imageId).terminate();
+    activating.release();
+
+    const reconciled = await reconcile(rig);
+
+    expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 0, failures: [] });
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      image: "active",
+      task: ["success", "", { image_id: imageId }],
+      locations: ["fast active"],
+      // The sweep of the node removes what is staged of a published image.
+      staging: [],
+      fast: ["@.1"],
+    });
+  });
+
+  it("leaves alone an import that is paused", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(3 * MEBIBYTE));
+    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+
+    const reconciled = await reconcile(rig);
+
+    expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 0, failures: [] });
+    await rig.client.resumeImport(imageId);
+    expect(await rig.client.waitForImport(imageId)).toMatchObject({ status: "active" });
+  });
+
+  it("says what it could not undo, and undoes it the next time", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const saving = new Hold();
+    rig.fail("saveImage", saving.before);
+    await rig.client.startImport(imageId);
+    await saving.reached;
+    await rig.run(imageId).terminate();
+    saving.release();
+    rig.fail("removeCopy fast", failsWith("PermissionDenied", "it is read-only"));
+
+    const first = await reconcile(rig);
+    const second = await reconcile(rig);
+
+    expect([first, second]).toEqual([
+      {
+        claims: 1,
+        copies: 0,
+        deletions: 0,
+        failures: [`copy of ${imageId} in fast: PermissionDenied: it is read-only`],
+      },
+      { claims: 0, copies: 1, deletions: 0, failures: [] },
+    ]);
+    expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
+  });
+
+  it("removes what an earlier import left while a later one runs, and nothing of the later one", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const [first, second] = [new Hold(), new Hold()];
+    rig.fail("saveImage", first.before, second.before);
+    await rig.client.startImport(imageId);
+    await first.reached;
+    await rig.run(imageId).terminate();
+    first.release();
+    await rig.client.startImport(imageId);
+    await second.reached;
+
+    const reconciled = await reconcile(rig);
+    second.release();
+    await rig.client.waitForImport(imageId);
+
+    expect(reconciled).toEqual({ claims: 0, copies: 1, deletions: 0, failures: [] });
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      image: "active",
+      task: ["success", "", { image_id: imageId }],
+      locations: ["fast active"],
+      staging: [],
+      fast: ["@.2"],
+    });
+  });
+
+  it("goes on with a deletion whose workflow was lost", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+    await rig.database.query((db) =>
+      db.execute(
+        sql`UPDATE images SET status = 'pending_delete', updated_at = now() - interval '1 hour' WHERE id = ${imageId}`,
+      ),
+    );
+    await rig.database.query((db) =>
+      db.execute(
+        sql`UPDATE image_locations SET status = 'pending_delete' WHERE image_id = ${imageId}`,
+      ),
+    );
+
+    const reconciled = await reconcile(rig);
+
+    expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 1, failures: [] });
+    await expect
+      .poll(() => rig.state(imageId), { timeout: 20_000 })
+      .toMatchObject({ image: "deleted", locations: [], fast: [] });
+  });
+
+  it("goes on with the removal of a copy whose workflow was never started", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    await rig.database.transaction((db) => beginCopyRemoval(db, imageId, "slow"));
+    await age(rig, imageId);
+
+    const reconciled = await reconcile(rig);
+
+    expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 1, failures: [] });
+    await expect
+      .poll(() => rig.state(imageId), { timeout: 20_000 })
+      .toMatchObject({ image: "active", locations: ["fast active"], fast: ["@.1"], slow: [] });
+  });
+
+  it("goes on with the removal of a copy whose workflow was terminated", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    const removing = new Hold();
+    rig.fail("removePublishedCopy slow", () => removing.before(cancelled));
+    await rig.client.removeCopy(imageId, "slow", 0);
+    await removing.reached;
+    const removal = rig.temporal.workflow.getHandle(`image-remove-copy/${imageId}/slow/1`);
+    await removal.terminate();
+    await age(rig, imageId);
+
+    const reconciled = await reconcile(rig);
+    await removal.result();
+    removing.release();
+
+    expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 1, failures: [] });
+    expect(await rig.state(imageId)).toMatchObject({ locations: ["fast active"], slow: [] });
+  });
+
+  it("leaves the removal of a copy to its workflow that runs", async () => {
+    const rig = await createRig();
+    const imageId = await activeTwice(rig);
+    const removing = new Hold();
+    rig.fail("removePublishedCopy slow", removing.before);
+    const removal = rig.client.removeCopy(imageId, "slow");
+    await removing.reached;
+    await age(rig, imageId);
+
+    const reconciled = await reconcile(rig);
+    removing.release();
+
+    expect([reconciled, await removal]).toEqual([
+      { claims: 0, copies: 0, deletions: 1, failures: [] },
+      "removed",
+    ]);
+    expect(rig.calls.filter((call) => call === "removePublishedCopy slow")).toHaveLength(1);
+  });
+
+  it("sweeps the staging volumes", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.database.query((db) =>
+      db.execute(sql`UPDATE staged_files SET expires_at = now() - interval '1 second'`),
+    );
+
+    await reconcile(rig);
+
+    expect(await rig.state(imageId)).toMatchObject({ image: "queued", staging: [] });
+  });
+
+  it("finds nothing when all imports have ended by themselves", async () => {
+    const rig = await createRig();
+    const [imported, failed] = [
+      await rig.stagedImage(randomBytes(1000)),
+      await rig.stagedImage(randomBytes(1000)),
+    ];
+    await rig.client.startImport(imported);
+    await rig.client.waitForImport(imported);
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+    await rig.client.startImport(failed);
+    await failureOf(rig.client.waitForImport(failed));
+
+    const reconciled = await reconcile(rig);
+
+    expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 0, failures: [] });
+  });
+});
+
+describe("importImage() after a run that was terminated", () => {
+  it("takes over the claim at once and imports the image", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const storing = new Hold();
+    rig.fail("storeImage fast", () => storing.before(cancelled));
+    const first = await rig.client.startImport(imageId);
+    await storing.reached;
+    await rig.run(imageId).terminate();
+
+    const second = await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    const abandoned = await rig.client.showTask(first.task_id);
+    expect([abandoned.status, abandoned.message]).toEqual(["failure", ABANDONED]);
+    expect(second.task_id).not.toBe(first.task_id);
+    expect(await rig.state(imageId)).toMatchObject({
+      image: "active",
+      locations: ["fast active"],
+      fast: ["@.2"],
+    });
+  });
+});

@@ -1,0 +1,89 @@
+import { describe, expect, it } from "vitest";
+import type { DiskFormat } from "../../src/domain/disk-format.ts";
+import {
+  be,
+  craftedDynamicVhd,
+  craftedFixedVhd,
+  craftedIso,
+  craftedLuks,
+  craftedMbr,
+  craftedQcow2,
+  craftedVdi,
+  craftedVhdx,
+  craftedVmdk,
+  craftedVmdkStream,
+  DESCRIPTOR,
+  le,
+  patched,
+} from "../support/crafted-images.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { createRig } from "../support/import-rig.ts";
+
+const stream = craftedVmdkStream();
+
+const HOSTILE: readonly (readonly [
+  name: string,
+  declared: DiskFormat,
+  bytes: Buffer,
+  code: string,
+])[] = [
+  ["a backing file", "qcow2", patched(craftedQcow2(), [8, be(8, 4096)]), "UnsafeImage"],
+  ["a data file", "qcow2", patched(craftedQcow2(), [72, be(8, 4)]), "UnsafeImage"],
+  [
+    "a virtual size of 2^63",
+    "qcow2",
+    patched(craftedQcow2(), [24, be(8, 2n ** 63n)]),
+    "UnsafeImage",
+  ],
+  ["snapshots", "qcow2", patched(craftedQcow2(), [60, be(4, 1)]), "UnsafeImage"],
+  ["a json: name", "qcow2", patched(craftedQcow2(), [200, "json:{}"]), "UnsafeImage"],
+  ["a qcow2 in a raw", "raw", craftedQcow2(), "FormatMismatch"],
+  ["a descriptor in a raw", "raw", Buffer.from(DESCRIPTOR), "FormatMismatch"],
+  ["a flat extent", "vmdk", craftedVmdk(DESCRIPTOR.replace("SPARSE", "FLAT")), "UnsafeImage"],
+  ["a descriptor alone", "vmdk", Buffer.from(DESCRIPTOR), "UnsafeImage"],
+  ["another footer", "vmdk", patched(stream, [stream.length - 1012, le(8, 1)]), "UnsafeImage"],
+  ["a fixed vhd in a raw", "raw", craftedFixedVhd(), "FormatMismatch"],
+  ["a differencing vhd", "vhd", craftedDynamicVhd(4), "UnsafeImage"],
+  [
+    "a vhdx with a parent",
+    "vhdx",
+    patched(craftedVhdx(), [321 * 1024 + 4, le(4, 2)]),
+    "UnsafeImage",
+  ],
+  ["a vdi with a parent", "vdi", patched(craftedVdi(), [0x1b8, "\x01"]), "UnsafeImage"],
+  ["a qcow2 in an iso", "iso", patched(craftedIso(), [0, "QFI\xfb"]), "UnsafeImage"],
+  ["a wrong partition table", "raw", patched(craftedMbr(), [446, "\x01"]), "UnsafeImage"],
+  ["a luks of another version", "raw", patched(craftedLuks(1), [6, be(2, 9)]), "UnsafeImage"],
+  ["gzip in a raw", "raw", patched(Buffer.alloc(4096), [0, "\x1f\x8b\x08"]), "FormatMismatch"],
+];
+
+describe("importImage() of a hostile image", () => {
+  it("ends at its verdict, for good, and leaves nothing", async () => {
+    const rig = await createRig();
+
+    for (const [name, diskFormat, bytes, code] of HOSTILE) {
+      const imageId = await rig.stagedImage(bytes);
+      await rig.client.changeImage(imageId, { diskFormat });
+      const before = rig.calls.length;
+
+      await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+      const failure = await failureOf(rig.client.waitForImport(imageId));
+
+      expect({ name, code: failure.code, calls: rig.calls.slice(before) }).toEqual({
+        name,
+        code,
+        // Tried once.
+        calls: ["claimImport", "verifyStaging", "releaseImport"],
+      });
+      const nothing = { isClaimed: false, locations: [], leases: [], fast: [], slow: [] };
+      // What a person staged is theirs until they delete the image, or its time has passed.
+      expect(await rig.state(imageId)).toMatchObject({
+        ...nothing,
+        image: "uploading",
+        staging: ["@"],
+      });
+      expect(await rig.client.deleteImage(imageId)).toBe("deleted");
+      expect(await rig.state(imageId)).toMatchObject({ ...nothing, image: "deleted", staging: [] });
+    }
+  });
+});

@@ -1,0 +1,121 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { failureOf } from "../support/failure-of.ts";
+import { Hold } from "../support/faults.ts";
+import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { IMPORTED } from "../support/import-states.ts";
+
+/** Resets the newest run of an image's import, as `temporal workflow reset` does, to one of its workflow tasks. */
+async function reset(rig: ImportRig, imageId: string, to: "first" | "last"): Promise<void> {
+  const handle = rig.run(imageId);
+  const { workflowId, runId } = await handle.describe();
+  const { events } = await handle.fetchHistory();
+  const tasks = (events ?? []).filter(
+    (event) => event.workflowTaskCompletedEventAttributes != null,
+  );
+  const task = to === "first" ? tasks[0] : tasks.at(-1);
+  await rig.temporal.workflowService.resetWorkflowExecution({
+    namespace: rig.namespace,
+    workflowExecution: { workflowId, runId },
+    workflowTaskFinishEventId: task?.eventId ?? null,
+    requestId: randomUUID(),
+    reason: "tried",
+  });
+}
+
+const CANCELLED_AT_A_STEP = /^Error: ImportCancelled: (store "fast"|save): it was cancelled$/;
+
+describe("importImage() that is reset", () => {
+  it("goes on with its claim and completes once when that comes after the acceptance", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const [before, after] = [new Hold(), new Hold()];
+    rig.fail("storeImage fast", before.before, after.before);
+    const { task_id: taskId } = await rig.client.startImport(imageId);
+    await before.reached;
+
+    await reset(rig, imageId, "last");
+    await after.reached;
+    before.release();
+    after.release();
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.task_id).toBe(taskId);
+    expect(rig.calls.filter((call) => call === "claimImport")).toHaveLength(1);
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      task: ["success", "", { image_id: imageId }],
+    });
+  });
+
+  it("undoes with its first claim when it fails after that", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const [before, after] = [new Hold(), new Hold()];
+    rig.fail("storeImage fast", before.before, after.before);
+    await rig.client.startImport(imageId);
+    await before.reached;
+
+    await reset(rig, imageId, "last");
+    await after.reached;
+    before.release();
+    await rig.client.cancelImport(imageId, { wait: true });
+
+    expect(await rig.state(imageId)).toEqual({
+      image: "uploading",
+      isClaimed: false,
+      failedStores: [],
+      // The attempt of the run before may have made the copy just then; the cancel is met a step later.
+      task: ["failure", expect.stringMatching(CANCELLED_AT_A_STEP) as string, null],
+      locations: [],
+      leases: [],
+      staging: ["@"],
+      fast: [],
+      slow: [],
+    });
+  });
+
+  it("claims anew and completes once when that comes at its beginning", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const [before, after] = [new Hold(), new Hold()];
+    rig.fail("saveImage", before.before, after.before);
+    const { task_id: taskId } = await rig.client.startImport(imageId);
+    await before.reached;
+
+    await reset(rig, imageId, "first");
+    await after.reached;
+    before.release();
+    after.release();
+    const outcome = await rig.client.waitForImport(imageId);
+    await rig.reconcile();
+
+    expect(outcome.task_id).not.toBe(taskId);
+    expect((await rig.client.showTask(taskId)).status).toBe("failure");
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      task: ["success", "", { image_id: imageId }],
+      fast: ["@.2"],
+    });
+  });
+
+  it("does not harm an image that it had made active", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    await reset(rig, imageId, "first");
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: `Image with status active cannot be target for import (image "${imageId}")`,
+    });
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      task: ["success", "", { image_id: imageId }],
+    });
+    expect(await rig.client.verifyImage(imageId)).toMatchObject([{ store: "fast", ok: true }]);
+  });
+});

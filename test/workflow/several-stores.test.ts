@@ -1,0 +1,301 @@
+import { randomBytes } from "node:crypto";
+import { describe, expect, it, vi } from "vitest";
+import { failureOf } from "../support/failure-of.ts";
+import { failsWith, Hold } from "../support/faults.ts";
+import { createRig, type ImportRig, type ImportState } from "../support/import-rig.ts";
+import { BACK_TO_STAGED } from "../support/import-states.ts";
+
+const MEBIBYTE = 1024 * 1024;
+const BOTH = { stores: ["fast", "slow"] };
+const AS_MANY_AS_POSSIBLE = { ...BOTH, allStoresMustSucceed: false };
+
+/** An image that is imported into the store `slow` alone. */
+const IN_SLOW: Omit<ImportState, "task" | "failedStores"> = {
+  image: "active",
+  isClaimed: false,
+  locations: ["slow active"],
+  leases: [],
+  staging: [],
+  fast: [],
+  slow: ["@.1"],
+};
+
+/** What readers of the image see of the stores while it is imported. */
+async function storeLists(rig: ImportRig, imageId: string) {
+  const image = await rig.client.showImage(imageId);
+  return [image.os_glance_importing_to_stores, image.os_glance_failed_import];
+}
+
+describe("importImage() where not all stores must succeed", () => {
+  it("goes active in the rest when a store fails for good, and names it", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+
+    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.stores).toEqual(["slow"]);
+    expect(await rig.state(imageId)).toEqual({
+      ...IN_SLOW,
+      failedStores: ["fast"],
+      task: ["success", "", { image_id: imageId }],
+    });
+    expect((await rig.client.importStatus(imageId)).stores).toEqual({
+      fast: { state: "failed", last_failure: "it is full" },
+      slow: { state: "stored", method: "copy" },
+    });
+  });
+
+  it("removes what is left in the failed store at once, and tells readers, while others copy", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const slow = new Hold();
+    rig.fail("storeImage slow", slow.before);
+    // It has published its copy when it fails.
+    rig.fail("storeImage fast", async (step) => {
+      await step();
+      return failsWith("PermissionDenied", "it is read-only")(step);
+    });
+
+    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
+    await vi.waitFor(
+      async () => {
+        expect(await storeLists(rig, imageId)).toEqual([["slow"], ["fast"]]);
+      },
+      { timeout: 30_000 },
+    );
+
+    expect(await rig.state(imageId)).toMatchObject({ image: "importing", fast: [] });
+    slow.release();
+    await rig.client.waitForImport(imageId);
+    expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: ["fast"] });
+  });
+
+  it("fails when no store succeeds, and leaves nothing", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+    rig.fail("storeImage slow", failsWith("NoSpace", "it is full, too"));
+
+    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("NoSpace");
+    expect(await rig.state(imageId)).toMatchObject({
+      ...BACK_TO_STAGED,
+      failedStores: ["fast", "slow"],
+      task: [
+        "failure",
+        expect.stringMatching(/^Error: NoSpace: store "(fast|slow)": it is full/),
+        null,
+      ],
+    });
+  });
+
+  it("goes active although the failed store can't be cleaned now, and the reconciler does it later", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", async (step) => {
+      await step();
+      return failsWith("PermissionDenied", "it is read-only")(step);
+    });
+    rig.fail("removeCopy fast", failsWith("PermissionDenied", "it is read-only"));
+
+    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
+    await rig.client.waitForImport(imageId);
+
+    expect(await rig.state(imageId)).toMatchObject({
+      ...IN_SLOW,
+      failedStores: ["fast"],
+      leases: ["fast published"],
+      fast: ["@.1"],
+    });
+    await rig.reconcile();
+    expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: ["fast"] });
+  });
+
+  it("waits for a store that is only away, and does not write the other again", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const away = failsWith("StoreUnavailable", "it is away");
+    rig.fail("storeImage slow", away, away);
+
+    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.stores).toEqual(["fast", "slow"]);
+    expect(rig.calls.filter((call) => call === "storeImage fast")).toHaveLength(1);
+  });
+});
+
+describe("importImage() into several stores of which all must succeed", () => {
+  it("stops the others when one fails for good, removes all copies, and says which and why", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(4 * MEBIBYTE));
+    const fast = new Hold();
+    rig.fail("storeImage fast", async (step) => {
+      await fast.before(async () => undefined);
+      return failsWith("NoSpace", "it is full")(step);
+    });
+
+    await rig.client.startImport(imageId, BOTH);
+    await rig.copying(imageId, "slow");
+    fast.release();
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("NoSpace");
+    expect(await rig.state(imageId)).toEqual({
+      ...BACK_TO_STAGED,
+      failedStores: ["fast"],
+      task: ["failure", 'Error: NoSpace: store "fast": it is full', null],
+    });
+  });
+
+  it("fills every store with all_stores", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+
+    await rig.client.startImport(imageId, { allStores: true });
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.stores).toEqual(["fast", "slow"]);
+    expect(await rig.state(imageId)).toMatchObject({
+      image: "active",
+      locations: ["fast active", "slow active"],
+    });
+  });
+});
+
+describe("the update dropStore", () => {
+  it("stops a copy in the middle of its bytes, removes it, and the import goes on", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    await rig.client.startImport(imageId, BOTH);
+    await rig.copying(imageId, "slow");
+
+    const left = await rig.client.dropStore(imageId, "slow");
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(left).toEqual(["fast"]);
+    expect(outcome.stores).toEqual(["fast"]);
+    expect(await rig.state(imageId)).toEqual({
+      image: "active",
+      isClaimed: false,
+      failedStores: [],
+      task: ["success", "", { image_id: imageId }],
+      locations: ["fast active"],
+      leases: [],
+      staging: [],
+      fast: ["@.1"],
+      slow: [],
+    });
+  });
+
+  it("removes a copy that is made already, as long as another one is being made", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const slow = new Hold();
+    rig.fail("storeImage slow", slow.before);
+    await rig.client.startImport(imageId, BOTH);
+    await vi.waitFor(
+      async () => {
+        expect(await storeLists(rig, imageId)).toEqual([["slow"], []]);
+      },
+      { timeout: 30_000 },
+    );
+
+    await rig.client.dropStore(imageId, "fast");
+
+    expect(await rig.state(imageId)).toMatchObject({ fast: [], image: "importing" });
+    slow.release();
+    await rig.client.waitForImport(imageId);
+    expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: [] });
+  });
+
+  it("drops a store that is away", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const away = failsWith("StoreUnavailable", "it is away");
+    rig.fail("storeImage slow", ...Array.from({ length: 100 }, () => away));
+    await rig.client.startImport(imageId, BOTH);
+    await vi.waitFor(
+      () => {
+        expect(rig.calls.filter((call) => call === "storeImage slow").length).toBeGreaterThan(1);
+      },
+      { timeout: 30_000 },
+    );
+
+    await rig.client.dropStore(imageId, "slow");
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome.stores).toEqual(["fast"]);
+  });
+
+  it("drops while the import is paused", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    await rig.client.startImport(imageId, BOTH);
+    await rig.copying(imageId, "slow");
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+
+    await rig.client.dropStore(imageId, "slow");
+
+    expect(await rig.state(imageId)).toMatchObject({ slow: [], image: "importing" });
+    await rig.client.resumeImport(imageId);
+    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["fast"]);
+  });
+
+  it.each([
+    ["the only store that is left", "slow", 'Cannot drop store "slow": it is the only one left'],
+    [
+      "a store that was dropped before",
+      "fast",
+      'Cannot drop store "fast": the import does not copy',
+    ],
+    ["a store of another import", "other", 'Cannot drop store "other": the import does not copy'],
+  ])("refuses %s", async (_, store, message) => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const slow = new Hold();
+    rig.fail("storeImage slow", slow.before);
+    await rig.client.startImport(imageId, BOTH);
+    await slow.reached;
+    await rig.client.dropStore(imageId, "fast");
+
+    const failure = await failureOf(rig.client.dropStore(imageId, store));
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: expect.stringContaining(message) as string,
+    });
+    slow.release();
+    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["slow"]);
+  });
+
+  it("refuses an import that has ended", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(imageId, BOTH);
+    await rig.client.waitForImport(imageId);
+
+    expect(await failureOf(rig.client.dropStore(imageId, "fast"))).toMatchObject({
+      code: "ImportEnded",
+    });
+  });
+
+  it("leaves nothing of it when the import is cancelled afterwards", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const fast = new Hold();
+    rig.fail("storeImage fast", fast.after);
+    await rig.client.startImport(imageId, BOTH);
+    await rig.copying(imageId, "slow");
+    await rig.client.dropStore(imageId, "slow");
+
+    await rig.client.cancelImport(imageId, { wait: true });
+
+    expect(await rig.state(imageId)).toMatchObject({ ...BACK_TO_STAGED, failedStores: [] });
+  });
+});

@@ -1,0 +1,291 @@
+import { createHash, randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { historyToJSON } from "@temporalio/common/lib/proto-utils.js";
+import { describe, expect, it, vi } from "vitest";
+import { failureOf } from "../support/failure-of.ts";
+import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
+import { createRig, type ImportRig, type RigOptions } from "../support/import-rig.ts";
+import { IMPORTED } from "../support/import-states.ts";
+
+const MIB = 1024 * 1024;
+const BYTES = randomBytes(3 * MIB + 17);
+const SECRET = "k1-top-secret-signature";
+
+/** What is left of an import that was undone: nothing that was not there before. */
+const QUEUED = {
+  image: "queued",
+  isClaimed: false,
+  locations: [],
+  leases: [],
+  staging: [],
+  fast: [],
+  slow: [],
+};
+
+/** A service that may reach an origin on this machine, and the origin. */
+async function withOrigin(
+  behaviour: Behaviour,
+  options: RigOptions = {},
+): Promise<{ rig: ImportRig; origin: HostileOrigin }> {
+  const origin = await HostileOrigin.start(behaviour);
+  const web = { ports: [origin.port], allowed_networks: ["127.0.0.0/8"], idle_timeout: "2s" };
+  const rig = await createRig({ ...options, sources: { web } });
+  return { rig, origin };
+}
+
+async function newImage(rig: ImportRig): Promise<string> {
+  const { id } = await rig.client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+  return id;
+}
+
+/** Sends half, and then nothing until the client goes. */
+const hangInTheMiddle: Behaviour = async (exchange) => {
+  await sendUpTo(exchange, BYTES, 2 * MIB);
+  await exchange.gone();
+};
+
+describe("importImage() by web-download", () => {
+  it("downloads an image, and leaves nothing in staging", async () => {
+    const { rig, origin } = await withOrigin(honest(BYTES));
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    const outcome = await rig.client.waitForImport(imageId);
+
+    expect(outcome).toMatchObject({
+      size: BYTES.length,
+      checksum: createHash("md5").update(BYTES).digest("hex"),
+      os_hash_value: createHash("sha512").update(BYTES).digest("hex"),
+    });
+    expect(await rig.state(imageId)).toEqual({
+      ...IMPORTED,
+      task: ["success", "", { image_id: imageId }],
+    });
+    expect((await readFile(join(rig.directory, "fast", `${imageId}.1`))).equals(BYTES)).toBe(true);
+    expect(await rig.client.importStatus(imageId)).toMatchObject({
+      method: "web-download",
+      phases: expect.arrayContaining([expect.objectContaining({ phase: "fetching" })]) as unknown,
+    });
+  });
+
+  it("goes on where it was when its worker went away", async () => {
+    let isBroken = true;
+    const { rig, origin } = await withOrigin(async (exchange) => {
+      if (!isBroken) return honest(BYTES)(exchange);
+      await sendUpTo(exchange, BYTES, 2 * MIB);
+      await exchange.gone();
+    });
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    await vi.waitFor(
+      async () => {
+        expect((await rig.client.importStatus(imageId)).done_bytes).toBeGreaterThanOrEqual(MIB);
+      },
+      { timeout: 30_000 },
+    );
+    isBroken = false;
+    await rig.stopWorkers();
+    await rig.startWorkers();
+    await rig.client.waitForImport(imageId);
+
+    expect(await rig.state(imageId)).toMatchObject(IMPORTED);
+    expect(origin.sentBytes).toBeLessThanOrEqual(BYTES.length + MIB);
+  });
+
+  it.each([
+    { what: "has no such image", status: 404, code: "SourceRefused" },
+    { what: "lets nobody in", status: 403, code: "SourceRefused" },
+  ])("fails for good when the origin $what, and leaves nothing", async ({ status, code }) => {
+    const { rig, origin } = await withOrigin(async (exchange) => {
+      exchange.head(status, { "content-length": 0 });
+    });
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe(code);
+    expect(await rig.state(imageId)).toMatchObject(QUEUED);
+    expect(origin.requests.length).toBe(1);
+  });
+
+  it("reaches nothing on this machine unless that is allowed", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES));
+    const rig = await createRig({ sources: { web: { ports: [origin.port] } } });
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("SourceForbidden");
+    expect(origin.requests).toEqual([]);
+    expect(await rig.state(imageId)).toMatchObject(QUEUED);
+  });
+
+  it("removes what it has when it is cancelled", async () => {
+    const { rig, origin } = await withOrigin(hangInTheMiddle);
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    await vi.waitFor(() => {
+      expect(origin.sentBytes).toBeGreaterThan(MIB);
+    });
+    await rig.client.cancelImport(imageId, { wait: true });
+
+    expect(await rig.state(imageId)).toMatchObject(QUEUED);
+  });
+
+  it("is undone by the reconciler when it was terminated", async () => {
+    const { rig, origin } = await withOrigin(hangInTheMiddle);
+    const imageId = await newImage(rig);
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    await vi.waitFor(() => {
+      expect(origin.sentBytes).toBeGreaterThan(MIB);
+    });
+    await rig.run(imageId).terminate("lost");
+
+    await vi.waitFor(
+      async () => {
+        await rig.reconcile();
+        expect(await rig.state(imageId)).toMatchObject(QUEUED);
+      },
+      { timeout: 50_000, interval: 1_000 },
+    );
+  });
+
+  it("touches no store when the checksum is another", async () => {
+    const { rig, origin } = await withOrigin(honest(BYTES));
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, {
+      method: "web-download",
+      uri: origin.url(),
+      checksum: `sha512:${"0".repeat(128)}`,
+    });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("ChecksumMismatch");
+    expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
+    expect(await rig.state(imageId)).toMatchObject(QUEUED);
+  });
+
+  it("stops before the quota of the owner is exceeded", async () => {
+    const { rig, origin } = await withOrigin(honest(BYTES), {
+      limits: { image_size_total: 2 * MIB },
+    });
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("QuotaExceeded");
+    expect(await rig.state(imageId)).toMatchObject(QUEUED);
+    expect((await rig.client.showUsage(null)).usage.image_size_total).toMatchObject({
+      usage: 0,
+      reserved: 0,
+    });
+  });
+
+  it("refuses an image that has data staged", async () => {
+    const { rig, origin } = await withOrigin(honest(BYTES));
+    const imageId = await rig.stagedImage(BYTES);
+
+    const failure = await failureOf(
+      rig.client.startImport(imageId, { method: "web-download", uri: origin.url() }),
+    );
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: `Image needs to be in 'queued' state to use 'web-download' method (image "${imageId}")`,
+    });
+  });
+
+  it.each(["ftp://example.org/disk.img", "file:///etc/passwd"])(
+    "refuses to download %s",
+    async (uri) => {
+      const { rig } = await withOrigin(honest(BYTES));
+      const imageId = await newImage(rig);
+
+      const failure = await failureOf(
+        rig.client.startImport(imageId, { method: "web-download", uri }),
+      );
+
+      expect(failure.code).toBe("BadRequest");
+      expect(await rig.state(imageId)).toMatchObject({ ...QUEUED, task: null });
+    },
+  );
+});
+
+describe("importImage() of a URL that holds a secret", () => {
+  it.each([
+    { what: "succeeds", behaviour: honest(BYTES) },
+    {
+      what: "fails",
+      behaviour: async (exchange) => {
+        exchange.head(403, { "content-length": 0 });
+      },
+    },
+  ])("tells it nowhere when it $what", async ({ what, behaviour }) => {
+    const { rig, origin } = await withOrigin(behaviour, { keyFile: true });
+    const imageId = await newImage(rig);
+    const uri = origin.url(`/disk.img?signature=${SECRET}`);
+
+    await rig.client.startImport(imageId, { method: "web-download", uri });
+    const failure = await rig.client.waitForImport(imageId).catch((error: unknown) => error);
+
+    expect(origin.requests[0]?.path).toContain(SECRET);
+    const history = historyToJSON(await rig.run(imageId).fetchHistory());
+    // Payloads stand in it in base64.
+    const payloads = [...history.matchAll(/"data": ?"([^"]*)"/g)].map(([, data = ""]) =>
+      Buffer.from(data, "base64").toString("latin1"),
+    );
+    const told = JSON.stringify([
+      history,
+      payloads,
+      await rig.client.listTasks({ imageId }),
+      await rig.client.importReport(imageId),
+      failure instanceof Error ? [failure.message, failure.stack] : failure,
+    ]);
+    expect(told).not.toContain(SECRET);
+    expect(payloads.some((payload) => payload.includes("sealed:v1:"))).toBe(true);
+    expect(await rig.state(imageId)).toMatchObject(what === "fails" ? QUEUED : IMPORTED);
+  });
+
+  it("is refused in clear", async () => {
+    const { rig, origin } = await withOrigin(honest(BYTES));
+    const imageId = await newImage(rig);
+    const input = { image_id: imageId, method: "web-download", uri: origin.url("/disk?key=1") };
+
+    const run = await rig.temporal.workflow.start("importImage", {
+      args: [input],
+      workflowId: `image-import/${imageId}`,
+      taskQueue: "image-import",
+    });
+
+    await expect(run.result()).rejects.toMatchObject({
+      cause: { type: "BadRequest", message: expect.stringContaining("may be a secret") as string },
+    });
+    expect(origin.requests).toEqual([]);
+  });
+
+  it("can't be started without a key", async () => {
+    const { rig, origin } = await withOrigin(honest(BYTES));
+    const imageId = await newImage(rig);
+
+    const failure = await failureOf(
+      rig.client.startImport(imageId, { method: "web-download", uri: origin.url("/disk?key=1") }),
+    );
+
+    expect(failure.code).toBe("NotConfigured");
+    // What is no URL is not sent at all: it may hold a secret, too.
+    const noUrl = { method: "web-download", uri: "example.org/disk?key=1" } as const;
+    expect(await failureOf(rig.client.startImport(imageId, noUrl))).toMatchObject({
+      code: "BadRequest",
+      message: "The URI to download is no URL",
+    });
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    await rig.client.waitForImport(imageId);
+  });
+});
