@@ -1,0 +1,85 @@
+import { readFile } from "node:fs/promises";
+import { WorkflowNotFoundError, type Client } from "@temporalio/client";
+import { Attempts } from "../activities/attempts.ts";
+import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
+import type { Config } from "../config/config.ts";
+import { Database } from "../db/connect.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { SealingKeys } from "../sources/sealing-keys.ts";
+import { WebSource } from "../sources/web-source.ts";
+import { StagingArea } from "../staging/staging-area.ts";
+import { Stores } from "../stores/open-stores.ts";
+import { Transforms } from "../transforms/open-transforms.ts";
+
+/**
+ * Builds what the activities of a worker need. The caller closes the database.
+ *
+ * @throws ImportError `BadConfiguration` for a transform that can't work here: found out now, not in the first import
+ */
+export async function buildDependencies(
+  config: Config,
+  databaseUrl: string,
+  client: Client,
+): Promise<Dependencies> {
+  const transforms = await Transforms.open(config.transforms);
+  await transforms.requireWorking();
+  return {
+    database: new Database({ url: databaseUrl }),
+    stores: await Stores.open(config.stores, config.defaultStore),
+    transforms,
+    staging: await openStaging(config.nodeStagingUri),
+    attempts: new Attempts(),
+    web: new WebSource({ ...config.web, authorities: await readAuthorities(config.web.caFile) }),
+    sealingKeys:
+      config.keyFile === undefined ? new SealingKeys() : await SealingKeys.read(config.keyFile),
+    times: {
+      deadlineMs: config.importDeadlineMs,
+      heartbeatTimeoutMs: config.heartbeatTimeoutMs,
+    },
+    idleTimeoutMs: config.idleTimeoutMs,
+    verifyOnPublish: config.verifyOnPublish,
+    formatPolicy: config.formatPolicy,
+    stagingTimeToLiveMs: config.stagingTimeToLiveMs,
+    hashAlgo: config.hashAlgo,
+    limits: config.limits,
+    isRunOpen: (workflowId) => isRunOpen(client, workflowId),
+  };
+}
+
+async function readAuthorities(path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return undefined;
+  return readFile(path, "utf8").catch((cause: unknown) => {
+    throw new ImportError("BadConfiguration", `Cannot read "${path}" (sources.web.ca_file)`, {
+      cause,
+    });
+  });
+}
+
+/** Without a staging area a worker still runs workflows, and refuses imports with the reason. */
+async function openStaging(nodeStagingUri: string): Promise<StagingArea | ImportError> {
+  try {
+    return await StagingArea.open(nodeStagingUri);
+  } catch (error) {
+    if (error instanceof ImportError) return error;
+    throw error;
+  }
+}
+
+/** Whether these dependencies can serve the bytes of a staging volume. */
+export function hasStaging(dependencies: Dependencies): dependencies is NodeDependencies {
+  return !(dependencies.staging instanceof ImportError);
+}
+
+/**
+ * Asks for the newest run of the workflow id, not for the run that took the claim: after a reset the newest run goes
+ * on with that claim, and a new import takes it over by itself.
+ */
+async function isRunOpen(client: Client, workflowId: string): Promise<boolean> {
+  try {
+    const { status } = await client.workflow.getHandle(workflowId).describe();
+    return status.name === "RUNNING" || status.name === "PAUSED";
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,136 @@
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Client } from "@temporalio/client";
+import {
+  NativeConnection,
+  Worker,
+  type ActivityInterceptorsFactory,
+  type Logger,
+  type WorkerOptions,
+} from "@temporalio/worker";
+import {
+  createByteActivities,
+  createControlActivities,
+  createPromptActivities,
+} from "../activities/index.ts";
+import { sweepNode } from "../activities/sweep-node.ts";
+import type { Config } from "../config/config.ts";
+import type { TemporalAddress } from "../config/temporal-address.ts";
+import { STAGING_LEASE_SECONDS } from "../db/staged-records.ts";
+import { byteQueue, CONTROL_QUEUE, promptQueue } from "../workflow/contract.ts";
+import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
+import { buildDependencies, hasStaging } from "./dependencies.ts";
+import { scheduleReconciler } from "./reconcile-schedule.ts";
+import { translateFailures } from "./translate-failures.ts";
+
+/** What a worker needs to run. */
+export interface WorkerSettings {
+  readonly config: Config;
+  readonly databaseUrl: string;
+  readonly temporal: TemporalAddress;
+  readonly logger: Logger;
+  /** Called once the worker polls for work. */
+  readonly onReady: () => void;
+}
+
+/** The workflows, bundled when the software was built; else bundled from their folder at start, which takes seconds. */
+export function workflowSource(): Pick<WorkerOptions, "workflowBundle" | "workflowsPath"> {
+  const codePath = fileURLToPath(new URL("../workflow-bundle.js", import.meta.url));
+  return existsSync(codePath)
+    ? { workflowBundle: { codePath } }
+    : { workflowsPath: fileURLToPath(new URL("../workflow", import.meta.url)) };
+}
+
+/** Runs a worker until it is told to stop by a signal. Workflows, catalogue steps, and the bytes of its staging volume. */
+export async function runWorker(settings: WorkerSettings): Promise<void> {
+  const { config, logger } = settings;
+  const connection = await NativeConnection.connect(settings.temporal.connection);
+  const client = new Client({ connection, namespace: settings.temporal.namespace });
+  const dependencies = await buildDependencies(config, settings.databaseUrl, client);
+  try {
+    await scheduleReconciler(client, config.reconcileEveryMs);
+    const workers = await createWorkers(settings, connection, dependencies);
+    const sweeping = hasStaging(dependencies) ? sweepAtStart(dependencies, logger) : undefined;
+    if (!hasStaging(dependencies)) {
+      logger.error("Cannot serve a staging area; imports are refused", {
+        reason: (dependencies.staging as Error).message,
+        nodeStagingUri: config.nodeStagingUri,
+      });
+    }
+    const running = workers.map((worker) => worker.run());
+    settings.onReady();
+    await Promise.all(running).finally(() => {
+      sweeping?.stop();
+      for (const worker of workers) if (worker.getState() === "RUNNING") worker.shutdown();
+    });
+  } finally {
+    await dependencies.database.close();
+    await connection.close();
+  }
+}
+
+async function createWorkers(
+  { config, temporal }: WorkerSettings,
+  connection: NativeConnection,
+  dependencies: Dependencies,
+): Promise<Worker[]> {
+  const activity: ActivityInterceptorsFactory[] = [() => ({ inbound: translateFailures })];
+  const common = {
+    connection,
+    namespace: temporal.namespace,
+    interceptors: { activity },
+    // Short steps finish within it; a long copy stops after it, and resumes at the next start.
+    shutdownGraceTime: "5s",
+    shutdownForceTime: "15s",
+    // A cancel comes with the answer to a heartbeat: at most a second late.
+    maxHeartbeatThrottleInterval: "1s",
+  } as const;
+  const workers = [
+    await Worker.create({
+      ...common,
+      ...workflowSource(),
+      taskQueue: CONTROL_QUEUE,
+      activities: createControlActivities(dependencies),
+      maxConcurrentActivityTaskExecutions: 16,
+      // By default a workflow waits 10 s for the dead worker that had it before another one may go on: too long for a
+      // cancel, a pause and a look at its status.
+      stickyQueueScheduleToStartTimeout: "2s",
+    }),
+  ];
+  if (!hasStaging(dependencies)) return workers;
+  const { node } = dependencies.staging;
+  workers.push(
+    await Worker.create({
+      ...common,
+      taskQueue: byteQueue(node),
+      activities: createByteActivities(dependencies),
+      maxConcurrentActivityTaskExecutions: config.byteSlots,
+    }),
+    await Worker.create({
+      ...common,
+      taskQueue: promptQueue(node),
+      activities: createPromptActivities(dependencies),
+      maxConcurrentActivityTaskExecutions: 8,
+    }),
+  );
+  return workers;
+}
+
+/** Sweeps now, and once more when a stager that died just before would be found out. */
+function sweepAtStart(dependencies: NodeDependencies, logger: Logger): { stop(): void } {
+  const sweep = async (): Promise<void> => {
+    try {
+      const swept = await sweepNode(dependencies);
+      if (swept.staged + swept.parts > 0) logger.info("Swept what nobody owns", { ...swept });
+    } catch (error) {
+      logger.warn("Could not sweep; the reconciler goes on", { error: String(error) });
+    }
+  };
+  void sweep();
+  const again = setTimeout(() => void sweep(), (STAGING_LEASE_SECONDS + 2) * 1000);
+  return {
+    stop: () => {
+      clearTimeout(again);
+    },
+  };
+}

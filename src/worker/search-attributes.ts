@@ -1,0 +1,70 @@
+import { Connection } from "@temporalio/client";
+import { encodeSearchAttributeIndexedValueType } from "@temporalio/common/lib/search-attributes.js";
+import { temporalFailure } from "../client/temporal-failure.ts";
+import type { TemporalAddress } from "../config/temporal-address.ts";
+import { SEARCH_ATTRIBUTES } from "../workflow/contract.ts";
+
+/** What the search attributes of imports need: their names, by the server's number of their type. */
+const WANTED = Object.fromEntries(
+  Object.values(SEARCH_ATTRIBUTES).flatMap(({ name, type }) => {
+    const number = encodeSearchAttributeIndexedValueType(type);
+    return number === undefined ? [] : [[name, number]];
+  }),
+);
+
+// gRPC's ALREADY_EXISTS: another process registered them between our look and our call.
+const ALREADY_EXISTS = 6;
+
+/** Registers the search attributes of imports that the namespace lacks. Safe when many processes do it at once. */
+export async function registerSearchAttributes(
+  connection: Connection,
+  namespace: string,
+): Promise<void> {
+  for (;;) {
+    const missing = await missingSearchAttributes(connection, namespace);
+    if (missing.length === 0) return;
+    const searchAttributes = Object.fromEntries(
+      Object.entries(WANTED).filter(([name]) => missing.includes(name)),
+    );
+    try {
+      await connection.operatorService.addSearchAttributes({ namespace, searchAttributes });
+      return;
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error;
+    }
+  }
+}
+
+/** Names of the search attributes of imports that the namespace does not have. */
+export async function missingSearchAttributes(
+  connection: Connection,
+  namespace: string,
+): Promise<string[]> {
+  const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
+  return Object.keys(WANTED).filter((name) => !(name in customAttributes));
+}
+
+function isAlreadyExists(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === ALREADY_EXISTS;
+}
+
+/**
+ * Does something with a namespace, on a connection of its own.
+ *
+ * @throws ImportError `TemporalUnavailable`
+ */
+export async function withNamespace<T>(
+  { connection: options, namespace }: TemporalAddress,
+  work: (connection: Connection, namespace: string) => Promise<T>,
+): Promise<T> {
+  try {
+    const connection = await Connection.connect(options);
+    try {
+      return await work(connection, namespace);
+    } finally {
+      await connection.close();
+    }
+  } catch (error) {
+    throw temporalFailure(error);
+  }
+}

@@ -1,0 +1,39 @@
+import { activityInfo } from "@temporalio/activity";
+import { ApplicationFailure, CancelledFailure } from "@temporalio/common";
+import type { ActivityInboundCallsInterceptor } from "@temporalio/worker";
+import { ImportError } from "../domain/import-failure.ts";
+
+// What nobody foresaw is a bug, or a fault that we have not met: some patience, and then it must be seen.
+const PATIENCE_ATTEMPTS = 10;
+
+/** The one place where our failures become Temporal's: an activity throws `ImportError`, the workflow sees its code. */
+export const translateFailures: ActivityInboundCallsInterceptor = {
+  async execute(input, next) {
+    try {
+      return await next(input);
+    } catch (error) {
+      throw translated(error);
+    }
+  },
+};
+
+function translated(error: unknown): unknown {
+  if (error instanceof CancelledFailure || error instanceof ApplicationFailure) return error;
+  if (error instanceof ImportError) {
+    return ApplicationFailure.create({
+      type: error.code,
+      message: error.message,
+      nonRetryable: !error.retryable,
+      // Nothing to wait for is no reason to try without a pause.
+      ...(error.retryAfterMs ? { nextRetryDelay: error.retryAfterMs } : {}),
+      cause: error,
+    });
+  }
+  if (activityInfo().attempt < PATIENCE_ATTEMPTS || !(error instanceof Error)) return error;
+  return ApplicationFailure.create({
+    type: error.name,
+    message: error.message,
+    nonRetryable: true,
+    cause: error,
+  });
+}

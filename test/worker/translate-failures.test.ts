@@ -1,0 +1,95 @@
+import type { Info } from "@temporalio/activity";
+import { ApplicationFailure, CancelledFailure } from "@temporalio/common";
+import { MockActivityEnvironment } from "@temporalio/testing";
+import { DefaultLogger } from "@temporalio/worker";
+import { describe, expect, it } from "vitest";
+import { ImportError } from "../../src/domain/import-failure.ts";
+import { translateFailures } from "../../src/worker/translate-failures.ts";
+
+function translatingEnvironment(info: Partial<Info> = {}): MockActivityEnvironment {
+  return new MockActivityEnvironment(info, {
+    interceptors: [() => ({ inbound: translateFailures })],
+    logger: new DefaultLogger("ERROR"),
+  });
+}
+
+/** What Temporal sees of an activity that throws. */
+async function seenOf(thrown: unknown, info: Partial<Info> = {}): Promise<unknown> {
+  return translatingEnvironment(info)
+    .run(async () => {
+      throw thrown;
+    })
+    .catch((error: unknown) => error);
+}
+
+describe("translateFailures", () => {
+  it("passes on what an activity gives", async () => {
+    expect(await translatingEnvironment().run(async () => 7)).toBe(7);
+  });
+
+  it("makes a permanent failure of ours one that is not retried, with its code as the type", async () => {
+    const error = new ImportError("NoSpace", 'Cannot copy to store "fast": full');
+
+    const seen = await seenOf(error);
+
+    expect(seen).toBeInstanceOf(ApplicationFailure);
+    expect(seen).toMatchObject({
+      type: "NoSpace",
+      message: 'Cannot copy to store "fast": full',
+      nonRetryable: true,
+      cause: error,
+    });
+  });
+
+  it("makes a transient failure of ours one that is retried, at any attempt", async () => {
+    const error = new ImportError("StoreUnavailable", "no answer");
+
+    expect(await seenOf(error, { attempt: 1000 })).toMatchObject({
+      type: "StoreUnavailable",
+      message: "no answer",
+      nonRetryable: false,
+    });
+  });
+
+  it("waits as long as the other side asked to, and never not at all", async () => {
+    const delayOf = async (retryAfterMs: number | undefined) => {
+      const error = new ImportError("SourceUnavailable", "busy", { retryAfterMs });
+      return ((await seenOf(error, { attempt: 1 })) as ApplicationFailure).nextRetryDelay;
+    };
+
+    expect(await delayOf(120_000)).toBe(120_000);
+    expect(await delayOf(0)).toBeUndefined();
+    expect(await delayOf(undefined)).toBeUndefined();
+  });
+
+  it.each([
+    ["a cancellation", new CancelledFailure("cancelled")],
+    ["a failure of Temporal's", ApplicationFailure.retryable("wait", "Later")],
+  ])("passes on %s as it is", async (_, failure) => {
+    expect(await seenOf(failure, { attempt: 1000 })).toBe(failure);
+  });
+
+  it("has some patience with an error that nobody foresaw", async () => {
+    const error = new TypeError("x is not a function");
+
+    expect(await seenOf(error, { attempt: 9 })).toBe(error);
+  });
+
+  it("lets an error be seen that nobody foresaw and that stays", async () => {
+    const error = new TypeError("x is not a function");
+
+    const seen = await seenOf(error, { attempt: 10 });
+
+    expect(seen).toBeInstanceOf(ApplicationFailure);
+    expect(seen).toMatchObject({
+      type: "TypeError",
+      message: "x is not a function",
+      nonRetryable: true,
+      cause: error,
+    });
+  });
+
+  it("passes on what is no error at all", async () => {
+    expect(await seenOf("a text", { attempt: 1000 })).toBe("a text");
+  });
+});
