@@ -1,0 +1,105 @@
+import {
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowFailedError,
+  type Client,
+} from "@temporalio/client";
+import { ImportError } from "../domain/import-failure.ts";
+import {
+  CONTROL_QUEUE,
+  copyRemovalWorkflowId,
+  deletionWorkflowId,
+  type CopyToRemove,
+} from "../workflow/contract.ts";
+import { temporalFailure } from "./temporal-failure.ts";
+
+/** How far a deletion is; from `pending_delete` it goes on by itself. */
+export type DeletionState = "deleted" | "pending_delete";
+
+/** How far the removal of a copy is; from `pending_delete` it goes on by itself. */
+export type CopyRemovalState = "removed" | "pending_delete";
+
+/**
+ * Starts the workflow that removes the bytes of an image in `pending_delete`, and waits for it a while. When Temporal
+ * is away, the reconciler starts it later.
+ */
+export async function finishDeletion(
+  connect: () => Promise<Client>,
+  imageId: string,
+  waitMs: number,
+): Promise<DeletionState> {
+  const deletion = {
+    type: "deleteImage",
+    workflowId: deletionWorkflowId(imageId),
+    args: [imageId],
+    staticSummary: `delete ${imageId}`,
+  };
+  return (await hasEnded(connect, deletion, waitMs)) ? "deleted" : "pending_delete";
+}
+
+/** {@link finishDeletion} for one copy whose location is `pending_delete`. */
+export async function finishCopyRemoval(
+  connect: () => Promise<Client>,
+  copy: CopyToRemove,
+  waitMs: number,
+): Promise<CopyRemovalState> {
+  const removal = {
+    type: "removeImageCopy",
+    workflowId: copyRemovalWorkflowId(copy),
+    args: [copy],
+    staticSummary: `remove ${copy.image_id} from ${copy.store}`,
+  };
+  return (await hasEnded(connect, removal, waitMs)) ? "removed" : "pending_delete";
+}
+
+/** A workflow that removes what nobody reads any more. */
+interface Removal {
+  readonly type: string;
+  readonly workflowId: string;
+  readonly args: unknown[];
+  readonly staticSummary: string;
+}
+
+/** Whether the workflow has ended well, after waiting for it a while. What it has not done, the reconciler goes on with. */
+async function hasEnded(
+  connect: () => Promise<Client>,
+  removal: Removal,
+  waitMs: number,
+): Promise<boolean> {
+  try {
+    const client = await connect();
+    await startUnlessRunning(client, removal);
+    const ended = client.workflow
+      .getHandle(removal.workflowId)
+      .result()
+      .then(() => true);
+    return await Promise.race([ended, falseAfter(waitMs)]);
+  } catch (error) {
+    if (error instanceof WorkflowFailedError) return false;
+    const failure = temporalFailure(error);
+    if (failure instanceof ImportError && failure.code === "TemporalUnavailable") return false;
+    throw failure;
+  }
+}
+
+async function startUnlessRunning(client: Client, removal: Removal): Promise<void> {
+  const { type, ...options } = removal;
+  try {
+    await client.workflow.start(type, { ...options, taskQueue: CONTROL_QUEUE });
+  } catch (error) {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+  }
+}
+
+// Node's own limit; a longer timer would fire at once.
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+async function falseAfter(waitMs: number): Promise<false> {
+  return new Promise((resolve) => {
+    setTimeout(
+      () => {
+        resolve(false);
+      },
+      Math.min(waitMs, LONGEST_TIMER_MS),
+    ).unref();
+  });
+}

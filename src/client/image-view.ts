@@ -1,0 +1,94 @@
+import type { ImageRecord } from "../db/image-records.ts";
+import type { TaskRow } from "../db/task-records.ts";
+
+/** An image as people and programs see it. Names are Glance's; sizes in bytes, times ISO 8601. */
+export interface ImageView {
+  readonly id: string;
+  readonly name: string | null;
+  readonly owner: string | null;
+  readonly status: string;
+  readonly disk_format: string | null;
+  readonly container_format: string | null;
+  readonly size: number | null;
+  readonly virtual_size: number | null;
+  readonly checksum: string | null;
+  readonly os_hash_algo: string | null;
+  readonly os_hash_value: string | null;
+  /** Stores that have it. */
+  readonly stores: readonly string[];
+  readonly locations: readonly { readonly store: string; readonly url: string }[];
+  readonly os_glance_importing_to_stores: readonly string[];
+  readonly os_glance_failed_import: readonly string[];
+  /** The task that imports it now. */
+  readonly os_glance_import_task: string | null;
+  readonly properties: Readonly<Record<string, string>>;
+  readonly tags: readonly string[];
+  readonly created_at: string;
+  readonly updated_at: string;
+}
+
+/** A task as people and programs see it. Names are Glance's. */
+export interface TaskView {
+  readonly id: string;
+  readonly type: string;
+  readonly status: string;
+  readonly image_id: string;
+  readonly owner: string | null;
+  readonly workflow_id: string;
+  readonly run_id: string;
+  readonly request_id: string | null;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly result: { readonly image_id: string } | null;
+  readonly message: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly expires_at: string | null;
+}
+
+/** Shows a record of the catalogue. */
+export function imageView({ image, properties, tags, locations }: ImageRecord): ImageView {
+  const isPublished = image.status === "active" || image.status === "deactivated";
+  const live = isPublished ? locations : [];
+  return {
+    id: image.id,
+    name: image.name,
+    owner: image.owner,
+    status: image.status,
+    disk_format: image.diskFormat,
+    container_format: image.containerFormat,
+    size: image.sizeBytes,
+    virtual_size: image.virtualSizeBytes,
+    checksum: image.checksum,
+    os_hash_algo: image.osHashAlgo,
+    os_hash_value: image.osHashValue,
+    stores: live.map((location) => location.store),
+    locations: live.map(({ store, url }) => ({ store, url })),
+    os_glance_importing_to_stores: image.importingToStores,
+    os_glance_failed_import: image.failedImport,
+    os_glance_import_task: image.claimTaskId,
+    properties,
+    tags,
+    created_at: image.createdAt.toISOString(),
+    updated_at: image.updatedAt.toISOString(),
+  };
+}
+
+/** Shows a task of the catalogue. */
+export function taskView(task: TaskRow): TaskView {
+  return {
+    id: task.id,
+    type: task.type,
+    status: task.status,
+    image_id: task.imageId,
+    owner: task.owner,
+    workflow_id: task.workflowId,
+    run_id: task.runId,
+    request_id: task.requestId,
+    input: task.input,
+    result: task.result,
+    message: task.message,
+    created_at: task.createdAt.toISOString(),
+    updated_at: task.updatedAt.toISOString(),
+    expires_at: task.expiresAt?.toISOString() ?? null,
+  };
+}

@@ -1,0 +1,20 @@
+// The public door: what `import … from "image-import"` gives.
+export { ImageImportClient } from "./image-import-client.ts";
+export type { ClientOptions, CreateImage, ImportReport, StoreView } from "./image-import-client.ts";
+export type { CopyRemovalState, DeletionState } from "./delete-image.ts";
+export { detectFormat } from "./detect-format.ts";
+export { inspectFile } from "./inspect-file.ts";
+export type { Verdict } from "../formats/judge-image.ts";
+export type { ImageView, TaskView } from "./image-view.ts";
+export type { CopyOptions, StartOptions } from "./imports.ts";
+export type { UsageView } from "./usage-view.ts";
+export type {
+  AcceptedCopy,
+  AcceptedImport,
+  ImportOutcome,
+  ImportStatus,
+} from "../workflow/contract.ts";
+export { readConfig } from "../config/config.ts";
+export type { Config } from "../config/config.ts";
+export { ImportError } from "../domain/import-failure.ts";
+export type { ImportFailureCode } from "../domain/import-failure.ts";

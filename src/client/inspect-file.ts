@@ -1,0 +1,26 @@
+import { systemFailure } from "../bytes/system-failure.ts";
+import { DEFAULT_FORMAT_POLICY, type FormatPolicy } from "../domain/format-policy.ts";
+import type { DeclaredFormats } from "../formats/declared-format.ts";
+import { judgeImage, type Verdict } from "../formats/judge-image.ts";
+import { openUpload } from "./open-upload.ts";
+
+/**
+ * The verdict on a file of this host.
+ *
+ * @param policy - which images are let in. Default: what holds where nothing is configured
+ * @param declared - what it would be imported as. Default: what it turns out to be
+ * @throws ImportError `FileNotFound`, `UnusableFile`
+ */
+export async function inspectFile(
+  path: string,
+  policy: FormatPolicy = DEFAULT_FORMAT_POLICY,
+  declared?: DeclaredFormats,
+): Promise<Verdict> {
+  await using handle = await openUpload(path);
+  const { size } = await handle.stat();
+  try {
+    return await judgeImage(handle, size, policy, declared);
+  } catch (error) {
+    throw systemFailure(error, `"${path}"`, "UnusableFile");
+  }
+}

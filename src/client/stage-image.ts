@@ -1,0 +1,341 @@
+import { randomUUID } from "node:crypto";
+import type { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
+import { newPartName } from "../bytes/part-name.ts";
+import { thisProcess } from "../bytes/process-identity.ts";
+import { RoomAhead } from "../bytes/room-ahead.ts";
+import { systemFailure } from "../bytes/system-failure.ts";
+import type { Database } from "../db/connect.ts";
+import { findImage, lockImage } from "../db/image-records.ts";
+import { requireQuotas } from "../db/quota-records.ts";
+import {
+  adoptStaged,
+  beginStaging,
+  dropStaging,
+  findStaged,
+  findStagedByPath,
+  finishStaging,
+  growStaging,
+  moveToUploading,
+  renewStaging,
+  takeStagedAway,
+} from "../db/staged-records.ts";
+import { ZeroBlocks } from "../bytes/zero-blocks.ts";
+import type { Digests } from "../domain/digests.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { requireBelowCap, type Limits } from "../domain/quota.ts";
+import type { OpenStaged, StagingArea } from "../staging/staging-area.ts";
+import {
+  fileSource,
+  streamSource,
+  writeStaged,
+  type ByteSource,
+  type StagingWrite,
+} from "../staging/write-staged.ts";
+import { openUpload } from "./open-upload.ts";
+
+/** What staging needs. */
+export interface StagingTools {
+  readonly database: Database;
+  readonly staging: StagingArea;
+  /** The multihash, as node:crypto names it. */
+  readonly hashAlgo: string;
+  readonly timeToLiveMs: number;
+  /** Bytes per second. Default: no limit. */
+  readonly bandwidthLimit: number | undefined;
+  readonly limits: Limits;
+}
+
+/** Settings of staging. */
+export interface StageOptions {
+  /** Takes the place of data that is staged already. Default: false, that is a conflict. */
+  readonly replace?: boolean;
+  readonly signal?: AbortSignal;
+  /** Called after every block. `totalBytes` is undefined for a stream. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number | undefined) => void;
+}
+
+/** What was staged. Digests are null for data that was adopted. */
+export interface StagedImage {
+  readonly image_id: string;
+  readonly status: "uploading";
+  readonly path: string;
+  readonly size: number;
+  readonly checksum: string | null;
+  readonly os_hash_algo: string | null;
+  readonly os_hash_value: string | null;
+}
+
+// A quarter of the time after which another stager may take over.
+const RENEW_EVERY_MS = 5_000;
+// As long as a source or store may move nothing. What a stream has brought can't be brought again.
+const RESERVE_PATIENCE_MS = 60_000;
+
+/** Stages a file, or a stream to its end. A failure or an abort leaves no bytes, and the image `queued`. */
+export async function stageData(
+  tools: StagingTools,
+  imageId: string,
+  source: string | Readable,
+  options: StageOptions,
+): Promise<StagedImage> {
+  if (typeof source !== "string") {
+    return stageSource(tools, imageId, streamSource(source), undefined, options);
+  }
+  const handle = await openUpload(source);
+  try {
+    const { size, blocks } = await handle.stat();
+    // Holes need no room.
+    await tools.staging.requireRoom(Math.min(size, blocks * 512));
+    return await stageSource(tools, imageId, fileSource(handle), size, options);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function stageSource(
+  tools: StagingTools,
+  imageId: string,
+  source: ByteSource,
+  totalBytes: number | undefined,
+  options: StageOptions,
+): Promise<StagedImage> {
+  const { database, staging } = tools;
+  const token = randomUUID();
+  const part = newPartName(imageId, 0);
+  const path = staging.pathOf(imageId);
+  const writer = await thisProcess();
+  const attempt = { imageId, node: staging.node, token, writer, part, path };
+  const sizeBytes = totalBytes ?? 0;
+  const before = await database.transaction((db) =>
+    beginStaging(db, tools.limits, { ...attempt, sizeBytes, replace: options.replace ?? false }),
+  );
+  const lease = new StagingLease(tools, imageId, token, options.signal);
+  const room = new RoomAhead((growth) => lease.grow(growth), sizeBytes);
+  try {
+    if (before !== undefined) await staging.discard({ part: before.part, path: before.path });
+    const zeroBlocks = new ZeroBlocks();
+    const digests = await lease.during((signal) =>
+      writePart(tools, part, source, {
+        signal,
+        zeroBlocks,
+        reserve: (reachedBytes) => room.reach(reachedBytes),
+        onProgress: (doneBytes) => options.onProgress?.(doneBytes, totalBytes),
+      }),
+    );
+    await staging.publish(part, path, () => lease.renew());
+    const staged = await locate(staging, imageId);
+    await database.transaction((db) =>
+      finishStaging(db, imageId, token, {
+        ...staged,
+        sizeBytes: digests.sizeBytes,
+        digests,
+        zeroBlocks,
+        timeToLiveMs: tools.timeToLiveMs,
+      }),
+    );
+    return stagedImage(imageId, staged.path, digests.sizeBytes, digests);
+  } catch (error) {
+    // What can't be undone now has a lease, and goes when that is taken over; the reason is what must be told.
+    await undoStaging(tools, imageId, { token, part, path }).catch(() => undefined);
+    throw interrupted(error, imageId, options.signal);
+  }
+}
+
+async function writePart(
+  { staging, hashAlgo, bandwidthLimit }: StagingTools,
+  part: string,
+  source: ByteSource,
+  options: Pick<StagingWrite, "signal" | "zeroBlocks" | "reserve" | "onProgress">,
+): Promise<Digests> {
+  const target = await staging.createPart(part);
+  try {
+    const digests = await writeStaged(source, target, {
+      hashAlgo,
+      limiter: bandwidthLimit === undefined ? undefined : new BandwidthLimit(bandwidthLimit),
+      sync: () => staging.syncPart(target, part),
+      ...options,
+    });
+    await staging.syncPart(target, part);
+    return digests;
+  } catch (error) {
+    throw systemFailure(error, `the staging area "${staging.root}"`, "StagingUnavailable");
+  } finally {
+    await target.close();
+  }
+}
+
+/** Where the staged bytes lie by their real path, as the import will look for them, and their fingerprint. */
+async function locate(
+  staging: StagingArea,
+  imageId: string,
+): Promise<Pick<OpenStaged, "path" | "fingerprint">> {
+  const { handle, path, fingerprint } = await staging.openStaged(imageId);
+  await handle.close();
+  return { path, fingerprint };
+}
+
+/**
+ * Removes what this stager wrote. The final name is touched only while the lease is ours: after a takeover it is
+ * somebody else's. When the catalogue can't be asked, the takeover cleans up.
+ */
+async function undoStaging(
+  { database, staging }: StagingTools,
+  imageId: string,
+  { token, part, path }: { readonly token: string; readonly part: string; readonly path: string },
+): Promise<void> {
+  const isOurs = await database
+    .query((db) => renewStaging(db, imageId, token))
+    .then(() => true)
+    .catch(() => false);
+  await staging.discard({ part, path: isOurs ? path : null });
+  if (isOurs) await database.transaction((db) => dropStaging(db, imageId, token));
+}
+
+function interrupted(error: unknown, imageId: string, signal: AbortSignal | undefined): unknown {
+  if (signal?.aborted !== true) return error;
+  return new ImportError("Interrupted", `Staging of image "${imageId}" was interrupted`, {
+    cause: error,
+  });
+}
+
+/** Keeps the lease of a stager alive, and stops the stager when it is lost. */
+class StagingLease {
+  readonly #database: Database;
+  readonly #limits: Limits;
+  readonly #imageId: string;
+  readonly #token: string;
+  readonly #lost = new AbortController();
+  readonly #signal: AbortSignal;
+
+  constructor(
+    { database, limits }: StagingTools,
+    imageId: string,
+    token: string,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#database = database;
+    this.#limits = limits;
+    this.#imageId = imageId;
+    this.#token = token;
+    this.#signal =
+      signal === undefined ? this.#lost.signal : AbortSignal.any([signal, this.#lost.signal]);
+  }
+
+  /** @throws ImportError `StagingBusy` when somebody took over */
+  async renew(): Promise<void> {
+    await this.#database.query((db) => renewStaging(db, this.#imageId, this.#token));
+  }
+
+  /** Reserves room for more bytes, see `RoomAhead`; while the database is away it waits for it, up to a minute. */
+  async grow(growth: { imageBytes: number; welcomeBytes: number }): Promise<number> {
+    const stager = { imageId: this.#imageId, token: this.#token };
+    const giveUpAtMs = Date.now() + RESERVE_PATIENCE_MS;
+    for (;;) {
+      try {
+        return await this.#database.transaction((db) =>
+          growStaging(db, this.#limits, stager, growth),
+        );
+      } catch (error) {
+        const isAway = error instanceof ImportError && error.code === "DatabaseUnavailable";
+        if (!isAway || Date.now() > giveUpAtMs) throw error;
+        await sleep(1_000, undefined, { signal: this.#signal });
+      }
+    }
+  }
+
+  /** Renews while the work runs. A database that is away is no reason to stop: nobody can take over without it. */
+  async during<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const timer = setInterval(() => {
+      this.renew().catch((error: unknown) => {
+        const isLost = error instanceof ImportError && error.code === "StagingBusy";
+        if (isLost) this.#lost.abort(error);
+      });
+    }, RENEW_EVERY_MS);
+    try {
+      const result = await work(this.#signal);
+      await this.renew();
+      return result;
+    } finally {
+      clearInterval(timer);
+    }
+  }
+}
+
+function stagedImage(
+  imageId: string,
+  path: string,
+  sizeBytes: number,
+  digests: Digests | undefined,
+): StagedImage {
+  return {
+    image_id: imageId,
+    status: "uploading",
+    path,
+    size: sizeBytes,
+    checksum: digests?.checksum ?? null,
+    os_hash_algo: digests?.osHashAlgo ?? null,
+    os_hash_value: digests?.osHashValue ?? null,
+  };
+}
+
+/** Records a file that lies under the staging root as the staged data of a queued image, digests unknown. */
+export async function adoptStagedFile(
+  { database, staging, timeToLiveMs, limits }: StagingTools,
+  imageId: string,
+  uri: string | undefined,
+): Promise<StagedImage> {
+  // Before the file: of an image that nobody knows it does not matter whether something is staged.
+  await database.query((db) => findImage(db, imageId));
+  const { handle, path, fingerprint } = await staging.openStaged(imageId, uri);
+  await handle.close();
+  const writer = await thisProcess();
+  const sizeBytes = Number(fingerprint.sizeBytes);
+  await database.transaction(async (db) => {
+    const image = await lockImage(db, imageId);
+    if (image.status !== "queued") {
+      throw new ImportError(
+        "ImageConflict",
+        `Cannot stage image "${imageId}": it is ${image.status}, and only a queued image is staged`,
+      );
+    }
+    const owner = await findStagedByPath(db, path);
+    if (staging.isOwnFile(path) || (owner !== undefined && owner.imageId !== imageId)) {
+      throw new ImportError(
+        "StagedDataRefused",
+        `Cannot adopt "${path}": it belongs to another image`,
+      );
+    }
+    requireBelowCap(limits, imageId, sizeBytes);
+    await adoptStaged(db, {
+      imageId,
+      node: staging.node,
+      token: randomUUID(),
+      writer,
+      path,
+      sizeBytes,
+      fingerprint,
+      digests: undefined,
+      timeToLiveMs,
+    });
+    await moveToUploading(db, imageId, sizeBytes);
+    await requireQuotas(db, limits, image.owner, {
+      image_stage_total: sizeBytes,
+      image_count_uploading: 1,
+    });
+  });
+  return stagedImage(imageId, path, sizeBytes, undefined);
+}
+
+/** Removes staged data that no import holds; the image is `queued` again. Nothing there is success. */
+export async function dropStagedData(
+  { database, staging }: StagingTools,
+  imageId: string,
+): Promise<void> {
+  if ((await database.query((db) => findStaged(db, imageId))) === undefined) return;
+  const token = randomUUID();
+  const writer = await thisProcess();
+  const taken = await database.transaction((db) => takeStagedAway(db, imageId, { token, writer }));
+  await staging.discard({ part: taken.part, path: taken.path });
+  await database.transaction((db) => dropStaging(db, imageId, token));
+}

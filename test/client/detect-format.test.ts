@@ -1,0 +1,91 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeEach, describe, expect, it } from "vitest";
+import { detectFormat } from "../../src/client/detect-format.ts";
+import { DEFAULT_FORMAT_POLICY } from "../../src/domain/format-policy.ts";
+import {
+  be,
+  craftedGpt,
+  craftedIso,
+  craftedLuks,
+  craftedQcow2,
+  craftedVhdx,
+  patched,
+} from "../support/crafted-images.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+let path: string;
+beforeEach(() => {
+  path = join(makeTemporaryDirectory(), "disk");
+});
+
+/** Bytes with a mark at some place, else zero. */
+function marked(mark: string, offset = 0): Buffer {
+  const bytes = Buffer.alloc(128 * 1024);
+  bytes.write(mark, offset, "latin1");
+  return bytes;
+}
+
+describe("detectFormat()", () => {
+  it.each([
+    ["vhdx", craftedVhdx()],
+    ["iso", craftedIso()],
+    ["raw", craftedGpt()],
+    ["raw", craftedLuks(1)],
+    ["raw", marked("just bytes")],
+    ["raw", Buffer.alloc(0)],
+  ])("knows %s by its marks", async (format, bytes) => {
+    await writeFile(path, bytes);
+
+    expect(await detectFormat(path)).toBe(format);
+  });
+
+  it("refuses qed, which nobody imports", async () => {
+    await writeFile(path, marked("QED\0"));
+
+    expect(await failureOf(detectFormat(path))).toMatchObject({
+      code: "UnsafeImage",
+      message:
+        "Cannot accept the image: it is a qed, a format that QEMU itself has given up; convert it to qcow2",
+    });
+  });
+
+  it("refuses an image whose header makes no sense", async () => {
+    await writeFile(path, "QFI\xfb", "latin1");
+
+    expect(await failureOf(detectFormat(path))).toMatchObject({ code: "UnsafeImage" });
+  });
+
+  it("refuses compressed data, unless it is declared to be something", async () => {
+    await writeFile(path, marked("\x1f\x8b\x08"));
+
+    expect(await failureOf(detectFormat(path))).toMatchObject({
+      code: "UnsafeImage",
+      message: "Cannot accept the image: it is gzip data; decompress it first",
+    });
+    expect(await detectFormat(path, DEFAULT_FORMAT_POLICY, { diskFormat: "qcow2" })).toBe("qcow2");
+  });
+
+  it("refuses what is unsafe as whatever it is declared, and what is not allowed", async () => {
+    await writeFile(path, patched(craftedQcow2(), [8, be(8, 4096)]));
+    const policy = { ...DEFAULT_FORMAT_POLICY, diskFormats: ["vmdk"] as const };
+
+    expect(
+      await failureOf(detectFormat(path, DEFAULT_FORMAT_POLICY, { diskFormat: "raw" })),
+    ).toMatchObject({ code: "UnsafeImage" });
+    expect(await failureOf(detectFormat(path, policy))).toMatchObject({
+      code: "FormatNotAllowed",
+    });
+  });
+
+  it("finds no file", async () => {
+    expect(await failureOf(detectFormat(path))).toMatchObject({ code: "FileNotFound" });
+  });
+
+  it("refuses what is no regular file", async () => {
+    await mkdir(path);
+
+    expect(await failureOf(detectFormat(path))).toMatchObject({ code: "UnusableFile" });
+  });
+});

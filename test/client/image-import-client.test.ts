@@ -1,0 +1,478 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { describe, expect, inject, it, onTestFinished } from "vitest";
+import { ImageImportClient, type ClientOptions } from "../../src/client/image-import-client.ts";
+import { findFreePort } from "../../src/stack/ports.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { failsWith, Hold } from "../support/faults.ts";
+import { createRig, type ImportRig } from "../support/import-rig.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+/** A client that is closed when the test has finished. */
+async function connect(options: ClientOptions): Promise<ImageImportClient> {
+  const client = await ImageImportClient.connect(options);
+  onTestFinished(() => client.close());
+  return client;
+}
+
+/** A client that knows of the rig's service where Temporal is, and nothing else. */
+async function connectToTemporal({ namespace }: ImportRig): Promise<ImageImportClient> {
+  return connect({ temporal: { address: inject("temporalAddress"), namespace } });
+}
+
+/** Something that Temporal does not answer at. */
+async function nowhere(): Promise<{ readonly address: string }> {
+  return { address: `127.0.0.1:${String(await findFreePort())}` };
+}
+
+/** A rig in which an image was imported. */
+async function rigWithImage(bytes = randomBytes(1000)) {
+  const rig = await createRig();
+  const imageId = await rig.stagedImage(bytes);
+  const accepted = await rig.client.startImport(imageId);
+  await rig.client.waitForImport(imageId);
+  return { rig, imageId, accepted };
+}
+
+/** A rig in which an image was imported into both stores. */
+async function rigWithTwoCopies() {
+  const rig = await createRig();
+  const imageId = await rig.stagedImage(randomBytes(1000));
+  await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+  await rig.client.waitForImport(imageId);
+  return { rig, imageId };
+}
+
+describe("ImageImportClient with Temporal alone", () => {
+  it("starts an import and waits for it", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const client = await connectToTemporal(rig);
+
+    const accepted = await client.startImport(imageId, { stores: ["fast", "slow"] });
+    const outcome = await client.waitForImport(imageId, accepted.run_id);
+
+    expect(outcome).toMatchObject({ ...accepted, status: "active", stores: ["fast", "slow"] });
+  });
+
+  it("follows an import to its end", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const client = await connectToTemporal(rig);
+    await client.startImport(imageId);
+
+    const phases = [];
+    for await (const { phase } of client.watchImport(imageId, 20)) phases.push(phase);
+
+    expect(phases.at(-1)).toBe("done");
+  });
+
+  it("pauses, resumes and cancels an import", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const client = await connectToTemporal(rig);
+    await client.startImport(imageId, { stores: ["slow"] });
+
+    await client.pauseImport(imageId);
+    await rig.paused(imageId);
+    const paused = await client.importStatus(imageId);
+    await client.resumeImport(imageId);
+    const resumed = await client.importStatus(imageId);
+    await client.cancelImport(imageId, { wait: true });
+    const cancelled = await client.importStatus(imageId);
+
+    expect([paused.pause, resumed.pause, cancelled.phase]).toEqual([
+      "paused",
+      "running",
+      "cancelled",
+    ]);
+  });
+
+  it("reports an import by what its run says", async () => {
+    const { rig, imageId } = await rigWithImage();
+    const client = await connectToTemporal(rig);
+
+    const report = await client.importReport(imageId);
+
+    expect(report).toMatchObject({
+      image_id: imageId,
+      status: null,
+      task: null,
+      live: { phase: "done" },
+    });
+  });
+
+  it("says which setting it lacks for the catalogue", async () => {
+    const client = await connect({ temporal: { address: inject("temporalAddress") } });
+
+    const failure = await failureOf(client.showImage(randomUUID()));
+
+    expect(failure).toMatchObject({
+      code: "NotConfigured",
+      message: "Where is the catalogue? No stack runs here, and DATABASE_URL is not set",
+    });
+  });
+
+  it("says which setting it lacks for staging and stores", async () => {
+    const client = await connect({ databaseUrl: "postgres://127.0.0.1/none" });
+
+    const failure = await failureOf(client.verifyImage(randomUUID()));
+
+    expect(failure).toMatchObject({
+      code: "NotConfigured",
+      message:
+        "Where is the configuration file with staging area and stores? No stack runs here, and IMAGE_IMPORT_CONFIG is not set",
+    });
+  });
+});
+
+describe("ImageImportClient without a Temporal server", () => {
+  it("says that it does not answer", async () => {
+    const client = await connect({ temporal: await nowhere() });
+
+    const failure = await failureOf(client.startImport(randomUUID()));
+
+    expect(failure.code).toBe("TemporalUnavailable");
+    expect(failure.message).toMatch(/^The Temporal server does not answer: /);
+  });
+
+  it("begins to delete an image all the same, and the deletion goes on later", async () => {
+    const { rig, imageId } = await rigWithImage();
+    const client = await connect({
+      temporal: await nowhere(),
+      databaseUrl: rig.databaseUrl,
+    });
+
+    const whileAway = await client.deleteImage(imageId);
+    const state = await rig.state(imageId);
+    const onceBack = await rig.client.deleteImage(imageId);
+
+    expect([whileAway, onceBack]).toEqual(["pending_delete", "deleted"]);
+    expect(state).toMatchObject({ image: "pending_delete", fast: ["@.1"] });
+  });
+
+  it("begins to remove a copy all the same, and the removal goes on later", async () => {
+    const { rig, imageId } = await rigWithTwoCopies();
+    const client = await connect({
+      temporal: await nowhere(),
+      databaseUrl: rig.databaseUrl,
+    });
+
+    const whileAway = await client.removeCopy(imageId, "slow", Infinity);
+    const { stores } = await client.showImage(imageId);
+    const state = await rig.state(imageId);
+    const onceBack = await rig.client.removeCopy(imageId, "slow");
+
+    expect([whileAway, onceBack]).toEqual(["pending_delete", "removed"]);
+    expect(stores).toEqual(["fast"]);
+    expect(state).toMatchObject({
+      locations: ["fast active", "slow pending_delete"],
+      slow: ["@.1"],
+    });
+    expect((await rig.state(imageId)).slow).toEqual([]);
+  });
+
+  it("reports an import by what the catalogue says", async () => {
+    const { rig, imageId, accepted } = await rigWithImage();
+    const client = await connect({
+      temporal: await nowhere(),
+      databaseUrl: rig.databaseUrl,
+    });
+
+    const report = await client.importReport(imageId);
+
+    expect(report).toMatchObject({
+      image_id: imageId,
+      status: "active",
+      task: { id: accepted.task_id, status: "success", result: { image_id: imageId } },
+      live: null,
+    });
+  });
+});
+
+describe("ImageImportClient", () => {
+  it("takes an image through its whole life", async () => {
+    const rig = await createRig();
+    const bytes = randomBytes(100_000);
+    const upload = join(rig.directory, "disk.raw");
+    await writeFile(upload, bytes);
+    const { client } = rig;
+
+    const image = await client.createImage({
+      name: "disk",
+      owner: "project-7",
+      diskFormat: "raw",
+      containerFormat: "bare",
+      properties: { os_distro: "debian" },
+      tags: ["golden"],
+    });
+    await client.stageImage(image.id, upload);
+    await client.startImport(image.id);
+    await client.waitForImport(image.id);
+    const verified = await client.verifyImage(image.id);
+    const copy = join(rig.directory, "copy.raw");
+    await client.downloadImage(image.id, { to: copy });
+    const deactivated = await client.deactivateImage(image.id);
+    const reactivated = await client.reactivateImage(image.id);
+    const deletion = await client.deleteImage(image.id);
+
+    expect(image.status).toBe("queued");
+    expect(verified).toMatchObject([{ store: "fast", ok: true, reason: null }]);
+    expect((await readFile(copy)).equals(bytes)).toBe(true);
+    expect([deactivated.status, reactivated.status, deletion]).toEqual([
+      "deactivated",
+      "active",
+      "deleted",
+    ]);
+    expect(await failureOf(client.showImage(image.id))).toMatchObject({ code: "ImageNotFound" });
+  });
+
+  it("shows an image as it is published", async () => {
+    const { rig, imageId } = await rigWithImage();
+
+    const image = await rig.client.showImage(imageId);
+
+    expect(image).toMatchObject({
+      id: imageId,
+      status: "active",
+      size: 1000,
+      stores: ["fast"],
+      locations: [{ store: "fast", url: `file://${rig.directory}/fast/${imageId}.1` }],
+      os_glance_importing_to_stores: [],
+      os_glance_failed_import: [],
+      os_glance_import_task: null,
+    });
+  });
+
+  it("shows which task imports an image, and where to", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const storing = new Hold();
+    rig.fail("storeImage fast", storing.before);
+    const { task_id: taskId } = await rig.client.startImport(imageId);
+    await storing.reached;
+
+    const image = await rig.client.showImage(imageId);
+
+    expect(image).toMatchObject({
+      status: "importing",
+      os_glance_importing_to_stores: ["fast"],
+      os_glance_import_task: taskId,
+    });
+    storing.release();
+    await rig.client.waitForImport(imageId);
+  });
+
+  it("shows the task of an import", async () => {
+    const { rig, imageId, accepted } = await rigWithImage();
+
+    const task = await rig.client.showTask(accepted.task_id);
+
+    expect(task).toMatchObject({
+      id: accepted.task_id,
+      type: "api_image_import",
+      status: "success",
+      image_id: imageId,
+      workflow_id: accepted.workflow_id,
+      run_id: accepted.run_id,
+      input: { image_id: imageId, method: "glance-direct", stores: ["fast"] },
+      result: { image_id: imageId },
+      message: "",
+    });
+  });
+
+  it("reports an import that runs by its task and by its run", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const storing = new Hold();
+    rig.fail("storeImage fast", storing.after);
+    const { task_id: taskId } = await rig.client.startImport(imageId);
+    await storing.reached;
+
+    const report = await rig.client.importReport(imageId);
+
+    expect(report).toMatchObject({
+      image_id: imageId,
+      status: "importing",
+      task: { id: taskId, status: "processing" },
+      live: { task_id: taskId, phase: "storing" },
+    });
+    storing.release();
+    await rig.client.waitForImport(imageId);
+  });
+
+  it("reports the newest import of an image that was imported twice", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+    await rig.client.startImport(imageId);
+    await failureOf(rig.client.waitForImport(imageId));
+    const { task_id: taskId } = await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    const report = await rig.client.importReport(imageId);
+
+    expect(report).toMatchObject({
+      task: { id: taskId, status: "success" },
+      live: { task_id: taskId, phase: "done" },
+    });
+  });
+
+  it("says that an image was never imported", async () => {
+    const { rig } = await rigWithImage();
+    const other = await rig.stagedImage(randomBytes(1000));
+
+    const failure = await failureOf(rig.client.importReport(other));
+
+    expect(failure).toMatchObject({
+      code: "ImportNotFound",
+      message: `Image "${other}" was never imported`,
+    });
+  });
+
+  it("lists images and tasks, newest first", async () => {
+    const { rig, imageId, accepted } = await rigWithImage();
+    const other = await rig.client.createImage({ name: "other" });
+
+    const images = await rig.client.listImages();
+    const tasks = await rig.client.listTasks();
+
+    expect(images.map((image) => image.id)).toEqual([other.id, imageId]);
+    expect(tasks.map((task) => task.id)).toEqual([accepted.task_id]);
+  });
+
+  it("lists the stores of this host, and says which works", async () => {
+    const { rig } = await rigWithImage();
+
+    const stores = await rig.client.listStores();
+
+    const working = {
+      type: "file",
+      read_only: false,
+      disabled: false,
+      works: true,
+      reason: null,
+      free_bytes: expect.any(Number) as number,
+    };
+    expect(stores).toEqual([
+      { ...working, name: "fast", default: true, location: join(rig.directory, "fast") },
+      { ...working, name: "slow", default: false, location: join(rig.directory, "slow") },
+    ]);
+  });
+
+  it("removes a copy of an image, which is read from the other", async () => {
+    const { rig, imageId } = await rigWithTwoCopies();
+    const copy = join(rig.directory, "copy.raw");
+
+    const removal = await rig.client.removeCopy(imageId, "fast");
+
+    await rig.client.downloadImage(imageId, { to: copy });
+    expect(removal).toBe("removed");
+    expect(await rig.client.showImage(imageId)).toMatchObject({
+      status: "active",
+      stores: ["slow"],
+      locations: [{ store: "slow", url: `file://${rig.directory}/slow/${imageId}.1` }],
+    });
+    expect(await readFile(copy)).toHaveLength(1000);
+  });
+
+  it("finds no copy any more that was removed, and refuses the last", async () => {
+    const { rig, imageId } = await rigWithTwoCopies();
+    await rig.client.removeCopy(imageId, "fast");
+
+    const [again, last] = [
+      await failureOf(rig.client.removeCopy(imageId, "fast")),
+      await failureOf(rig.client.removeCopy(imageId, "slow")),
+    ];
+
+    expect([again.code, last.code]).toEqual(["CopyNotFound", "ImageConflict"]);
+    expect((await rig.client.showImage(imageId)).stores).toEqual(["slow"]);
+  });
+
+  it("waits as long as it takes for the bytes of a copy to be gone", async () => {
+    const { rig, imageId } = await rigWithTwoCopies();
+    const removing = new Hold();
+    rig.fail("removePublishedCopy slow", removing.before);
+
+    const removal = rig.client.removeCopy(imageId, "slow", Infinity);
+    await removing.reached;
+    const meanwhile = await rig.client.removeCopy(imageId, "slow", 0);
+    removing.release();
+
+    expect([meanwhile, await removal]).toEqual(["pending_delete", "removed"]);
+  });
+
+  it.each(["image-delete", "image-remove-copy"])(
+    "says that a removal is not done whose run was terminated: %s",
+    async (kind) => {
+      const { rig, imageId } = await rigWithTwoCopies();
+      const removing = new Hold();
+      const isWhole = kind === "image-delete";
+      rig.fail(isWhole ? "removeImageBytes" : "removePublishedCopy slow", removing.before);
+      const removal = isWhole
+        ? rig.client.deleteImage(imageId)
+        : rig.client.removeCopy(imageId, "slow");
+      await removing.reached;
+
+      const workflowId = isWhole ? `${kind}/${imageId}` : `${kind}/${imageId}/slow/1`;
+      await rig.temporal.workflow.getHandle(workflowId).terminate();
+
+      expect(await removal).toBe("pending_delete");
+      removing.release();
+    },
+  );
+
+  it("drops what is staged, and stages a stream in its place", async () => {
+    const { rig } = await rigWithImage();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+
+    await rig.client.dropStaged(imageId);
+    const dropped = await rig.client.showImage(imageId);
+    const staged = await rig.client.stageImage(imageId, Readable.from([randomBytes(500)]));
+
+    expect(dropped.status).toBe("queued");
+    expect(staged).toMatchObject({ image_id: imageId, status: "uploading", size: 500 });
+  });
+
+  it.each([
+    {
+      verb: "createImage",
+      call: (client: ImageImportClient) => client.createImage({ id: "disk" }),
+    },
+    { verb: "changeImage", call: (client: ImageImportClient) => client.changeImage("disk", {}) },
+    { verb: "showImage", call: (client: ImageImportClient) => client.showImage("disk") },
+    { verb: "deleteImage", call: (client: ImageImportClient) => client.deleteImage("disk") },
+    {
+      verb: "removeCopy",
+      call: (client: ImageImportClient) => client.removeCopy("disk", "fast"),
+    },
+    { verb: "adoptStaged", call: (client: ImageImportClient) => client.adoptStaged("disk") },
+    { verb: "dropStaged", call: (client: ImageImportClient) => client.dropStaged("disk") },
+    { verb: "importReport", call: (client: ImageImportClient) => client.importReport("disk") },
+  ])("refuses an id that is no UUID in $verb", async ({ call }) => {
+    const client = await connect({ databaseUrl: "postgres://127.0.0.1/none" });
+
+    const failure = await failureOf(call(client));
+
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      message:
+        '"disk" is no image id: it must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b, in lower case',
+    });
+  });
+
+  it("does not know a task that never was", async () => {
+    const { rig } = await rigWithImage();
+    const unknown = randomUUID();
+
+    const failure = await failureOf(rig.client.showTask(unknown));
+
+    expect(failure).toMatchObject({
+      code: "TaskNotFound",
+      message: `No task has the id "${unknown}"`,
+    });
+  });
+});

@@ -1,0 +1,269 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { Imports } from "../../src/client/imports.ts";
+import type { ImportStatus } from "../../src/workflow/contract.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { failsWith, Hold } from "../support/faults.ts";
+import { createRig } from "../support/import-rig.ts";
+import { connectTestClient } from "../support/temporal.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+describe("Imports", () => {
+  describe("start()", () => {
+    it("refuses what is no request before Temporal is asked", async () => {
+      const imports = new Imports(await connectTestClient());
+
+      const refused = failureOf(imports.start("disk.raw", { stores: [] }));
+
+      expect(await refused).toMatchObject({
+        code: "BadRequest",
+        message:
+          'Cannot import: image_id must be a UUID, not "disk.raw"; stores must be a list of store names, not empty, none twice, not []',
+      });
+    });
+
+    it("says when no worker gives a verdict in time, and the import goes on once one runs", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      await rig.stopWorkers();
+
+      const failure = await failureOf(imports.start(imageId, { acceptTimeoutMs: 500 }));
+      await rig.startWorkers();
+      const outcome = await imports.wait(imageId, undefined);
+
+      expect(failure).toMatchObject({
+        code: "TemporalUnavailable",
+        message: `No worker has accepted image "${imageId}" yet`,
+      });
+      expect(outcome.status).toBe("active");
+    });
+  });
+
+  describe("wait()", () => {
+    it("follows the run that is named, not the newest", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+      const first = await imports.start(imageId, {});
+      await failureOf(imports.wait(imageId, undefined));
+      const second = await imports.start(imageId, {});
+
+      const ofFirst = failureOf(imports.wait(imageId, first.run_id));
+      const ofSecond = imports.wait(imageId, second.run_id);
+
+      expect(await ofFirst).toMatchObject({ code: "NoSpace" });
+      expect(await ofSecond).toMatchObject({ status: "active", run_id: second.run_id });
+    });
+
+    it("says when the import was terminated", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      const storing = new Hold();
+      rig.fail("storeImage fast", storing.before);
+      await imports.start(imageId, {});
+      await storing.reached;
+
+      await rig.run(imageId).terminate();
+
+      expect(await failureOf(imports.wait(imageId, undefined))).toMatchObject({
+        code: "ImportAbandoned",
+        message:
+          "The import was terminated; what it left is removed by the reconciler within minutes",
+      });
+    });
+
+    it("does not know an import that never was", async () => {
+      const imports = new Imports(await connectTestClient());
+      const unknown = randomUUID();
+
+      const failure = await failureOf(imports.wait(unknown, undefined));
+
+      expect(failure).toMatchObject({
+        code: "ImportNotFound",
+        message: `Temporal knows no import of image "${unknown}" that could be asked`,
+      });
+    });
+  });
+
+  describe("status()", () => {
+    it("adds the bytes of the copies that run", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+      const imports = new Imports(rig.temporal);
+      await imports.start(imageId, { stores: ["slow"] });
+      await rig.copying(imageId, "slow");
+
+      const { stores, size } = await imports.status(imageId);
+
+      expect(size).toBe(8 * MEBIBYTE);
+      expect(stores).toEqual({
+        slow: { state: "copying", done_bytes: expect.any(Number) as number, attempt: 1 },
+      });
+      expect((stores["slow"]?.done_bytes ?? 0) % MEBIBYTE).toBe(0);
+    });
+
+    it("adds the attempt, and why the one before failed", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+      const imports = new Imports(rig.temporal);
+      rig.fail("storeImage slow", failsWith("StoreUnavailable", "it is away"));
+      await imports.start(imageId, { stores: ["slow"] });
+      await rig.copying(imageId, "slow");
+
+      const { stores } = await imports.status(imageId);
+
+      expect(stores["slow"]).toMatchObject({
+        state: "copying",
+        attempt: 2,
+        last_failure: "it is away",
+      });
+    });
+
+    it("does not know an import that never was", async () => {
+      const imports = new Imports(await connectTestClient());
+
+      const failure = await failureOf(imports.status(randomUUID()));
+
+      expect(failure.code).toBe("ImportNotFound");
+    });
+  });
+
+  describe("watch()", () => {
+    it("tells the status again and again, and at last that of the end", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(2 * MEBIBYTE));
+      const imports = new Imports(rig.temporal);
+      await imports.start(imageId, { stores: ["slow"] });
+
+      const seen: ImportStatus[] = [];
+      for await (const status of imports.watch(imageId, 20)) seen.push(status);
+
+      const phases = [...new Set(seen.map((status) => status.phase))];
+      expect(phases).toContain("storing");
+      expect(phases.at(-1)).toBe("done");
+    });
+
+    it("ends with an import that fails", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+      await imports.start(imageId, {});
+
+      let last: ImportStatus | undefined;
+      for await (const status of imports.watch(imageId, 20)) last = status;
+
+      expect(last).toMatchObject({
+        phase: "failed",
+        message: 'Error: NoSpace: store "fast": it is full',
+      });
+    });
+  });
+
+  describe("signal()", () => {
+    it("says that the import has ended already, and how", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      await imports.start(imageId, {});
+      await imports.wait(imageId, undefined);
+
+      const failure = await failureOf(imports.signal(imageId, "pauseImport"));
+
+      expect(failure).toMatchObject({
+        code: "ImportEnded",
+        message: `The import of image "${imageId}" has ended already (completed)`,
+      });
+    });
+
+    it("does not know an import that never was", async () => {
+      const imports = new Imports(await connectTestClient());
+
+      const failure = await failureOf(imports.signal(randomUUID(), "resumeImport"));
+
+      expect(failure.code).toBe("ImportNotFound");
+    });
+  });
+
+  describe("cancel()", () => {
+    it("waits on demand until the import is clean", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+      const imports = new Imports(rig.temporal);
+      await imports.start(imageId, { stores: ["slow"] });
+      await rig.copying(imageId, "slow");
+
+      await imports.cancel(imageId, true);
+
+      expect(await rig.state(imageId)).toMatchObject({ image: "uploading", leases: [], slow: [] });
+    });
+
+    it("does not wait otherwise", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      const undoing = new Hold();
+      const storing = new Hold();
+      rig.fail("storeImage fast", storing.before);
+      rig.fail("releaseImport", undoing.before);
+      await imports.start(imageId, {});
+      await storing.reached;
+
+      await imports.cancel(imageId, false);
+
+      await undoing.reached;
+      expect((await imports.status(imageId)).phase).toBe("undoing");
+      undoing.release();
+      expect(await failureOf(imports.wait(imageId, undefined))).toMatchObject({
+        code: "ImportCancelled",
+        message: "The import was cancelled",
+      });
+    });
+
+    it("says that it came too late", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      const activating = new Hold();
+      rig.fail("activateImage", activating.before);
+      await imports.start(imageId, {});
+      await activating.reached;
+
+      const cancelled = failureOf(imports.cancel(imageId, true));
+      activating.release();
+
+      expect(await cancelled).toMatchObject({
+        code: "ImportEnded",
+        message: `Image "${imageId}" became active before the cancel could stop it`,
+      });
+    });
+
+    it("does not know an import that never was", async () => {
+      const imports = new Imports(await connectTestClient());
+
+      const failure = await failureOf(imports.cancel(randomUUID(), true));
+
+      expect(failure.code).toBe("ImportNotFound");
+    });
+
+    it("says that the import has ended already, and how", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+      await imports.start(imageId, {});
+      await failureOf(imports.wait(imageId, undefined));
+
+      const failure = await failureOf(imports.cancel(imageId, true));
+
+      expect(failure).toMatchObject({
+        code: "ImportEnded",
+        message: `The import of image "${imageId}" has ended already (failed)`,
+      });
+    });
+  });
+});

@@ -1,0 +1,114 @@
+import type { WorkflowExecutionDescription } from "@temporalio/client";
+import { defaultPayloadConverter } from "@temporalio/common";
+import { describe, expect, it } from "vitest";
+import { withLiveProgress } from "../../src/client/live-progress.ts";
+import type { ImportStatus, StoreProgress } from "../../src/workflow/contract.ts";
+
+function statusWith(stores: Record<string, StoreProgress> = {}): ImportStatus {
+  return {
+    image_id: "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b",
+    task_id: "0b1c2d3e-8a34-4b7e-9a51-0f6f3f1d2c3b",
+    method: "glance-direct",
+    phase: "storing",
+    pause: "running",
+    size: 1000,
+    stores,
+    phases: [],
+    detected_format: null,
+    checks: {},
+    message: null,
+  };
+}
+
+/** What Temporal tells of a run whose byte steps have told this with their last heartbeats. */
+function describing(
+  ...steps: readonly { beat?: unknown; attempt?: number; lastFailure?: string }[]
+): WorkflowExecutionDescription {
+  const pendingActivities = steps.map(({ beat, attempt, lastFailure }) => ({
+    attempt,
+    heartbeatDetails:
+      beat === undefined ? null : { payloads: [defaultPayloadConverter.toPayload(beat)] },
+    lastFailure: lastFailure === undefined ? null : { message: lastFailure },
+  }));
+  return { raw: { pendingActivities } } as unknown as WorkflowExecutionDescription;
+}
+
+describe("withLiveProgress()", () => {
+  it("adds the bytes and the attempt of each copy that runs", () => {
+    const status = statusWith({ fast: { state: "copying" }, slow: { state: "copying" } });
+
+    const live = withLiveProgress(
+      status,
+      describing(
+        { beat: { step: "store", store: "fast", doneBytes: 700, totalBytes: 1000 }, attempt: 1 },
+        { beat: { step: "store", store: "slow", doneBytes: 20, totalBytes: 1000 }, attempt: 3 },
+      ),
+    );
+
+    expect(live).toEqual({
+      ...status,
+      stores: {
+        fast: { state: "copying", done_bytes: 700, attempt: 1 },
+        slow: { state: "copying", done_bytes: 20, attempt: 3 },
+      },
+    });
+  });
+
+  it("adds why the last attempt of a copy failed", () => {
+    const live = withLiveProgress(
+      statusWith({ fast: { state: "copying" } }),
+      describing({
+        beat: { step: "store", store: "fast", doneBytes: 0, totalBytes: 1000 },
+        attempt: 2,
+        lastFailure: "it does not work",
+      }),
+    );
+
+    expect(live.stores).toEqual({
+      fast: { state: "copying", done_bytes: 0, attempt: 2, last_failure: "it does not work" },
+    });
+  });
+
+  it("shows a copy as copying of which the workflow has not told yet", () => {
+    const live = withLiveProgress(
+      statusWith(),
+      describing({ beat: { step: "store", store: "fast", doneBytes: 5, totalBytes: 1000 } }),
+    );
+
+    expect(live.stores).toEqual({ fast: { state: "copying", done_bytes: 5, attempt: 1 } });
+  });
+
+  it("adds the bytes that verifying or digesting has read", () => {
+    const status = statusWith();
+
+    const live = withLiveProgress(
+      status,
+      describing({ beat: { step: "digest", doneBytes: 300, totalBytes: 1000 } }),
+    );
+
+    expect(live).toEqual({ ...status, done_bytes: 300, total_bytes: 1000 });
+  });
+
+  it.each([
+    ["no step runs", describing()],
+    ["a step has not told anything yet", describing({ attempt: 1 })],
+    ["a step tells something else", describing({ beat: "alive" }, { beat: null })],
+    ["Temporal tells of no steps", { raw: {} } as unknown as WorkflowExecutionDescription],
+  ])("adds nothing when %s", (_, description) => {
+    const status = statusWith({ fast: { state: "stored", method: "link" } });
+
+    expect(withLiveProgress(status, description)).toEqual(status);
+  });
+
+  it("leaves the status that it was given as it is", () => {
+    const status = statusWith({ fast: { state: "copying" } });
+    const before = structuredClone(status);
+
+    withLiveProgress(
+      status,
+      describing({ beat: { step: "store", store: "fast", doneBytes: 5, totalBytes: 1000 } }),
+    );
+
+    expect(status).toEqual(before);
+  });
+});

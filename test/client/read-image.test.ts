@@ -1,0 +1,339 @@
+import { open, readdir, readFile, rename, truncate, unlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { PassThrough, Writable } from "node:stream";
+import { buffer } from "node:stream/consumers";
+import { describe, expect, it } from "vitest";
+import type { ImportPlan } from "../../src/activities/claim-import.ts";
+import { imageView, type ImageView } from "../../src/client/image-view.ts";
+import { readImage, verifyImage, type ReadOptions } from "../../src/client/read-image.ts";
+import { findImage, moveImage } from "../../src/db/image-records.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { MIB, openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+const catalogue = useCatalogue();
+
+/** A published image with a copy in each store. */
+async function publish(rig: NodeRig, bytes: Buffer, stores = ["fast"]): Promise<ImportPlan> {
+  const plan = await rig.saved(bytes, stores);
+  await rig.activate(plan);
+  return plan;
+}
+
+async function viewOf(imageId: string): Promise<ImageView> {
+  return imageView(await catalogue.database.query((db) => findImage(db, imageId)));
+}
+
+async function read(rig: NodeRig, imageId: string, options: ReadOptions): Promise<void> {
+  const { database, stores } = rig.dependencies;
+  await readImage(database, stores, await viewOf(imageId), options);
+}
+
+async function verify(rig: NodeRig, imageId: string) {
+  return verifyImage(rig.dependencies.database, rig.dependencies.stores, imageId);
+}
+
+/** Changes one byte of a copy, behind everybody's back. */
+async function corrupt(path: string): Promise<void> {
+  const handle = await open(path, "r+");
+  const { buffer: byte } = await handle.read(Buffer.alloc(1), 0, 1, 1000);
+  byte[0] = (byte[0] ?? 0) ^ 1;
+  await handle.write(byte, 0, 1, 1000);
+  await handle.close();
+}
+
+describe("readImage() to a file", () => {
+  it("writes the whole image, and nothing beside it", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB + 5);
+    const { image_id } = await publish(rig, bytes);
+    const directory = makeTemporaryDirectory();
+
+    await read(rig, image_id, { to: join(directory, "disk.raw") });
+
+    expect(await readdir(directory)).toEqual(["disk.raw"]);
+    expect((await readFile(join(directory, "disk.raw"))).equals(bytes)).toBe(true);
+  });
+
+  it("tells its progress after every block", async () => {
+    const rig = await openNode(catalogue);
+    const { image_id } = await publish(rig, someBytes(2 * MIB + 5));
+    const progress: number[] = [];
+
+    await read(rig, image_id, {
+      to: join(makeTemporaryDirectory(), "disk.raw"),
+      onProgress: (doneBytes) => progress.push(doneBytes),
+    });
+
+    expect(progress).toEqual([MIB, 2 * MIB, 2 * MIB + 5]);
+  });
+
+  it("does not overwrite a file", async () => {
+    const rig = await openNode(catalogue);
+    const { image_id } = await publish(rig, someBytes(100));
+    const directory = makeTemporaryDirectory();
+    const path = join(directory, "disk.raw");
+    await writeFile(path, "precious");
+
+    const failure = await failureOf(read(rig, image_id, { to: path }));
+
+    expect(failure).toMatchObject({
+      code: "UnusableFile",
+      message: `Cannot write "${path}": it exists already`,
+    });
+    expect(await readFile(path, "utf8")).toBe("precious");
+    expect(await readdir(directory)).toEqual(["disk.raw"]);
+  });
+
+  it("finds no directory for the file", async () => {
+    const rig = await openNode(catalogue);
+    const { image_id } = await publish(rig, someBytes(100));
+
+    expect(await failureOf(read(rig, image_id, { to: "/no/such/disk.raw" }))).toMatchObject({
+      code: "FileNotFound",
+      message: 'There is no directory for "/no/such/disk.raw"',
+    });
+  });
+
+  it.each([
+    ["changed", corrupt],
+    ["cut off", async (path: string) => truncate(path, 1000)],
+    ["lengthened", async (path: string) => truncate(path, 3 * MIB)],
+  ])("shows no file when the stored bytes were %s", async (_, spoil) => {
+    const rig = await openNode(catalogue);
+    const plan = await publish(rig, someBytes(2 * MIB));
+    await spoil(rig.copyPath(plan));
+    const directory = makeTemporaryDirectory();
+
+    const failure = await failureOf(read(rig, plan.image_id, { to: join(directory, "disk.raw") }));
+
+    expect(failure).toMatchObject({
+      code: "DigestMismatch",
+      message: `The stored bytes of image "${plan.image_id}" differ from its sha512`,
+    });
+    expect(await readdir(directory)).toEqual([]);
+  });
+
+  it("leaves nothing when it is aborted", async () => {
+    const rig = await openNode(catalogue);
+    const { image_id } = await publish(rig, someBytes(2 * MIB));
+    const directory = makeTemporaryDirectory();
+    const abort = new AbortController();
+    const reason = new Error("by the test");
+    const onProgress = (): void => {
+      abort.abort(reason);
+    };
+
+    const reading = read(rig, image_id, {
+      to: join(directory, "disk.raw"),
+      signal: abort.signal,
+      onProgress,
+    });
+
+    await expect(reading).rejects.toBe(reason);
+    expect(await readdir(directory)).toEqual([]);
+  });
+});
+
+describe("readImage() to a stream", () => {
+  it("writes the whole image, and does not end the stream", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(2 * MIB + 5);
+    const { image_id } = await publish(rig, bytes);
+    const stream = new PassThrough();
+    const reading = buffer(stream);
+
+    await read(rig, image_id, { to: stream });
+
+    expect(stream.writable).toBe(true);
+    stream.end();
+    expect((await reading).equals(bytes)).toBe(true);
+  });
+
+  it("waits for a reader that is slow", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(3 * MIB);
+    const { image_id } = await publish(rig, bytes);
+    const taken: Buffer[] = [];
+    const slow = new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        setTimeout(() => {
+          taken.push(chunk);
+          done();
+        }, 20);
+      },
+    });
+    const aheadBytes: number[] = [];
+    const onProgress = (doneBytes: number): void => {
+      aheadBytes.push(doneBytes - Buffer.concat(taken).length);
+    };
+
+    await read(rig, image_id, { to: slow, onProgress });
+
+    expect(aheadBytes).toEqual([0, 0, 0]);
+    expect(Buffer.concat(taken).equals(bytes)).toBe(true);
+  });
+
+  it("notices that its reader is gone", async () => {
+    const rig = await openNode(catalogue);
+    const { image_id } = await publish(rig, someBytes(3 * MIB));
+    const broken = new Writable({
+      write(_chunk, _encoding, done) {
+        done(new Error("write EPIPE"));
+      },
+    });
+
+    const failure = await failureOf(read(rig, image_id, { to: broken }));
+
+    expect(failure).toMatchObject({
+      code: "UnusableFile",
+      message: "Cannot write the image: write EPIPE",
+      hint: "Read the output to its end, or write to a file.",
+    });
+  });
+
+  it("stops on an abort, also when its reader takes nothing", async () => {
+    const rig = await openNode(catalogue);
+    const { image_id } = await publish(rig, someBytes(3 * MIB));
+    const abort = new AbortController();
+    const reason = new Error("by the test");
+    const stuck = new Writable({
+      write() {
+        abort.abort(reason);
+      },
+    });
+
+    const reading = read(rig, image_id, { to: stuck, signal: abort.signal });
+
+    await expect(reading).rejects.toBe(reason);
+  });
+
+  it("tells at its end that the stored bytes were changed", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await publish(rig, someBytes(2 * MIB));
+    await corrupt(rig.copyPath(plan));
+    const stream = new PassThrough();
+    stream.resume();
+
+    const failure = await failureOf(read(rig, plan.image_id, { to: stream }));
+
+    expect(failure).toMatchObject({ code: "DigestMismatch" });
+  });
+});
+
+describe("readImage()", () => {
+  it("reads from another store when the first one is away", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(100);
+    const { image_id } = await publish(rig, bytes, ["fast", "slow"]);
+    await rename(rig.stored("", "fast"), rig.stored("", "away"));
+    const path = join(makeTemporaryDirectory(), "disk.raw");
+
+    await read(rig, image_id, { to: path });
+
+    expect(await readFile(path)).toEqual(bytes);
+  });
+
+  it("tells why when no store can be read", async () => {
+    const rig = await openNode(catalogue);
+    const { image_id } = await publish(rig, someBytes(100));
+    await rename(rig.stored("", "fast"), rig.stored("", "away"));
+
+    const failure = await failureOf(read(rig, image_id, { to: new PassThrough() }));
+
+    expect(failure).toMatchObject({ code: "StoreUnavailable" });
+  });
+
+  it.each([
+    ["uploading", async (rig: NodeRig) => rig.stage(someBytes(1))],
+    ["saving", async (rig: NodeRig) => (await rig.saved(someBytes(1))).image_id],
+    ["deactivated", deactivated],
+  ])("refuses an image that is %s", async (status, make) => {
+    const rig = await openNode(catalogue);
+    const imageId = await make(rig);
+
+    const failure = await failureOf(read(rig, imageId, { to: new PassThrough() }));
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: `Cannot read image "${imageId}": it is ${status}, and only an active image is read`,
+    });
+  });
+});
+
+async function deactivated(rig: NodeRig): Promise<string> {
+  const { image_id } = await publish(rig, someBytes(100));
+  await catalogue.database.transaction((db) => moveImage(db, image_id, "deactivated"));
+  return image_id;
+}
+
+describe("verifyImage()", () => {
+  it("finds every copy as it was recorded", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await publish(rig, someBytes(2 * MIB), ["fast", "slow"]);
+
+    const found = { image_id: plan.image_id, ok: true, reason: null };
+    expect(await verify(rig, plan.image_id)).toEqual([
+      { ...found, store: "fast", url: `file://${rig.copyPath(plan, "fast")}` },
+      { ...found, store: "slow", url: `file://${rig.copyPath(plan, "slow")}` },
+    ]);
+  });
+
+  it.each([
+    ["changed", corrupt, "its sha512 differs from the recorded one"],
+    ["cut off", async (path: string) => truncate(path, 1000), "it has 1000 bytes, not 2000"],
+    ["lengthened", async (path: string) => truncate(path, 2001), "it has 2001 bytes, not 2000"],
+    ["removed", async (path: string) => unlink(path), expect.stringContaining("ENOENT") as string],
+  ])("finds a copy that was %s, and goes on with the others", async (_, spoil, reason) => {
+    const rig = await openNode(catalogue);
+    const plan = await publish(rig, someBytes(2000), ["fast", "slow"]);
+    await spoil(rig.copyPath(plan));
+
+    expect(await verify(rig, plan.image_id)).toMatchObject([
+      { store: "fast", ok: false, reason },
+      { store: "slow", ok: true, reason: null },
+    ]);
+  });
+
+  it("finds a store that is not configured here", async () => {
+    const rig = await openNode(catalogue);
+    const { image_id } = await publish(rig, someBytes(100), ["slow"]);
+    const here = await openNode(catalogue, { stores: { fast: {} } });
+
+    expect(await verify(here, image_id)).toMatchObject([
+      { store: "slow", ok: false, reason: 'No store is named "slow"; there are "fast"' },
+    ]);
+  });
+
+  it("reads a deactivated image, too", async () => {
+    const rig = await openNode(catalogue);
+    const imageId = await deactivated(rig);
+
+    expect(await verify(rig, imageId)).toMatchObject([{ store: "fast", ok: true }]);
+  });
+
+  it("tells its progress", async () => {
+    const rig = await openNode(catalogue);
+    const { image_id } = await publish(rig, someBytes(MIB + 1));
+    const progress: number[] = [];
+    const { database, stores } = rig.dependencies;
+
+    await verifyImage(database, stores, image_id, (doneBytes) => progress.push(doneBytes));
+
+    expect(progress).toEqual([MIB, MIB + 1]);
+  });
+
+  it.each([
+    ["uploading", async (rig: NodeRig) => rig.stage(someBytes(1))],
+    ["saving", async (rig: NodeRig) => (await rig.saved(someBytes(1))).image_id],
+  ])("refuses an image that is %s", async (status, make) => {
+    const rig = await openNode(catalogue);
+    const imageId = await make(rig);
+
+    expect(await failureOf(verify(rig, imageId))).toMatchObject({
+      code: "ImageConflict",
+      message: `Cannot verify image "${imageId}": it is ${status}, and only a published image is verified`,
+    });
+  });
+});

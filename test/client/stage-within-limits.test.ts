@@ -1,0 +1,213 @@
+import { readdir, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { PassThrough, Readable } from "node:stream";
+import { describe, expect, it, vi } from "vitest";
+import { adoptStagedFile, stageData, type StagedImage } from "../../src/client/stage-image.ts";
+import { Database } from "../../src/db/connect.ts";
+import { ImportError } from "../../src/domain/import-failure.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { LimitedOwner, limitsOf } from "../support/limited-owner.ts";
+import { MIB, openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { Relay } from "../support/relay.ts";
+
+const catalogue = useCatalogue();
+
+/** A node where everybody may stage 4 MiB and no image is larger than 3 MiB, and an owner there. */
+async function openLimited() {
+  const limits = limitsOf({ image_stage_total: 4 * MIB }, 3 * MIB);
+  const rig = await openNode(catalogue, { limits });
+  const owner = new LimitedOwner(catalogue, limits);
+  const stage = async (imageId: string, source: string | Readable): Promise<StagedImage> =>
+    stageData(rig.stagingTools, imageId, source, {});
+  return { rig, owner, stage };
+}
+
+function streamOf(sizeBytes: number): Readable {
+  const blocks = Array.from({ length: sizeBytes / (MIB / 4) }, () => someBytes(MIB / 4));
+  return Readable.from(blocks);
+}
+
+/** Nothing is left of a staging: no bytes, no reservation, and the image is as it was. */
+async function expectNothing(rig: NodeRig, owner: LimitedOwner, imageId: string): Promise<void> {
+  expect(await rig.names("staging")).toEqual([]);
+  expect((await owner.counted()).image_stage_total).toBe(0);
+  expect(await catalogue.image(imageId)).toMatchObject({ status: "queued", sizeBytes: null });
+  expect(await catalogue.staged(imageId)).toBeUndefined();
+}
+
+describe("stageData() within limits", () => {
+  it("refuses a file that is too large before its first byte", async () => {
+    const { rig, owner, stage } = await openLimited();
+    const imageId = await owner.newImage();
+
+    const failure = await failureOf(stage(imageId, await rig.upload(someBytes(3 * MIB + 1))));
+
+    expect(failure).toMatchObject({
+      code: "ImageTooLarge",
+      message: `Image "${imageId}" is too large: it has 3145729 bytes at least, and image_size_cap is 3145728`,
+    });
+    await expectNothing(rig, owner, imageId);
+  });
+
+  it("leaves nothing of a stream that turns out to be too large", async () => {
+    const { rig, owner, stage } = await openLimited();
+    const imageId = await owner.newImage();
+
+    const failure = await failureOf(stage(imageId, streamOf(4 * MIB)));
+
+    expect(failure).toMatchObject({ code: "ImageTooLarge" });
+    await expectNothing(rig, owner, imageId);
+  });
+
+  it("leaves nothing of a file that does not fit beside what is staged, and stages it when there is room", async () => {
+    const { rig, owner, stage } = await openLimited();
+    const first = await owner.newImage();
+    await stage(first, await rig.upload(someBytes(3 * MIB)));
+    const second = await owner.newImage();
+    const upload = await rig.upload(someBytes(2 * MIB));
+
+    const failure = await failureOf(stage(second, upload));
+
+    expect(failure).toMatchObject({
+      code: "QuotaExceeded",
+      message: `image_stage_total of owner "${String(owner.name)}" is over limit of 4194304 due to current usage 3145728 and delta 2097152`,
+    });
+    expect(await rig.names("staging")).toEqual([first]);
+    const plan = await rig.claim(first);
+    await rig.finish(plan, 3 * MIB);
+    await runStep(() => rig.prompt.unstageImage({ image_id: first }));
+    expect(await stage(second, upload)).toMatchObject({ size: 2 * MIB });
+  });
+
+  it("stages a stream to the last byte of the room", async () => {
+    const { rig, owner, stage } = await openLimited();
+    await stage(await owner.newImage(), await rig.upload(someBytes(1.5 * MIB)));
+
+    const staged = await stage(await owner.newImage(), streamOf(2.5 * MIB));
+
+    expect(staged.size).toBe(2.5 * MIB);
+    expect((await owner.usage()).image_stage_total).toEqual({ usage: 4 * MIB, reserved: 0 });
+  });
+
+  it("never has more bytes in staging than the owner may, whatever sixteen streams bring", async () => {
+    const { rig, owner, stage } = await openLimited();
+    const imageIds = await Promise.all(Array.from({ length: 16 }, () => owner.newImage()));
+
+    const staging = Promise.allSettled(imageIds.map((imageId) => stage(imageId, streamOf(MIB))));
+    const most = await mostBytesDuring(join(rig.directory, "staging"), staging);
+
+    expect(most).toBeLessThanOrEqual(4 * MIB);
+    const settled = await staging;
+    const staged = settled.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+    for (const each of settled) {
+      if (each.status === "fulfilled") continue;
+      expect(each.reason).toBeInstanceOf(ImportError);
+      expect(each.reason).toMatchObject({ code: "QuotaExceeded" });
+    }
+    expect(await rig.names("staging")).toEqual(staged.map(({ image_id: id }) => id).sort());
+    expect((await owner.counted()).image_stage_total).toBe(staged.length * MIB);
+    // What the refused ones had reserved is free again: as many as fit can be staged one after the other.
+    for (let count = staged.length; count < 4; count += 1) {
+      await stage(await owner.newImage(), streamOf(MIB));
+    }
+    expect((await owner.counted()).image_stage_total).toBe(4 * MIB);
+  });
+
+  it("holds the room of a process that was killed until somebody takes over", async () => {
+    const { rig, owner, stage } = await openLimited();
+    const imageId = await owner.newImage();
+    const upload = await rig.upload(someBytes(3 * MIB));
+    const stager = rig.stageElsewhere(imageId, upload, MIB / 2);
+    await rig.awaitPart("staging", MIB / 2);
+    await stager.kill();
+    const other = await owner.newImage();
+    expect(await failureOf(stage(other, upload))).toMatchObject({ code: "QuotaExceeded" });
+    await catalogue.silenceStager(imageId, 21);
+
+    await runStep(() => rig.prompt.sweepNode());
+
+    await expectNothing(rig, owner, imageId);
+    await stage(other, upload);
+    expect((await owner.counted()).image_stage_total).toBe(3 * MIB);
+  });
+
+  it("asks again when the answer to its reservation was lost", async () => {
+    const { rig, owner } = await openLimited();
+    const relay = await Relay.open(catalogue.url);
+    const database = new Database({ url: relay.through(catalogue.url) });
+    const imageId = await owner.newImage();
+    const stream = new PassThrough();
+    const staging = stageData({ ...rig.stagingTools, database }, imageId, stream, {});
+    stream.write(someBytes(MIB));
+    await rig.awaitPart("staging", MIB);
+
+    relay.cutInsteadOfAnswerTo("commit");
+    // A connection that has committed before says it by the name of a prepared statement.
+    relay.cut();
+    stream.end(someBytes(2 * MIB));
+    const isReserved = async (): Promise<boolean> =>
+      (await catalogue.staged(imageId))?.reservedBytes === 3 * MIB;
+    await vi.waitUntil(isReserved, { timeout: 30_000, interval: 10 });
+    relay.cutInsteadOfAnswerTo("nothing any more");
+
+    expect(await staging).toMatchObject({ size: 3 * MIB });
+    expect((await owner.usage()).image_stage_total).toEqual({ usage: 3 * MIB, reserved: 0 });
+    await database.close();
+  });
+});
+
+describe("adoptStagedFile() within limits", () => {
+  it.each([
+    ["too large", 3 * MIB + 1, "ImageTooLarge"],
+    ["more than the owner may stage", 3 * MIB, "QuotaExceeded"],
+  ])("refuses a file that is %s, and leaves it where it is", async (_, sizeBytes, code) => {
+    const { rig, owner, stage } = await openLimited();
+    const first = await owner.newImage();
+    await stage(first, await rig.upload(someBytes(2 * MIB)));
+    const imageId = await owner.newImage();
+    await writeFile(rig.staged("disk.raw"), someBytes(sizeBytes));
+
+    const adopting = adoptStagedFile(rig.stagingTools, imageId, rig.uri("disk.raw"));
+
+    expect(await failureOf(adopting)).toMatchObject({ code });
+    expect((await catalogue.image(imageId)).status).toBe("queued");
+    expect((await stat(rig.staged("disk.raw"))).size).toBe(sizeBytes);
+    expect((await owner.counted()).image_stage_total).toBe(2 * MIB);
+  });
+
+  it("counts what it adopts", async () => {
+    const { rig, owner } = await openLimited();
+    const imageId = await owner.newImage();
+    await writeFile(rig.staged("disk.raw"), someBytes(MIB));
+
+    await adoptStagedFile(rig.stagingTools, imageId, rig.uri("disk.raw"));
+
+    expect(await owner.counted()).toMatchObject({
+      image_stage_total: MIB,
+      image_count_uploading: 1,
+    });
+    await rm(rig.staged("disk.raw"));
+  });
+});
+
+/** Adds up the files of a directory again and again while something goes on. Returns the most there ever was. */
+async function mostBytesDuring(directory: string, work: Promise<unknown>): Promise<number> {
+  const state = { isOver: false };
+  const ending = work.finally(() => {
+    state.isOver = true;
+  });
+  let most = 0;
+  while (!state.isOver) {
+    const names = (await readdir(directory)).filter((name) => !name.startsWith("."));
+    const found = await Promise.all(
+      names.map((name) => stat(join(directory, name)).catch(() => undefined)),
+    );
+    most = Math.max(
+      most,
+      found.reduce((total, each) => total + (each?.size ?? 0), 0),
+    );
+  }
+  await ending;
+  return most;
+}

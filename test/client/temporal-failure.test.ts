@@ -1,0 +1,97 @@
+import { randomUUID } from "node:crypto";
+import { createServer, type Server } from "node:net";
+import { Client, Connection, WorkflowNotFoundError } from "@temporalio/client";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { temporalFailure } from "../../src/client/temporal-failure.ts";
+import { ImportError } from "../../src/domain/import-failure.ts";
+import { connectTestClient } from "../support/temporal.ts";
+
+async function failureOf(work: Promise<unknown>): Promise<unknown> {
+  return work.then(
+    () => {
+      throw new Error("It did not fail");
+    },
+    (error: unknown) => error,
+  );
+}
+
+/** A port on which a server listened that has ended. */
+async function closedPort(): Promise<number> {
+  const server = await listen();
+  const port = portOf(server);
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function listen(): Promise<Server> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return server;
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("It does not listen");
+  return address.port;
+}
+
+describe("temporalFailure()", () => {
+  it("tells that no server is there", async () => {
+    const address = `127.0.0.1:${String(await closedPort())}`;
+    const error = await failureOf(Connection.connect({ address, connectTimeout: 2000 }));
+
+    const failure = temporalFailure(error);
+
+    expect(failure).toBeInstanceOf(ImportError);
+    expect(failure).toMatchObject({
+      code: "TemporalUnavailable",
+      message: expect.stringMatching(/^The Temporal server does not answer: ./) as string,
+      cause: error,
+    });
+  });
+
+  it("tells that a server does not answer", async () => {
+    const server = await listen();
+    onTestFinished(() => {
+      server.close();
+    });
+    const address = `127.0.0.1:${String(portOf(server))}`;
+    const connection = Connection.lazy({ address });
+    onTestFinished(() => connection.close());
+    const client = new Client({ connection });
+    const asking = connection.withDeadline(Date.now() + 300, () =>
+      client.workflow.getHandle("image-import/x").describe(),
+    );
+
+    const failure = temporalFailure(await failureOf(asking));
+
+    expect(failure).toMatchObject({ code: "TemporalUnavailable" });
+  });
+
+  it("tells a server that refuses from one that is away", async () => {
+    const { connection } = await connectTestClient();
+    const client = new Client({ connection, namespace: "nobody-made-it" });
+    const error = await failureOf(client.workflow.start("x", { workflowId: "x", taskQueue: "x" }));
+
+    expect(temporalFailure(error)).toMatchObject({
+      code: "BadConfiguration",
+      message: expect.stringContaining("nobody-made-it") as string,
+    });
+  });
+
+  it("passes on that a workflow does not exist", async () => {
+    const client = await connectTestClient();
+    const error = await failureOf(client.workflow.getHandle(randomUUID()).describe());
+
+    expect(error).toBeInstanceOf(WorkflowNotFoundError);
+    expect(temporalFailure(error)).toBe(error);
+  });
+
+  it.each([
+    ["a failure of ours", new ImportError("ImageBusy", "busy")],
+    ["an error that nobody foresaw", new TypeError("x is not a function")],
+    ["what is no error at all", "a text"],
+  ])("passes on %s", (_, error) => {
+    expect(temporalFailure(error)).toBe(error);
+  });
+});
