@@ -1,0 +1,116 @@
+import { Argument, InvalidArgumentError, Option, type Command } from "commander";
+import { defaultRoles } from "../config/locate.ts";
+import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
+import { isUuid } from "../domain/import-request.ts";
+import { UsageError } from "./failure.ts";
+
+/** Takes an option that may be given several times. */
+export function listOf(value: string, earlier: readonly string[] = []): readonly string[] {
+  return [...earlier, value];
+}
+
+/** Takes `name=value`, several times; the last one of a name counts. */
+export function propertiesOf(
+  value: string,
+  earlier: Readonly<Record<string, string>> = {},
+): Readonly<Record<string, string>> {
+  const separator = value.indexOf("=");
+  if (separator < 1) throw new InvalidArgumentError("It must be NAME=VALUE.");
+  return { ...earlier, [value.slice(0, separator)]: value.slice(separator + 1) };
+}
+
+/** Takes a whole number from 1 on. */
+export function countOf(value: string): number {
+  const count = Number(value);
+  if (/^\d+$/.test(value) && count > 0 && Number.isSafeInteger(count)) return count;
+  throw new InvalidArgumentError("It must be a whole number from 1 on.");
+}
+
+/** Takes the id of an image or a task. */
+export function idOf(value: string): string {
+  if (isUuid(value)) return value;
+  throw new UsageError(
+    `"${value}" is no id: it must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b, in lower case`,
+    "`image-import image list` shows the ids of images, `image-import task list` those of tasks.",
+  );
+}
+
+/** What most commands are about. */
+export function imageIdArgument(): Argument {
+  return new Argument("<image-id>").argParser(idOf);
+}
+
+/** `--disk-format`, with the names that exist. */
+export function diskFormatOption(description: string): Option {
+  return new Option("--disk-format <format>", description).choices(DISK_FORMATS);
+}
+
+/** `--container-format`, with the names that exist. */
+export function containerFormatOption(description: string): Option {
+  return new Option("--container-format <format>", description).choices(CONTAINER_FORMATS);
+}
+
+/** `--store`, which may be repeated. */
+export function storeOption(): Option {
+  return new Option(
+    "--store <name>",
+    "store to fill, may be repeated; default: the default store",
+  ).argParser(listOf);
+}
+
+/** What the data must be, and who asks, as commander gives it. */
+export interface Expectation {
+  readonly checksum?: string;
+  readonly size?: number;
+  readonly role?: readonly string[];
+}
+
+/** Adds the options of {@link Expectation}. */
+export function addExpectation(command: Command): void {
+  command
+    .option("--checksum <digest>", "what the data must hash to, sha256:HEX, sha512:HEX or md5:HEX")
+    .addOption(new Option("--size <bytes>", "how many bytes there must be").argParser(bytesOf))
+    .addOption(
+      new Option(
+        "--role <role>",
+        "role of who asks, may be repeated; default: IMAGE_IMPORT_ROLES",
+      ).argParser(listOf),
+    );
+}
+
+/** The expectation as the client takes it. */
+export function expectationOf({ checksum, size, role = defaultRoles() }: Expectation) {
+  return { checksum, size, roles: role };
+}
+
+/** Takes a number of bytes, 0 too. */
+function bytesOf(value: string): number {
+  const size = Number(value);
+  if (/^\d+$/.test(value) && Number.isSafeInteger(size)) return size;
+  throw new InvalidArgumentError("It must be a whole number of bytes.");
+}
+
+/** Which stores an import fills, as commander gives it. */
+export interface StoreChoice {
+  readonly store?: readonly string[];
+  readonly allStores?: boolean;
+  /** From `--no-all-stores-must-succeed`. */
+  readonly allStoresMustSucceed: boolean;
+}
+
+/** Adds the options of {@link StoreChoice}. */
+export function addStoreChoice(command: Command): void {
+  command
+    .addOption(storeOption())
+    .addOption(new Option("--all-stores", "fill every store that takes images").conflicts("store"))
+    .option(
+      "--no-all-stores-must-succeed",
+      "go on without a store that fails for good, as long as another is left",
+    );
+}
+
+/** The choice as the client takes it. */
+export function storesOf({ store, allStores, allStoresMustSucceed }: StoreChoice) {
+  // What is the default anyway is not said.
+  return { stores: store, allStores, allStoresMustSucceed: allStoresMustSucceed && undefined };
+}

@@ -1,0 +1,31 @@
+import type { Command } from "commander";
+import { ImportError } from "../../domain/import-failure.ts";
+import { examine } from "../examine.ts";
+import { table } from "../render.ts";
+import { inSession, type Session } from "../session.ts";
+
+/** `doctor`: looks at everything that imports depend on. */
+export function addDoctorCommand(program: Command): void {
+  program
+    .command("doctor")
+    .description("check everything that imports depend on, and say what is wrong")
+    .action(inSession(doctor));
+}
+
+async function doctor(session: Session): Promise<void> {
+  const findings = await examine(session);
+  session.answer(findings, () =>
+    table(
+      ["CHECK", "STATE", "DETAIL"],
+      findings.map(({ check, ok, detail }) => [check, ok ? "ok" : "WRONG", detail]),
+    ),
+  );
+  const wrong = findings.filter(({ ok }) => !ok);
+  if (wrong.length === 0) return;
+  const hints = new Set(wrong.flatMap(({ hint }) => hint ?? []));
+  throw new ImportError(
+    wrong[0]?.code ?? "BadConfiguration",
+    `Not well: ${wrong.map(({ check, detail }) => `${check}: ${detail}`).join("; ")}`,
+    { hint: [...hints].join(" ") },
+  );
+}

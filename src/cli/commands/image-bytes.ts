@@ -1,0 +1,168 @@
+import type { Command } from "commander";
+import type { ImageImportClient } from "../../client/image-import-client.ts";
+import type { StagedImage } from "../../client/stage-image.ts";
+import type { VerifiedLocation } from "../../client/read-image.ts";
+import { ImportError } from "../../domain/import-failure.ts";
+import { idOf, imageIdArgument } from "../arguments.ts";
+import { UsageError } from "../failure.ts";
+import { Interruption } from "../interruption.ts";
+import { exactSize, fields, imageFields, table } from "../render.ts";
+import { inSession, type Session } from "../session.ts";
+
+interface StageOptions {
+  readonly adopt?: boolean;
+  readonly uri?: string;
+  readonly replace?: boolean;
+}
+
+/** The commands of `image` that read or write bytes on this host. */
+export function addImageByteCommands(image: Command): void {
+  image
+    .command("stage")
+    .addArgument(imageIdArgument())
+    .argument("[file]")
+    .description("stage the data of a queued image: a file, or - for standard input")
+    .option("--adopt", "record a file that lies under the staging root already")
+    .option("--uri <uri>", "with --adopt: file:///… below the staging root")
+    .option("--replace", "take the place of data that is staged already")
+    .action(inSession(stage));
+  image
+    .command("download")
+    .addArgument(imageIdArgument())
+    .description("write the bytes of an active image to a file, or to standard output")
+    .option("-o, --output <file>", "appears only whole and verified; must not exist")
+    .action(inSession(download));
+  image
+    .command("verify")
+    .argument("[image-id]", "", idOf)
+    .description("read every location and compare it with the recorded digests")
+    .option("--all", "all published images")
+    .action(inSession(verify));
+}
+
+async function stage(
+  session: Session,
+  imageId: string,
+  file: string | undefined,
+  options: StageOptions,
+): Promise<void> {
+  requireStageUse(file, options);
+  const client = await session.hostClient();
+  const staged =
+    file === undefined
+      ? await client.adoptStaged(imageId, options.uri)
+      : await stageFrom(session, client, imageId, { file, replace: options.replace ?? false });
+  session.answer(staged, () => stagedFields(staged));
+}
+
+function requireStageUse(file: string | undefined, { adopt = false, uri }: StageOptions): void {
+  if (file === undefined && !adopt) {
+    throw new UsageError("missing required argument 'file'", "Name a file, -, or --adopt.");
+  }
+  if (file !== undefined && (adopt || uri !== undefined)) {
+    throw new UsageError(
+      "a file is either staged or adopted",
+      "--adopt and --uri name a file under the staging root; leave the other one out.",
+    );
+  }
+}
+
+async function stageFrom(
+  session: Session,
+  client: ImageImportClient,
+  imageId: string,
+  { file, replace }: { readonly file: string; readonly replace: boolean },
+): Promise<StagedImage> {
+  using interruption = new Interruption();
+  return await client.stageImage(imageId, file === "-" ? process.stdin : file, {
+    replace,
+    signal: interruption.signal,
+    onProgress: (doneBytes, totalBytes) => {
+      session.progress.bytes("staging", doneBytes, totalBytes);
+    },
+  });
+}
+
+function stagedFields(staged: StagedImage): string {
+  return fields([
+    ["image_id", staged.image_id],
+    ["status", staged.status],
+    ["path", staged.path],
+    ["size", exactSize(staged.size)],
+    ["checksum", staged.checksum],
+    [staged.os_hash_algo ?? "os_hash_value", staged.os_hash_value],
+  ]);
+}
+
+async function download(
+  session: Session,
+  imageId: string,
+  { output }: { readonly output?: string },
+): Promise<void> {
+  if (output === undefined && session.isJson) {
+    throw new UsageError(
+      "--json and the bytes can't both go to standard output",
+      "Name a file: `--output FILE`.",
+    );
+  }
+  const client = await session.hostClient();
+  using interruption = new Interruption();
+  const { signal } = interruption;
+  const image = await client
+    .downloadImage(imageId, {
+      to: output ?? process.stdout,
+      signal,
+      onProgress: (doneBytes) => {
+        session.progress.bytes("downloading", doneBytes, undefined);
+      },
+    })
+    .catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+      throw new ImportError("Interrupted", `The download of image "${imageId}" was interrupted`);
+    });
+  if (output !== undefined) {
+    session.answer({ ...image, file: output }, () => `${imageFields(image)}written to ${output}\n`);
+  }
+}
+
+async function verify(
+  session: Session,
+  imageId: string | undefined,
+  { all = false }: { readonly all?: boolean },
+): Promise<void> {
+  if ((imageId === undefined) !== all) {
+    throw new UsageError("either an image id or --all", "Name one image, or say --all.");
+  }
+  const client = await session.hostClient();
+  const onProgress = (doneBytes: number): void => {
+    session.progress.bytes("verifying", doneBytes, undefined);
+  };
+  const locations =
+    imageId === undefined
+      ? await client.verifyAllImages(onProgress)
+      : await client.verifyImage(imageId, onProgress);
+  session.answer(locations, () => locationTable(locations));
+  const wrong = locations.filter(({ ok }) => !ok);
+  if (wrong.length > 0) throw mismatch(wrong);
+}
+
+function locationTable(locations: readonly VerifiedLocation[]): string {
+  return table(
+    ["IMAGE", "STORE", "RESULT", "URL"],
+    locations.map(({ image_id: imageId, store, ok, reason, url }) => [
+      imageId,
+      store,
+      ok ? "same" : (reason ?? "differs"),
+      url,
+    ]),
+  );
+}
+
+function mismatch(wrong: readonly VerifiedLocation[]): ImportError {
+  const named = wrong.map(
+    ({ image_id: imageId, store, reason }) => `${imageId} in "${store}": ${reason ?? "differs"}`,
+  );
+  return new ImportError("DigestMismatch", `Not as recorded: ${named.join("; ")}`, {
+    hint: "Keep a good copy of the data, and import the image again.",
+  });
+}

@@ -1,0 +1,209 @@
+import { Option, type Command } from "commander";
+import { defaultOwner } from "../../config/locate.ts";
+import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
+import { IMAGE_STATUSES, type ImageStatus } from "../../domain/image-status.ts";
+import { ImportError } from "../../domain/import-failure.ts";
+import {
+  containerFormatOption,
+  countOf,
+  diskFormatOption,
+  idOf,
+  imageIdArgument,
+  listOf,
+  propertiesOf,
+} from "../arguments.ts";
+import { UsageError } from "../failure.ts";
+import { imageFields, imageTable, fields } from "../render.ts";
+import { inSession, type Session } from "../session.ts";
+import { addImageByteCommands } from "./image-bytes.ts";
+import { addCopyCommand } from "./copy.ts";
+import { addStartCommand } from "./start.ts";
+
+interface CreateOptions {
+  readonly name?: string;
+  readonly diskFormat?: DiskFormat;
+  readonly containerFormat?: ContainerFormat;
+  readonly id?: string;
+  readonly owner?: string;
+  readonly property?: Readonly<Record<string, string>>;
+  readonly tag?: readonly string[];
+}
+
+interface SetOptions {
+  readonly name?: string;
+  readonly diskFormat?: DiskFormat;
+  readonly containerFormat?: ContainerFormat;
+  readonly property?: Readonly<Record<string, string>>;
+  readonly removeProperty?: readonly string[];
+  readonly tag?: readonly string[];
+  readonly removeTag?: readonly string[];
+}
+
+interface ListOptions {
+  readonly status?: ImageStatus;
+  readonly owner?: string;
+  readonly name?: string;
+  readonly limit: number;
+}
+
+interface RemoveCopyOptions {
+  readonly store: string;
+  readonly wait?: boolean;
+}
+
+/** `image …`: the single steps of an image's life. */
+export function addImageCommands(program: Command): void {
+  const image = program.command("image").description("single steps on images");
+  image
+    .command("create")
+    .description("create an image without data")
+    .option("--name <name>", "name of the image")
+    .addOption(diskFormatOption("how the disk is laid out"))
+    .addOption(containerFormatOption("what the disk is wrapped in"))
+    .option("--id <uuid>", "id of the new image; default: a new one", idOf)
+    .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
+    .option("--property <name=value>", "property, may be repeated", propertiesOf)
+    .option("--tag <tag>", "tag, may be repeated", listOf)
+    .action(inSession(create));
+  image
+    .command("set")
+    .addArgument(imageIdArgument())
+    .description("change name, properties and tags, also while an import runs; formats before it")
+    .option("--name <name>", "new name")
+    .addOption(diskFormatOption("new disk format"))
+    .addOption(containerFormatOption("new container format"))
+    .option("--property <name=value>", "set a property, may be repeated", propertiesOf)
+    .option("--remove-property <name>", "remove a property, may be repeated", listOf)
+    .option("--tag <tag>", "add a tag, may be repeated", listOf)
+    .option("--remove-tag <tag>", "remove a tag, may be repeated", listOf)
+    .action(inSession(set));
+  addImageByteCommands(image);
+  addStartCommand(image);
+  addCopyCommand(image);
+  image
+    .command("show")
+    .addArgument(imageIdArgument())
+    .description("show one image")
+    .action(inSession(show));
+  image
+    .command("list")
+    .description("list images, newest first")
+    .addOption(new Option("--status <status>", "only this status").choices(IMAGE_STATUSES))
+    .option("--owner <owner>", "only of this owner")
+    .option("--name <name>", "only of this name")
+    .option("--limit <count>", "how many at most", countOf, 100)
+    .action(inSession(list));
+  image
+    .command("deactivate")
+    .addArgument(imageIdArgument())
+    .description("let nobody read an active image")
+    .action(inSession(deactivate));
+  image
+    .command("reactivate")
+    .addArgument(imageIdArgument())
+    .description("let a deactivated image be read again")
+    .action(inSession(reactivate));
+  image
+    .command("delete")
+    .addArgument(imageIdArgument())
+    .description("delete an image and its bytes; an import of it is cancelled")
+    .action(inSession(remove));
+  image
+    .command("remove-copy")
+    .addArgument(imageIdArgument())
+    .description("remove an image from one of its stores; never its last copy")
+    .requiredOption("--store <name>", "store to remove it from")
+    .option("--wait", "wait until its bytes are gone, however long; default: 30 s")
+    .action(inSession(removeCopy));
+}
+
+async function create(session: Session, options: CreateOptions): Promise<void> {
+  // With the configuration, where one is named: its quotas hold.
+  const client = await session.hostClient();
+  const image = await client.createImage({
+    id: options.id,
+    name: options.name,
+    owner: options.owner ?? defaultOwner(),
+    diskFormat: options.diskFormat,
+    containerFormat: options.containerFormat,
+    properties: options.property,
+    tags: options.tag,
+  });
+  session.answer(image, () => imageFields(image));
+}
+
+async function set(session: Session, imageId: string, options: SetOptions): Promise<void> {
+  const changes = {
+    name: options.name,
+    diskFormat: options.diskFormat,
+    containerFormat: options.containerFormat,
+    setProperties: options.property,
+    removeProperties: options.removeProperty,
+    addTags: options.tag,
+    removeTags: options.removeTag,
+  };
+  if (Object.values(changes).every((change) => change === undefined)) {
+    throw new UsageError(
+      "nothing to change was named",
+      "`image-import image set --help` lists what can be changed.",
+    );
+  }
+  const client = await session.client();
+  const image = await client.changeImage(imageId, changes);
+  session.answer(image, () => imageFields(image));
+}
+
+async function show(session: Session, imageId: string): Promise<void> {
+  const image = await (await session.client()).showImage(imageId);
+  session.answer(image, () => imageFields(image));
+}
+
+async function list(session: Session, options: ListOptions): Promise<void> {
+  const images = await (await session.client()).listImages(options);
+  session.answer(images, () => imageTable(images));
+}
+
+async function deactivate(session: Session, imageId: string): Promise<void> {
+  const image = await (await session.client()).deactivateImage(imageId);
+  session.answer(image, () => imageFields(image));
+}
+
+async function reactivate(session: Session, imageId: string): Promise<void> {
+  const image = await (await session.client()).reactivateImage(imageId);
+  session.answer(image, () => imageFields(image));
+}
+
+async function remove(session: Session, imageId: string): Promise<void> {
+  const status = await (await session.client()).deleteImage(imageId);
+  session.answer({ id: imageId, status }, () =>
+    fields([
+      ["id", imageId],
+      ["status", status === "deleted" ? status : `${status}; its bytes are removed by and by`],
+    ]),
+  );
+}
+
+async function removeCopy(
+  session: Session,
+  imageId: string,
+  { store, wait = false }: RemoveCopyOptions,
+): Promise<void> {
+  const client = await session.client();
+  const status = await client.removeCopy(imageId, store, wait ? Infinity : undefined);
+  if (wait && status !== "removed") throw cannotFollow(imageId, store);
+  session.answer({ id: imageId, store, status }, () =>
+    fields([
+      ["id", imageId],
+      ["store", store],
+      ["status", status === "removed" ? status : `${status}; its bytes are removed by and by`],
+    ]),
+  );
+}
+
+function cannotFollow(imageId: string, store: string): ImportError {
+  return new ImportError(
+    "TemporalUnavailable",
+    `The copy of image "${imageId}" in store "${store}" is not removed yet, and its removal cannot be followed`,
+    { hint: "Its bytes are removed by and by; `image-import doctor` shows what is away." },
+  );
+}

@@ -1,0 +1,243 @@
+import { basename, extname } from "node:path";
+import type { Command } from "commander";
+import type { ImageImportClient } from "../../client/image-import-client.ts";
+import { detectFormat } from "../../client/detect-format.ts";
+import type { Config } from "../../config/config.ts";
+import { defaultOwner } from "../../config/locate.ts";
+import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
+import { ImportError } from "../../domain/import-failure.ts";
+import { parseWebUrl } from "../../sources/web-url.ts";
+import type { AcceptedCopy } from "../../workflow/contract.ts";
+import {
+  addExpectation,
+  addStoreChoice,
+  containerFormatOption,
+  diskFormatOption,
+  expectationOf,
+  idOf,
+  storesOf,
+  type Expectation,
+  type StoreChoice,
+} from "../arguments.ts";
+import { UsageError } from "../failure.ts";
+import { followImport } from "../follow-import.ts";
+import { Interruption } from "../interruption.ts";
+import { exactSize, fields } from "../render.ts";
+import { inSession, type Session } from "../session.ts";
+
+interface ImportOptions extends StoreChoice, Expectation {
+  readonly name?: string;
+  readonly diskFormat?: DiskFormat;
+  readonly containerFormat?: ContainerFormat;
+  readonly id?: string;
+  readonly owner?: string;
+  readonly detach?: boolean;
+}
+
+/** `import <file-or-url>`: create, stage, start, wait. */
+export function addImportCommand(program: Command): void {
+  const command = program
+    .command("import <file-or-url>")
+    .description("import a disk image: create, stage, start, and wait until it is active")
+    .option("--name <name>", "name of the image; default: the name of the file")
+    .addOption(diskFormatOption("default: as the file looks, or as the URL's name ends"))
+    .addOption(containerFormatOption("default: bare"))
+    .option("--id <uuid>", "id of the new image; default: a new one", idOf)
+    .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
+    .option("--detach", "return once the import is accepted")
+    .action(inSession(importFileOrUrl));
+  addExpectation(command);
+  addStoreChoice(command);
+}
+
+async function importFileOrUrl(
+  session: Session,
+  source: string,
+  options: ImportOptions,
+): Promise<void> {
+  requireStores(session.requiredConfig, options.store);
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(source)) await importUrl(session, source, options);
+  else await importFile(session, source, options);
+}
+
+/** The worker fetches it: nothing passes through this process. */
+async function importUrl(session: Session, url: string, options: ImportOptions): Promise<void> {
+  const client = await session.hostClient();
+  const name = nameOf(url);
+  const { id } = await client.createImage({
+    id: options.id,
+    name: options.name ?? name,
+    owner: options.owner ?? defaultOwner(),
+    diskFormat: options.diskFormat ?? formatOf(name),
+    containerFormat: options.containerFormat ?? "bare",
+  });
+  session.progress.note(`image ${id}`);
+  using interruption = new Interruption();
+  try {
+    const accepted = await client.startImport(id, {
+      ...storesOf(options),
+      ...expectationOf(options),
+      method: "web-download",
+      uri: url,
+    });
+    if (options.detach === true) answerAccepted(session, accepted);
+    else await waitFor(session, client, accepted, interruption.signal);
+  } catch (error) {
+    throw ofImage(id, error);
+  }
+}
+
+const FORMAT_OF_ENDING: Readonly<Record<string, DiskFormat>> = {
+  img: "raw",
+  raw: "raw",
+  bin: "raw",
+  qcow2: "qcow2",
+  vmdk: "vmdk",
+  vdi: "vdi",
+  vhd: "vhd",
+  vpc: "vhd",
+  vhdx: "vhdx",
+  iso: "iso",
+};
+const COMPRESSED = /\.(gz|xz|zst|zip)$/i;
+
+/** The last part of a URL's path, as it is shown to people: without what may be a secret. */
+function nameOf(url: string): string {
+  const { pathname } = parseWebUrl(url);
+  const name = basename(pathname);
+  try {
+    return decodeURIComponent(name) || "image";
+  } catch {
+    return name;
+  }
+}
+
+/** What the end of a name says of a file; many qcow2 files are called `.img`, and are refused as raw. */
+function formatOf(name: string): DiskFormat {
+  const ending = extname(name.replace(COMPRESSED, "")).slice(1).toLowerCase();
+  const format = FORMAT_OF_ENDING[ending];
+  if (format !== undefined) return format;
+  throw new UsageError(
+    `the name "${name}" does not say which disk format the data has`,
+    "Say it: `--disk-format qcow2`.",
+  );
+}
+
+async function importFile(session: Session, file: string, options: ImportOptions): Promise<void> {
+  const config = session.requiredConfig;
+  const client = await session.hostClient();
+  // Before anything is made: a file that can't be read, or never will be accepted, makes no image.
+  const diskFormat = await detectFormat(file, config.formatPolicy, options);
+  const { id } = await client.createImage({
+    id: options.id,
+    name: options.name ?? basename(file),
+    owner: options.owner ?? defaultOwner(),
+    diskFormat,
+    containerFormat: options.containerFormat ?? "bare",
+  });
+  session.progress.note(`image ${id}`);
+  using interruption = new Interruption();
+  await client.stageImage(id, file, {
+    signal: interruption.signal,
+    onProgress: (doneBytes, totalBytes) => {
+      session.progress.bytes("staging", doneBytes, totalBytes);
+    },
+  });
+  try {
+    const accepted = await client.startImport(id, {
+      ...storesOf(options),
+      ...expectationOf(options),
+    });
+    if (options.detach === true) answerAccepted(session, accepted);
+    else await waitFor(session, client, accepted, interruption.signal);
+  } catch (error) {
+    await discardStaged(client, id, error);
+    throw ofImage(id, error);
+  }
+}
+
+/** A store that nobody configured is told before gigabytes are staged for it. */
+function requireStores({ stores }: Config, wanted: readonly string[] = []): void {
+  const known = Object.keys(stores);
+  const unknown = wanted.find((name) => !known.includes(name));
+  if (unknown === undefined) return;
+  throw new ImportError(
+    "UnknownStore",
+    `There is no store "${unknown}"; configured are ${known.join(", ")}`,
+  );
+}
+
+/** Follows an accepted import and answers with its end; who leaves before is told how to come back. */
+export async function waitFor(
+  session: Session,
+  client: ImageImportClient,
+  accepted: AcceptedCopy,
+  signal: AbortSignal,
+): Promise<void> {
+  const followed = await followImport(client, accepted, { progress: session.progress, signal });
+  if (followed.kind === "left") {
+    const { image_id: id } = accepted;
+    session.progress.note(
+      `Left; the import goes on. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
+    );
+    answerAccepted(session, accepted);
+    return;
+  }
+  const { outcome } = followed;
+  session.answer(outcome, () =>
+    fields([
+      ["image_id", outcome.image_id],
+      ["status", outcome.status],
+      ["size", exactSize(outcome.size)],
+      ["checksum", outcome.checksum],
+      [outcome.os_hash_algo, outcome.os_hash_value],
+      ["stores", outcome.stores.join(", ")],
+      ["task_id", outcome.task_id ?? "none, there was nothing to do"],
+      ["run_id", outcome.run_id],
+    ]),
+  );
+}
+
+/** Answers with an import that runs. */
+export function answerAccepted(
+  session: Session,
+  accepted: AcceptedCopy,
+  status: "importing" | "active" = "importing",
+): void {
+  session.answer({ ...accepted, status }, () =>
+    fields([
+      ["image_id", accepted.image_id],
+      ["status", status],
+      ["task_id", accepted.task_id ?? "none, there was nothing to do"],
+      ["workflow_id", accepted.workflow_id],
+      ["run_id", accepted.run_id],
+    ]),
+  );
+}
+
+/** What a failed import had staged is of no use to anybody. A failure here must not hide the one that matters. */
+async function discardStaged(
+  client: ImageImportClient,
+  imageId: string,
+  failure: unknown,
+): Promise<void> {
+  if (mayBeRunning(failure)) return;
+  await client.dropStaged(imageId).catch(() => undefined);
+}
+
+/** It was perhaps started all the same, and needs what is staged. */
+function mayBeRunning(failure: unknown): boolean {
+  return failure instanceof ImportError && failure.code === "TemporalUnavailable";
+}
+
+/** Nobody knows the id of a new image yet: its failure tells it. */
+function ofImage(imageId: string, failure: unknown): unknown {
+  if (!(failure instanceof ImportError)) return failure;
+  const hint = mayBeRunning(failure)
+    ? `${failure.hint} Its data stays staged: \`image-import start ${imageId}\` tries again.`
+    : failure.hint;
+  return new ImportError(failure.code, `Image "${imageId}" was not imported: ${failure.message}`, {
+    cause: failure,
+    hint,
+  });
+}

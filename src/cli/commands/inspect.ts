@@ -1,0 +1,38 @@
+import type { Command } from "commander";
+import { inspectFile } from "../../client/inspect-file.ts";
+import { assertSafe } from "../../formats/assert-safe.ts";
+import type { Verdict } from "../../formats/judge-image.ts";
+import { exactSize, fields, table } from "../render.ts";
+import { inSession, type Session } from "../session.ts";
+
+/** `inspect`: the verdict on a file, without a server. */
+export function addInspectCommand(program: Command): void {
+  program
+    .command("inspect <file>")
+    .description("judge a disk image as an import would, and say what fails; needs no server")
+    .action(inSession(inspect));
+}
+
+async function inspect(session: Session, file: string): Promise<void> {
+  const verdict = await inspectFile(file, session.config?.formatPolicy);
+  const { format, virtualSizeBytes, sizeBytes, safe, checks } = verdict;
+  session.answer({ format, virtual_size: virtualSizeBytes, size: sizeBytes, safe, checks }, () =>
+    verdictText(verdict),
+  );
+  assertSafe(verdict);
+}
+
+function verdictText({ format, virtualSizeBytes, sizeBytes, safe, checks, tolerated }: Verdict) {
+  const about = fields([
+    ["format", format],
+    ["virtual_size", exactSize(virtualSizeBytes)],
+    ["size", exactSize(sizeBytes)],
+    ["safe", safe ? "yes" : "NO"],
+  ]);
+  const rows = Object.entries(checks).map(([check, result]) => [
+    check,
+    result,
+    tolerated.includes(check) ? "(tolerated)" : "",
+  ]);
+  return `${about}\n${table(["CHECK", "RESULT", ""], rows)}`;
+}

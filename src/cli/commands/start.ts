@@ -1,0 +1,57 @@
+import { Option, type Command } from "commander";
+import type { ImportMethod } from "../../domain/import-request.ts";
+import {
+  addExpectation,
+  addStoreChoice,
+  expectationOf,
+  imageIdArgument,
+  storesOf,
+  type Expectation,
+  type StoreChoice,
+} from "../arguments.ts";
+import { Interruption } from "../interruption.ts";
+import { inSession, type Session } from "../session.ts";
+import { answerAccepted, waitFor } from "./import.ts";
+
+interface StartOptions extends StoreChoice, Expectation {
+  readonly method?: Exclude<ImportMethod, "copy-image">;
+  readonly uri?: string;
+  readonly wait?: boolean;
+}
+
+/** `start <image-id>`, also as `image start`. */
+export function addStartCommand(parent: Command): void {
+  const command = parent
+    .command("start")
+    .addArgument(imageIdArgument())
+    .description("start the import of an image; return once it is accepted")
+    .addOption(
+      new Option(
+        "--method <method>",
+        "how its data comes; default: glance-direct, from staging",
+      ).choices(["glance-direct", "web-download"]),
+    )
+    .option("--uri <uri>", "file:///… below the staging root, default what was staged; or the URL")
+    .option("--wait", "wait until it has ended")
+    .action(inSession(start));
+  addExpectation(command);
+  addStoreChoice(command);
+}
+
+async function start(session: Session, imageId: string, options: StartOptions): Promise<void> {
+  // Only this host's configuration has the key that seals a URL.
+  const isDownload = options.method === "web-download";
+  const client = isDownload ? await session.hostClient() : await session.client();
+  const accepted = await client.startImport(imageId, {
+    ...storesOf(options),
+    ...expectationOf(options),
+    method: options.method,
+    uri: options.uri,
+  });
+  if (options.wait !== true) {
+    answerAccepted(session, accepted);
+    return;
+  }
+  using interruption = new Interruption();
+  await waitFor(session, client, accepted, interruption.signal);
+}

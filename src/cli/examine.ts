@@ -1,0 +1,176 @@
+import type { Connection } from "@temporalio/client";
+import type { Config } from "../config/config.ts";
+import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import { formatBytes } from "../domain/byte-size.ts";
+import type { Session } from "./session.ts";
+
+/** What looking at one dependency found. */
+export interface Finding {
+  readonly check: string;
+  readonly ok: boolean;
+  readonly detail: string;
+  /** Stable code of what is wrong. */
+  readonly code: ImportFailureCode | null;
+  /** The way out. */
+  readonly hint: string | null;
+}
+
+/**
+ * Looks at everything that imports depend on. One thing that is wrong stops no other look; nothing is changed.
+ */
+export async function examine(session: Session): Promise<Finding[]> {
+  return [
+    await look("configuration", async () => examineConfiguration(session)),
+    await look("database", () => examineDatabase(session)),
+    ...(await examineTemporal(session)),
+    ...(await examineHost(session)),
+  ];
+}
+
+async function look(check: string, work: () => Promise<string>): Promise<Finding> {
+  try {
+    return { check, ok: true, detail: await work(), code: null, hint: null };
+  } catch (error) {
+    if (!(error instanceof ImportError)) throw error;
+    const { code, message: detail } = error;
+    return { check, ok: false, detail, code, hint: WAYS_OUT[code] ?? error.hint };
+  }
+}
+
+// The table's hints for these name the command that is running here.
+const WAYS_OUT: Readonly<Partial<Record<ImportFailureCode, string>>> = {
+  DatabaseUnavailable: "Start Postgres, or correct DATABASE_URL.",
+  TemporalUnavailable: "Start the Temporal server, or correct TEMPORAL_ADDRESS.",
+};
+
+function examineConfiguration(session: Session): string {
+  if (session.config !== undefined) return session.location.configPath ?? "";
+  throw notNamed("configuration file", "IMAGE_IMPORT_CONFIG");
+}
+
+async function examineDatabase(session: Session): Promise<string> {
+  const { databaseUrl } = session.location;
+  if (databaseUrl === undefined) throw notNamed("database", "DATABASE_URL");
+  const { Database } = await import("../db/connect.ts");
+  const { countMissingMigrations } = await import("../db/migration-status.ts");
+  const database = new Database({ url: databaseUrl, maxConnections: 1, statementTimeoutMs: 5_000 });
+  try {
+    const missing = await countMissingMigrations(database);
+    if (missing === 0) return "answers, up to date";
+    throw new ImportError("BadConfiguration", `It lacks ${String(missing)} migrations`, {
+      hint: "`image-import migrate` brings it up to date.",
+    });
+  } finally {
+    await database.close();
+  }
+}
+
+async function examineTemporal(session: Session): Promise<Finding[]> {
+  const { missingSearchAttributes, withNamespace } = await import("../worker/search-attributes.ts");
+  const { temporal } = session.location;
+  const { address = "localhost:7233" } = temporal.connection;
+  const within = <T>(work: (connection: Connection, namespace: string) => Promise<T>) =>
+    withNamespace(temporal, work);
+  const answers = await look("temporal", () =>
+    within(async (connection, namespace) => {
+      await connection.workflowService.describeNamespace({ namespace });
+      return `answers at ${address}, namespace ${namespace}`;
+    }),
+  );
+  if (!answers.ok) return [{ ...answers, detail: `${address}: ${answers.detail}` }];
+  return [
+    answers,
+    await look("search attributes", () =>
+      within(async (connection, namespace) => {
+        const missing = await missingSearchAttributes(connection, namespace);
+        if (missing.length === 0) return "registered";
+        throw new ImportError("BadConfiguration", `Not registered: ${missing.join(", ")}`, {
+          hint: "`image-import migrate` registers them.",
+        });
+      }),
+    ),
+    await look("worker", () => within(examineWorkers)),
+  ];
+}
+
+// Temporal's number for a task queue of workflows, TASK_QUEUE_TYPE_WORKFLOW.
+const WORKFLOW_QUEUE = 1;
+// A poller that died stays in the list for minutes; one that lives asks again within one.
+const SILENT_AFTER_MS = 90_000;
+
+async function examineWorkers(connection: Connection, namespace: string): Promise<string> {
+  const { CONTROL_QUEUE } = await import("../workflow/contract.ts");
+  const { pollers } = await connection.workflowService.describeTaskQueue({
+    namespace,
+    taskQueue: { name: CONTROL_QUEUE },
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- the enum is in no package of ours
+    taskQueueType: WORKFLOW_QUEUE,
+  });
+  const alive = pollers.filter(
+    ({ lastAccessTime }) =>
+      Date.now() - Number(lastAccessTime?.seconds ?? 0) * 1000 < SILENT_AFTER_MS,
+  );
+  const identities = new Set(alive.map(({ identity }) => identity));
+  if (identities.size > 0) return `${String(identities.size)} running`;
+  throw new ImportError("NotConfigured", `No worker polls the task queue "${CONTROL_QUEUE}"`, {
+    hint: "`image-import worker` runs one; imports that were accepted wait for it.",
+  });
+}
+
+/** Staging area, transforms and stores. That nothing configures them is told once, by the look at the configuration. */
+async function examineHost(session: Session): Promise<Finding[]> {
+  const config = configOf(session);
+  if (config === undefined) return [];
+  const staging = await look("staging", () => examineStaging(config));
+  return [staging, ...(await examineTransforms(config)), ...(await examineStores(session))];
+}
+
+async function examineTransforms({ transforms: settings }: Config): Promise<Finding[]> {
+  if (settings.order.length === 0) return [];
+  const { Transforms } = await import("../transforms/open-transforms.ts");
+  const finding = await look("transforms", async () => {
+    const transforms = await Transforms.open(settings);
+    await transforms.requireWorking();
+    return transforms.names.join(", then ");
+  });
+  return [finding];
+}
+
+function configOf(session: Session): Config | undefined {
+  try {
+    return session.config;
+  } catch (error) {
+    if (error instanceof ImportError) return undefined;
+    throw error;
+  }
+}
+
+async function examineStaging({ nodeStagingUri }: Config): Promise<string> {
+  const { StagingArea } = await import("../staging/staging-area.ts");
+  const staging = await StagingArea.open(nodeStagingUri);
+  return `${staging.root}, volume ${staging.node}, ${formatBytes(await staging.freeBytes())} free`;
+}
+
+async function examineStores(session: Session): Promise<Finding[]> {
+  const stores = await (await session.hostClient()).listStores();
+  return stores
+    .filter(({ disabled }) => !disabled)
+    .map(({ name, works, reason, free_bytes: freeBytes }) => ({
+      check: `store ${name}`,
+      ok: works === true,
+      detail: works === true ? workingDetail(freeBytes) : (reason ?? "does not work"),
+      code: works === true ? null : "StoreUnavailable",
+      hint: works === true ? null : "Check the path of the store and the rights of this user.",
+    }));
+}
+
+function workingDetail(freeBytes: number | null): string {
+  return freeBytes === null ? "works" : `works, ${formatBytes(freeBytes)} free`;
+}
+
+function notNamed(what: string, variable: string): ImportError {
+  return new ImportError(
+    "NotConfigured",
+    `No ${what}: no stack runs here, and ${variable} is not set`,
+  );
+}

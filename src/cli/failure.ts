@@ -1,0 +1,66 @@
+import { CommanderError } from "commander";
+import { showsStackTraces } from "../config/locate.ts";
+import { IMPORT_FAILURES, ImportError } from "../domain/import-failure.ts";
+
+/** Tells that a command was called in a way that it does not understand. */
+export class UsageError extends Error {
+  /** The way out. */
+  readonly hint: string;
+
+  constructor(message: string, hint: string) {
+    super(message);
+    this.name = "UsageError";
+    this.hint = hint;
+  }
+}
+
+/** A failure as the command line tells it. */
+export interface ShownFailure {
+  /** Stable code word: one of `IMPORT_FAILURES`, `BadUsage`, or `InternalError` for a bug. */
+  readonly code: string;
+  readonly message: string;
+  /** The way out. */
+  readonly hint: string;
+  /** 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict. */
+  readonly exitCode: 1 | 2 | 3 | 4;
+}
+
+/** Says what a person should know of an error. */
+export function shownFailure(error: unknown): ShownFailure {
+  if (error instanceof ImportError) {
+    const { code, message, hint } = error;
+    return { code, message, hint, exitCode: IMPORT_FAILURES[code].exitCode };
+  }
+  if (error instanceof UsageError) return badUsage(error.message, error.hint);
+  if (error instanceof CommanderError) {
+    const message = error.message.replace(/^error: /, "");
+    return badUsage(message, "`image-import --help` shows what there is.");
+  }
+  return {
+    code: "InternalError",
+    message: error instanceof Error ? error.message : String(error),
+    hint: "This is a bug, or a fault that nobody foresaw; IMAGE_IMPORT_DEBUG=1 shows where.",
+    exitCode: 1,
+  };
+}
+
+function badUsage(message: string, hint: string): ShownFailure {
+  return { code: "BadUsage", message, hint, exitCode: 2 };
+}
+
+/**
+ * The text of a failure on stderr: `error: …` and the way out for people, one JSON document for programs.
+ *
+ * @param isJson - whether `--json` was given
+ */
+export function renderFailure(error: unknown, isJson: boolean): string {
+  const { code, message, hint } = shownFailure(error);
+  if (isJson) return `${JSON.stringify({ code, message, hint })}\n`;
+  const trace = showsStackTraces() && error instanceof Error ? `${traceOf(error)}\n` : "";
+  return `error: ${message}\nhint: ${hint}\n${trace}`;
+}
+
+function traceOf(error: Error): string {
+  const own = error.stack ?? error.message;
+  return error.cause instanceof Error ? `${own}\ncaused by ${traceOf(error.cause)}` : own;
+}

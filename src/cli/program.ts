@@ -1,0 +1,63 @@
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { addDoctorCommand } from "./commands/doctor.ts";
+import { addImageCommands } from "./commands/image.ts";
+import { addImportCommand } from "./commands/import.ts";
+import { addInspectCommand } from "./commands/inspect.ts";
+import { addMigrateCommand } from "./commands/migrate.ts";
+import { addStartCommand } from "./commands/start.ts";
+import { addStatusCommands } from "./commands/status.ts";
+import { addSteeringCommands } from "./commands/steer.ts";
+import { addStoresCommand } from "./commands/stores.ts";
+import { addTaskCommands } from "./commands/task.ts";
+import { addUsageCommand } from "./commands/usage.ts";
+import { addWorkerCommand } from "./commands/worker.ts";
+
+const EPILOGUE = `
+Finds the service by the stack on the data directory; DATABASE_URL, TEMPORAL_* and IMAGE_IMPORT_CONFIG win over it.
+Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict.
+`;
+
+/**
+ * All commands. A mistake in the arguments is thrown as commander's `CommanderError`.
+ *
+ * @param writeOut - takes the texts of `--help` and `--version`
+ */
+export function buildProgram(writeOut: (text: string) => void): Command {
+  const program = new Command("image-import")
+    .description("Durable imports of disk images")
+    .version(packageVersion())
+    .option("--json", "answer with one JSON document on stdout, errors as one on stderr")
+    .option("--data-dir <dir>", "data directory of the stack to use")
+    .option("--config <file>", "configuration file of this host")
+    .addHelpText("after", EPILOGUE)
+    // Settings before the commands: each command copies them when it is added.
+    .exitOverride()
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut,
+      // Told by the one place that tells failures.
+      outputError: () => undefined,
+      writeErr: () => undefined,
+    });
+  addImportCommand(program);
+  addInspectCommand(program);
+  addImageCommands(program);
+  addStartCommand(program);
+  addStatusCommands(program);
+  addSteeringCommands(program);
+  addTaskCommands(program);
+  addUsageCommand(program);
+  addStoresCommand(program);
+  addWorkerCommand(program);
+  addMigrateCommand(program);
+  addDoctorCommand(program);
+  return program;
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  const manifest: unknown = JSON.parse(text);
+  const isManifest = typeof manifest === "object" && manifest !== null && "version" in manifest;
+  return isManifest ? String(manifest.version) : "unknown";
+}

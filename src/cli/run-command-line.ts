@@ -1,0 +1,53 @@
+import { CommanderError } from "commander";
+import { renderFailure, shownFailure, UsageError } from "./failure.ts";
+import { buildProgram } from "./program.ts";
+import { json } from "./render.ts";
+
+/**
+ * Runs one command, and sets the exit code of the process: 0 done, 1 failed or cancelled, 2 wrong use, 3 not found,
+ * 4 conflict.
+ *
+ * @param args - what follows the program's name
+ */
+export async function runCommandLine(args: readonly string[]): Promise<void> {
+  const isJson = wantsJson(args);
+  // Kept apart from what commander itself might write: with `--json` it becomes part of the document.
+  let shownText = "";
+  const program = buildProgram((text) => {
+    shownText += text;
+  });
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) {
+      showText(error.code, shownText, isJson);
+      return;
+    }
+    fail(withoutCommand(error), isJson);
+  }
+}
+
+/** Looked for without the parser, which may be what fails. */
+function wantsJson(args: readonly string[]): boolean {
+  const end = args.indexOf("--");
+  return (end === -1 ? args : args.slice(0, end)).includes("--json");
+}
+
+function showText(code: string, text: string, isJson: boolean): void {
+  const name = code === "commander.version" ? "version" : "help";
+  process.stdout.write(isJson ? json({ [name]: text.trimEnd() }) : text);
+}
+
+/** Commander answers a missing command with its help, and no message. */
+function withoutCommand(error: unknown): unknown {
+  if (!(error instanceof CommanderError) || error.code !== "commander.help") return error;
+  return new UsageError(
+    "no command was given",
+    "`image-import --help` lists the commands, `image-import COMMAND --help` explains one.",
+  );
+}
+
+function fail(error: unknown, isJson: boolean): void {
+  process.exitCode = shownFailure(error).exitCode;
+  process.stderr.write(renderFailure(error, isJson));
+}

@@ -1,0 +1,189 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { findFreePort } from "../../../src/stack/ports.ts";
+import { CommandLine } from "../../support/command-line.ts";
+import { makeSeparateService } from "../../support/separate-service.ts";
+import { SharedStack } from "../../support/shared-stack.ts";
+import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
+
+const stack = new SharedStack();
+const { commandLine, dataDir } = stack;
+
+interface Finding {
+  readonly check: string;
+  readonly ok: boolean;
+  readonly detail: string;
+  readonly code: string | null;
+  readonly hint: string | null;
+}
+
+/** What the doctor found, without what it found to be well. */
+function wrongOf(answer: unknown): Finding[] {
+  return (answer as Finding[]).filter(({ ok }) => !ok);
+}
+
+describe("doctor", () => {
+  it("finds everything well that imports depend on", async () => {
+    const { temporal_address: address, config } = stack.file;
+
+    const result = await commandLine.json("doctor");
+
+    const well = (check: string, detail: unknown) => ({
+      check,
+      ok: true,
+      detail,
+      code: null,
+      hint: null,
+    });
+    const matching = (pattern: RegExp): unknown => expect.stringMatching(pattern);
+    expect(result).toEqual({
+      exitCode: 0,
+      answer: [
+        well("configuration", config),
+        well("database", "answers, up to date"),
+        well("temporal", `answers at ${address}, namespace default`),
+        well("search attributes", "registered"),
+        well("worker", "1 running"),
+        well("staging", matching(/^\/.*\/staging, volume [0-9a-f]{12}, .* free$/)),
+        well("store local", matching(/^works, .* free$/)),
+        well("store slow", matching(/^works, .* free$/)),
+        well("store tiny", matching(/^works, .* free$/)),
+      ],
+      failure: undefined,
+    });
+  });
+
+  it("shows people a table", async () => {
+    const { exitCode, stdout, stderr } = await commandLine.run("doctor");
+
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    expect(stdout).toMatch(
+      /^CHECK +STATE +DETAIL\nconfiguration +ok +\/.*\ndatabase +ok +answers, up to date\n/,
+    );
+  });
+
+  it("tells every thing that is wrong, each with its code and way out, and looks at the others", async () => {
+    const port = await findFreePort();
+    const away = new CommandLine({
+      dataDir,
+      env: {
+        DATABASE_URL: `postgres://nobody@127.0.0.1:${port}/nothing`,
+        TEMPORAL_ADDRESS: `127.0.0.1:${port}`,
+      },
+    });
+    const directory = makeTemporaryDirectory();
+    const config = join(directory, "image-import.yaml");
+    writeFileSync(config, "stores: { archive: { type: file, path: archive } }");
+    mkdirSync(join(directory, "staging"));
+
+    const result = await away.json("doctor", "--config", config);
+
+    expect(result.exitCode).toBe(1);
+    expect((result.answer as Finding[]).map(({ check, ok }) => [check, ok])).toEqual([
+      ["configuration", true],
+      ["database", false],
+      ["temporal", false],
+      ["staging", true],
+      ["store archive", false],
+    ]);
+    expect(wrongOf(result.answer)).toMatchObject([
+      {
+        detail: `Postgres: connect ECONNREFUSED 127.0.0.1:${port}`,
+        code: "DatabaseUnavailable",
+        hint: "Start Postgres, or correct DATABASE_URL.",
+      },
+      {
+        detail: expect.stringMatching(
+          `^127.0.0.1:${port}: The Temporal server does not answer: `,
+        ) as unknown,
+        code: "TemporalUnavailable",
+        hint: "Start the Temporal server, or correct TEMPORAL_ADDRESS.",
+      },
+      {
+        detail: expect.stringMatching(/^ENOENT: /) as unknown,
+        code: "StoreUnavailable",
+        hint: "Check the path of the store and the rights of this user.",
+      },
+    ]);
+    expect(result.failure).toEqual({
+      code: "DatabaseUnavailable",
+      message: `Not well: ${wrongOf(result.answer)
+        .map(({ check, detail }) => `${check}: ${detail}`)
+        .join("; ")}`,
+      hint: "Start Postgres, or correct DATABASE_URL. Start the Temporal server, or correct TEMPORAL_ADDRESS. Check the path of the store and the rights of this user.",
+    });
+  });
+
+  it("tells people in the table what is wrong", async () => {
+    const config = join(makeTemporaryDirectory(), "nothing.yaml");
+
+    const { exitCode, stdout, stderr } = await commandLine.run("doctor", "--config", config);
+
+    expect(exitCode).toBe(2);
+    expect(stdout).toContain(
+      `\nconfiguration      WRONG  Cannot read the configuration "${config}"`,
+    );
+    expect(stderr).toMatch(/^error: Not well: configuration: .*\nhint: .*\n$/);
+  });
+
+  it("leaves a disabled store alone, and wants a read-only one to be readable", async () => {
+    const directory = makeTemporaryDirectory();
+    const config = join(directory, "image-import.yaml");
+    const stores = {
+      fast: { type: "file", path: "fast" },
+      archive: { type: "file", path: "archive", read_only: true },
+      away: { type: "file", path: "away", disabled: true },
+    };
+    writeFileSync(config, JSON.stringify({ stores }));
+    for (const name of ["staging", "fast", "archive"]) mkdirSync(join(directory, name));
+
+    const findings = (await commandLine.answer("doctor", "--config", config)) as Finding[];
+
+    const ofStores = findings.filter(({ check }) => check.startsWith("store "));
+    expect(ofStores.map(({ check, ok }) => [check, ok])).toEqual([
+      ["store fast", true],
+      ["store archive", true],
+    ]);
+  });
+
+  it("tells once that there is no configuration file", async () => {
+    const config = join(makeTemporaryDirectory(), "nothing.yaml");
+
+    const { exitCode, answer } = await commandLine.json("doctor", "--config", config);
+
+    expect(exitCode).toBe(2);
+    expect(wrongOf(answer)).toMatchObject([{ check: "configuration", code: "BadConfiguration" }]);
+  });
+
+  it("asks for `migrate` and for a worker where neither ran", async () => {
+    const service = await makeSeparateService(stack);
+
+    const { exitCode, answer } = await service.commandLine.json("doctor");
+
+    expect(exitCode).toBe(2);
+    expect(wrongOf(answer)).toEqual([
+      {
+        check: "database",
+        ok: false,
+        detail: expect.stringMatching(/^It lacks \d+ migrations?$/) as unknown,
+        code: "BadConfiguration",
+        hint: "`image-import migrate` brings it up to date.",
+      },
+      {
+        check: "search attributes",
+        ok: false,
+        detail: "Not registered: ImageId, ImportPhase, ImportStores, ImportMethod, Owner",
+        code: "BadConfiguration",
+        hint: "`image-import migrate` registers them.",
+      },
+      {
+        check: "worker",
+        ok: false,
+        detail: 'No worker polls the task queue "image-import"',
+        code: "NotConfigured",
+        hint: "`image-import worker` runs one; imports that were accepted wait for it.",
+      },
+    ]);
+  });
+});

@@ -1,0 +1,475 @@
+import { execFile } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { findFreePort } from "../../../src/stack/ports.ts";
+import { findProcessesWithEnvironment } from "../../../src/stack/process-table.ts";
+import { CommandLine } from "../../support/command-line.ts";
+import { craftedVhdx } from "../../support/crafted-images.ts";
+import { digestsOf } from "../../support/file-digests.ts";
+import { waitForPart } from "../../support/growing-part.ts";
+import { MAY_MOUNT, mountSmallVolume } from "../../support/volume.ts";
+import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
+import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
+import { MAY_DROP_RIGHTS, WITH_PERMISSIONS } from "../../support/file-permissions.ts";
+
+const MIB = 1024 * 1024;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+const stack = new SharedStack();
+const { commandLine, dataDir } = stack;
+
+const someId = expect.stringMatching(UUID) as unknown;
+
+const NOTHING = {
+  isClaimed: false,
+  locations: [],
+  leases: [],
+  staging: [],
+  stores: { local: [], slow: [], tiny: [] },
+};
+
+describe("import", () => {
+  it("brings a file to active with one command, and answers with what became of it", async () => {
+    const file = writeDisk(3 * MIB);
+    const imageId = randomUUID();
+
+    const result = await commandLine.json("import", file, "--id", imageId);
+
+    expect(result).toEqual({
+      exitCode: 0,
+      answer: {
+        image_id: imageId,
+        task_id: someId,
+        workflow_id: `image-import/${imageId}`,
+        run_id: someId,
+        status: "active",
+        virtual_size: 3 * MIB,
+        ...(await digestsOf(file)),
+        stores: ["local"],
+        unstaged: true,
+      },
+      failure: undefined,
+    });
+  });
+
+  it("keeps the file byte for byte, and nothing else", async () => {
+    const file = writeDisk(3 * MIB);
+    const imageId = randomUUID();
+
+    await commandLine.answer("import", file, "--id", imageId);
+
+    expect(await stack.traces(imageId)).toEqual({
+      ...NOTHING,
+      image: "active",
+      locations: ["local active"],
+      stores: { ...NOTHING.stores, local: ["@.1"] },
+    });
+    const stored = readFileSync(join(stack.store("local"), `${imageId}.1`));
+    expect(stored.equals(readFileSync(file))).toBe(true);
+  });
+
+  it("tells people each phase on stderr, and the result on stdout", async () => {
+    const file = writeDisk();
+    const imageId = randomUUID();
+
+    const { exitCode, stdout, stderr } = await commandLine.run("import", file, "--id", imageId);
+
+    const digests = await digestsOf(file);
+    expect(exitCode).toBe(0);
+    expect(withoutTimes(stderr)).toEqual([
+      `image ${imageId}`,
+      "accepting  …",
+      "verifying  …",
+      "storing    …",
+      "saving     …",
+      "activating …",
+      "unstaging  …",
+      "",
+    ]);
+    expect(stdout).toMatch(
+      new RegExp(
+        [
+          `^image_id  ${imageId}`,
+          "status    active",
+          "size      4 KiB \\(4096 bytes\\)",
+          `checksum  ${digests.checksum}`,
+          `sha512    ${digests.os_hash_value}`,
+          "stores    local",
+          "task_id   [0-9a-f-]{36}",
+          "run_id    [0-9a-f-]{36}\n$",
+        ].join("\n"),
+      ),
+    );
+  });
+
+  it("names the image after the file, in the format that the file has", async () => {
+    const file = join(makeTemporaryDirectory(), "windows");
+    writeFileSync(file, craftedVhdx());
+    const imageId = randomUUID();
+
+    await commandLine.answer("import", file, "--id", imageId);
+
+    expect(await stack.showImage(imageId)).toMatchObject({
+      name: "windows",
+      owner: null,
+      disk_format: "vhdx",
+      container_format: "bare",
+    });
+  });
+
+  it("takes what is said of the image, and every store named", async () => {
+    const file = writeDisk();
+    const imageId = randomUUID();
+
+    const answer = await commandLine.answer(
+      "import",
+      file,
+      ...["--id", imageId, "--name", "debian", "--owner", "alice"],
+      ...["--disk-format", "ami", "--container-format", "ami"],
+      ...["--store", "slow", "--store", "local"],
+    );
+
+    expect(answer).toMatchObject({ status: "active", stores: ["slow", "local"] });
+    expect(await stack.showImage(imageId)).toMatchObject({
+      name: "debian",
+      owner: "alice",
+      disk_format: "ami",
+      container_format: "ami",
+      stores: ["local", "slow"],
+    });
+  });
+
+  it("takes the owner from the environment", async () => {
+    const imageId = randomUUID();
+    const asBob = new CommandLine({ dataDir, env: { IMAGE_IMPORT_OWNER: "bob" } });
+
+    await asBob.answer("import", writeDisk(), "--id", imageId);
+
+    expect((await stack.showImage(imageId)).owner).toBe("bob");
+  });
+
+  it("takes an empty file", async () => {
+    const answer = await commandLine.answer("import", writeDisk(0));
+
+    expect(answer).toMatchObject({ status: "active", size: 0 });
+  });
+
+  it("returns once the import is accepted with --detach", async () => {
+    const imageId = randomUUID();
+
+    const detached = await commandLine.json("import", writeDisk(), "--id", imageId, "--detach");
+
+    expect(detached).toEqual({
+      exitCode: 0,
+      answer: {
+        image_id: imageId,
+        task_id: someId,
+        workflow_id: `image-import/${imageId}`,
+        run_id: someId,
+        status: "importing",
+      },
+      failure: undefined,
+    });
+    expect(await commandLine.json("watch", imageId)).toMatchObject({
+      exitCode: 0,
+      answer: { image_id: imageId, status: "active", task: { status: "success" } },
+    });
+  });
+
+  it("tells who leaves how to come back, and how to cancel", async () => {
+    const imageId = randomUUID();
+    const file = writeDisk(32 * MIB);
+    // By its owner the process is found.
+    const owner = randomUUID();
+    const ofOwner = new CommandLine({ dataDir, env: { IMAGE_IMPORT_OWNER: owner } });
+    const leaving = ofOwner.run("import", file, "--id", imageId, "--store", "slow");
+    await waitForPart(stack.store("slow"), imageId, 1);
+
+    for (const { pid } of findProcessesWithEnvironment("IMAGE_IMPORT_OWNER", owner)) {
+      process.kill(pid, "SIGINT");
+    }
+    const { exitCode, stdout, stderr } = await leaving;
+    await commandLine.answer("cancel", imageId, "--wait");
+
+    expect(exitCode).toBe(0);
+    expect(stderr).toContain(
+      `\nLeft; the import goes on. \`image-import watch ${imageId}\` follows it, \`image-import cancel ${imageId}\` cancels it.\n`,
+    );
+    expect(stdout).toMatch(new RegExp(`^image_id +${imageId}\nstatus +importing\n`));
+  });
+});
+
+describe("import that fails", () => {
+  it("discards what it staged, and says which image that was", async () => {
+    const imageId = randomUUID();
+    const args = ["--id", imageId, "--disk-format", "qcow2"];
+
+    const result = await commandLine.json("import", writeDisk(), ...args);
+
+    expect(result).toEqual({
+      exitCode: 1,
+      answer: undefined,
+      failure: {
+        code: "FormatMismatch",
+        message: `Image "${imageId}" was not imported: verify: Cannot accept the image as "qcow2": its bytes are "raw"`,
+        hint: "Declare the format that the data has, or stage data of the declared format.",
+      },
+    });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });
+  });
+
+  it("leaves an image that can be imported at once", async () => {
+    const imageId = randomUUID();
+    const file = writeDisk();
+    await commandLine.json("import", file, "--id", imageId, "--disk-format", "qcow2");
+
+    await commandLine.answer("image", "set", imageId, "--disk-format", "raw");
+    await commandLine.answer("image", "stage", imageId, file);
+    const answer = await commandLine.answer("start", imageId, "--wait");
+
+    expect(answer).toMatchObject({ image_id: imageId, status: "active" });
+  });
+
+  it("keeps what is staged while Temporal is away, and says how to go on", async () => {
+    const imageId = randomUUID();
+    const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
+    const away = new CommandLine({ dataDir, env: { TEMPORAL_ADDRESS } });
+
+    const result = await away.json("import", writeDisk(), "--id", imageId);
+
+    expect(result).toEqual({
+      exitCode: 1,
+      answer: undefined,
+      failure: {
+        code: "TemporalUnavailable",
+        message: expect.stringMatching(
+          `^Image "${imageId}" was not imported: The Temporal server does not answer: `,
+        ) as unknown,
+        hint: `Check the Temporal server; \`image-import doctor\` helps. Its data stays staged: \`image-import start ${imageId}\` tries again.`,
+      },
+    });
+    const started = await commandLine.answer("start", imageId, "--wait");
+    expect(started).toMatchObject({ image_id: imageId, status: "active" });
+  });
+
+  it("makes no image while the database is away", async () => {
+    const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+    const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
+
+    const result = await away.json("import", writeDisk());
+
+    expect(result).toMatchObject({
+      exitCode: 1,
+      answer: undefined,
+      failure: { code: "DatabaseUnavailable" },
+    });
+  });
+});
+
+describe("import that is refused", () => {
+  /** A path that leads to something else than a file one may import. */
+  async function otherPath(kind: string): Promise<string> {
+    const path = join(makeTemporaryDirectory(), kind);
+    if (kind === "directory") mkdirSync(path);
+    if (kind === "symbolic link") symlinkSync(writeDisk(), path);
+    if (kind === "FIFO") await promisify(execFile)("mkfifo", [path]);
+    return kind === "character device" ? "/dev/null" : path;
+  }
+
+  /** What a person is told who imports this, and whether an image was made all the same. */
+  async function refusalOf(file: string, ...args: readonly string[]) {
+    const imageId = randomUUID();
+    const { exitCode, answer, failure } = await commandLine.json(
+      "import",
+      file,
+      "--id",
+      imageId,
+      ...args,
+    );
+    const isMade = (await stack.traces(imageId)).image !== null;
+    return { exitCode, answer, failure, isMade };
+  }
+
+  it("names a file that is not there", async () => {
+    const file = await otherPath("nothing");
+
+    expect(await refusalOf(file)).toEqual({
+      exitCode: 3,
+      answer: undefined,
+      failure: {
+        code: "FileNotFound",
+        message: `There is no file "${file}"`,
+        hint: "Check the path.",
+      },
+      isMade: false,
+    });
+  });
+
+  it.each(["directory", "symbolic link", "FIFO", "character device"])(
+    "takes no %s for a file",
+    async (kind) => {
+      const path = await otherPath(kind);
+
+      expect(await refusalOf(path)).toEqual({
+        exitCode: 2,
+        answer: undefined,
+        failure: {
+          code: "UnusableFile",
+          message: `Cannot open "${path}": it is a ${kind}, not a regular file`,
+          hint: "Name a regular file that this user may read.",
+        },
+        isMade: false,
+      });
+    },
+  );
+
+  const needsRights = MAY_DROP_RIGHTS ? "" : " (skipped: this user can't give up rights)";
+  it.skipIf(!MAY_DROP_RIGHTS)(`names a file that may not be read${needsRights}`, async () => {
+    const file = writeDisk();
+    chmodSync(file, 0o000);
+    const unprivileged = new CommandLine({ dataDir, prefix: WITH_PERMISSIONS });
+
+    const result = await unprivileged.json("import", file);
+
+    expect(result).toEqual({
+      exitCode: 2,
+      answer: undefined,
+      failure: {
+        code: "UnusableFile",
+        message: `Cannot read "${file}": permission denied`,
+        hint: "Name a regular file that this user may read.",
+      },
+    });
+  });
+
+  it("names a store that is not configured, before anything is staged for it", async () => {
+    const refusal = await refusalOf(writeDisk(), "--store", "local", "--store", "nowhere");
+
+    expect(refusal).toEqual({
+      exitCode: 2,
+      answer: undefined,
+      failure: {
+        code: "UnknownStore",
+        message: 'There is no store "nowhere"; configured are local, slow, tiny',
+        hint: "`image-import stores` lists the stores that are configured.",
+      },
+      isMade: false,
+    });
+  });
+
+  it("names an id that is taken", async () => {
+    const imageId = await stack.queuedImage();
+
+    const result = await commandLine.json("import", writeDisk(), "--id", imageId);
+
+    expect(result).toEqual({
+      exitCode: 4,
+      answer: undefined,
+      failure: {
+        code: "ImageExists",
+        message: `Cannot create image "${imageId}": the id is taken`,
+        hint: "Choose another id, or leave it out.",
+      },
+    });
+  });
+
+  it("tells that this host has no configuration, before an image is made", async () => {
+    const imageId = randomUUID();
+    const { database_url: DATABASE_URL, temporal_address: TEMPORAL_ADDRESS } = stack.file;
+    const elsewhere = new CommandLine({
+      dataDir: join(makeTemporaryDirectory(), "none"),
+      env: { DATABASE_URL, TEMPORAL_ADDRESS },
+    });
+
+    const result = await elsewhere.json("import", writeDisk(), "--id", imageId);
+
+    expect(result).toMatchObject({
+      exitCode: 2,
+      answer: undefined,
+      failure: { code: "NotConfigured" },
+    });
+    expect((await stack.traces(imageId)).image).toBeNull();
+  });
+});
+
+const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount a file system)";
+describe.skipIf(!MAY_MOUNT)(`import where there is no room${needsMount}`, () => {
+  it("stages nothing where the staging area is too small", async () => {
+    const imageId = randomUUID();
+    const volume = await mountSmallVolume(1);
+    const config = join(makeTemporaryDirectory(), "image-import.yaml");
+    const settings = {
+      node_staging_uri: pathToFileURL(volume).href,
+      stores: { local: { type: "file", path: stack.store("local") } },
+    };
+    writeFileSync(config, JSON.stringify(settings));
+    const args = ["--id", imageId, "--config", config];
+
+    const result = await commandLine.json("import", writeDisk(2 * MIB), ...args);
+
+    expect(result).toEqual({
+      exitCode: 1,
+      answer: undefined,
+      failure: {
+        code: "NoSpace",
+        message: expect.stringMatching(
+          /^Cannot stage 2 MiB: the staging area has \S+ KiB free$/,
+        ) as unknown,
+        hint: "Free space, or choose another store.",
+      },
+    });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });
+  });
+
+  it("undoes itself where a store is too small, and names the store", async () => {
+    const imageId = randomUUID();
+    await mountOnTiny(await mountSmallVolume(1));
+    const stores = ["--store", "local", "--store", "tiny"];
+
+    const result = await commandLine.json("import", writeDisk(2 * MIB), "--id", imageId, ...stores);
+
+    expect(result).toEqual({
+      exitCode: 1,
+      answer: undefined,
+      failure: {
+        code: "NoSpace",
+        message: `Image "${imageId}" was not imported: store "tiny": Cannot copy to store "tiny": 2 MiB are needed, 1 MiB are free`,
+        hint: "Free space, or choose another store.",
+      },
+    });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });
+    expect((await stack.showImage(imageId)).os_glance_failed_import).toEqual(["tiny"]);
+  });
+
+  it("goes active in the others where a store is too small and not all must succeed", async () => {
+    await mountOnTiny(await mountSmallVolume(1));
+    const options = ["--all-stores", "--no-all-stores-must-succeed"];
+
+    const result = await commandLine.json("import", writeDisk(2 * MIB), ...options);
+
+    expect(result).toMatchObject({
+      exitCode: 0,
+      answer: { status: "active", stores: ["local", "slow"] },
+    });
+    const { image_id: imageId } = result.answer as { readonly image_id: string };
+    expect((await stack.showImage(imageId)).os_glance_failed_import).toEqual(["tiny"]);
+  });
+});
+
+/** Makes the store `tiny` as small as this volume, until the test has finished. */
+async function mountOnTiny(volume: string): Promise<void> {
+  const path = stack.store("tiny");
+  await promisify(execFile)("mount", ["--bind", volume, path]);
+  onTestFinished(async () => {
+    await promisify(execFile)("umount", ["--lazy", path]);
+  });
+}
+
+/** Lines, each duration replaced by an ellipsis. */
+function withoutTimes(text: string): string[] {
+  return text.split("\n").map((line) => line.replace(/\d[\d.]* (ms|s)$/, "…"));
+}

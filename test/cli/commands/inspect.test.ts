@@ -1,0 +1,146 @@
+import { execFileSync } from "node:child_process";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, describe, expect, it } from "vitest";
+import { CommandLine } from "../../support/command-line.ts";
+import { be, craftedQcow2, craftedVmdk, patched } from "../../support/crafted-images.ts";
+import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
+
+const MIB = 1024 * 1024;
+
+let directory: string;
+let path: string;
+// No stack lies there: nothing is asked of a server.
+let commandLine: CommandLine;
+beforeEach(() => {
+  directory = makeTemporaryDirectory();
+  path = join(directory, "image");
+  commandLine = new CommandLine({ dataDir: join(directory, "nothing") });
+});
+
+describe("inspect", () => {
+  it("answers with the verdict, and ends well, where no server and no configuration are", async () => {
+    writeFileSync(path, craftedVmdk());
+
+    expect(await commandLine.json("inspect", path)).toEqual({
+      exitCode: 0,
+      answer: {
+        format: "vmdk",
+        virtual_size: 10 * MIB,
+        size: 128 * 1024,
+        safe: true,
+        checks: {
+          one_format: "pass",
+          importable: "pass",
+          disk_format: "pass",
+          version: "pass",
+          descriptor: "pass",
+          create_type: "pass",
+          parent: "pass",
+          extent: "pass",
+          protocols: "pass",
+          grain_tables: "pass",
+          footer: "pass",
+          dirty: "pass",
+          virtual_size: "pass",
+          virtual_ratio: "pass",
+        },
+      },
+      failure: undefined,
+    });
+  });
+
+  it("answers with the reasons, and fails, of an unsafe image", async () => {
+    writeFileSync(path, patched(craftedQcow2(), [8, be(8, 4096)]));
+    const reason = "it is a qcow2 overlay that refers to a backing file";
+
+    expect(await commandLine.json("inspect", path)).toMatchObject({
+      exitCode: 1,
+      answer: {
+        format: "qcow2",
+        virtual_size: 5 * MIB,
+        size: 256 * 1024,
+        safe: false,
+        checks: { backing_file: reason, data_file: "pass", corrupt: "pass" },
+      },
+      failure: { code: "UnsafeImage", message: `Cannot accept the image: ${reason}` },
+    });
+  });
+
+  it("shows people a table", async () => {
+    writeFileSync(path, Buffer.alloc(4096, 1));
+
+    expect(await commandLine.run("inspect", path)).toEqual({
+      exitCode: 0,
+      stderr: "",
+      stdout: [
+        "format        raw",
+        "virtual_size  4 KiB (4096 bytes)",
+        "size          4 KiB (4096 bytes)",
+        "safe          yes",
+        "",
+        "CHECK          RESULT",
+        "one_format     pass",
+        "importable     pass",
+        "disk_format    pass",
+        "virtual_size   pass",
+        "virtual_ratio  pass",
+        "",
+      ].join("\n"),
+    });
+  });
+
+  it("judges by the policy of the configuration, where there is one", async () => {
+    const config = join(directory, "image-import.yaml");
+    writeFileSync(path, craftedQcow2());
+    writeFileSync(
+      config,
+      "stores: { local: { type: file, path: local } }\nformats: { disk_formats: [raw] }",
+    );
+
+    expect(await commandLine.json("inspect", path, "--config", config)).toMatchObject({
+      exitCode: 1,
+      failure: { code: "FormatNotAllowed" },
+    });
+  });
+
+  it("finds no file", async () => {
+    expect(await commandLine.json("inspect", path)).toMatchObject({
+      exitCode: 3,
+      answer: undefined,
+      failure: { code: "FileNotFound" },
+    });
+  });
+
+  it.each([
+    [
+      "a directory",
+      () => {
+        mkdirSync(path);
+      },
+    ],
+    [
+      "a symbolic link",
+      () => {
+        symlinkSync("/etc/hostname", path);
+      },
+    ],
+    ["a FIFO", () => execFileSync("mkfifo", [path])],
+    ["a device", () => (path = "/dev/zero")],
+  ])("refuses %s, and waits for nothing", async (_, make) => {
+    make();
+
+    expect(await commandLine.json("inspect", path)).toMatchObject({
+      exitCode: 2,
+      answer: undefined,
+      failure: { code: "UnusableFile" },
+    });
+  });
+
+  it("refuses a file that it may not guess", async () => {
+    expect(await commandLine.json("inspect")).toMatchObject({
+      exitCode: 2,
+      failure: { code: "BadUsage" },
+    });
+  });
+});

@@ -1,0 +1,235 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import type { ImportReport } from "../../../src/client/image-import-client.ts";
+import { findFreePort } from "../../../src/stack/ports.ts";
+import { CommandLine } from "../../support/command-line.ts";
+import { SharedStack } from "../../support/shared-stack.ts";
+import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
+
+const MIB = 1024 * 1024;
+
+const stack = new SharedStack();
+const { commandLine, dataDir } = stack;
+
+/** Whoever knows Temporal's address, and nothing else. */
+function temporalAlone(): CommandLine {
+  return new CommandLine({
+    dataDir: join(makeTemporaryDirectory(), "none"),
+    env: { TEMPORAL_ADDRESS: stack.file.temporal_address },
+  });
+}
+
+describe("status", () => {
+  it("tells what a running import does now", async () => {
+    const { image_id: imageId, task_id: taskId, run_id: runId } = await stack.runningImport();
+
+    const { exitCode, answer, failure } = await commandLine.json("status", imageId);
+
+    const { live, ...report } = answer as ImportReport;
+    expect({ exitCode, failure }).toEqual({ exitCode: 0, failure: undefined });
+    expect(report).toMatchObject({
+      image_id: imageId,
+      status: "importing",
+      task: { id: taskId, image_id: imageId, run_id: runId, status: "processing", message: "" },
+    });
+    expect(live).toMatchObject({
+      image_id: imageId,
+      task_id: taskId,
+      method: "glance-direct",
+      phase: "storing",
+      pause: "running",
+      size: 32 * MIB,
+      stores: { slow: { state: "copying" } },
+      detected_format: "raw",
+      checks: { one_format: "pass", declared_format: "pass" },
+      message: null,
+    });
+  });
+
+  it("shows people a running import at one look", async () => {
+    const { image_id: imageId, task_id: taskId, run_id: runId } = await stack.runningImport();
+
+    const { exitCode, stdout, stderr } = await commandLine.run("status", imageId);
+
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    expect(stdout.replace(/copying .*/, "copying …")).toBe(
+      [
+        `image_id    ${imageId}`,
+        "status      importing",
+        `task        ${taskId} (processing)`,
+        `run_id      ${runId}`,
+        "phase       storing",
+        "size        32 MiB",
+        "format      raw",
+        "store slow  copying …",
+        "",
+      ].join("\n"),
+    );
+  });
+
+  it("tells of one that has ended well", async () => {
+    const imageId = await stack.activeImage();
+
+    const answer = await commandLine.answer("status", imageId);
+
+    expect(answer).toMatchObject({
+      image_id: imageId,
+      status: "active",
+      task: { status: "success", result: { image_id: imageId }, message: "" },
+      live: { phase: "done", stores: { local: { state: "stored" } } },
+    });
+  });
+
+  it("tells of one that has failed, and why", async () => {
+    const { image_id: imageId, task_id: taskId } = await stack.failedImport();
+
+    const answer = await commandLine.answer("status", imageId);
+
+    const message =
+      'Error: FormatMismatch: verify: Cannot accept the image as "qcow2": its bytes are "raw"';
+    expect(answer).toMatchObject({
+      image_id: imageId,
+      status: "uploading",
+      task: { id: taskId, status: "failure", result: null, message },
+      live: { phase: "failed", message },
+    });
+  });
+
+  it("tells the newest of several", async () => {
+    const { image_id: imageId } = await stack.failedImport();
+    const client = await stack.connect();
+    await client.changeImage(imageId, { diskFormat: "raw" });
+    const { task_id: taskId } = await client.startImport(imageId);
+    await client.waitForImport(imageId);
+
+    const answer = await commandLine.answer("status", imageId);
+
+    expect(answer).toMatchObject({ status: "active", task: { id: taskId, status: "success" } });
+  });
+
+  it("tells what the catalogue knows while Temporal is away", async () => {
+    const imageId = await stack.activeImage();
+    const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
+    const away = new CommandLine({ dataDir, env: { TEMPORAL_ADDRESS } });
+
+    const answer = await away.answer("status", imageId);
+
+    expect(answer).toMatchObject({
+      image_id: imageId,
+      status: "active",
+      task: { status: "success" },
+      live: null,
+    });
+  });
+
+  it("tells what the run says of itself where no catalogue is configured", async () => {
+    const imageId = await stack.activeImage();
+
+    const answer = await temporalAlone().answer("status", imageId);
+
+    expect(answer).toMatchObject({
+      image_id: imageId,
+      status: null,
+      task: null,
+      live: { image_id: imageId, phase: "done" },
+    });
+  });
+
+  it.each(["status", "watch"])("says that an image was never imported: %s", async (command) => {
+    const imageId = await stack.stagedImage();
+
+    expect(await commandLine.json(command, imageId)).toEqual({
+      exitCode: 3,
+      answer: undefined,
+      failure: {
+        code: "ImportNotFound",
+        message: `Image "${imageId}" was never imported`,
+        hint: "`image-import start <image-id>` starts an import.",
+      },
+    });
+  });
+
+  it.each(["status", "watch"])("names an image that does not exist: %s", async (command) => {
+    expect(await commandLine.json(command, randomUUID())).toMatchObject({
+      exitCode: 3,
+      answer: undefined,
+      failure: { code: "ImageNotFound" },
+    });
+  });
+
+  it.each(["status", "watch"])("says that the database is away: %s", async (command) => {
+    const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+    const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
+
+    expect(await away.json(command, randomUUID())).toMatchObject({
+      exitCode: 1,
+      answer: undefined,
+      failure: {
+        code: "DatabaseUnavailable",
+        hint: "Check Postgres and DATABASE_URL; `image-import doctor` helps.",
+      },
+    });
+  });
+});
+
+describe("watch", () => {
+  it("ends as a running import ends", async () => {
+    const { image_id: imageId } = await stack.runningImport(12 * MIB);
+
+    const watched = await commandLine.json("watch", imageId);
+
+    expect(watched).toMatchObject({
+      exitCode: 0,
+      answer: { image_id: imageId, status: "active", task: { status: "success" } },
+      failure: undefined,
+    });
+  });
+
+  it("ends with exit code 1 when the import has failed", async () => {
+    const { image_id: imageId } = await stack.failedImport();
+
+    expect(await commandLine.json("watch", imageId)).toEqual({
+      exitCode: 1,
+      answer: undefined,
+      failure: {
+        code: "FormatMismatch",
+        message: 'verify: Cannot accept the image as "qcow2": its bytes are "raw"',
+        hint: "Declare the format that the data has, or stage data of the declared format.",
+      },
+    });
+  });
+
+  it("ends with exit code 1 when the import is cancelled meanwhile", async () => {
+    const { image_id: imageId } = await stack.runningImport();
+    const watching = commandLine.json("watch", imageId);
+
+    await commandLine.answer("cancel", imageId, "--wait");
+
+    expect(await watching).toMatchObject({
+      exitCode: 1,
+      answer: undefined,
+      failure: { code: "ImportCancelled", message: 'store "slow": it was cancelled' },
+    });
+  });
+
+  it("tells people each phase that ended meanwhile", async () => {
+    const { image_id: imageId } = await stack.runningImport(12 * MIB);
+
+    const { exitCode, stdout, stderr } = await commandLine.run("watch", imageId);
+
+    expect(exitCode).toBe(0);
+    expect(stderr).toMatch(/^accepting .*\nverifying .*\n(store slow: .*\n)*storing +\d+\.\d s\n/);
+    expect(stdout).toMatch(/^phase +done$/m);
+  });
+
+  it("needs nothing but Temporal", async () => {
+    const { image_id: imageId } = await stack.failedImport();
+
+    expect(await temporalAlone().json("watch", imageId)).toMatchObject({
+      exitCode: 1,
+      answer: undefined,
+      failure: { code: "FormatMismatch" },
+    });
+  });
+});

@@ -1,0 +1,111 @@
+import { writeFileSync } from "node:fs";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { findFreePort } from "../../../src/stack/ports.ts";
+import { findProcessesWithEnvironment } from "../../../src/stack/process-table.ts";
+import { CommandLine } from "../../support/command-line.ts";
+import { makeSeparateService, type SeparateService } from "../../support/separate-service.ts";
+import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
+
+const stack = new SharedStack();
+
+/** Asks the worker of a service to end. */
+function endWorkerOf({ config }: SeparateService, signal: NodeJS.Signals): void {
+  for (const { pid } of findProcessesWithEnvironment("IMAGE_IMPORT_CONFIG", config)) {
+    process.kill(pid, signal);
+  }
+}
+
+async function waitUntilWorking({ commandLine }: SeparateService): Promise<void> {
+  await vi.waitUntil(async () => (await commandLine.json("doctor")).exitCode === 0, {
+    timeout: 30_000,
+    interval: 200,
+  });
+}
+
+describe("worker", () => {
+  it("imports what is asked of its service, until it is told to end", async () => {
+    const service = await makeSeparateService(stack);
+    await service.commandLine.answer("migrate");
+    const working = service.commandLine.run("worker");
+    onTestFinished(() => {
+      endWorkerOf(service, "SIGKILL");
+    });
+    await waitUntilWorking(service);
+
+    const imported = await service.commandLine.json("import", writeDisk());
+    endWorkerOf(service, "SIGTERM");
+    const ended = await working;
+
+    expect(imported).toMatchObject({ exitCode: 0, answer: { status: "active", stores: ["only"] } });
+    expect(ended).toMatchObject({ exitCode: 0, stdout: "" });
+  });
+
+  it("logs one JSON object a line on stderr", async () => {
+    const service = await makeSeparateService(stack);
+    await service.commandLine.answer("migrate");
+    const working = service.commandLine.run("worker");
+    onTestFinished(() => {
+      endWorkerOf(service, "SIGKILL");
+    });
+    await waitUntilWorking(service);
+
+    endWorkerOf(service, "SIGTERM");
+    const { stderr } = await working;
+
+    const lines = stderr.trimEnd().split("\n");
+    const messages = lines.map((line) => (JSON.parse(line) as { readonly msg: string }).msg);
+    expect(messages).toContain("The worker is ready");
+  });
+
+  it("does not start with a configuration that is wrong", async () => {
+    const service = await makeSeparateService(stack);
+    writeFileSync(service.config, "stores: 7");
+
+    expect(await service.commandLine.json("worker")).toMatchObject({
+      exitCode: 2,
+      answer: undefined,
+      failure: { code: "BadConfiguration" },
+    });
+  });
+
+  it("does not start with a transform that can't work, and the doctor tells the same", async () => {
+    const service = await makeSeparateService(stack);
+    const module = service.config.replace(/[^/]+$/, "own.mjs");
+    writeFileSync(
+      service.config,
+      "{stores: {only: {type: file, path: store}}, import: {transforms: [{module: own.mjs}]}}",
+    );
+    await service.commandLine.answer("migrate");
+
+    const fates = [];
+    for (const text of [
+      "export default { name: 'own' };",
+      "export default { name: 'own', async run() {}, async check() { return 'no tool'; } };",
+    ]) {
+      writeFileSync(module, text);
+      const { failure } = (await service.commandLine.json("worker")) as {
+        readonly failure?: { readonly code: string; readonly message: string };
+      };
+      const { answer } = await service.commandLine.json("doctor");
+      const findings = answer as { check: string; detail: string }[];
+      const finding = findings.find(({ check }) => check === "transforms");
+      fates.push([failure?.code, failure?.message, finding?.detail === failure?.message]);
+    }
+
+    expect(fates).toEqual([
+      ["BadConfiguration", `The transform "${module}" is wrong: \`run\` must be a function`, true],
+      ["BadConfiguration", "Transforms can't work here: own: no tool", true],
+    ]);
+  });
+
+  it("does not start where Temporal is away, and says so", async () => {
+    const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
+    const away = new CommandLine({ dataDir: stack.dataDir, env: { TEMPORAL_ADDRESS } });
+
+    expect(await away.json("worker")).toMatchObject({
+      exitCode: 1,
+      answer: undefined,
+      failure: { code: "TemporalUnavailable" },
+    });
+  });
+});

@@ -1,0 +1,106 @@
+import { CommanderError } from "commander";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { renderFailure, shownFailure, UsageError } from "../../src/cli/failure.ts";
+import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
+
+/** Sets IMAGE_IMPORT_DEBUG for the running test; `""` is as if it were not set. */
+function setDebug(value: string): void {
+  vi.stubEnv("IMAGE_IMPORT_DEBUG", value);
+  onTestFinished(() => {
+    vi.unstubAllEnvs();
+  });
+}
+
+describe("shownFailure()", () => {
+  it("tells a known failure as it is", () => {
+    const error = new ImportError("ImageBusy", "Image is imported", { hint: "Wait." });
+
+    expect(shownFailure(error)).toEqual({
+      code: "ImageBusy",
+      message: "Image is imported",
+      hint: "Wait.",
+      exitCode: 4,
+    });
+  });
+
+  it.each(Object.entries(IMPORT_FAILURES))(
+    "ends with the exit code of %s",
+    (code, { exitCode, hint }) => {
+      const error = new ImportError(code as keyof typeof IMPORT_FAILURES, "It failed");
+
+      expect(shownFailure(error)).toEqual({ code, message: "It failed", hint, exitCode });
+    },
+  );
+
+  it("tells a wrong use", () => {
+    const error = new UsageError("either an image id or --all", "Name one image, or say --all.");
+
+    expect(shownFailure(error)).toEqual({
+      code: "BadUsage",
+      message: "either an image id or --all",
+      hint: "Name one image, or say --all.",
+      exitCode: 2,
+    });
+  });
+
+  it("tells what the parser of arguments found", () => {
+    const error = new CommanderError(1, "commander.unknownOption", "error: unknown option '--x'");
+
+    expect(shownFailure(error)).toEqual({
+      code: "BadUsage",
+      message: "unknown option '--x'",
+      hint: "`image-import --help` shows what there is.",
+      exitCode: 2,
+    });
+  });
+
+  it.each([
+    ["an error", new TypeError("x is not a function"), "x is not a function"],
+    ["anything else", "out of luck", "out of luck"],
+  ])("tells %s that nobody foresaw as a bug", (_, error, message) => {
+    expect(shownFailure(error)).toEqual({
+      code: "InternalError",
+      message,
+      hint: "This is a bug, or a fault that nobody foresaw; IMAGE_IMPORT_DEBUG=1 shows where.",
+      exitCode: 1,
+    });
+  });
+});
+
+describe("renderFailure()", () => {
+  const error = new ImportError("FileNotFound", 'There is no file "disk.raw"');
+
+  it("is two lines for people", () => {
+    setDebug("");
+
+    expect(renderFailure(error, false)).toBe(
+      'error: There is no file "disk.raw"\nhint: Check the path.\n',
+    );
+  });
+
+  it("is one document of one line for programs", () => {
+    expect(renderFailure(error, true)).toBe(
+      '{"code":"FileNotFound","message":"There is no file \\"disk.raw\\"","hint":"Check the path."}\n',
+    );
+  });
+
+  it("shows where an error and its causes come from, when asked", () => {
+    setDebug("1");
+    const cause = new Error("ENOENT");
+    const failure = new ImportError("FileNotFound", "There is no file", { cause });
+
+    expect(renderFailure(failure, false)).toBe(
+      `error: There is no file\nhint: Check the path.\n${failure.stack ?? ""}\ncaused by ${cause.stack ?? ""}\n`,
+    );
+  });
+
+  it("shows programs no stack trace, whatever was asked", () => {
+    setDebug("1");
+
+    expect(JSON.parse(renderFailure(error, true))).toEqual({
+      code: "FileNotFound",
+      message: 'There is no file "disk.raw"',
+      hint: "Check the path.",
+    });
+  });
+});

@@ -1,0 +1,171 @@
+import { describe, expect, it, vi } from "vitest";
+import { followImport, type Followed } from "../../src/cli/follow-import.ts";
+import type { Progress } from "../../src/cli/progress.ts";
+import { ImageImportClient } from "../../src/client/image-import-client.ts";
+import type { AcceptedImport } from "../../src/workflow/contract.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { Relay } from "../support/relay.ts";
+import { SharedStack } from "../support/shared-stack.ts";
+
+// Three seconds after what is copied at once.
+const IMAGE_BYTES = 12 * 1024 * 1024;
+
+const stack = new SharedStack();
+
+/** Remembers what a person would be told. */
+class ToldProgress implements Progress {
+  readonly notes: string[] = [];
+  readonly amounts: { label: string; doneBytes: number; totalBytes: number | undefined }[] = [];
+
+  bytes(label: string, doneBytes: number, totalBytes: number | undefined): void {
+    this.amounts.push({ label, doneBytes, totalBytes });
+  }
+
+  note(text: string): void {
+    this.notes.push(text.replace(/\d[\d.]* (ms|s)$/, "…"));
+  }
+
+  stop(): void {
+    // It is not the follower who ends the progress of a command.
+    throw new Error("stopped");
+  }
+}
+
+interface Following {
+  readonly progress: ToldProgress;
+  readonly leave: AbortController;
+  readonly followed: Promise<Followed>;
+}
+
+function follow(client: ImageImportClient, accepted: AcceptedImport): Following {
+  const progress = new ToldProgress();
+  const leave = new AbortController();
+  const followed = followImport(client, accepted, { progress, signal: leave.signal });
+  // A test that fails before it asks must not fail once more for that.
+  followed.catch(() => undefined);
+  return { progress, leave, followed };
+}
+
+describe("followImport()", () => {
+  it("answers with the outcome, and tells each phase that ended", async () => {
+    const client = await stack.connect();
+    const accepted = await stack.runningImport(IMAGE_BYTES);
+
+    const { progress, followed } = follow(client, accepted);
+
+    expect(await followed).toMatchObject({
+      kind: "ended",
+      outcome: { ...accepted, status: "active", stores: ["slow"] },
+    });
+    expect(progress.notes).toEqual([
+      "accepting  …",
+      "verifying  …",
+      "storing    …",
+      "saving     …",
+      "activating …",
+      "unstaging  …",
+    ]);
+  });
+
+  it("tells how much of a copy is done, to its last byte", async () => {
+    const client = await stack.connect();
+    const accepted = await stack.runningImport(IMAGE_BYTES);
+
+    const { progress, followed } = follow(client, accepted);
+    await followed;
+
+    const [first] = progress.amounts;
+    expect(first?.doneBytes).toBeLessThan(IMAGE_BYTES);
+    expect(new Set(progress.amounts.map(({ label }) => label))).toEqual(new Set(["store slow"]));
+    expect(progress.amounts.at(-1)).toEqual({
+      label: "store slow",
+      doneBytes: IMAGE_BYTES,
+      totalBytes: IMAGE_BYTES,
+    });
+  });
+
+  it("tells no bytes of a copy that took none", async () => {
+    const client = await stack.connect();
+    const imageId = await stack.stagedImage(IMAGE_BYTES);
+    const accepted = await client.startImport(imageId, { stores: ["local"] });
+
+    const { progress, followed } = follow(client, accepted);
+    await followed;
+
+    expect(progress.amounts).toEqual([]);
+  });
+
+  it("tells that the import is paused, and that it goes on", async () => {
+    const client = await stack.connect();
+    const accepted = await stack.runningImport(2 * IMAGE_BYTES);
+    const { progress, followed } = follow(client, accepted);
+
+    await client.pauseImport(accepted.image_id);
+    await vi.waitUntil(() => progress.notes.includes("paused"), { timeout: 30_000 });
+    await client.resumeImport(accepted.image_id);
+
+    expect(await followed).toMatchObject({ kind: "ended" });
+    expect(progress.notes.slice(progress.notes.indexOf("paused"))).toEqual([
+      "paused",
+      "running",
+      "storing    …",
+      "saving     …",
+      "activating …",
+      "unstaging  …",
+    ]);
+  });
+
+  it("fails as the import fails", async () => {
+    const client = await stack.connect();
+    const accepted = await stack.failedImport();
+
+    const { progress, followed } = follow(client, accepted);
+
+    expect(await failureOf(followed)).toMatchObject({
+      code: "FormatMismatch",
+      message: 'verify: Cannot accept the image as "qcow2": its bytes are "raw"',
+    });
+    expect(progress.notes).toEqual(["accepting  …", "verifying  …", "undoing    …"]);
+  });
+
+  it("lets a person leave; the import goes on", async () => {
+    const client = await stack.connect();
+    const accepted = await stack.runningImport();
+    const { progress, leave, followed } = follow(client, accepted);
+    await vi.waitUntil(() => progress.amounts.length > 0, { timeout: 30_000 });
+
+    leave.abort();
+
+    expect(await followed).toEqual({ kind: "left" });
+    expect(await client.importStatus(accepted.image_id)).toMatchObject({ phase: "storing" });
+  });
+
+  it("leaves at once when the person has left before", async () => {
+    const client = await stack.connect();
+    const accepted = await stack.runningImport();
+    const progress = new ToldProgress();
+
+    const followed = await followImport(client, accepted, {
+      progress,
+      signal: AbortSignal.abort(),
+    });
+
+    expect(followed).toEqual({ kind: "left" });
+  });
+
+  it("goes on when its connection breaks", async () => {
+    const temporalUrl = `tcp://${stack.file.temporal_address}`;
+    const relay = await Relay.open(temporalUrl);
+    const address = new URL(relay.through(temporalUrl)).host;
+    const client = await ImageImportClient.connect({ temporal: { address } });
+    const accepted = await stack.runningImport(IMAGE_BYTES);
+    const { progress, followed } = follow(client, accepted);
+    await vi.waitUntil(() => progress.amounts.length > 0, { timeout: 30_000 });
+
+    relay.cut();
+
+    expect(await followed).toMatchObject({ kind: "ended", outcome: { status: "active" } });
+    expect(progress.notes).toContain("unstaging  …");
+    await client.close();
+  });
+});

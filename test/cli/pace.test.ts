@@ -1,0 +1,48 @@
+import { describe, expect, it } from "vitest";
+import { Pace } from "../../src/cli/pace.ts";
+
+const MIB = 1024 * 1024;
+
+/** A pace that saw this many MiB at these seconds. */
+function paceOf(...seen: readonly (readonly [second: number, mebibytes: number])[]): Pace {
+  const pace = new Pace();
+  for (const [second, mebibytes] of seen) pace.observe(mebibytes * MIB, second * 1000);
+  return pace;
+}
+
+describe("Pace", () => {
+  it("tells the rate, and how long it will take", () => {
+    expect(paceOf([0, 0], [4, 40]).describe(100 * MIB)).toBe(", 10 MiB/s, 6.0 s left");
+  });
+
+  it("tells the rate alone where nobody knows the whole, and at the end", () => {
+    const pace = paceOf([0, 0], [4, 40]);
+
+    expect(pace.describe(undefined)).toBe(", 10 MiB/s");
+    expect(pace.describe(40 * MIB)).toBe(", 10 MiB/s");
+  });
+
+  it("goes by the last ten seconds", () => {
+    expect(paceOf([0, 0], [10, 1000], [15, 1005], [20, 1010]).describe(1020 * MIB)).toBe(
+      ", 1 MiB/s, 10.0 s left",
+    );
+  });
+
+  it("counts only what was done here of a copy that was resumed", () => {
+    expect(paceOf([0, 500], [4, 540]).describe(600 * MIB)).toBe(", 10 MiB/s, 6.0 s left");
+  });
+
+  it("begins anew when the work does", () => {
+    expect(paceOf([0, 0], [4, 400], [5, 0], [9, 40]).describe(100 * MIB)).toBe(
+      ", 10 MiB/s, 6.0 s left",
+    );
+  });
+
+  it.each<[string, Pace]>([
+    ["nothing was seen", paceOf()],
+    ["it was seen for less than two seconds", paceOf([0, 0], [1, 100])],
+    ["nothing moves", paceOf([0, 10], [10, 10], [20, 10])],
+  ])("says nothing when %s", (_, pace) => {
+    expect(pace.describe(100 * MIB)).toBe("");
+  });
+});

@@ -1,0 +1,213 @@
+import { join } from "node:path";
+import type { Command } from "commander";
+import { describe, expect, it } from "vitest";
+import { shownFailure, type ShownFailure } from "../../src/cli/failure.ts";
+import { buildProgram } from "../../src/cli/program.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+/** What people may write: by the name of each command, its arguments and options. */
+function usageOf(command: Command, names: readonly string[] = []): Record<string, string> {
+  if (command.commands.length > 0) {
+    const below = command.commands.map((each) => usageOf(each, [...names, each.name()]));
+    return Object.assign({}, ...below) as Record<string, string>;
+  }
+  const given = command.registeredArguments.map((argument) =>
+    argument.required ? `<${argument.name()}>` : `[${argument.name()}]`,
+  );
+  const options = command.options.map((option) => option.flags.replace(/ [<[].*/, " …"));
+  return { [names.join(" ")]: [...given, ...options].join(" ") };
+}
+
+describe("buildProgram()", () => {
+  it("has the commands that are kept stable, with their options", () => {
+    const program = buildProgram(() => undefined);
+
+    const usage = usageOf(program);
+
+    expect(usage).toEqual({
+      import:
+        "<file-or-url> --name … --disk-format … --container-format … --id … --owner … --detach --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+      inspect: "<file>",
+      "image create":
+        "--name … --disk-format … --container-format … --id … --owner … --property … --tag …",
+      "image set":
+        "<image-id> --name … --disk-format … --container-format … --property … --remove-property … --tag … --remove-tag …",
+      "image stage": "<image-id> [file] --adopt --uri … --replace",
+      "image start":
+        "<image-id> --method … --uri … --wait --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+      "image copy": "<image-id> --detach --store … --all-stores --no-all-stores-must-succeed",
+      "image show": "<image-id>",
+      "image list": "--status … --owner … --name … --limit …",
+      "image deactivate": "<image-id>",
+      "image reactivate": "<image-id>",
+      "image delete": "<image-id>",
+      "image remove-copy": "<image-id> --store … --wait",
+      "image download": "<image-id> -o, --output …",
+      "image verify": "[image-id] --all",
+      start:
+        "<image-id> --method … --uri … --wait --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+      status: "<image-id>",
+      watch: "<image-id>",
+      pause: "<image-id>",
+      resume: "<image-id>",
+      "drop-store": "<image-id> --store …",
+      cancel: "<image-id> --wait",
+      "task list": "--image … --limit …",
+      "task show": "<task-id>",
+      usage: "--owner …",
+      worker: "",
+      migrate: "",
+      stores: "--check",
+      doctor: "",
+    });
+  });
+
+  it("takes the settings of all commands", () => {
+    const program = buildProgram(() => undefined);
+
+    const options = program.options.map(({ long }) => long);
+
+    expect(options).toEqual(["--version", "--json", "--data-dir", "--config"]);
+  });
+
+  it("gives every command a description", () => {
+    const withoutDescription = (command: Command): string[] => [
+      ...(command.description() === "" ? [command.name()] : []),
+      ...command.commands.flatMap(withoutDescription),
+    ];
+
+    expect(withoutDescription(buildProgram(() => undefined))).toEqual([]);
+  });
+});
+
+/** What is refused before anything is looked for. */
+async function refusalOf(...args: readonly string[]): Promise<ShownFailure> {
+  const nowhere = join(makeTemporaryDirectory(), "none");
+  const program = buildProgram(() => undefined);
+  try {
+    await program.parseAsync([...args, "--data-dir", nowhere], { from: "user" });
+  } catch (error) {
+    return shownFailure(error);
+  }
+  throw new Error("It was not refused");
+}
+
+const ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
+
+describe("buildProgram() that is used wrongly", () => {
+  const USE = "`image-import --help` shows what there is.";
+
+  it.each([
+    ["an unknown command of a group", ["task", "drop"], "unknown command 'drop'", USE],
+    [
+      "a missing value",
+      ["import", "disk.raw", "--store"],
+      "option '--store <name>' argument missing",
+      USE,
+    ],
+    [
+      "too many arguments",
+      ["pause", ID, "now"],
+      "too many arguments for 'pause'. Expected 1 argument but got 2.",
+      USE,
+    ],
+    [
+      "an unknown disk format",
+      ["import", "disk.raw", "--disk-format", "qed"],
+      "option '--disk-format <format>' argument 'qed' is invalid. Allowed choices are ami, ari, aki, vhd, vhdx, vmdk, raw, qcow2, vdi, iso, ploop.",
+      USE,
+    ],
+    [
+      "an unknown container format",
+      ["image", "create", "--container-format", "zip"],
+      "option '--container-format <format>' argument 'zip' is invalid. Allowed choices are ami, ari, aki, bare, ovf, ova, docker, compressed.",
+      USE,
+    ],
+    [
+      "a status that does not exist",
+      ["image", "list", "--status", "lost"],
+      "option '--status <status>' argument 'lost' is invalid. Allowed choices are queued, uploading, importing, saving, active, deactivated, pending_delete, deleted.",
+      USE,
+    ],
+    [
+      "a property without a value",
+      ["image", "create", "--property", "os"],
+      "option '--property <name=value>' argument 'os' is invalid. It must be NAME=VALUE.",
+      USE,
+    ],
+    [
+      "a limit that is no count",
+      ["task", "list", "--limit", "all"],
+      "option '--limit <count>' argument 'all' is invalid. It must be a whole number from 1 on.",
+      USE,
+    ],
+    [
+      "nothing to stage",
+      ["image", "stage", ID],
+      "missing required argument 'file'",
+      "Name a file, -, or --adopt.",
+    ],
+    [
+      "a file that is both staged and adopted",
+      ["image", "stage", ID, "disk.raw", "--adopt"],
+      "a file is either staged or adopted",
+      "--adopt and --uri name a file under the staging root; leave the other one out.",
+    ],
+    [
+      "a file that is staged, and the place of another",
+      ["image", "stage", ID, "disk.raw", "--uri", "file:///staging/disk.raw"],
+      "a file is either staged or adopted",
+      "--adopt and --uri name a file under the staging root; leave the other one out.",
+    ],
+    [
+      "nothing to verify",
+      ["image", "verify"],
+      "either an image id or --all",
+      "Name one image, or say --all.",
+    ],
+    [
+      "one image to verify, and all",
+      ["image", "verify", ID, "--all"],
+      "either an image id or --all",
+      "Name one image, or say --all.",
+    ],
+    [
+      "nothing to change",
+      ["image", "set", ID],
+      "nothing to change was named",
+      "`image-import image set --help` lists what can be changed.",
+    ],
+  ])("refuses %s", async (_, args, message, hint) => {
+    expect(await refusalOf(...args)).toEqual({ code: "BadUsage", message, hint, exitCode: 2 });
+  });
+
+  it.each([
+    [["import", "disk.raw", "--id"]],
+    [["image", "create", "--id"]],
+    [["image", "set", "--name", "x"]],
+    [["image", "stage", "--adopt"]],
+    [["image", "start"]],
+    [["image", "show"]],
+    [["image", "deactivate"]],
+    [["image", "reactivate"]],
+    [["image", "delete"]],
+    [["image", "remove-copy", "--store", "local"]],
+    [["image", "download", "--output", "disk.raw"]],
+    [["image", "verify"]],
+    [["start"]],
+    [["status"]],
+    [["watch"]],
+    [["pause"]],
+    [["resume"]],
+    [["cancel"]],
+    [["task", "list", "--image"]],
+    [["task", "show"]],
+  ])("refuses an id that is none: %j", async (args) => {
+    expect(await refusalOf(...args, "no-uuid")).toEqual({
+      code: "BadUsage",
+      message: `"no-uuid" is no id: it must be a UUID such as ${ID}, in lower case`,
+      hint: "`image-import image list` shows the ids of images, `image-import task list` those of tasks.",
+      exitCode: 2,
+    });
+  });
+});
