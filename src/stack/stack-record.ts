@@ -1,0 +1,56 @@
+import {
+  removeStackFile,
+  writeStackFile,
+  type StackFile,
+  type StackProgram,
+} from "../config/stack-file.ts";
+import { findProcess, readBootId, type ProcessIdentity } from "./process-table.ts";
+
+/** What a stack file says from the start to the end of a stack. */
+export type StackAddresses = Pick<
+  StackFile,
+  "database_url" | "temporal_address" | "temporal_namespace" | "web_ui" | "config" | "data_dir"
+>;
+
+/** Keeps the stack file true while this process runs the stack. */
+export class StackRecord {
+  #file: StackFile;
+
+  /** Writes the first stack file: starting, no program running. */
+  constructor(addresses: StackAddresses) {
+    const supervisor = findProcess(process.pid);
+    this.#file = {
+      state: "starting",
+      boot_id: readBootId(),
+      supervisor: { pid: process.pid, start_time: supervisor?.startTime ?? 0 },
+      pids: { postgres: null, temporal: null, worker: null },
+      start_times: { postgres: null, temporal: null, worker: null },
+      ...addresses,
+    };
+    writeStackFile(this.#file);
+  }
+
+  /** Records that a program runs as this process, or that it does not run. */
+  setProcess(program: StackProgram, identity: ProcessIdentity | undefined): void {
+    const { pids, start_times: startTimes } = this.#file;
+    this.#change({
+      pids: { ...pids, [program]: identity?.pid ?? null },
+      start_times: { ...startTimes, [program]: identity?.startTime ?? null },
+    });
+  }
+
+  /** Records how far the stack is. */
+  setState(state: StackFile["state"]): void {
+    this.#change({ state });
+  }
+
+  /** Removes the file: nothing runs any more. */
+  remove(): void {
+    removeStackFile(this.#file.data_dir);
+  }
+
+  #change(change: Partial<StackFile>): void {
+    this.#file = { ...this.#file, ...change };
+    writeStackFile(this.#file);
+  }
+}

@@ -1,0 +1,189 @@
+import { join } from "node:path";
+import type { StackProgram } from "../config/stack-file.ts";
+import { lockDataDirectory, type DataDirectoryLock } from "./data-directory-lock.ts";
+import { openDataDirectory, type DataDirectory } from "./data-directory.ts";
+import { STACK_MARK, stopOrphans } from "./orphans.ts";
+import { choosePorts, type StackPorts } from "./ports.ts";
+import { PostgresServer } from "./postgres-server.ts";
+import type { Program } from "./program.ts";
+import { StackRecord, type StackAddresses } from "./stack-record.ts";
+import { SupervisedProgram } from "./supervised-program.ts";
+import { isTemporalReady, startTemporal, TEMPORAL_NAMESPACE } from "./temporal-server.ts";
+import { migrateStack, startWorker, type WorkerOptions } from "./worker-process.ts";
+
+const DATABASE = "image_import";
+
+/** What a stack is started with. */
+export interface StackOptions {
+  /** Where everything lies; made when it is not there. */
+  readonly dataDir: string;
+  /** Path of the Temporal CLI; its server must be 1.30 or newer. */
+  readonly temporalCli: string;
+  /** Takes one line at a time for the person who watches. Default: nobody watches. */
+  readonly log?: (line: string) => void;
+  /** Ends a start that is not done yet. */
+  readonly signal?: AbortSignal;
+}
+
+/** A stack of ours that runs. */
+export interface Stack {
+  readonly addresses: StackAddresses;
+  /** The paths of its data. */
+  readonly directory: DataDirectory;
+  /** Ends worker, Temporal and Postgres, in this order, and lets the data directory go. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts Postgres, Temporal and one worker on a data directory, and keeps them running. What a killed stack left
+ * running there is ended first.
+ *
+ * @returns when the worker polls
+ * @throws StackBusyError when a stack runs on that directory; StackError when this one cannot be started
+ */
+export async function startStack(options: StackOptions): Promise<Stack> {
+  const directory = openDataDirectory(options.dataDir);
+  const lock = await lockDataDirectory(directory.path);
+  try {
+    const log = options.log ?? (() => undefined);
+    const orphans = await stopOrphans(directory);
+    if (orphans > 0) log(`Ended ${orphans} processes that a killed stack had left running`);
+    const ports = await choosePorts(directory.ports);
+    const stack = new SupervisedStack({ ...options, log }, directory, lock, ports);
+    await stack.start(options.signal ?? new AbortController().signal);
+    return stack;
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+class SupervisedStack implements Stack {
+  readonly addresses: StackAddresses;
+  readonly directory: DataDirectory;
+  readonly #temporalCli: string;
+  readonly #log: (line: string) => void;
+  readonly #lock: DataDirectoryLock;
+  readonly #ports: StackPorts;
+  readonly #postgresServer: PostgresServer;
+  readonly #record: StackRecord;
+  /** In the order in which they were started. */
+  readonly #programs: SupervisedProgram[] = [];
+
+  constructor(
+    { temporalCli, log }: Required<Pick<StackOptions, "temporalCli" | "log">>,
+    directory: DataDirectory,
+    lock: DataDirectoryLock,
+    ports: StackPorts,
+  ) {
+    this.directory = directory;
+    this.#temporalCli = temporalCli;
+    this.#log = log;
+    this.#lock = lock;
+    this.#ports = ports;
+    this.#postgresServer = new PostgresServer({
+      directory: directory.postgres,
+      port: ports.postgres,
+      logFile: this.#logFile("postgres"),
+      env: this.#mark,
+    });
+    this.addresses = {
+      database_url: this.#postgresServer.url(DATABASE),
+      temporal_address: `127.0.0.1:${ports.temporal}`,
+      temporal_namespace: TEMPORAL_NAMESPACE,
+      web_ui: `http://127.0.0.1:${ports.web_ui}`,
+      config: directory.config,
+      data_dir: directory.path,
+    };
+    this.#record = new StackRecord(this.addresses);
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#startServers(signal);
+      await migrateStack(this.#workerOptions("migrate"), signal);
+      await this.#startWorker(signal);
+      this.#record.setState("ready");
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#record.setState("stopping");
+    for (const program of this.#programs.toReversed()) await program.stop();
+    this.#record.remove();
+    await this.#lock.release();
+  }
+
+  async #startServers(signal: AbortSignal): Promise<void> {
+    const started = await Promise.allSettled([
+      this.#startPostgres(signal),
+      this.#startTemporal(signal),
+    ]);
+    for (const result of started) if (result.status === "rejected") throw result.reason;
+  }
+
+  async #startPostgres(signal: AbortSignal): Promise<void> {
+    const server = this.#postgresServer;
+    await this.#supervise("postgres", signal, {
+      start: () => server.start(),
+      isReady: async () => server.isReady(),
+    });
+    await server.ensureDatabase(DATABASE);
+  }
+
+  async #startTemporal(signal: AbortSignal): Promise<void> {
+    await this.#supervise("temporal", signal, {
+      start: () =>
+        startTemporal({
+          cli: this.#temporalCli,
+          port: this.#ports.temporal,
+          webUiPort: this.#ports.web_ui,
+          databaseFile: this.directory.temporalDatabase,
+          logFile: this.#logFile("temporal"),
+          env: this.#mark,
+        }),
+      isReady: async () => isTemporalReady(this.addresses.temporal_address),
+    });
+  }
+
+  async #startWorker(signal: AbortSignal): Promise<void> {
+    await this.#supervise("worker", signal, {
+      start: () => startWorker(this.#workerOptions("worker")),
+      isReady: (worker) => worker.isReady,
+    });
+  }
+
+  async #supervise(
+    name: StackProgram,
+    signal: AbortSignal,
+    how: {
+      readonly start: () => Program;
+      readonly isReady: (program: Program) => boolean | Promise<boolean>;
+    },
+  ): Promise<void> {
+    const program = new SupervisedProgram({
+      ...how,
+      onProcess: (process) => {
+        this.#record.setProcess(name, process);
+      },
+      log: this.#log,
+    });
+    this.#programs.push(program);
+    await program.start(signal);
+  }
+
+  #workerOptions(name: string): WorkerOptions {
+    return { addresses: this.addresses, logFile: this.#logFile(name), env: this.#mark };
+  }
+
+  #logFile(name: string): string {
+    return join(this.directory.logs, `${name}.log`);
+  }
+
+  get #mark(): NodeJS.ProcessEnv {
+    return { [STACK_MARK]: this.directory.path };
+  }
+}

@@ -1,0 +1,82 @@
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { StackError } from "./stack-error.ts";
+
+/** How to start a program that refuses to run as root, and who then owns what it writes. */
+export interface UnprivilegedLaunch {
+  /** To be put before the program and its arguments. */
+  readonly prefix: readonly string[];
+  /** Owner of its files as the rest of the system sees him. */
+  readonly uid: number;
+  /** Group of its files. */
+  readonly gid: number;
+}
+
+/**
+ * Finds a way to run `program` without being root, with full access to `directory`. An ordinary user runs it as it
+ * is. For root there are two ways, and each is tried before it is taken:
+ *
+ * - a user namespace in which root has another number. Nothing changes hands, so it works below directories that only
+ *   root may enter; it needs a kernel (and a container) that lets us make a namespace.
+ * - another user, who keeps the right to enter and write everywhere (two capabilities). It works without namespaces
+ *   and below directories that belong to someone else; it needs the right to hand capabilities on.
+ *
+ * @throws StackError when root has neither way
+ */
+export function findUnprivilegedLaunch(program: string, directory: string): UnprivilegedLaunch {
+  const uid = process.getuid?.() ?? 0;
+  const gid = process.getgid?.() ?? 0;
+  if (uid !== 0) return { prefix: [], uid, gid };
+
+  const found = [inUserNamespace(), asOtherUser()].find((launch) =>
+    works(launch, program, directory),
+  );
+  if (found) return found;
+  throw new StackError(
+    `Cannot run "${program}" with data in "${directory}": Postgres refuses to run as root, and neither a user namespace (unshare --user) nor a change of user (setpriv) is allowed here. Run this as an ordinary user, or set DATABASE_URL and TEMPORAL_ADDRESS and start only a worker`,
+  );
+}
+
+function inUserNamespace(): UnprivilegedLaunch {
+  const { uid, gid } = ordinaryUser();
+  const prefix = ["unshare", "--user", `--map-user=${uid}`, `--map-group=${gid}`, "--"];
+  return { prefix, uid: 0, gid: 0 };
+}
+
+function asOtherUser(): UnprivilegedLaunch {
+  const { uid, gid } = ordinaryUser();
+  const capabilities = "+dac_override,+dac_read_search";
+  const prefix = [
+    "setpriv",
+    `--reuid=${uid}`,
+    `--regid=${gid}`,
+    "--clear-groups",
+    `--inh-caps=${capabilities}`,
+    `--ambient-caps=${capabilities}`,
+    // Without it the kernel leaves capabilities out of access(2), by which Postgres looks for its own parts.
+    "--securebits=+no_setuid_fixup",
+    "--",
+  ];
+  return { prefix, uid, gid };
+}
+
+/** The user that initdb finds under his number: it refuses a number that has no name. */
+function ordinaryUser(): { readonly uid: number; readonly gid: number } {
+  const users = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .map((line) => line.split(":"));
+  const user =
+    users.find(([name]) => name === "postgres") ?? users.find(([name]) => name === "nobody");
+  // Every Linux has nobody; 65534 is the number it has there.
+  return { uid: Number(user?.[2] ?? 65534), gid: Number(user?.[3] ?? 65534) };
+}
+
+function works(launch: UnprivilegedLaunch, program: string, directory: string): boolean {
+  const [command, ...args] = [...launch.prefix, "sh", "-c"];
+  const script = 'test -w "$0" && test -x "$0" && exec "$1" --version';
+  const { status } = spawnSync(command, [...args, script, directory, program], {
+    stdio: "ignore",
+    timeout: 10_000,
+  });
+  return status === 0;
+}

@@ -1,0 +1,70 @@
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { StackAddresses } from "./stack-record.ts";
+import { environmentWithout } from "./child-environment.ts";
+import { Program, readLastLines } from "./program.ts";
+import { StackError } from "./stack-error.ts";
+
+// Every process runs from the build: Node 20 cannot run the sources.
+const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+
+/** What the programs of ours in a stack are started with. */
+export interface WorkerOptions {
+  /** Which servers and which configuration to use. */
+  readonly addresses: StackAddresses;
+  /** Where the output goes. */
+  readonly logFile: string;
+  /** Variables added to the environment. */
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** Starts a worker. It says `{ ready: true }` through its channel once it polls. */
+export function startWorker(options: WorkerOptions): Program {
+  return new Program({
+    name: "worker",
+    command: [process.execPath, COMMAND_LINE, "worker"],
+    env: environmentOf(options),
+    logFile: options.logFile,
+    // Longer than a worker lets its activities finish after it was asked to end.
+    stop: { signal: "SIGTERM", withinMs: 40_000 },
+    hasChannel: true,
+  });
+}
+
+/**
+ * Brings database and Temporal namespace up to date.
+ *
+ * @throws StackError with what the command wrote, when it fails
+ */
+export async function migrateStack(options: WorkerOptions, signal: AbortSignal): Promise<void> {
+  const program = new Program({
+    name: "migrate",
+    command: [process.execPath, COMMAND_LINE, "migrate"],
+    env: environmentOf(options),
+    logFile: options.logFile,
+    stop: { signal: "SIGTERM", withinMs: 10_000 },
+  });
+  const stop = (): void => void program.stop();
+  signal.addEventListener("abort", stop, { once: true });
+  const end = await program.ended;
+  signal.removeEventListener("abort", stop);
+  signal.throwIfAborted();
+  if (end === "exit code 0") return;
+  throw new StackError(
+    `Cannot bring the database up to date: \`image-import migrate\` ended with ${end}. The end of its log (${options.logFile}):\n${readLastLines(options.logFile)}`,
+  );
+}
+
+function environmentOf({ addresses, env }: WorkerOptions): NodeJS.ProcessEnv {
+  return {
+    ...environmentWithout("TEMPORAL_"),
+    ...env,
+    DATABASE_URL: addresses.database_url,
+    TEMPORAL_ADDRESS: addresses.temporal_address,
+    TEMPORAL_NAMESPACE: addresses.temporal_namespace,
+    // A profile that the person keeps for another Temporal must not reach ours: a file that is not there, because the
+    // SDK refuses one that is empty.
+    TEMPORAL_CONFIG_FILE: join(addresses.data_dir, "temporal", "temporal.toml"),
+    IMAGE_IMPORT_CONFIG: addresses.config,
+  };
+}

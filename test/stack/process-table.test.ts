@@ -1,0 +1,86 @@
+import { describe, expect, it } from "vitest";
+import {
+  findProcess,
+  findProcessesWithEnvironment,
+  isRunning,
+  readWorkingDirectory,
+  stopProcess,
+} from "../../src/stack/process-table.ts";
+import { startShell, startZombie } from "../support/shell-process.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+describe("findProcess()", () => {
+  it("finds this process, with the same start time each time", () => {
+    expect(findProcess(process.pid)).toEqual(findProcess(process.pid));
+    expect(findProcess(process.pid)?.pid).toBe(process.pid);
+  });
+
+  it("returns undefined for a zombie", async () => {
+    const zombie = await startZombie();
+
+    expect(findProcess(zombie)).toBeUndefined();
+  });
+});
+
+describe("isRunning()", () => {
+  it("says no for another process that was given the same id", async () => {
+    const { identity } = await startShell("echo started; exec sleep 60");
+
+    expect(isRunning(identity)).toBe(true);
+    expect(isRunning({ ...identity, startTime: identity.startTime - 1 })).toBe(false);
+  });
+});
+
+describe("stopProcess()", () => {
+  it("lets a process end by itself", async () => {
+    const { identity, ended } = await startShell("echo started; exec sleep 60");
+
+    await stopProcess(identity, { signal: "SIGTERM", withinMs: 5_000 });
+
+    expect(await ended).toEqual([null, "SIGTERM"]);
+  });
+
+  it("kills one that does not end in time", async () => {
+    const { identity, ended } = await startShell(
+      "trap '' TERM; echo started; while :; do sleep 0.1; done",
+    );
+
+    await stopProcess(identity, { signal: "SIGTERM", withinMs: 300 });
+
+    expect(await ended).toEqual([null, "SIGKILL"]);
+  });
+
+  it("leaves a process alone that was given the id later", async () => {
+    const { identity } = await startShell("echo started; exec sleep 60");
+    const earlier = { ...identity, startTime: identity.startTime - 1 };
+
+    await stopProcess(earlier, { signal: "SIGKILL", withinMs: 0 });
+
+    expect(isRunning(identity)).toBe(true);
+  });
+});
+
+describe("findProcessesWithEnvironment()", () => {
+  it("finds a process, and not the ones that it started", async () => {
+    const mark = makeTemporaryDirectory();
+    const { identity } = await startShell("sleep 60 & echo started; wait", {
+      IMAGE_IMPORT_TEST_MARK: mark,
+    });
+
+    expect(findProcessesWithEnvironment("IMAGE_IMPORT_TEST_MARK", mark)).toEqual([identity]);
+  });
+
+  it("finds nothing when the value is another", () => {
+    expect(findProcessesWithEnvironment("IMAGE_IMPORT_TEST_MARK", "nobody")).toEqual([]);
+  });
+});
+
+describe("readWorkingDirectory()", () => {
+  it("returns undefined for a process that is gone", async () => {
+    const { identity, ended } = await startShell("echo started; exec sleep 60");
+    process.kill(identity.pid, "SIGKILL");
+    await ended;
+
+    expect(readWorkingDirectory(identity.pid)).toBeUndefined();
+  });
+});

@@ -1,0 +1,205 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { Client, Connection } from "@temporalio/client";
+import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
+import { findFreePort } from "../../src/stack/ports.ts";
+import { PostgresServer } from "../../src/stack/postgres-server.ts";
+import { isRunning, type ProcessIdentity } from "../../src/stack/process-table.ts";
+import { Program } from "../../src/stack/program.ts";
+import { SupervisedProgram, type SupervisionOptions } from "../../src/stack/supervised-program.ts";
+import { isTemporalReady, startTemporal } from "../../src/stack/temporal-server.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+interface Watched {
+  readonly supervised: SupervisedProgram;
+  readonly log: string[];
+  /** The process that runs now. */
+  current(): ProcessIdentity | undefined;
+}
+
+async function supervise(how: Pick<SupervisionOptions, "start" | "isReady">): Promise<Watched> {
+  let current: ProcessIdentity | undefined;
+  const log: string[] = [];
+  const supervised = new SupervisedProgram({
+    ...how,
+    onProcess: (process) => (current = process),
+    log: (line) => log.push(line),
+  });
+  onTestFinished(async () => supervised.stop());
+  await supervised.start(new AbortController().signal);
+  return { supervised, log, current: () => current };
+}
+
+async function killAndWaitForNext(watched: Watched): Promise<void> {
+  const before = watched.current();
+  process.kill(before?.pid ?? 0, "SIGKILL");
+  await vi.waitFor(
+    () => {
+      expect(watched.current()?.pid).toBeTypeOf("number");
+      expect(watched.current()?.pid).not.toBe(before?.pid);
+    },
+    { timeout: 10_000 },
+  );
+}
+
+function shell(directory: string, script: string): () => Program {
+  return () =>
+    new Program({
+      name: "example",
+      command: ["sh", "-c", script],
+      env: process.env,
+      logFile: join(directory, "example.log"),
+      stop: { signal: "SIGTERM", withinMs: 5_000 },
+    });
+}
+
+describe("SupervisedProgram", () => {
+  it("starts a killed Postgres again, on the same port", async () => {
+    const directory = makeTemporaryDirectory();
+    const server = new PostgresServer({
+      directory: join(directory, "postgres"),
+      port: await findFreePort(),
+      logFile: join(directory, "postgres.log"),
+    });
+    const watched = await supervise({
+      start: () => server.start(),
+      isReady: async () => server.isReady(),
+    });
+
+    await killAndWaitForNext(watched);
+
+    await vi.waitFor(
+      async () => {
+        expect(await server.isReady()).toBe(true);
+      },
+      { timeout: 20_000 },
+    );
+    expect(watched.log[0]).toContain("postgres ended (signal SIGKILL), starting it again in 0.1 s");
+  });
+
+  it("starts a killed Temporal server again, with its workflows", async () => {
+    const directory = makeTemporaryDirectory();
+    mkdirSync(join(directory, "temporal"));
+    const [port, webUiPort] = [await findFreePort(), await findFreePort()];
+    const address = `127.0.0.1:${port}`;
+    const watched = await supervise({
+      start: () =>
+        startTemporal({
+          cli: inject("temporalCli"),
+          port,
+          webUiPort,
+          databaseFile: join(directory, "temporal", "temporal.db"),
+          logFile: join(directory, "temporal.log"),
+        }),
+      isReady: async () => isTemporalReady(address),
+    });
+    await startWorkflow(address, "kept");
+
+    await killAndWaitForNext(watched);
+
+    await vi.waitFor(
+      async () => {
+        expect(await statusOf(address, "kept")).toBe("RUNNING");
+      },
+      {
+        timeout: 20_000,
+      },
+    );
+  });
+
+  it("waits longer and longer when the program keeps dying", async () => {
+    const directory = makeTemporaryDirectory();
+    let starts = 0;
+    const watched = await supervise({
+      start: () => {
+        starts += 1;
+        return shell(directory, starts === 1 ? "sleep 0.3" : "exit 1")();
+      },
+      isReady: () => true,
+    });
+
+    await vi.waitFor(
+      () => {
+        expect(watched.log).toHaveLength(4);
+      },
+      { timeout: 10_000 },
+    );
+
+    const delays = watched.log.map((line) => /again in ([\d.]+) s/.exec(line)?.[1]);
+    expect(delays).toEqual(["0.1", "0.2", "0.4", "0.8"]);
+  });
+
+  it("fails at its first start with the program's own words, after three attempts", async () => {
+    const directory = makeTemporaryDirectory();
+    let starts = 0;
+
+    const watched = supervise({
+      start: () => {
+        starts += 1;
+        return shell(directory, "echo port is taken; exit 1")();
+      },
+      isReady: () => false,
+    });
+
+    await expect(watched).rejects.toThrow("port is taken");
+    expect(starts).toBe(3);
+  });
+});
+
+describe("SupervisedProgram.stop()", () => {
+  it("ends the program and starts it no more", async () => {
+    const watched = await supervise({
+      start: shell(makeTemporaryDirectory(), "exec sleep 60"),
+      isReady: () => true,
+    });
+    const before = watched.current();
+
+    await watched.supervised.stop();
+
+    expect(before && isRunning(before)).toBe(false);
+    expect(watched.current()).toBeUndefined();
+    expect(watched.log).toEqual([]);
+  });
+
+  it("ends a wait for the next start", async () => {
+    const watched = await supervise({
+      start: shell(makeTemporaryDirectory(), "exit 1"),
+      isReady: () => true,
+    });
+    await vi.waitFor(
+      () => {
+        expect(watched.log.length).toBeGreaterThan(4);
+      },
+      { timeout: 10_000 },
+    );
+
+    await watched.supervised.stop();
+
+    expect(watched.current()).toBeUndefined();
+  });
+});
+
+async function startWorkflow(address: string, workflowId: string): Promise<void> {
+  await withClient(address, async (client) =>
+    client.workflow.start("example", { workflowId, taskQueue: "nobody-polls" }),
+  );
+}
+
+async function statusOf(address: string, workflowId: string): Promise<string> {
+  return withClient(address, async (client) => {
+    const { status } = await client.workflow.getHandle(workflowId).describe();
+    return status.name;
+  });
+}
+
+async function withClient<Answer>(
+  address: string,
+  work: (client: Client) => Promise<Answer>,
+): Promise<Answer> {
+  const connection = await Connection.connect({ address, connectTimeout: 2_000 });
+  try {
+    return await work(new Client({ connection }));
+  } finally {
+    await connection.close();
+  }
+}
