@@ -1,0 +1,335 @@
+import { copyFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { importWorkflowId } from "../../dist/workflow/contract.js";
+import { say } from "../commands.mjs";
+import { ensureS5cmd } from "../s5cmd.mjs";
+import { inTurns, result, secondsOf } from "./measure.mjs";
+import { copyAndDigest, copyToAll, fetchWithCurl, sendWithS5cmd } from "./references.mjs";
+import { openEmptySteps } from "./three-empty-steps.mjs";
+import { TRANSFORM_CASES } from "./transforms.mjs";
+
+const KIB = 1024;
+const GIB = 1024 ** 3;
+
+/** What is measured. Each case makes its inputs and removes what it imported. */
+export const CASES = [
+  {
+    name: "stage",
+    about:
+      "stage 1 GiB from a local file, digests included, against cp, openssl md5, openssl sha512 at once",
+    async run(service, { isQuick, rounds }) {
+      const file = await service.makeFile("stage", GIB);
+      const times = await inTurns(
+        rounds ?? (isQuick ? 2 : 5),
+        async () => {
+          const id = await service.createImage();
+          await service.warmMemory(GIB);
+          const seconds = await secondsOf(() => service.client.stageImage(id, file));
+          await service.client.deleteImage(id);
+          return seconds;
+        },
+        async () => {
+          await service.warmMemory(GIB);
+          return copyAndDigest(file, service.path("stage.copy"));
+        },
+      );
+      return [result("stage 1 GiB", times, { goal: 1.25 })];
+    },
+  },
+  {
+    name: "download",
+    about: "web-download of 1 GiB over loopback, digests included, against curl with sync",
+    async run(service, { isQuick, rounds }) {
+      const file = await service.makeFile("web", GIB);
+      const stop = await service.serve(file);
+      const uri = `http://127.0.0.1:${service.originPort}/disk.raw`;
+      const whole = [];
+      try {
+        const times = await inTurns(
+          rounds ?? (isQuick ? 1 : 5),
+          async () => {
+            const id = await service.createImage();
+            await service.warmMemory(GIB);
+            const how = { method: "web-download", uri, stores: ["linked"] };
+            const { wholeSeconds, stepSeconds } = await service.import(id, how, ["fetching"]);
+            await service.client.deleteImage(id);
+            whole.push(wholeSeconds);
+            return stepSeconds;
+          },
+          async () => {
+            await service.warmMemory(GIB);
+            return fetchWithCurl(uri, service.path("curl"));
+          },
+        );
+        return [result("download, 1 GiB", times, { note: wholeNote(whole) })];
+      } finally {
+        await stop();
+      }
+    },
+  },
+  {
+    name: "same-file-system",
+    about:
+      "import of 1 and 4 GiB staged by us into one store on the same file system, against 64 KiB",
+    async run(service, { isQuick, rounds }) {
+      const small = await service.makeFile("small", 64 * KIB);
+      const results = [];
+      for (const gib of isQuick ? [1] : [1, 4]) {
+        const file = await service.makeFile("large", gib * GIB);
+        const times = await inTurns(
+          rounds ?? (isQuick ? 3 : 5),
+          async () => importOnce(service, file, "linked", "wholeSeconds"),
+          async () => importOnce(service, small, "linked", "wholeSeconds"),
+        );
+        results.push(result(`same file system, ${gib} GiB`, times, { goal: 1.5 }));
+      }
+      return results;
+    },
+  },
+  {
+    name: "zero-copy-off",
+    about: "import of 1 and 4 GiB staged by us with zero copy off, against cp with sync",
+    async run(service, { isQuick, rounds }) {
+      const results = [];
+      for (const gib of isQuick ? [1] : [1, 4]) {
+        const file = await service.makeFile("large", gib * GIB);
+        const times = await inTurns(
+          rounds ?? (isQuick ? 2 : 3),
+          async () => importOnce(service, file, "copied", "wholeSeconds", gib * GIB),
+          async () => {
+            await service.warmMemory(gib * GIB);
+            return copyToAll(file, [service.path("copy")]);
+          },
+        );
+        const also = await copyAndDigest(file, service.path("copy"));
+        const note = `cp, md5 and sha512 at once: ${also.toFixed(2)} s`;
+        results.push(result(`zero copy off, ${gib} GiB`, times, { note }));
+      }
+      return results;
+    },
+  },
+  {
+    name: "foreign-data",
+    about: "import of 1 GiB put into staging by someone else, store on another file system",
+    async run(service, { isQuick, rounds }) {
+      const file = await service.makeFile("foreign", GIB);
+      const whole = [];
+      const times = await inTurns(
+        rounds ?? (isQuick ? 2 : 5),
+        async () => {
+          const id = await service.createImage();
+          copyFileSync(file, join(service.stack.directory.staging, id));
+          const uri = service.stagingUri(id);
+          await service.warmMemory(GIB, service.otherPath("warm"));
+          const { wholeSeconds, stepSeconds } = await service.import(id, {
+            stores: ["other"],
+            uri,
+          });
+          await service.client.deleteImage(id);
+          whole.push(wholeSeconds);
+          return stepSeconds;
+        },
+        async () => {
+          await service.warmMemory(GIB, service.otherPath("warm"));
+          return copyAndDigest(file, service.otherPath("copy"));
+        },
+      );
+      return [result("foreign data, 1 GiB", times, { goal: 1.4, note: wholeNote(whole) })];
+    },
+  },
+  {
+    name: "three-stores",
+    about: "1 GiB staged by us into three stores that all need bytes, against three cp at once",
+    async run(service, { isQuick, rounds }) {
+      const file = await service.makeFile("three", GIB);
+      const whole = [];
+      const times = await inTurns(
+        rounds ?? (isQuick ? 2 : 3),
+        async () => {
+          const id = await service.stage(file);
+          const stores = ["copied", "second", "third"];
+          await service.warmMemory(3 * GIB);
+          const { wholeSeconds, stepSeconds } = await service.import(id, { stores });
+          await service.client.deleteImage(id);
+          whole.push(wholeSeconds);
+          return stepSeconds;
+        },
+        async () => {
+          await service.warmMemory(3 * GIB);
+          const names = ["one", "two", "three.copy"];
+          return copyToAll(
+            file,
+            names.map((name) => service.path(name)),
+          );
+        },
+      );
+      return [result("three stores, 1 GiB", times, { goal: 1.5, note: wholeNote(whole) })];
+    },
+  },
+  {
+    name: "s3",
+    about: "1 GiB staged by us into S3 (versitygw), against s5cmd cp to the same server",
+    async run(service, { isQuick, rounds }) {
+      const { s3 } = service;
+      const s5cmd = await ensureS5cmd();
+      if (s5cmd === undefined || !(await s3.start())) {
+        say("  left out: see above");
+        return [];
+      }
+      try {
+        const file = await service.makeFile("s3-image", GIB);
+        const whole = [];
+        const times = await inTurns(
+          rounds ?? (isQuick ? 2 : 5),
+          async () => {
+            const id = await service.stage(file);
+            const { wholeSeconds, stepSeconds } = await service.import(id, { stores: ["s3"] });
+            await service.client.deleteImage(id);
+            whole.push(wholeSeconds);
+            return stepSeconds;
+          },
+          () => sendWithS5cmd(s5cmd, file, { endpoint: s3.endpoint, url: s3.url("reference") }),
+        );
+        return [result("S3, 1 GiB", times, { goal: 1.3, note: wholeNote(whole) })];
+      } finally {
+        await s3.stop();
+      }
+    },
+  },
+  {
+    name: "sparse",
+    about:
+      "90 % sparse 10 GiB into a file store on another file system, against cp --sparse=always",
+    async run(service, { isQuick, rounds }) {
+      const file = await service.makeSparseFile("sparse", 10 * GIB);
+      const whole = [];
+      const times = await inTurns(
+        rounds ?? (isQuick ? 1 : 3),
+        async () => {
+          const id = await service.stage(file);
+          await service.warmMemory(GIB, service.otherPath("warm"));
+          const { wholeSeconds, stepSeconds } = await service.import(id, { stores: ["other"] });
+          await service.client.deleteImage(id);
+          whole.push(wholeSeconds);
+          return stepSeconds;
+        },
+        async () => {
+          await service.warmMemory(GIB, service.otherPath("warm"));
+          return copyToAll(file, [service.otherPath("copy")], "--sparse=always");
+        },
+      );
+      return [result("sparse, 10 GiB", times, { goal: 2, note: wholeNote(whole) })];
+    },
+  },
+  {
+    name: "small-images",
+    about: "images of 64 KiB by several clients, against a workflow of three empty activities",
+    async run(service, { isQuick }) {
+      const file = await service.makeFile("small", 64 * KIB);
+      const empty = await openEmptySteps(service);
+      const results = [];
+      const sizes = isQuick
+        ? [
+            [30, 1],
+            [100, 16],
+          ]
+        : [
+            [200, 1],
+            [200, 16],
+            [1000, 64],
+          ];
+      try {
+        for (const [count, clients] of sizes) {
+          const ids = [];
+          for (let index = 0; index < count; index += 1) ids.push(await service.stage(file));
+          const reference = await secondsOf(() => spread(ids, clients, () => empty.run()));
+          const seconds = await secondsOf(() =>
+            spread(ids, clients, (id) => service.importAlone(id)),
+          );
+          const { historyLength } = await service.temporal.workflow
+            .getHandle(importWorkflowId(ids[0]))
+            .describe();
+          const note = `${(count / seconds).toFixed(1)} images/s, ${((seconds / count) * 1000).toFixed(0)} ms per image, ${historyLength} events each`;
+          const times = { measured: [seconds], references: [reference] };
+          results.push(result(`${count} images, ${clients} at once`, times, { goal: 1.5, note }));
+        }
+      } finally {
+        await empty.close();
+      }
+      return results;
+    },
+  },
+  {
+    name: "memory",
+    about: "peak memory of the worker, 64 MiB against 4 GiB, all bytes copied",
+    async run(service, { isQuick, isLarge }) {
+      const sizes = [0.0625, isQuick ? 1 : 4, ...(isLarge ? [16] : [])];
+      const peaks = [];
+      for (const gib of sizes) {
+        const file = await service.makeFile("memory", gib * GIB);
+        const id = await service.createImage();
+        copyFileSync(file, join(service.stack.directory.staging, id));
+        service.forgetPeak();
+        await service.import(id, { stores: ["copied", "second"], uri: service.stagingUri(id) });
+        peaks.push(service.peakMemoryMib);
+        await service.client.deleteImage(id);
+      }
+      return sizes.map((gib, index) => {
+        const note =
+          index === 0 ? undefined : `${(peaks[index] - peaks[0]).toFixed(0)} MiB more, goal ≤ 64`;
+        return result(
+          `worker's peak, ${gib * KIB} MiB`,
+          { measured: [peaks[index]] },
+          { unit: "MiB", note },
+        );
+      });
+    },
+  },
+  {
+    name: "cancel",
+    about: "from the cancel of a copy to nothing being left of it",
+    async run(service, { isQuick, rounds }) {
+      const file = await service.makeFile("cancelled", GIB);
+      const measured = [];
+      for (let round = 0; round < (rounds ?? (isQuick ? 2 : 5)); round += 1) {
+        const id = await service.stage(file);
+        await service.client.startImport(id, { stores: ["slow"] });
+        await untilCopying(service, id);
+        measured.push(await secondsOf(() => service.client.cancelImport(id, { wait: true })));
+        await service.client.deleteImage(id);
+      }
+      return [result("cancel to clean", { measured })];
+    },
+  },
+  ...TRANSFORM_CASES,
+];
+
+async function importOnce(service, file, store, what, writtenBytes = 0) {
+  const id = await service.stage(file);
+  await service.warmMemory(writtenBytes);
+  const seconds = (await service.import(id, { stores: [store] }))[what];
+  await service.client.deleteImage(id);
+  return seconds;
+}
+
+function wholeNote(seconds) {
+  return `whole import ${seconds.map((each) => each.toFixed(2)).join(", ")} s`;
+}
+
+/** Works through all items, so many at once. */
+async function spread(items, atOnce, work) {
+  const left = [...items];
+  const worker = async () => {
+    for (let item = left.pop(); item !== undefined; item = left.pop()) await work(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+}
+
+async function untilCopying(service, id) {
+  for (;;) {
+    const { stores } = await service.client.importStatus(id);
+    if ((stores.slow?.done_bytes ?? 0) > 0) return;
+    await sleep(100);
+  }
+}
