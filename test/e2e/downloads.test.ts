@@ -1,0 +1,112 @@
+import { randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
+import { useRunningStack } from "../support/running-stack.ts";
+
+const MIB = 1024 * 1024;
+const BYTES = randomBytes(32 * MIB);
+const STOP_AT = Math.floor(BYTES.length * 0.6);
+
+let behaviour: Behaviour = honest(BYTES);
+let origin: HostileOrigin;
+
+// Before the stack: its configuration names the port.
+beforeAll(async () => {
+  origin = await HostileOrigin.open((exchange) => behaviour(exchange));
+});
+
+afterAll(async () => {
+  await origin.stop();
+});
+
+const stack = useRunningStack({
+  config: async () => ({
+    stores: { local: {}, spare: {} },
+    sources: { web: { ports: [origin.port], allowed_networks: ["127.0.0.0/8"] } },
+  }),
+});
+
+describe("an image on the web", () => {
+  it("is imported by one command, and copied into another store by a second one", async () => {
+    const imported = await stack.commandLine.json("import", origin.url("/disk.raw"));
+
+    expect(imported).toMatchObject({
+      exitCode: 0,
+      answer: { status: "active", stores: ["local"] },
+    });
+    const { image_id: imageId } = imported.answer as { image_id: string };
+    expect(await stack.showImage(imageId)).toMatchObject({ name: "disk.raw", disk_format: "raw" });
+
+    const copied = await stack.commandLine.json("image", "copy", imageId, "--store", "spare");
+    const again = await stack.commandLine.json("image", "copy", imageId, "--all-stores");
+
+    expect(copied).toMatchObject({ exitCode: 0, answer: { stores: ["spare"] } });
+    expect(again).toMatchObject({ exitCode: 0, answer: { stores: [], task_id: null } });
+    for (const [store, key] of [
+      ["local", `${imageId}.1`],
+      ["spare", `${imageId}.2`],
+    ] as const) {
+      expect((await readFile(join(stack.store(store), key))).equals(BYTES)).toBe(true);
+    }
+  });
+
+  it("is asked for the rest only when its worker was killed at 60 %", async () => {
+    behaviour = async (exchange) => {
+      await sendUpTo(exchange, BYTES, STOP_AT);
+      await exchange.gone();
+    };
+    const before = origin.sentBytes;
+    const importing = stack.commandLine.json("import", origin.url("/disk.raw"));
+    await vi.waitUntil(() => origin.sentBytes - before >= STOP_AT, { timeout: 60_000 });
+    // What was sent is on its way for a moment.
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+
+    behaviour = honest(BYTES);
+    await stack.kill("worker");
+    const imported = await importing;
+
+    expect(imported).toMatchObject({ exitCode: 0, answer: { status: "active" } });
+    expect(origin.sentBytes - before).toBeLessThanOrEqual(BYTES.length + MIB);
+    const { image_id: imageId } = imported.answer as { image_id: string };
+    const stored = await readFile(join(stack.store("local"), `${imageId}.1`));
+    expect(stored.equals(BYTES)).toBe(true);
+  });
+
+  it("tells what its name does not say", async () => {
+    const { exitCode, failure } = await stack.commandLine.json("import", origin.url("/latest"));
+
+    expect({ exitCode, failure }).toMatchObject({
+      exitCode: 2,
+      failure: {
+        code: "BadUsage",
+        message: 'the name "latest" does not say which disk format the data has',
+      },
+    });
+  });
+
+  it("is not imported when it is not there, and nothing is left", async () => {
+    behaviour = async (exchange) => {
+      exchange.head(404, { "content-length": 0 });
+    };
+
+    const { exitCode, failure } = await stack.commandLine.json("import", origin.url("/disk.raw"));
+
+    expect({ exitCode, failure }).toMatchObject({
+      exitCode: 1,
+      failure: { code: "SourceRefused" },
+    });
+  });
+});
+
+describe("image copy", () => {
+  it("wants to know where to", async () => {
+    const id = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
+
+    expect(await stack.commandLine.json("image", "copy", id)).toMatchObject({
+      exitCode: 2,
+      failure: { code: "BadUsage", message: "no store to copy to was named" },
+    });
+  });
+});

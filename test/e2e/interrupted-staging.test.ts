@@ -1,0 +1,124 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { describe, expect, it, vi } from "vitest";
+import type { RunningCommand } from "../support/command-line.ts";
+import { writeRandomFile } from "../support/disk-images.ts";
+import { digestsOf } from "../support/file-digests.ts";
+import { findPart, waitForPart, type Part } from "../support/growing-part.ts";
+import { useRunningStack } from "../support/running-stack.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+const MiB = 1024 * 1024;
+const IMAGE_BYTES = 32 * MiB;
+
+// One second's worth of bytes passes at once, the rest at this rate: three seconds for one staging.
+const stack = useRunningStack({
+  config: { stores: { local: {} }, staging: { bandwidth_limit: "8MiB" } },
+});
+
+const NOTHING = { locations: [], leases: [], staging: [], stores: { local: [] } };
+
+interface HalfStaged {
+  readonly imageId: string;
+  readonly path: string;
+  readonly importing: RunningCommand;
+}
+
+/** Starts to import a file with one command, and waits until half of it lies in staging. */
+async function stageHalf(): Promise<HalfStaged> {
+  const imageId = randomUUID();
+  const path = join(makeTemporaryDirectory(), "disk.raw");
+  await writeRandomFile(path, IMAGE_BYTES);
+  const importing = stack.commandLine.start("import", path, "--id", imageId);
+  await waitForPart(stack.staging, imageId, IMAGE_BYTES / 2);
+  return { imageId, path, importing };
+}
+
+function expectThatItHitTheMiddle(part: Part | undefined): void {
+  expect(part?.sizeBytes).toBeGreaterThanOrEqual(IMAGE_BYTES / 2);
+  expect(part?.sizeBytes).toBeLessThan(IMAGE_BYTES);
+}
+
+/** Waits out the lease of a stager that died: its last sign of life may be 20 s old before anybody takes over. */
+async function untilTakeover(work: () => Promise<{ readonly exitCode: number | null }>) {
+  await vi.waitUntil(async () => (await work()).exitCode === 0, {
+    timeout: 60_000,
+    interval: 1_000,
+  });
+}
+
+describe("staging that was killed half-way", () => {
+  it("can't be imported, and works again", async () => {
+    const { imageId, path, importing } = await stageHalf();
+    await importing.kill();
+    const part = findPart(stack.staging, imageId);
+
+    const start = await stack.commandLine.json("start", imageId);
+    const stageAtOnce = await stack.commandLine.json("image", "stage", imageId, path);
+    const between = await stack.traces(imageId);
+    await untilTakeover(() => stack.commandLine.json("image", "stage", imageId, path));
+    const again = await stack.commandLine.json("start", imageId, "--wait");
+
+    expectThatItHitTheMiddle(part);
+    expect(start).toMatchObject({ exitCode: 4, failure: { code: "StagingBusy" } });
+    expect(stageAtOnce).toMatchObject({ exitCode: 4, failure: { code: "StagingBusy" } });
+    expect(between).toMatchObject({ image: "uploading", isClaimed: false, locations: [] });
+    expect(again).toMatchObject({ exitCode: 0, answer: await digestsOf(path) });
+    expect(await stack.traces(imageId)).toEqual({
+      ...NOTHING,
+      image: "active",
+      isClaimed: false,
+      locations: ["local active"],
+      stores: { local: ["@.1"] },
+    });
+  });
+});
+
+describe("the part that a killed staging left", () => {
+  it("is refused as the data of another image", async () => {
+    const { imageId, importing } = await stageHalf();
+    await importing.kill();
+    const part = findPart(stack.staging, imageId);
+    const uri = pathToFileURL(join(stack.staging, part?.name ?? "")).href;
+    const other = randomUUID();
+    const formats = ["--disk-format", "raw", "--container-format", "bare"];
+    await stack.commandLine.answer("image", "create", "--id", other, ...formats);
+
+    const adopt = await stack.commandLine.json("image", "stage", other, "--adopt", "--uri", uri);
+    const start = await stack.commandLine.json("start", other, "--uri", uri, "--wait");
+
+    expectThatItHitTheMiddle(part);
+    expect(adopt).toMatchObject({ exitCode: 1, failure: { code: "StagedDataRefused" } });
+    expect(start).toMatchObject({ exitCode: 1, failure: { code: "StagedDataRefused" } });
+    expect(findPart(stack.staging, imageId)).toEqual(part);
+    expect(await stack.traces(other)).toEqual({ ...NOTHING, image: "queued", isClaimed: false });
+  });
+});
+
+describe("import that is interrupted while it stages", () => {
+  it("leaves no bytes and a queued image", async () => {
+    const { imageId, importing } = await stageHalf();
+    const part = findPart(stack.staging, imageId);
+
+    importing.interrupt();
+    const result = await importing.result();
+
+    expectThatItHitTheMiddle(part);
+    expect(result).toMatchObject({ exitCode: 1, answer: undefined });
+    expect(result.failure).toMatchObject({ code: "Interrupted" });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued", isClaimed: false });
+  });
+
+  it("leaves an image that can be staged and imported at once", async () => {
+    const { imageId, path, importing } = await stageHalf();
+    importing.interrupt();
+    await importing.result();
+
+    const staged = await stack.commandLine.json("image", "stage", imageId, path);
+    const imported = await stack.commandLine.json("start", imageId, "--wait");
+
+    expect(staged.exitCode).toBe(0);
+    expect(imported).toMatchObject({ exitCode: 0, answer: await digestsOf(path) });
+  });
+});

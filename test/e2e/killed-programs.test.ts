@@ -1,0 +1,188 @@
+import { randomUUID } from "node:crypto";
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { writeRandomFile } from "../support/disk-images.ts";
+import { digestsOf, type FileDigests } from "../support/file-digests.ts";
+import {
+  findPart,
+  followPart,
+  waitForPart,
+  type Part,
+  type PartHistory,
+} from "../support/growing-part.ts";
+import type { JsonCommandResult } from "../support/command-line.ts";
+import type { ImageTraces } from "../support/image-traces.ts";
+import { useRunningStack } from "../support/running-stack.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+const MiB = 1024 * 1024;
+const IMAGE_BYTES = 32 * MiB;
+
+// One second's worth of bytes passes at once, the rest at the rate of the store: three seconds for a copy in `slow`,
+// seven in `slower`, which is longer than a worker goes on after it was asked to end.
+const RATE_BYTES = { slow: 8 * MiB, slower: 4 * MiB };
+
+/** When a copy is broken off: at twice what would pass at once, so that one that starts afresh is seen to be shorter. */
+const BROKEN_OFF_AT_BYTES = { slow: 2 * RATE_BYTES.slow, slower: 2 * RATE_BYTES.slower };
+
+const stack = useRunningStack({
+  config: {
+    stores: {
+      fast: { zero_copy: false },
+      slow: { zero_copy: false, bandwidth_limit: RATE_BYTES.slow },
+      slower: { zero_copy: false, bandwidth_limit: RATE_BYTES.slower },
+    },
+    import: { heartbeat_timeout: "3s" },
+  },
+});
+
+/** A fault in the middle of a copy. */
+interface Disaster {
+  readonly store: "slow" | "slower";
+  readonly kill: () => Promise<void>;
+  /** What a person does then. Default: nothing, it goes on by itself. */
+  readonly recover?: () => Promise<void>;
+}
+
+/** What became of an import that went through a {@link Disaster}. */
+interface Survival {
+  readonly store: "slow" | "slower";
+  readonly digests: FileDigests;
+  /** The part, as the kill left it. */
+  readonly brokenOff: Part | undefined;
+  /** The part from then on. */
+  readonly history: PartHistory;
+  readonly result: JsonCommandResult;
+  readonly traces: ImageTraces;
+  readonly storedDigests: FileDigests;
+}
+
+/** Imports a file with one command, and lets the disaster happen while its copy is written. */
+async function importAcross({ store, kill, recover }: Disaster): Promise<Survival> {
+  const { imageId, path, importing } = await startImport("--store", store);
+  const directory = stack.store(store);
+  await waitForPart(directory, imageId, BROKEN_OFF_AT_BYTES[store]);
+  await kill();
+  const brokenOff = findPart(directory, imageId);
+  const following = followPart(directory, imageId, importing.result());
+  await recover?.();
+  return {
+    store,
+    digests: await digestsOf(path),
+    brokenOff,
+    history: await following,
+    result: await importing.result(),
+    traces: await stack.traces(imageId),
+    storedDigests: await digestsOf(join(directory, `${imageId}.1`)),
+  };
+}
+
+async function startImport(...options: readonly string[]) {
+  const imageId = randomUUID();
+  const path = join(makeTemporaryDirectory(), "disk.raw");
+  await writeRandomFile(path, IMAGE_BYTES);
+  const importing = stack.commandLine.start("import", path, "--id", imageId, ...options);
+  return { imageId, path, importing };
+}
+
+function expectThatItHitTheMiddle({ store, brokenOff }: Survival): void {
+  expect(brokenOff?.sizeBytes).toBeGreaterThanOrEqual(BROKEN_OFF_AT_BYTES[store]);
+  expect(brokenOff?.sizeBytes).toBeLessThan(IMAGE_BYTES);
+}
+
+/** The part went on from where it was: under its name, and never shorter than the whole blocks that it had. */
+function expectThatItWasResumed({ brokenOff, history }: Survival): void {
+  const { name = "", sizeBytes = 0 } = brokenOff ?? {};
+  expect(history.names).toEqual([name]);
+  expect(history.smallestBytes).toBeGreaterThanOrEqual(Math.floor(sizeBytes / MiB) * MiB);
+}
+
+function expectThatItCompleted(survival: Survival): void {
+  const { store, digests, result, traces, storedDigests } = survival;
+  expect(result).toMatchObject({ exitCode: 0, answer: { status: "active", ...digests } });
+  expect(storedDigests).toEqual(digests);
+  expect(traces).toEqual({
+    image: "active",
+    isClaimed: false,
+    locations: [`${store} active`],
+    leases: [],
+    staging: [],
+    stores: { fast: [], local: [], slow: [], slower: [], [store]: ["@.1"] },
+  });
+}
+
+describe("an import, when something is killed in the middle of its copy", () => {
+  it("completes by itself, from where it was, when it is the worker", async () => {
+    const survival = await importAcross({ store: "slow", kill: () => stack.kill("worker") });
+
+    expectThatItHitTheMiddle(survival);
+    expectThatItWasResumed(survival);
+    expectThatItCompleted(survival);
+  });
+
+  it("completes by itself, from where it was, when it is Temporal", async () => {
+    const survival = await importAcross({ store: "slow", kill: () => stack.kill("temporal") });
+
+    expectThatItHitTheMiddle(survival);
+    expectThatItWasResumed(survival);
+    expectThatItCompleted(survival);
+  });
+
+  it("completes by itself, from where it was, when it is Postgres", async () => {
+    const survival = await importAcross({ store: "slow", kill: () => stack.kill("postgres") });
+
+    expectThatItHitTheMiddle(survival);
+    expectThatItWasResumed(survival);
+    expectThatItCompleted(survival);
+  });
+
+  it("completes by itself, from where it was, when it is all three at once", async () => {
+    const survival = await importAcross({
+      store: "slow",
+      kill: () => stack.kill("worker", "temporal", "postgres"),
+    });
+
+    expectThatItHitTheMiddle(survival);
+    expectThatItWasResumed(survival);
+    expectThatItCompleted(survival);
+  });
+
+  it("goes on with the next start when it is `npm start`, whose programs were left running", async () => {
+    const survival = await importAcross({
+      store: "slower",
+      kill: () => stack.killSupervisor(),
+      recover: () => stack.start(),
+    });
+
+    expectThatItHitTheMiddle(survival);
+    expectThatItWasResumed(survival);
+    expectThatItCompleted(survival);
+  });
+
+  it("goes on with the next start when it is `npm start` with everything", async () => {
+    const survival = await importAcross({
+      store: "slow",
+      kill: () => stack.killSupervisor("worker", "temporal", "postgres"),
+      recover: () => stack.start(),
+    });
+
+    expectThatItHitTheMiddle(survival);
+    expectThatItWasResumed(survival);
+    expectThatItCompleted(survival);
+  });
+
+  it("keeps the copy of a store that was finished before", async () => {
+    const { imageId, importing } = await startImport("--store", "fast", "--store", "slow");
+    const finished = join(stack.store("fast"), `${imageId}.1`);
+    await waitForPart(stack.store("slow"), imageId, IMAGE_BYTES / 2);
+    const before = statSync(finished);
+
+    await stack.kill("worker");
+    const { exitCode } = await importing.result();
+
+    expect(exitCode).toBe(0);
+    const { ino, mtimeMs } = statSync(finished);
+    expect({ ino, mtimeMs }).toEqual({ ino: before.ino, mtimeMs: before.mtimeMs });
+  });
+});

@@ -1,0 +1,173 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { describe, expect, it, vi } from "vitest";
+import { writeRandomFile } from "../support/disk-images.ts";
+import { digestsOf } from "../support/file-digests.ts";
+import { findPart, followPart, waitForPart } from "../support/growing-part.ts";
+import { useRunningStack } from "../support/running-stack.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+const MiB = 1024 * 1024;
+const IMAGE_BYTES = 32 * MiB;
+
+// One second's worth of bytes passes at once, the rest at this rate. Once a quarter is written there are eight seconds
+// left, enough for a command to start on a busy machine.
+const stack = useRunningStack({
+  config: {
+    stores: { slow: { zero_copy: false, bandwidth_limit: "3MiB" } },
+    import: { heartbeat_timeout: "3s" },
+  },
+});
+
+const { commandLine } = stack;
+
+const NOTHING = {
+  isClaimed: false,
+  locations: [],
+  leases: [],
+  staging: [],
+  stores: { local: [], slow: [] },
+};
+
+const IMPORTED = {
+  ...NOTHING,
+  image: "active",
+  locations: ["slow active"],
+  stores: { local: [], slow: ["@.1"] },
+};
+
+async function writeDisk(): Promise<string> {
+  const path = join(makeTemporaryDirectory(), "disk.raw");
+  await writeRandomFile(path, IMAGE_BYTES);
+  return path;
+}
+
+/** Imports a file with one command, and waits until a quarter of it lies in the store. */
+async function importQuarter() {
+  const imageId = randomUUID();
+  const path = await writeDisk();
+  const importing = commandLine.start("import", path, "--id", imageId);
+  await waitForPart(stack.store("slow"), imageId, IMAGE_BYTES / 4);
+  return { imageId, path, importing };
+}
+
+/** The same in single steps, so that nobody but the import cares for what is staged. */
+async function startQuarter() {
+  const imageId = randomUUID();
+  const path = await writeDisk();
+  const formats = ["--disk-format", "raw", "--container-format", "bare"];
+  await commandLine.answer("image", "create", "--id", imageId, ...formats);
+  await commandLine.answer("image", "stage", imageId, path);
+  await commandLine.answer("start", imageId);
+  await waitForPart(stack.store("slow"), imageId, IMAGE_BYTES / 4);
+  return { imageId, path };
+}
+
+async function waitUntilPaused(imageId: string): Promise<void> {
+  await vi.waitUntil(async () => (await stack.report(imageId)).live?.pause === "paused", {
+    timeout: 30_000,
+    interval: 100,
+  });
+}
+
+async function waitForAnotherWorker(earlierPid: number): Promise<void> {
+  await vi.waitUntil(
+    () => {
+      const { worker } = stack.file.pids;
+      return worker !== null && worker !== earlierPid;
+    },
+    { timeout: 30_000, interval: 100 },
+  );
+}
+
+describe("a paused import", () => {
+  it("writes nothing, also after its worker was killed, and goes on from where it was", async () => {
+    const { imageId, path, importing } = await importQuarter();
+    await commandLine.answer("pause", imageId);
+    await waitUntilPaused(imageId);
+    const paused = findPart(stack.store("slow"), imageId);
+
+    const worker = stack.pidOf("worker");
+    await stack.kill("worker");
+    await waitForAnotherWorker(worker);
+    // Answered by the new worker: it has taken the import over, and leaves it paused.
+    await waitUntilPaused(imageId);
+    const stillPaused = findPart(stack.store("slow"), imageId);
+    const following = followPart(stack.store("slow"), imageId, importing.result());
+    await commandLine.answer("resume", imageId);
+    const history = await following;
+
+    expect(paused?.sizeBytes).toBeLessThan(IMAGE_BYTES);
+    expect(stillPaused).toEqual(paused);
+    expect(history).toEqual({ names: [paused?.name], smallestBytes: paused?.sizeBytes });
+    expect(await importing.result()).toMatchObject({
+      exitCode: 0,
+      answer: { status: "active", ...(await digestsOf(path)) },
+    });
+    expect(await digestsOf(join(stack.store("slow"), `${imageId}.1`))).toEqual(
+      await digestsOf(path),
+    );
+    expect(await stack.traces(imageId)).toEqual(IMPORTED);
+  });
+});
+
+describe("cancel --wait in the middle of a copy", () => {
+  it("leaves no bytes in the store and an image that can be imported at once", async () => {
+    const { imageId, path } = await startQuarter();
+
+    const cancelled = await commandLine.json("cancel", imageId, "--wait");
+    const traces = await stack.traces(imageId);
+    const task = await stack.newestTask(imageId);
+    const again = await commandLine.json("start", imageId, "--wait");
+
+    expect(cancelled).toMatchObject({ exitCode: 0, answer: { status: "cancelled" } });
+    expect(traces).toEqual({ ...NOTHING, image: "uploading", staging: ["@"] });
+    expect(task).toMatchObject({
+      status: "failure",
+      message: expect.stringMatching(/^Error: ImportCancelled: store "slow": /) as string,
+    });
+    expect(again).toMatchObject({ exitCode: 0, answer: await digestsOf(path) });
+  });
+
+  it("makes the command that imports end with exit code 1, and discards what it staged", async () => {
+    const { imageId, importing } = await importQuarter();
+
+    await commandLine.answer("cancel", imageId, "--wait");
+    const result = await importing.result();
+
+    expect(result).toMatchObject({ exitCode: 1, failure: { code: "ImportCancelled" } });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });
+  });
+});
+
+describe("Ctrl-C while an import runs", () => {
+  it("detaches with exit code 0, and the import goes on", async () => {
+    const { imageId, importing } = await importQuarter();
+
+    importing.interrupt();
+    const left = await importing.result();
+    const watched = await commandLine.json("watch", imageId);
+
+    expect(left).toMatchObject({
+      exitCode: 0,
+      answer: { image_id: imageId, status: "importing" },
+      failure: undefined,
+    });
+    expect(watched).toMatchObject({ exitCode: 0, answer: { status: "active" } });
+    expect(await stack.traces(imageId)).toEqual(IMPORTED);
+  });
+});
+
+describe("image delete while an import runs", () => {
+  it("cancels the import and leaves no bytes", async () => {
+    const { imageId, importing } = await importQuarter();
+
+    const deleted = await commandLine.json("image", "delete", imageId);
+    const shown = await commandLine.json("image", "show", imageId);
+
+    expect(deleted).toMatchObject({ exitCode: 0, answer: { id: imageId, status: "deleted" } });
+    expect(shown).toMatchObject({ exitCode: 3, failure: { code: "ImageNotFound" } });
+    expect(await importing.result()).toMatchObject({ exitCode: 1 });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "deleted" });
+  });
+});

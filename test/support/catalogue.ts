@@ -1,0 +1,276 @@
+import { randomUUID } from "node:crypto";
+import { eq, sql, type SQL } from "drizzle-orm";
+import { afterAll, beforeAll } from "vitest";
+import type { Fingerprint } from "../../src/bytes/fingerprint.ts";
+import { thisProcess } from "../../src/bytes/process-identity.ts";
+import {
+  activate,
+  recordSaved,
+  takeClaim,
+  type Claim,
+  type Claimant,
+} from "../../src/db/claim-records.ts";
+import { Database } from "../../src/db/connect.ts";
+import {
+  insertImage,
+  type ImageRow,
+  type LocationRow,
+  type NewImage,
+} from "../../src/db/image-records.ts";
+import { publishLease, takeLease, type CopyId } from "../../src/db/lease-records.ts";
+import {
+  imageLocations,
+  images,
+  leases,
+  stagedFiles,
+  tasks,
+  transformUndos,
+} from "../../src/db/schema.ts";
+import { beginStaging, finishStaging, type StagedRow } from "../../src/db/staged-records.ts";
+import type { LeaseRow } from "../../src/db/lease-records.ts";
+import { beginProcessing, type TaskRow } from "../../src/db/task-records.ts";
+import type { Digests } from "../../src/domain/digests.ts";
+import { NO_LIMITS } from "../../src/domain/quota.ts";
+import { createTestDatabase, type TestDatabase } from "./database.ts";
+
+/** Digests of no bytes in particular, for tests that only move rows. */
+export const SOME_DIGESTS: Digests = {
+  checksum: "0".repeat(32),
+  osHashAlgo: "sha512",
+  osHashValue: "0".repeat(128),
+  crc32: 7,
+  sizeBytes: 4096,
+};
+
+/** A fingerprint of no file in particular. */
+export const SOME_FINGERPRINT: Fingerprint = {
+  dev: "1",
+  ino: "2",
+  sizeBytes: "4096",
+  mtimeNs: "3",
+  ctimeNs: "4",
+};
+
+/** The staging volume of rows that have no files. */
+export const NODE = "0123456789ab";
+
+/** An image, and the import that holds it or held it. */
+export interface ClaimedImage extends Claim, Claimant {
+  readonly imageId: string;
+}
+
+/** A catalogue of one test file's own, on the shared Postgres; every test uses images of its own. */
+export class Catalogue {
+  #database: Database | undefined;
+  #testDatabase: TestDatabase | undefined;
+
+  /** Called by {@link useCatalogue}. */
+  async open(): Promise<void> {
+    this.#testDatabase = await createTestDatabase();
+    this.#database = new Database({ url: this.#testDatabase.url });
+  }
+
+  /** Called by {@link useCatalogue}. */
+  async close(): Promise<void> {
+    await this.#database?.close();
+    await this.#testDatabase?.drop();
+  }
+
+  get database(): Database {
+    if (this.#database === undefined) throw new Error("The catalogue is not open yet");
+    return this.#database;
+  }
+
+  get url(): string {
+    if (this.#testDatabase === undefined) throw new Error("The catalogue is not open yet");
+    return this.#testDatabase.url;
+  }
+
+  /** Runs one statement as it stands. */
+  async execute(statement: SQL): Promise<void> {
+    await this.database.query((db) => db.execute(statement));
+  }
+
+  /** A new image: queued, `raw` in `bare`, unless said otherwise. */
+  async newImage(fields: Partial<NewImage> = {}): Promise<string> {
+    const id = fields.id ?? randomUUID();
+    await this.database.transaction((db) =>
+      insertImage(db, NO_LIMITS, { id, diskFormat: "raw", containerFormat: "bare", ...fields }),
+    );
+    return id;
+  }
+
+  /** Begins to stage a queued image: the lease of a stager, without a file. Returns its token. */
+  async beginStaging(imageId: string, replace = false): Promise<string> {
+    const token = randomUUID();
+    const writer = await thisProcess();
+    const part = `${imageId}.0.00000000.part`;
+    const path = `/staging/${imageId}`;
+    const attempt = { imageId, node: NODE, token, writer, part, path, sizeBytes: 0, replace };
+    await this.database.transaction((db) => beginStaging(db, NO_LIMITS, attempt));
+    return token;
+  }
+
+  /** An image whose data is staged, as far as rows go. */
+  async stagedImage(fields: Partial<NewImage> = {}): Promise<string> {
+    const imageId = await this.newImage(fields);
+    const token = await this.beginStaging(imageId);
+    await this.database.transaction((db) =>
+      finishStaging(db, imageId, token, {
+        path: `/staging/${imageId}`,
+        sizeBytes: SOME_DIGESTS.sizeBytes,
+        fingerprint: SOME_FINGERPRINT,
+        digests: SOME_DIGESTS,
+        timeToLiveMs: 60_000,
+      }),
+    );
+    return imageId;
+  }
+
+  /** Takes the claim of an image for a run. */
+  async claim(
+    imageId: string,
+    claimant: Claimant = claimantOf(imageId),
+    stores: readonly string[] = ["fast"],
+  ): Promise<Claim> {
+    return this.database.transaction((db) =>
+      takeClaim(db, NO_LIMITS, { image_id: imageId }, stores, claimant),
+    );
+  }
+
+  /** An image whose import is accepted, with its claim. */
+  async claimedImage(
+    fields: Partial<NewImage> = {},
+    stores: readonly string[] = ["fast"],
+  ): Promise<ClaimedImage> {
+    const imageId = await this.stagedImage(fields);
+    const claimant = claimantOf(imageId);
+    const claim = await this.claim(imageId, claimant, stores);
+    return { imageId, ...claim, ...claimant };
+  }
+
+  /** Records that an import has its copies: the image is `saving`. */
+  async save(
+    { imageId, epoch }: { readonly imageId: string; readonly epoch: number },
+    stores: readonly string[] = ["fast"],
+  ): Promise<void> {
+    for (const store of stores) await this.publishedLease({ imageId, epoch, store });
+    const locations = stores.map((store) => ({ store, url: `file:///${store}/${imageId}` }));
+    await this.database.transaction((db) =>
+      recordSaved(db, {
+        imageId,
+        epoch,
+        digests: SOME_DIGESTS,
+        virtualSizeBytes: null,
+        locations,
+      }),
+    );
+  }
+
+  /** An image that was imported, as far as rows go. */
+  async activeImage(
+    fields: Partial<NewImage> = {},
+    stores: readonly string[] = ["fast"],
+  ): Promise<ClaimedImage> {
+    const claim = await this.claimedImage(fields, stores);
+    await this.save(claim, stores);
+    await this.database.transaction(async (db) => {
+      await beginProcessing(db, claim.taskId);
+      await activate(db, claim);
+    });
+    return claim;
+  }
+
+  /** The published lease of a copy, without bytes. */
+  async publishedLease(copy: CopyId): Promise<void> {
+    const token = randomUUID();
+    const key = `${copy.imageId}.${String(copy.epoch)}`;
+    const writer = await thisProcess();
+    await this.database.transaction(async (db) => {
+      await takeLease(db, copy, { node: NODE, token, writer, part: `${key}.x.part`, key });
+      const { sizeBytes, crc32 } = SOME_DIGESTS;
+      await publishLease(db, copy, token, { sizeBytes, crc32, shared: false });
+    });
+  }
+
+  /** @throws Error when it is gone */
+  async image(imageId: string): Promise<ImageRow> {
+    return only(
+      await this.database.query((db) => db.select().from(images).where(eq(images.id, imageId))),
+    );
+  }
+
+  async task(taskId: string): Promise<TaskRow> {
+    return only(
+      await this.database.query((db) => db.select().from(tasks).where(eq(tasks.id, taskId))),
+    );
+  }
+
+  /** Where bytes of an image lie, also those that readers do not see; in the order of stores. */
+  async locations(imageId: string): Promise<LocationRow[]> {
+    return this.database.query((db) =>
+      db
+        .select()
+        .from(imageLocations)
+        .where(eq(imageLocations.imageId, imageId))
+        .orderBy(imageLocations.store, imageLocations.epoch),
+    );
+  }
+
+  async leases(imageId: string): Promise<LeaseRow[]> {
+    return this.database.query((db) => db.select().from(leases).where(eq(leases.imageId, imageId)));
+  }
+
+  /** What was staged; or, of a product, what a transform made of it. */
+  async staged(imageId: string, product = 0): Promise<StagedRow | undefined> {
+    const rows = await this.database.query((db) =>
+      db.select().from(stagedFiles).where(eq(stagedFiles.imageId, imageId)),
+    );
+    return rows.find((row) => row.product === product);
+  }
+
+  /** What transforms are to undo of an image, by name. */
+  async transformUndos(imageId: string): Promise<string[]> {
+    const rows = await this.database.query((db) =>
+      db.select().from(transformUndos).where(eq(transformUndos.imageId, imageId)),
+    );
+    return rows.map(({ transform }) => transform).sort();
+  }
+
+  /** Makes the stager of an image look as if it had been silent for so long. */
+  async silenceStager(imageId: string, seconds: number): Promise<void> {
+    await this.execute(
+      sql`UPDATE staged_files SET renewed_at = now() - make_interval(secs => ${seconds}) WHERE image_id = ${imageId}`,
+    );
+  }
+
+  /** Makes staged data look as if its time to live had just ended. */
+  async expireStaged(imageId: string): Promise<void> {
+    await this.execute(
+      sql`UPDATE staged_files SET expires_at = now() - interval '1 second' WHERE image_id = ${imageId}`,
+    );
+  }
+}
+
+function only<Row>(rows: readonly Row[]): Row {
+  const [row] = rows;
+  if (row === undefined) throw new Error("No such row");
+  return row;
+}
+
+/** A run that asks for the claim of an image, with a new run id and task id. */
+export function claimantOf(imageId: string): Claimant {
+  return { workflowId: `image-import/${imageId}`, runId: randomUUID(), taskId: randomUUID() };
+}
+
+/** Opens a catalogue before the tests of a file and drops it after them. */
+export function useCatalogue(): Catalogue {
+  const catalogue = new Catalogue();
+  beforeAll(async () => {
+    await catalogue.open();
+  });
+  afterAll(async () => {
+    await catalogue.close();
+  });
+  return catalogue;
+}

@@ -1,0 +1,126 @@
+import { spawn, type ChildProcessByStdio } from "node:child_process";
+import { once } from "node:events";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { onTestFinished } from "vitest";
+import type { ProcessIdentity } from "../../src/bytes/process-identity.ts";
+import { waitForStandstill } from "./standstill.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+type Child = ChildProcessByStdio<null, Readable, Readable>;
+
+/** What a program of a few lines did. */
+export interface ProgramResult {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Settings of {@link runProgram}. */
+export interface ProgramOptions {
+  readonly arguments?: readonly string[];
+  /** Runs as this user and group id. */
+  readonly uid?: number;
+}
+
+/**
+ * Runs a few lines as a module in a process of its own, beside the built sources: `import("./dist/…")`. The
+ * project needs the build.
+ */
+export async function runProgram(
+  lines: string,
+  options: ProgramOptions = {},
+): Promise<ProgramResult> {
+  return resultOf(start(lines, options));
+}
+
+function start(lines: string, { arguments: given = [], uid }: ProgramOptions): Child {
+  return spawn(process.execPath, ["--input-type=module", "--eval", lines, ...given], {
+    cwd: ROOT,
+    stdio: ["ignore", "pipe", "pipe"],
+    ...(uid === undefined ? {} : { uid, gid: uid }),
+  });
+}
+
+async function resultOf(child: Child): Promise<ProgramResult> {
+  const [stdout, stderr] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, "exit"),
+  ]);
+  return { exitCode: child.exitCode, stdout, stderr };
+}
+
+/** A program of a few lines that runs beside the test, which stops, continues and kills it. */
+export class ChildProgram {
+  readonly #child: Child;
+  readonly #result: Promise<ProgramResult>;
+
+  private constructor(child: Child) {
+    this.#child = child;
+    this.#result = resultOf(child);
+  }
+
+  /** Starts it, as {@link runProgram} does. What still runs when the test has finished is killed. */
+  static start(lines: string, options: ProgramOptions = {}): ChildProgram {
+    const program = new ChildProgram(start(lines, options));
+    onTestFinished(() => program.kill());
+    return program;
+  }
+
+  /** Makes it stand still (SIGSTOP), and waits until all of its threads do. */
+  async stop(): Promise<void> {
+    this.#child.kill("SIGSTOP");
+    await waitForStandstill(this.#child.pid);
+  }
+
+  /** Lets it go on (SIGCONT). */
+  continue(): void {
+    this.#child.kill("SIGCONT");
+  }
+
+  /** Kills it at once (SIGKILL), and waits until it is gone. */
+  async kill(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#result;
+  }
+
+  /** What it did, once it has ended by itself. */
+  async result(): Promise<ProgramResult> {
+    return this.#result;
+  }
+}
+
+const TELL_IDENTITY = `
+  const { thisProcess } = await import("./dist/bytes/process-identity.js");
+  process.stdout.write(JSON.stringify(await thisProcess()) + "\\n");
+  setInterval(() => {}, 1000);`;
+
+/** A process that runs until it is told to die. */
+export interface OtherProcess {
+  readonly identity: ProcessIdentity;
+  /** Kills it at once, and waits until it is gone. */
+  kill(): Promise<void>;
+}
+
+/** Starts another process that does nothing but live. */
+export async function startOtherProcess(): Promise<OtherProcess> {
+  const child = start(TELL_IDENTITY, {});
+  const [line] = (await once(child.stdout, "data")) as [Buffer];
+  const kill = async (): Promise<void> => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, "exit");
+    child.kill("SIGKILL");
+    await ended;
+  };
+  return { identity: JSON.parse(line.toString()) as ProcessIdentity, kill };
+}
+
+/** The identity of a process that has really been killed. */
+export async function deadProcess(): Promise<ProcessIdentity> {
+  const other = await startOtherProcess();
+  await other.kill();
+  return other.identity;
+}

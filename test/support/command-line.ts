@@ -1,0 +1,143 @@
+import { spawn, type ChildProcessByStdio } from "node:child_process";
+import { once } from "node:events";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { onTestFinished } from "vitest";
+
+const BUILT_COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+
+type Child = ChildProcessByStdio<null, Readable, Readable>;
+
+/** What a command did. */
+export interface CommandResult {
+  /** Null when a signal ended it. */
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** What a command did that was given `--json`. */
+export interface JsonCommandResult {
+  /** Null when a signal ended it. */
+  readonly exitCode: number | null;
+  /** The one document on stdout; undefined when there was none. */
+  readonly answer: unknown;
+  /** The one document on stderr, `{ code, message, hint }`; undefined when there was none. */
+  readonly failure: unknown;
+}
+
+/** Settings of a {@link CommandLine}. */
+export interface CommandLineOptions {
+  /** Given as `--data-dir`. Default: none. */
+  readonly dataDir?: string;
+  /** Variables of the service that are set. Default: none; those of the test's own environment never are. */
+  readonly env?: NodeJS.ProcessEnv;
+  /** Put before the command, such as `setpriv` and its arguments. */
+  readonly prefix?: readonly string[];
+}
+
+/** Runs `image-import` as processes of their own. Needs the build. */
+export class CommandLine {
+  readonly #options: CommandLineOptions;
+
+  constructor(options: CommandLineOptions) {
+    this.#options = options;
+  }
+
+  /** Runs a command to its end. */
+  async run(...args: readonly string[]): Promise<CommandResult> {
+    return resultOf(this.#spawn(args));
+  }
+
+  /** Runs a command with `--json` to its end. */
+  async json(...args: readonly string[]): Promise<JsonCommandResult> {
+    return jsonResultOf(this.#spawn([...args, "--json"]));
+  }
+
+  /** The answer of a command that must end well. @throws Error with what it said, when it does not */
+  async answer(...args: readonly string[]): Promise<unknown> {
+    const { exitCode, answer, failure } = await this.json(...args);
+    if (exitCode === 0) return answer;
+    throw new Error(
+      `image-import ${args.join(" ")} ended with ${String(exitCode)}: ${JSON.stringify(failure)}`,
+    );
+  }
+
+  /** Starts a command with `--json` that runs beside the test. What still runs at the test's end is killed. */
+  start(...args: readonly string[]): RunningCommand {
+    const command = new RunningCommand(this.#spawn([...args, "--json"]));
+    onTestFinished(() => command.kill());
+    return command;
+  }
+
+  #spawn(args: readonly string[]): Child {
+    const { dataDir, env, prefix = [] } = this.#options;
+    const own = dataDir === undefined ? args : [...args, "--data-dir", dataDir];
+    const [program = "", ...rest] = [...prefix, process.execPath, BUILT_COMMAND_LINE, ...own];
+    return spawn(program, rest, {
+      env: { ...bareEnvironment(), ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  }
+}
+
+/** A command that runs beside the test. */
+export class RunningCommand {
+  readonly #child: Child;
+  readonly #result: Promise<JsonCommandResult>;
+
+  constructor(child: Child) {
+    this.#child = child;
+    this.#result = jsonResultOf(child);
+    // Whoever wants to know asks for it; one that was killed has nothing to say.
+    this.#result.catch(() => undefined);
+  }
+
+  /** What it did, once it has ended. */
+  async result(): Promise<JsonCommandResult> {
+    return this.#result;
+  }
+
+  /** Ctrl-C. */
+  interrupt(): void {
+    this.#child.kill("SIGINT");
+  }
+
+  /** Kills it at once (SIGKILL), and waits until it is gone. */
+  async kill(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#result.catch(() => undefined);
+  }
+}
+
+/** Without what a person set for another stack: the service is found by what a test says, and by nothing else. */
+function bareEnvironment(): NodeJS.ProcessEnv {
+  const isOfService = /^(DATABASE_URL|TEMPORAL_.*|IMAGE_IMPORT_.*)$/;
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !isOfService.test(name)),
+  );
+}
+
+async function resultOf(child: Child): Promise<CommandResult> {
+  const [stdout, stderr] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, "close"),
+  ]);
+  return { exitCode: child.exitCode, stdout, stderr };
+}
+
+async function jsonResultOf(child: Child): Promise<JsonCommandResult> {
+  const { exitCode, stdout, stderr } = await resultOf(child);
+  return { exitCode, answer: documentOf(stdout), failure: documentOf(stderr) };
+}
+
+function documentOf(output: string): unknown {
+  if (output === "") return undefined;
+  try {
+    return JSON.parse(output);
+  } catch (cause) {
+    throw new Error(`Not one JSON document: ${output}`, { cause });
+  }
+}

@@ -1,0 +1,232 @@
+// The smallest images that are whole, one per format, for tests that change single bytes of them. What real programs write
+// stands in test/formats/corpus.test.ts.
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const SECTOR = 512;
+
+/** What can be put into an image: text as latin1, and little- or big-endian numbers. */
+type Value = string | { readonly le?: 2 | 4 | 8; readonly be?: 2 | 4 | 8; readonly value: bigint };
+
+/** A little-endian number of 2, 4 or 8 bytes. */
+export function le(bytes: 2 | 4 | 8, value: bigint | number): Value {
+  return { le: bytes, value: BigInt(value) };
+}
+
+/** A big-endian number of 2, 4 or 8 bytes. */
+export function be(bytes: 2 | 4 | 8, value: bigint | number): Value {
+  return { be: bytes, value: BigInt(value) };
+}
+
+/** A copy of an image with values put at offsets. */
+export function patched(image: Buffer, ...changes: readonly (readonly [number, Value])[]): Buffer {
+  const copy = Buffer.from(image);
+  for (const [offset, value] of changes) {
+    if (typeof value === "string") copy.write(value, offset, "latin1");
+    else bytesOf(value).copy(copy, offset);
+  }
+  return copy;
+}
+
+function bytesOf(value: Exclude<Value, string>): Buffer {
+  const bytes = Buffer.alloc(8);
+  if (value.le !== undefined) {
+    bytes.writeBigUInt64LE(value.value);
+    return bytes.subarray(0, value.le);
+  }
+  bytes.writeBigUInt64BE(value.value);
+  return bytes.subarray(8 - (value.be ?? 8));
+}
+
+/** A qcow2 of 5 MiB without data: header, refcount table, L1 table, in clusters of 64 KiB. */
+export function craftedQcow2(version: 2 | 3 = 3): Buffer {
+  const common = patched(
+    Buffer.alloc(4 * 64 * KiB),
+    [0, "QFI\xfb"],
+    [4, be(4, version)],
+    [20, be(4, 16)],
+    [24, be(8, 5 * MiB)],
+    [36, be(4, 1)],
+    [40, be(8, 3 * 64 * KiB)],
+    [48, be(8, 64 * KiB)],
+    [56, be(4, 1)],
+  );
+  return version === 2 ? common : patched(common, [96, be(4, 4)], [100, be(4, 104)]);
+}
+
+/** The descriptor of {@link craftedVmdk}. */
+export const DESCRIPTOR = [
+  "# Disk DescriptorFile",
+  "version=1",
+  "CID=12345678",
+  "parentCID=ffffffff",
+  'createType="monolithicSparse"',
+  'RW 20480 SPARSE "image.vmdk"',
+  'ddb.adapterType = "ide"',
+  "",
+].join("\n");
+
+/** A monolithicSparse VMDK of 10 MiB without data. */
+export function craftedVmdk(descriptor = DESCRIPTOR): Buffer {
+  return patched(
+    Buffer.alloc(128 * KiB),
+    [0, "KDMV"],
+    [4, le(4, 1)],
+    [12, le(8, 20480)],
+    [20, le(8, 128)],
+    [28, le(8, 1)],
+    [36, le(8, 20)],
+    [44, le(4, 512)],
+    [48, le(8, 21)],
+    [56, le(8, 26)],
+    [64, le(8, 128)],
+    [SECTOR, descriptor],
+  );
+}
+
+/** A VMDK as {@link craftedVmdk}, as a stream: what its header leaves open is said by a footer at its end. */
+export function craftedVmdkStream(): Buffer {
+  const streamed = craftedVmdk(DESCRIPTOR.replace("monolithicSparse", "streamOptimized"));
+  const marker = patched(Buffer.alloc(SECTOR), [0, le(8, 1)], [12, le(4, 3)]);
+  const header = patched(streamed, [56, le(8, 2n ** 64n - 1n)]);
+  return Buffer.concat([header, marker, streamed.subarray(0, SECTOR), Buffer.alloc(SECTOR)]);
+}
+
+/** The footer of a VHD of 3 MiB. */
+export function craftedVhdFooter(type: number): Buffer {
+  return patched(
+    Buffer.alloc(SECTOR),
+    [0, "conectix"],
+    [16, be(8, type === 2 ? 2n ** 64n - 1n : SECTOR)],
+    [48, be(8, 3 * MiB)],
+    [60, be(4, type)],
+  );
+}
+
+/** A fixed VHD of 3 MiB. */
+export function craftedFixedVhd(): Buffer {
+  return Buffer.concat([Buffer.alloc(3 * MiB, 7), craftedVhdFooter(2)]);
+}
+
+/** A dynamic VHD of 3 MiB without data: footer, dynamic header, block table, footer. */
+export function craftedDynamicVhd(type = 3): Buffer {
+  const header = patched(
+    Buffer.alloc(KiB),
+    [0, "cxsparse"],
+    [16, be(8, 3 * SECTOR)],
+    [28, be(4, 2)],
+    [32, be(4, 2 * MiB)],
+  );
+  const footer = craftedVhdFooter(type);
+  return Buffer.concat([footer, header, Buffer.alloc(SECTOR, 0xff), footer]);
+}
+
+/** The GUIDs of MS-VHDX, in hexadecimal as they are stored. */
+export const VHDX_GUIDS = {
+  blockTable: "6677c22d23f600429d64115e9bfd4a08",
+  metadata: "06a27c8b90479a4bb8fe575f050f886e",
+  fileParameters: "3767a1ca36fa434db3b633f0aa44e76b",
+  virtualDiskSize: "2442a52f1bcd7648b2115dbed83bf4b8",
+  parentLocator: "2d5fd3a80bb34d45abf7d3d84834ab0c",
+};
+
+/** A VHDX of 9 MiB without data: headers, region tables, metadata at 320 KiB, block table at 384 KiB. */
+export function craftedVhdx(): Buffer {
+  const region = (name: string, position: number): Buffer =>
+    patched(
+      Buffer.concat([Buffer.from(name, "hex"), Buffer.alloc(16)]),
+      [16, le(8, position)],
+      [24, le(4, 64 * KiB)],
+    );
+  const item = (name: string, position: number): Buffer =>
+    patched(
+      Buffer.concat([Buffer.from(name, "hex"), Buffer.alloc(16)]),
+      [16, le(4, position)],
+      [20, le(4, 8)],
+    );
+  const regions = Buffer.concat([
+    patched(Buffer.alloc(16), [0, "regi"], [8, le(4, 2)]),
+    region(VHDX_GUIDS.blockTable, 384 * KiB),
+    region(VHDX_GUIDS.metadata, 320 * KiB),
+  ]);
+  const metadata = Buffer.concat([
+    patched(Buffer.alloc(32), [0, "metadata"], [10, le(2, 2)]),
+    item(VHDX_GUIDS.fileParameters, 1024),
+    item(VHDX_GUIDS.virtualDiskSize, 1032),
+  ]);
+  const image = patched(
+    Buffer.alloc(448 * KiB),
+    [0, "vhdxfile"],
+    [64 * KiB, "head"],
+    [128 * KiB, "head"],
+    [321 * KiB, le(4, MiB)],
+    [321 * KiB + 8, le(8, 9 * MiB)],
+  );
+  regions.copy(image, 192 * KiB);
+  regions.copy(image, 256 * KiB);
+  metadata.copy(image, 320 * KiB);
+  return image;
+}
+
+/** A dynamic VDI of 7 MiB without data. */
+export function craftedVdi(): Buffer {
+  return patched(
+    Buffer.alloc(KiB),
+    [0x40, le(4, 0xbeda107f)],
+    [0x44, le(4, 0x00010001)],
+    [0x48, le(4, 0x180)],
+    [0x4c, le(4, 1)],
+    [0x154, le(4, SECTOR)],
+    [0x158, le(4, KiB)],
+    [0x168, le(4, SECTOR)],
+    [0x170, le(8, 7 * MiB)],
+    [0x178, le(4, MiB)],
+    [0x180, le(4, 7)],
+  );
+}
+
+/** A disc of 64 KiB. @param standard - `CD001` for ISO 9660, or UDF's `NSR02` and `NSR03` */
+export function craftedIso(standard = "CD001"): Buffer {
+  return patched(
+    Buffer.alloc(64 * KiB),
+    [32 * KiB, "\x01"],
+    [32 * KiB + 1, standard],
+    [32 * KiB + 80, le(4, 32)],
+    [32 * KiB + 128, le(2, 2 * KiB)],
+  );
+}
+
+/** A disk of 1 MiB with a Linux partition that can be booted. */
+export function craftedMbr(): Buffer {
+  return patched(
+    Buffer.alloc(MiB),
+    [446, "\x80\0\x01\x01\x83"],
+    [454, le(4, 1)],
+    [510, "\x55\xaa"],
+  );
+}
+
+/** A disk of 1 MiB with the protective record of a GPT. */
+export function craftedGpt(): Buffer {
+  return patched(
+    Buffer.alloc(MiB),
+    [446, "\0\0\x02\0\xee\xff\xff\xff"],
+    [454, le(4, 1)],
+    [458, le(4, 2047)],
+    [510, "\x55\xaa"],
+    [SECTOR, "EFI PART"],
+  );
+}
+
+/** The header of a LUKS of this version, and 64 KiB behind it. */
+export function craftedLuks(version: 1 | 2): Buffer {
+  const header = patched(Buffer.alloc(128 * KiB), [0, "LUKS\xba\xbe"], [6, be(2, version)]);
+  if (version === 2) return patched(header, [8, be(8, 16 * KiB)]);
+  return patched(
+    header,
+    [104, be(4, 128)],
+    [164, be(4, 1000)],
+    [208, be(4, 0x00ac71f3)],
+    [212, be(4, 1000)],
+  );
+}

@@ -1,0 +1,87 @@
+import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { inject, onTestFinished } from "vitest";
+import { ImageImportClient } from "../../src/client/image-import-client.ts";
+import type { AcceptedImport } from "../../src/workflow/contract.ts";
+import { readConfig } from "../../src/config/config.ts";
+import { waitForPart } from "./growing-part.ts";
+import { RunningStack } from "./running-stack.ts";
+import { makeTemporaryDirectory } from "./temporary-directory.ts";
+
+const MIB = 1024 * 1024;
+
+/** The stack that all files of a project share; every test has images of its own on it. */
+export class SharedStack extends RunningStack {
+  constructor() {
+    super({ dataDir: inject("sharedStack") });
+  }
+
+  /** A client of everything, closed when the running test has finished. */
+  async connect(): Promise<ImageImportClient> {
+    const { temporal_address: address, database_url: databaseUrl, config } = this.file;
+    const client = await ImageImportClient.connect({
+      temporal: { address },
+      databaseUrl,
+      config: readConfig(config),
+    });
+    onTestFinished(() => client.close());
+    return client;
+  }
+
+  /** A new image without data: `raw` in `bare`. */
+  async queuedImage(): Promise<string> {
+    const client = await this.connect();
+    return (await client.createImage({ diskFormat: "raw", containerFormat: "bare" })).id;
+  }
+
+  /** A new image with data that is staged. */
+  async stagedImage(sizeBytes = 4096): Promise<string> {
+    const imageId = await this.queuedImage();
+    await (await this.connect()).stageImage(imageId, writeDisk(sizeBytes));
+    return imageId;
+  }
+
+  /** A new image that is active in these stores. */
+  async activeImage(...stores: readonly string[]): Promise<string> {
+    const imageId = await this.stagedImage();
+    const client = await this.connect();
+    await client.startImport(imageId, stores.length === 0 ? {} : { stores });
+    await client.waitForImport(imageId);
+    return imageId;
+  }
+
+  /**
+   * An import that runs: one second's worth of its bytes lies in the store `slow`, and copying the rest takes a second
+   * for every 3 MiB. When the test has finished it is cancelled, if it still runs.
+   *
+   * @param sizeBytes - less than the default where the test lets it end. Default: 32 MiB, ten seconds
+   */
+  async runningImport(sizeBytes = 32 * MIB): Promise<AcceptedImport> {
+    const imageId = await this.stagedImage(sizeBytes);
+    const client = await this.connect();
+    const accepted = await client.startImport(imageId, { stores: ["slow"] });
+    onTestFinished(async () => {
+      await client.cancelImport(imageId, { wait: true }).catch(() => undefined);
+    });
+    await waitForPart(this.store("slow"), imageId, 1);
+    return accepted;
+  }
+
+  /** An image whose import has failed: it was declared to be what it is not. */
+  async failedImport(): Promise<AcceptedImport> {
+    const client = await this.connect();
+    const imageId = await this.stagedImage();
+    await client.changeImage(imageId, { diskFormat: "qcow2" });
+    const accepted = await client.startImport(imageId);
+    await client.waitForImport(imageId).catch(() => undefined);
+    return accepted;
+  }
+}
+
+/** A file of random bytes, gone when the running test has finished. */
+export function writeDisk(sizeBytes = 4096): string {
+  const path = join(makeTemporaryDirectory(), "disk.raw");
+  writeFileSync(path, randomBytes(sizeBytes));
+  return path;
+}
