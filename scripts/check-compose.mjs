@@ -1,0 +1,205 @@
+import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { PACKAGE_ROOT, prepare } from "./prepare.mjs";
+import { say } from "./commands.mjs";
+import { ensureTemporalCli } from "./temporal-cli.mjs";
+import { ensureTemporalServer } from "./temporal-server.mjs";
+import { ensureVersitygw } from "./versitygw.mjs";
+
+// Runs the processes of docker-compose.yml on this machine, each with the environment, the script and the configuration
+// that stand there; host names, ports and paths of containers become ones of this machine. Imports one image into all
+// stores through them. Needs Go for Temporal's server, which is built once (minutes).
+
+await prepare();
+const { parse } = await import("yaml");
+const { findFreePort } = await import("../dist/stack/ports.js");
+const { PostgresServer } = await import("../dist/stack/postgres-server.js");
+const { Program, waitUntilReady } = await import("../dist/stack/program.js");
+
+const directory = mkdtempSync(join(tmpdir(), "image-import-compose-"));
+const secrets = {
+  POSTGRES_PASSWORD: randomBytes(12).toString("hex"),
+  S3_SECRET_KEY: randomBytes(20).toString("hex"),
+};
+const programs = [];
+
+try {
+  await checkCompose();
+  say("docker-compose.yml works");
+} finally {
+  for (const program of programs.reverse()) await program.stop();
+  rmSync(directory, { recursive: true, force: true });
+}
+
+async function checkCompose() {
+  const temporalCli = await ensureTemporalCli();
+  const server = await ensureTemporalServer();
+  const versitygw = await ensureVersitygw();
+  if (versitygw === undefined) throw new Error("There is no versitygw: the lines above say why");
+  const ports = await choosePorts();
+  const compose = readCompose(ports);
+  const { services } = compose;
+
+  await startPostgres(services.postgres, ports);
+  say("postgres answers");
+
+  const tools = `${join(temporalCli, "..")}:${join(server.sqlTool, "..")}:${process.env.PATH}`;
+  const schemaEnv = { ...services["temporal-schema"].environment, SCHEMA_DIR: server.schemaDir };
+  runScript("temporal-schema", services["temporal-schema"], { ...schemaEnv, PATH: tools });
+
+  const temporal = start("temporal", [server.server, "start"], {
+    ...services.temporal.environment,
+    ...temporalPorts(ports),
+    BIND_ON_IP: "127.0.0.1",
+    DYNAMIC_CONFIG_FILE_PATH: emptyFile("dynamic-config.yaml"),
+  });
+  const namespace = services["temporal-namespace"];
+  runScript("temporal-namespace", namespace, { ...namespace.environment, PATH: tools });
+  if (temporal.process === undefined) throw new Error("The Temporal server did not start");
+
+  await startS3(services.s3, versitygw);
+  say("s3 answers");
+
+  const config = writeConfig(compose.configs["image-import"].content);
+  const worker = { ...services.worker.environment, IMAGE_IMPORT_CONFIG: config };
+  imageImport(services.migrate.command, {
+    ...services.migrate.environment,
+    IMAGE_IMPORT_CONFIG: config,
+  });
+  const running = start(
+    "worker",
+    [process.execPath, join(PACKAGE_ROOT, "dist/cli/main.js"), "worker"],
+    worker,
+  );
+  await waitUntilReady(running, () => running.isReady);
+  say("worker polls");
+
+  const file = join(directory, "disk.raw");
+  writeFileSync(file, randomBytes(8 * 1024 * 1024));
+  imageImport(["stores", "--check"], worker);
+  const stores = Object.keys(parse(compose.configs["image-import"].content).stores);
+  imageImport(["import", file, ...stores.flatMap((name) => ["--store", name])], worker);
+  imageImport(["image", "verify", "--all"], worker);
+  imageImport(["doctor"], worker);
+}
+
+async function choosePorts() {
+  const names = ["postgres", "frontend", "http", "history", "matching", "worker", "s3"];
+  const members = ["frontendMembers", "historyMembers", "matchingMembers", "workerMembers"];
+  const entries = [];
+  for (const name of [...names, ...members]) entries.push([name, await findFreePort()]);
+  return Object.fromEntries(entries);
+}
+
+function temporalPorts(ports) {
+  return {
+    FRONTEND_GRPC_PORT: String(ports.frontend),
+    FRONTEND_HTTP_PORT: String(ports.http),
+    FRONTEND_MEMBERSHIP_PORT: String(ports.frontendMembers),
+    HISTORY_GRPC_PORT: String(ports.history),
+    HISTORY_MEMBERSHIP_PORT: String(ports.historyMembers),
+    MATCHING_GRPC_PORT: String(ports.matching),
+    MATCHING_MEMBERSHIP_PORT: String(ports.matchingMembers),
+    WORKER_GRPC_PORT: String(ports.worker),
+    WORKER_MEMBERSHIP_PORT: String(ports.workerMembers),
+  };
+}
+
+/** The file, with this machine in the place of the containers' names, ports and paths. */
+function readCompose(ports) {
+  const text = readFileSync(join(PACKAGE_ROOT, "docker-compose.yml"), "utf8")
+    .replaceAll(/\$\{(\w+):\?[^}]*\}/g, (_, name) => secrets[name])
+    .replaceAll("postgres:5432", `127.0.0.1:${ports.postgres}`)
+    .replaceAll('"5432"', `"${ports.postgres}"`)
+    .replaceAll("temporal:7233", `127.0.0.1:${ports.frontend}`)
+    .replaceAll(/(SQL_HOST|POSTGRES_SEEDS): postgres/g, "$1: 127.0.0.1")
+    .replaceAll("s3:7070", `127.0.0.1:${ports.s3}`)
+    .replaceAll('":7070"', `"127.0.0.1:${ports.s3}"`)
+    .replaceAll("127.0.0.1:7070", `127.0.0.1:${ports.s3}`)
+    .replaceAll("/var/lib/image-import", join(directory, "data"))
+    .replaceAll("/var/lib/versitygw", join(directory, "objects"))
+    .replaceAll("$$", "$");
+  return parse(text, { merge: true });
+}
+
+/** A server as the image makes it: the named user owns everything, and the named database exists. */
+async function startPostgres({ environment }, ports) {
+  const { default: postgres } = await import("postgres");
+  const server = new PostgresServer({
+    directory: join(directory, "postgres"),
+    port: ports.postgres,
+    logFile: join(directory, "postgres.log"),
+  });
+  const program = server.start();
+  programs.push(program);
+  await waitUntilReady(program, async () => server.isReady());
+  const { POSTGRES_USER: user, POSTGRES_PASSWORD: secret, POSTGRES_DB: database } = environment;
+  const sql = postgres(server.url("postgres"), { max: 1 });
+  // The embedded server's own role has this name already; only the password is the file's.
+  await sql.unsafe(`ALTER ROLE "${user}" PASSWORD '${secret}'`);
+  await sql.unsafe(`CREATE DATABASE "${database}"`);
+  await sql.end();
+}
+
+/** Healthy once the address of its health check answers. */
+async function startS3({ entrypoint, command, environment, healthcheck }, versitygw) {
+  const env = { ...environment, PATH: `${join(versitygw, "..")}:${process.env.PATH}` };
+  const program = start("s3", [...entrypoint, ...command], env);
+  await waitUntilReady(program, async () => (await fetch(healthcheck.test.at(-1))).ok);
+}
+
+function runScript(name, { entrypoint, command }, env) {
+  const [shell, ...options] = entrypoint;
+  const result = spawnSync(shell, [...options, ...command], {
+    env: { HOME: directory, ...env },
+    encoding: "utf8",
+    timeout: 90_000,
+  });
+  if (result.status !== 0) throw new Error(`${name} failed: ${result.stdout}${result.stderr}`);
+  say(`${name} is done`);
+}
+
+function imageImport(args, environment) {
+  const env = { PATH: process.env.PATH, HOME: directory, ...environment };
+  const cli = join(PACKAGE_ROOT, "dist/cli/main.js");
+  const result = spawnSync(process.execPath, [cli, ...args], {
+    env,
+    encoding: "utf8",
+    timeout: 90_000,
+  });
+  process.stderr.write(result.stdout + result.stderr);
+  if (result.status !== 0)
+    throw new Error(`image-import ${args.join(" ")} ended with ${result.status}`);
+}
+
+function start(name, command, env) {
+  const program = new Program({
+    name,
+    command,
+    env: { PATH: process.env.PATH, HOME: directory, ...env },
+    logFile: join(directory, `${name}.log`),
+    stop: { signal: "SIGTERM", withinMs: 30_000 },
+    hasChannel: name === "worker",
+  });
+  programs.push(program);
+  return program;
+}
+
+function writeConfig(content) {
+  for (const name of ["staging", "stores/local"]) {
+    mkdirSync(join(directory, "data", name), { recursive: true });
+  }
+  const path = join(directory, "image-import.yaml");
+  writeFileSync(path, content);
+  return path;
+}
+
+function emptyFile(name) {
+  const path = join(directory, name);
+  writeFileSync(path, "{}\n");
+  return path;
+}
