@@ -6,9 +6,8 @@ import { appendZeros, factorOfLength } from "./crc-of-zeros.ts";
 import { readFully, writeFully } from "./positional-io.ts";
 import type { PositionalReader, PositionalWriter } from "./positional-io.ts";
 import { WriteBehind } from "./write-behind.ts";
-import type { ZeroBlocks } from "./zero-blocks.ts";
+import { isZeroBlock, ZERO_BLOCK, type ZeroBlocks } from "./zero-blocks.ts";
 
-const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
 const CRC_OF_ZERO_BLOCK = crc32(ZERO_BLOCK);
 const ZERO_BLOCK_FACTOR = factorOfLength(BLOCK_BYTES);
 
@@ -121,10 +120,12 @@ async function copyFrom(
   while (block.length > 0) {
     const next = offset + block.length;
     const reading = readBlock(copy, spare, next);
-    const writing = writeUnlessZero(copy, block, offset);
-    crc = isWholeZeroBlock(block)
-      ? appendZeros(crc, CRC_OF_ZERO_BLOCK, ZERO_BLOCK_FACTOR)
-      : crc32(block, crc);
+    const isZero = isZeroBlock(block);
+    const writing = isZero ? 0 : write(copy, block, offset);
+    crc =
+      isZero && block.length === BLOCK_BYTES
+        ? appendZeros(crc, CRC_OF_ZERO_BLOCK, ZERO_BLOCK_FACTOR)
+        : crc32(block, crc);
     // Both are waited for, also when one fails: nothing may still read or write once the caller closes the files.
     const [read, written] = await Promise.allSettled([reading, writing]);
     if (written.status === "rejected") throw written.reason;
@@ -153,20 +154,10 @@ async function readBlock(copy: BlockCopy, buffer: Buffer, position: number): Pro
   );
 }
 
-async function writeUnlessZero(copy: BlockCopy, block: Buffer, position: number): Promise<number> {
-  if (isZero(block)) return 0;
+async function write(copy: BlockCopy, block: Buffer, position: number): Promise<number> {
   await copy.limiter?.take(block.length, copy.signal);
   await writeFully(copy.target, block, position);
   return block.length;
-}
-
-/** A block that was not read shares the memory of the zeros: no need to look at them. */
-function isZero(block: Buffer): boolean {
-  return block.buffer === ZERO_BLOCK.buffer || block.equals(ZERO_BLOCK.subarray(0, block.length));
-}
-
-function isWholeZeroBlock(block: Buffer): boolean {
-  return block.length === BLOCK_BYTES && isZero(block);
 }
 
 function partTooShort(actualBytes: number, expectedBytes: number): RangeError {

@@ -5,7 +5,7 @@ import { BLOCK_BYTES } from "../bytes/block-size.ts";
 import { DigestRing } from "../bytes/digest-ring.ts";
 import { readFully, writeFully } from "../bytes/positional-io.ts";
 import { WriteBehind } from "../bytes/write-behind.ts";
-import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
+import { isZeroBlock, type ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 
 /** Where bytes come from, one after the other. */
@@ -67,8 +67,6 @@ export interface StagingWrite {
   /** Called after every block with how many bytes have passed. */
   readonly onProgress?: (doneBytes: number) => void;
 }
-
-const ZEROS = Buffer.alloc(BLOCK_BYTES);
 
 /**
  * Writes a source to its end into a private file, digesting on the way, so that nothing reads these bytes a second
@@ -188,7 +186,7 @@ async function writeUnlessZero(
   { limiter, zeroBlocks, resumeAt, signal }: StagingWrite,
 ): Promise<void> {
   const end = position + bytes.length;
-  if (bytes.equals(ZEROS.subarray(0, bytes.length))) {
+  if (isZeroBlock(bytes)) {
     zeroBlocks?.add(position / BLOCK_BYTES);
     // Whoever goes on with it sees by its length how far it came.
     if (resumeAt !== undefined && end > resumeAt) await target.truncate(end);

@@ -2,8 +2,7 @@ import type { FileHandle } from "node:fs/promises";
 import { BLOCK_BYTES } from "../bytes/block-size.ts";
 import { writeFully } from "../bytes/positional-io.ts";
 import { WriteBehind } from "../bytes/write-behind.ts";
-
-const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
+import { isZeroBlock } from "../bytes/zero-blocks.ts";
 
 /**
  * Writes bytes into an empty file as they come; blocks of zeros are skipped, so that the file is sparse. One block is
@@ -55,7 +54,7 @@ async function writeUnlessZero(
   block: Buffer,
   position: number,
 ): Promise<number> {
-  if (block.equals(ZERO_BLOCK.subarray(0, block.length))) return 0;
+  if (isZeroBlock(block)) return 0;
   await writeFully(target, block, position);
   return block.length;
 }
