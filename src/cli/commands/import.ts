@@ -2,6 +2,7 @@ import { basename, extname } from "node:path";
 import type { Command } from "commander";
 import type { ImageImportClient } from "../../client/image-import-client.ts";
 import { detectFormat } from "../../client/detect-format.ts";
+import type { StartOptions } from "../../client/imports.ts";
 import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/locate.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
@@ -64,24 +65,12 @@ async function importFileOrUrl(
 async function importUrl(session: Session, url: string, options: ImportOptions): Promise<void> {
   const client = await session.hostClient();
   const name = nameOf(url);
-  const { id } = await client.createImage({
-    id: options.id,
-    name: options.name ?? name,
-    owner: options.owner ?? defaultOwner(),
-    diskFormat: options.diskFormat ?? formatOf(name),
-    containerFormat: options.containerFormat ?? "bare",
-  });
-  session.progress.note(`image ${id}`);
+  const diskFormat = options.diskFormat ?? formatOf(name);
+  const id = await createImage(session, client, { name, diskFormat }, options);
   using interruption = new Interruption();
   try {
-    const accepted = await client.startImport(id, {
-      ...storesOf(options),
-      ...expectationOf(options),
-      method: "web-download",
-      uri: url,
-    });
-    if (options.detach === true) answerAccepted(session, accepted);
-    else await waitFor(session, client, accepted, interruption.signal);
+    const source = { method: "web-download", uri: url } as const;
+    await startAndFollow(session, client, id, source, options, interruption.signal);
   } catch (error) {
     throw ofImage(id, error);
   }
@@ -128,14 +117,7 @@ async function importFile(session: Session, file: string, options: ImportOptions
   const client = await session.hostClient();
   // Before anything is made: a file that can't be read, or never will be accepted, makes no image.
   const diskFormat = await detectFormat(file, config.formatPolicy, options);
-  const { id } = await client.createImage({
-    id: options.id,
-    name: options.name ?? basename(file),
-    owner: options.owner ?? defaultOwner(),
-    diskFormat,
-    containerFormat: options.containerFormat ?? "bare",
-  });
-  session.progress.note(`image ${id}`);
+  const id = await createImage(session, client, { name: basename(file), diskFormat }, options);
   using interruption = new Interruption();
   await client.stageImage(id, file, {
     signal: interruption.signal,
@@ -144,16 +126,46 @@ async function importFile(session: Session, file: string, options: ImportOptions
     },
   });
   try {
-    const accepted = await client.startImport(id, {
-      ...storesOf(options),
-      ...expectationOf(options),
-    });
-    if (options.detach === true) answerAccepted(session, accepted);
-    else await waitFor(session, client, accepted, interruption.signal);
+    await startAndFollow(session, client, id, {}, options, interruption.signal);
   } catch (error) {
     await discardStaged(client, id, error);
     throw ofImage(id, error);
   }
+}
+
+/** Makes the image, of what is known of its source where the options don't say otherwise, and tells its id. */
+async function createImage(
+  session: Session,
+  client: ImageImportClient,
+  source: { readonly name: string; readonly diskFormat: DiskFormat },
+  options: ImportOptions,
+): Promise<string> {
+  const { id } = await client.createImage({
+    id: options.id,
+    name: options.name ?? source.name,
+    owner: options.owner ?? defaultOwner(),
+    diskFormat: source.diskFormat,
+    containerFormat: options.containerFormat ?? "bare",
+  });
+  session.progress.note(`image ${id}`);
+  return id;
+}
+
+async function startAndFollow(
+  session: Session,
+  client: ImageImportClient,
+  id: string,
+  source: Pick<StartOptions, "method" | "uri">,
+  options: ImportOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const accepted = await client.startImport(id, {
+    ...source,
+    ...storesOf(options),
+    ...expectationOf(options),
+  });
+  if (options.detach === true) answerAccepted(session, accepted);
+  else await waitFor(session, client, accepted, signal);
 }
 
 /** A store that nobody configured is told before gigabytes are staged for it. */
