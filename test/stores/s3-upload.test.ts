@@ -530,7 +530,9 @@ describe("S3Store.copy() of a process that stood still", () => {
     const { exitCode, stderr } = await late.result();
 
     expect(exitCode).not.toBe(0);
-    expect(stderr).toContain("NoSuchUpload");
+    // A server that answers before it has read a body may break the connection before its answer is read.
+    expect(stderr).toMatch(/NoSuchUpload|ECONNRESET|EPIPE/);
+    expect(arrivedParts()).toHaveLength(2);
     expect((await publishedBytes(store)).toString()).toBe("whole");
     expect(await countUploads()).toBe(0);
   });
