@@ -2,14 +2,11 @@ import { crc32 } from "node:zlib";
 import { ImportError } from "../domain/import-failure.ts";
 import type { BandwidthLimit } from "./bandwidth-limit.ts";
 import { BLOCK_BYTES } from "./block-size.ts";
-import { appendZeros, factorOfLength } from "./crc-of-zeros.ts";
+import { appendZeros } from "./crc-of-zeros.ts";
 import { readFully, writeFully } from "./positional-io.ts";
 import type { PositionalReader, PositionalWriter } from "./positional-io.ts";
 import { WriteBehind } from "./write-behind.ts";
-import { isZeroBlock, ZERO_BLOCK, type ZeroBlocks } from "./zero-blocks.ts";
-
-const CRC_OF_ZERO_BLOCK = crc32(ZERO_BLOCK);
-const ZERO_BLOCK_FACTOR = factorOfLength(BLOCK_BYTES);
+import { isZeroBlock, type ZeroBlocks } from "./zero-blocks.ts";
 
 /** Where a copy is written; a `FileHandle` open for writing is one. */
 export interface CopyTarget extends PositionalWriter {
@@ -35,7 +32,7 @@ export interface BlockCopy {
   readonly sync?: () => Promise<void>;
   /** Stops the copy within a block. What was written stays, to be resumed. */
   readonly signal?: AbortSignal;
-  /** Called after every block with how many bytes of the source are copied so far, `startAt` included. */
+  /** Called after every block, or run of known zeros, with how many bytes are copied so far, `startAt` included. */
   readonly onProgress?: (doneBytes: number) => void;
 }
 
@@ -116,48 +113,64 @@ async function copyFrom(
   let [current, spare] = buffers;
   let { startAt: offset, crcSoFar: crc } = copy;
   let writtenBytes = 0;
-  let block = await readBlock(copy, current, offset);
-  while (block.length > 0) {
-    const next = offset + block.length;
-    const reading = readBlock(copy, spare, next);
-    const isZero = isZeroBlock(block);
-    const writing = isZero ? 0 : write(copy, block, offset);
-    crc =
-      isZero && block.length === BLOCK_BYTES
-        ? appendZeros(crc, CRC_OF_ZERO_BLOCK, ZERO_BLOCK_FACTOR)
-        : crc32(block, crc);
+  let block = await readNext(copy, current, offset);
+  for (;;) {
+    if (block.position > offset) {
+      crc = appendZeros(crc, block.position - offset);
+      offset = block.position;
+      copy.onProgress?.(offset);
+    }
+    const { bytes } = block;
+    if (bytes.length === 0) return { crc32: crc, writtenBytes };
+    // The next one with data is read meanwhile, however many known zeros lie between.
+    const reading = readNext(copy, spare, offset + bytes.length);
+    const isZero = isZeroBlock(bytes);
+    const writing = isZero ? 0 : write(copy, block);
+    crc = isZero ? appendZeros(crc, bytes.length) : crc32(bytes, crc);
     // Both are waited for, also when one fails: nothing may still read or write once the caller closes the files.
     const [read, written] = await Promise.allSettled([reading, writing]);
     if (written.status === "rejected") throw written.reason;
     writtenBytes += written.value;
     behind.wrote(written.value);
-    copy.onProgress?.(next);
+    offset += bytes.length;
+    copy.onProgress?.(offset);
     if (read.status === "rejected") throw read.reason;
-    offset = next;
     block = read.value;
     [current, spare] = [spare, current];
   }
-  return { crc32: crc, writtenBytes };
 }
 
-/** The block at `position`; empty at the end of the copy. */
-async function readBlock(copy: BlockCopy, buffer: Buffer, position: number): Promise<Buffer> {
+/** Some bytes of the source, a block at most. */
+interface Block {
+  readonly position: number;
+  readonly bytes: Buffer;
+}
+
+/** The first block from `position` on that is not known to be zero; empty at the end of the copy. */
+async function readNext(copy: BlockCopy, buffer: Buffer, position: number): Promise<Block> {
   copy.signal?.throwIfAborted();
-  const isZero = copy.zeroBlocks?.has(Math.floor(position / BLOCK_BYTES)) === true;
-  if (isZero) return ZERO_BLOCK.subarray(0, copy.sizeBytes - position);
-  const block = buffer.subarray(0, copy.sizeBytes - position);
-  const readBytes = await readFully(copy.source, block, position);
-  if (readBytes === block.length) return block;
+  const start = skipZeros(copy, position);
+  const bytes = buffer.subarray(0, copy.sizeBytes - start);
+  const readBytes = await readFully(copy.source, bytes, start);
+  if (readBytes === bytes.length) return { position: start, bytes };
   throw new ImportError(
     "StagedDataChanged",
-    `Cannot copy the staged data: it has ${position + readBytes} of ${copy.sizeBytes} bytes`,
+    `Cannot copy the staged data: it has ${start + readBytes} of ${copy.sizeBytes} bytes`,
   );
 }
 
-async function write(copy: BlockCopy, block: Buffer, position: number): Promise<number> {
-  await copy.limiter?.take(block.length, copy.signal);
-  await writeFully(copy.target, block, position);
-  return block.length;
+/** Where the first block begins that is not known to be zero; `sizeBytes` when there is none. */
+function skipZeros({ zeroBlocks, sizeBytes }: BlockCopy, position: number): number {
+  let block = Math.floor(position / BLOCK_BYTES);
+  if (zeroBlocks?.has(block) !== true) return position;
+  while (zeroBlocks.has(block)) block += 1;
+  return Math.min(block * BLOCK_BYTES, sizeBytes);
+}
+
+async function write(copy: BlockCopy, { bytes, position }: Block): Promise<number> {
+  await copy.limiter?.take(bytes.length, copy.signal);
+  await writeFully(copy.target, bytes, position);
+  return bytes.length;
 }
 
 function partTooShort(actualBytes: number, expectedBytes: number): RangeError {

@@ -2,27 +2,21 @@
 const POLYNOMIAL = 0xedb88320;
 
 /**
- * The crc32 of some bytes and a run of zeros after them, without looking at a single zero: appending them multiplies the
- * crc by a power of x, modulo the polynomial. As `crc32_combine` of zlib does it.
+ * The crc32 of some bytes and a run of zeros after them, without looking at a single zero: each byte of it multiplies what
+ * the register holds, which is the complement of the crc, by x^8, modulo the polynomial.
  *
- * @param crc - of the bytes before
- * @param crcOfZeros - crc32 of the run alone
- * @param factor - {@link factorOfLength} of the run
+ * @param crc - of the bytes before; 0 for none
+ * @param lengthBytes - how many zeros
  */
-export function appendZeros(crc: number, crcOfZeros: number, factor: number): number {
-  return (multiply(factor, crc) ^ crcOfZeros) >>> 0;
-}
-
-/** x to the power of 8 times the length: what {@link appendZeros} multiplies with. */
-export function factorOfLength(lengthBytes: number): number {
-  let factor = 0x80000000;
+export function appendZeros(crc: number, lengthBytes: number): number {
+  let register = ~crc;
   // x^8, then its squares: one for each bit of the length.
   let power = 0x00800000;
   for (let rest = lengthBytes; rest > 0; rest = Math.floor(rest / 2)) {
-    if (rest % 2 === 1) factor = multiply(power, factor);
+    if (rest % 2 === 1) register = multiply(power, register);
     power = multiply(power, power);
   }
-  return factor;
+  return ~register >>> 0;
 }
 
 /** The product of two polynomials, whose highest bit stands for x^0. */
