@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { importWorkflowId } from "../../dist/workflow/contract.js";
 import { say } from "../commands.mjs";
 import { ensureS5cmd } from "../s5cmd.mjs";
+import { CONNECTION_CASES } from "./connections.mjs";
 import { inTurns, result, secondsOf } from "./measure.mjs";
 import { copyAndDigest, copyToAll, fetchWithCurl, sendWithS5cmd } from "./references.mjs";
 import { openEmptySteps } from "./three-empty-steps.mjs";
@@ -302,6 +303,7 @@ export const CASES = [
       return [result("cancel to clean", { measured })];
     },
   },
+  ...CONNECTION_CASES,
   ...TRANSFORM_CASES,
 ];
 

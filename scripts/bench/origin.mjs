@@ -1,22 +1,35 @@
 import { createReadStream, statSync } from "node:fs";
 import { createServer } from "node:http";
+import { pipeline } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 
 // Run as a process of its own: serves one file on 127.0.0.1, with ranges and a strong validator.
-// `node origin.mjs PORT FILE`; it says "ready" on stdout.
+// `node origin.mjs PORT FILE [BYTES_PER_SECOND]`, for each connection; it says "ready" on stdout.
 
-const [port, file] = process.argv.slice(2);
+const [port, file, rate] = process.argv.slice(2);
 const { size, mtimeMs } = statSync(file);
 const etag = `"${size}-${mtimeMs}"`;
 
 const server = createServer((request, response) => {
-  const [, from] = /^bytes=(\d+)-$/.exec(request.headers.range ?? "") ?? [];
-  const start = from === undefined ? 0 : Number(from);
-  const range = from === undefined ? {} : { "content-range": `bytes ${start}-${size - 1}/${size}` };
+  const [, from, last] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
+  const start = Number(from ?? 0);
+  const end = last ? Math.min(Number(last), size - 1) : size - 1;
+  const range = from === undefined ? {} : { "content-range": `bytes ${start}-${end}/${size}` };
   response.writeHead(from === undefined ? 200 : 206, {
-    "content-length": size - start,
+    "accept-ranges": "bytes",
+    "content-length": end - start + 1,
     etag,
     ...range,
   });
-  createReadStream(file, { start, highWaterMark: 1024 * 1024 }).pipe(response);
+  const bytes = createReadStream(file, { start, end, highWaterMark: 1024 * 1024 });
+  // A client that goes away is no failure.
+  pipeline(rate === undefined ? bytes : paced(bytes), response, () => undefined);
 });
 server.listen(Number(port), "127.0.0.1", () => process.stdout.write("ready\n"));
+
+async function* paced(bytes) {
+  for await (const chunk of bytes) {
+    yield chunk;
+    await sleep((chunk.length / Number(rate)) * 1000);
+  }
+}

@@ -41,6 +41,11 @@ export async function fetchWithCurl(url, target) {
   }
 }
 
+/** Receives what a URL has with curl, and keeps nothing of it. */
+export async function receiveWithCurl(url) {
+  return secondsOf(() => run("curl", "--silent", "--fail", "--output", "/dev/null", url));
+}
+
 /** Sends a file to an S3 server with s5cmd as it comes, and removes the object again. */
 export async function sendWithS5cmd(s5cmd, file, { endpoint, url }) {
   const options = ["--endpoint-url", endpoint];

@@ -138,9 +138,10 @@ class Service {
   }
 
   /** Serves a file on {@link originPort}, from a process of its own, until the answer is called. */
-  async serve(file) {
+  async serve(file, { bytesPerSecond } = {}) {
     const program = fileURLToPath(new URL("./origin.mjs", import.meta.url));
-    const origin = spawn(process.execPath, [program, String(this.originPort), file], {
+    const pace = bytesPerSecond === undefined ? [] : [String(bytesPerSecond)];
+    const origin = spawn(process.execPath, [program, String(this.originPort), file, ...pace], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     await once(origin.stdout, "data");

@@ -32,6 +32,7 @@ export const webSource = z
     header_timeout: durationMs.default(15_000),
     idle_timeout: durationMs.default(30_000),
     minimum_rate: bytes.default(1024),
+    connections: z.int().min(1).max(8).default(1),
     bandwidth_limit: bytes.optional(),
   })
   .prefault({});
@@ -56,6 +57,7 @@ export function webSettingsOf(web: z.output<typeof webSource>, folder: string) {
     headerTimeoutMs: web.header_timeout,
     idleTimeoutMs: web.idle_timeout,
     minimumRate: web.minimum_rate,
+    connections: web.connections,
     bandwidthLimit: web.bandwidth_limit,
   } as const;
 }

@@ -13,6 +13,8 @@ export interface WebRequest {
   readonly headers: Readonly<Record<string, string>>;
   /** How long to wait for the head of each answer, connection included, in ms. */
   readonly answerTimeoutMs: number;
+  /** How much of the body is received before anybody reads it, in bytes. Default: undici's, 64 KiB. */
+  readonly aheadBytes?: number | undefined;
   /** Ends the request, and later the body. */
   readonly signal: AbortSignal;
 }
@@ -51,7 +53,7 @@ export async function getFollowing(
 async function get(
   dispatcher: Dispatcher,
   url: URL,
-  { headers, answerTimeoutMs, signal }: WebRequest,
+  { headers, answerTimeoutMs, aheadBytes, signal }: WebRequest,
 ): Promise<Dispatcher.ResponseData> {
   // Not the timeout of undici: an origin keeps that one waiting with interim answers for as long as it likes.
   const patience = new AbortController();
@@ -64,6 +66,7 @@ async function get(
       path: url.pathname + url.search,
       method: "GET",
       headers,
+      ...(aheadBytes === undefined ? {} : { highWaterMark: aheadBytes }),
       signal: AbortSignal.any([signal, patience.signal]),
     });
   } catch (error) {

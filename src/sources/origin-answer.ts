@@ -15,6 +15,8 @@ import { displayedUrl } from "./web-url.ts";
 export interface Continuation {
   /** The first byte that is wanted. */
   readonly startAt: number;
+  /** The first byte that is not wanted any more. Default: none, all up to the end is. */
+  readonly endAt?: number;
   readonly state: OriginState;
 }
 
@@ -23,6 +25,8 @@ export interface OriginAnswer {
   /** The first byte of the body: where it was to go on, or 0 when the resource begins afresh. */
   readonly startAt: number;
   readonly state: OriginState;
+  /** Whether the origin says, or shows, that it can be asked for parts of the resource. */
+  readonly hasRanges: boolean;
   /** Undefined when no byte is missing. */
   readonly body: Readable | undefined;
 }
@@ -47,15 +51,16 @@ export function judgeAnswer(
   const lengthBytes = lengthOf(headers, where);
   if (statusCode === 206) {
     const part = continued(headers, lengthBytes, asked, where);
-    return part === undefined ? undefined : { ...part, body };
+    return part === undefined ? undefined : { ...part, hasRanges: true, body };
   }
   const state = { validator: strongValidator(headers), sizeBytes: lengthBytes };
-  return { startAt: 0, state, body };
+  const hasRanges = headers["accept-ranges"]?.toLowerCase() === "bytes";
+  return { startAt: 0, state, hasRanges, body };
 }
 
 const READ_HEADERS = [
-  ...["content-encoding", "content-length", "content-range", "date", "etag", "last-modified"],
-  ...["retry-after", "transfer-encoding"],
+  ...["accept-ranges", "content-encoding", "content-length", "content-range", "date", "etag"],
+  ...["last-modified", "retry-after", "transfer-encoding"],
 ];
 
 /** What is said twice says nothing. */
@@ -110,10 +115,12 @@ function continued(
     first === asked.startAt &&
     last !== undefined &&
     last >= first &&
+    last < (asked.endAt ?? Infinity) &&
     (lengthBytes === null || lengthBytes === last - first + 1) &&
     (range?.sizeBytes == null || last < range.sizeBytes);
   if (!fits) {
-    const wanted = asked === undefined ? "all" : `those from byte ${asked.startAt} on`;
+    const to = asked?.endAt === undefined ? "on" : `to before byte ${asked.endAt}`;
+    const wanted = asked === undefined ? "all" : `those from byte ${asked.startAt} ${to}`;
     throw refused(where, `it answered with the bytes "${shown(told ?? "")}" instead of ${wanted}`);
   }
   // An origin that does not know If-Range sends a part of whatever it has now.
@@ -140,7 +147,7 @@ function nothingMore(
   const { sizeBytes } = parseContentRange(headers["content-range"]) ?? {};
   const { startAt, state } = asked;
   if (sizeBytes === startAt && state.sizeBytes === null) {
-    return { startAt, state: { ...state, sizeBytes }, body: undefined };
+    return { startAt, state: { ...state, sizeBytes }, hasRanges: true, body: undefined };
   }
   const { etag = state.validator } = headers;
   if (state.validator?.startsWith('"') === true && etag !== state.validator) return undefined;

@@ -1,3 +1,4 @@
+import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
 import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
@@ -9,6 +10,7 @@ import { getFollowing } from "./follow-redirects.ts";
 import { judgeAnswer, type Continuation, type OriginAnswer } from "./origin-answer.ts";
 import { refused, unavailable } from "./origin-failure.ts";
 import type { OriginState } from "./origin-state.ts";
+import { RANGE_BYTES, receiveSideBySide } from "./side-by-side.ts";
 import { displayedUrl, parseWebUrl } from "./web-url.ts";
 
 /** Settings of {@link WebSource}. */
@@ -19,6 +21,8 @@ export interface WebSourceSettings extends EgressRules, ConnectionSettings {
   readonly idleTimeoutMs: number;
   /** Bytes per second; a connection that is slower is given up. */
   readonly minimumRate: number;
+  /** How many connections bring one image at once, where the origin has ranges. Default: 1. */
+  readonly connections?: number | undefined;
   /** Bytes per second of all downloads of this process. Default: no limit. */
   readonly bandwidthLimit?: number | undefined;
 }
@@ -67,7 +71,8 @@ export class WebSource {
         ...rangeOf(from),
       };
       const answerTimeoutMs = connectTimeoutMs + headerTimeoutMs;
-      const request = { url, headers, answerTimeoutMs, signal: order.signal };
+      const aheadBytes = from?.endAt === undefined ? undefined : RANGE_BYTES;
+      const request = { url, headers, answerTimeoutMs, aheadBytes, signal: order.signal };
       const answer = await getFollowing(agent, this.#policy, request);
       let judged: OriginAnswer | undefined;
       try {
@@ -94,10 +99,15 @@ function ignore(): void {
   return;
 }
 
+function chunksOf(body: Readable | undefined): AsyncIterator<Buffer> | undefined {
+  return body?.[Symbol.asyncIterator]() as AsyncIterator<Buffer> | undefined;
+}
+
 // Without a validator nobody could tell whether the rest belongs to what is there.
 function rangeOf(from: Continuation | undefined): Record<string, string> {
   if (from?.state.validator == null) return {};
-  return { range: `bytes=${from.startAt}-`, "if-range": from.state.validator };
+  const last = from.endAt === undefined ? "" : from.endAt - 1;
+  return { range: `bytes=${from.startAt}-${last}`, "if-range": from.state.validator };
 }
 
 // A connection that brought less is fruitless; after so many in a row it is time to wait before the next.
@@ -119,6 +129,7 @@ export class WebDownload implements AsyncDisposable {
   #offset = 0;
   #state: OriginState = { validator: null, sizeBytes: null };
   #connectedAt = 0;
+  #connections: number;
   #fruitless = 0;
   #hasExcess = false;
   #windowMs = 0;
@@ -136,6 +147,7 @@ export class WebDownload implements AsyncDisposable {
     this.#ask = ask;
     this.#order = order;
     this.#settings = settings;
+    this.#connections = settings.connections ?? 1;
     this.#limit = limit;
     this.#where = displayedUrl(parseWebUrl(order.url));
     agent.on("disconnect", (_origin, _targets, error) => {
@@ -157,7 +169,7 @@ export class WebDownload implements AsyncDisposable {
   async begin(): Promise<void> {
     const from = this.#order.continuation;
     if (from !== undefined && from.startAt === from.state.sizeBytes) {
-      this.#take({ ...from, body: undefined });
+      this.#take({ ...from, hasRanges: true, body: undefined });
       return;
     }
     this.#take(await this.#ask(from?.state.validator == null ? undefined : from));
@@ -186,7 +198,8 @@ export class WebDownload implements AsyncDisposable {
     await this.#agent.destroy();
   }
 
-  #take({ startAt, state, body }: OriginAnswer): void {
+  #take(answer: OriginAnswer): void {
+    const { startAt, state, body } = answer;
     const { maxBytes } = this.#order;
     body?.on("error", ignore);
     if ((state.sizeBytes ?? 0) > maxBytes) throw this.#tooLarge(state.sizeBytes);
@@ -195,7 +208,23 @@ export class WebDownload implements AsyncDisposable {
     this.#connectedAt = startAt;
     this.#windowMs = 0;
     this.#windowBytes = 0;
-    this.#chunks = body?.[Symbol.asyncIterator]() as AsyncIterator<Buffer> | undefined;
+    this.#chunks = this.#receiveSideBySide(answer) ?? chunksOf(body);
+  }
+
+  /** The bytes of an answer and of several beside it; undefined when it is to come alone. */
+  #receiveSideBySide({ startAt, state, hasRanges, body }: OriginAnswer) {
+    const { validator, sizeBytes } = state;
+    const connections = this.#connections;
+    if (connections === 1 || !hasRanges || body === undefined) return undefined;
+    if (validator === null || sizeBytes === null) return undefined;
+    if (sizeBytes - startAt <= RANGE_BYTES) return undefined;
+    const ask = async (from: number, endAt: number): Promise<Readable> => {
+      const part = await this.#ask({ startAt: from, endAt, state });
+      if (part.startAt === from && part.body !== undefined) return part.body;
+      part.body?.on("error", ignore).destroy();
+      throw new Error("it can't be asked for ranges");
+    };
+    return receiveSideBySide({ first: body, startAt, sizeBytes, connections, ask });
   }
 
   /** Takes the next bytes from the connection, or makes another connection. */
@@ -248,6 +277,8 @@ export class WebDownload implements AsyncDisposable {
     const failure = unavailable(this.#where, `the connection broke: ${reason}`);
     await this.#chunks?.return?.();
     this.#chunks = undefined;
+    // An origin for which several were too many may serve one.
+    this.#connections = 1;
     this.#fruitless = this.#offset - this.#connectedAt < FRUITFUL_BYTES ? this.#fruitless + 1 : 0;
     if (this.#state.validator === null || this.#fruitless >= FRUITLESS_CONNECTIONS) throw failure;
     const answer = await this.#ask({ startAt: this.#offset, state: this.#state });

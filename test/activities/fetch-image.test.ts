@@ -9,6 +9,7 @@ import type { ImportFailureCode } from "../../src/domain/import-failure.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { sweepNode } from "../../src/activities/sweep-node.ts";
 import { SealingKeys } from "../../src/sources/sealing-keys.ts";
+import { RANGE_BYTES } from "../../src/sources/side-by-side.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import {
@@ -224,6 +225,26 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
 
     expect(origin.sentBytes).toBeLessThanOrEqual(SIZE_BYTES + ON_ITS_WAY_BYTES);
     expect(origin.requests[1]?.headers["if-range"]).toBe('"one"');
+  });
+
+  it("takes them over several connections, and the rest over one when those break", async () => {
+    const bytes = someBytes(3 * RANGE_BYTES + 17);
+    const origin = await HostileOrigin.start(async (exchange) => {
+      const start = beginAnswer(exchange, bytes, '"one"', { "accept-ranges": "bytes" });
+      const breaks = exchange.earlier < 3 && start === 2 * RANGE_BYTES;
+      await exchange.send(bytes.subarray(start, breaks ? start + 1000 : exchange.to));
+      if (breaks) exchange.reset();
+    });
+    const rig = await nodeFor(origin, { web: { connections: 3 } });
+    const plan = await rig.claimForFetch();
+
+    const { digests } = await rig.fetch(plan, origin.url());
+
+    expect(digests).toEqual(digestsOf(bytes));
+    expect((await readFile(await rig.fetchedPath(plan.image_id))).equals(bytes)).toBe(true);
+    const ranges = origin.requests.map(({ headers }) => headers["range"]);
+    expect(ranges).toContain(`bytes=${String(RANGE_BYTES)}-${String(2 * RANGE_BYTES - 1)}`);
+    expect(ranges).toContainEqual(expect.stringMatching(/^bytes=\d+-$/));
   });
 
   it("sends nothing to anybody that could be a secret", async () => {

@@ -56,6 +56,7 @@ const DEFAULTS = {
     headerTimeoutMs: 15_000,
     idleTimeoutMs: 30_000,
     minimumRate: 1024,
+    connections: 1,
     bandwidthLimit: undefined,
   },
   keyFile: undefined,
@@ -124,6 +125,7 @@ describe("parseConfig()", () => {
           header_timeout: 2s
           idle_timeout: 3s
           minimum_rate: 64KiB
+          connections: 4
           bandwidth_limit: 50MiB
       secrets: { key_file: secrets.key }
       verify_on_publish: true
@@ -190,6 +192,7 @@ describe("parseConfig()", () => {
         headerTimeoutMs: 2000,
         idleTimeoutMs: 3000,
         minimumRate: 64 * 1024,
+        connections: 4,
         bandwidthLimit: 50 * 1024 ** 2,
       },
       keyFile: "/etc/image-import/secrets.key",

@@ -21,17 +21,30 @@ export class Exchange {
   /** How many body bytes were really taken from us. */
   sentBytes = 0;
   readonly #socket: Socket;
+  readonly #gone: Promise<void>;
 
   constructor(socket: Socket, request: OriginRequest, earlier: number) {
     this.#socket = socket;
+    this.#gone = new Promise((resolve) => socket.once("close", resolve));
     this.request = request;
     this.earlier = earlier;
   }
 
   /** Where the client wants to go on; undefined when it wants all. */
   get from(): number | undefined {
-    const match = /^bytes=(\d+)-$/.exec(this.request.headers["range"] ?? "");
-    return match === null ? undefined : Number(match[1]);
+    return this.#range?.from;
+  }
+
+  /** The first byte that the client does not want any more; undefined when it wants all to the end. */
+  get to(): number | undefined {
+    return this.#range?.to;
+  }
+
+  get #range(): { readonly from: number; readonly to: number | undefined } | undefined {
+    const match = /^bytes=(\d+)-(\d*)$/.exec(this.request.headers["range"] ?? "");
+    if (match === null) return undefined;
+    const [, from, last = ""] = match;
+    return { from: Number(from), to: last === "" ? undefined : Number(last) + 1 };
   }
 
   /** Whether the client is still there. */
@@ -76,8 +89,7 @@ export class Exchange {
 
   /** Waits until the client is gone. */
   async gone(): Promise<void> {
-    if (!this.#socket.destroyed)
-      await new Promise((resolve) => this.#socket.once("close", resolve));
+    if (!this.#socket.destroyed) await this.#gone;
   }
 
   /** Waits a little, or until the client is gone. */
@@ -213,10 +225,10 @@ export function beginAnswer(
     return bytes.length;
   }
   const start = isResumed ? from : 0;
-  const last = bytes.length - 1;
-  const range = `bytes ${String(start)}-${String(last)}/${String(bytes.length)}`;
+  const end = isResumed ? Math.min(exchange.to ?? Infinity, bytes.length) : bytes.length;
+  const range = `bytes ${String(start)}-${String(end - 1)}/${String(bytes.length)}`;
   exchange.head(isResumed ? 206 : 200, {
-    "content-length": bytes.length - start,
+    "content-length": end - start,
     etag,
     ...(isResumed ? { "content-range": range } : {}),
     ...more,
@@ -232,5 +244,6 @@ export async function sendUpTo(
   etag = ETAG,
 ): Promise<void> {
   const start = beginAnswer(exchange, bytes, etag);
-  if (start < end) await exchange.send(bytes.subarray(start, end));
+  const wanted = Math.min(end, start === exchange.from ? (exchange.to ?? end) : end);
+  if (start < wanted) await exchange.send(bytes.subarray(start, wanted));
 }
