@@ -258,17 +258,11 @@ function requireStagingFor(
 /** A secret that stands in the history of a run can't be taken back; the next one can be sealed. */
 function requireWebUri({ method, uri = "" }: ImportRequest): void {
   if (method !== "web-download" || isSealed(uri)) return;
-  const { protocol } = parseWebUrl(uri);
-  if (protocol !== "http:" && protocol !== "https:") {
-    throw new ImportError(
-      "BadRequest",
-      `URI for web-download does not pass filtering: it begins with "${protocol}", and must begin with http: or https:`,
-    );
-  }
+  parseWebUrl(uri);
   if (!needsSealing(uri)) return;
   throw new ImportError(
     "BadRequest",
-    "The URL has a query or user info, which may be a secret and stands in clear in the history of this run",
+    "The URL has a query, which may be a secret and stands in clear in the history of this run",
     { hint: "Start it with `image-import` or its client, which seal such URLs." },
   );
 }

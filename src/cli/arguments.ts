@@ -1,6 +1,7 @@
 import { Argument, InvalidArgumentError, Option, type Command } from "commander";
 import { defaultRoles } from "../config/locate.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
+import { parseChecksum } from "../domain/given-checksum.ts";
 import { isUuid } from "../domain/import-request.ts";
 import { UsageError } from "./failure.ts";
 
@@ -17,6 +18,12 @@ export function propertiesOf(
   const separator = value.indexOf("=");
   if (separator < 1) throw new InvalidArgumentError("It must be NAME=VALUE.");
   return { ...earlier, [value.slice(0, separator)]: value.slice(separator + 1) };
+}
+
+/** Takes the name of a store, several times; each of them once. */
+function storeNameOf(value: string, earlier: readonly string[] = []): readonly string[] {
+  if (earlier.includes(value)) throw new InvalidArgumentError("It is named twice.");
+  return listOf(value, earlier);
 }
 
 /** Takes a whole number from 1 on. */
@@ -55,7 +62,7 @@ export function storeOption(): Option {
   return new Option(
     "--store <name>",
     "store to fill, may be repeated; default: the default store",
-  ).argParser(listOf);
+  ).argParser(storeNameOf);
 }
 
 /** What the data must be, and who asks, as commander gives it. */
@@ -68,7 +75,12 @@ export interface Expectation {
 /** Adds the options of {@link Expectation}. */
 export function addExpectation(command: Command): void {
   command
-    .option("--checksum <digest>", "what the data must hash to, sha256:HEX, sha512:HEX or md5:HEX")
+    .addOption(
+      new Option(
+        "--checksum <digest>",
+        "what the data must hash to, sha256:HEX, sha512:HEX or md5:HEX",
+      ).argParser(checksumOf),
+    )
     .addOption(new Option("--size <bytes>", "how many bytes there must be").argParser(bytesOf))
     .addOption(
       new Option(
@@ -81,6 +93,14 @@ export function addExpectation(command: Command): void {
 /** The expectation as the client takes it. */
 export function expectationOf({ checksum, size, role = defaultRoles() }: Expectation) {
   return { checksum, size, roles: role };
+}
+
+/** Takes a checksum, which is looked at before gigabytes are staged that must have it. */
+function checksumOf(value: string): string {
+  if (parseChecksum(value) !== undefined) return value;
+  throw new InvalidArgumentError(
+    "It must be sha256:, sha512: or md5: and as many hex digits as that has.",
+  );
 }
 
 /** Takes a number of bytes, 0 too. */

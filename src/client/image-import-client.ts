@@ -163,12 +163,15 @@ export class ImageImportClient {
   /** What may be a secret in a URL goes nowhere in clear. */
   async #sealed(imageId: string, uri: string | undefined): Promise<string | undefined> {
     if (uri === undefined || !needsSealing(uri)) return uri;
-    const keyFile = this.#config?.keyFile;
-    if (keyFile !== undefined) return (await SealingKeys.read(keyFile)).seal(imageId, uri);
-    throw notConfigured(
-      "the key that seals URLs with a query, which may be a secret (`secrets.key_file` of the configuration)",
-      "IMAGE_IMPORT_CONFIG",
-    );
+    if (this.#config === undefined) {
+      throw notConfigured(
+        "the configuration, whose key seals URLs with a query",
+        "IMAGE_IMPORT_CONFIG",
+      );
+    }
+    const { keyFile } = this.#config;
+    const keys = keyFile === undefined ? new SealingKeys() : await SealingKeys.read(keyFile);
+    return keys.seal(imageId, uri);
   }
 
   /**

@@ -105,6 +105,15 @@ describe("containerFormatOption()", () => {
 
 describe("storeOption()", () => {
   it("may be repeated", () => {
-    expect(storeOption()).toMatchObject({ long: "--store", parseArg: listOf });
+    const option = storeOption();
+
+    expect(option.long).toBe("--store");
+    expect(option.parseArg?.("slow", ["fast"])).toEqual(["fast", "slow"]);
+  });
+
+  it("refuses a name that was given before", () => {
+    expect(() => storeOption().parseArg?.("fast", ["fast"])).toThrow(
+      new InvalidArgumentError("It is named twice."),
+    );
   });
 });

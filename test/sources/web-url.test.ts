@@ -12,6 +12,21 @@ describe("parseWebUrl()", () => {
     expect(failure.code).toBe("BadRequest");
     expect(inspect(failure)).not.toContain("s3cret");
   });
+
+  it.each([
+    ["ftp://example.org/s3cret", 'it begins with "ftp:", and must begin with http: or https:'],
+    ["file:///etc/s3cret", 'it begins with "file:", and must begin with http: or https:'],
+    ["https://s3cret@example.org/", "it must hold no user name or password"],
+    ["https://:s3cret@example.org/", "it must hold no user name or password"],
+  ])("refuses %s, and says why without repeating it", async (text, reason) => {
+    const failure = await failureOf(Promise.resolve().then(() => parseWebUrl(text)));
+
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      message: `URI for web-download does not pass filtering: ${reason}`,
+    });
+    expect(inspect(failure)).not.toContain("s3cret");
+  });
 });
 
 describe("displayedUrl()", () => {

@@ -63,6 +63,8 @@ async function importFileOrUrl(
 
 /** The worker fetches it: nothing passes through this process. */
 async function importUrl(session: Session, url: string, options: ImportOptions): Promise<void> {
+  // Before anything is made: what never will be accepted makes no image.
+  parseWebUrl(url);
   const client = await session.hostClient();
   const name = nameOf(url);
   const diskFormat = options.diskFormat ?? formatOf(name);

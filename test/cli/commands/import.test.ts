@@ -361,6 +361,28 @@ describe("import that is refused", () => {
     });
   });
 
+  it.each(["ftp://example.org/disk.img", "http://user:password@example.org/disk.img"])(
+    "makes no image for %s",
+    async (url) => {
+      expect(await refusalOf(url)).toMatchObject({
+        exitCode: 2,
+        failure: { code: "BadRequest" },
+        isMade: false,
+      });
+    },
+  );
+
+  it.each([
+    ["a checksum that is none", ["--checksum", "sha256:00"], "It must be sha256:, sha512: or md5:"],
+    ["a store that is named twice", ["--store", "local", "--store", "local"], "named twice"],
+  ])("stages nothing for %s", async (_, args, rule) => {
+    expect(await refusalOf(writeDisk(), ...args)).toMatchObject({
+      exitCode: 2,
+      failure: { message: expect.stringContaining(rule) as string },
+      isMade: false,
+    });
+  });
+
   it("names an id that is taken", async () => {
     const imageId = await stack.queuedImage();
 
