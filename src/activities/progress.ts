@@ -12,6 +12,11 @@ export interface ByteProgress {
   readonly totalBytes?: number;
 }
 
+/** Details of the failure of an attempt: what it was about. */
+export interface FailedAttempt {
+  readonly store?: string;
+}
+
 /** What a byte step does with its progress. */
 export interface Progress {
   /** Aborted on cancel, on pause, and when nothing has moved for too long. */

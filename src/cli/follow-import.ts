@@ -97,6 +97,7 @@ const OWN_STEPS: Readonly<Record<string, string>> = {
 class ShownPhases {
   readonly #progress: Progress;
   readonly #storesWithBytes = new Set<string>();
+  readonly #toldFailures = new Set<string>();
   #toldPhases = 0;
   #pause: ImportStatus["pause"] = "running";
 
@@ -108,6 +109,7 @@ class ShownPhases {
     this.#tellEnded(status.phases);
     if (status.pause !== this.#pause) this.#progress.note(status.pause);
     this.#pause = status.pause;
+    this.#tellRetry(status.phases.at(-1)?.phase ?? "", status);
     const total = status.size ?? undefined;
     const { phases, done_bytes: doneBytes, total_bytes: ownTotal } = status;
     if (doneBytes !== undefined) {
@@ -118,7 +120,9 @@ class ShownPhases {
     }
   }
 
-  #showStore(store: string, { state, done_bytes: doneBytes }: StoreProgress, total?: number): void {
+  #showStore(store: string, progress: StoreProgress, total?: number): void {
+    const { state, done_bytes: doneBytes } = progress;
+    this.#tellRetry(`store ${store}`, progress);
     if (doneBytes !== undefined) {
       this.#progress.bytes(`store ${store}`, doneBytes, total);
       this.#storesWithBytes.add(store);
@@ -126,6 +130,18 @@ class ShownPhases {
     // The last blocks are not told by a heartbeat: the end of the copy tells them.
     const isWhole = state === "stored" && this.#storesWithBytes.delete(store);
     if (isWhole && total !== undefined) this.#progress.bytes(`store ${store}`, total, total);
+  }
+
+  /** Once for each reason: a store that is away for hours is tried hundreds of times. */
+  #tellRetry(
+    what: string,
+    { attempt, last_failure: reason }: Pick<StoreProgress, "attempt" | "last_failure">,
+  ): void {
+    if (attempt === undefined || reason === undefined) return;
+    const told = `${what} is tried again after: ${reason}`;
+    if (this.#toldFailures.has(told)) return;
+    this.#toldFailures.add(told);
+    this.#progress.note(told);
   }
 
   #tellEnded(phases: ImportStatus["phases"]): void {

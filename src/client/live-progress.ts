@@ -1,49 +1,61 @@
 import type { WorkflowExecutionDescription } from "@temporalio/client";
 import { defaultPayloadConverter } from "@temporalio/common";
-import type { ByteProgress } from "../activities/progress.ts";
+import type { ByteProgress, FailedAttempt } from "../activities/progress.ts";
 import type { ImportStatus, StoreProgress } from "../workflow/contract.ts";
 
 type PendingActivity = NonNullable<
   WorkflowExecutionDescription["raw"]["pendingActivities"]
 >[number];
+type Payloads = NonNullable<PendingActivity["heartbeatDetails"]>;
 
-/** Adds what the running byte steps told with their last heartbeat to what the workflow says of itself. */
+/**
+ * Adds what the running steps told with their last heartbeat, and why their last attempt failed, to what the workflow
+ * says of itself.
+ */
 export function withLiveProgress(
   status: ImportStatus,
   description: WorkflowExecutionDescription,
 ): ImportStatus {
   const stores: Record<string, StoreProgress> = { ...status.stores };
-  let own: ByteProgress | undefined;
+  let own: Partial<ImportStatus> = {};
   for (const activity of description.raw.pendingActivities ?? []) {
     const beat = lastHeartbeat(activity);
-    if (beat === undefined) continue;
-    if (beat.store === undefined) own = beat;
-    else stores[beat.store] = liveStore(stores[beat.store], beat, activity);
+    const { attempt, lastFailure } = activity;
+    if (beat === undefined && lastFailure == null) continue;
+    const live = {
+      ...bytesOf(beat),
+      attempt: attempt ?? 1,
+      ...(lastFailure?.message == null ? {} : { last_failure: lastFailure.message }),
+    };
+    // A store that is away may fail before the first heartbeat of every attempt.
+    const store = beat?.store ?? failedAttempt(activity)?.store;
+    if (store === undefined) own = { ...own, ...totalOf(beat), ...live };
+    else stores[store] = { state: "copying", ...stores[store], ...live };
   }
-  if (own === undefined) return { ...status, stores };
-  const { doneBytes, totalBytes } = own;
-  const total = totalBytes === undefined ? {} : { total_bytes: totalBytes };
-  return { ...status, stores, done_bytes: doneBytes, ...total };
+  return { ...status, stores, ...own };
 }
 
 function lastHeartbeat({ heartbeatDetails }: PendingActivity): ByteProgress | undefined {
-  const [payload] = heartbeatDetails?.payloads ?? [];
-  if (payload === undefined) return undefined;
-  const details: unknown = defaultPayloadConverter.fromPayload(payload);
+  const details = firstOf(heartbeatDetails);
   const isOurs = typeof details === "object" && details !== null && "doneBytes" in details;
   return isOurs ? (details as ByteProgress) : undefined;
 }
 
-function liveStore(
-  known: StoreProgress | undefined,
-  beat: ByteProgress,
-  { attempt, lastFailure }: PendingActivity,
-): StoreProgress {
-  return {
-    state: "copying",
-    ...known,
-    done_bytes: beat.doneBytes,
-    attempt: attempt ?? 1,
-    ...(lastFailure?.message == null ? {} : { last_failure: lastFailure.message }),
-  };
+function failedAttempt({ lastFailure }: PendingActivity): FailedAttempt | undefined {
+  const details = firstOf(lastFailure?.applicationFailureInfo?.details);
+  return typeof details === "object" && details !== null ? details : undefined;
+}
+
+function firstOf(details: Payloads | null | undefined): unknown {
+  const [payload] = details?.payloads ?? [];
+  return payload === undefined ? undefined : defaultPayloadConverter.fromPayload(payload);
+}
+
+function bytesOf(beat: ByteProgress | undefined) {
+  return beat === undefined ? {} : { done_bytes: beat.doneBytes };
+}
+
+/** Of a copy it is the size of the image. */
+function totalOf(beat: ByteProgress | undefined) {
+  return beat?.totalBytes === undefined ? {} : { total_bytes: beat.totalBytes };
 }

@@ -1,6 +1,7 @@
 import { activityInfo } from "@temporalio/activity";
 import { ApplicationFailure, CancelledFailure } from "@temporalio/common";
 import type { ActivityInboundCallsInterceptor } from "@temporalio/worker";
+import type { FailedAttempt } from "../activities/progress.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
 // What nobody foresaw is a bug, or a fault that we have not met: some patience, and then it must be seen.
@@ -12,12 +13,18 @@ export const translateFailures: ActivityInboundCallsInterceptor = {
     try {
       return await next(input);
     } catch (error) {
-      throw translated(error);
+      throw translated(error, attemptOf(input.args));
     }
   },
 };
 
-function translated(error: unknown): unknown {
+/** One store of several may be away: whoever watches must see which. */
+function attemptOf([order]: readonly unknown[]): FailedAttempt {
+  if (typeof order !== "object" || order === null || !("store" in order)) return {};
+  return typeof order.store === "string" ? { store: order.store } : {};
+}
+
+function translated(error: unknown, attempt: FailedAttempt): unknown {
   if (error instanceof CancelledFailure || error instanceof ApplicationFailure) return error;
   if (error instanceof ImportError) {
     return ApplicationFailure.create({
@@ -26,6 +33,7 @@ function translated(error: unknown): unknown {
       nonRetryable: !error.retryable,
       // Nothing to wait for is no reason to try without a pause.
       ...(error.retryAfterMs ? { nextRetryDelay: error.retryAfterMs } : {}),
+      details: [attempt],
       cause: error,
     });
   }

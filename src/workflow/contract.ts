@@ -63,7 +63,7 @@ export interface StoreProgress {
   method?: string;
   /** Live: bytes of the source that are in the copy, when the copy runs. */
   done_bytes?: number;
-  /** Live: which attempt runs. */
+  /** Live: which attempt runs, or is waited for. */
   attempt?: number;
   /** Why it failed; live: why the last attempt did. */
   last_failure?: string;
@@ -98,6 +98,10 @@ export interface ImportStatus {
   done_bytes?: number;
   /** Live: of how many bytes, where that is known. */
   total_bytes?: number;
+  /** Live: which attempt of it runs, or is waited for. */
+  attempt?: number;
+  /** Live: why its last attempt failed; also of a step that is about no bytes. */
+  last_failure?: string;
 }
 
 /** What accepted copies of an active image answer. */

@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from "vitest";
 import { followImport, type Followed } from "../../src/cli/follow-import.ts";
 import type { Progress } from "../../src/cli/progress.ts";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
-import type { AcceptedImport } from "../../src/workflow/contract.ts";
+import type { AcceptedImport, ImportStatus, StoreProgress } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Relay } from "../support/relay.ts";
 import { SharedStack } from "../support/shared-stack.ts";
@@ -112,6 +112,30 @@ describe("followImport()", () => {
       "saving     …",
       "activating …",
       "unstaging  …",
+    ]);
+  });
+
+  it("tells once for each reason why something is tried again", async () => {
+    const client = await stack.connect();
+    const accepted = await stack.runningImport(IMAGE_BYTES);
+    const status = await client.importStatus(accepted.image_id);
+    const inSlow = (slow: StoreProgress): ImportStatus => ({ ...status, stores: { slow } });
+    vi.spyOn(client, "watchImport").mockImplementation(async function* () {
+      yield { ...status, attempt: 2, last_failure: "no answer" };
+      yield { ...status, attempt: 3, last_failure: "no answer" };
+      yield inSlow({ state: "copying", attempt: 1 });
+      yield inSlow({ state: "copying", attempt: 2, last_failure: "it is away" });
+      yield inSlow({ state: "copying", attempt: 3, last_failure: "no answer" });
+      yield inSlow({ state: "failed", last_failure: "it is full" });
+    });
+
+    const { progress, followed } = follow(client, accepted);
+    await followed;
+
+    expect(progress.notes.filter((note) => note.includes("again"))).toEqual([
+      "storing is tried again after: no answer",
+      "store slow is tried again after: it is away",
+      "store slow is tried again after: no answer",
     ]);
   });
 

@@ -22,15 +22,24 @@ function statusWith(stores: Record<string, StoreProgress> = {}): ImportStatus {
 
 /** What Temporal tells of a run whose byte steps have told this with their last heartbeats. */
 function describing(
-  ...steps: readonly { beat?: unknown; attempt?: number; lastFailure?: string }[]
+  ...steps: readonly { beat?: unknown; attempt?: number; lastFailure?: string; about?: object }[]
 ): WorkflowExecutionDescription {
-  const pendingActivities = steps.map(({ beat, attempt, lastFailure }) => ({
+  const pendingActivities = steps.map(({ beat, attempt, lastFailure, about }) => ({
     attempt,
-    heartbeatDetails:
-      beat === undefined ? null : { payloads: [defaultPayloadConverter.toPayload(beat)] },
-    lastFailure: lastFailure === undefined ? null : { message: lastFailure },
+    heartbeatDetails: beat === undefined ? null : payloadsOf(beat),
+    lastFailure:
+      lastFailure === undefined
+        ? null
+        : {
+            message: lastFailure,
+            applicationFailureInfo: about === undefined ? null : { details: payloadsOf(about) },
+          },
   }));
   return { raw: { pendingActivities } } as unknown as WorkflowExecutionDescription;
+}
+
+function payloadsOf(value: unknown) {
+  return { payloads: [defaultPayloadConverter.toPayload(value)] };
 }
 
 describe("withLiveProgress()", () => {
@@ -69,6 +78,40 @@ describe("withLiveProgress()", () => {
     });
   });
 
+  it("tells which store it is that fails before it has told of any byte", () => {
+    const live = withLiveProgress(
+      statusWith({ fast: { state: "copying" }, slow: { state: "copying" } }),
+      describing({ attempt: 7, lastFailure: "it is away", about: { store: "slow" } }),
+    );
+
+    expect(live.stores).toEqual({
+      fast: { state: "copying" },
+      slow: { state: "copying", attempt: 7, last_failure: "it is away" },
+    });
+  });
+
+  it("adds why the last attempt of a step failed that is about no store", () => {
+    const status = statusWith();
+
+    const live = withLiveProgress(
+      status,
+      describing({ attempt: 3, lastFailure: "no answer", about: {} }),
+    );
+
+    expect(live).toEqual({ ...status, attempt: 3, last_failure: "no answer" });
+  });
+
+  it("adds why an attempt ended that told nothing itself", () => {
+    const status = statusWith();
+
+    const live = withLiveProgress(
+      status,
+      describing({ attempt: 2, lastFailure: "activity Heartbeat timeout" }),
+    );
+
+    expect(live).toEqual({ ...status, attempt: 2, last_failure: "activity Heartbeat timeout" });
+  });
+
   it("shows a copy as copying of which the workflow has not told yet", () => {
     const live = withLiveProgress(
       statusWith(),
@@ -86,7 +129,7 @@ describe("withLiveProgress()", () => {
       describing({ beat: { step: "digest", doneBytes: 300, totalBytes: 1000 } }),
     );
 
-    expect(live).toEqual({ ...status, done_bytes: 300, total_bytes: 1000 });
+    expect(live).toEqual({ ...status, done_bytes: 300, total_bytes: 1000, attempt: 1 });
   });
 
   it.each([

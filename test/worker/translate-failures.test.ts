@@ -51,6 +51,22 @@ describe("translateFailures", () => {
     });
   });
 
+  it.each([
+    ["the store that it was about", { image_id: "one", store: "fast" }, { store: "fast" }],
+    ["no store when it was about none", { image_id: "one" }, {}],
+    ["no store when it was about nothing", undefined, {}],
+  ])("says %s", async (_, order, details) => {
+    const failing = async (given: unknown): Promise<void> => {
+      throw new ImportError("StoreUnavailable", `no answer to ${String(given)}`);
+    };
+
+    const seen: unknown = await translatingEnvironment()
+      .run(failing, order)
+      .catch((error: unknown) => error);
+
+    expect((seen as ApplicationFailure).details).toEqual([details]);
+  });
+
   it("waits as long as the other side asked to, and never not at all", async () => {
     const delayOf = async (retryAfterMs: number | undefined) => {
       const error = new ImportError("SourceUnavailable", "busy", { retryAfterMs });

@@ -1,4 +1,6 @@
 import { randomBytes } from "node:crypto";
+import { rename } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
@@ -126,6 +128,34 @@ describe("importImage() where not all stores must succeed", () => {
 
     expect(outcome.stores).toEqual(["fast", "slow"]);
     expect(rig.calls.filter((call) => call === "storeImage fast")).toHaveLength(1);
+  });
+});
+
+describe("importImage() while a store is away", () => {
+  it("tells which it is, how often it was tried and why", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
+    await rename(store, away);
+
+    await rig.client.startImport(imageId, BOTH);
+    const { slow, fast } = await vi.waitUntil(
+      async () => {
+        const { stores } = await rig.client.importStatus(imageId);
+        return Number(stores["slow"]?.attempt) > 1 && stores["fast"]?.state === "stored" && stores;
+      },
+      { timeout: 30_000, interval: 100 },
+    );
+    await rename(away, store);
+
+    expect(fast).not.toHaveProperty("last_failure");
+    expect(slow).toMatchObject({
+      state: "copying",
+      last_failure: expect.stringContaining(store) as string,
+    });
+    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["fast", "slow"]);
+    const { stores } = await rig.client.importStatus(imageId);
+    expect(stores["slow"]).not.toHaveProperty("last_failure");
   });
 });
 

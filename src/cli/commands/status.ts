@@ -83,6 +83,7 @@ function reportFields({
 function liveFields(live: NonNullable<ImportReport["live"]>): Field[] {
   return [
     ["phase", live.pause === "running" ? live.phase : `${live.phase}, ${live.pause}`],
+    ...(live.last_failure === undefined ? [] : [["retrying", retryLine(live)] as const]),
     ["size", live.size === null ? null : formatBytes(live.size)],
     ...(live.detected_format === null ? [] : [["format", live.detected_format] as const]),
     ...Object.entries(live.stores).map(([store, progress]): Field => [
@@ -96,13 +97,21 @@ function liveFields(live: NonNullable<ImportReport["live"]>): Field[] {
 }
 
 function storeLine(progress: StoreProgress, sizeBytes: number | null): string {
-  const { state, method, done_bytes: doneBytes, attempt, last_failure: lastFailure } = progress;
+  const { state, method, done_bytes: doneBytes, last_failure: lastFailure } = progress;
   const total = sizeBytes === null ? "" : ` of ${formatBytes(sizeBytes)}`;
   return [
     state,
     ...(method === undefined ? [] : [`(${method})`]),
     ...(doneBytes === undefined ? [] : [`${formatBytes(doneBytes)}${total}`]),
-    ...(attempt === undefined || attempt === 1 ? [] : [`attempt ${String(attempt)}`]),
-    ...(lastFailure === undefined ? [] : [`after: ${lastFailure}`]),
+    ...(lastFailure === undefined ? [] : [retryLine(progress)]),
   ].join(" ");
+}
+
+/** Of a copy that has failed for good there is no attempt. */
+function retryLine({
+  attempt,
+  last_failure: lastFailure,
+}: Pick<StoreProgress, "attempt" | "last_failure">): string {
+  const after = `after: ${String(lastFailure)}`;
+  return attempt === undefined ? after : `attempt ${String(attempt)} ${after}`;
 }
