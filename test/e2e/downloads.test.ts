@@ -1,9 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
 import { useRunningStack } from "../support/running-stack.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const MIB = 1024 * 1024;
 const BYTES = randomBytes(32 * MIB);
@@ -24,6 +26,7 @@ afterAll(async () => {
 const stack = useRunningStack({
   config: async () => ({
     stores: { local: {}, spare: {} },
+    import: { transforms: ["decompress"] },
     sources: { web: { ports: [origin.port], allowed_networks: ["127.0.0.0/8"] } },
   }),
 });
@@ -108,5 +111,33 @@ describe("image copy", () => {
       exitCode: 2,
       failure: { code: "BadUsage", message: "no store to copy to was named" },
     });
+  });
+});
+
+describe("a compressed file", () => {
+  it("is decompressed, and is what the rest of its name says", async () => {
+    const file = join(makeTemporaryDirectory(), "disk.raw.gz");
+    await writeFile(file, gzipSync(BYTES.subarray(0, MIB)));
+
+    const { answer } = await stack.commandLine.json("import", file);
+
+    const { image_id: imageId } = answer as { image_id: string };
+    expect(await stack.showImage(imageId)).toMatchObject({ disk_format: "raw", size: MIB });
+    const stored = await readFile(join(stack.store("local"), `${imageId}.1`));
+    expect(stored.equals(BYTES.subarray(0, MIB))).toBe(true);
+  });
+
+  it("needs a word on what it is when its name does not tell", async () => {
+    const file = join(makeTemporaryDirectory(), "disk.gz");
+    await writeFile(file, gzipSync(BYTES.subarray(0, MIB)));
+
+    const refused = await stack.commandLine.json("import", file);
+    const declared = await stack.commandLine.json("import", file, "--disk-format", "raw");
+
+    expect(refused).toMatchObject({
+      exitCode: 2,
+      failure: { message: 'the name "disk.gz" does not say which disk format the data has' },
+    });
+    expect(declared).toMatchObject({ exitCode: 0, answer: { size: MIB } });
   });
 });

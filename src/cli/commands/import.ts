@@ -114,12 +114,23 @@ function formatOf(name: string): DiskFormat {
   );
 }
 
+/** What a compressed file will be: its own marks don't say it, but its name may. */
+function formatInside(name: string, { transforms }: Config): DiskFormat | undefined {
+  const isDecompressed = transforms.order.includes("decompress") && COMPRESSED.test(name);
+  return isDecompressed ? formatOf(name) : undefined;
+}
+
 async function importFile(session: Session, file: string, options: ImportOptions): Promise<void> {
   const config = session.requiredConfig;
   const client = await session.hostClient();
   // Before anything is made: a file that can't be read, or never will be accepted, makes no image.
-  const diskFormat = await detectFormat(file, config.formatPolicy, options);
-  const id = await createImage(session, client, { name: basename(file), diskFormat }, options);
+  const name = basename(file);
+  const declared = options.diskFormat ?? formatInside(name, config);
+  const diskFormat = await detectFormat(file, config.formatPolicy, {
+    ...options,
+    ...(declared === undefined ? {} : { diskFormat: declared }),
+  });
+  const id = await createImage(session, client, { name, diskFormat }, options);
   using interruption = new Interruption();
   await client.stageImage(id, file, {
     signal: interruption.signal,
