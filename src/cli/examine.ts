@@ -117,12 +117,28 @@ async function examineWorkers(connection: Connection, namespace: string): Promis
   });
 }
 
-/** Staging area, transforms and stores. That nothing configures them is told once, by the look at the configuration. */
+/** Staging area, keys, transforms and stores. That nothing configures them is told once, by the look at the configuration. */
 async function examineHost(session: Session): Promise<Finding[]> {
   const config = configOf(session);
   if (config === undefined) return [];
   const staging = await look("staging", () => examineStaging(config));
-  return [staging, ...(await examineTransforms(config)), ...(await examineStores(session))];
+  return [
+    staging,
+    ...(await examineKeys(config)),
+    ...(await examineTransforms(config)),
+    ...(await examineStores(session)),
+  ];
+}
+
+/** What seals the URLs of downloads. */
+async function examineKeys({ keyFile }: Config): Promise<Finding[]> {
+  if (keyFile === undefined) return [];
+  const { SealingKeys } = await import("../sources/sealing-keys.ts");
+  const finding = await look("keys", async () => {
+    await SealingKeys.read(keyFile);
+    return keyFile;
+  });
+  return [finding];
 }
 
 async function examineTransforms({ transforms: settings }: Config): Promise<Finding[]> {

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -145,6 +146,25 @@ describe("doctor", () => {
       ["store fast", true],
       ["store archive", true],
     ]);
+  });
+
+  it("looks at the keys that seal URLs", async () => {
+    const directory = makeTemporaryDirectory();
+    const config = join(directory, "image-import.yaml");
+    writeFileSync(config, "stores: { fast: {type: file, path: fast} }\nsecrets: {key_file: keys}");
+    const keyFile = join(directory, "keys");
+    const keysOf = (answer: unknown) => (answer as Finding[]).find(({ check }) => check === "keys");
+
+    const { answer: missing } = await commandLine.json("doctor", "--config", config);
+    writeFileSync(keyFile, `${randomBytes(32).toString("base64")}\n`, { mode: 0o600 });
+    const { answer: present } = await commandLine.json("doctor", "--config", config);
+
+    expect(keysOf(missing)).toMatchObject({
+      ok: false,
+      code: "BadConfiguration",
+      detail: `Cannot use the key file "${keyFile}": it cannot be read`,
+    });
+    expect(keysOf(present)).toMatchObject({ ok: true, detail: keyFile });
   });
 
   it("tells once that there is no configuration file", async () => {
