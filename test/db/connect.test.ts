@@ -1,4 +1,6 @@
+import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { sql, type SQL } from "drizzle-orm";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { Database, type DatabaseOptions, type Queries } from "../../src/db/connect.ts";
@@ -258,6 +260,57 @@ describe("Database.transaction()", () => {
 
     expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
     expect(await imageExists(imageId)).toBe(true);
+  });
+});
+
+describe("Database.transaction() whose connection breaks", () => {
+  type Work = (db: Queries, cut: () => Promise<void>) => Promise<unknown>;
+
+  // postgres.js throws where nobody can catch it when it is asked for anything then: vitest tells of that by itself.
+  it.each<[string, Work]>([
+    [
+      "while a statement is under way",
+      async (db, cut) => Promise.all([valueOf(db, sql`pg_sleep(60)`), cut()]),
+    ],
+    [
+      "between two statements",
+      async (db, cut) => {
+        await cut();
+        await valueOf(db, sql`2`);
+      },
+    ],
+    [
+      "while the work fails for another reason",
+      async (_db, cut) => {
+        await cut();
+        throw new ImportError("ImageBusy", "Not now");
+      },
+    ],
+    [
+      "and whose work takes no notice",
+      async (db, cut) => {
+        await Promise.allSettled([valueOf(db, sql`pg_sleep(60)`), cut()]);
+        await valueOf(db, sql`2`);
+      },
+    ],
+  ])("fails %s, takes no effect, and has a new one next time", async (_, work) => {
+    const imageId = randomUUID();
+    const { database, relay } = await openRelayed({ maxConnections: 1 });
+
+    const failure = await failureOf(
+      database.transaction(async (db) => {
+        await insertImage(db, NO_LIMITS, { id: imageId });
+        await work(db, async () => {
+          await sleep(50);
+          relay.cut();
+          await sleep(50);
+        });
+      }),
+    );
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
+    expect(await imageExists(imageId)).toBe(false);
+    expect(await database.query((db) => valueOf(db, sql`42`))).toBe(42);
   });
 });
 
