@@ -130,8 +130,12 @@ describe("an import, when something is killed in the middle of its copy", () => 
   });
 
   it("completes by itself, from where it was, when it is Postgres", async () => {
+    const { worker } = stack.file.pids;
+
     const survival = await importAcross({ store: "slow", kill: () => stack.kill("postgres") });
 
+    // Its copies go on meanwhile.
+    expect(stack.file.pids.worker).toBe(worker);
     expectThatItHitTheMiddle(survival);
     expectThatItWasResumed(survival);
     expectThatItCompleted(survival);
