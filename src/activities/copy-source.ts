@@ -77,8 +77,19 @@ async function openStaged(
       // A link or a clone is made of whatever has the path; what was judged is the open file.
       if (method !== "copy") await requireInPlace(staged);
     },
-    // It was read as it is now.
-    requireSound: async () => undefined,
+    requireSound: async (progress) => {
+      const { handle, sizeBytes, digests, path } = staged;
+      const crc32 = await rebuildCrc(handle, sizeBytes, progress.signal, () => {
+        // Every byte was copied before; this only shows that something moves.
+        progress.report(sizeBytes);
+      });
+      if (digests === undefined || crc32 === digests.crc32) return;
+      throw new ImportError(
+        "StagedDataChanged",
+        `The staged data "${path}" has other bytes than when it was hashed, though the file says that nothing changed`,
+        { hint: "Check the disk below the staging area, and stage the image again." },
+      );
+    },
     whilePublishing: async ({ shared }, publish) => {
       // Between the two names of a shared inode the number of links changes, and with it the ctime of what is staged.
       if (shared) await changingStaged(dependencies, staged, publish);

@@ -351,9 +351,11 @@ async function publish(
   if (isPublished) await staging.discard({ part });
   // What else has the name are bytes that were changed since, and downloaded again.
   else await staging.publish(part, path, async () => undefined);
-  const { handle, fingerprint } = await staging.openStaged(id.imageId, pathToFileURL(path).href);
-  await handle.close();
-  await database.transaction((db) => finishFetch(db, id, token, { path, fingerprint }));
+  // By its real path, as the import will look for it.
+  const staged = await staging.openStaged(id.imageId, pathToFileURL(path).href);
+  await staged.handle.close();
+  const { path: realPath, fingerprint } = staged;
+  await database.transaction((db) => finishFetch(db, id, token, { path: realPath, fingerprint }));
 }
 
 /** Nobody else has that name: what has it was published by an attempt whose part this one took over. */

@@ -142,6 +142,8 @@ async function takeOver(
       before !== undefined &&
       // What a server has copied by itself can't be told from what was sent to it: that begins afresh.
       !(order.from === "stores" && store.kind === "s3") &&
+      // What was written before the machine went down may not be there, or be zeros.
+      (store.kind === "s3" || before.writer.bootId === writer.bootId) &&
       (await isOver(before.writer, previous));
     // A writer that may still be alive keeps its file, without a name: what it writes is never published.
     if (before !== undefined && !mayResume) await store.remove([before.part]);

@@ -1,8 +1,11 @@
 import { readdir, readFile, readlink } from "node:fs/promises";
+import { hostname } from "node:os";
 import { hasErrorCode } from "./system-error.ts";
 
 /** One process, never to be mistaken for a later one that got the same id. Travels through JSON and Postgres. */
 export interface ProcessIdentity {
+  /** Which machine, or container of one, as far as it tells itself: several may share a volume. */
+  readonly machine: string;
   /** The kernel's id of this boot of the machine. */
   readonly bootId: string;
   /** The pid namespace in which `pid` means something, such as `pid:[4026531836]`. */
@@ -28,12 +31,15 @@ export async function thisProcess(): Promise<ProcessIdentity> {
 /**
  * Whether a process can still do anything. A zombie is dead: it only waits for its parent to ask for its exit code.
  *
- * @returns "unknown" when it runs in another pid namespace, such as another container, or is hidden from this user
+ * @returns "unknown" when it runs on another machine, in another pid namespace, such as another container, or is hidden
+ * from this user
  */
 export async function isRunning(
   identity: ProcessIdentity,
 ): Promise<"running" | "dead" | "unknown"> {
-  const { bootId, pidNamespace } = await whereWeRun();
+  const { machine, bootId, pidNamespace } = await whereWeRun();
+  // Every process of another machine has another boot id, too.
+  if (identity.machine !== machine) return "unknown";
   if (identity.bootId !== bootId) return "dead";
   if (identity.pidNamespace !== pidNamespace) return "unknown";
 
@@ -44,12 +50,14 @@ export async function isRunning(
   return (await hasLiveThread(identity.pid)) ? "running" : "dead";
 }
 
-async function whereWeRun(): Promise<Pick<ProcessIdentity, "bootId" | "pidNamespace">> {
-  const [bootId, pidNamespace] = await Promise.all([
+async function whereWeRun(): Promise<Pick<ProcessIdentity, "machine" | "bootId" | "pidNamespace">> {
+  const [machineId, bootId, pidNamespace] = await Promise.all([
+    // Containers often have none, and clones of a virtual machine may share theirs.
+    readFile("/etc/machine-id", "utf8").catch(() => ""),
     readFile("/proc/sys/kernel/random/boot_id", "utf8"),
     readlink("/proc/self/ns/pid"),
   ]);
-  return { bootId: bootId.trim(), pidNamespace };
+  return { machine: `${machineId.trim()}@${hostname()}`, bootId: bootId.trim(), pidNamespace };
 }
 
 /** The state of a process or thread; undefined when it is gone, or hidden. */

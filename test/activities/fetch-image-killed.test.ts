@@ -193,6 +193,32 @@ describe("fetchImage() after its process was killed", () => {
   });
 });
 
+describe("fetchImage() while its process may live on another machine that shares the volume", () => {
+  it("begins anew, and is left alone by the late one", async () => {
+    const { behaviour, release } = holdingAt60Percent();
+    const origin = await HostileOrigin.start(behaviour);
+    const rig = await nodeFor(origin);
+    const plan = await rig.claimForFetch();
+    const late = rig.fetchElsewhere(plan, origin.url());
+    await rig.awaitPart("staging", ALL_BLOCKS_BEFORE);
+    await late.stop();
+    const elsewhere = JSON.stringify({ machine: "@elsewhere", bootId: "another boot" });
+    await catalogue.execute(
+      sql`UPDATE staged_files SET writer = writer || ${elsewhere}::jsonb WHERE image_id = ${plan.image_id}`,
+    );
+    await rig.fetch(plan, origin.url());
+    const before = await rig.snapshot(plan);
+
+    release();
+    late.continue();
+
+    expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
+    expect(origin.requests[1]?.headers).not.toHaveProperty("range");
+    expect(await rig.snapshot(plan)).toEqual(before);
+    expect(await holds(rig, plan)).toBe(true);
+  });
+});
+
 describe("discardFetched() after the process of the download was killed", () => {
   it("leaves nothing of one that was killed in the middle", async () => {
     const { behaviour } = holdingAt60Percent();

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { crc32, gzipSync } from "node:zlib";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
@@ -61,6 +62,12 @@ function digestsOf(bytes: Buffer): Digests {
     crc32: crc32(bytes),
     sizeBytes: bytes.length,
   };
+}
+
+async function makeAliasedStaging(directory: string): Promise<string> {
+  await mkdir(join(directory, "staging"));
+  await symlink(join(directory, "staging"), join(directory, "alias"));
+  return pathToFileURL(join(directory, "alias")).href;
 }
 
 /** What is left of an import. */
@@ -245,6 +252,16 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
     const ranges = origin.requests.map(({ headers }) => headers["range"]);
     expect(ranges).toContain(`bytes=${String(RANGE_BYTES)}-${String(2 * RANGE_BYTES - 1)}`);
     expect(ranges).toContainEqual(expect.stringMatching(/^bytes=\d+-$/));
+  });
+
+  it("can be imported when the staging root is reached through a symbolic link", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES));
+    const rig = await nodeFor(origin, { makeStaging: makeAliasedStaging });
+    const plan = await rig.claimForFetch();
+
+    const { uri, digests } = await rig.fetch(plan, origin.url());
+
+    expect(await rig.verify({ ...plan, uri })).toMatchObject({ digests });
   });
 
   it("sends nothing to anybody that could be a secret", async () => {

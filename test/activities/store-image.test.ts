@@ -297,6 +297,34 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
+  it("begins anew when the machine went down since: what was written may not be there", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(3 * MIB);
+    const plan = await rig.stageAndClaim(bytes);
+    const writer = { ...(await deadProcess()), bootId: "00000000-0000-0000-0000-000000000000" };
+    const torn = Buffer.concat([bytes.subarray(0, MIB), Buffer.alloc(MIB)]);
+    const part = await leaveAttempt(rig, plan, { writer, bytes: torn });
+    await using left = await open(rig.stored(part));
+
+    await rig.store(plan, bytes.length);
+
+    expect(await inodeOf(rig.copyPath(plan))).not.toBe((await left.stat()).ino);
+    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+  });
+
+  it("fails for good when what is staged is not what was hashed, though the file says that nothing changed", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(2 * MIB));
+    await catalogue.execute(
+      sql`UPDATE staged_files SET crc32 = 1 WHERE image_id = ${plan.image_id}`,
+    );
+
+    const failure = await failureOf(rig.store(plan, 2 * MIB));
+
+    expect(failure).toMatchObject({ code: "StagedDataChanged", retryable: false });
+    expect(await rig.names("fast")).toEqual([]);
+  });
+
   it("reads the copy back where that is wanted, and makes it again when the store spoilt it", async () => {
     const rig = await openNode(catalogue, { verifyOnPublish: true });
     const bytes = someBytes(3 * MIB);

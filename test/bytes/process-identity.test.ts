@@ -90,6 +90,12 @@ describe("isRunning()", () => {
     expect(await isRunning(identity)).toBe("dead");
   });
 
+  it("does not know about processes of another machine, whose boot is another, too", async () => {
+    const elsewhere = { machine: "@elsewhere", bootId: "00000000-0000-0000-0000-000000000000" };
+
+    expect(await isRunning({ ...(await thisProcess()), ...elsewhere })).toBe("unknown");
+  });
+
   it("does not know about processes of another pid namespace", async () => {
     const identity = { ...(await thisProcess()), pidNamespace: "pid:[1]" };
 

@@ -26,6 +26,7 @@ const catalogue = useCatalogue();
 const PUBLISHED = { sizeBytes: 4096, crc32: 7, shared: true };
 
 const WRITER: ProcessIdentity = {
+  machine: "@somewhere",
   bootId: "7b1a4c5e-0000-4000-8000-000000000000",
   pidNamespace: "pid:[1]",
   pid: 10,
