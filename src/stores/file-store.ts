@@ -97,9 +97,11 @@ export class FileStore implements Store {
 
   async find(key: string): Promise<{ readonly sizeBytes: number } | undefined> {
     return this.#translating(async () => {
-      const found = await lstat(this.#pathOf(key)).catch((error: unknown) => {
-        if (hasErrorCode(error, "ENOENT")) return undefined;
-        throw error;
+      const found = await lstat(this.#pathOf(key)).catch(async (error: unknown) => {
+        if (!hasErrorCode(error, "ENOENT")) throw error;
+        // A directory that is away must not pass for one that does not have it.
+        await access(this.#options.path);
+        return undefined;
       });
       return found && { sizeBytes: found.size };
     });

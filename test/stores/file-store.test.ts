@@ -471,6 +471,7 @@ describe("FileStore in a directory that is away", () => {
   it.each<[string, (store: FileStore) => Promise<unknown>]>([
     ["copy()", async (store) => store.copy(orderOf(await stage(RANDOM), { part }))],
     ["open()", async (store) => store.open(KEY)],
+    ["find()", async (store) => store.find(KEY)],
     ["remove()", async (store) => store.remove([part, KEY])],
     ["listParts()", async (store) => store.listParts(0)],
   ])("%s fails as a store that is away", async (_, work) => {
