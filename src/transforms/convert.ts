@@ -9,6 +9,8 @@ import { checkDisk, conversionFailed, convertDisk, inspectDisk } from "./qemu-im
 import type { DiskFile, DiskInfo } from "./qemu-img.ts";
 import type { Transform, TransformWork } from "./transform.ts";
 
+const ALIVE_EVERY_MS = 1_000;
+
 /** The `createType` of a VMDK that lies in one file. */
 export type VmdkType = "monolithicSparse" | "streamOptimized";
 
@@ -89,8 +91,7 @@ class Conversion {
     const info = await this.#inspect(source);
     if (driver === "vmdk") this.#assertAllowedType(info.createType);
     this.#assertFits(info);
-    const { signal } = this.#work;
-    await checkDisk(this.#qemuImg, source, { limits: this.#limits(info), signal });
+    await this.#check(source, info);
     await makeProduct(this.#work, async (handle) => {
       await this.#convert(source, { handle, driver: target }, info);
       const product = await this.#inspect({ handle, driver: target });
@@ -99,6 +100,19 @@ class Conversion {
         `the product is a disk of ${product.virtualSizeBytes} bytes, and the image one of ${info.virtualSizeBytes}`,
       );
     });
+  }
+
+  /** It says nothing until it is done, and may take minutes; its limits end it, not its silence. */
+  async #check(source: DiskFile, info: DiskInfo): Promise<void> {
+    const { report, signal } = this.#work;
+    const alive = setInterval(() => {
+      report(0);
+    }, ALIVE_EVERY_MS);
+    try {
+      await checkDisk(this.#qemuImg, source, { limits: this.#limits(info), signal });
+    } finally {
+      clearInterval(alive);
+    }
   }
 
   async #convert(source: DiskFile, target: DiskFile, info: DiskInfo): Promise<void> {
