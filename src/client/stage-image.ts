@@ -70,7 +70,7 @@ export interface StagedImage {
 // A quarter of the time after which another stager may take over.
 const RENEW_EVERY_MS = 5_000;
 // As long as a source or store may move nothing. What a stream has brought can't be brought again.
-const RESERVE_PATIENCE_MS = 60_000;
+const CATALOGUE_PATIENCE_MS = 60_000;
 
 /** Stages a file, or a stream to its end. A failure or an abort leaves no bytes, and the image `queued`. */
 export async function stageData(
@@ -123,16 +123,18 @@ async function stageSource(
         onProgress: (doneBytes) => options.onProgress?.(doneBytes, totalBytes),
       }),
     );
-    await staging.publish(part, path, () => lease.renew());
+    await staging.publish(part, path, () => lease.renewPatiently());
     const staged = await locate(staging, imageId);
-    await database.transaction((db) =>
-      finishStaging(db, imageId, token, {
-        ...staged,
-        sizeBytes: digests.sizeBytes,
-        digests,
-        zeroBlocks,
-        timeToLiveMs: tools.timeToLiveMs,
-      }),
+    await lease.patiently(() =>
+      database.transaction((db) =>
+        finishStaging(db, imageId, token, {
+          ...staged,
+          sizeBytes: digests.sizeBytes,
+          digests,
+          zeroBlocks,
+          timeToLiveMs: tools.timeToLiveMs,
+        }),
+      ),
     );
     return stagedImage(imageId, staged.path, digests.sizeBytes, digests);
   } catch (error) {
@@ -227,15 +229,25 @@ class StagingLease {
     await this.#database.query((db) => renewStaging(db, this.#imageId, this.#token));
   }
 
-  /** Reserves room for more bytes, see `RoomAhead`; while the database is away it waits for it, up to a minute. */
+  /** The same, {@link patiently}. */
+  async renewPatiently(): Promise<void> {
+    await this.patiently(() => this.renew());
+  }
+
+  /** Reserves room for more bytes, see `RoomAhead`, {@link patiently}. */
   async grow(growth: { imageBytes: number; welcomeBytes: number }): Promise<number> {
     const stager = { imageId: this.#imageId, token: this.#token };
-    const giveUpAtMs = Date.now() + RESERVE_PATIENCE_MS;
+    return this.patiently(() =>
+      this.#database.transaction((db) => growStaging(db, this.#limits, stager, growth)),
+    );
+  }
+
+  /** While the database is away it is waited for, up to a minute: nobody can take over without it. */
+  async patiently<T>(work: () => Promise<T>): Promise<T> {
+    const giveUpAtMs = Date.now() + CATALOGUE_PATIENCE_MS;
     for (;;) {
       try {
-        return await this.#database.transaction((db) =>
-          growStaging(db, this.#limits, stager, growth),
-        );
+        return await work();
       } catch (error) {
         const isAway = error instanceof ImportError && error.code === "DatabaseUnavailable";
         if (!isAway || Date.now() > giveUpAtMs) throw error;
@@ -254,7 +266,7 @@ class StagingLease {
     }, RENEW_EVERY_MS);
     try {
       const result = await work(this.#signal);
-      await this.renew();
+      await this.renewPatiently();
       return result;
     } finally {
       clearInterval(timer);

@@ -264,8 +264,9 @@ export async function finishStaging(
     })
     .where(isStager(imageId, token))
     .returning({ imageId: stagedFiles.imageId });
-  if (moved.length === 0) throw takenOver(imageId);
-  await setStagedSize(db, imageId, staged.sizeBytes);
+  if (moved.length > 0) await setStagedSize(db, imageId, staged.sizeBytes);
+  // It may have taken effect before, and its answer was lost.
+  else if ((await findStaged(db, imageId))?.token !== token) throw takenOver(imageId);
 }
 
 async function setStagedSize(db: Queries, imageId: string, sizeBytes: number): Promise<void> {

@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { pathToFileURL } from "node:url";
 import { crc32 } from "node:zlib";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { isPartName } from "../../src/bytes/part-name.ts";
 import {
   adoptStagedFile,
@@ -23,10 +23,12 @@ import {
   type StagedImage,
   type StageOptions,
 } from "../../src/client/stage-image.ts";
+import { Database } from "../../src/db/connect.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { ZeroBlocks } from "../../src/bytes/zero-blocks.ts";
 import { MIB, openNode, outcomeOf, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { Relay } from "../support/relay.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../support/volume.ts";
 
@@ -105,6 +107,28 @@ describe("stageData()", () => {
       fingerprint: { ino: String(ino), ctimeNs: String(ctimeNs), sizeBytes: "100" },
     });
     expect(Number(row?.expiresAt) - Number(row?.stagedAt)).toBe(60_000);
+  });
+
+  it("waits for a catalogue that is away when all of a stream has come", async () => {
+    const rig = await openNode(catalogue);
+    const relay = await Relay.open(catalogue.url);
+    const database = new Database({ url: relay.through(catalogue.url) });
+    onTestFinished(() => database.close());
+    const bytes = someBytes(MIB + 5);
+    const imageId = await catalogue.newImage();
+    const onProgress = (doneBytes: number): void => {
+      if (doneBytes < bytes.length) return;
+      relay.cutInsteadOfAnswerTo('"os_hash_value" = ');
+      setTimeout(() => {
+        relay.cutInsteadOfAnswerTo("nothing that is ever sent");
+      }, 1_500);
+    };
+
+    const tools = { ...rig.stagingTools, database };
+    await stageData(tools, imageId, Readable.from([bytes]), { onProgress });
+
+    expect(await catalogue.staged(imageId)).toMatchObject({ state: "staged", crc32: crc32(bytes) });
+    expect((await readFile(rig.staged(imageId))).equals(bytes)).toBe(true);
   });
 
   it("stages a stream to its end, in whatever pieces it comes", async () => {

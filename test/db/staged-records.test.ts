@@ -34,6 +34,7 @@ import { failureOf } from "../support/failure-of.ts";
 const catalogue = useCatalogue();
 
 const WRITER: ProcessIdentity = {
+  machine: "@somewhere",
   bootId: "7b1a4c5e-0000-4000-8000-000000000000",
   pidNamespace: "pid:[1]",
   pid: 4711,
@@ -321,6 +322,17 @@ describe("finishStaging()", () => {
 
     const { stagedAt, expiresAt } = (await catalogue.staged(imageId)) ?? {};
     expect((expiresAt?.getTime() ?? 0) - (stagedAt?.getTime() ?? 0)).toBe(60_000);
+  });
+
+  it("is done once when it is asked for again, because its answer was lost", async () => {
+    const imageId = await catalogue.newImage();
+    const token = await catalogue.beginStaging(imageId);
+    await finish(imageId, token);
+    const before = await bothOf(imageId);
+
+    await finish(imageId, token);
+
+    expect(await bothOf(imageId)).toEqual(before);
   });
 
   it("refuses a stager from whom another took over, and changes nothing", async () => {
