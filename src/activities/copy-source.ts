@@ -79,11 +79,12 @@ async function openStaged(
     },
     requireSound: async (progress) => {
       const { handle, sizeBytes, digests, path } = staged;
+      if (digests === undefined) return;
       const crc32 = await rebuildCrc(handle, sizeBytes, progress.signal, () => {
         // Every byte was copied before; this only shows that something moves.
         progress.report(sizeBytes);
       });
-      if (digests === undefined || crc32 === digests.crc32) return;
+      if (crc32 === digests.crc32) return;
       throw new ImportError(
         "StagedDataChanged",
         `The staged data "${path}" has other bytes than when it was hashed, though the file says that nothing changed`,

@@ -1,12 +1,10 @@
 import { BLOCK_BYTES } from "./block-size.ts";
 
-/** A block of zeros, for whoever wants to have read one. Nobody writes into it. */
-export const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
+const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
 
 /** Whether a block, or the part of one that a file ends with, is nothing but zeros. */
 export function isZeroBlock(block: Buffer): boolean {
-  // What shares the memory of the zeros was never read: no need to look at it.
-  return block.buffer === ZERO_BLOCK.buffer || block.equals(ZERO_BLOCK.subarray(0, block.length));
+  return block.equals(ZERO_BLOCK.subarray(0, block.length));
 }
 
 /** Which blocks of a file hold nothing but zeros, by their number from 0: a bit for each, 128 KiB for a TiB. */

@@ -150,7 +150,7 @@ const LAST_STATES = /^(08|57P|25P03)/;
 /** Whether the connection is gone, or just going, on which that happened. */
 function isCut(error: unknown): boolean {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    const code = "code" in cause && typeof cause.code === "string" ? cause.code : "";
+    const code = codeOf(cause);
     if (LAST_STATES.test(code) || CONNECTION_CODES.test(code)) return true;
   }
   return false;
@@ -160,12 +160,16 @@ function isCut(error: unknown): boolean {
 export function databaseFailure(error: unknown): unknown {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof ImportError) return cause;
-    const code = "code" in cause && typeof cause.code === "string" ? cause.code : "";
+    const code = codeOf(cause);
     if (TRANSIENT_STATES.test(code) || CONNECTION_CODES.test(code) || isMissingSocket(cause)) {
       return new ImportError("DatabaseUnavailable", `Postgres: ${cause.message}`, { cause: error });
     }
   }
   return error;
+}
+
+function codeOf(error: Error): string {
+  return "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
 /** What a server says that is to be reached by a socket file; other missing files are those of the work. */
