@@ -1,6 +1,6 @@
 import type { Connection } from "@temporalio/client";
 import type { Config } from "../config/config.ts";
-import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import { IMPORT_FAILURES, ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import type { Session } from "./session.ts";
 
@@ -33,7 +33,10 @@ async function look(check: string, work: () => Promise<string>): Promise<Finding
   } catch (error) {
     if (!(error instanceof ImportError)) throw error;
     const { code, message: detail } = error;
-    return { check, ok: false, detail, code, hint: WAYS_OUT[code] ?? error.hint };
+    // A hint of the place where it failed knows more than that of a table.
+    const isOfTable = error.hint === IMPORT_FAILURES[code].hint;
+    const hint = isOfTable ? (WAYS_OUT[code] ?? error.hint) : error.hint;
+    return { check, ok: false, detail, code, hint };
   }
 }
 

@@ -4,6 +4,7 @@ import { Client, Connection } from "@temporalio/client";
 import { temporalAddress, type TemporalAddress } from "../config/temporal-address.ts";
 import type { Config } from "../config/config.ts";
 import { notConfigured } from "../config/locate.ts";
+import { directToLoopback } from "../config/proxy-environment.ts";
 import { Database } from "../db/connect.ts";
 import { beginCopyRemoval } from "../db/deletion-records.ts";
 import {
@@ -477,7 +478,7 @@ export class ImageImportClient {
     try {
       this.#connection ??= await Connection.connect(this.#temporal.connection);
     } catch (error) {
-      throw temporalFailure(error);
+      throw temporalFailure(error, this.#temporal.connection.address);
     }
     return new Client({ connection: this.#connection, namespace: this.#temporal.namespace });
   }
@@ -520,7 +521,10 @@ const PAGE_SIZE = 500;
 function addressOf(given: ClientOptions["temporal"]): TemporalAddress {
   if (given === undefined) return temporalAddress();
   if ("connection" in given) return given;
-  return { namespace: given.namespace ?? "default", connection: { address: given.address } };
+  return {
+    namespace: given.namespace ?? "default",
+    connection: directToLoopback({ address: given.address }),
+  };
 }
 
 function requireUuid(id: string, what = "image"): void {

@@ -4,14 +4,19 @@ import {
   ServiceError,
   WorkflowNotFoundError,
 } from "@temporalio/client";
+import { proxyBefore } from "../config/proxy-environment.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
 // What a server answers that is there and will not do it, however often it is asked: INVALID_ARGUMENT, NOT_FOUND (of a
 // namespace), PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED. https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 const REFUSALS: readonly unknown[] = [3, 5, 7, 12, 16];
 
-/** Says what an error of Temporal's client means. Anything else is returned as it is. */
-export function temporalFailure(error: unknown): unknown {
+/**
+ * Translates an error of Temporal's client. Anything else is returned as it is.
+ *
+ * @param address - `host:port` of the server where a connection was to be made. Default: a connection that is there
+ */
+export function temporalFailure(error: unknown, address?: string): unknown {
   if (error instanceof ImportError || error instanceof WorkflowNotFoundError) return error;
   if (error instanceof NamespaceNotFoundError) return refused(error.message, error);
   const isService = error instanceof ServiceError || isGrpcServiceError(error);
@@ -22,9 +27,19 @@ export function temporalFailure(error: unknown): unknown {
   if (cause instanceof Error && "code" in cause && REFUSALS.includes(cause.code)) {
     return refused(reason, error);
   }
-  return new ImportError("TemporalUnavailable", `The Temporal server does not answer: ${reason}`, {
-    cause: error,
-  });
+  const between = proxyBefore(address);
+  const message = `The Temporal server does not answer: ${reason}`;
+  if (between === undefined)
+    return new ImportError("TemporalUnavailable", message, { cause: error });
+  const { variable, proxy } = between;
+  return new ImportError(
+    "TemporalUnavailable",
+    `${message} (the proxy ${proxy} of the variable ${variable} was asked for it)`,
+    {
+      cause: error,
+      hint: `Unset ${variable}, or name the host of TEMPORAL_ADDRESS in no_proxy, if it needs no proxy.`,
+    },
+  );
 }
 
 function refused(reason: string, cause: unknown): ImportError {

@@ -1,15 +1,17 @@
 import { loadClientConnectConfig } from "@temporalio/envconfig";
+import { directToLoopback, type ChannelArgs } from "./proxy-environment.ts";
 
 /** How the Temporal server is reached. */
 export interface TemporalAddress {
   readonly namespace: string;
-  readonly connection: ReturnType<typeof loadClientConnectConfig>["connectionOptions"];
+  readonly connection: ReturnType<typeof loadClientConnectConfig>["connectionOptions"] &
+    ChannelArgs;
 }
 
 /**
  * Reads Temporal's own variables and configuration file (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_TLS_*`,
  * `TEMPORAL_API_KEY`, …): the same that the `temporal` command reads. An address that is `known` stands behind what
- * the environment says.
+ * the environment says. A server on this machine is reached without the proxy that the environment names.
  */
 export function temporalAddress(known?: {
   readonly address: string;
@@ -22,7 +24,7 @@ export function temporalAddress(known?: {
   const address = given(setAddress) ?? known?.address;
   return {
     namespace: given(namespace) ?? known?.namespace ?? "default",
-    connection: address === undefined ? connection : { ...connection, address },
+    connection: directToLoopback({ ...connection, ...(address === undefined ? {} : { address }) }),
   };
 }
 

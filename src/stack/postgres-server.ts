@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
-import { environmentWithout } from "./child-environment.ts";
+import { serverEnvironment } from "./child-environment.ts";
 import { findPostgresBinaries, type PostgresBinaries } from "./postgres-binaries.ts";
 import {
   findProcess,
@@ -82,7 +82,7 @@ export class PostgresServer {
         this.#clusterDirectory,
         ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]),
       ),
-      env: { ...environmentWithout("PG"), ...this.#options.env },
+      env: { ...serverEnvironment("PG"), ...this.#options.env },
       logFile: this.#options.logFile,
       // "Fast shutdown": ends sessions instead of waiting for them.
       stop: { signal: "SIGINT", withinMs: 20_000 },
@@ -135,7 +135,7 @@ export class PostgresServer {
       "--encoding=UTF8",
       "--locale=C",
     );
-    const made = spawnSync(command, args, { encoding: "utf8", env: environmentWithout("PG") });
+    const made = spawnSync(command, args, { encoding: "utf8", env: serverEnvironment("PG") });
     if (made.status !== 0) {
       throw new StackError(
         `Cannot make a Postgres cluster in "${this.#options.directory}": ${made.error?.message ?? made.stderr}`,

@@ -1,5 +1,6 @@
 import { Connection } from "@temporalio/client";
-import { environmentWithout } from "./child-environment.ts";
+import { directToLoopback } from "../config/proxy-environment.ts";
+import { serverEnvironment } from "./child-environment.ts";
 import { Program } from "./program.ts";
 
 /** The namespace that the development server makes. */
@@ -53,7 +54,7 @@ export function startTemporal(options: TemporalOptions): Program {
         `${name}=${type}`,
       ]),
     ],
-    env: { ...environmentWithout("TEMPORAL_"), ...options.env },
+    env: { ...serverEnvironment("TEMPORAL_"), ...options.env },
     logFile: options.logFile,
     stop: { signal: "SIGTERM", withinMs: 10_000 },
   });
@@ -61,7 +62,7 @@ export function startTemporal(options: TemporalOptions): Program {
 
 /** Says whether the server at `address` (host and port) serves our namespace. */
 export async function isTemporalReady(address: string): Promise<boolean> {
-  const connection = await Connection.connect({ address, connectTimeout: 2_000 });
+  const connection = await Connection.connect(directToLoopback({ address, connectTimeout: 2_000 }));
   try {
     const request = { namespace: TEMPORAL_NAMESPACE };
     await connection.withDeadline(Date.now() + 2_000, async () =>

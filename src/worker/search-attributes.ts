@@ -65,6 +65,6 @@ export async function withNamespace<T>(
       await connection.close();
     }
   } catch (error) {
-    throw temporalFailure(error);
+    throw temporalFailure(error, options.address);
   }
 }

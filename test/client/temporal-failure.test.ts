@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { createServer, type Server } from "node:net";
 import { Client, Connection, WorkflowNotFoundError } from "@temporalio/client";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { temporalFailure } from "../../src/client/temporal-failure.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { connectTestClient } from "../support/temporal.ts";
@@ -48,6 +48,28 @@ describe("temporalFailure()", () => {
       message: expect.stringMatching(/^The Temporal server does not answer: ./) as string,
       cause: error,
     });
+  });
+
+  it("names the proxy that was asked for the server, and its variable", async () => {
+    const proxy = `http://me:s3cret@127.0.0.1:${String(await closedPort())}`;
+    vi.stubEnv("http_proxy", proxy);
+    for (const name of ["grpc_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"]) {
+      vi.stubEnv(name, undefined);
+    }
+    onTestFinished(() => {
+      vi.unstubAllEnvs();
+    });
+    const address = "temporal.example:7233";
+    const error = await failureOf(Connection.connect({ address, connectTimeout: 500 }));
+
+    const failure = temporalFailure(error, address) as ImportError;
+
+    expect(failure).toMatchObject({ code: "TemporalUnavailable" });
+    expect(failure.message).toMatch(
+      /\(the proxy 127\.0\.0\.1:\d+ of the variable http_proxy was asked for it\)$/,
+    );
+    expect(failure.hint).toContain("no_proxy");
+    expect(failure.message).not.toContain("s3cret");
   });
 
   it("tells that a server does not answer", async () => {

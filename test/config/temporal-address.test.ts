@@ -4,6 +4,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { temporalAddress } from "../../src/config/temporal-address.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
+// grpc-js asks no proxy then.
+const DIRECT = { channelArgs: { "grpc.enable_http_proxy": 0 } };
 const STACK = { address: "127.0.0.1:20002", namespace: "stack" };
 
 let configFile: string;
@@ -20,13 +22,13 @@ afterEach(() => {
 
 describe("temporalAddress()", () => {
   it("leaves the address to Temporal when nothing names one", () => {
-    expect(temporalAddress()).toEqual({ namespace: "default", connection: {} });
+    expect(temporalAddress()).toEqual({ namespace: "default", connection: DIRECT });
   });
 
   it("takes the address that is known", () => {
     expect(temporalAddress(STACK)).toEqual({
       namespace: "stack",
-      connection: { address: "127.0.0.1:20002" },
+      connection: { address: "127.0.0.1:20002", ...DIRECT },
     });
   });
 
@@ -47,7 +49,7 @@ describe("temporalAddress()", () => {
 
     expect(temporalAddress(STACK)).toEqual({
       namespace: "stack",
-      connection: { address: "127.0.0.1:20002" },
+      connection: { address: "127.0.0.1:20002", ...DIRECT },
     });
   });
 
@@ -56,7 +58,7 @@ describe("temporalAddress()", () => {
 
     expect(temporalAddress(STACK)).toEqual({
       namespace: "production",
-      connection: { address: "127.0.0.1:20002" },
+      connection: { address: "127.0.0.1:20002", ...DIRECT },
     });
   });
 

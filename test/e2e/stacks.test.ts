@@ -97,6 +97,26 @@ describe("a stack whose data directory lies below one that only its owner may en
   });
 });
 
+describe("a stack where proxy variables name a proxy that does not answer", () => {
+  it("becomes ready, and commands reach it", async () => {
+    const proxy = "http://127.0.0.1:9";
+    const names = ["http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "grpc_proxy"];
+    const env = Object.fromEntries([
+      ...names.flatMap((name) => [
+        [name, proxy],
+        [name.toUpperCase(), proxy],
+      ]),
+      // A list that names other hosts must not matter either.
+      ...["no_proxy", "NO_PROXY", "no_grpc_proxy"].map((name) => [name, "example.org"]),
+    ]) as NodeJS.ProcessEnv;
+    const stack = await startStack({ env });
+    const path = await writeDisk();
+
+    expect(await stack.commandLine.json("import", path)).toMatchObject({ exitCode: 0 });
+    expect(await stack.commandLine.json("doctor")).toMatchObject({ exitCode: 0 });
+  });
+});
+
 describe("a stack of an ordinary user", () => {
   // Without root the other tests show it: they all run as whoever runs them.
   it.runIf(isRoot)(`imports with that user's rights alone${skipReason}`, async () => {
