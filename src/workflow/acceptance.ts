@@ -25,6 +25,13 @@ export class Acceptance {
     this.#ids = ids;
     setHandler(acceptImport, (askedBy) => this.#answer(askedBy === requestId), {
       description: "Answers with the verdict of the acceptance: the task id, or the refusal",
+      validator: (askedBy: unknown) => {
+        if (typeof askedBy === "string") return;
+        throw ApplicationFailure.nonRetryable(
+          "Cannot answer acceptImport: its argument must be the id of the request, a text",
+          "BadRequest",
+        );
+      },
     });
   }
 

@@ -49,6 +49,8 @@ export async function importImage(input: ImportRequest): Promise<ImportOutcome> 
   tracker.showPauseOf(() => pause.state);
   const acceptance = new Acceptance(request.request_id, { workflowId, runId });
   const undo = new Compensations();
+  const copies = new Copies();
+  const run = { tracker, pause, acceptance, undo, copies };
   let claimedBy = runId;
   tracker.enter("accepting");
   try {
@@ -70,11 +72,21 @@ export async function importImage(input: ImportRequest): Promise<ImportOutcome> 
     claimedBy = plan.run_id;
     acceptance.accept(plan);
     tracker.accepted(plan);
+    copies.plan(plan, {
+      giveUp: async (store, why, failure) => {
+        tracker.gaveUp(store, why, failure);
+        await giveUp(plan, store, why);
+      },
+      leaveOut: async (store) => {
+        tracker.gaveUp(store, "dropped", undefined);
+        await recordGivenUp(plan, store, "dropped");
+      },
+    });
     return await CancellationScope.withTimeout(plan.times.deadlineMs, () =>
-      importClaimed(plan, { tracker, pause, acceptance, undo }),
+      importClaimed(plan, run),
     );
   } catch (error) {
-    throw await undone(error, { tracker, pause, acceptance, undo });
+    throw await undone(error, run);
   }
 }
 
@@ -86,7 +98,7 @@ function isObject(input: unknown): boolean {
 
 /** What follows the acceptance. */
 async function importClaimed(accepted: ImportPlan, run: ImportRun): Promise<ImportOutcome> {
-  const { tracker, pause, acceptance, undo } = run;
+  const { tracker, pause, acceptance, undo, copies } = run;
   const bytes = byteSteps(accepted.node, accepted.times.heartbeatTimeoutMs);
   const plan = await fetchImage(accepted, run, bytes);
   const { image_id, epoch, task_id, uri } = plan;
@@ -96,25 +108,21 @@ async function importClaimed(accepted: ImportPlan, run: ImportRun): Promise<Impo
 
   tracker.enter("storing");
   const { size, virtual_size, product } = image;
-  const copies = new Copies(plan, async (store, why, failure) => {
-    tracker.gaveUp(store, why, failure);
-    await giveUp(plan, store, why);
-  });
   const [digests, stored] = await besideEachOther(
     async (): Promise<Digests> => image.digests ?? digestStaged(plan, image, run, bytes),
     needsCheck(plan, image) ? [() => checkDigest(plan, size, run, bytes)] : [],
     plan.stores.map((store) => () => {
-      undo.register(`copy in store "${store}"`, () => removeCopy(plan, store));
       return tracker.step("store", store, () =>
-        copies.make(store, () =>
-          tracker.copying(store, () =>
+        copies.make(store, () => {
+          undo.register(`copy in store "${store}"`, () => removeCopy(plan, store));
+          return tracker.copying(store, () =>
             pause.during(() =>
               bytes.storeImage.executeWithOptions({ summary: `store: copy to ${store}` }, [
                 { image_id, epoch, task_id, uri, product, store, size, ...copiesFrom(plan) },
               ]),
             ),
-          ),
-        ),
+          );
+        }),
       );
     }),
   );
@@ -237,7 +245,14 @@ async function giveUp(plan: ImportPlan, store: string, why: GivenUp): Promise<vo
       ...describeFailure(error),
     });
   }
-  const { image_id, epoch } = plan;
+  await recordGivenUp(plan, store, why);
+}
+
+async function recordGivenUp(
+  { image_id, epoch }: ImportPlan,
+  store: string,
+  why: GivenUp,
+): Promise<void> {
   const has_failed = why === "failed";
   await control.giveUpStore.executeWithOptions({ summary: `go on without ${store}` }, [
     { image_id, epoch, store, has_failed },
@@ -285,7 +300,7 @@ function releaseOrder(
 /** Undoes what was done and says how the run shall end. */
 async function undone(
   error: unknown,
-  { tracker, pause, acceptance, undo }: ImportRun,
+  { tracker, pause, acceptance, undo, copies }: ImportRun,
 ): Promise<unknown> {
   // The root scope is cancelled by people alone; a deadline cancels only the scope within it.
   const isStopped = wasStopped(error);
@@ -300,6 +315,7 @@ async function undone(
 
   acceptance.refuse({ type, text });
   pause.end();
+  copies.end();
   tracker.failed(message);
   tracker.enter("undoing");
   const leftovers = await undo.run({ message, failedStores: tracker.failedStores });

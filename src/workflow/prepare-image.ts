@@ -4,6 +4,7 @@ import type { VerifiedStaging, VerifyOrder } from "../activities/verify-staging.
 import type { Digests } from "../domain/digests.ts";
 import type { Acceptance } from "./acceptance.ts";
 import type { Compensations } from "./compensations.ts";
+import type { Copies } from "./copies.ts";
 import type { ImportTracker } from "./import-tracker.ts";
 import type { Pause } from "./pause.ts";
 import { undoSteps, type ByteSteps } from "./steps.ts";
@@ -14,6 +15,7 @@ export interface ImportRun {
   readonly pause: Pause;
   readonly acceptance: Acceptance;
   readonly undo: Compensations;
+  readonly copies: Copies;
 }
 
 /** What is to be copied. */

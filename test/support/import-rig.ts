@@ -109,6 +109,8 @@ export interface ImportRig {
   reconcile(): Promise<unknown>;
   /** Waits until the copy into a store is in the middle of its bytes. */
   copying(imageId: string, store: string): Promise<void>;
+  /** Waits until a copy is made. */
+  copied(imageId: string, store: string): Promise<void>;
   /** Waits until the pause of an import is in this state. */
   paused(imageId: string, state?: ImportStatus["pause"]): Promise<void>;
 }
@@ -194,6 +196,12 @@ export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
       await vi.waitFor(async () => {
         const { stores } = await client.importStatus(imageId);
         if (!stores[store]?.done_bytes) throw new Error(`No bytes were copied to ${store}`);
+      }, PATIENCE);
+    },
+    copied: async (imageId, store) => {
+      await vi.waitFor(async () => {
+        const { stores } = await client.importStatus(imageId);
+        if (stores[store]?.state !== "stored") throw new Error(`No copy is made in ${store}`);
       }, PATIENCE);
     },
     paused: async (imageId, state = "paused") => {

@@ -277,6 +277,127 @@ describe("the update dropStore", () => {
     expect((await rig.client.waitForImport(imageId)).stores).toEqual(["fast"]);
   });
 
+  it("leaves out a store to which no copy has begun, and writes nothing there", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const verifying = new Hold();
+    rig.fail("verifyStaging", verifying.before);
+    await rig.client.startImport(imageId, BOTH);
+    await verifying.reached;
+
+    const left = await rig.client.dropStore(imageId, "fast");
+
+    expect(left).toEqual(["slow"]);
+    expect(await storeLists(rig, imageId)).toEqual([["slow"], []]);
+    expect((await rig.client.importStatus(imageId)).stores).toMatchObject({
+      fast: { state: "dropped" },
+    });
+    verifying.release();
+    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["slow"]);
+    expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: [] });
+    expect(rig.calls.filter((call) => call.endsWith(" fast"))).toEqual(["giveUpStore fast"]);
+  });
+
+  it("leaves out a store while its import is paused before the copies", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const verifying = new Hold();
+    rig.fail("verifyStaging", verifying.before);
+    await rig.client.startImport(imageId, BOTH);
+    await verifying.reached;
+    await rig.client.pauseImport(imageId);
+    await rig.paused(imageId);
+
+    expect(await rig.client.dropStore(imageId, "slow")).toEqual(["fast"]);
+
+    await rig.client.resumeImport(imageId);
+    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["fast"]);
+  });
+
+  it("waits with the copies until a store is left out", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const [verifying, recording] = [new Hold(), new Hold()];
+    rig.fail("verifyStaging", verifying.before);
+    rig.fail("giveUpStore fast", recording.before);
+    await rig.client.startImport(imageId, BOTH);
+    await verifying.reached;
+    const dropped = rig.client.dropStore(imageId, "fast");
+    await recording.reached;
+
+    verifying.release();
+    await rig.copied(imageId, "slow");
+    recording.release();
+
+    expect(await dropped).toEqual(["slow"]);
+    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["slow"]);
+  });
+
+  it("refuses the last store before the copies begin, and one that the import does not fill", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const verifying = new Hold();
+    rig.fail("verifyStaging", verifying.before);
+    await rig.client.startImport(imageId, { stores: ["fast"] });
+    await verifying.reached;
+
+    const last = await failureOf(rig.client.dropStore(imageId, "fast"));
+    const other = await failureOf(rig.client.dropStore(imageId, "slow"));
+
+    expect(last).toMatchObject({
+      code: "ImageConflict",
+      message: 'Cannot drop store "fast": it is the only one left; cancel the import instead',
+    });
+    expect(other).toMatchObject({
+      code: "ImageConflict",
+      message: 'Cannot drop store "slow": the import does not copy to it; it copies to "fast"',
+    });
+    verifying.release();
+    await rig.client.waitForImport(imageId);
+  });
+
+  it.each([
+    ["before the import is accepted", "claimImport", "the import is not accepted yet"],
+    ["when all copies are made", "saveImage", "all copies are made"],
+    ["while the import is undone", "releaseImport", "the import is being undone"],
+  ])("refuses %s", async (_, step, reason) => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const held = new Hold();
+    rig.fail(step, held.before);
+    if (step === "releaseImport") rig.fail("verifyStaging", failsWith("UnsafeImage", "it is not"));
+    const accepted = rig.client.startImport(imageId, BOTH);
+    await held.reached;
+
+    const failure = await failureOf(rig.client.dropStore(imageId, "fast"));
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: expect.stringContaining(`Cannot drop store "fast": ${reason}`) as string,
+    });
+    held.release();
+    await accepted;
+    await rig.client.waitForImport(imageId).catch(() => undefined);
+  });
+
+  it.each([[undefined], [7], [{ store: "fast" }], [null]])(
+    "refuses %j for the name of a store as a bad request",
+    async (store) => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const storing = new Hold();
+      rig.fail("storeImage fast", storing.before);
+      await rig.client.startImport(imageId, BOTH);
+      await storing.reached;
+
+      const refused = rig.run(imageId).executeUpdate("dropStore", { args: [store] });
+
+      await expect(refused).rejects.toMatchObject({ cause: { type: "BadRequest" } });
+      storing.release();
+      await rig.client.waitForImport(imageId);
+    },
+  );
+
   it.each([
     ["the only store that is left", "slow", 'Cannot drop store "slow": it is the only one left'],
     [
