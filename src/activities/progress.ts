@@ -12,9 +12,12 @@ export interface ByteProgress {
   readonly totalBytes?: number;
 }
 
-/** Details of the failure of an attempt: what it was about. */
+/** Details of the failure of an attempt. */
 export interface FailedAttempt {
+  /** The store that the step was about; absent for a step that is about no store. */
   readonly store?: string;
+  /** The way out; absent in histories of 0.1.0. */
+  readonly hint?: string;
 }
 
 /** What a byte step does with its progress. */

@@ -24,6 +24,7 @@ import {
 import {
   CONTROL_QUEUE,
   dropStore,
+  hintOf,
   IMPORT_ENDING,
   importWorkflowId,
   type AcceptedCopy,
@@ -337,7 +338,11 @@ function ofCause(cause: unknown, error: Error): unknown {
     );
   }
   if (cause instanceof ApplicationFailure && isImportFailureCode(cause.type)) {
-    return new ImportError(cause.type, cause.message, { cause: error });
+    const hint = hintOf(cause.details);
+    return new ImportError(cause.type, cause.message, {
+      cause: error,
+      ...(hint === undefined ? {} : { hint }),
+    });
   }
   return cause ?? error;
 }

@@ -22,8 +22,9 @@ export const formatPolicy = z
       DEFAULT_FORMAT_POLICY.gptSafetyChecksNonfatal,
     ),
     allow_dirty: z.boolean().default(DEFAULT_FORMAT_POLICY.allowDirty),
+    allow_snapshots: z.boolean().default(DEFAULT_FORMAT_POLICY.allowSnapshots),
     max_virtual_size: bytes.default(DEFAULT_FORMAT_POLICY.maxVirtualSizeBytes),
-    max_virtual_ratio: z.number().min(1).default(DEFAULT_FORMAT_POLICY.maxVirtualRatio),
+    max_virtual_ratio: z.number().min(1).nullable().default(DEFAULT_FORMAT_POLICY.maxVirtualRatio),
   })
   .prefault({})
   .transform((formats): FormatPolicy => ({
@@ -34,6 +35,7 @@ export const formatPolicy = z
     allowedEncryption: formats.allowed_encryption,
     gptSafetyChecksNonfatal: formats.gpt_safety_checks_nonfatal,
     allowDirty: formats.allow_dirty,
+    allowSnapshots: formats.allow_snapshots,
     maxVirtualSizeBytes: formats.max_virtual_size,
     maxVirtualRatio: formats.max_virtual_ratio,
   }));

@@ -11,6 +11,9 @@ export const VMDK_TYPES = ["monolithicSparse", "streamOptimized"] as const;
 /** Ways of encryption that can be accepted; what is inside is then not judged. */
 export const ENCRYPTIONS = ["luks1", "luks2", "qcow2_luks"] as const;
 
+/** A way of encryption that can be accepted. */
+export type Encryption = (typeof ENCRYPTIONS)[number];
+
 /** Checks of partition tables that can be made to matter less. */
 export const PARTITION_CHECKS = ["mbr"] as const;
 
@@ -21,29 +24,32 @@ export interface FormatPolicy {
   readonly diskFormats: readonly DiskFormat[];
   readonly containerFormats: readonly ContainerFormat[];
   readonly vmdkAllowedTypes: readonly (typeof VMDK_TYPES)[number][];
-  readonly allowedEncryption: readonly (typeof ENCRYPTIONS)[number][];
+  readonly allowedEncryption: readonly Encryption[];
   /** Checks that are told and not held against a partitioned disk. */
   readonly gptSafetyChecksNonfatal: readonly (typeof PARTITION_CHECKS)[number][];
   /** Whether images are accepted that their last writer did not close. */
   readonly allowDirty: boolean;
+  /** Whether images are accepted that hold internal snapshots: earlier states of the disk, which come with it. */
+  readonly allowSnapshots: boolean;
   /** The largest disk that a guest may see, in bytes. */
   readonly maxVirtualSizeBytes: number;
-  /** How many times larger than the image that disk may be. */
-  readonly maxVirtualRatio: number;
+  /** How many times larger than the image that disk may be; null for any. */
+  readonly maxVirtualRatio: number | null;
 }
 
-/** What holds where nothing is configured. */
+/** The policy where nothing is configured. It refuses dangerous and incomplete images, and accepts unusual ones. */
 export const DEFAULT_FORMAT_POLICY: FormatPolicy = {
   requireImageFormatMatch: true,
   diskFormats: DISK_FORMATS,
   containerFormats: CONTAINER_FORMATS,
   vmdkAllowedTypes: VMDK_TYPES,
-  // The one that QEMU reads, and that Glance accepts.
-  allowedEncryption: ["luks1"],
-  gptSafetyChecksNonfatal: [],
-  allowDirty: false,
+  allowedEncryption: ENCRYPTIONS,
+  gptSafetyChecksNonfatal: PARTITION_CHECKS,
+  // The next program that opens the image for writing repairs it.
+  allowDirty: true,
+  allowSnapshots: true,
   // The most that a VHDX can state.
   maxVirtualSizeBytes: 64 * 1024 ** 4,
-  // 1 TiB in 1 MiB. An empty qcow2 of 100 GiB takes a half of it.
-  maxVirtualRatio: 1024 ** 2,
+  // An empty qcow2 of any size is a few hundred KiB. `maxVirtualSizeBytes`, the quotas and the limits of transforms bound the rest.
+  maxVirtualRatio: null,
 };

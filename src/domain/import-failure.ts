@@ -73,7 +73,7 @@ export const IMPORT_FAILURES = {
   ),
   UnsafeImage: permanent(
     1,
-    "Make a whole image of it that refers to no other file, for example with `qemu-img convert`.",
+    "`image-import inspect FILE` lists the checks that fail and the way out of each.",
   ),
   TransformFailed: permanent(
     1,

@@ -1,34 +1,24 @@
 import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import { reportedChecks } from "./check-rules.ts";
 import { isWrapped, type DeclaredFormats } from "./declared-format.ts";
 import type { Verdict } from "./judge-image.ts";
 
-// What is told first when several checks failed. A check that is not named here is `UnsafeImage`, and comes last.
-const FIRST: readonly (readonly [check: string, code: ImportFailureCode])[] = [
-  ["one_format", "UnsafeImage"],
-  ["banned", "UnsafeImage"],
-  ["declared_format", "FormatMismatch"],
-  ["disk_format", "FormatNotAllowed"],
-  ["container_format", "FormatNotAllowed"],
-];
-
 /**
- * Turns the verdict that an image is not let in into the failure of whoever wanted to import it.
+ * Throws the failure of an import whose image the verdict refuses.
  *
  * @param declared - as it was given to the verdict
  * @throws ImportError `FormatMismatch` when the bytes are not of the declared format
  * @throws ImportError `FormatNotAllowed` when the policy does not allow that format
- * @throws ImportError `UnsafeImage` for every other check, all of them named
+ * @throws ImportError `UnsafeImage` for every other check, all of them named. The hint is that of the checks named
  */
 export function assertSafe(verdict: Verdict, declared?: DeclaredFormats): void {
   if (verdict.safe) return;
-  const failed = Object.entries(verdict.checks).filter(
-    ([name, result]) => result !== "pass" && !verdict.tolerated.includes(name),
-  );
-  const [first, code = "UnsafeImage"] =
-    FIRST.find(([check]) => failed.some(([name]) => name === check)) ?? [];
-  const told = first === undefined ? failed : failed.filter(([name]) => name === first);
-  const reasons = told.map(([, reason]) => reason).join("; ");
-  throw new ImportError(code, `Cannot accept the image${asWhat(code, declared)}: ${reasons}`);
+  const { code, checks } = reportedChecks(Object.keys(verdict.hints));
+  const reasons = checks.map((check) => verdict.checks[check]).join("; ");
+  const hints = new Set(checks.flatMap((check) => verdict.hints[check] ?? []));
+  throw new ImportError(code, `Cannot accept the image${asWhat(code, declared)}: ${reasons}`, {
+    hint: [...hints].join(" "),
+  });
 }
 
 function asWhat(code: ImportFailureCode, declared: DeclaredFormats | undefined): string {

@@ -1,4 +1,4 @@
-import type { FormatPolicy } from "../domain/format-policy.ts";
+import type { Encryption, FormatPolicy } from "../domain/format-policy.ts";
 import type { ImageBytes } from "./image-bytes.ts";
 
 /** A format that is recognised by its bytes. `raw` is whatever carries no known mark. */
@@ -54,6 +54,27 @@ export interface Detector {
 export interface Examination {
   /** The size of the disk that a guest would see, in bytes; null where the header does not say it. */
   readonly virtualSizeBytes: bigint | number | null;
-  /** By the name of the check: the reason why the image fails it, a clause such as "it is a differencing vhd"; else undefined. */
-  readonly checks: Readonly<Record<string, string | undefined>>;
+  /**
+   * By the name of the check: why the image fails it, or undefined when it passes. Whether the policy
+   * tolerates a failed check is not the detector's to decide: `check-rules.ts` is.
+   */
+  readonly checks: Readonly<Record<string, string | Finding | undefined>>;
+}
+
+/** The reason why an image fails a check. A finding without more to say than its reason is a plain string. */
+export interface Finding {
+  /** A clause such as "it is a differencing vhd". */
+  readonly reason: string;
+  /** The way out, where it is another than the one of the check in `check-rules.ts`. */
+  readonly hint?: string;
+  /** Of the check `encryption`: the way, where a policy can allow it. */
+  readonly encryption?: Encryption;
+}
+
+/** A finding of bytes that are missing: an image that ends too early has come through a transfer that broke. */
+export function cutOff(reason: string): Finding {
+  return {
+    reason,
+    hint: "Download or copy the image again, and compare its size and checksum with those that its publisher states.",
+  };
 }

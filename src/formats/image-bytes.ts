@@ -8,9 +8,13 @@ const LAST_BYTES = 3 * 512;
 
 /** Tells that the structures of an image can't be read. Its message is a clause such as "its vdi header is cut off". */
 export class BrokenImage extends Error {
-  constructor(reason: string) {
+  /** Whether bytes are missing; else those that are there make no sense. */
+  readonly isCutOff: boolean;
+
+  constructor(reason: string, { isCutOff = false } = {}) {
     super(reason);
     this.name = "BrokenImage";
+    this.isCutOff = isCutOff;
   }
 }
 
@@ -62,13 +66,14 @@ export class ImageBytes {
     if (end > BigInt(this.sizeBytes)) {
       throw new BrokenImage(
         `its ${what} is cut off: it would end at byte ${String(end)} of ${String(this.sizeBytes)}`,
+        { isCutOff: true },
       );
     }
     if (end <= BigInt(this.first.length)) return this.first.subarray(Number(position), Number(end));
     const buffer = await readAt(this.#reader, Number(position), lengthBytes);
     this.#bytesRead += buffer.length;
     if (buffer.length === lengthBytes) return buffer;
-    throw new BrokenImage(`its ${what} is cut off: the image became shorter`);
+    throw new BrokenImage(`its ${what} is cut off: the image became shorter`, { isCutOff: true });
   }
 
   /** Whether this many bytes at this place lie inside of the image. */

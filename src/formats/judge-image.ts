@@ -1,13 +1,20 @@
 import type { PositionalReader } from "../bytes/positional-io.ts";
 import type { FormatPolicy } from "../domain/format-policy.ts";
 import { isWrapped, type DeclaredFormats } from "./declared-format.ts";
-import type { Detector, Examination, RecognisedFormat } from "./detector.ts";
+import { heldAgainst, wayOut, withSetting } from "./check-rules.ts";
+import {
+  cutOff,
+  type Detector,
+  type Examination,
+  type Finding,
+  type RecognisedFormat,
+} from "./detector.ts";
 import { FOREIGN_DETECTORS } from "./foreign.ts";
 import { BrokenImage, ImageBytes } from "./image-bytes.ts";
 import { iso } from "./iso.ts";
 import { luks } from "./luks.ts";
 import { gpt, mbr } from "./partition-table.ts";
-import { formatChecks, isTolerated, sizeChecks } from "./policy-checks.ts";
+import { formatChecks, sizeChecks } from "./policy-checks.ts";
 import { qcow2 } from "./qcow2.ts";
 import { qed } from "./qed.ts";
 import { vdi } from "./vdi.ts";
@@ -33,6 +40,8 @@ export interface Verdict {
   readonly checks: Readonly<Record<string, string>>;
   /** Checks that failed and are not held against the image. */
   readonly tolerated: readonly string[];
+  /** The way out of each check that is held against the image. */
+  readonly hints: Readonly<Record<string, string>>;
   /** How much of the image was read for it. */
   readonly bytesRead: number;
 }
@@ -64,21 +73,30 @@ export async function judgeImage(
     ...ownChecks,
     ...sizeChecks(size, sizeBytes, policy),
   };
-  const failed = Object.entries(checks).flatMap(([name, problem]) =>
-    problem === undefined ? [] : [name],
+  const failed = Object.entries(checks).flatMap(([check, finding]) =>
+    finding === undefined ? [] : [{ check, finding: findingOf(finding) }],
   );
-  const tolerated = failed.filter((name) => isTolerated(name, policy));
+  const refused = failed.filter(({ check, finding }) => heldAgainst(check, finding, policy));
   return {
     format: found.length > 1 ? "ambiguous" : (found[0]?.format ?? "raw"),
     virtualSizeBytes: size === null || size > Number.MAX_SAFE_INTEGER ? null : Number(size),
     sizeBytes,
-    safe: failed.length === tolerated.length,
-    checks: Object.fromEntries(
-      Object.entries(checks).map(([name, problem]) => [name, problem ?? "pass"]),
+    safe: refused.length === 0,
+    checks: Object.fromEntries([
+      ...Object.keys(checks).map((check) => [check, "pass"] as const),
+      ...failed.map(({ check, finding }) => [check, finding.reason] as const),
+      ...refused.map(({ check, finding }) => [check, withSetting(check, finding)] as const),
+    ]),
+    tolerated: failed.filter((each) => !refused.includes(each)).map(({ check }) => check),
+    hints: Object.fromEntries(
+      refused.map(({ check, finding }) => [check, wayOut(check, finding)] as const),
     ),
-    tolerated,
     bytesRead: image.bytesRead,
   };
+}
+
+function findingOf(finding: string | Finding): Finding {
+  return typeof finding === "string" ? { reason: finding } : finding;
 }
 
 /** The formats whose marks the image carries, without those that another one covers. */
@@ -99,7 +117,10 @@ async function examine(
     return await detector.examine(image, policy);
   } catch (error) {
     if (!(error instanceof BrokenImage)) throw error;
-    return { virtualSizeBytes: null, checks: { header: error.message } };
+    return {
+      virtualSizeBytes: null,
+      checks: { header: error.isCutOff ? cutOff(error.message) : error.message },
+    };
   }
 }
 

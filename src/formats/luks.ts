@@ -1,4 +1,3 @@
-import type { FormatPolicy } from "../domain/format-policy.ts";
 import type { Detector, Examination } from "./detector.ts";
 import type { ImageBytes } from "./image-bytes.ts";
 
@@ -19,47 +18,39 @@ const MOST_ITERATIONS = 12_000_000;
 export const luks: Detector = {
   format: "luks",
   matches: ({ first }) => first.subarray(0, MAGIC.length).equals(MAGIC),
-  examine: async (image, policy) => {
+  examine: async (image) => {
     const version = (await image.read("luks header", VERSION_AT, 2)).readUInt16BE();
-    if (version === 1) return examine1(image, policy);
-    if (version === 2) return examine2(image, policy);
+    if (version === 1) return examine1(image);
+    if (version === 2) return examine2(image);
     return { virtualSizeBytes: null, checks: { version: `it is a luks of version ${version}` } };
   },
 };
 
-async function examine1(image: ImageBytes, policy: FormatPolicy): Promise<Examination> {
+async function examine1(image: ImageBytes): Promise<Examination> {
   const header = await image.read("luks header", 0, HEADER_BYTES);
   const payloadAt = BigInt(header.readUInt32BE(PAYLOAD_SECTOR_AT)) * 512n;
   const isCutOff = payloadAt > BigInt(image.sizeBytes);
   return {
     virtualSizeBytes: isCutOff ? null : BigInt(image.sizeBytes) - payloadAt,
     checks: {
-      encryption: encryptionProblem("luks1", policy),
+      encryption: { reason: "it is encrypted by luks1", encryption: "luks1" },
       complete: isCutOff ? "its luks payload is cut off" : undefined,
       iterations: iterationsProblem(header),
     },
   };
 }
 
-async function examine2(image: ImageBytes, policy: FormatPolicy): Promise<Examination> {
+async function examine2(image: ImageBytes): Promise<Examination> {
   const sizes = await image.read("luks header", HEADER_SIZE_AT, 8);
   // Two copies of it stand before the data.
   const isCutOff = !image.holds(0, sizes.readBigUInt64BE() * 2n);
   return {
     virtualSizeBytes: null,
     checks: {
-      encryption: encryptionProblem("luks2", policy),
+      encryption: { reason: "it is encrypted by luks2", encryption: "luks2" },
       complete: isCutOff ? "its luks header is cut off" : undefined,
     },
   };
-}
-
-function encryptionProblem(
-  kind: "luks1" | "luks2",
-  { allowedEncryption }: FormatPolicy,
-): string | undefined {
-  if (allowedEncryption.includes(kind)) return undefined;
-  return `it is encrypted by ${kind}, which is not allowed here (\`formats.allowed_encryption\`)`;
 }
 
 function iterationsProblem(header: Buffer): string | undefined {

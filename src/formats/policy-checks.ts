@@ -45,7 +45,7 @@ export function sizeChecks(
 ): Checks {
   if (virtualSizeBytes === null) return {};
   const isTooLarge = virtualSizeBytes > maxVirtualSizeBytes;
-  const isTooSparse = virtualSizeBytes > sizeBytes * maxVirtualRatio;
+  const isTooSparse = maxVirtualRatio !== null && virtualSizeBytes > sizeBytes * maxVirtualRatio;
   return {
     virtual_size: isTooLarge
       ? `its virtual size is ${String(virtualSizeBytes)} bytes, and ${formatBytes(maxVirtualSizeBytes)} are allowed (\`formats.max_virtual_size\`)`
@@ -54,13 +54,4 @@ export function sizeChecks(
       ? `its virtual size is more than ${maxVirtualRatio} times the ${sizeBytes} bytes that it has (\`formats.max_virtual_ratio\`)`
       : undefined,
   };
-}
-
-/** Whether a check that failed is told only. */
-export function isTolerated(
-  check: string,
-  { requireImageFormatMatch, gptSafetyChecksNonfatal }: FormatPolicy,
-): boolean {
-  if (check === "declared_format") return !requireImageFormatMatch;
-  return gptSafetyChecksNonfatal.some((each) => each === check);
 }

@@ -1,5 +1,4 @@
-import type { FormatPolicy } from "../domain/format-policy.ts";
-import type { Detector, Examination } from "./detector.ts";
+import type { Detector, Examination, Finding } from "./detector.ts";
 import { BrokenImage, type ImageBytes } from "./image-bytes.ts";
 import { protocolProblem } from "./protocol-strings.ts";
 import { extensionsOf, EXTENSION } from "./qcow2-extensions.ts";
@@ -44,13 +43,13 @@ const LUKS = 2;
 export const qcow2: Detector = {
   format: "qcow2",
   matches: ({ first }) => first.subarray(0, MAGIC.length).equals(MAGIC),
-  examine: async (image, policy) => {
+  examine: async (image) => {
     const header = await readHeader(image);
     const clusterBits = header.fixed.readUInt32BE(CLUSTER_BITS_AT);
     if (clusterBits < CLUSTER_BITS.least || clusterBits > CLUSTER_BITS.most) {
       throw new BrokenImage(`its qcow2 header states clusters of 2^${clusterBits} bytes`);
     }
-    return examineHeader(image, header, 2 ** clusterBits, policy);
+    return examineHeader(image, header, 2 ** clusterBits);
   },
 };
 
@@ -78,12 +77,7 @@ async function readHeader(image: ImageBytes): Promise<Header> {
   return { version, fixed, whole, features: fixed.readBigUInt64BE(INCOMPATIBLE_FEATURES_AT) };
 }
 
-function examineHeader(
-  image: ImageBytes,
-  header: Header,
-  clusterBytes: number,
-  policy: FormatPolicy,
-): Examination {
+function examineHeader(image: ImageBytes, header: Header, clusterBytes: number): Examination {
   const { fixed, whole, features } = header;
   const { extensions, problem } = extensionsOf(image, whole.length, clusterBytes);
   const has = (type: number): boolean => extensions.includes(type);
@@ -102,10 +96,10 @@ function examineHeader(
       unknown_features: unknownFeaturesProblem(header),
       corrupt: (features & CORRUPT) === 0n ? undefined : "its qcow2 header is marked corrupt",
       dirty:
-        (features & DIRTY) === 0n || policy.allowDirty
+        (features & DIRTY) === 0n
           ? undefined
           : "its qcow2 header is marked dirty: its last writer did not close it",
-      encryption: encryptionProblem(fixed.readUInt32BE(CRYPT_METHOD_AT), policy),
+      encryption: encryptionProblem(fixed.readUInt32BE(CRYPT_METHOD_AT)),
       snapshots: snapshotsProblem(fixed.readUInt32BE(SNAPSHOTS_AT)),
       header_extensions: problem,
       tables: tablesProblem(image, fixed, clusterBytes),
@@ -127,14 +121,10 @@ function unknownFeaturesProblem({ features, whole }: Header): string | undefined
   return `it is a qcow2 of compression type ${compressionType}`;
 }
 
-function encryptionProblem(
-  method: number,
-  { allowedEncryption }: FormatPolicy,
-): string | undefined {
+function encryptionProblem(method: number): string | Finding | undefined {
   if (method === 0) return undefined;
   if (method !== LUKS) return `it is a qcow2 with encryption of method ${method}`;
-  if (allowedEncryption.includes("qcow2_luks")) return undefined;
-  return "it is a qcow2 encrypted by LUKS, which is not allowed here (`formats.allowed_encryption`)";
+  return { reason: "it is a qcow2 encrypted by LUKS", encryption: "qcow2_luks" };
 }
 
 function snapshotsProblem(count: number): string | undefined {

@@ -58,7 +58,7 @@ async function examineSparse(image: ImageBytes, policy: FormatPolicy): Promise<E
       grain_tables: grainTablesProblem(isAtEnd ? footerOf(image) : header, image),
       footer: isAtEnd ? footerProblem(image, header) : undefined,
       dirty:
-        header[UNCLEAN_SHUTDOWN_AT] === 0 || policy.allowDirty
+        header[UNCLEAN_SHUTDOWN_AT] === 0
           ? undefined
           : "its vmdk header is marked dirty: its last writer did not close it",
     },

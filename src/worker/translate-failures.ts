@@ -33,7 +33,8 @@ function translated(error: unknown, attempt: FailedAttempt): unknown {
       nonRetryable: !error.retryable,
       // Nothing to wait for is no reason to try without a pause.
       ...(error.retryAfterMs ? { nextRetryDelay: error.retryAfterMs } : {}),
-      details: [attempt],
+      // The table of failures has a hint for each code; this one may know a better way out.
+      details: [{ ...attempt, hint: error.hint } satisfies FailedAttempt],
       cause: error,
     });
   }

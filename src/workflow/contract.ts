@@ -151,6 +151,18 @@ export const dropStore = defineUpdate<{ readonly stores: readonly string[] }, [s
  */
 export const IMPORT_ENDING = "ImportEnding";
 
+/** The details of a failure that ends a run or refuses an update, as {@link hintOf} reads them: `[{hint}]`, or none. */
+export function failureDetails(hint: string | undefined): { readonly hint: string }[] {
+  return hint === undefined ? [] : [{ hint }];
+}
+
+/** The way out that a failure's details name; undefined where they name none, as those of 0.1.0. */
+export function hintOf(details: readonly unknown[] | null | undefined): string | undefined {
+  const [first] = details ?? [];
+  if (typeof first !== "object" || first === null || !("hint" in first)) return undefined;
+  return typeof first.hint === "string" ? first.hint : undefined;
+}
+
 /** Search attributes of imports, registered by `migrate`. */
 export const SEARCH_ATTRIBUTES = {
   imageId: defineSearchAttributeKey("ImageId", "KEYWORD"),

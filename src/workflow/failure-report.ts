@@ -4,11 +4,14 @@ import {
   isCancellation,
   TimeoutFailure,
 } from "@temporalio/workflow";
+import { hintOf } from "./contract.ts";
 
 /** A failure in two words for people: its stable type, and what happened. */
 export interface FailureReport {
   readonly type: string;
   readonly text: string;
+  /** The way out, where the step that failed knows one. */
+  readonly hint?: string;
 }
 
 /**
@@ -26,7 +29,12 @@ export function describeFailure(error: unknown): FailureReport {
   const cause = error instanceof ActivityFailure ? (error.cause ?? error) : error;
   if (wasStopped(error)) return { type: "ImportCancelled", text: "it was cancelled" };
   if (cause instanceof ApplicationFailure) {
-    return { type: cause.type ?? "Error", text: cause.message };
+    const hint = hintOf(cause.details);
+    return {
+      type: cause.type ?? "Error",
+      text: cause.message,
+      ...(hint === undefined ? {} : { hint }),
+    };
   }
   if (cause instanceof TimeoutFailure) {
     const last =

@@ -16,7 +16,7 @@ import type { ImportRequest } from "../domain/import-request.ts";
 import { Acceptance } from "./acceptance.ts";
 import { Copies, type GivenUp } from "./copies.ts";
 import { Compensations, type Leftover, type UndoReason } from "./compensations.ts";
-import type { AcceptedCopy, ImportOutcome } from "./contract.ts";
+import { failureDetails, type AcceptedCopy, type ImportOutcome } from "./contract.ts";
 import { describeFailure, wasStopped } from "./failure-report.ts";
 import { ImportTracker } from "./import-tracker.ts";
 import { Pause } from "./pause.ts";
@@ -313,7 +313,10 @@ async function undone(
   const where = store === undefined ? step : `${step} "${store}"`;
   const message = `Error: ${type}: ${where}: ${text}`;
 
-  acceptance.refuse({ type, text });
+  // Past the deadline the way out is that of the deadline.
+  const details = failureDetails(isPastDeadline ? undefined : failure.hint);
+
+  acceptance.refuse({ type, text, ...details[0] });
   pause.end();
   copies.end();
   tracker.failed(message);
@@ -337,6 +340,7 @@ async function undone(
     // A refusal is told in its own words: nothing has begun that could have failed somewhere.
     message: step === "claim" ? text : `${where}: ${text}`,
     nonRetryable: true,
+    details,
     ...(error instanceof Error ? { cause: error } : {}),
   });
 }

@@ -110,7 +110,8 @@ describe("parseConfig()", () => {
         vmdk_allowed_types: []
         allowed_encryption: [luks1, luks2]
         gpt_safety_checks_nonfatal: [mbr]
-        allow_dirty: true
+        allow_dirty: false
+        allow_snapshots: false
         max_virtual_size: 2TiB
         max_virtual_ratio: 100
       sources:
@@ -177,7 +178,8 @@ describe("parseConfig()", () => {
         vmdkAllowedTypes: [],
         allowedEncryption: ["luks1", "luks2"],
         gptSafetyChecksNonfatal: ["mbr"],
-        allowDirty: true,
+        allowDirty: false,
+        allowSnapshots: false,
         maxVirtualSizeBytes: 2 * 1024 ** 4,
         maxVirtualRatio: 100,
       },

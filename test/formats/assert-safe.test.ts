@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { ImportError } from "../../src/domain/import-failure.ts";
 import { assertSafe } from "../../src/formats/assert-safe.ts";
-import { be, craftedQcow2, craftedVhdx, patched } from "../support/crafted-images.ts";
-import { judged } from "../support/judged.ts";
+import { be, craftedLuks, craftedQcow2, craftedVhdx, patched } from "../support/crafted-images.ts";
+import { judged, STRICT } from "../support/judged.ts";
 
 const overlay = patched(craftedQcow2(), [8, be(8, 4096)], [60, be(4, 1)]);
 const asRaw = { diskFormat: "raw", containerFormat: "bare" } as const;
 const asQcow2 = { diskFormat: "qcow2", containerFormat: "bare" } as const;
 const asOva = { diskFormat: "vmdk", containerFormat: "ova" } as const;
+const SNAPSHOTS = "it is a qcow2 with 1 internal snapshots, whose data would come with it";
 const qed = patched(Buffer.alloc(4096), [0, "QED\0"]);
 
 describe("assertSafe()", () => {
@@ -17,7 +17,7 @@ describe("assertSafe()", () => {
       overlay,
       asQcow2,
       "UnsafeImage",
-      "it is a qcow2 overlay that refers to a backing file; it is a qcow2 with 1 internal snapshots, whose data would come with it",
+      `it is a qcow2 overlay that refers to a backing file; ${SNAPSHOTS} (\`formats.allow_snapshots\`)`,
     ],
     ["a mismatch alone", overlay, asRaw, "FormatMismatch", ' as "raw": its bytes are "qcow2"'],
     [
@@ -49,12 +49,46 @@ describe("assertSafe()", () => {
       "it carries the marks of qcow2 and of mbr",
     ],
   ] as const)("tells %s", async (_, bytes, declared, code, reason) => {
-    const verdict = await judged(bytes, {}, declared);
+    const verdict = await judged(bytes, STRICT, declared);
     const text = reason.startsWith(" as ") ? reason : `: ${reason}`;
 
     expect(() => {
       assertSafe(verdict, declared);
-    }).toThrow(new ImportError(code, `Cannot accept the image${text}`));
+    }).toThrow(
+      expect.objectContaining({ code, message: `Cannot accept the image${text}` }) as Error,
+    );
+  });
+
+  it.each([
+    ["one_format", patched(craftedQcow2(), [510, "\x55\xaa"]), "qemu-img convert -f FORMAT"],
+    ["backing_file", overlay, "qemu-img convert"],
+    ["banned", qed, "qemu-img convert"],
+    ["header", craftedQcow2().subarray(0, 100), "Download or copy the image again"],
+    ["corrupt", patched(craftedQcow2(), [72, be(8, 2)]), "Get the image again"],
+    ["dirty", patched(craftedQcow2(), [72, be(8, 1)]), "set `formats.allow_dirty: true`"],
+    ["snapshots", patched(craftedQcow2(), [60, be(4, 1)]), "`formats.allow_snapshots: true`"],
+    ["encryption", craftedLuks(2), 'add "luks2" to `formats.allowed_encryption`'],
+    ["virtual_ratio", craftedVhdx(), "`formats.max_virtual_ratio`"],
+    ["virtual_size", patched(craftedQcow2(), [24, be(8, 2n ** 62n)]), "`formats.max_virtual_size`"],
+  ] as const)("hints to the way out of %s", async (check, bytes, hint) => {
+    const verdict = await judged(bytes, { ...STRICT, maxVirtualRatio: 1 });
+
+    expect(Object.keys(verdict.hints)).toContain(check);
+    expect(() => {
+      assertSafe(verdict);
+    }).toThrow(expect.objectContaining({ hint: expect.stringContaining(hint) as string }) as Error);
+  });
+
+  it("hints at the declaration and at the setting after a mismatch", async () => {
+    const verdict = await judged(craftedQcow2(), {}, asRaw);
+
+    expect(() => {
+      assertSafe(verdict, asRaw);
+    }).toThrow(
+      expect.objectContaining({
+        hint: "Declare the format that the data has (`--disk-format`), or bring data of the declared format; or set `formats.require_image_format_match: false` in the worker's configuration.",
+      }) as Error,
+    );
   });
 
   it("tells a format that is not allowed, with a code of its own", async () => {

@@ -44,9 +44,14 @@ async function assertJudged(bytes: Buffer): Promise<void> {
 
   const verdict = await judgeImage(counting, bytes.length, DEFAULT_FORMAT_POLICY);
 
-  const failed = Object.values(verdict.checks).filter((result) => result !== "pass");
-  expect(verdict.safe).toBe(failed.length === 0);
-  expect(failed.every((reason) => reason.length > 0 && reason.length < 400)).toBe(true);
+  const failed = Object.entries(verdict.checks).flatMap(([check, result]) =>
+    result === "pass" ? [] : [check],
+  );
+  const refused = Object.keys(verdict.hints);
+  const reasons = failed.map((check) => verdict.checks[check] ?? "");
+  expect(verdict.safe).toBe(refused.length === 0);
+  expect([...refused, ...verdict.tolerated].sort()).toEqual(failed.sort());
+  expect(reasons.every((reason) => reason.length > 0 && reason.length < 400)).toBe(true);
   expect(Number.isSafeInteger(verdict.virtualSizeBytes ?? 0)).toBe(true);
   expect(verdict.bytesRead).toBeLessThanOrEqual(MOST_BYTES);
   expect(reads).toBeLessThanOrEqual(MOST_READS);

@@ -44,6 +44,7 @@ describe("judgeImage()", () => {
           virtual_ratio: "pass",
         },
         tolerated: [],
+        hints: {},
         bytesRead: Math.min(bytes.length, 64 * 1024) + Math.min(bytes.length, 1536),
       });
     }
@@ -107,7 +108,8 @@ describe("judgeImage()", () => {
   it("refuses a virtual size beyond its cap", async () => {
     const bytes = patched(craftedVdi(), [0x178, le(4, 2 ** 31)], [0x170, le(8, 2 ** 33)]);
 
-    expect(failuresOf(await judged(bytes, { maxVirtualSizeBytes: 2 ** 33 - 1 }))).toEqual({
+    const caps = { maxVirtualSizeBytes: 2 ** 33 - 1, maxVirtualRatio: 1024 ** 2 };
+    expect(failuresOf(await judged(bytes, caps))).toEqual({
       virtual_size:
         "its virtual size is 8589934592 bytes, and 8 GiB are allowed (`formats.max_virtual_size`)",
       virtual_ratio: expect.stringContaining("is more than 1048576 times the 1024 bytes") as string,
@@ -115,6 +117,7 @@ describe("judgeImage()", () => {
     expect(
       (await judged(bytes, { maxVirtualSizeBytes: 2 ** 33, maxVirtualRatio: 2 ** 23 })).safe,
     ).toBe(true);
+    expect((await judged(bytes)).safe).toBe(true);
   });
 
   it.each([

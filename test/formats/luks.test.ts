@@ -6,28 +6,30 @@ const luks1 = craftedLuks(1);
 const luks2 = craftedLuks(2);
 
 describe("luks", () => {
-  it("is accepted in version 1, and as large as its payload", async () => {
-    expect(await judged(luks1)).toMatchObject({
+  it.each([
+    ["luks1", luks1, 64 * 1024],
+    ["luks2", luks2, null],
+  ] as const)("is accepted and reported as %s", async (kind, image, virtualSizeBytes) => {
+    expect(await judged(image)).toMatchObject({
       format: "luks",
-      virtualSizeBytes: 64 * 1024,
+      virtualSizeBytes,
       safe: true,
+      checks: { encryption: `it is encrypted by ${kind}` },
+      tolerated: ["encryption"],
     });
   });
 
-  it("is accepted in version 2, unseen, only where the policy says so", async () => {
-    expect(failuresOf(await judged(luks2))).toEqual({
-      encryption:
-        "it is encrypted by luks2, which is not allowed here (`formats.allowed_encryption`)",
-    });
-    expect(await judged(luks2, { allowedEncryption: ["luks2"] })).toMatchObject({
-      format: "luks",
-      virtualSizeBytes: null,
-      safe: true,
-    });
-  });
+  it.each([
+    ["luks1", luks1],
+    ["luks2", luks2],
+  ] as const)("is refused as %s where the policy does not name it", async (kind, image) => {
+    const { safe, checks, hints } = await judged(image, { allowedEncryption: ["qcow2_luks"] });
 
-  it("is refused in version 1 where the policy says so", async () => {
-    expect((await judged(luks1, { allowedEncryption: [] })).safe).toBe(false);
+    expect({ safe, reason: checks["encryption"], hint: hints["encryption"] }).toEqual({
+      safe: false,
+      reason: `it is encrypted by ${kind} (\`formats.allowed_encryption\`)`,
+      hint: `Decrypt it, or encrypt it in a way that is allowed here; or add "${kind}" to \`formats.allowed_encryption\` in the worker's configuration.`,
+    });
   });
 
   it.each([

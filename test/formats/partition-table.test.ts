@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { craftedGpt, craftedMbr, le, patched } from "../support/crafted-images.ts";
-import { failuresOf, judged } from "../support/judged.ts";
+import { failuresOf, judged, STRICT } from "../support/judged.ts";
 
 const mbr = craftedMbr();
 const gpt = craftedGpt();
@@ -39,16 +39,16 @@ describe("partition tables", () => {
     ["a gpt that starts elsewhere", patched(gpt, [454, le(4, 2)]), "start at the second sector"],
     ["a gpt with another CHS", patched(gpt, [447, "\x01"]), "start at the second sector"],
   ])("are refused with %s", async (_, bytes, reason) => {
-    const verdict = await judged(bytes);
+    const verdict = await judged(bytes, STRICT);
 
     expect(verdict.safe).toBe(false);
     expect(failuresOf(verdict)).toEqual({ mbr: expect.stringContaining(reason) as string });
   });
 
-  it("are told and let in where the check is not fatal", async () => {
+  it("are reported and accepted by default", async () => {
     const bytes = patched(mbr, [450, "\0"]);
 
-    expect(await judged(bytes, { gptSafetyChecksNonfatal: ["mbr"] })).toMatchObject({
+    expect(await judged(bytes)).toMatchObject({
       format: "mbr",
       safe: true,
       checks: { mbr: "its mbr defines no partition" },

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { be, craftedQcow2, patched } from "../support/crafted-images.ts";
-import { failuresOf, judged } from "../support/judged.ts";
+import { failuresOf, judged, STRICT } from "../support/judged.ts";
 
 const image = craftedQcow2();
 const CLUSTER = 64 * 1024;
@@ -39,7 +39,12 @@ describe("qcow2", () => {
     ["the corrupt mark", [72, be(8, 2)], "corrupt", "marked corrupt"],
     ["the dirty mark", [72, be(8, 1)], "dirty", "marked dirty"],
     ["AES", [32, be(4, 1)], "encryption", "encryption of method 1"],
-    ["LUKS", [32, be(4, 2)], "encryption", "encrypted by LUKS, which is not allowed here"],
+    [
+      "LUKS",
+      [32, be(4, 2)],
+      "encryption",
+      "encrypted by LUKS (`formats.allowed_encryption`)",
+    ],
     ["internal snapshots", [60, be(4, 3)], "snapshots", "with 3 internal snapshots"],
     ["an L1 table of 32 GiB", [36, be(4, 2 ** 32 - 1)], "tables", "too large"],
     ["an L1 table too small", [24, be(8, 2 ** 40)], "tables", "too small for its size"],
@@ -78,7 +83,7 @@ describe("qcow2", () => {
     ["an odd header length", [100, be(4, 107)], "header", "a length of 107 bytes"],
     ["a header of 4 GiB", [100, be(4, 2 ** 32 - 8)], "header", "a length of 4294967288 bytes"],
   ] as const)("is refused with %s", async (_, change, check, reason) => {
-    const verdict = await judged(patched(image, change));
+    const verdict = await judged(patched(image, change), STRICT);
 
     expect(verdict.safe).toBe(false);
     expect(failuresOf(verdict)).toHaveProperty(check, expect.stringContaining(reason));
@@ -103,12 +108,28 @@ describe("qcow2", () => {
     expect(verdict.checks["header"]).toContain("its qcow2 header is cut off");
   });
 
-  it("is accepted with LUKS or dirty where the policy says so", async () => {
-    const luks = await judged(patched(image, [32, be(4, 2)]), {
-      allowedEncryption: ["qcow2_luks"],
-    });
-    const dirty = await judged(patched(image, [72, be(8, 1)]), { allowDirty: true });
+  it.each([
+    ["encryption", [32, be(4, 2)], 'add "qcow2_luks" to `formats.allowed_encryption`'],
+    ["dirty", [72, be(8, 1)], "set `formats.allow_dirty: true`"],
+    ["snapshots", [60, be(4, 1)], "set `formats.allow_snapshots: true`"],
+  ] as const)(
+    "is accepted in spite of %s, and strict policies name the way",
+    async (check, change, way) => {
+      const bytes = patched(image, change);
 
-    expect([luks.safe, dirty.safe]).toEqual([true, true]);
+      expect(await judged(bytes)).toMatchObject({ safe: true, tolerated: [check], hints: {} });
+      expect(await judged(bytes, STRICT)).toMatchObject({
+        safe: false,
+        tolerated: [],
+        hints: { [check]: expect.stringContaining(way) as string },
+      });
+    },
+  );
+
+  it("is refused with encryption by AES whatever the policy says", async () => {
+    const { safe, hints } = await judged(patched(image, [32, be(4, 1)]));
+
+    expect(safe).toBe(false);
+    expect(hints["encryption"]).not.toContain("formats.");
   });
 });

@@ -12,6 +12,14 @@ export function readerOf(bytes: Buffer): PositionalReader {
   };
 }
 
+/** A policy that tolerates nothing. */
+export const STRICT: Partial<FormatPolicy> = {
+  allowedEncryption: [],
+  gptSafetyChecksNonfatal: [],
+  allowDirty: false,
+  allowSnapshots: false,
+};
+
 /** The verdict on these bytes. @param policy - what is not the default */
 export async function judged(
   bytes: Buffer,
@@ -22,7 +30,7 @@ export async function judged(
   return judgeImage(readerOf(bytes), bytes.length, all, declared);
 }
 
-/** What failed of a verdict: reasons by the names of the checks. */
+/** The checks that failed, tolerated or not: reasons by the names of the checks. */
 export function failuresOf({ checks }: Verdict): Record<string, string> {
   return Object.fromEntries(Object.entries(checks).filter(([, result]) => result !== "pass"));
 }

@@ -3,7 +3,7 @@ import { ApplicationFailure, CancelledFailure } from "@temporalio/common";
 import { MockActivityEnvironment } from "@temporalio/testing";
 import { DefaultLogger } from "@temporalio/worker";
 import { describe, expect, it } from "vitest";
-import { ImportError } from "../../src/domain/import-failure.ts";
+import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
 import { translateFailures } from "../../src/worker/translate-failures.ts";
 
 function translatingEnvironment(info: Partial<Info> = {}): MockActivityEnvironment {
@@ -52,7 +52,11 @@ describe("translateFailures", () => {
   });
 
   it.each([
-    ["the store that it was about", { image_id: "one", store: "fast" }, { store: "fast" }],
+    [
+      "the store that it was about and the way out",
+      { image_id: "one", store: "fast" },
+      { store: "fast" },
+    ],
     ["no store when it was about none", { image_id: "one" }, {}],
     ["no store when it was about nothing", undefined, {}],
   ])("says %s", async (_, order, details) => {
@@ -64,7 +68,9 @@ describe("translateFailures", () => {
       .run(failing, order)
       .catch((error: unknown) => error);
 
-    expect((seen as ApplicationFailure).details).toEqual([details]);
+    expect((seen as ApplicationFailure).details).toEqual([
+      { ...details, hint: IMPORT_FAILURES.StoreUnavailable.hint },
+    ]);
   });
 
   it("waits as long as the other side asked to, and never not at all", async () => {

@@ -15,9 +15,10 @@ export function addInspectCommand(program: Command): void {
 
 async function inspect(session: Session, file: string): Promise<void> {
   const verdict = await inspectFile(file, session.config?.formatPolicy);
-  const { format, virtualSizeBytes, sizeBytes, safe, checks } = verdict;
-  session.answer({ format, virtual_size: virtualSizeBytes, size: sizeBytes, safe, checks }, () =>
-    verdictText(verdict),
+  const { format, virtualSizeBytes, sizeBytes, safe, checks, tolerated } = verdict;
+  session.answer(
+    { format, virtual_size: virtualSizeBytes, size: sizeBytes, safe, checks, tolerated },
+    () => verdictText(verdict),
   );
   assertSafe(verdict);
 }

@@ -45,6 +45,7 @@ describe("inspect", () => {
           virtual_size: "pass",
           virtual_ratio: "pass",
         },
+        tolerated: [],
       },
       failure: undefined,
     });
@@ -63,7 +64,34 @@ describe("inspect", () => {
         safe: false,
         checks: { backing_file: reason, data_file: "pass", corrupt: "pass" },
       },
-      failure: { code: "UnsafeImage", message: `Cannot accept the image: ${reason}` },
+      failure: {
+        code: "UnsafeImage",
+        message: `Cannot accept the image: ${reason}`,
+        hint: expect.stringContaining("qemu-img convert") as string,
+      },
+    });
+  });
+
+  it("accepts an unusual image and reports what it tolerates, or names the setting that would", async () => {
+    writeFileSync(path, patched(craftedQcow2(), [60, be(4, 2)]));
+    const config = join(directory, "image-import.yaml");
+    writeFileSync(
+      config,
+      "stores: { local: { type: file, path: local } }\nformats: { allow_snapshots: false }",
+    );
+
+    expect(await commandLine.json("inspect", path)).toMatchObject({
+      exitCode: 0,
+      answer: { safe: true, tolerated: ["snapshots"] },
+    });
+    expect(await commandLine.json("inspect", path, "--config", config)).toMatchObject({
+      exitCode: 1,
+      answer: { safe: false, tolerated: [] },
+      failure: {
+        code: "UnsafeImage",
+        message: expect.stringContaining("(`formats.allow_snapshots`)") as string,
+        hint: expect.stringContaining("set `formats.allow_snapshots: true`") as string,
+      },
     });
   });
 

@@ -1,0 +1,153 @@
+import type { FormatPolicy } from "../domain/format-policy.ts";
+import type { ImportFailureCode } from "../domain/import-failure.ts";
+import type { Finding } from "./detector.ts";
+
+/** The meaning of one check, when an image fails it. */
+interface CheckRule {
+  /** The failure that it is reported as. */
+  readonly code: ImportFailureCode;
+  /** Whether it is reported alone, because it makes all other checks pointless. */
+  readonly alone: boolean;
+  /** The way out that does not touch the policy. */
+  readonly hint: string;
+  /** The setting that can tolerate it. A check without one endangers the program that opens the image, or finds it incomplete. */
+  readonly tolerance?: Tolerance;
+}
+
+interface Tolerance {
+  /** The name of the setting: `formats.allow_dirty`. */
+  readonly setting: string;
+  /** The value that it must have, as a clause that follows the word "or". */
+  readonly change: (finding: Finding) => string;
+  readonly isGranted: (policy: FormatPolicy, finding: Finding) => boolean;
+}
+
+function unsafe(hint: string, tolerance?: Tolerance): CheckRule {
+  return { code: "UnsafeImage", alone: false, hint, ...(tolerance ? { tolerance } : {}) };
+}
+
+const MAKE_WHOLE =
+  "Make an image of it that refers to no other file, for example with `qemu-img convert` where the other file is.";
+const GET_AGAIN =
+  "Get the image again, or make it again with the program that wrote it, and compare checksums.";
+
+function partitionCheck(check: FormatPolicy["gptSafetyChecksNonfatal"][number]): CheckRule {
+  return unsafe("Write its partition table again, for example with `sgdisk` or `sfdisk`", {
+    setting: "formats.gpt_safety_checks_nonfatal",
+    change: () => `add "${check}" to \`formats.gpt_safety_checks_nonfatal\``,
+    isGranted: ({ gptSafetyChecksNonfatal }) => gptSafetyChecksNonfatal.includes(check),
+  });
+}
+
+/**
+ * Every check with a rule of its own, the ones that are reported first at the top. A check that is not in this table is
+ * reported by `ELSE`, and nothing tolerates it.
+ */
+const RULES: Readonly<Record<string, CheckRule>> = {
+  one_format: {
+    ...unsafe(
+      "Convert it and name the format that it has, so that one format is left: `qemu-img convert -f FORMAT -O qcow2 IN OUT`.",
+    ),
+    alone: true,
+  },
+  banned: { ...unsafe("Convert it: `qemu-img convert -O qcow2 IN OUT`."), alone: true },
+  declared_format: {
+    code: "FormatMismatch",
+    alone: true,
+    hint: "Declare the format that the data has (`--disk-format`), or bring data of the declared format",
+    tolerance: {
+      setting: "formats.require_image_format_match",
+      change: () => "set `formats.require_image_format_match: false`",
+      isGranted: ({ requireImageFormatMatch }) => !requireImageFormatMatch,
+    },
+  },
+  disk_format: {
+    code: "FormatNotAllowed",
+    alone: true,
+    hint: "Convert the image to a format that is allowed, or add this one to `formats.disk_formats`.",
+  },
+  container_format: {
+    code: "FormatNotAllowed",
+    alone: true,
+    hint: "Take the image out of its container, or add this one to `formats.container_formats`.",
+  },
+  importable: unsafe("Convert or unpack it, and import the disk."),
+  backing_file: unsafe(MAKE_WHOLE),
+  data_file: unsafe(MAKE_WHOLE),
+  parent: unsafe(MAKE_WHOLE),
+  extent: unsafe(MAKE_WHOLE),
+  protocols: unsafe(MAKE_WHOLE),
+  create_type: unsafe(
+    "Convert it to one file: `qemu-img convert -O vmdk -o subformat=monolithicSparse IN OUT`.",
+  ),
+  complete: unsafe(
+    "Download or copy the image again, and compare its size and checksum with those that its publisher states.",
+  ),
+  dirty: unsafe("Repair it, for example with `qemu-img check -r all`", {
+    setting: "formats.allow_dirty",
+    change: () => "set `formats.allow_dirty: true`",
+    isGranted: ({ allowDirty }) => allowDirty,
+  }),
+  snapshots: unsafe("Leave its snapshots out: `qemu-img convert -O qcow2 IN OUT`", {
+    setting: "formats.allow_snapshots",
+    change: () => "set `formats.allow_snapshots: true`",
+    isGranted: ({ allowSnapshots }) => allowSnapshots,
+  }),
+  encryption: unsafe("Decrypt it, or encrypt it in a way that is allowed here", {
+    setting: "formats.allowed_encryption",
+    change: ({ encryption = "" }) => `add "${encryption}" to \`formats.allowed_encryption\``,
+    isGranted: ({ allowedEncryption }, { encryption }) =>
+      encryption !== undefined && allowedEncryption.includes(encryption),
+  }),
+  mbr: partitionCheck("mbr"),
+  virtual_size: unsafe("Shrink the disk, or raise `formats.max_virtual_size`."),
+  virtual_ratio: unsafe("Raise `formats.max_virtual_ratio`, or set it to null."),
+};
+
+const ELSE = unsafe(GET_AGAIN);
+
+function ruleOf(check: string): CheckRule {
+  return Object.hasOwn(RULES, check) ? (RULES[check] ?? ELSE) : ELSE;
+}
+
+/** Encryption in a way that no policy allows, such as AES in a qcow2, has no setting. */
+function toleranceOf(check: string, finding: Finding): Tolerance | undefined {
+  if (check === "encryption" && finding.encryption === undefined) return undefined;
+  return ruleOf(check).tolerance;
+}
+
+/** Whether a failed check refuses the image. A check that the policy tolerates is only reported. */
+export function heldAgainst(check: string, finding: Finding, policy: FormatPolicy): boolean {
+  return toleranceOf(check, finding)?.isGranted(policy, finding) !== true;
+}
+
+/** The reason of a check that refuses an image, with the setting that would let the image in. */
+export function withSetting(check: string, finding: Finding): string {
+  const tolerance = toleranceOf(check, finding);
+  // A wrong declaration is corrected by a right one as a rule: its hint alone names the setting.
+  if (tolerance === undefined || check === "declared_format") return finding.reason;
+  return `${finding.reason} (\`${tolerance.setting}\`)`;
+}
+
+/** The way out for the person whose image fails a check: what to do with the image, and the setting that would let it in. */
+export function wayOut(check: string, finding: Finding): string {
+  const tolerance = toleranceOf(check, finding);
+  const hint = finding.hint ?? ruleOf(check).hint;
+  if (tolerance === undefined) return hint.endsWith(".") ? hint : `${hint}.`;
+  return `${hint.replace(/\.$/, "")}; or ${tolerance.change(finding)} in the worker's configuration.`;
+}
+
+/**
+ * The checks that an error names, of those that refuse an image: one that makes all others pointless stands alone.
+ *
+ * @param refused - names of checks
+ */
+export function reportedChecks(refused: readonly string[]): {
+  readonly code: ImportFailureCode;
+  readonly checks: readonly string[];
+} {
+  const first = Object.keys(RULES).find((check) => refused.includes(check) && ruleOf(check).alone);
+  return first === undefined
+    ? { code: "UnsafeImage", checks: refused }
+    : { code: ruleOf(first).code, checks: [first] };
+}
