@@ -39,12 +39,7 @@ describe("qcow2", () => {
     ["the corrupt mark", [72, be(8, 2)], "corrupt", "marked corrupt"],
     ["the dirty mark", [72, be(8, 1)], "dirty", "marked dirty"],
     ["AES", [32, be(4, 1)], "encryption", "encryption of method 1"],
-    [
-      "LUKS",
-      [32, be(4, 2)],
-      "encryption",
-      "encrypted by LUKS (`formats.allowed_encryption`)",
-    ],
+    ["LUKS", [32, be(4, 2)], "encryption", "encrypted by LUKS (`formats.allowed_encryption`)"],
     ["internal snapshots", [60, be(4, 3)], "snapshots", "with 3 internal snapshots"],
     ["an L1 table of 32 GiB", [36, be(4, 2 ** 32 - 1)], "tables", "too large"],
     ["an L1 table too small", [24, be(8, 2 ** 40)], "tables", "too small for its size"],
