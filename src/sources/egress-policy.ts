@@ -65,7 +65,12 @@ export class EgressPolicy {
   requireUrl(url: URL): void {
     const mistake = this.#mistakeInUrl(url);
     if (mistake === undefined) return;
-    throw new ImportError("SourceForbidden", `Cannot download ${displayedUrl(url)}: ${mistake}`);
+    const { rule, setting } = mistake;
+    throw new ImportError(
+      "SourceForbidden",
+      `Cannot download ${displayedUrl(url)}: ${rule}`,
+      setting === undefined ? {} : { hint: hintOf(setting) },
+    );
   }
 
   /**
@@ -81,33 +86,47 @@ export class EgressPolicy {
     throw new ImportError(
       "SourceForbidden",
       `Cannot connect to "${host}": it ${what} an address that is not public (${kind})`,
-      { hint: "`sources.web.allowed_networks` of the configuration lets private networks in." },
+      { hint: hintOf("allowed_networks") },
     );
   }
 
-  #mistakeInUrl(url: URL): string | undefined {
+  #mistakeInUrl(url: URL): Mistake | undefined {
     const { schemes, ports } = this.#rules;
     const scheme = url.protocol.slice(0, -1);
-    if (!schemes.includes(scheme)) return `its scheme must be one of ${schemes.join(", ")}`;
-    if (url.username !== "" || url.password !== "") return "it must hold no user name or password";
-    if (!ports.includes(effectivePort(url))) return `its port must be one of ${ports.join(", ")}`;
+    if (!schemes.includes(scheme)) {
+      return { rule: `its scheme must be one of ${schemes.join(", ")}`, setting: "schemes" };
+    }
+    if (url.username !== "" || url.password !== "") {
+      return { rule: "it must hold no user name or password", setting: undefined };
+    }
+    if (!ports.includes(effectivePort(url))) {
+      return { rule: `its port must be one of ${ports.join(", ")}`, setting: "ports" };
+    }
     const host = hostOf(url);
     if (isIP(host) !== 0) {
       const kind = this.#forbiddenKind(host);
-      if (kind !== undefined) return `its address is not public (${kind})`;
+      if (kind !== undefined) {
+        return { rule: `its address is not public (${kind})`, setting: "allowed_networks" };
+      }
     }
     return this.#mistakeInName(host.replace(/\.$/, "").toLowerCase());
   }
 
-  #mistakeInName(name: string): string | undefined {
+  #mistakeInName(name: string): Mistake | undefined {
     const { allowedHosts, deniedHosts } = this.#rules;
-    if (name === "") return "it names no host";
-    if ([...METADATA_HOSTS, ...deniedHosts].some((pattern) => isNamed(name, pattern))) {
-      return "its host may not be reached";
+    if (name === "") return { rule: "it names no host", setting: undefined };
+    const isNamedBy = (pattern: string): boolean => isNamed(name, pattern);
+    if (METADATA_HOSTS.some(isNamedBy)) {
+      return { rule: "its host may not be reached", setting: undefined };
     }
-    if (allowedHosts.length === 0) return undefined;
-    const isAllowed = allowedHosts.some((pattern) => isNamed(name, pattern));
-    return isAllowed ? undefined : "its host is not one of those that may be reached";
+    if (deniedHosts.some(isNamedBy)) {
+      return { rule: "its host may not be reached", setting: "denied_hosts" };
+    }
+    if (allowedHosts.length === 0 || allowedHosts.some(isNamedBy)) return undefined;
+    return {
+      rule: "its host is not one of those that may be reached",
+      setting: "allowed_hosts",
+    };
   }
 
   /** What keeps an address from being reached; undefined when nothing does. */
@@ -134,6 +153,19 @@ export class EgressPolicy {
       ([network, bits]) => network.kind() === address.kind() && address.match(network, bits),
     );
   }
+}
+
+/** A rule that a URL breaks, and the setting below `sources.web` that makes the rule. */
+interface Mistake {
+  readonly rule: string;
+  /** Undefined when no setting lets such a URL in. */
+  readonly setting:
+    "schemes" | "ports" | "allowed_networks" | "allowed_hosts" | "denied_hosts" | undefined;
+}
+
+function hintOf(setting: NonNullable<Mistake["setting"]>): string {
+  const way = setting === "denied_hosts" ? "names the hosts that are not reached" : "lets more in";
+  return `\`sources.web.${setting}\` of the worker's configuration ${way}.`;
 }
 
 function isPublic(address: Address): boolean {

@@ -3,7 +3,7 @@ import type { EgressPolicy } from "./egress-policy.ts";
 import { originFailure, refused, unavailable } from "./origin-failure.ts";
 import { displayedUrl } from "./web-url.ts";
 
-const MAX_REDIRECTS = 5;
+const MAX_REDIRECTS = 10;
 const REDIRECTS = [301, 302, 303, 307, 308];
 
 /** What to ask for, and how. */
@@ -26,7 +26,7 @@ export interface WebAnswer {
 }
 
 /**
- * Sends a GET, and goes where redirects lead: five at most, each judged like the first URL, and never from https to
+ * Sends a GET, and goes where redirects lead: ten at most, each judged like the first URL, and never from https to
  * http.
  *
  * @throws ImportError `SourceForbidden`, `SourceRefused`, `SourceUnavailable`
@@ -44,7 +44,9 @@ export async function getFollowing(
     // Nobody reads it, and it may be endless.
     response.body.on("error", () => undefined).destroy();
     if (redirects === MAX_REDIRECTS) {
-      throw refused(displayedUrl(request.url), `it redirects more than ${MAX_REDIRECTS} times`);
+      throw refused(displayedUrl(request.url), `it redirects more than ${MAX_REDIRECTS} times`, {
+        hint: "Check the URL; a server that waits for a cookie does so, and the worker keeps none.",
+      });
     }
     url = nextUrl(url, response.headers["location"]);
   }
@@ -79,13 +81,16 @@ async function get(
 
 function nextUrl(from: URL, location: string | string[] | undefined): URL {
   const where = displayedUrl(from);
-  if (typeof location !== "string" || !URL.canParse(location, from.href)) {
-    throw refused(where, "it redirects to nowhere");
+  const [target = "", ...others] = new Set([location ?? []].flat());
+  if (target === "" || others.length > 0 || !URL.canParse(target, from.href)) {
+    throw refused(where, "it redirects, and does not name one URL to go to");
   }
-  const to = new URL(location, from);
+  const to = new URL(target, from);
   to.hash = "";
   if (from.protocol === "https:" && to.protocol === "http:") {
-    throw refused(where, `it redirects from https to http, to ${displayedUrl(to)}`);
+    throw refused(where, `it redirects from https to http, to ${displayedUrl(to)}`, {
+      hint: "Name that URL itself if the bytes may come without TLS.",
+    });
   }
   return to;
 }

@@ -1,61 +1,116 @@
 import { ImportError } from "../domain/import-failure.ts";
+import { tlsFailure } from "../domain/tls-failure.ts";
+
+interface Trouble {
+  /** For people, before the system's own words. Default: those alone. */
+  readonly reason?: string;
+  /** Default: the table's. */
+  readonly hint?: string;
+}
+
+const CHECK_ADDRESS =
+  "Check host and port of the URL, and whether the worker's machine may reach them";
+const SERVER_IS_TRIED_AGAIN = "The download is tried again automatically.";
+
+const NO_ROUTE: Trouble = {
+  reason: "the worker's machine has no route to it",
+  hint: `${CHECK_ADDRESS}: a host that has IPv6 addresses only needs IPv6 there. ${SERVER_IS_TRIED_AGAIN}`,
+};
+const NO_ANSWER: Trouble = {
+  reason: "it does not answer",
+  hint: `${CHECK_ADDRESS}. ${SERVER_IS_TRIED_AGAIN}`,
+};
 
 // What name services, connections and undici say of an origin that does not work just now.
-const PASSING = [
-  "EAI_AGAIN",
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ENETDOWN",
-  "EHOSTDOWN",
-  "EPIPE",
-  "ETIMEDOUT",
-  "EMFILE",
-  "ENFILE",
-  "EADDRNOTAVAIL",
-  "EPROTO",
-  "UND_ERR_SOCKET",
-  "UND_ERR_CONNECT_TIMEOUT",
-  "UND_ERR_BODY_TIMEOUT",
-  "UND_ERR_DESTROYED",
-  "UND_ERR_CLOSED",
-];
+const PASSING: Readonly<Record<string, Trouble>> = {
+  EAI_AGAIN: {
+    reason: "the name service of the worker's machine does not answer",
+    hint: `Check the name service of the worker's machine. ${SERVER_IS_TRIED_AGAIN}`,
+  },
+  ECONNREFUSED: {
+    reason: "no program listens at that port",
+    hint: `${CHECK_ADDRESS}. ${SERVER_IS_TRIED_AGAIN}`,
+  },
+  EHOSTUNREACH: NO_ROUTE,
+  ENETUNREACH: NO_ROUTE,
+  ENETDOWN: NO_ROUTE,
+  EADDRNOTAVAIL: NO_ROUTE,
+  EHOSTDOWN: NO_ANSWER,
+  ETIMEDOUT: NO_ANSWER,
+  UND_ERR_CONNECT_TIMEOUT: NO_ANSWER,
+  ECONNRESET: {},
+  EPIPE: {},
+  EMFILE: {},
+  ENFILE: {},
+  EPROTO: {},
+  UND_ERR_SOCKET: {},
+  UND_ERR_BODY_TIMEOUT: {},
+  UND_ERR_DESTROYED: {},
+  UND_ERR_CLOSED: {},
+};
 const NO_SUCH_HOST = ["ENOTFOUND", "EAI_NONAME", "EAI_NODATA", "ENODATA"];
 const MALFORMED = ["UND_ERR_HEADERS_OVERFLOW", "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"];
-// OpenSSL's names of what is wrong with a certificate; some end with words that others begin with.
-const CERTIFICATE =
-  /^(CERT_|ERR_TLS_CERT|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_(GET_ISSUER|VERIFY)|HOSTNAME_MISMATCH|ERR_SSL_)/;
+
+const TRY_TLS =
+  "A server that speaks TLS at that port ends plain connections so: try the URL with https://.";
 
 /**
- * Says what an error of a connection means for an import. Anything else is returned as it is. The error itself is not
- * passed on as a cause: it may hold what the origin sent, and with it the query that it was asked for.
+ * Translates an error of a connection. Anything else is returned as it is. The error itself is not passed on as a cause:
+ * it may hold what the origin sent, and with it the query that it was asked for.
  *
  * @param where - the URL as people may see it
  */
 export function originFailure(error: unknown, where: string): unknown {
   if (!(error instanceof Error) || error instanceof ImportError) return error;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  // Of several addresses each has failed.
-  if (error instanceof AggregateError && code !== "") return unavailable(where, code);
-  if (PASSING.includes(code)) return unavailable(where, error.message);
-  if (NO_SUCH_HOST.includes(code)) return refused(where, "no host has that name");
-  if (CERTIFICATE.test(code)) {
-    return refused(where, `its certificate is not trusted (${code})`, {
-      hint: "`sources.web.ca_file` of the configuration names further authorities.",
+  const trouble = PASSING[code];
+  if (trouble !== undefined)
+    return unavailable(where, reasonOf(error, code), passingOptions(code, where));
+  if (NO_SUCH_HOST.includes(code)) {
+    return refused(where, `no host has that name (${code})`, {
+      hint: "Check the host in the URL, and whether the name service of the worker's machine knows it.",
     });
   }
+  const tls = tlsFailure(error, { caFile: "`sources.web.ca_file`", address: "the URL" });
+  if (tls !== undefined) return refused(where, tls.reason, { hint: tls.hint });
+  // A disturbed TLS connection: what will be the same the next time was found above.
+  if (code.startsWith("ERR_SSL_")) return unavailable(where, code);
   if (MALFORMED.includes(code) || error.name === "HTTPParserError") {
-    return refused(where, `its answer is malformed (${error.message})`);
+    const options = isPlain(where) ? { hint: `Check the port of the URL. ${TRY_TLS}` } : {};
+    return refused(where, `its answer is malformed (${error.message})`, options);
   }
   return error;
 }
 
+/** The system's own words behind ours; of several addresses each has failed, each for a reason of its own. */
+function reasonOf(error: Error, code: string): string {
+  const { reason } = PASSING[code] ?? {};
+  const own =
+    error instanceof AggregateError
+      ? [...new Set(error.errors.map((each: Error) => each.message))].join("; ") || code
+      : error.message;
+  return reason === undefined ? own : `${reason} (${own})`;
+}
+
+function passingOptions(code: string, where: string): { readonly hint?: string } {
+  const hint = PASSING[code]?.hint;
+  if (hint !== undefined) return { hint };
+  // Only where nothing was answered: the caller of a body that breaks makes a failure of its own.
+  const isEnded = code === "UND_ERR_SOCKET" || code === "ECONNRESET";
+  return isEnded && isPlain(where) ? { hint: `${TRY_TLS} ${SERVER_IS_TRIED_AGAIN}` } : {};
+}
+
+function isPlain(where: string): boolean {
+  return where.startsWith("http:");
+}
+
 /** The failure of an origin that may work again in a moment. */
-export function unavailable(where: string, reason: string, retryAfterMs?: number): ImportError {
-  return new ImportError("SourceUnavailable", `Cannot download ${where}: ${reason}`, {
-    retryAfterMs,
-  });
+export function unavailable(
+  where: string,
+  reason: string,
+  options: { readonly retryAfterMs?: number | undefined; readonly hint?: string } = {},
+): ImportError {
+  return new ImportError("SourceUnavailable", `Cannot download ${where}: ${reason}`, options);
 }
 
 /** The failure of an origin that will answer the same the next time. */

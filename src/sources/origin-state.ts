@@ -15,7 +15,7 @@ const SURELY_LATER_MS = 60_000;
 export function strongValidator(headers: IncomingHttpHeaders): string | null {
   const { etag, date } = headers;
   const modified = headers["last-modified"];
-  if (etag !== undefined) return /^"[^"]*"$/.test(etag) ? etag : null;
+  if (etag !== undefined && /^"[^"]*"$/.test(etag)) return etag;
   if (modified === undefined || date === undefined) return null;
   const ageMs = Date.parse(date) - Date.parse(modified);
   return ageMs >= SURELY_LATER_MS ? modified : null;
@@ -31,7 +31,8 @@ export interface ContentRange {
 
 /** Reads a `Content-Range`; undefined when it is none of bytes. */
 export function parseContentRange(text: string | undefined): ContentRange | undefined {
-  const match = /^bytes (?:(\d+)-(\d+)|\*)\/(\d+|\*)$/.exec(text?.trim() ?? "");
+  // Some servers put an equals sign behind the unit, as in a request, or more spaces than RFC 9110 has.
+  const match = /^bytes[ =]+(?:(\d+)-(\d+)|\*) *\/ *(\d+|\*)$/i.exec(text?.trim() ?? "");
   if (match === null) return undefined;
   const [, first, last, size = ""] = match;
   return {

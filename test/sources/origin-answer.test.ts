@@ -106,17 +106,139 @@ describe("judgeAnswer()", () => {
     expect(judge(416, shorter, asked)).toBeUndefined();
   });
 
-  it("refuses a header that is said twice", () => {
-    const headers = { "content-length": "1", "content-encoding": ["identity", "gzip"] };
+  it.each([
+    "",
+    "identity",
+    "Identity",
+    " identity ",
+    "aws-chunked",
+    "AWS-Chunked",
+    "aws-chunked, identity",
+    "aws-chunked,",
+    ", ,",
+    "binary",
+    "none",
+    "null",
+    "8bit",
+    "utf-8",
+    "UTF8",
+    "identity;q=1",
+    ["aws-chunked", "identity"],
+    ["", ""],
+  ])("takes bytes as they are sent when their Content-Encoding is %j", (coding) => {
+    const headers = { "content-length": "10", "content-encoding": coding };
+
+    expect(judge(200, headers, undefined)).toMatchObject({ startAt: 0, state: { sizeBytes: 10 } });
+    expect(judge(206, { ...rest, "content-encoding": coding }, asked)).toBeDefined();
+  });
+
+  it.each([
+    ["gzip", "gzip"],
+    ["X-GZip", "x-gzip"],
+    ["br", "br"],
+    ["deflate", "deflate"],
+    ["zstd", "zstd"],
+    ["compress", "compress"],
+    ["aws-chunked,gzip", "gzip"],
+    ["identity, gzip;q=1", "gzip"],
+    [["identity", "gzip"], "gzip"],
+    ["something-new", "something-new"],
+  ])("refuses bytes with the Content-Encoding %j, and says what may be done", (coding, named) => {
+    const headers = { "content-length": "1", "content-encoding": coding };
 
     expect(() => judge(200, headers, undefined)).toThrow(
-      'its answer has the header "content-encoding" twice',
+      expect.objectContaining({
+        code: "SourceRefused",
+        message: expect.stringContaining(`Content-Encoding "${named}"`) as string,
+        hint: expect.stringMatching(/Download the file yourself, .*import it as a file/) as string,
+      }),
+    );
+  });
+
+  it("takes a header that is repeated for one, and refuses lengths that differ", () => {
+    const twice = { "content-length": ["10", "10"], etag: ['"one"', '"one"'] };
+
+    expect(judge(200, twice, undefined)?.state).toEqual({ validator: '"one"', sizeBytes: 10 });
+    expect(() => judge(200, { "content-length": ["10", "11"] }, undefined)).toThrow(
+      'its answer has the header "content-length" twice, with "10" and "11"',
+    );
+  });
+
+  it("knows no validator where two were sent", () => {
+    const headers = { "content-length": "10", etag: ['"one"', '"two"'] };
+
+    expect(judge(200, headers, undefined)?.state.validator).toBeNull();
+  });
+
+  it("goes by the last change when the ETag is weak or has no quotes", () => {
+    const dates = {
+      "content-length": "10",
+      "last-modified": "Mon, 02 Nov 2026 10:00:00 GMT",
+      date: "Mon, 02 Nov 2026 12:00:00 GMT",
+    };
+
+    for (const etag of ['W/"one"', "one"]) {
+      expect(judge(200, { ...dates, etag }, undefined)?.state.validator).toBe(
+        dates["last-modified"],
+      );
+    }
+  });
+
+  it("takes a part that was not asked for when it is all", () => {
+    const all = { "content-range": "bytes 0-9/10", etag: '"one"' };
+
+    expect(judge(206, { ...all, "content-length": "10" }, undefined)).toMatchObject({
+      startAt: 0,
+      state: { validator: '"one"', sizeBytes: 10 },
+    });
+    for (const range of ["bytes 0-8/10", "bytes 1-9/10", "bytes 0-9/*"]) {
+      expect(() =>
+        judge(206, { "content-range": range, "content-length": "9" }, undefined),
+      ).toThrow("instead of all");
+    }
+  });
+
+  it("takes a 200 that a proxy has marked as its own", () => {
+    expect(judge(203, { "content-length": "10" }, undefined)).toMatchObject({ startAt: 0 });
+  });
+
+  it.each(["bytes=5-9/10", "Bytes 5-9/10", "bytes  5-9/10", "bytes 5-9 / 10", " bytes 5-9/10 "])(
+    "reads the range %j",
+    (range) => {
+      expect(judge(206, { ...rest, "content-range": range }, asked)).toMatchObject({ startAt: 5 });
+    },
+  );
+
+  it.each([
+    [{}, "neither a Content-Length nor chunks"],
+    [{ "transfer-encoding": "gzip, chunked" }, 'Transfer-Encoding "gzip, chunked"'],
+  ])("says what may be done about an answer with %j", (headers, reason) => {
+    expect(() => judge(200, headers, undefined)).toThrow(
+      expect.objectContaining({
+        message: expect.stringContaining(reason) as string,
+        hint: expect.stringContaining("import it as a file") as string,
+      }),
+    );
+  });
+
+  it.each([
+    [401, "such as a signed one"],
+    [403, "may have expired"],
+    [404, "path of the URL"],
+    [202, "made it ready"],
+    [400, "TLS"],
+  ])("says what may be done about a %s", (status, hint) => {
+    expect(() => judge(status, {}, undefined)).toThrow(
+      expect.objectContaining({
+        code: "SourceRefused",
+        hint: expect.stringContaining(hint) as string,
+      }),
     );
   });
 
   it("tells no more of what an origin says than people can read", () => {
     const headers = { "content-length": "1", "content-encoding": "x".repeat(9000) };
 
-    expect(() => judge(200, headers, undefined)).toThrow(/^Cannot download .{1,200}$/);
+    expect(() => judge(200, headers, undefined)).toThrow(/^Cannot download .{1,250}$/);
   });
 });

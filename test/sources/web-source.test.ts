@@ -1,4 +1,7 @@
 import type { LookupAddress } from "node:dns";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { Readable } from "node:stream";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
@@ -163,7 +166,11 @@ describe("open() of an address", () => {
     const settings = { ports: [origin.port] };
     await origin.stop();
 
-    expect(await failureOf(open(url, settings))).toMatchObject({ code: "SourceUnavailable" });
+    expect(await failureOf(open(url, settings))).toMatchObject({
+      code: "SourceUnavailable",
+      message: expect.stringContaining("no program listens at that port") as string,
+      hint: expect.stringContaining("Check host and port of the URL") as string,
+    });
   });
 
   it("does not go through a proxy of the environment", async () => {
@@ -198,6 +205,44 @@ describe("open() over TLS", () => {
       code: "SourceRefused",
     });
     expect(origin.requests).toEqual([]);
+  });
+
+  it("says that a server has no TLS, and what may be done", async () => {
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+
+    const failure = failureOf(open(`https://127.0.0.1:${String(port)}/`, { ports: [port] }));
+
+    expect(await failure).toMatchObject({
+      code: "SourceRefused",
+      message: expect.stringContaining("the server speaks no TLS at that port") as string,
+      hint: expect.stringContaining("http://") as string,
+    });
+  });
+
+  it("proposes https to those who speak plainly to a server of TLS", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES), tls);
+    const url = origin.url().replace("https:", "http:");
+
+    expect(await failureOf(open(url, { ports: [origin.port] }))).toMatchObject({
+      hint: expect.stringContaining("https://") as string,
+    });
+  });
+
+  it("names the setting of authorities, and the hosts of a certificate of others", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES), tls);
+    const ports = [origin.port];
+    const elsewhere = { ports, authorities: cert, lookup: answering(["127.0.0.1"]) };
+
+    expect(await failureOf(open(origin.url(), { ports }))).toMatchObject({
+      message: expect.stringContaining("an authority that the worker does not trust") as string,
+      hint: expect.stringContaining("`sources.web.ca_file`") as string,
+    });
+    expect(await failureOf(open(origin.url("/", "other.example"), elsewhere))).toMatchObject({
+      message: expect.stringMatching(/one of other hosts .*origin\.example/) as string,
+    });
   });
 
   it("is not led from https to http, and may be led to https", async () => {

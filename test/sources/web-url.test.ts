@@ -14,6 +14,53 @@ describe("parseWebUrl()", () => {
   });
 
   it.each([
+    ["www.example.org/s3cret", "it has no scheme, such as https://"],
+    ["http//example.org/s3cret", "it has no scheme, such as https://"],
+    ["http://", "it names no host"],
+    ["http:///s3cret/disk.img", "it names no host"],
+    ["https:\\\\\\s3cret\\disk.img", "it names no host"],
+    ["https://example.org:99999/s3cret", "its port must be a number, 65535 at most"],
+    ["https://example.org:s3cret/", "its port must be a number, 65535 at most"],
+    ["https://s3cret host/", "its host is neither a name nor an address"],
+    ["https://[::1/s3cret", "its host is neither a name nor an address"],
+    ["https://1.2.3.4.5/s3cret", "its host is neither a name nor an address"],
+  ])("says why %s is not a URL, without repeating it", async (text, reason) => {
+    const failure = await failureOf(Promise.resolve().then(() => parseWebUrl(text)));
+
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      message: `Cannot download from the URI that was given: ${reason}`,
+      hint: expect.stringContaining("https://example.org/") as string,
+    });
+    expect(inspect(failure)).not.toContain("s3cret");
+  });
+
+  it.each([
+    ["htp://example.org/a", "Did you mean https:// or http://?"],
+    ["htpps://example.org/a", "Did you mean https:// or http://?"],
+    ["hhtps://example.org/a", "https://"],
+    ["file:///a/disk.img", "image-import import PATH"],
+    ["s3://bucket/disk.img", "signed"],
+    ["ftp://example.org/a", "download the file yourself"],
+    ["https://me:pass@example.org/a", "signed"],
+  ])("says what may be done instead of %s", async (text, hint) => {
+    const failure = await failureOf(Promise.resolve().then(() => parseWebUrl(text)));
+
+    expect(failure.hint).toContain(hint);
+  });
+
+  it.each([
+    ["HTTPS://EXAMPLE.org/A", "https://example.org/A"],
+    [" https://example.org/a b \n", "https://example.org/a%20b"],
+    ["http:/example.org/a", "http://example.org/a"],
+    ["https://bücher.example/ä", "https://xn--bcher-kva.example/%C3%A4"],
+    ["https://example.org/a%2Fb%20c#part", "https://example.org/a%2Fb%20c"],
+    ["https://example.org/../../a?b=c", "https://example.org/a?b=c"],
+  ])("reads %j", (text, href) => {
+    expect(parseWebUrl(text).href).toBe(href);
+  });
+
+  it.each([
     ["ftp://example.org/s3cret", 'it begins with "ftp:", and must begin with http: or https:'],
     ["file:///etc/s3cret", 'it begins with "file:", and must begin with http: or https:'],
     ["https://s3cret@example.org/", "it must hold no user name or password"],
@@ -34,6 +81,15 @@ describe("displayedUrl()", () => {
     const url = new URL("https://user:pass@example.org:8443/a/disk.img?signature=1#part");
 
     expect(displayedUrl(url)).toBe("https://example.org:8443/a/disk.img");
+  });
+});
+
+describe("displayedUrl() of a long path", () => {
+  it("shows its start", () => {
+    const url = new URL(`https://example.org/${"x".repeat(9000)}`);
+
+    expect(displayedUrl(url)).toHaveLength("https://example.org".length + 501);
+    expect(needsSealing(url.href)).toBe(false);
   });
 });
 

@@ -293,7 +293,7 @@ describe("importImage() of a URL that holds a secret", () => {
     const noUrl = { method: "web-download", uri: "example.org/disk?key=1" } as const;
     expect(await failureOf(rig.client.startImport(imageId, noUrl))).toMatchObject({
       code: "BadRequest",
-      message: "The URI to download is no URL",
+      message: "Cannot download from the URI that was given: it has no scheme, such as https://",
     });
     await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
     await rig.client.waitForImport(imageId);

@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+import { tlsFailure } from "../../src/domain/tls-failure.ts";
+
+const SETTINGS = { caFile: "`sources.web.ca_file`", address: "the URL" };
+
+function explain(code: string) {
+  return tlsFailure(Object.assign(new Error("as OpenSSL says it"), { code }), SETTINGS);
+}
+
+describe("tlsFailure()", () => {
+  it.each([
+    ["ERR_SSL_WRONG_VERSION_NUMBER", "the server speaks no TLS at that port", "http://"],
+    ["CERT_HAS_EXPIRED", "its certificate has expired", "renewed"],
+    ["CERT_NOT_YET_VALID", "its certificate is not valid yet", "clock"],
+    ["ERR_TLS_CERT_ALTNAME_INVALID", "its certificate is one of other hosts", "the URL"],
+    ["DEPTH_ZERO_SELF_SIGNED_CERT", "an authority that the worker does not trust", "ca_file"],
+    ["SELF_SIGNED_CERT_IN_CHAIN", "an authority that the worker does not trust", "ca_file"],
+    ["UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "an authority that the worker", "ca_file"],
+    ["UNABLE_TO_VERIFY_LEAF_SIGNATURE", "an authority that the worker", "in between"],
+    ["CERT_REVOKED", "its certificate is not accepted", "ca_file"],
+    ["ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION", "no version or cipher of TLS", "TLS 1.2"],
+    ["ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE", "no version or cipher of TLS", "TLS 1.2"],
+    ["ERR_SSL_DH_KEY_TOO_SMALL", "no version or cipher of TLS", "TLS 1.2"],
+    ["ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED", "a certificate of its client", "no certificate"],
+    ["ERR_SSL_TLSV1_UNRECOGNIZED_NAME", "knows no host of that name", "host"],
+    ["ERR_SSL_SOMETHING_NEW", "no TLS connection can be made", "scheme"],
+  ])("explains %s", (code, reason, hint) => {
+    const failure = explain(code);
+
+    expect(failure?.reason).toContain(reason);
+    expect(failure?.reason).toContain(code);
+    expect(failure?.hint).toContain(hint);
+  });
+
+  it.each([
+    "ECONNRESET",
+    "ENOTFOUND",
+    "ERR_SSL_SSLV3_ALERT_BAD_RECORD_MAC",
+    "ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC",
+    "ERR_SSL_UNEXPECTED_EOF_WHILE_READING",
+    "ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR",
+    "",
+  ])("leaves %j to its caller: it may be another the next time", (code) => {
+    expect(explain(code)).toBeUndefined();
+  });
+});
