@@ -1,6 +1,3 @@
-import { prepare } from "./prepare.mjs";
-import { ensureTemporalCli } from "./temporal-cli.mjs";
+import { runWithTemporal } from "./run-with-temporal.mjs";
 
-await prepare();
-process.env.TEMPORAL_CLI = await ensureTemporalCli();
-await import("./bench/main.mjs");
+await runWithTemporal(() => import("./bench/main.mjs"));

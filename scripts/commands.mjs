@@ -37,6 +37,28 @@ export function succeeds(command, args, options = {}) {
   });
 }
 
+/**
+ * Runs a program to its end and collects what it writes on stdout and stderr. Never rejects.
+ *
+ * @param options - as `spawn` takes them; a `signal` that aborts kills the program
+ * @returns whether it ended with exit code 0, and its output; of a program that cannot be run, why
+ */
+export function collect(command, args, options = {}) {
+  return new Promise((resolve) => {
+    const stdio = ["ignore", "pipe", "pipe"];
+    const child = spawn(command, args, { stdio, killSignal: "SIGKILL", ...options });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding("utf8").on("data", (text) => (output += text));
+    }
+    // An aborted program sends an error before its end; what it wrote to must not be removed until it is gone.
+    child.on("error", (error) => {
+      if (child.pid === undefined) resolve({ isDone: false, output: error.message });
+    });
+    child.on("close", (code) => resolve({ isDone: code === 0, output }));
+  });
+}
+
 /** One line to the person who waits. */
 export function say(line) {
   process.stderr.write(`${line}\n`);

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { whileSaying } from "./progress.mjs";
 
 /**
  * Runs `action` while no other process of this machine runs one under the same name; waits for its
@@ -9,10 +10,13 @@ import { setTimeout as sleep } from "node:timers/promises";
  * when that process dies, however it dies.
  *
  * @param name - what is guarded, a path for instance
+ * @param what - what the other process does, for the person who waits for it: "installs and builds this clone"
  * @param action - called once, when the lock is held
  */
-export async function exclusively(name, action) {
-  const server = await takeTurn(socketName(name));
+export async function exclusively(name, what, action) {
+  const server = await whileSaying(`waiting for another process that ${what}`, () =>
+    takeTurn(socketName(name)),
+  );
   try {
     return await action();
   } finally {

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, renameSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { findOnPath, say, succeeds } from "./commands.mjs";
+import { whileSaying } from "./progress.mjs";
 
 // Programs that are built from source with Go, into our cache, where nobody brings one.
 
@@ -20,7 +21,7 @@ export function versionInGoMod(buildDirectory, module) {
 }
 
 /**
- * Builds a program beside its place and renames it. Says so, and every minute that it goes on.
+ * Builds a program beside its place and renames it. Says so, and now and then that it goes on.
  *
  * @param build - `source`: the package; `directory`: that of the go.mod; `path`: where the program goes; `about`: what is
  * built and how long it takes, for people
@@ -29,18 +30,11 @@ export function versionInGoMod(buildDirectory, module) {
 export async function buildGoProgram({ source, directory, path, about }) {
   if (!findOnPath("go")) return false;
   say(`Building ${about} …`);
-  const startedAt = Date.now();
-  const sayThatItGoesOn = setInterval(() => {
-    say(`… still building (${Math.round((Date.now() - startedAt) / 60_000)} min)`);
-  }, 60_000);
-  try {
-    mkdirSync(dirname(path), { recursive: true });
-    // No stamp of the clone's commit: git refuses to read a clone that another user owns.
-    const args = ["build", "-buildvcs=false", "-o", `${path}.new`, source];
-    if (!(await succeeds("go", args, { cwd: directory }))) return false;
-    renameSync(`${path}.new`, path);
-    return true;
-  } finally {
-    clearInterval(sayThatItGoesOn);
-  }
+  mkdirSync(dirname(path), { recursive: true });
+  // No stamp of the clone's commit: git refuses to read a clone that another user owns.
+  const args = ["build", "-buildvcs=false", "-o", `${path}.new`, source];
+  const build = () => succeeds("go", args, { cwd: directory });
+  if (!(await whileSaying(`building ${basename(path)}`, build))) return false;
+  renameSync(`${path}.new`, path);
+  return true;
 }

@@ -1,10 +1,11 @@
-import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { BUILD_STAMP, sourceFingerprint } from "./build-stamp.mjs";
+import { findOnPath, say, succeeds } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
+import { whileSaying } from "./progress.mjs";
 
 /** Where the package lies. */
 export const PACKAGE_ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -20,11 +21,27 @@ const INSTALL_STAMP = join(PACKAGE_ROOT, "node_modules/.image-import-installed")
  */
 export async function prepare() {
   if (!existsSync(join(PACKAGE_ROOT, "src")) || isPrepared()) return;
-  await exclusively(`prepare ${PACKAGE_ROOT}`, () => {
-    // Whoever held the lock before may have done the work.
-    if (!isInstalled()) install();
-    if (!isBuilt()) build();
+  await install();
+  await build();
+}
+
+/** The first half of {@link prepare}: the dependencies. What only needs those need not wait for the build. */
+export async function install() {
+  if (!existsSync(join(PACKAGE_ROOT, "src")) || isInstalled()) return;
+  await oneAtATime(async () => {
+    // The process that held the lock before may have done the work.
+    if (!isInstalled()) await runNpmCi();
   });
+}
+
+async function build() {
+  await oneAtATime(async () => {
+    if (!isBuilt()) await runBuild();
+  });
+}
+
+async function oneAtATime(action) {
+  await exclusively(`prepare ${PACKAGE_ROOT}`, "installs or builds this clone", action);
 }
 
 function isPrepared() {
@@ -48,11 +65,12 @@ function holdsWhatTheLockfileAsks() {
   });
 }
 
-function install() {
+async function runNpmCi() {
   say("Installing dependencies (npm ci) …");
   rmSync(INSTALL_STAMP, { force: true });
   // Development dependencies hold the compiler, whatever NODE_ENV says.
-  run("npm", ["ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"]);
+  const args = ["ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"];
+  await whileSaying("installing dependencies", () => run("npm", args));
   writeFileSync(INSTALL_STAMP, lockfileDigest());
 }
 
@@ -60,16 +78,17 @@ function isBuilt() {
   return readIfThere(join(PACKAGE_ROOT, BUILD_STAMP)) === sourceFingerprint(PACKAGE_ROOT);
 }
 
-function build() {
+async function runBuild() {
   say("Building …");
-  run(process.execPath, [join(PACKAGE_ROOT, "scripts/build.mjs")]);
+  const script = join(PACKAGE_ROOT, "scripts/build.mjs");
+  await whileSaying("building", () => run(process.execPath, [script]));
 }
 
-function run(command, args) {
-  const result = spawnSync(command, args, { cwd: PACKAGE_ROOT, stdio: ["ignore", 2, 2] });
-  if (result.error) throw new Error(`Cannot run ${command}: ${result.error.message}`);
-  if (result.status === 0) return;
-  say(`${[command, ...args].join(" ")} failed, see above`);
+async function run(command, args) {
+  if (await succeeds(command, args, { cwd: PACKAGE_ROOT })) return;
+  const isThere = command === process.execPath || findOnPath(command) !== undefined;
+  const why = isThere ? "it failed, see above" : `there is no ${command} on PATH`;
+  say(`Cannot run ${[command, ...args].join(" ")}: ${why}`);
   process.exit(1);
 }
 
@@ -87,10 +106,6 @@ function readIfThere(path) {
   } catch {
     return undefined;
   }
-}
-
-function say(line) {
-  process.stderr.write(`${line}\n`);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) await prepare();

@@ -21,7 +21,7 @@ const GO_MOD = `module image-import/s5cmd\n\ngo 1.24\n\nrequire ${MODULE} ${VERS
 export async function ensureS5cmd() {
   const found = findReadyClient();
   if (found) return found;
-  return exclusively(`s5cmd ${cachedClient()}`, async () => {
+  return exclusively(`s5cmd ${cachedClient()}`, "builds s5cmd", async () => {
     const client = [cachedClient()].find(runs) ?? (await buildClient());
     if (!client) {
       say("There is no s5cmd and no way to build one: install it or Go, or set S5CMD to its path");

@@ -1,1 +1,4 @@
-export function ensureTemporalCli(): Promise<string>;
+export function ensureTemporalCli(options?: {
+  readonly installed?: Promise<unknown>;
+  readonly server?: string;
+}): Promise<string>;

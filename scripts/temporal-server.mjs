@@ -27,7 +27,7 @@ async function ensureProgram(name, source) {
   );
   const path = join(directory, name);
   if (isProgram(path)) return path;
-  return exclusively(path, async () => {
+  return exclusively(path, `builds ${name}`, async () => {
     if (isProgram(path)) return path;
     say(`Building ${name} from source: some minutes, once …`);
     mkdirSync(directory, { recursive: true });

@@ -18,7 +18,7 @@ const BUILD_DIRECTORY = fileURLToPath(new URL("versitygw", import.meta.url));
 export async function ensureVersitygw() {
   const found = findReadyServer();
   if (found) return found;
-  return exclusively(`versitygw ${cachedServer()}`, async () => {
+  return exclusively(`versitygw ${cachedServer()}`, "builds versitygw", async () => {
     const server = usable(cachedServer()) ?? (await buildServer());
     if (!server) say(waysOut());
     return server;
