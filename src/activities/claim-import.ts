@@ -28,7 +28,8 @@ export interface ImportPlan {
   /** The fence of this import. */
   readonly epoch: number;
   readonly owner: string | null;
-  readonly disk_format: DiskFormat;
+  /** Null when the verdict is to read it from the bytes. */
+  readonly disk_format: DiskFormat | null;
   readonly container_format: string;
   readonly stores: readonly string[];
   readonly all_stores_must_succeed: boolean;

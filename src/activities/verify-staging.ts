@@ -1,20 +1,27 @@
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { Digests } from "../domain/digests.ts";
+import type { FormatPolicy } from "../domain/format-policy.ts";
 import { requireExpected, type Expected } from "../domain/given-checksum.ts";
 import { assertSafe } from "../formats/assert-safe.ts";
-import type { DeclaredFormats } from "../formats/declared-format.ts";
-import { judgeImage } from "../formats/judge-image.ts";
+import { DECOMPRESSED, diskFormatOf, type DeclaredFormats } from "../formats/declared-format.ts";
+import { judgeImage, type Verdict } from "../formats/judge-image.ts";
 import { requireClaim } from "../db/lease-records.ts";
 import { growReservation } from "../db/quota-records.ts";
 import { findStaged } from "../db/staged-records.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress } from "./progress.ts";
-import { adoptIfUnknown, openTrustedStaged, type StagedOrder } from "./staged-data.ts";
+import {
+  adoptIfUnknown,
+  openTrustedStaged,
+  type StagedOrder,
+  type TrustedStaged,
+} from "./staged-data.ts";
 
 /** What to verify. */
 export interface VerifyOrder extends StagedOrder {
   readonly epoch: number;
-  readonly disk_format: string;
+  /** Null: the format that the bytes have. */
+  readonly disk_format: string | null;
   readonly container_format: string;
   /** What the bytes must be, as far as the owner of the image says. */
   readonly expected?: Expected | undefined;
@@ -22,14 +29,15 @@ export interface VerifyOrder extends StagedOrder {
   readonly decompresses?: boolean;
 }
 
-/** What the transform `decompress` takes. */
-const DECOMPRESSED: NonNullable<DeclaredFormats["decompressed"]> = ["gzip", "zstd", "xz", "zip"];
-
 /** What the staged bytes turned out to be. */
 export interface VerifiedStaging {
   readonly size: number;
   readonly virtual_size: number | null;
   readonly detected_format: string;
+  /**
+   * The disk format of bytes of which none was declared; null while they are compressed. Undefined when one was declared.
+   */
+  readonly disk_format?: DiskFormat | null;
   /** The checks of the verdict: `pass`, or why the image fails one that the policy tolerates. */
   readonly checks: Readonly<Record<string, string>>;
   /** Known when our own staging wrote the bytes; null when the digest step must read them. */
@@ -69,18 +77,13 @@ export function verifyStagingActivities(dependencies: NodeDependencies) {
             size: staged.sizeBytes,
             digests: staged.digests,
           });
-          const declared = {
-            diskFormat: order.disk_format as DiskFormat,
-            containerFormat: order.container_format as ContainerFormat,
-            ...(order.decompresses === true ? { decompressed: DECOMPRESSED } : {}),
-          };
           const policy = { ...formatPolicy, ...((order.product ?? 0) > 0 ? STRICT : {}) };
-          const verdict = await judgeImage(staged.handle, staged.sizeBytes, policy, declared);
-          assertSafe(verdict, declared);
+          const { verdict, diskFormat } = await judge(staged, policy, order);
           return {
             size: staged.sizeBytes,
             virtual_size: verdict.virtualSizeBytes,
             detected_format: verdict.format,
+            ...(diskFormat === undefined ? {} : { disk_format: diskFormat }),
             checks: verdict.checks,
             digests: staged.digests ?? null,
           };
@@ -88,6 +91,37 @@ export function verifyStagingActivities(dependencies: NodeDependencies) {
       );
     },
   };
+}
+
+/** The verdict on bytes as what they were declared, or as what they are. */
+async function judge(
+  { handle, sizeBytes }: TrustedStaged,
+  policy: FormatPolicy,
+  order: VerifyOrder,
+): Promise<{ readonly verdict: Verdict; readonly diskFormat?: DiskFormat | null }> {
+  const asDeclared = (diskFormat: DiskFormat): DeclaredFormats => ({
+    diskFormat,
+    containerFormat: order.container_format as ContainerFormat,
+    ...(order.decompresses === true ? { decompressed: DECOMPRESSED } : {}),
+  });
+  if (order.disk_format !== null) {
+    const declared = asDeclared(order.disk_format as DiskFormat);
+    const verdict = await judgeImage(handle, sizeBytes, policy, declared);
+    assertSafe(verdict, declared);
+    return { verdict };
+  }
+  const found = await judgeImage(handle, sizeBytes, policy);
+  const isCompressed =
+    order.decompresses === true && DECOMPRESSED.some((format) => format === found.format);
+  if (!isCompressed) {
+    assertSafe(found);
+    return { verdict: found, diskFormat: diskFormatOf(found.format) ?? "raw" };
+  }
+  // What is inside is judged once it is decompressed.
+  const declared = asDeclared("raw");
+  const verdict = await judgeImage(handle, sizeBytes, policy, declared);
+  assertSafe(verdict, declared);
+  return { verdict, diskFormat: null };
 }
 
 /** The size of what is judged, which is recorded first when nobody knows it yet. */

@@ -10,16 +10,21 @@ import { inspectFile } from "./inspect-file.ts";
  * declared anew.
  *
  * @param policy - which images are let in. Default: what holds where nothing is configured
+ * @param known - the declared formats, and the compressed formats that the import decompresses
+ * @returns undefined for a compressed file whose format nothing declares: the import finds it once it has decompressed it
  * @throws ImportError `FileNotFound`, `UnusableFile`, `FormatNotAllowed`, `UnsafeImage`
  */
 export async function detectFormat(
   path: string,
   policy = DEFAULT_FORMAT_POLICY,
-  { diskFormat, containerFormat = "bare" }: Partial<DeclaredFormats> = {},
-): Promise<DiskFormat> {
+  known: Partial<DeclaredFormats> = {},
+): Promise<DiskFormat | undefined> {
+  const { diskFormat, containerFormat = "bare", decompressed = [] } = known;
   const declared = diskFormat === undefined ? undefined : { diskFormat, containerFormat };
   const lenient = { ...policy, requireImageFormatMatch: false };
   const verdict = await inspectFile(path, lenient, declared);
+  const isCompressed = decompressed.some((format) => format === verdict.format);
+  if (isCompressed && diskFormat === undefined) return undefined;
   assertSafe(verdict, declared);
   return diskFormat ?? diskFormatOf(verdict.format) ?? "raw";
 }

@@ -58,6 +58,8 @@ export interface StartOptions extends CopyOptions {
    * an `http` or `https` URL.
    */
   readonly uri?: string | undefined;
+  /** Give an image without a disk format the one that its bytes have. Default: false, such an image is refused. */
+  readonly detectFormat?: boolean | undefined;
   /** What the bytes must hash to: `sha256:<hex>`, or `md5:` or `sha512:`. Default: nobody knows. */
   readonly checksum?: string | undefined;
   /** How many bytes there must be. Default: nobody knows. */
@@ -255,6 +257,7 @@ function requestOf(imageId: string, options: RequestOptions): ImportRequest {
     stores: options.stores,
     all_stores: options.allStores,
     all_stores_must_succeed: options.allStoresMustSucceed,
+    detect_format: options.detectFormat,
     checksum: options.checksum,
     size: options.size,
     roles: options.roles,

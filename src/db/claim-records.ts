@@ -29,7 +29,8 @@ export interface Claim {
   readonly taskId: string;
   readonly epoch: number;
   readonly owner: string | null;
-  readonly diskFormat: DiskFormat;
+  /** Null when the bytes are to say it. */
+  readonly diskFormat: DiskFormat | null;
   readonly containerFormat: ContainerFormat;
 }
 
@@ -48,7 +49,7 @@ export async function takeClaim(
   claimant: Claimant,
 ): Promise<Claim> {
   const image = await lockImage(db, request.image_id);
-  const formats = requireFormats(image);
+  const formats = requireFormats(image, request);
   if (image.claimRunId === claimant.runId && image.claimTaskId !== null) {
     return { taskId: image.claimTaskId, epoch: image.epoch, owner: image.owner, ...formats };
   }
@@ -84,11 +85,16 @@ export async function takeClaim(
   return { taskId: claimant.taskId, epoch, owner: image.owner, ...formats };
 }
 
-function requireFormats(image: ImageRow): Pick<Claim, "diskFormat" | "containerFormat"> {
+function requireFormats(
+  image: ImageRow,
+  request: ImportRequest,
+): Pick<Claim, "diskFormat" | "containerFormat"> {
   const { diskFormat, containerFormat } = image;
   const hint = `\`image-import image set ${image.id} --disk-format FORMAT --container-format bare\` sets them.`;
   if (containerFormat === null) throw formatMissing("container_format", hint);
-  if (diskFormat === null) throw formatMissing("disk_format", hint);
+  // The format of a disk inside of a container can't be read from the bytes.
+  const isDetected = request.detect_format === true && containerFormat === "bare";
+  if (diskFormat === null && !isDetected) throw formatMissing("disk_format", hint);
   return { diskFormat, containerFormat };
 }
 

@@ -30,6 +30,11 @@ export interface ImportRequest {
    * have it, as long as there is one. Default: true.
    */
   readonly all_stores_must_succeed?: boolean;
+  /**
+   * Whether an image without a disk format gets the one that its bytes have, when they are judged. A format that was
+   * declared stays. Default: false, such an image is refused.
+   */
+  readonly detect_format?: boolean;
   /** What the bytes must hash to, `sha256:<hex>`, or `md5:` or `sha512:`. Default: nobody knows. */
   readonly checksum?: string;
   /** How many bytes there must be. Default: nobody knows. */
@@ -94,6 +99,7 @@ const RULES: Readonly<Record<keyof ImportRequest, Rule>> = {
   stores: optional("a list of store names, not empty, none twice", (value) => {
     return isTextList(value) && value.length > 0 && new Set(value).size === value.length;
   }),
+  detect_format: FLAG,
   all_stores: FLAG,
   all_stores_must_succeed: FLAG,
   checksum: optional(

@@ -36,6 +36,9 @@ export function isWrapped({ containerFormat }: DeclaredFormats): boolean {
   return !BARE.includes(containerFormat);
 }
 
+/** The formats that the transform `decompress` takes. */
+export const DECOMPRESSED: readonly RecognisedFormat[] = ["gzip", "zstd", "xz", "zip"];
+
 /** The disk format under which bytes are imported that nothing was declared of; undefined when there is none. */
 export function diskFormatOf(format: string): DiskFormat | undefined {
   const formats: readonly DiskFormat[] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso"];

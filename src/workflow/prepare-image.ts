@@ -34,6 +34,9 @@ export interface PreparedImage {
   readonly stagedDigests?: Digests | null;
 }
 
+// A transform is always told a format: bytes that nothing was said of are bytes as they are.
+const UNDECLARED = "raw";
+
 /** The bytes come into staging, are judged, and are changed as it is configured, before any store is touched. */
 export async function prepareImage(
   plan: ImportPlan,
@@ -47,7 +50,10 @@ export async function prepareImage(
     expected,
     ...(transforms.includes("decompress") ? { decompresses: true } : {}),
   });
-  return transforms.length === 0 ? staged : transformed(plan, transforms, staged, run, bytes);
+  if (transforms.length > 0) return transformed(plan, transforms, staged, run, bytes);
+  return disk_format === null && staged.disk_format != null
+    ? { ...staged, changes: { disk_format: staged.disk_format } }
+    : staged;
 }
 
 /** Downloads the image into staging, if it is to be downloaded. Returns the plan, with where the bytes lie. */
@@ -109,7 +115,8 @@ async function transformed(
     ),
   );
   let image: VerifiedStaging = staged;
-  let { disk_format } = plan;
+  // Null while nothing has said it: what is compressed is asked once it is decompressed.
+  let disk_format = plan.disk_format ?? staged.disk_format ?? null;
   let product = 0;
   let properties = {};
   for (const transform of transforms) {
@@ -123,7 +130,7 @@ async function transformed(
             uri,
             product,
             transform,
-            disk_format,
+            disk_format: disk_format ?? UNDECLARED,
             container_format,
             roles,
           },
@@ -134,12 +141,15 @@ async function transformed(
     // What was let through as compressed must be what was declared if it turns out that it is not.
     const isJudged = transform !== "decompress" && made.product === product;
     if (isJudged && made.disk_format === disk_format) continue;
-    ({ product, disk_format } = made);
+    product = made.product;
+    const isUndeclared = disk_format === null && made.disk_format === UNDECLARED;
+    disk_format = isUndeclared ? null : made.disk_format;
     image = await verify(plan, run, bytes, { disk_format, product });
+    disk_format ??= image.disk_format ?? null;
   }
   return {
     ...image,
-    changes: { disk_format, properties },
+    changes: { ...(disk_format === null ? {} : { disk_format }), properties },
     ...(product === 0 ? {} : { product, stagedDigests: staged.digests }),
   };
 }

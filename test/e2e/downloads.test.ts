@@ -3,6 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { craftedQcow2 } from "../support/crafted-images.ts";
 import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
@@ -77,16 +78,50 @@ describe("an image on the web", () => {
     expect(stored.equals(BYTES)).toBe(true);
   });
 
-  it("tells what its name does not say", async () => {
-    const { exitCode, failure } = await stack.commandLine.json("import", origin.url("/latest"));
+  it.each(["/ubuntu.img", "/ubuntu.bin", "/latest", "/ubuntu.img.gz"])(
+    "gets the format that its bytes have when it is called %s",
+    async (path) => {
+      const isCompressed = path.endsWith(".gz");
+      behaviour = honest(isCompressed ? gzipSync(craftedQcow2()) : craftedQcow2());
+
+      const { image_id: imageId } = (await stack.commandLine.answer(
+        "import",
+        origin.url(path),
+      )) as { image_id: string };
+
+      expect(await stack.showImage(imageId)).toMatchObject({
+        status: "active",
+        disk_format: "qcow2",
+        container_format: "bare",
+      });
+    },
+  );
+
+  it("is refused when it is not what is declared", async () => {
+    behaviour = honest(craftedQcow2());
+    const declared = ["--disk-format", "raw"];
+
+    expect(
+      await stack.commandLine.json("import", origin.url("/ubuntu.img"), ...declared),
+    ).toMatchObject({ exitCode: 1, failure: { code: "FormatMismatch" } });
+  });
+
+  it("is asked for when the disk is inside of a container, before the first byte", async () => {
+    const requests = origin.requests.length;
+
+    const { exitCode, failure } = await stack.commandLine.json(
+      ...["import", origin.url("/disk.img"), "--container-format", "ova"],
+    );
 
     expect({ exitCode, failure }).toMatchObject({
       exitCode: 2,
       failure: {
         code: "BadUsage",
-        message: 'the name "latest" does not say which disk format the data has',
+        message:
+          'the name "disk.img" does not say which disk format the data in the container "ova" has',
       },
     });
+    expect(origin.requests).toHaveLength(requests);
   });
 
   it("is not imported when it is not there, and nothing is left", async () => {
@@ -127,17 +162,20 @@ describe("a compressed file", () => {
     expect(stored.equals(BYTES.subarray(0, MIB))).toBe(true);
   });
 
-  it("needs a word on what it is when its name does not tell", async () => {
-    const file = join(makeTemporaryDirectory(), "disk.gz");
-    await writeFile(file, gzipSync(BYTES.subarray(0, MIB)));
+  it.each(["disk.gz", "disk.img.gz", "disk.img"])(
+    "gets the format of what is inside when it is called %s",
+    async (name) => {
+      const file = join(makeTemporaryDirectory(), name);
+      await writeFile(file, gzipSync(craftedQcow2()));
 
-    const refused = await stack.commandLine.json("import", file);
-    const declared = await stack.commandLine.json("import", file, "--disk-format", "raw");
+      const { image_id: imageId } = (await stack.commandLine.answer("import", file)) as {
+        image_id: string;
+      };
 
-    expect(refused).toMatchObject({
-      exitCode: 2,
-      failure: { message: 'the name "disk.gz" does not say which disk format the data has' },
-    });
-    expect(declared).toMatchObject({ exitCode: 0, answer: { size: MIB } });
-  });
+      expect(await stack.showImage(imageId)).toMatchObject({
+        disk_format: "qcow2",
+        size: craftedQcow2().length,
+      });
+    },
+  );
 });

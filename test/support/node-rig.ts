@@ -513,7 +513,8 @@ export function transformOrder(
   transform: string,
   changes: Partial<TransformOrder> = {},
 ): TransformOrder {
-  const order = { image_id, uri, epoch, task_id, disk_format, container_format };
+  const format = { disk_format: disk_format ?? "raw", container_format };
+  const order = { image_id, uri, epoch, task_id, ...format };
   return { ...order, product: 0, roles: [], transform, ...changes };
 }
 

@@ -1,9 +1,11 @@
 import { createHash, randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { historyToJSON } from "@temporalio/common/lib/proto-utils.js";
 import { describe, expect, it, vi } from "vitest";
 import type { ImportRequest } from "../../src/domain/import-request.ts";
+import { craftedQcow2 } from "../support/crafted-images.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
 import { createRig, type ImportRig, type RigOptions } from "../support/import-rig.ts";
@@ -67,6 +69,59 @@ describe("importImage() by web-download", () => {
     expect(await rig.client.importStatus(imageId)).toMatchObject({
       method: "web-download",
       phases: expect.arrayContaining([expect.objectContaining({ phase: "fetching" })]) as unknown,
+    });
+  });
+
+  it.each([
+    { what: "a qcow2", bytes: craftedQcow2(), disk_format: "qcow2" },
+    { what: "no marks", bytes: BYTES, disk_format: "raw" },
+    { what: "a compressed qcow2", bytes: gzipSync(craftedQcow2()), disk_format: "qcow2" },
+    { what: "a compressed disk", bytes: gzipSync(BYTES), disk_format: "raw" },
+  ])("finds the format of $what where none is declared", async ({ bytes, disk_format }) => {
+    const { rig, origin } = await withOrigin(honest(bytes), {
+      import: { transforms: ["decompress"] },
+    });
+    const { id } = await rig.client.createImage({ containerFormat: "bare" });
+    const request = { method: "web-download", uri: origin.url("/disk.img") } as const;
+
+    // Only who asks for it gets it: Glance refuses an image without a format.
+    expect(await failureOf(rig.client.startImport(id, request))).toMatchObject({
+      code: "ImageConflict",
+      message: "'disk_format' needs to be set before import",
+    });
+    await rig.client.startImport(id, { ...request, detectFormat: true });
+    await rig.client.waitForImport(id);
+
+    expect(await rig.client.showImage(id)).toMatchObject({ status: "active", disk_format });
+  });
+
+  it("finds no format where the bytes are not those of a disk", async () => {
+    const { rig, origin } = await withOrigin(honest(gzipSync(BYTES)));
+    const { id } = await rig.client.createImage({ containerFormat: "bare" });
+
+    await rig.client.startImport(id, {
+      method: "web-download",
+      uri: origin.url("/disk.img"),
+      detectFormat: true,
+    });
+
+    expect(await failureOf(rig.client.waitForImport(id))).toMatchObject({ code: "UnsafeImage" });
+    expect(await rig.client.showImage(id)).toMatchObject({ status: "queued", disk_format: null });
+    expect(await rig.state(id)).toMatchObject(QUEUED);
+  });
+
+  it("keeps to a format that is declared, also when it may look for one", async () => {
+    const { rig, origin } = await withOrigin(honest(craftedQcow2()));
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, {
+      method: "web-download",
+      uri: origin.url("/disk.img"),
+      detectFormat: true,
+    });
+
+    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+      code: "FormatMismatch",
     });
   });
 

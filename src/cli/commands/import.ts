@@ -7,6 +7,7 @@ import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/locate.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { ImportError } from "../../domain/import-failure.ts";
+import { DECOMPRESSED } from "../../formats/declared-format.ts";
 import { parseWebUrl } from "../../sources/web-url.ts";
 import type { AcceptedCopy } from "../../workflow/contract.ts";
 import {
@@ -41,7 +42,9 @@ export function addImportCommand(program: Command): void {
     .command("import <file-or-url>")
     .description("import a disk image: create, stage, start, and wait until it is active")
     .option("--name <name>", "name of the image; default: the name of the file")
-    .addOption(diskFormatOption("default: as the file looks, or as the URL's name ends"))
+    .addOption(
+      diskFormatOption("default: the one that the bytes have, or that the URL's name ends with"),
+    )
     .addOption(containerFormatOption("default: bare"))
     .option("--id <uuid>", "id of the new image; default: a new one", idOf)
     .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
@@ -57,7 +60,8 @@ async function importFileOrUrl(
   options: ImportOptions,
 ): Promise<void> {
   requireStores(session.requiredConfig, options.store);
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(source)) await importUrl(session, source, options);
+  if (/^\s*(https?:|[a-z][a-z0-9+.-]*:\/\/)/i.test(source))
+    await importUrl(session, source, options);
   else await importFile(session, source, options);
 }
 
@@ -68,20 +72,20 @@ async function importUrl(session: Session, url: string, options: ImportOptions):
   const client = await session.hostClient();
   const name = nameOf(url);
   const diskFormat = options.diskFormat ?? formatOf(name);
+  requireKnownFormat(name, diskFormat, options);
   const id = await createImage(session, client, { name, diskFormat }, options);
   using interruption = new Interruption();
   try {
-    const source = { method: "web-download", uri: url } as const;
+    const source = { method: "web-download", uri: url, ...detectionOf(diskFormat) } as const;
     await startAndFollow(session, client, id, source, options, interruption.signal);
   } catch (error) {
     throw ofImage(id, error);
   }
 }
 
+// Endings that several formats have, such as `.img`, are not in it.
 const FORMAT_OF_ENDING: Readonly<Record<string, DiskFormat>> = {
-  img: "raw",
   raw: "raw",
-  bin: "raw",
   qcow2: "qcow2",
   vmdk: "vmdk",
   vdi: "vdi",
@@ -103,21 +107,27 @@ function nameOf(url: string): string {
   }
 }
 
-/** What the end of a name says of a file; many qcow2 files are called `.img`, and are refused as raw. */
-function formatOf(name: string): DiskFormat {
-  const ending = extname(name.replace(COMPRESSED, "")).slice(1).toLowerCase();
-  const format = FORMAT_OF_ENDING[ending];
-  if (format !== undefined) return format;
-  throw new UsageError(
-    `the name "${name}" does not say which disk format the data has`,
-    "Say it: `--disk-format qcow2`.",
-  );
+/** The format that the end of a name stands for; undefined when only the bytes can say it. */
+function formatOf(name: string): DiskFormat | undefined {
+  return FORMAT_OF_ENDING[extname(name.replace(COMPRESSED, "")).slice(1).toLowerCase()];
 }
 
-/** What a compressed file will be: its own marks don't say it, but its name may. */
-function formatInside(name: string, { transforms }: Config): DiskFormat | undefined {
-  const isDecompressed = transforms.order.includes("decompress") && COMPRESSED.test(name);
-  return isDecompressed ? formatOf(name) : undefined;
+/** Lets the import read the format from the bytes, where nothing else says it. */
+function detectionOf(diskFormat: DiskFormat | undefined): Pick<StartOptions, "detectFormat"> {
+  return diskFormat === undefined ? { detectFormat: true } : {};
+}
+
+/** A disk inside of a container is not looked at: its format must be declared before the first byte is fetched. */
+function requireKnownFormat(
+  name: string,
+  diskFormat: DiskFormat | undefined,
+  { containerFormat = "bare" }: ImportOptions,
+): void {
+  if (diskFormat !== undefined || containerFormat === "bare") return;
+  throw new UsageError(
+    `the name "${name}" does not say which disk format the data in the container "${containerFormat}" has`,
+    "Declare it, for example with `--disk-format qcow2`.",
+  );
 }
 
 async function importFile(session: Session, file: string, options: ImportOptions): Promise<void> {
@@ -125,11 +135,16 @@ async function importFile(session: Session, file: string, options: ImportOptions
   const client = await session.hostClient();
   // Before anything is made: a file that can't be read, or never will be accepted, makes no image.
   const name = basename(file);
-  const declared = options.diskFormat ?? formatInside(name, config);
+  const isDecompressed = config.transforms.order.includes("decompress");
+  // The marks of a compressed file are not those of the disk in it, but its name may say more.
+  const named = isDecompressed && COMPRESSED.test(name) ? formatOf(name) : undefined;
+  const declared = options.diskFormat ?? named;
   const diskFormat = await detectFormat(file, config.formatPolicy, {
     ...options,
     ...(declared === undefined ? {} : { diskFormat: declared }),
+    ...(isDecompressed ? { decompressed: DECOMPRESSED } : {}),
   });
+  requireKnownFormat(name, diskFormat, options);
   const id = await createImage(session, client, { name, diskFormat }, options);
   using interruption = new Interruption();
   await client.stageImage(id, file, {
@@ -139,7 +154,14 @@ async function importFile(session: Session, file: string, options: ImportOptions
     },
   });
   try {
-    await startAndFollow(session, client, id, {}, options, interruption.signal);
+    await startAndFollow(
+      session,
+      client,
+      id,
+      detectionOf(diskFormat),
+      options,
+      interruption.signal,
+    );
   } catch (error) {
     await discardStaged(client, id, error);
     throw ofImage(id, error);
@@ -150,7 +172,7 @@ async function importFile(session: Session, file: string, options: ImportOptions
 async function createImage(
   session: Session,
   client: ImageImportClient,
-  source: { readonly name: string; readonly diskFormat: DiskFormat },
+  source: { readonly name: string; readonly diskFormat: DiskFormat | undefined },
   options: ImportOptions,
 ): Promise<string> {
   const { id } = await client.createImage({
@@ -168,7 +190,7 @@ async function startAndFollow(
   session: Session,
   client: ImageImportClient,
   id: string,
-  source: Pick<StartOptions, "method" | "uri">,
+  source: Pick<StartOptions, "method" | "uri" | "detectFormat">,
   options: ImportOptions,
   signal: AbortSignal,
 ): Promise<void> {

@@ -16,6 +16,7 @@ import { answerAccepted, waitFor } from "./import.ts";
 interface StartOptions extends StoreChoice, Expectation {
   readonly method?: Exclude<ImportMethod, "copy-image">;
   readonly uri?: string;
+  readonly detectFormat?: boolean;
   readonly wait?: boolean;
 }
 
@@ -32,6 +33,7 @@ export function addStartCommand(parent: Command): void {
       ).choices(["glance-direct", "web-download"]),
     )
     .option("--uri <uri>", "file:///… below the staging root, default what was staged; or the URL")
+    .option("--detect-format", "give an image without a disk format the one that its bytes have")
     .option("--wait", "wait until it has ended")
     .action(inSession(start));
   addExpectation(command);
@@ -47,6 +49,7 @@ async function start(session: Session, imageId: string, options: StartOptions): 
     ...expectationOf(options),
     method: options.method,
     uri: options.uri,
+    detectFormat: options.detectFormat,
   });
   if (options.wait !== true) {
     answerAccepted(session, accepted);
