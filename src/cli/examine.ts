@@ -55,11 +55,17 @@ async function examineDatabase(session: Session): Promise<string> {
   const { databaseUrl } = session.location;
   if (databaseUrl === undefined) throw notNamed("database", "DATABASE_URL");
   const { Database } = await import("../db/connect.ts");
-  const { countMissingMigrations } = await import("../db/migration-status.ts");
+  const { countMissingMigrations, takesWrites } = await import("../db/migration-status.ts");
   const database = new Database({ url: databaseUrl, maxConnections: 1, statementTimeoutMs: 5_000 });
   try {
     const missing = await countMissingMigrations(database);
-    if (missing === 0) return "answers, up to date";
+    const isWritable = await takesWrites(database);
+    if (missing === 0 && isWritable) return "answers, up to date";
+    if (missing === 0) {
+      throw new ImportError("DatabaseUnavailable", "It is read-only, as a standby is", {
+        hint: "Let DATABASE_URL lead to the primary, or end the read-only mode; imports wait for it.",
+      });
+    }
     throw new ImportError("BadConfiguration", `It lacks ${String(missing)} migrations`, {
       hint: "`image-import migrate` brings it up to date.",
     });

@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
-import { hasErrorCode } from "../bytes/system-error.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { databaseFailure, needsNewConnection } from "./database-failure.ts";
 
 /** What runs statements: a transaction, or the pool for a single statement. */
 export type Queries = Pick<
@@ -38,7 +38,9 @@ export class Database {
   /**
    * Runs a single statement, or several that need not agree.
    *
-   * @throws ImportError `DatabaseUnavailable` when the database can't be reached or doesn't answer in time
+   * @throws ImportError `DatabaseUnavailable` when the database can't be reached, doesn't answer in time, or can't do it
+   * now; `BadConfiguration` when DATABASE_URL is not a URL, or an operator must change the database; StatementError
+   * when a statement is wrong
    */
   async query<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return this.#within((pool) => work(drizzle(pool)));
@@ -79,7 +81,7 @@ export class Database {
       return await Promise.race([work(pool), silence]);
     } catch (error) {
       // The server may have restarted, and the other connections with it; statements on them get a moment to finish.
-      if (isCut(error)) this.#discard(pool, LAST_SECONDS);
+      if (needsNewConnection(error)) this.#discard(pool, LAST_SECONDS);
       throw databaseFailure(error);
     } finally {
       clearTimeout(timer);
@@ -87,11 +89,10 @@ export class Database {
   }
 
   #open(): postgres.Sql {
-    return postgres(this.#options.url, {
+    return connectTo(this.#options.url, {
       max: this.#options.maxConnections ?? 8,
       connect_timeout: 10,
       idle_timeout: 60,
-      onnotice: () => undefined,
       connection: {
         application_name: "image-import",
         statement_timeout: this.#options.statementTimeoutMs ?? DEFAULT_STATEMENT_TIMEOUT_MS,
@@ -109,12 +110,44 @@ export class Database {
 }
 
 /**
+ * Opens a pool; connections are made when a statement needs one.
+ *
+ * @throws ImportError `BadConfiguration` when `url` is not a URL; the message does not contain it, it may hold a password
+ */
+export function connectTo(
+  url: string,
+  options: postgres.Options<Record<string, postgres.PostgresType>>,
+): postgres.Sql {
+  try {
+    return postgres(url, {
+      onnotice: () => undefined,
+      // postgres.js (3.4.9) asks for the array types on each new connection, and where nobody can catch it when the
+      // server ends the session meanwhile: that would end this process. Drizzle reads and writes arrays without.
+      fetch_types: false,
+      ...options,
+    });
+  } catch (cause) {
+    const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "no URL";
+    throw new ImportError(
+      "BadConfiguration",
+      `Cannot use DATABASE_URL: it is not a URL (${reason})`,
+      {
+        hint: "Set DATABASE_URL to postgres://USER:PASSWORD@HOST:PORT/DATABASE; encode special characters of the password.",
+      },
+    );
+  }
+}
+
+/**
  * A transaction whose work outlives its connection. postgres.js (3.4.9) writes what is sent on a connection that has gone
  * into a socket that is none, and throws that where nobody can catch it: the next statement of the work would end this
  * process, and so would the ROLLBACK that it sends by itself when the work fails. So the work gets no statement any more,
  * and does not seem to fail: postgres.js learns from the connection that the transaction has.
  */
-async function transact<T>(pool: postgres.Sql, work: (queries: Queries) => Promise<T>): Promise<T> {
+export async function transact<T>(
+  pool: postgres.Sql,
+  work: (queries: Queries) => Promise<T>,
+): Promise<T> {
   let isOver = false;
   const untilOver = (queries: Queries): Queries =>
     new Proxy(queries, {
@@ -135,44 +168,4 @@ async function transact<T>(pool: postgres.Sql, work: (queries: Queries) => Promi
   } finally {
     isOver = true;
   }
-}
-
-// Class 08: connection; 57P: operator intervention; 53: resources; 40001, 40P01: the transaction may be run again;
-// 55P03, 57014: our own time limits; 28, 3D000: a server that refuses us, as while a password or an address changes.
-// https://www.postgresql.org/docs/18/errcodes-appendix.html
-const TRANSIENT_STATES = /^(08|57P|25P03|53|40001|40P01|55P03|57014|28|3D000)/;
-const CONNECTION_CODES =
-  /^(CONNECTION_|CONNECT_TIMEOUT|ECONN|ENOTFOUND|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN)/;
-
-// Class 08: connection; 57P: operator intervention; 25P03: idle in a transaction. The server ends the session with them.
-const LAST_STATES = /^(08|57P|25P03)/;
-
-/** Whether the connection is gone, or just going, on which that happened. */
-function isCut(error: unknown): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    const code = codeOf(cause);
-    if (LAST_STATES.test(code) || CONNECTION_CODES.test(code)) return true;
-  }
-  return false;
-}
-
-/** Tells a database that is away from a statement that is wrong; the latter is a bug and passes through. */
-export function databaseFailure(error: unknown): unknown {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if (cause instanceof ImportError) return cause;
-    const code = codeOf(cause);
-    if (TRANSIENT_STATES.test(code) || CONNECTION_CODES.test(code) || isMissingSocket(cause)) {
-      return new ImportError("DatabaseUnavailable", `Postgres: ${cause.message}`, { cause: error });
-    }
-  }
-  return error;
-}
-
-function codeOf(error: Error): string {
-  return "code" in error && typeof error.code === "string" ? error.code : "";
-}
-
-/** What a server says that is to be reached by a socket file; other missing files are those of the work. */
-function isMissingSocket(error: Error): boolean {
-  return hasErrorCode(error, "ENOENT") && "syscall" in error && error.syscall === "connect";
 }

@@ -1,8 +1,10 @@
 import { fileURLToPath } from "node:url";
 import { drizzle } from "drizzle-orm/postgres-js";
-import { migrate } from "drizzle-orm/postgres-js/migrator";
-import postgres from "postgres";
-import { databaseFailure } from "./connect.ts";
+import { sql } from "drizzle-orm";
+import { readMigrationFiles, type MigrationMeta } from "drizzle-orm/migrator";
+import type postgres from "postgres";
+import { connectTo, transact, type Queries } from "./connect.ts";
+import { databaseFailure } from "./database-failure.ts";
 
 // Any number that no other program on this database uses: the letters "img".
 const MIGRATION_LOCK = 0x69_6d_67;
@@ -11,29 +13,59 @@ const MIGRATION_LOCK = 0x69_6d_67;
 export const MIGRATIONS = fileURLToPath(new URL("./migrations", import.meta.url));
 
 /**
- * Brings a database to this version: runs the SQL files that it lacks, in order. Safe when many processes do it at
- * once, also on an empty database: an advisory lock of the session lets one at a time look and migrate. It runs on
- * one connection of its own, because the lock belongs to a session and drizzle's migrator must run inside it.
+ * Brings a database to this version: runs the SQL files that it lacks, in order, in one transaction. Safe when many
+ * processes do it at once, also on an empty database: an advisory lock of the session lets one at a time look and
+ * migrate. Writes nothing to a database that is up to date, so that it may be read-only.
  *
- * @throws ImportError `DatabaseUnavailable`
+ * Drizzle's own migrator is not used: it writes in any case, and a connection that breaks in the middle of its
+ * transaction ends this process (see {@link transact}). The table is Drizzle's.
+ *
+ * @throws ImportError `DatabaseUnavailable`, `BadConfiguration`
  */
 export async function migrateDatabase(url: string): Promise<void> {
-  const sql = postgres(url, {
+  const pool = connectTo(url, {
     max: 1,
     connect_timeout: 10,
-    // Until the connection ends by itself: a reconnect would have lost the lock.
+    // The connection must last: a reconnect would have lost the lock.
     idle_timeout: 0,
     max_lifetime: null,
-    onnotice: () => undefined,
     connection: { application_name: "image-import migrate" },
   });
   try {
-    await sql`SELECT pg_advisory_lock(${MIGRATION_LOCK})`;
-    await migrate(drizzle(sql), { migrationsFolder: MIGRATIONS });
+    await pool`SELECT pg_advisory_lock(${MIGRATION_LOCK})`;
+    const missing = await findMissingMigrations(drizzle(pool));
+    if (missing.length > 0) await runMigrations(pool, missing);
   } catch (error) {
     throw databaseFailure(error);
   } finally {
-    // Ends the session, and so the lock.
-    await sql.end({ timeout: 5 });
+    // Ends the session, and so the lock. It may be gone already.
+    await pool.end({ timeout: 5 }).catch(() => undefined);
   }
+}
+
+/** The migrations of this version that the database lacks, in order; all of them when it was never migrated. */
+export async function findMissingMigrations(
+  db: Pick<Queries, "execute">,
+): Promise<MigrationMeta[]> {
+  const wanted = readMigrationFiles({ migrationsFolder: MIGRATIONS });
+  const [table] = await db.execute(sql`SELECT to_regclass('drizzle.__drizzle_migrations') AS name`);
+  if (table?.["name"] == null) return wanted;
+  const applied = await db.execute(sql`SELECT hash FROM drizzle.__drizzle_migrations`);
+  const hashes = new Set(applied.map((row) => row["hash"]));
+  return wanted.filter(({ hash }) => !hashes.has(hash));
+}
+
+async function runMigrations(pool: postgres.Sql, missing: readonly MigrationMeta[]): Promise<void> {
+  await transact(pool, async (db) => {
+    await db.execute(sql`CREATE SCHEMA IF NOT EXISTS drizzle`);
+    await db.execute(
+      sql`CREATE TABLE IF NOT EXISTS drizzle.__drizzle_migrations (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at bigint)`,
+    );
+    for (const { sql: statements, hash, folderMillis } of missing) {
+      for (const statement of statements) await db.execute(sql.raw(statement));
+      await db.execute(
+        sql`INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES (${hash}, ${folderMillis})`,
+      );
+    }
+  });
 }

@@ -145,7 +145,7 @@ export class PostgresServer {
   }
 
   async #ask<Answer>(question: (sql: postgres.Sql) => Promise<Answer>): Promise<Answer> {
-    const sql = postgres(this.url("postgres"), { max: 1, connect_timeout: 5 });
+    const sql = postgres(this.url("postgres"), { max: 1, connect_timeout: 5, fetch_types: false });
     try {
       return await question(sql);
     } finally {

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { WorkflowNotFoundError, type Client } from "@temporalio/client";
 import { Attempts } from "../activities/attempts.ts";
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
+import { temporalFailure } from "../client/temporal-failure.ts";
 import type { Config } from "../config/config.ts";
 import { Database } from "../db/connect.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -80,6 +81,6 @@ async function isRunOpen(client: Client, workflowId: string): Promise<boolean> {
     return status.name === "RUNNING" || status.name === "PAUSED";
   } catch (error) {
     if (error instanceof WorkflowNotFoundError) return false;
-    throw error;
+    throw temporalFailure(error);
   }
 }

@@ -1,10 +1,31 @@
 import { activityInfo } from "@temporalio/activity";
 import { ApplicationFailure, CancelledFailure } from "@temporalio/common";
 import type { ActivityInboundCallsInterceptor } from "@temporalio/worker";
+import type { ByteActivities, ControlActivities, PromptActivities } from "../activities/index.ts";
 import type { FailedAttempt } from "../activities/progress.ts";
+import { DatabaseRefusal } from "../db/database-failure.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-// What nobody foresaw is a bug, or a fault that we have not met: some patience, and then it must be seen.
+type Step = keyof (ControlActivities & ByteActivities & PromptActivities);
+
+/**
+ * The steps that end their import when they fail again and again with an error that this software does not know. All
+ * others are undos, removals and sweeps: those are tried again whatever they fail with, because what they leave stays.
+ */
+const GIVEN_UP: readonly string[] = [
+  "claimImport",
+  "fetchImage",
+  "verifyStaging",
+  "transformStaged",
+  "digestStaged",
+  "checkDigest",
+  "storeImage",
+  "saveImage",
+  "activateImage",
+] satisfies readonly Step[];
+
+// An error that this software does not know is a bug, or a fault that we have not met: some patience, and then a person
+// must see it.
 const PATIENCE_ATTEMPTS = 10;
 
 /** The one place where our failures become Temporal's: an activity throws `ImportError`, the workflow sees its code. */
@@ -18,7 +39,7 @@ export const translateFailures: ActivityInboundCallsInterceptor = {
   },
 };
 
-/** One store of several may be away: whoever watches must see which. */
+/** One store of several may be unreachable: a person who watches must see which. */
 function attemptOf([order]: readonly unknown[]): FailedAttempt {
   if (typeof order !== "object" || order === null || !("store" in order)) return {};
   return typeof order.store === "string" ? { store: order.store } : {};
@@ -30,7 +51,7 @@ function translated(error: unknown, attempt: FailedAttempt): unknown {
     return ApplicationFailure.create({
       type: error.code,
       message: error.message,
-      nonRetryable: !error.retryable,
+      nonRetryable: isPermanent(error),
       // Nothing to wait for is no reason to try without a pause.
       ...(error.retryAfterMs ? { nextRetryDelay: error.retryAfterMs } : {}),
       // The table of failures has a hint for each code; this one may know a better way out.
@@ -38,11 +59,25 @@ function translated(error: unknown, attempt: FailedAttempt): unknown {
       cause: error,
     });
   }
-  if (activityInfo().attempt < PATIENCE_ATTEMPTS || !(error instanceof Error)) return error;
+  if (!isGivenUp() || !(error instanceof Error)) return error;
   return ApplicationFailure.create({
     type: error.name,
     message: error.message,
     nonRetryable: true,
     cause: error,
   });
+}
+
+/**
+ * Before an import is accepted, a refusal of the database answers the person who asks. Afterwards there is finished
+ * work, and an undo that must run: both wait for the operator.
+ */
+function isPermanent(error: ImportError): boolean {
+  if (error instanceof DatabaseRefusal) return activityInfo().activityType === "claimImport";
+  return !error.retryable;
+}
+
+function isGivenUp(): boolean {
+  const { activityType, attempt } = activityInfo();
+  return attempt >= PATIENCE_ATTEMPTS && GIVEN_UP.includes(activityType);
 }

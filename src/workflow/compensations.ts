@@ -1,5 +1,5 @@
-import { CancellationScope, log } from "@temporalio/workflow";
-import { describeFailure } from "./failure-report.ts";
+import { CancellationScope, log, patched } from "@temporalio/workflow";
+import { describeFailure, hasFailedWith } from "./failure-report.ts";
 
 /** Why an import is undone, for the undos that record it. */
 export interface UndoReason {
@@ -42,7 +42,7 @@ export class Compensations {
     await CancellationScope.nonCancellable(async () => {
       for (const { name, undo } of this.#registered.splice(0).reverse()) {
         try {
-          await undo(reason, leftovers);
+          await untilDatabaseAnswers(() => undo(reason, leftovers));
         } catch (error) {
           const { type, text } = describeFailure(error);
           log.error("An undo failed, something is left behind", { undo: name, type, text });
@@ -51,5 +51,22 @@ export class Compensations {
       }
     });
     return leftovers;
+  }
+}
+
+/**
+ * Runs an undo again that gave up because of the database. The last undo of all, the release of the claim, needs the
+ * database too: to go on without the others would leave more behind, and end nothing sooner.
+ */
+async function untilDatabaseAnswers(undo: () => Promise<void>): Promise<void> {
+  for (;;) {
+    try {
+      await undo();
+      return;
+    } catch (error) {
+      if (!hasFailedWith(error, "DatabaseUnavailable")) throw error;
+      // Histories from before went on to the next undo.
+      if (!patched("undo-waits-for-database")) throw error;
+    }
   }
 }

@@ -4,6 +4,7 @@ import {
   isCancellation,
   TimeoutFailure,
 } from "@temporalio/workflow";
+import type { ImportFailureCode } from "../domain/import-failure.ts";
 import { hintOf } from "./contract.ts";
 
 /** A failure in two words for people: its stable type, and what happened. */
@@ -43,4 +44,12 @@ export function describeFailure(error: unknown): FailureReport {
   }
   if (cause instanceof Error) return { type: cause.name, text: cause.message };
   return { type: "Error", text: String(cause) };
+}
+
+/** Whether a failure of this type is the cause of an error, also of a step whose time was over. */
+export function hasFailedWith(error: unknown, type: ImportFailureCode): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (cause instanceof ApplicationFailure && cause.type === type) return true;
+  }
+  return false;
 }

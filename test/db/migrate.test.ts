@@ -7,6 +7,7 @@ import * as schema from "../../src/db/schema.ts";
 import { findFreePort } from "../../src/stack/ports.ts";
 import { createEmptyTestDatabase } from "../support/database.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { Relay } from "../support/relay.ts";
 
 const TABLES = [
   "image_locations",
@@ -104,6 +105,28 @@ describe("migrateDatabase()", () => {
     await expect(migrateDatabase(url)).rejects.toThrow();
 
     expect(await tablesOf(sql)).toEqual(["tasks"]);
+  });
+
+  it("writes nothing to a database that is up to date, which may be read-only", async () => {
+    const { url, sql } = await emptyDatabase();
+    await migrateDatabase(url);
+    await sql.unsafe(
+      `ALTER DATABASE ${new URL(url).pathname.slice(1)} SET default_transaction_read_only = on`,
+    );
+
+    await expect(migrateDatabase(url)).resolves.toBeUndefined();
+  });
+
+  it("fails as ours, and not half done, when the connection breaks in the middle", async () => {
+    const { url, sql } = await emptyDatabase();
+    const relay = await Relay.open(url);
+    relay.cutInsteadOfAnswerTo("__drizzle_migrations (hash");
+
+    const failure = await failureOf(migrateDatabase(relay.through(url)));
+    await migrateDatabase(url);
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable" });
+    expect(await tablesOf(sql)).toEqual(TABLES);
   });
 
   it("fails as a database that is away when nobody listens", async () => {

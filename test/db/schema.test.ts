@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { sql, type SQL } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
+import { StatementError } from "../../src/db/database-failure.ts";
 import { IMAGE_STATUSES } from "../../src/domain/image-status.ts";
 import { TASK_STATUSES } from "../../src/domain/task-status.ts";
 import { useCatalogue } from "../support/catalogue.ts";
@@ -13,8 +14,7 @@ async function brokenBy(statement: SQL): Promise<unknown> {
     await catalogue.execute(statement);
     return undefined;
   } catch (error) {
-    const cause = error instanceof Error ? error.cause : undefined;
-    if (cause instanceof Error && "constraint_name" in cause) return cause.constraint_name;
+    if (error instanceof StatementError) return error.constraint;
     throw error;
   }
 }

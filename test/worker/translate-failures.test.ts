@@ -3,6 +3,7 @@ import { ApplicationFailure, CancelledFailure } from "@temporalio/common";
 import { MockActivityEnvironment } from "@temporalio/testing";
 import { DefaultLogger } from "@temporalio/worker";
 import { describe, expect, it } from "vitest";
+import { DatabaseRefusal } from "../../src/db/database-failure.ts";
 import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
 import { translateFailures } from "../../src/worker/translate-failures.ts";
 
@@ -97,18 +98,43 @@ describe("translateFailures", () => {
     expect(await seenOf(error, { attempt: 9 })).toBe(error);
   });
 
-  it("lets an error be seen that nobody foresaw and that stays", async () => {
-    const error = new TypeError("x is not a function");
+  it.each(["claimImport", "storeImage", "activateImage"])(
+    "ends %s with an error that this software does not know and that stays",
+    async (activityType) => {
+      const error = new TypeError("x is not a function");
 
-    const seen = await seenOf(error, { attempt: 10 });
+      const seen = await seenOf(error, { attempt: 10, activityType });
 
-    expect(seen).toBeInstanceOf(ApplicationFailure);
-    expect(seen).toMatchObject({
-      type: "TypeError",
-      message: "x is not a function",
+      expect(seen).toBeInstanceOf(ApplicationFailure);
+      expect(seen).toMatchObject({
+        type: "TypeError",
+        message: "x is not a function",
+        nonRetryable: true,
+        cause: error,
+      });
+    },
+  );
+
+  it.each(["releaseImport", "removeCopy", "discardFetched", "removeImageBytes", "sweepNode"])(
+    "never gives up %s",
+    async (activityType) => {
+      const error = new TypeError("x is not a function");
+
+      expect(await seenOf(error, { attempt: 1000, activityType })).toBe(error);
+    },
+  );
+
+  it("answers a refusal of the database before the acceptance, and waits for the operator after it", async () => {
+    const refusal = new DatabaseRefusal("Postgres: permission denied", "GRANT it.", new Error());
+    const of = (activityType: string) => seenOf(refusal, { attempt: 1000, activityType });
+
+    expect(await of("claimImport")).toMatchObject({
+      type: "BadConfiguration",
       nonRetryable: true,
-      cause: error,
+      details: [{ hint: "GRANT it." }],
     });
+    expect(await of("saveImage")).toMatchObject({ nonRetryable: false });
+    expect(await of("releaseImport")).toMatchObject({ nonRetryable: false });
   });
 
   it("passes on what is no error at all", async () => {

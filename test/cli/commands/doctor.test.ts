@@ -55,6 +55,23 @@ describe("doctor", () => {
     });
   });
 
+  it("reports a database that is read-only", async () => {
+    const url = `${stack.file.database_url}?default_transaction_read_only=on`;
+    const standby = new CommandLine({ dataDir, env: { DATABASE_URL: url } });
+
+    const { answer, exitCode } = await standby.json("doctor");
+
+    expect(exitCode).toBe(1);
+    expect(wrongOf(answer)).toMatchObject([
+      {
+        check: "database",
+        code: "DatabaseUnavailable",
+        detail: "It is read-only, as a standby is",
+        hint: expect.stringContaining("primary") as string,
+      },
+    ]);
+  });
+
   it("shows people a table", async () => {
     const { exitCode, stdout, stderr } = await commandLine.run("doctor");
 
