@@ -134,6 +134,7 @@ async function startPostgres({ environment }, ports) {
     port: ports.postgres,
     logFile: join(directory, "postgres.log"),
   });
+  await server.prepare();
   const program = server.start();
   programs.push(program);
   await waitUntilReady(program, async () => server.isReady());

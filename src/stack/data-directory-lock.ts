@@ -19,7 +19,25 @@ export interface DataDirectoryLock {
  * @throws StackBusyError naming the holder, when another process has it
  */
 export async function lockDataDirectory(dataDir: string): Promise<DataDirectoryLock> {
-  const path = socketName(dataDir);
+  const path = socketName("stack", dataDir);
+  const lock = await tryToLock(path);
+  if (lock !== undefined) return lock;
+  throw new StackBusyError(
+    `Cannot use the data directory "${dataDir}": a stack already runs on it (process ${await askHolder(path)}). Use that stack, stop it (Ctrl-C in its terminal), or choose another directory with --data-dir`,
+  );
+}
+
+/**
+ * Takes the turn of a demo on a data directory. The first of two at once has started the stack and stops it at its end,
+ * so that the second must not use it.
+ *
+ * @returns undefined while another demo has it
+ */
+export async function tryToTakeDemoTurn(dataDir: string): Promise<DataDirectoryLock | undefined> {
+  return tryToLock(socketName("demo", dataDir));
+}
+
+async function tryToLock(path: string): Promise<DataDirectoryLock | undefined> {
   const server = createServer((visitor) => {
     visitor.on("error", () => undefined);
     visitor.end(String(process.pid));
@@ -27,22 +45,19 @@ export async function lockDataDirectory(dataDir: string): Promise<DataDirectoryL
   try {
     await listen(server, path);
   } catch (cause) {
-    if (!isAddressInUse(cause)) throw cause;
-    throw new StackBusyError(
-      `Cannot use the data directory "${dataDir}": a stack already runs on it (process ${await askHolder(path)}). Use that stack, stop it (Ctrl-C in its terminal), or choose another directory with --data-dir`,
-      { cause },
-    );
+    if (isAddressInUse(cause)) return undefined;
+    throw cause;
   }
   // It must not keep a process alive that has nothing else to do.
   server.unref();
   return { release: async () => close(server) };
 }
 
-function socketName(dataDir: string): string {
+function socketName(purpose: "stack" | "demo", dataDir: string): string {
   // By inode, not by path: the same directory may be reached by several.
   const { dev, ino } = statSync(dataDir);
   const digest = createHash("sha256").update(`${dev}:${ino}`).digest("hex");
-  return `\0image-import-stack-${digest.slice(0, 32)}`;
+  return `\0image-import-${purpose}-${digest.slice(0, 32)}`;
 }
 
 async function listen(server: Server, path: string): Promise<void> {

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { detectFormat } from "../client/detect-format.ts";
 import { ImageImportClient } from "../client/image-import-client.ts";
@@ -11,15 +12,26 @@ import { formatBytes } from "../domain/byte-size.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { IMPORT_FAILURES, ImportError } from "../domain/import-failure.ts";
 import { importWorkflowId, type ImportStatus } from "../workflow/contract.ts";
+import { tryToTakeDemoTurn, type DataDirectoryLock } from "./data-directory-lock.ts";
+import { openDataDirectory } from "./data-directory.ts";
 import { writeDemoDisk } from "./demo-disk.ts";
+import { whileSaying } from "./progress.ts";
 import { StackError } from "./stack-error.ts";
 import { useOrStartStack, type UsableStack } from "./use-or-start-stack.ts";
 
-const USAGE = `Usage: npm run demo [-- [--data-dir DIR] [FILE]]
+const USAGE = `Usage: npm run demo [-- [--data-dir DIR] [--keep] [FILE]]
 
 Starts everything, imports FILE (default: a disk image of 256 MiB that it makes), reads the stored image back and
-compares its digest. A stack that runs on the data directory is used, and left running.
+compares its digest. The image is removed at the end; --keep keeps it. A stack that runs on the data directory is used,
+and left running.
 `;
+
+interface DemoOptions {
+  /** Undefined: one that the demo makes. */
+  readonly file: string | undefined;
+  readonly dataDir: string;
+  readonly keepsImage: boolean;
+}
 
 const DEFAULT_DATA_DIR = fileURLToPath(new URL("../../.image-import", import.meta.url));
 
@@ -27,7 +39,7 @@ process.exitCode = await demo();
 
 /** @returns the exit code: 0 done, 1 failed, 2 wrong use, 3 no such file */
 async function demo(): Promise<number> {
-  let options: { readonly file: string | undefined; readonly dataDir: string };
+  let options: DemoOptions;
   try {
     options = readOptions();
   } catch (error) {
@@ -35,51 +47,76 @@ async function demo(): Promise<number> {
     return 2;
   }
   const interruption = new AbortController();
-  process.once("SIGINT", () => {
-    interruption.abort();
-  });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => {
+      interruption.abort();
+    });
+  }
+  // The reader of a pipe may be gone before the demo, whose servers have to be stopped all the same.
+  process.stdout.on("error", () => undefined);
   try {
     // Before anything is started: a file that is not there needs no stack.
     if (options.file !== undefined) await detectFormat(options.file);
-    const temporalCli = process.env["TEMPORAL_CLI"] ?? "temporal";
-    const stack = await timed("starting", () =>
-      useOrStartStack({
-        dataDir: options.dataDir,
-        temporalCli,
-        log: say,
-        signal: interruption.signal,
-      }),
-    );
+    const turn = await waitForTurn(options.dataDir, interruption.signal);
     try {
-      await importAndCompare(stack, options.file, interruption.signal);
+      await runOnStack(options, interruption.signal);
     } finally {
-      await stack.stop();
+      await turn.release();
     }
     return 0;
   } catch (error) {
-    if (!(error instanceof ImportError) && !(error instanceof StackError)) throw error;
+    if (!(error instanceof ImportError) && !(error instanceof StackError)) {
+      if (!interruption.signal.aborted) throw error;
+      process.stderr.write("error: The demo was interrupted\n");
+      return IMPORT_FAILURES.Interrupted.exitCode;
+    }
     process.stderr.write(`error: ${error.message}\n`);
     if (error instanceof ImportError) process.stderr.write(`${error.hint}\n`);
     return error instanceof ImportError ? IMPORT_FAILURES[error.code].exitCode : 1;
   }
 }
 
-function readOptions(): { readonly file: string | undefined; readonly dataDir: string } {
+async function waitForTurn(dataDir: string, signal: AbortSignal): Promise<DataDirectoryLock> {
+  const { path } = openDataDirectory(dataDir);
+  return whileSaying(say, `waiting for another demo on ${path}`, async () => {
+    for (;;) {
+      const turn = await tryToTakeDemoTurn(path);
+      if (turn !== undefined) return turn;
+      requireUninterrupted(signal);
+      await sleep(200);
+    }
+  });
+}
+
+async function runOnStack(options: DemoOptions, signal: AbortSignal): Promise<void> {
+  const { dataDir } = options;
+  const temporalCli = process.env["TEMPORAL_CLI"] ?? "temporal";
+  const stack = await timed("starting", () =>
+    useOrStartStack({ dataDir, temporalCli, log: say, signal }),
+  );
+  try {
+    await importAndCompare(stack, options, signal);
+  } finally {
+    await whileSaying(say, "stopping", async () => stack.stop());
+  }
+}
+
+function readOptions(): DemoOptions {
   const { values, positionals } = parseArgs({
-    options: { "data-dir": { type: "string" } },
+    options: { "data-dir": { type: "string" }, keep: { type: "boolean", default: false } },
     allowPositionals: true,
   });
   if (positionals.length > 1) throw new Error("One FILE at most");
   const dataDir = values["data-dir"] ?? process.env["IMAGE_IMPORT_DATA_DIR"] ?? DEFAULT_DATA_DIR;
-  return { file: positionals[0], dataDir: resolve(dataDir) };
+  return { file: positionals[0], dataDir: resolve(dataDir), keepsImage: values.keep };
 }
 
 async function importAndCompare(
-  stack: UsableStack,
-  given: string | undefined,
+  { addresses }: UsableStack,
+  options: DemoOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const { addresses } = stack;
+  const { file: given } = options;
   const client = await ImageImportClient.connect({
     temporal: { address: addresses.temporal_address, namespace: addresses.temporal_namespace },
     databaseUrl: addresses.database_url,
@@ -89,7 +126,17 @@ async function importAndCompare(
   try {
     const file = given ?? join(scratch, "demo-disk.raw");
     if (given === undefined) await timed("making a disk image", () => writeDemoDisk(file));
-    await importFile(client, addresses.web_ui, file, signal);
+    const diskFormat = await detectFormat(file);
+    const { id } = await client.createImage({
+      name: basename(file),
+      diskFormat,
+      containerFormat: "bare",
+    });
+    try {
+      await importFile(client, id, addresses.web_ui, file, signal);
+    } finally {
+      await removeImage(client, id, options);
+    }
   } finally {
     await rm(scratch, { recursive: true, force: true });
     await client.close();
@@ -98,21 +145,24 @@ async function importAndCompare(
 
 async function importFile(
   client: ImageImportClient,
+  id: string,
   webUi: string,
   file: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const diskFormat = await detectFormat(file);
-  const { id } = await client.createImage({
-    name: basename(file),
-    diskFormat,
-    containerFormat: "bare",
-  });
   const stagedAtMs = Date.now();
-  await timed("staging", () => client.stageImage(id, file, { signal }));
+  let staged = "";
+  const onProgress = (doneBytes: number, totalBytes: number | undefined): void => {
+    staged = `, ${formatBytes(doneBytes)} of ${formatBytes(totalBytes ?? doneBytes)}`;
+  };
+  await timed(
+    "staging",
+    () => client.stageImage(id, file, { signal, onProgress }),
+    () => staged,
+  );
   const stagingMs = Date.now() - stagedAtMs;
   const { run_id } = await client.startImport(id);
-  const status = await follow(client, id);
+  const status = await follow(client, id, signal);
   await client.waitForImport(id, run_id);
   const locations = await timed("reading back", () => client.verifyImage(id));
   const wrong = locations.filter((location) => !location.ok);
@@ -127,30 +177,75 @@ async function importFile(
   say(table(image, status, { stagingMs, runId: run_id, run }));
 }
 
-/** Tells each phase as it ends, and the bytes of a long one. */
-async function follow(client: ImageImportClient, imageId: string): Promise<ImportStatus> {
-  let told = 0;
-  let last: ImportStatus | undefined;
-  for await (const status of client.watchImport(imageId, 200)) {
-    last = status;
-    const ended = status.phases.filter((phase) => phase.ended_at !== null);
-    for (const phase of ended.slice(told)) {
-      const tookMs = Date.parse(phase.ended_at ?? "") - Date.parse(phase.started_at);
-      if (tookMs > 0) say(`  ${phase.phase.padEnd(20)} ${formatDuration(tookMs)}`);
-    }
-    told = ended.length;
-    for (const [store, { done_bytes }] of Object.entries(status.stores)) {
-      if (done_bytes === undefined || status.size === null || status.phase !== "storing") continue;
-      say(`  copying to ${store}: ${formatBytes(done_bytes)} of ${formatBytes(status.size)}`);
-    }
+/** Removes what the demo has brought, also when it has failed; an import that goes on is cancelled by that. */
+async function removeImage(
+  client: ImageImportClient,
+  id: string,
+  { dataDir, keepsImage }: DemoOptions,
+): Promise<void> {
+  const environment = dataDir === DEFAULT_DATA_DIR ? "" : `IMAGE_IMPORT_DATA_DIR=${dataDir} `;
+  const stays = `\nThe image stays. To remove it, while \`npm start\` runs: ${environment}npx image-import image delete ${id}`;
+  if (keepsImage) {
+    say(stays);
+    return;
   }
+  try {
+    await whileSaying(say, "removing the image", async () => client.deleteImage(id));
+    say("\nThe image is removed again; `npm run demo -- --keep` keeps it.");
+  } catch (error) {
+    say(stays);
+    process.stderr.write(
+      `Cannot remove the image ${id}: ${error instanceof Error ? error.message : String(error)}\n`,
+    );
+  }
+}
+
+/** Says each phase as it ends, and the bytes of a long one. */
+async function follow(
+  client: ImageImportClient,
+  imageId: string,
+  signal: AbortSignal,
+): Promise<ImportStatus> {
+  let saidPhases = 0;
+  let last: ImportStatus | undefined;
+  const now = (): string => (last === undefined ? "accepting" : progressOf(last));
+  await whileSaying(say, now, async () => {
+    for await (const status of client.watchImport(imageId, 200)) {
+      requireUninterrupted(signal);
+      last = status;
+      const ended = status.phases.filter((phase) => phase.ended_at !== null);
+      for (const phase of ended.slice(saidPhases)) {
+        const tookMs = Date.parse(phase.ended_at ?? "") - Date.parse(phase.started_at);
+        if (tookMs > 0) say(`  ${phase.phase.padEnd(20)} ${formatDuration(tookMs)}`);
+      }
+      saidPhases = ended.length;
+    }
+  });
   if (last === undefined) throw new ImportError("ImportNotFound", "The import cannot be followed");
   return last;
 }
 
-async function timed<T>(phase: string, work: () => Promise<T>): Promise<T> {
+function requireUninterrupted(signal: AbortSignal): void {
+  if (signal.aborted) throw new ImportError("Interrupted", "The demo was interrupted");
+}
+
+function progressOf({ phase, stores, size }: ImportStatus): string {
+  const copies = Object.entries(stores).flatMap(([store, { done_bytes }]) =>
+    done_bytes === undefined || size === null || phase !== "storing"
+      ? []
+      : [`${store} ${formatBytes(done_bytes)} of ${formatBytes(size)}`],
+  );
+  return [phase, ...copies].join(", ");
+}
+
+/** @param detail - how far it is, for the lines that come while it lasts */
+async function timed<T>(
+  phase: string,
+  work: () => Promise<T>,
+  detail: () => string = () => "",
+): Promise<T> {
   const startedAtMs = Date.now();
-  const result = await work();
+  const result = await whileSaying(say, () => `${phase}${detail()}`, work);
   say(`  ${phase.padEnd(20)} ${formatDuration(Date.now() - startedAtMs)}`);
   return result;
 }

@@ -1,5 +1,6 @@
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import {
   chownSync,
   existsSync,
@@ -51,7 +52,7 @@ export class PostgresServer {
   readonly #password: string;
 
   /**
-   * Makes the cluster if there is none yet.
+   * Chooses how Postgres runs here. To be {@link PostgresServer.prepare | prepared} before it is started.
    *
    * @throws StackError when Postgres cannot run here at all
    */
@@ -61,8 +62,16 @@ export class PostgresServer {
     this.#binaries = findPostgresBinaries();
     this.#launch = findUnprivilegedLaunch(this.#binaries.postgres, options.directory);
     this.#password = readOrMakePassword(options.directory);
-    if (!existsSync(this.#clusterDirectory)) this.#makeCluster();
-    handOver(options.directory, this.#launch);
+  }
+
+  /**
+   * Makes the cluster if there is none yet, and gives it to the user that Postgres runs as here.
+   *
+   * @throws StackError when initdb fails
+   */
+  async prepare(): Promise<void> {
+    if (!existsSync(this.#clusterDirectory)) await this.#makeCluster();
+    handOver(this.#options.directory, this.#launch);
   }
 
   /** Address of one of its databases, password included. */
@@ -70,7 +79,7 @@ export class PostgresServer {
     return `postgresql://${ROLE}:${this.#password}@127.0.0.1:${this.#options.port}/${database}`;
   }
 
-  /** Starts the server. */
+  /** Starts the server on the cluster that {@link PostgresServer.prepare} has made. */
   start(): Program {
     forgetDeadServer(this.#clusterDirectory);
     const settings = Object.entries({ ...this.#ownSettings(), ...this.#options.settings });
@@ -122,7 +131,7 @@ export class PostgresServer {
   }
 
   /** Made beside its place and renamed: a cluster whose making was interrupted is made again. */
-  #makeCluster(): void {
+  async #makeCluster(): Promise<void> {
     const unfinished = join(this.#options.directory, "cluster.new");
     rmSync(unfinished, { recursive: true, force: true });
     handOver(this.#options.directory, this.#launch);
@@ -135,10 +144,10 @@ export class PostgresServer {
       "--encoding=UTF8",
       "--locale=C",
     );
-    const made = spawnSync(command, args, { encoding: "utf8", env: serverEnvironment("PG") });
-    if (made.status !== 0) {
+    const failure = await runInitdb(command, args);
+    if (failure !== undefined) {
       throw new StackError(
-        `Cannot make a Postgres cluster in "${this.#options.directory}": ${made.error?.message ?? made.stderr}`,
+        `Cannot make a Postgres cluster in "${this.#options.directory}": ${failure}`,
       );
     }
     renameSync(unfinished, this.#clusterDirectory);
@@ -151,6 +160,22 @@ export class PostgresServer {
     } finally {
       await sql.end({ timeout: 1 });
     }
+  }
+}
+
+/** @returns why it failed; undefined when it has not */
+async function runInitdb(command: string, args: readonly string[]): Promise<string | undefined> {
+  const initdb = spawn(command, args, {
+    env: serverEnvironment("PG"),
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let said = "";
+  initdb.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  try {
+    const [code, signal] = (await once(initdb, "close")) as [number | null, string | null];
+    return code === 0 ? undefined : said || `initdb ended with ${signal ?? `exit code ${code}`}`;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
   }
 }
 

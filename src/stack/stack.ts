@@ -6,6 +6,7 @@ import { STACK_MARK, stopOrphans } from "./orphans.ts";
 import { choosePorts, type StackPorts } from "./ports.ts";
 import { PostgresServer } from "./postgres-server.ts";
 import type { Program } from "./program.ts";
+import { whileSaying } from "./progress.ts";
 import { StackRecord, type StackAddresses } from "./stack-record.ts";
 import { SupervisedProgram } from "./supervised-program.ts";
 import { isTemporalReady, startTemporal, TEMPORAL_NAMESPACE } from "./temporal-server.ts";
@@ -101,7 +102,9 @@ class SupervisedStack implements Stack {
   async start(signal: AbortSignal): Promise<void> {
     try {
       await this.#startServers(signal);
-      await migrateStack(this.#workerOptions("migrate"), signal);
+      await this.#saying("bringing the database up to date", async () =>
+        migrateStack(this.#workerOptions("migrate"), signal),
+      );
       await this.#startWorker(signal);
       this.#record.setState("ready");
     } catch (error) {
@@ -127,6 +130,8 @@ class SupervisedStack implements Stack {
 
   async #startPostgres(signal: AbortSignal): Promise<void> {
     const server = this.#postgresServer;
+    await this.#saying("making the database's files", async () => server.prepare());
+    signal.throwIfAborted();
     await this.#supervise("postgres", signal, {
       start: () => server.start(),
       isReady: async () => server.isReady(),
@@ -172,7 +177,11 @@ class SupervisedStack implements Stack {
       log: this.#log,
     });
     this.#programs.push(program);
-    await program.start(signal);
+    await this.#saying(`starting ${name}`, async () => program.start(signal));
+  }
+
+  async #saying(what: string, work: () => Promise<void>): Promise<void> {
+    await whileSaying(this.#log, what, work);
   }
 
   #workerOptions(name: string): WorkerOptions {

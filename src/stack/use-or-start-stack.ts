@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { readStackFile } from "../config/stack-file.ts";
+import { readStackFile, type StackFile } from "../config/stack-file.ts";
 import { openDataDirectory } from "./data-directory.ts";
+import { isRunning, readBootId } from "./process-table.ts";
+import { whileSaying } from "./progress.ts";
 import { StackBusyError, StackError } from "./stack-error.ts";
 import { startStack, type Stack, type StackOptions } from "./stack.ts";
 
@@ -20,30 +22,48 @@ export interface UsableStack extends Stack {
  * @throws StackError when none can be started, or the one that runs does not become ready within 2 minutes
  */
 export async function useOrStartStack(options: StackOptions): Promise<UsableStack> {
+  const log = options.log ?? (() => undefined);
+  const deadline = Date.now() + START_LIMIT_MS;
+  const started = await startIfFree(options);
+  if (started !== undefined) return started;
+  return whileSaying(log, "waiting for the stack that runs on the data directory", async () => {
+    for (;;) {
+      // One that is about to end lets the directory go: then the next try starts one.
+      const stack = useIfReady(options) ?? (await startIfFree(options));
+      if (stack !== undefined) return stack;
+      if (Date.now() > deadline) throw notReady(options);
+      await sleep(200, undefined, { signal: options.signal });
+    }
+  });
+}
+
+/** @returns undefined while another process has the data directory */
+async function startIfFree(options: StackOptions): Promise<UsableStack | undefined> {
   try {
     const stack = await startStack(options);
     const { addresses, directory } = stack;
     return { addresses, directory, isOurs: true, stop: async () => stack.stop() };
   } catch (error) {
-    if (!(error instanceof StackBusyError)) throw error;
-    return useRunningStack(options);
+    if (error instanceof StackBusyError) return undefined;
+    throw error;
   }
 }
 
-async function useRunningStack({ dataDir, signal }: StackOptions): Promise<UsableStack> {
+function useIfReady({ dataDir }: StackOptions): UsableStack | undefined {
   const directory = openDataDirectory(dataDir);
-  const deadline = Date.now() + START_LIMIT_MS;
-  for (;;) {
-    const file = readStackFile(directory.path);
-    if (file?.state === "ready") {
-      return { addresses: file, directory, isOurs: false, stop: async () => undefined };
-    }
-    signal?.throwIfAborted();
-    if (Date.now() > deadline) {
-      throw new StackError(
-        `Cannot use the stack on "${directory.path}": it is not ready after ${START_LIMIT_MS / 1000} s. Look into "${directory.logs}"`,
-      );
-    }
-    await sleep(200, undefined, { signal });
-  }
+  const file = readStackFile(directory.path);
+  // A stack that was killed leaves its file behind, and it says so until the next one writes its own.
+  if (file?.state !== "ready" || !supervises(file)) return undefined;
+  return { addresses: file, directory, isOurs: false, stop: async () => undefined };
+}
+
+function supervises({ boot_id, supervisor: { pid, start_time } }: StackFile): boolean {
+  return boot_id === readBootId() && isRunning({ pid, startTime: start_time });
+}
+
+function notReady({ dataDir }: StackOptions): StackError {
+  const { path, logs } = openDataDirectory(dataDir);
+  return new StackError(
+    `Cannot use the stack on "${path}": it is not ready after ${START_LIMIT_MS / 1000} s. Look into "${logs}"`,
+  );
 }

@@ -92,6 +92,7 @@ describe("stopOrphans()", () => {
     const directory = openDataDirectory(makeTemporaryDirectory());
     const options = { directory: directory.postgres, logFile: `${directory.logs}/postgres.log` };
     const abandoned = new PostgresServer({ ...options, port: await findFreePort() });
+    await abandoned.prepare();
     const orphan = abandoned.start();
     onTestFinished(async () => orphan.stop());
     await waitUntilReady(orphan, async () => abandoned.isReady());
@@ -100,6 +101,7 @@ describe("stopOrphans()", () => {
 
     expect(await orphan.ended).toBe("exit code 0");
     const next = new PostgresServer({ ...options, port: await findFreePort() });
+    await next.prepare();
     const program = next.start();
     onTestFinished(async () => program.stop());
     await waitUntilReady(program, async () => next.isReady());

@@ -23,6 +23,7 @@ const START_AND_ASK = `
   const { waitUntilReady } = await import(programModule);
   const logFile = directory + "/../postgres.log";
   const server = new PostgresServer({ directory, port: Number(port), logFile });
+  await server.prepare();
   const program = server.start();
   await waitUntilReady(program, () => server.isReady());
   await program.stop();
@@ -30,7 +31,9 @@ const START_AND_ASK = `
 
 async function makeServer(directory: string): Promise<PostgresServer> {
   const logFile = join(directory, "..", "postgres.log");
-  return new PostgresServer({ directory, port: await findFreePort(), logFile });
+  const server = new PostgresServer({ directory, port: await findFreePort(), logFile });
+  await server.prepare();
+  return server;
 }
 
 async function start(server: PostgresServer): Promise<Program> {

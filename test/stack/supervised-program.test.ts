@@ -61,6 +61,7 @@ describe("SupervisedProgram", () => {
       port: await findFreePort(),
       logFile: join(directory, "postgres.log"),
     });
+    await server.prepare();
     const watched = await supervise({
       start: () => server.start(),
       isReady: async () => server.isReady(),

@@ -91,6 +91,7 @@ async function startTestPostgres(directory: string, programs: Program[]): Promis
     env: markOf(directory),
     settings: { fsync: "off", synchronous_commit: "off", full_page_writes: "off" },
   });
+  await server.prepare();
   const program = server.start();
   programs.push(program);
   await waitUntilReady(program, async () => server.isReady());

@@ -1,0 +1,36 @@
+import { EventEmitter, once } from "node:events";
+import { describe, expect, it } from "vitest";
+import { whileSaying } from "../../src/stack/progress.ts";
+
+describe("whileSaying()", () => {
+  it("says what lasts, and how far it is, and returns what came of it", async () => {
+    const lines = new EventEmitter();
+    const said = once(lines, "line");
+    let detail = "at the beginning";
+
+    const result = whileSaying(
+      (line) => lines.emit("line", line),
+      () => `copying, ${detail}`,
+      async () => {
+        detail = "3 of 4 bytes";
+        await said;
+        return "done";
+      },
+    );
+
+    expect(await said).toEqual([expect.stringMatching(/^… copying, 3 of 4 bytes \([\d.]+ s\)$/)]);
+    expect(await result).toBe("done");
+  });
+
+  it("says nothing of what does not last", async () => {
+    const lines: string[] = [];
+
+    await whileSaying(
+      (line) => lines.push(line),
+      "waiting",
+      async () => undefined,
+    );
+
+    expect(lines).toEqual([]);
+  });
+});
