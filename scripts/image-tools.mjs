@@ -1,8 +1,8 @@
 import { pathToFileURL } from "node:url";
-import { ensureSystemTool } from "./system-tool.mjs";
+import { ensureSystemTools } from "./system-tool.mjs";
 
 // Programs of which the tests make images, beside qemu-img and xorriso.
-const TOOLS = [
+export const IMAGE_TOOLS = [
   { program: "sfdisk", packageName: "fdisk", variable: "SFDISK" },
   { program: "sgdisk", packageName: "gdisk", variable: "SGDISK" },
   { program: "cryptsetup", packageName: "cryptsetup-bin", variable: "CRYPTSETUP" },
@@ -14,12 +14,7 @@ const TOOLS = [
 
 /** Their paths by the environment variables that name them, without those that there is no way to get. */
 export async function ensureImageTools() {
-  const paths = {};
-  for (const tool of TOOLS) {
-    const path = await ensureSystemTool(tool);
-    if (path) paths[tool.variable] = path;
-  }
-  return paths;
+  return ensureSystemTools(IMAGE_TOOLS);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { cacheDirectory } from "./cache-directory.mjs";
 import { findOnPath, isProgram, outputOf, say, succeeds } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
+import { whileSaying } from "./progress.mjs";
 
 // Finds a program that the tests make their images with, or gets it from the system's packages. In this order: its
 // variable, PATH, our cache, apt-get as root or with sudo, the packages unpacked into our cache.
@@ -30,7 +31,7 @@ const PROGRAM_DIRECTORIES = ["usr/bin", "usr/sbin", "bin", "sbin"];
 export async function ensureSystemTool(tool) {
   const found = findReadyTool(tool);
   if (found) return found;
-  return exclusively(`system tool ${cachedProgram(tool)}`, async () => {
+  return exclusively(`system tool ${cachedProgram(tool)}`, `gets ${tool.program}`, async () => {
     const path =
       findReadyTool(tool) ?? (await installWithApt(tool)) ?? (await unpackIntoCache(tool));
     if (!path) {
@@ -40,6 +41,26 @@ export async function ensureSystemTool(tool) {
     }
     return path;
   });
+}
+
+/**
+ * {@link ensureSystemTool} for several; what is missing is installed at once.
+ *
+ * @returns their paths by their variables, without those that there is no way to get
+ */
+export async function ensureSystemTools(tools) {
+  if (tools.some((tool) => !findReadyTool(tool))) {
+    await exclusively("system tools", "installs packages", async () => {
+      const missing = tools.filter((tool) => !findReadyTool(tool));
+      if (missing.length > 1) await aptInstall(missing.map(({ packageName }) => packageName));
+    });
+  }
+  const paths = {};
+  for (const tool of tools) {
+    const path = await ensureSystemTool(tool);
+    if (path) paths[tool.variable] = path;
+  }
+  return paths;
 }
 
 function findReadyTool(tool) {
@@ -53,20 +74,26 @@ function runs(path) {
 }
 
 async function installWithApt(tool) {
-  const { packageName } = tool;
-  if (!findOnPath("apt-get")) return undefined;
+  await aptInstall([tool.packageName]);
+  return findReadyTool(tool);
+}
+
+async function aptInstall(packageNames) {
+  if (!findOnPath("apt-get")) return;
   const asRoot = process.getuid() === 0 ? [] : ["sudo", "-n"];
-  if (asRoot.length > 0 && outputOf("sudo", ["-n", "true"]) === undefined) return undefined;
-  say(`Installing ${packageName} (apt-get) …`);
+  if (asRoot.length > 0 && outputOf("sudo", ["-n", "true"]) === undefined) return;
+  const names = packageNames.join(", ");
+  say(`Installing ${names} (apt-get) …`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   const apt = (...args) => {
     const [command, ...rest] = [...asRoot, "apt-get", "-qq", ...args];
     return succeeds(command, rest, { env });
   };
-  const install = () => apt("install", "-y", "--no-install-recommends", packageName);
-  // A fresh machine has no package lists; one that has them need not wait for them.
-  if (!(await install())) (await apt("update")) && (await install());
-  return findReadyTool(tool);
+  const install = () => apt("install", "-y", "--no-install-recommends", ...packageNames);
+  await whileSaying(`installing ${names}`, async () => {
+    // A fresh machine has no package lists; one that has them need not wait for them.
+    if (!(await install())) (await apt("update")) && (await install());
+  });
 }
 
 /** Without the right to install: the package and the libraries that the system lacks, side by side in our cache. */

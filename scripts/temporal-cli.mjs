@@ -98,11 +98,17 @@ function cachedCli(release) {
   return join(cacheDirectory(), `temporal-cli-v${release}`, "temporal");
 }
 
+/** Apart from the others, so that one that was asked for once is not taken where none is asked for. */
+function cachedCliOfServer(server) {
+  return join(cacheDirectory(), `temporal-cli-server-${server}`, "temporal");
+}
+
 /** The newest in the cache, so that a machine without network goes on with the one that it has. */
 function findCachedCli(server) {
   const pattern = /^temporal-cli-v(\d+\.\d+\.\d+)$/;
   const releases = namesIn(cacheDirectory()).flatMap((name) => pattern.exec(name)?.[1] ?? []);
   const paths = releases.sort((one, other) => compareVersions(other, one)).map(cachedCli);
+  if (server !== undefined) paths.push(cachedCliOfServer(server));
   for (const path of paths) {
     const cli = usable(path, "the cache", server);
     if (cli) return cli;
@@ -141,10 +147,11 @@ async function downloadCli(release, server, installed) {
     stop.abort();
     await Promise.allSettled(attempts);
     if (!first) return undefined;
-    mkdirSync(dirname(cachedCli(release)), { recursive: true });
-    renameSync(first.program, cachedCli(release));
+    const path = server === undefined ? cachedCli(release) : cachedCliOfServer(server);
+    mkdirSync(dirname(path), { recursive: true });
+    renameSync(first.program, path);
     say(`Downloaded the Temporal CLI ${release} (by ${first.origin})`);
-    return cachedCli(release);
+    return path;
   } finally {
     disarm();
     cleanUp();

