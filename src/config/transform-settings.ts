@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { z } from "zod";
+import { mistakeInPropertyName } from "../domain/image-fields.ts";
 import { bytes, durationMs } from "./quantities.ts";
 
 const NAMES = ["decompress", "convert", "inject_metadata"] as const;
@@ -25,14 +26,10 @@ export const configuredTransforms = z
     context.addIssue({ code: "custom", path: [convert], message });
   });
 
-const propertyName = z
-  .string()
-  .min(1, "a property needs a name")
-  .max(255, "a property's name has 255 characters at most")
-  .refine(
-    (name) => !name.startsWith("os_glance_"),
-    "names that begin with os_glance_ are reserved",
-  );
+const propertyName = z.string().superRefine((name, context) => {
+  const mistake = mistakeInPropertyName(name);
+  if (mistake !== undefined) context.addIssue({ code: "custom", message: mistake });
+});
 
 /** The sections of the transforms that come with this software. */
 export const transformSections = {

@@ -2,6 +2,7 @@ import { and, asc, desc, eq, gt, inArray, lt, ne, sql, type SQL } from "drizzle-
 import { alias } from "drizzle-orm/pg-core";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import { imageStatusesBefore, nextImageStatus, type ImageStatus } from "../domain/image-status.ts";
+import { requireImageFields } from "../domain/image-fields.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Limits } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
@@ -36,9 +37,10 @@ export interface NewImage {
 /**
  * Adds an image in status `queued`.
  *
- * @throws ImportError `ImageExists` when the id is taken; `QuotaExceeded`
+ * @throws ImportError `BadRequest` for a reserved name; `ImageExists` when the id is taken; `QuotaExceeded`
  */
 export async function insertImage(db: Queries, limits: Limits, image: NewImage): Promise<void> {
+  requireImageFields(image);
   const inserted = await db
     .insert(images)
     .values({
@@ -230,13 +232,18 @@ export interface ImageChanges {
 /**
  * Changes just the columns named, so that an import that runs and a person who edits don't undo each other.
  *
- * @throws ImportError `ImageNotFound`; `ImageConflict` when formats are changed after the import froze them
+ * @throws ImportError `BadRequest` for a reserved name; `ImageNotFound`; `ImageConflict` when formats are changed after the import froze them
  */
 export async function changeImage(
   db: Queries,
   imageId: string,
   changes: ImageChanges,
 ): Promise<void> {
+  requireImageFields({
+    name: changes.name,
+    properties: changes.setProperties,
+    tags: changes.addTags,
+  });
   const image = await lockImage(db, imageId);
   const changesFormat = changes.diskFormat !== undefined || changes.containerFormat !== undefined;
   if (changesFormat && image.status !== "queued" && image.status !== "uploading") {

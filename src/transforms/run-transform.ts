@@ -3,6 +3,7 @@ import { hasErrorCode } from "../bytes/system-error.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { isDiskFormat, type DiskFormat } from "../domain/disk-format.ts";
 import { formatBytes } from "../domain/byte-size.ts";
+import { mistakeInPropertyName, mistakeInPropertyValue } from "../domain/image-fields.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Transform, TransformResult, TransformWork } from "./transform.ts";
 
@@ -61,9 +62,9 @@ function mistakeIn({ hasProduct, diskFormat, properties }: Outcome): string | un
   if (!isDiskFormat(diskFormat)) return `"${String(diskFormat)}" is no disk format`;
   if (typeof properties !== "object") return "`properties` must be an object";
   for (const [name, value] of Object.entries(properties)) {
-    if (name === "" || name.length > 255) return `a property's name must have 1 to 255 characters`;
-    if (name.startsWith("os_glance_")) return `the property "${name}" is reserved`;
     if (typeof value !== "string") return `the property "${name}" must be text`;
+    const mistake = mistakeInPropertyName(name) ?? mistakeInPropertyValue(name, value);
+    if (mistake !== undefined) return mistake;
   }
   return undefined;
 }

@@ -400,7 +400,7 @@ describe("transformStaged() that fails", () => {
     [
       "a reserved property",
       { hasProduct: false, properties: { os_glance_failed_import: "" } },
-      'the property "os_glance_failed_import" is reserved',
+      "Attribute 'os_glance_failed_import' is reserved",
     ],
     [
       "a property that is no text",

@@ -34,7 +34,7 @@ describe("buildProgram()", () => {
         "<image-id> --name … --disk-format … --container-format … --property … --remove-property … --tag … --remove-tag …",
       "image stage": "<image-id> [file] --adopt --uri … --replace",
       "image start":
-        "<image-id> --method … --uri … --wait --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<image-id> --method … --uri … --detect-format --wait --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
       "image copy": "<image-id> --detach --store … --all-stores --no-all-stores-must-succeed",
       "image show": "<image-id>",
       "image list": "--status … --owner … --name … --limit …",
@@ -45,7 +45,7 @@ describe("buildProgram()", () => {
       "image download": "<image-id> -o, --output …",
       "image verify": "[image-id] --all",
       start:
-        "<image-id> --method … --uri … --wait --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<image-id> --method … --uri … --detect-format --wait --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
       status: "<image-id>",
       watch: "<image-id>",
       pause: "<image-id>",

@@ -33,7 +33,7 @@ describe("parseConfig() of transforms", () => {
       decompress: { max_ratio: 0.5, memory: much, speed: 1 }
       convert: { output_format: vdi, time_limit: 3 }
       inject_metadata:
-        properties: { os_glance_failed_import: x, "": y, size: 3 }
+        properties: { os_glance_failed_import: x, "": y, weight: 3 }
         ignore_user_roles: admin
     `;
     const item =
@@ -49,9 +49,9 @@ describe("parseConfig() of transforms", () => {
         'decompress: Unrecognized key: "speed"',
         'convert.output_format: Invalid option: expected one of "raw"|"qcow2"|"vmdk"',
         "convert.time_limit: Invalid input: expected string, received number",
-        "inject_metadata.properties.os_glance_failed_import: names that begin with os_glance_ are reserved",
-        "inject_metadata.properties.: a property needs a name",
-        "inject_metadata.properties.size: must be text; put it in quotes",
+        "inject_metadata.properties.os_glance_failed_import: Attribute 'os_glance_failed_import' is reserved",
+        "inject_metadata.properties.: A property needs a name",
+        "inject_metadata.properties.weight: must be text; put it in quotes",
         "inject_metadata.ignore_user_roles: Invalid input: expected array, received string",
       ),
     );

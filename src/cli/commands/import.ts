@@ -6,6 +6,7 @@ import type { StartOptions } from "../../client/imports.ts";
 import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/locate.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
+import { imageNameOf } from "../../domain/image-fields.ts";
 import { ImportError } from "../../domain/import-failure.ts";
 import { DECOMPRESSED } from "../../formats/declared-format.ts";
 import { parseWebUrl } from "../../sources/web-url.ts";
@@ -101,9 +102,9 @@ function nameOf(url: string): string {
   const { pathname } = parseWebUrl(url);
   const name = basename(pathname);
   try {
-    return decodeURIComponent(name) || "image";
+    return imageNameOf(decodeURIComponent(name)) || "image";
   } catch {
-    return name;
+    return imageNameOf(name);
   }
 }
 
@@ -177,7 +178,7 @@ async function createImage(
 ): Promise<string> {
   const { id } = await client.createImage({
     id: options.id,
-    name: options.name ?? source.name,
+    name: options.name ?? imageNameOf(source.name),
     owner: options.owner ?? defaultOwner(),
     diskFormat: source.diskFormat,
     containerFormat: options.containerFormat ?? "bare",

@@ -112,7 +112,7 @@ describe("image create", () => {
       failure: {
         code: "BadRequest",
         message: "Attribute 'os_glance_importing_to_stores' is reserved",
-        hint: "Choose a property name that does not begin with os_glance_.",
+        hint: "Choose another name for the property; `image-import image set --help` names what is set in another way.",
       },
     });
   });

@@ -1,0 +1,89 @@
+import { ImportError } from "./import-failure.ts";
+
+/** What a person says of an image, in words and names of their own. */
+export interface ImageFields {
+  readonly name?: string | undefined;
+  readonly owner?: string | undefined;
+  readonly properties?: Readonly<Record<string, string>> | undefined;
+  readonly tags?: readonly string[] | undefined;
+}
+
+// Glance's columns.
+const LONGEST_NAME = 255;
+const LONGEST_VALUE = 65_535;
+
+// Glance's three groups of names that are no properties: those that the service alone sets, those that it keeps for
+// itself, and those of attributes that are set in another way.
+const READ_ONLY = [
+  ...["id", "status", "checksum", "size", "virtual_size", "os_hash_algo", "os_hash_value"],
+  ...["created_at", "updated_at", "direct_url", "self", "file", "schema", "stores", "locations"],
+];
+const RESERVED = ["location", "deleted", "deleted_at"];
+const BASE = [
+  ...["name", "owner", "disk_format", "container_format", "tags", "visibility", "protected"],
+  ...["min_disk", "min_ram", "os_hidden"],
+];
+
+/**
+ * Checks the fields of an image that are given.
+ *
+ * @throws ImportError `BadRequest` for a name that is reserved, or a text that is too long, empty or not printable
+ */
+export function requireImageFields({ name, owner, properties = {}, tags = [] }: ImageFields): void {
+  const mistakes = [
+    mistakeInText("The name", name),
+    mistakeInText("The owner", owner),
+    ...Object.entries(properties).flatMap(([property, value]) => [
+      mistakeInPropertyName(property),
+      mistakeInPropertyValue(property, value),
+    ]),
+    ...tags.map(
+      (tag) => mistakeInText("A tag", tag) ?? (tag === "" ? "A tag is empty" : undefined),
+    ),
+  ];
+  const mistake = mistakes.find((each) => each !== undefined);
+  if (mistake === undefined) return;
+  throw new ImportError("BadRequest", mistake, {
+    hint: /^Attribute/.test(mistake)
+      ? "Choose another name for the property; `image-import image set --help` names what is set in another way."
+      : "Correct it and send it again.",
+  });
+}
+
+/** Why a name can't be that of a property, in Glance's words; undefined when it can. */
+export function mistakeInPropertyName(name: string): string | undefined {
+  if (name === "") return "A property needs a name";
+  if (name.startsWith("os_glance") || RESERVED.includes(name)) {
+    return `Attribute '${name}' is reserved`;
+  }
+  if (READ_ONLY.includes(name)) return `Attribute '${name}' is read-only`;
+  if (BASE.includes(name)) return `Attribute '${name}' is one of the image itself, not a property`;
+  return mistakeInText("The name of a property", name);
+}
+
+/** Why a text can't be the value of a property; undefined when it can. */
+export function mistakeInPropertyValue(name: string, value: string): string | undefined {
+  const what = `The value of the property "${name}"`;
+  if (value.length > LONGEST_VALUE) return tooLong(what, value, LONGEST_VALUE);
+  // Postgres keeps no text with it; line ends and tabs are harmless in a value.
+  return value.includes("\0") ? `${what} has a NUL character` : undefined;
+}
+
+function mistakeInText(what: string, text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  if (text.length > LONGEST_NAME) return tooLong(what, text, LONGEST_NAME);
+  return hasControlCharacter(text) ? `${what} has a control character` : undefined;
+}
+
+function tooLong(what: string, text: string, longest: number): string {
+  return `${what} has ${text.length} characters, and may have ${longest} at most`;
+}
+
+function hasControlCharacter(text: string): boolean {
+  return /\p{Cc}/u.test(text);
+}
+
+/** A text that may be the name of an image, made of any: the name of a file or the end of a URL. */
+export function imageNameOf(text: string): string {
+  return text.replace(/\p{Cc}/gu, "_").slice(0, LONGEST_NAME);
+}
