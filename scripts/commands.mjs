@@ -55,7 +55,16 @@ export function collect(command, args, options = {}) {
     child.on("error", (error) => {
       if (child.pid === undefined) resolve({ isDone: false, output: error.message });
     });
-    child.on("close", (code) => resolve({ isDone: code === 0, output }));
+    child.on("exit", (code) => {
+      const end = () => {
+        clearTimeout(timer);
+        for (const stream of [child.stdout, child.stderr]) stream?.destroy();
+        resolve({ isDone: code === 0, output });
+      };
+      // A program of its own that it has left running may hold on to its output.
+      const timer = setTimeout(end, 1_000);
+      child.once("close", end);
+    });
   });
 }
 

@@ -4,6 +4,7 @@ import { pathToFileURL } from "node:url";
 import { cacheDirectory } from "./cache-directory.mjs";
 import { findOnPath, isProgram, outputOf, say, succeeds } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
+import { whileSaying } from "./progress.mjs";
 
 // Finds s5cmd, the S3 client that the benchmark compares us with, or makes it. In this order: the variable S5CMD, PATH,
 // our cache, a build from source.
@@ -52,7 +53,8 @@ async function buildClient() {
   // Not `go install MODULE@VERSION`: that asks for the list of versions too, which not every module proxy has.
   writeFileSync(join(unfinished, "go.mod"), GO_MOD);
   const args = ["build", "-mod=mod", "-buildvcs=false", "-o", "s5cmd", MODULE];
-  if (!(await succeeds("go", args, { cwd: unfinished }))) return undefined;
+  const build = () => succeeds("go", args, { cwd: unfinished });
+  if (!(await whileSaying("building s5cmd", build))) return undefined;
   rmSync(directory, { recursive: true, force: true });
   renameSync(unfinished, directory);
   return [cachedClient()].find(runs);

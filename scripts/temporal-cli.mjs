@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } fro
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { cacheDirectory } from "./cache-directory.mjs";
-import { findOnPath, isProgram, outputOf, say } from "./commands.mjs";
+import { collect, findOnPath, isProgram, say } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
 import { buildGoProgram, versionInGoMod } from "./go-program.mjs";
 import { whileSaying } from "./progress.mjs";
@@ -26,6 +26,9 @@ const NEWEST_SERVER = "1.32";
 const MODULE = "github.com/temporalio/cli";
 const BUILD_DIRECTORY = fileURLToPath(new URL("temporal-cli", import.meta.url));
 
+// It answers within a second; on a machine under heavy load not much is left of that.
+const VERSION_LIMIT_MS = 20_000;
+
 const DOWNLOADS = "temporal-cli-download-";
 const DAY_MS = 24 * 60 * 60 * 1000;
 
@@ -39,11 +42,11 @@ const DAY_MS = 24 * 60 * 60 * 1000;
  */
 export async function ensureTemporalCli({ installed = Promise.resolve(), server } = {}) {
   const release = RELEASES.get(server ?? NEWEST_SERVER);
-  const found = findReadyCli(server);
+  const found = await findReadyCli(server);
   if (found) return found;
   return exclusively(`temporal-cli ${cacheDirectory()}`, "gets the Temporal CLI", async () => {
     const cli =
-      findCachedCli(server) ??
+      (await findCachedCli(server)) ??
       (release && (await downloadCli(release, server, installed))) ??
       (await buildCli(server));
     if (cli) return cli;
@@ -52,25 +55,28 @@ export async function ensureTemporalCli({ installed = Promise.resolve(), server 
   });
 }
 
-function findReadyCli(server) {
+async function findReadyCli(server) {
   return (
-    usable(process.env.TEMPORAL_CLI, "TEMPORAL_CLI", server) ??
-    usable(findOnPath("temporal"), "PATH", server) ??
-    findCachedCli(server)
+    (await usable(process.env.TEMPORAL_CLI, "TEMPORAL_CLI", server)) ??
+    (await usable(findOnPath("temporal"), "PATH", server)) ??
+    (await findCachedCli(server))
   );
 }
 
 /** `path` when it is a program with a server that is new enough, or the one that is asked for; says why it is not. */
-function usable(path, origin, server) {
+async function usable(path, origin, server) {
   if (!path) return undefined;
   if (!isProgram(path)) {
     if (origin === "TEMPORAL_CLI") say(`Skipping TEMPORAL_CLI=${path}: not a program`);
     return undefined;
   }
-  const printed = outputOf(path, ["--version"]) ?? "";
-  const [, version] = /Server (\d+\.\d+(?:\.\d+)?)/.exec(printed) ?? [];
-  if (version && isWanted(version, server)) return path;
-  const seen = version ? `its server is ${version}` : "it names no server";
+  const { isDone, output } = await whileSaying(`asking ${path} for its version`, () =>
+    collect(path, ["--version"], { timeout: VERSION_LIMIT_MS }),
+  );
+  const [, version] = /Server (\d+\.\d+(?:\.\d+)?)/.exec(output) ?? [];
+  if (isDone && version && isWanted(version, server)) return path;
+  const named = version ? `its server is ${version}` : "it names no server";
+  const seen = isDone ? named : "it does not run";
   // Where one certain server is asked for, others in our cache are nothing to speak of.
   if (server === undefined || origin !== "the cache") {
     say(`Skipping the Temporal CLI ${path} (from ${origin}): ${seen}, wanted ${wanted(server)}`);
@@ -104,13 +110,13 @@ function cachedCliOfServer(server) {
 }
 
 /** The newest in the cache, so that a machine without network goes on with the one that it has. */
-function findCachedCli(server) {
+async function findCachedCli(server) {
   const pattern = /^temporal-cli-v(\d+\.\d+\.\d+)$/;
   const releases = namesIn(cacheDirectory()).flatMap((name) => pattern.exec(name)?.[1] ?? []);
   const paths = releases.sort((one, other) => compareVersions(other, one)).map(cachedCli);
   if (server !== undefined) paths.push(cachedCliOfServer(server));
   for (const path of paths) {
-    const cli = usable(path, "the cache", server);
+    const cli = await usable(path, "the cache", server);
     if (cli) return cli;
   }
   return undefined;
@@ -129,7 +135,7 @@ async function downloadCli(release, server, installed) {
     const place = join(directory, origin.replaceAll(/\W+/g, "-"));
     mkdirSync(place);
     const program = await download(place);
-    if (!usable(program, origin, server)) throw new Error("what it brought is not the one");
+    if (!(await usable(program, origin, server))) throw new Error("what it brought is not the one");
     return { program, origin };
   };
   try {

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { cacheDirectory } from "./cache-directory.mjs";
 import { findOnPath, isProgram, outputOf, say, succeeds } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
+import { whileSaying } from "./progress.mjs";
 
 // Builds Temporal's own server and its database tool, as the images of docker-compose.yml have them.
 
@@ -32,8 +33,8 @@ async function ensureProgram(name, source) {
     say(`Building ${name} from source: some minutes, once …`);
     mkdirSync(directory, { recursive: true });
     const args = ["build", "-buildvcs=false", "-o", `${path}.new`, source];
-    if (!(await succeeds("go", args, { cwd: BUILD_DIRECTORY })))
-      throw new Error(`Cannot build ${name}`);
+    const build = () => succeeds("go", args, { cwd: BUILD_DIRECTORY });
+    if (!(await whileSaying(`building ${name}`, build))) throw new Error(`Cannot build ${name}`);
     renameSync(`${path}.new`, path);
     return path;
   });

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
@@ -71,6 +71,20 @@ describe("ensureTemporalCli()", () => {
     expect(afterSilent.stdout).toBe(`${onPath}\n`);
     expect(afterMissing.stderr).toBe("Skipping TEMPORAL_CLI=/nowhere/temporal: not a program\n");
     expect(afterMissing.stdout).toBe(`${onPath}\n`);
+  });
+
+  it("passes one over that does not run, though what it starts goes on", () => {
+    const directory = makeTemporaryDirectory();
+    const broken = makeCli(join(directory, "broken", "temporal"), RECENT);
+    const left = join(directory, "left");
+    writeFileSync(broken, `#!/bin/sh\n/bin/sleep 1000 &\necho $! >${left}\nexit 3\n`);
+    const onPath = makeCli(join(directory, "bin", "temporal"), NEWER);
+
+    const printed = findCli({ TEMPORAL_CLI: broken, PATH: join(directory, "bin") });
+
+    process.kill(Number(readFileSync(left, "utf8")));
+    expect(printed.stdout).toBe(`${onPath}\n`);
+    expect(printed.stderr).toContain("it does not run, wanted 1.30 or newer");
   });
 
   it("takes the one that was built into the cache before", () => {
