@@ -1,7 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { activityInfo } from "@temporalio/activity";
 import { isRunning, thisProcess, type ProcessIdentity } from "../bytes/process-identity.ts";
+import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
+import { ImportError } from "../domain/import-failure.ts";
 
 interface Attempt {
+  readonly order: AttemptOrder | null;
   readonly abort: AbortController;
   readonly ended: Promise<unknown>;
 }
@@ -18,9 +22,41 @@ export interface AttemptsOptions {
 /** Whether those who had the key before surely write no more, or could not be waited for. */
 export type Previous = "over" | "hanging";
 
+/** Where the attempt that this activity is stands among all attempts of its import. */
+export function currentAttempt(): AttemptOrder {
+  const { workflowExecution, activityId, attempt, currentAttemptScheduledTimestampMs } =
+    activityInfo();
+  return {
+    run: workflowExecution?.runId ?? "",
+    // The SDK counts the steps of a run; an id that is no number is of no order.
+    activity: Number(activityId) || 0,
+    attempt,
+    scheduledAtMs: currentAttemptScheduledTimestampMs,
+  };
+}
+
+/**
+ * Makes sure that an attempt is not late: that the attempt which holds a lease does not come after it.
+ *
+ * @param held - null: the lease is of a version that kept no order
+ * @throws ImportError `AttemptOvertaken`
+ */
+export function requireNotLate(
+  held: AttemptOrder | null,
+  attempt: AttemptOrder,
+  what: string,
+): void {
+  if (!isLater(held, attempt)) return;
+  throw new ImportError(
+    "AttemptOvertaken",
+    `Cannot go on with ${what}: a later attempt (${String(held?.attempt)}) took it over from this one (${String(attempt.attempt)})`,
+  );
+}
+
 /**
  * The attempts that run in this process, by what they write. Temporal may start a second attempt while the first one
- * still runs (it missed a heartbeat); the second one ends the first before it touches anything.
+ * still runs (it missed a heartbeat); the second one ends the first before it touches anything. A late attempt, which
+ * begins after the attempt that followed it, ends none.
  */
 export class Attempts {
   readonly #patienceMs: number;
@@ -31,31 +67,38 @@ export class Attempts {
   }
 
   /**
-   * Ends all attempts that have this key now, also one that was given up because it hangs.
+   * Ends the attempts that have this key now, also one that was given up because it hangs.
    *
-   * @returns "over" when surely nobody of this process writes there any more, "hanging" when one would not end
+   * @param order - of the undo that ends them; it leaves those alone that come after it. Default: it ends all
+   * @returns "over" when no attempt that it ends writes any more, "hanging" when one would not end
    */
-  async end(key: string): Promise<Previous> {
-    return this.#endAll(key, [...(this.#running.get(key) ?? [])]);
+  async end(key: string, order?: AttemptOrder): Promise<Previous> {
+    const running = [...(this.#running.get(key) ?? [])];
+    const earlier = running.filter((each) => order === undefined || !isLater(each.order, order));
+    return this.#endAll(key, earlier);
   }
 
   /**
    * Runs an attempt under this key, after it has ended those before it.
    *
    * @param work - its signal is aborted when another attempt takes over in turn
+   * @param order - of this attempt. Default: null, no attempt is late
+   * @throws ImportError `AttemptOvertaken` when a later attempt runs here already
    */
   async run<T>(
     key: string,
     work: (signal: AbortSignal, previous: Previous) => Promise<T>,
+    order: AttemptOrder | null = null,
   ): Promise<T> {
     const before = [...(this.#running.get(key) ?? [])];
+    if (order !== null) for (const each of before) requireNotLate(each.order, order, key);
     const abort = new AbortController();
     // In the set before it waits: whoever comes next must wait for this one, too.
     const result = this.#endAll(key, before).then((previous) => {
       abort.signal.throwIfAborted();
       return work(abort.signal, previous);
     });
-    const attempt: Attempt = { abort, ended: result.catch(() => undefined) };
+    const attempt: Attempt = { order, abort, ended: result.catch(() => undefined) };
     this.#add(key, attempt);
     try {
       return await result;
@@ -77,7 +120,8 @@ export class Attempts {
 
   async #endAll(key: string, attempts: readonly Attempt[]): Promise<Previous> {
     if (attempts.length === 0) return "over";
-    for (const { abort } of attempts) abort.abort(new Error(`Another attempt took over ${key}`));
+    const overtaken = new ImportError("AttemptOvertaken", `Another attempt took over ${key}`);
+    for (const { abort } of attempts) abort.abort(overtaken);
     const patience = new AbortController();
     const ended = await Promise.race([
       Promise.all(attempts.map((attempt) => attempt.ended)).then(() => "over" as const),

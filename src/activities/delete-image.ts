@@ -5,11 +5,11 @@ import {
   findRemains,
 } from "../db/deletion-records.ts";
 import { endDeletion, type LocationRow } from "../db/image-records.ts";
-import { dropLease, type LeaseRow } from "../db/lease-records.ts";
+import { dropLease, namesOf, type LeaseRow } from "../db/lease-records.ts";
 import { dropStagedRow, type StagedRow } from "../db/staged-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import type { Stores } from "../stores/open-stores.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
+import { StoreCalls } from "./store-calls.ts";
 import type { RemoveOrder } from "./store-image.ts";
 
 /** What the deletion of an image still has to do. */
@@ -56,8 +56,12 @@ export function deleteImageActivities({ database }: Dependencies) {
 }
 
 /** The bytes of a deletion, on the node where they lie. */
-export function removeImageBytesActivities(dependencies: NodeDependencies) {
-  const { database, staging } = dependencies;
+export function removeImageBytesActivities(
+  dependencies: NodeDependencies,
+  removals = new StoreCalls(),
+) {
+  const { database, staging, stores } = dependencies;
+  const removing = { database, stores, removals };
   return {
     /**
      * Removes all bytes of a deleted image on this node, and the rows that named them. Nothing there is success, and
@@ -70,8 +74,8 @@ export function removeImageBytesActivities(dependencies: NodeDependencies) {
       if (remains === undefined) return;
       const bytes = await database.query((db) => findNodeBytes(db, imageId, staging.node));
       const removals = await Promise.allSettled([
-        ...bytes.locations.map((location) => removeLocation(dependencies, location)),
-        ...bytes.leases.map((lease) => removeLeased(dependencies, lease)),
+        ...bytes.locations.map((location) => removeLocation(removing, location)),
+        ...bytes.leases.map((lease) => removeLeased(removing, lease)),
         ...bytes.staged.map((staged) => removeStaged(dependencies, staged)),
       ]);
       for (const removal of removals) if (removal.status === "rejected") throw removal.reason;
@@ -86,24 +90,26 @@ export function removeImageBytesActivities(dependencies: NodeDependencies) {
     async removePublishedCopy({ image_id, epoch, store }: RemoveOrder): Promise<void> {
       const copy = { imageId: image_id, epoch, store };
       const location = await database.query((db) => findCopyToRemove(db, copy, staging.node));
-      if (location !== undefined) await removeLocation(dependencies, location);
+      if (location !== undefined) await removeLocation(removing, location);
     },
   };
 }
 
+/** What the removal from stores needs. */
+interface Removing extends Pick<NodeDependencies, "database" | "stores"> {
+  readonly removals: StoreCalls;
+}
+
 async function removeLocation(
-  { database, stores }: NodeDependencies,
+  { database, ...from }: Removing,
   location: LocationRow,
 ): Promise<void> {
-  await removeFrom(stores, location.store, [location.key]);
+  await removeFrom(from, location.store, [location.key]);
   await database.query((db) => dropLocation(db, location));
 }
 
-async function removeLeased(
-  { database, stores }: NodeDependencies,
-  lease: LeaseRow,
-): Promise<void> {
-  await removeFrom(stores, lease.store, [lease.part, lease.key]);
+async function removeLeased({ database, ...from }: Removing, lease: LeaseRow): Promise<void> {
+  await removeFrom(from, lease.store, namesOf(lease));
   await database.query((db) => dropLease(db, lease));
 }
 
@@ -116,9 +122,14 @@ async function removeStaged(
 }
 
 /** A removal was promised: it waits for a person who gives the right, or configures the store again, too. */
-async function removeFrom(stores: Stores, store: string, names: readonly string[]): Promise<void> {
+async function removeFrom(
+  { stores, removals }: Pick<Removing, "stores" | "removals">,
+  name: string,
+  names: readonly string[],
+): Promise<void> {
   try {
-    await stores.get(store).remove(names);
+    const store = stores.get(name);
+    await removals.run(name, () => store.remove(names));
   } catch (error) {
     if (!(error instanceof ImportError) || error.retryable) throw error;
     throw new ImportError("StoreUnavailable", error.message, { cause: error, hint: error.hint });

@@ -22,13 +22,14 @@ import { growReservation, type ReservationGrowth } from "../db/quota-records.ts"
 import type { FetchedFrom } from "../db/schema.ts";
 import { dropStagedRow, knownDigests, type StagedRow } from "../db/staged-records.ts";
 import { beginProcessing } from "../db/task-records.ts";
+import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { WebDownload } from "../sources/web-source.ts";
 import { displayedUrl, parseWebUrl } from "../sources/web-url.ts";
 import type { OpenStaged, StagingArea } from "../staging/staging-area.ts";
 import { writeStaged, type ByteSource } from "../staging/write-staged.ts";
-import { isOver, type Previous } from "./attempts.ts";
+import { currentAttempt, isOver, requireNotLate, type Previous } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
 
@@ -66,28 +67,31 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
   return {
     /**
      * Downloads an image into staging, digested on the way, where it then lies like data that a person staged. It goes
-     * on from the part of an attempt that is surely over, and asks the origin for the rest only.
+     * on from the part of an attempt that is surely over, and asks the origin for the rest only. An attempt that is late
+     * touches nothing.
      *
      * @throws ImportError `BadRequest`, `BadConfiguration`, `SourceForbidden`, `SourceRefused`, `SourceTooLarge`,
-     * `QuotaExceeded`, `ImageConflict`, `ImportLost`, `NoSpace`; retried: `SourceUnavailable`, `StagingUnavailable`
+     * `QuotaExceeded`, `ImageConflict`, `ImportLost`, `NoSpace`; retried: `SourceUnavailable`, `StagingUnavailable`,
+     * `AttemptOvertaken`
      */
     async fetchImage(order: FetchOrder): Promise<FetchedImage> {
       const id = { imageId: order.image_id, epoch: order.epoch };
       const url = sealingKeys.open(order.image_id, order.uri);
+      const attempt = currentAttempt();
       return withProgress(
         { about: { step: "fetch" }, idleTimeoutMs, idleFailure: "SourceUnavailable" },
         async (progress) =>
-          attempts.run(attemptKey(id), async (takenOver, previous) => {
-            const held = await takeOver(dependencies, id, order.task_id, previous);
-            if ("digests" in held) return fetched(held.digests, held.path);
-            const signal = AbortSignal.any([progress.signal, takenOver]);
-            const report = progress.report.bind(progress);
-            const digests =
-              (await digestsOfWhole(dependencies, held)) ??
-              (await download(dependencies, held, url, { signal, report }));
-            await publishOrDiscard(dependencies, held);
-            return fetched(digests, held.path);
-          }),
+          attempts.run(
+            attemptKey(id),
+            async (takenOver, previous) => {
+              const held = await takeOver(dependencies, id, order.task_id, attempt, previous);
+              if ("digests" in held) return fetched(held.digests, held.path);
+              const signal = AbortSignal.any([progress.signal, takenOver]);
+              const report = progress.report.bind(progress);
+              return fetchOrCleanUp(dependencies, held, url, { signal, report });
+            },
+            attempt,
+          ),
       );
     },
   };
@@ -98,13 +102,19 @@ export function discardFetchedActivities({ database, staging, attempts }: NodeDe
   return {
     /**
      * Undoes `fetchImage`: removes what this import fetched, whole or in part, then its row. Never touches what a
-     * person staged. Nothing there is success.
+     * person staged, nor what a later run of the same import fetches. Nothing there is success.
+     *
+     * @throws ImportError retried: `StagingUnavailable`, `AttemptOvertaken`
      */
     async discardFetched(order: DiscardOrder): Promise<void> {
       const id = { imageId: order.image_id, epoch: order.epoch };
-      await attempts.end(attemptKey(id));
-      const taker = { token: randomUUID(), writer: await thisProcess() };
-      const row = await database.transaction((db) => takeFetchedAway(db, id, taker));
+      const attempt = currentAttempt();
+      await attempts.end(attemptKey(id), attempt);
+      const taker = { token: randomUUID(), writer: await thisProcess(), attempt };
+      const requireOurs = (held: AttemptOrder | null): void => {
+        requireNotLate(held, attempt, `the removal of what was fetched of image "${id.imageId}"`);
+      };
+      const row = await database.transaction((db) => takeFetchedAway(db, id, taker, requireOurs));
       if (row === undefined) return;
       await staging.discard({ part: row.part, path: row.path });
       await database.transaction((db) => dropStagedRow(db, id.imageId, taker.token));
@@ -126,11 +136,16 @@ function fetched(digests: Digests, path: string): FetchedImage {
   return { size: digests.sizeBytes, digests, uri: pathToFileURL(path).href };
 }
 
-/** Takes the row for this attempt, or finds that an earlier one finished. */
+/**
+ * Takes the row for this attempt, or finds that an earlier one finished.
+ *
+ * @throws ImportError `ImportLost`; `AttemptOvertaken` when this attempt is late
+ */
 async function takeOver(
   { database, staging }: NodeDependencies,
   id: FetchId,
   taskId: string,
+  attempt: AttemptOrder,
   previous: Previous,
 ): Promise<HeldFetch | { readonly digests: Digests; readonly path: string }> {
   const writer = await thisProcess();
@@ -140,9 +155,12 @@ async function takeOver(
     const isOurs = before?.epoch === id.epoch;
     const digests = isOurs && before.state === "staged" ? knownDigests(before) : undefined;
     if (before !== undefined && digests !== undefined) return { digests, path: before.path };
-    const left = isOurs && (await isOver(before.writer, previous)) ? before : undefined;
+    if (isOurs) requireNotLate(before.attempt, attempt, `the download of image "${id.imageId}"`);
+    // Without a source there is nothing to go on from, and perhaps a writer before its holder who is alive.
+    const mayResume = isOurs && before.fetchedFrom !== null;
+    const left = mayResume && (await isOver(before.writer, previous)) ? before : undefined;
     if (before !== undefined && left === undefined) {
-      const taker = { node: staging.node, token, writer };
+      const taker = { node: staging.node, token, writer, attempt };
       // Taken away before its files: what a late writer makes after that is never published, and removed by itself. A
       // file that was adopted stays where somebody put it.
       if (!(await database.transaction((db) => takeRow(db, id, before, taker)))) continue;
@@ -155,8 +173,9 @@ async function takeOver(
       const now = await findReplaceable(db, id, staging.node);
       // Another attempt may have taken it since it was looked at, and then the part is that one's.
       if (now?.token !== holder) return false;
-      const attempt = { node: staging.node, token, writer, part, path };
-      await takeFetch(db, id, { ...attempt, resumes: left !== undefined });
+      const { node } = staging;
+      const resumes = left !== undefined;
+      await takeFetch(db, id, { node, token, writer, attempt, part, path, resumes });
       await beginProcessing(db, taskId);
       return true;
     });
@@ -180,6 +199,37 @@ async function digestsOfWhole(
   return published !== undefined && (await isWhole(published.handle))
     ? knownDigests(left)
     : undefined;
+}
+
+/** Fetches and publishes; an attempt whose import has lost the image meanwhile leaves nothing of what it made. */
+async function fetchOrCleanUp(
+  dependencies: NodeDependencies,
+  held: HeldFetch,
+  url: string,
+  progress: Progress,
+): Promise<FetchedImage> {
+  try {
+    const digests =
+      (await digestsOfWhole(dependencies, held)) ??
+      (await download(dependencies, held, url, progress));
+    await publishOrDiscard(dependencies, held);
+    return fetched(digests, held.path);
+  } catch (error) {
+    if (error instanceof ImportError && error.code === "ImportLost") {
+      // What can't be removed now keeps its row, and the sweeper removes it; the reason is what must be told.
+      await removeOrphaned(dependencies, held).catch(() => undefined);
+    }
+    throw error;
+  }
+}
+
+/** The undo of a lost import may have come before this attempt took its row. */
+async function removeOrphaned(
+  { database, staging }: NodeDependencies,
+  { id, token, part, path }: HeldFetch,
+): Promise<void> {
+  await staging.discard({ part, path });
+  await database.transaction((db) => dropStagedRow(db, id.imageId, token));
 }
 
 async function download(
@@ -312,8 +362,8 @@ class SourceLedger {
     await this.#dependencies.staging.syncPart(this.#target, this.#held.part);
     this.#entry = { ...this.#entry, syncedBytes };
     await this.#record().catch((error: unknown) => {
-      // A catalogue that is away is no reason to stop; having lost the image is.
-      if (error instanceof ImportError && error.code === "ImportLost") throw error;
+      // A catalogue that is away is no reason to stop; having lost the image is, and so is another attempt.
+      if (isLost(error)) throw error;
     });
   }
 
@@ -328,11 +378,19 @@ async function publishOrDiscard(dependencies: NodeDependencies, held: HeldFetch)
   try {
     await publish(dependencies, held);
   } catch (error) {
-    if (error instanceof ImportError && error.code === "ImportLost") {
+    if (isLost(error)) {
       await dependencies.staging.discard({ part: held.part, path: held.path });
     }
     throw error;
   }
+}
+
+/** Whether a failure means that another attempt has the row, or that the import is over. */
+function isLost(error: unknown): boolean {
+  return (
+    error instanceof ImportError &&
+    (error.code === "ImportLost" || error.code === "AttemptOvertaken")
+  );
 }
 
 /** Gives whole bytes their final name, unless they have it already. */

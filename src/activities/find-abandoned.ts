@@ -34,14 +34,26 @@ export interface Abandoned {
 // A deletion that began just now has a workflow of its own, which may be about to start.
 const DELETION_GRACE_MS = 30_000;
 
+// One reconciliation is one history: Temporal ends one of more than 51,200 events, and takes no more than 2,000 steps that
+// are under way. The next reconciliation does the rest.
+const MOST_CLAIMS = 300;
+const MOST_COPIES = 1_000;
+const MOST_DELETIONS = 300;
+// Questions to Temporal that are under way at once: thousands of claims must be looked at within the time of a step.
+const QUESTIONS_AT_ONCE = 20;
+
 /** What the reconciler looks for. */
 export function findAbandonedActivities({ database, isRunOpen, staging }: Dependencies) {
   return {
     /** Finds what no running import owns: after terminate, reset and lost history, which run no undo. */
     async findAbandoned(): Promise<Abandoned> {
+      const held = await database.query(listClaims);
+      const orphaned = await filterSideBySide(
+        held,
+        async ({ workflowId }) => !(await isRunOpen(workflowId)),
+      );
       const claims = [];
-      for (const claim of await database.query(listClaims)) {
-        if (await isRunOpen(claim.workflowId)) continue;
+      for (const claim of sample(orphaned, MOST_CLAIMS)) {
         const leases = await database.query((db) => listLeasesOf(db, claim));
         claims.push({
           image_id: claim.imageId,
@@ -59,13 +71,38 @@ export function findAbandonedActivities({ database, isRunOpen, staging }: Depend
       const here = "node" in staging ? [staging.node] : [];
       return {
         claims,
-        copies: leases.map(abandonedCopy),
-        deletions,
-        removals: removals.map(abandonedCopy),
+        copies: sample(leases, MOST_COPIES).map(abandonedCopy),
+        deletions: sample(deletions, MOST_DELETIONS),
+        removals: sample(removals, MOST_DELETIONS).map(abandonedCopy),
         nodes: [...new Set([...here, ...sites])].sort(),
       };
     },
   };
+}
+
+/** Those of which the answer is yes, in their order. */
+async function filterSideBySide<Item>(
+  items: readonly Item[],
+  ask: (item: Item) => Promise<boolean>,
+): Promise<Item[]> {
+  const answers: boolean[] = [];
+  let next = 0;
+  const askOnes = async (): Promise<void> => {
+    for (let index = next++; index < items.length; index = next++) {
+      const item = items[index];
+      if (item !== undefined) answers[index] = await ask(item);
+    }
+  };
+  await Promise.all(Array.from({ length: QUESTIONS_AT_ONCE }, askOnes));
+  return items.filter((_, index) => answers[index]);
+}
+
+/** All, or so many by chance: what can't be undone now must not keep the rest from its turn. */
+function sample<Item>(items: readonly Item[], most: number): Item[] {
+  if (items.length <= most) return [...items];
+  const shuffled = items.map((item) => ({ item, at: Math.random() }));
+  shuffled.sort((one, other) => one.at - other.at);
+  return shuffled.slice(0, most).map(({ item }) => item);
 }
 
 function abandonedCopy(copy: CopyId & { readonly node: string }): AbandonedCopy {

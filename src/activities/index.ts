@@ -5,8 +5,11 @@ import type { Dependencies, NodeDependencies } from "./dependencies.ts";
 import { digestStagedActivities } from "./digest-staged.ts";
 import { findAbandonedActivities } from "./find-abandoned.ts";
 import { discardFetchedActivities, fetchImageActivities } from "./fetch-image.ts";
+import { keepAlive } from "./keep-alive.ts";
 import { giveUpStoreActivities } from "./give-up-store.ts";
+import { probeStoresActivities } from "./probe-stores.ts";
 import { saveImageActivities } from "./save-image.ts";
+import { StoreCalls } from "./store-calls.ts";
 import { removeCopyActivities, storeImageActivities } from "./store-image.ts";
 import { sweepNodeActivities } from "./sweep-node.ts";
 import { discardProductsActivities, transformStagedActivities } from "./transform-staged.ts";
@@ -36,16 +39,21 @@ export function createByteActivities(dependencies: NodeDependencies) {
   };
 }
 
-/** The short steps that need the staging volume or a store: undos and clean-up, which must not wait behind copies. */
+/**
+ * The short steps that need the staging volume or a store: undos and clean-up, which must not wait behind copies. All of
+ * them have heartbeats.
+ */
 export function createPromptActivities(dependencies: NodeDependencies) {
-  return {
+  const removals = new StoreCalls();
+  return keepAlive({
     ...discardFetchedActivities(dependencies),
-    ...removeCopyActivities(dependencies),
+    ...removeCopyActivities(dependencies, removals),
     ...discardProductsActivities(dependencies),
     ...unstageImageActivities(dependencies),
-    ...removeImageBytesActivities(dependencies),
+    ...removeImageBytesActivities(dependencies, removals),
+    ...probeStoresActivities(dependencies),
     ...sweepNodeActivities(dependencies),
-  };
+  });
 }
 
 /** Types of the steps, for the workflow's proxies. */

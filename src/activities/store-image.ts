@@ -1,16 +1,21 @@
 import { randomUUID } from "node:crypto";
+import { cancellationDetails } from "@temporalio/activity";
 import { rebuildCrc } from "../bytes/copy-blocks.ts";
 import { newPartName } from "../bytes/part-name.ts";
 import { thisProcess } from "../bytes/process-identity.ts";
 import { recordStored } from "../db/claim-records.ts";
+import type { AttemptOrder } from "../domain/attempt-order.ts";
 import {
+  dropEarlierParts,
   dropLease,
   findLease,
   isPublishedLocation,
+  namesOf,
   publishLease,
   requireClaim,
   requireLease,
   takeLease,
+  takeOrphanedLease,
   type CopyId,
   type LeaseRow,
 } from "../db/lease-records.ts";
@@ -18,10 +23,11 @@ import { returnLinkRight } from "../db/staged-records.ts";
 import { beginProcessing } from "../db/task-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { storeKey, type Copied, type PrivateCopy, type Store } from "../stores/store.ts";
-import { isOver, type Previous } from "./attempts.ts";
+import { currentAttempt, isOver, requireNotLate, type Previous } from "./attempts.ts";
 import { openSource, type OpenSource, type SourceOrder } from "./copy-source.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
+import { StoreCalls } from "./store-calls.ts";
 
 /** Which copy to make. */
 export interface StoreOrder extends SourceOrder {
@@ -55,16 +61,17 @@ export function storeImageActivities(dependencies: NodeDependencies) {
   const { stores, attempts, idleTimeoutMs } = dependencies;
   return {
     /**
-     * Copies the staged bytes, or another store's copy, into a store and publishes the copy there under a key of this import's own; nobody
-     * reads it before the activation. It resumes from the part that an attempt left whose process is dead, and from
-     * nobody else's.
+     * Copies the staged bytes, or another store's copy, into a store and publishes the copy there under a key of this
+     * import's own; readers do not see it before the activation. It resumes from the part that an attempt left whose
+     * process is dead, and from no other part. An attempt that is late touches nothing.
      *
      * @throws ImportError `ImportLost`, `NoSpace`, `PermissionDenied`, `StagedDataChanged`, `StagedDataMissing`, `CopyNotFound`;
-     * retried: `StoreUnavailable`, `CopyMismatch`
+     * retried: `StoreUnavailable`, `CopyMismatch`, `AttemptOvertaken`
      */
     async storeImage(order: StoreOrder): Promise<StoredCopy> {
       const copy = { imageId: order.image_id, epoch: order.epoch, store: order.store };
       const store = stores.get(order.store);
+      const attempt = currentAttempt();
       return withProgress(
         {
           about: { step: "store", store: order.store, totalBytes: order.size },
@@ -72,40 +79,53 @@ export function storeImageActivities(dependencies: NodeDependencies) {
           idleFailure: "StoreUnavailable",
         },
         async (progress) =>
-          attempts.run(attemptKey(copy), async (takenOver, previous) => {
-            const signal = AbortSignal.any([progress.signal, takenOver]);
-            const lease = await takeOver(dependencies, order, copy, store, previous, signal);
-            if ("stored" in lease) return lease.stored;
-            const stoppable = { signal, report: progress.report.bind(progress) };
-            return writeCopy(dependencies, order, store, lease, stoppable);
-          }),
+          attempts.run(
+            attemptKey(copy),
+            async (takenOver, previous) => {
+              const signal = AbortSignal.any([progress.signal, takenOver]);
+              const taking = { order, copy, store, attempt, previous, signal };
+              const lease = await takeOver(dependencies, taking);
+              if ("stored" in lease) return lease.stored;
+              const stoppable = { signal, report: progress.report.bind(progress) };
+              return writeOrCleanUp(dependencies, order, store, lease, stoppable);
+            },
+            attempt,
+          ),
       );
     },
   };
 }
 
 /** The undo of {@link storeImageActivities}. It runs on a queue of its own, never behind copies. */
-export function removeCopyActivities({ database, stores, attempts }: NodeDependencies) {
+export function removeCopyActivities(
+  { database, stores, attempts }: NodeDependencies,
+  removals = new StoreCalls(),
+) {
   return {
     /**
      * Undoes `storeImage`: removes part and copy of this epoch, then the lease. Never touches a copy that the
-     * catalogue publishes. Nothing there is success.
+     * catalogue publishes, nor what a later run of the same import writes. Nothing there is success.
+     *
+     * @throws ImportError retried: `StoreUnavailable`, `AttemptOvertaken`
      */
     async removeCopy(order: RemoveOrder): Promise<void> {
       const copy = { imageId: order.image_id, epoch: order.epoch, store: order.store };
-      await attempts.end(attemptKey(copy));
+      const attempt = currentAttempt();
+      const token = randomUUID();
+      await attempts.end(attemptKey(copy), attempt);
       const lease = await database.transaction(async (db) => {
         const found = await findLease(db, copy);
         if (found === undefined || (await isPublishedLocation(db, copy))) return undefined;
-        // Taken away before the bytes: a late writer that begins behind the removal would publish for nobody.
-        await takeLease(db, copy, { ...found, token: randomUUID() });
+        requireNotLate(found.attempt, attempt, `the removal of the copy in "${copy.store}"`);
+        // Taken away before the bytes: a late writer that begins behind the removal finds that it may not publish.
+        await takeLease(db, copy, { ...found, attempt, token });
         return found;
       });
       if (lease === undefined) return;
-      await stores.get(order.store).remove([lease.part, lease.key]);
+      const store = stores.get(order.store);
+      await removals.run(store.name, () => store.remove(namesOf(lease)));
       await database.transaction(async (db) => {
-        await returnLinkRight(db, copy);
-        await dropLease(db, copy);
+        if (await dropLease(db, copy, token)) await returnLinkRight(db, copy);
       });
     },
   };
@@ -122,14 +142,24 @@ function attemptKey(copy: CopyId): string {
   return `${storeKey(copy.imageId, copy.epoch)} in ${copy.store}`;
 }
 
-/** Takes the lease for this attempt, or finds that an earlier one finished the copy. */
+/** What an attempt needs to take the lease of its copy. */
+interface Taking {
+  readonly order: StoreOrder;
+  readonly copy: CopyId;
+  readonly store: Store;
+  readonly attempt: AttemptOrder;
+  readonly previous: Previous;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Takes the lease for this attempt, or finds that an earlier one finished the copy.
+ *
+ * @throws ImportError `ImportLost`; `AttemptOvertaken` when this attempt is late
+ */
 async function takeOver(
   { database, staging }: NodeDependencies,
-  order: StoreOrder,
-  copy: CopyId,
-  store: Store,
-  previous: Previous,
-  signal: AbortSignal,
+  { order, copy, store, attempt, previous, signal }: Taking,
 ): Promise<HeldLease | { readonly stored: StoredCopy }> {
   const writer = await thisProcess();
   const token = randomUUID();
@@ -138,26 +168,74 @@ async function takeOver(
     const before = await database.query((db) => findLease(db, copy));
     const finished = await finishedCopy(before, store, signal);
     if (finished !== undefined) return { stored: finished };
+    requireNotLate(before?.attempt ?? null, attempt, `the copy in store "${store.name}"`);
     const mayResume =
       before !== undefined &&
       // What a server has copied by itself can't be told from what was sent to it: that begins afresh.
       !(order.from === "stores" && store.kind === "s3") &&
       // What was written before the machine went down may not be there, or be zeros.
       (store.kind === "s3" || before.writer.bootId === writer.bootId) &&
+      // All uploads of a key go together, and one of an attempt that may be alive is to go.
+      !(store.kind === "s3" && before.earlierParts.length > 0) &&
       (await isOver(before.writer, previous));
-    // A writer that may still be alive keeps its file, without a name: what it writes is never published.
-    if (before !== undefined && !mayResume) await store.remove([before.part]);
     const part = mayResume ? before.part : newPartName(copy.imageId, copy.epoch);
+    // A writer that may still be alive keeps its file, without a name: what it writes is never published.
+    const left = mayResume ? before.earlierParts : [...(before?.earlierParts ?? []), before?.part];
+    const earlierParts = left.filter((name) => name !== undefined);
     const isTaken = await database.transaction(async (db) => {
       await requireClaim(db, copy);
       // Another attempt may have taken it since it was looked at, and then the part is that one's.
       if ((await findLease(db, copy))?.token !== before?.token) return false;
-      await takeLease(db, copy, { node: staging.node, token, writer, part, key });
+      const { node } = staging;
+      await takeLease(db, copy, { node, token, writer, attempt, part, earlierParts, key });
       await beginProcessing(db, order.task_id);
       return true;
     });
-    if (isTaken) return { copy, token, part, key, mayResume };
+    if (!isTaken) continue;
+    if (earlierParts.length > 0) {
+      // Behind the lease: an attempt that stood still before this line would take away what a later one writes.
+      await store.remove(earlierParts);
+      await database.query((db) => dropEarlierParts(db, copy, token));
+    }
+    return { copy, token, part, key, mayResume };
   }
+}
+
+/** Writes the copy; an attempt whose import has lost the image meanwhile leaves nothing of what it made. */
+async function writeOrCleanUp(
+  dependencies: NodeDependencies,
+  order: StoreOrder,
+  store: Store,
+  lease: HeldLease,
+  progress: Progress,
+): Promise<StoredCopy> {
+  try {
+    return await writeCopy(dependencies, order, store, lease, progress);
+  } catch (error) {
+    // What can't be removed now keeps its lease, and the reconciler removes it; the reason is what must be told.
+    if (isLost(error)) await removeOrphaned(dependencies, store, lease).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Whether the failure of an attempt may mean that its import, and so its undo, is over. */
+function isLost(error: unknown): boolean {
+  if (error instanceof ImportError) return error.code === "ImportLost";
+  return cancellationDetails()?.notFound === true;
+}
+
+async function removeOrphaned(
+  { database }: NodeDependencies,
+  store: Store,
+  { copy, token }: HeldLease,
+): Promise<void> {
+  const taker = randomUUID();
+  const orphan = await database.transaction((db) => takeOrphanedLease(db, copy, token, taker));
+  if (orphan === undefined) return;
+  await store.remove(namesOf(orphan));
+  await database.transaction(async (db) => {
+    if (await dropLease(db, copy, taker)) await returnLinkRight(db, copy);
+  });
 }
 
 async function finishedCopy(

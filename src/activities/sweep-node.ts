@@ -3,6 +3,7 @@ import { basename } from "node:path";
 import { log } from "@temporalio/activity";
 import { keyOfPart } from "../bytes/part-name.ts";
 import { thisProcess } from "../bytes/process-identity.ts";
+import type { Database } from "../db/connect.ts";
 import {
   dropStaging,
   listExpiredStaging,
@@ -11,8 +12,10 @@ import {
   takeOverStaging,
 } from "../db/staged-records.ts";
 import { listLeases } from "../db/lease-records.ts";
-import { listAbandonedUndos } from "../db/transform-undo-records.ts";
+import { listAbandonedUndos, type TransformUndo } from "../db/transform-undo-records.ts";
+import type { Store } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { StoreCalls } from "./store-calls.ts";
 import { undoTransform } from "./undo-transform.ts";
 
 /** What a sweep removed. */
@@ -65,6 +68,9 @@ async function sweepStaging({ database, staging }: NodeDependencies): Promise<nu
   });
 }
 
+// Listing takes as long as there are names; a sweep is tried again five minutes later.
+const sweeps = new StoreCalls({ limitMs: 90_000, atOnce: 1 });
+
 async function sweepParts({ database, staging, stores }: NodeDependencies): Promise<number> {
   // The rows are read after the names: a name whose row comes later has a row by now.
   const olderThanMs = STAGING_LEASE_SECONDS * 1000;
@@ -73,28 +79,50 @@ async function sweepParts({ database, staging, stores }: NodeDependencies): Prom
   const names = new Set(owned.flatMap(({ part, path }) => [part, basename(path)]));
   const orphans = stagedParts.filter((part) => !names.has(part));
   for (const part of orphans) await staging.discard({ part });
-  const swept = await sweepEach(stores.names, async (name) => {
-    const store = stores.get(name);
-    if (!(await store.check()).works) return 0;
-    const parts = await store.listParts(olderThanMs);
-    // An import that runs owns all private names of its key: those of its earlier attempts go when it has ended.
-    const leased = new Set(
-      (await database.query((db) => listLeases(db, name))).map(({ key }) => key),
-    );
-    const unowned = parts.filter((part) => !leased.has(keyOfPart(part)));
-    await store.remove(unowned);
-    return unowned.length;
-  });
+  // Side by side: one store that does not answer keeps no other from being swept.
+  const swept = await settled(
+    stores.names.map((name) => sweeps.run(name, () => sweepStore(database, stores.get(name)))),
+  );
   return orphans.length + swept;
+}
+
+async function sweepStore(database: Database, store: Store): Promise<number> {
+  if (!(await store.check()).works) return 0;
+  const parts = await store.listParts(STAGING_LEASE_SECONDS * 1000);
+  // An import that runs owns all private names of its key: those of its earlier attempts go when it has ended.
+  const rows = await database.query((db) => listLeases(db, store.name));
+  const leased = new Set(rows.map(({ key }) => key));
+  const unowned = parts.filter((part) => !leased.has(keyOfPart(part)));
+  await store.remove(unowned);
+  return unowned.length;
 }
 
 async function sweepUndos(dependencies: NodeDependencies): Promise<number> {
   const { database, staging } = dependencies;
   const abandoned = await database.query((db) => listAbandonedUndos(db, staging.node));
-  return sweepEach(abandoned, async (undo) => {
-    await undoTransform(dependencies, undo);
-    return 1;
-  });
+  const byTransform = new Map<string, TransformUndo[]>();
+  for (const undo of abandoned) {
+    byTransform.set(undo.transform, [...(byTransform.get(undo.transform) ?? []), undo]);
+  }
+  // Side by side: a transform whose other side hangs keeps no other from being undone.
+  return settled(
+    [...byTransform.values()].map((undos) =>
+      sweepEach(undos, async (undo) => {
+        await undoTransform(dependencies, undo);
+        return 1;
+      }),
+    ),
+  );
+}
+
+/** The sum of what was swept side by side; when all have ended, the first failure is thrown. */
+async function settled(sweeping: readonly Promise<number>[]): Promise<number> {
+  let swept = 0;
+  for (const each of await Promise.allSettled(sweeping)) {
+    if (each.status === "rejected") throw each.reason;
+    swept += each.value;
+  }
+  return swept;
 }
 
 async function sweepEach<Item>(

@@ -15,9 +15,12 @@ import { requireClaim } from "../db/lease-records.ts";
 import { dropStagedRow, findStaged, type StagedRow } from "../db/staged-records.ts";
 import { beginProcessing } from "../db/task-records.ts";
 import { listUndosOf, promiseUndo } from "../db/transform-undo-records.ts";
+import { isLater } from "../domain/attempt-order.ts";
 import type { DiskFormat } from "../domain/disk-format.ts";
+import { ImportError } from "../domain/import-failure.ts";
 import { runTransform, type Outcome } from "../transforms/run-transform.ts";
 import type { Transform } from "../transforms/transform.ts";
+import { currentAttempt } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
 import {
@@ -59,10 +62,11 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
   return {
     /**
      * Runs a transform on the staged bytes, or on what the transform before it made of them, and publishes its product
-     * in staging; what was staged is left as it is. An attempt that died is not resumed: what it wrote is removed.
+     * in staging; what was staged is left as it is. An attempt that died is not resumed: what it wrote is removed. An
+     * attempt that is late touches nothing.
      *
      * @throws ImportError `ImportLost`, `TransformFailed`, `BadConfiguration`, `NoSpace`, `QuotaExceeded`, `StagedDataMissing`,
-     * `StagedDataChanged`; retried: `TransformUnavailable`, `StagingUnavailable`
+     * `StagedDataChanged`; retried: `TransformUnavailable`, `StagingUnavailable`, `AttemptOvertaken`
      */
     async transformStaged(order: TransformOrder): Promise<Transformed> {
       const transform = transforms.get(order.transform);
@@ -73,11 +77,15 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
           idleFailure: "TransformUnavailable",
         },
         async (progress) =>
-          attempts.run(attemptKey(order), async (takenOver) => {
-            const signal = AbortSignal.any([progress.signal, takenOver]);
-            const stoppable = { signal, report: progress.report.bind(progress) };
-            return transformOnce(dependencies, transform, order, stoppable);
-          }),
+          attempts.run(
+            attemptKey(order),
+            async (takenOver) => {
+              const signal = AbortSignal.any([progress.signal, takenOver]);
+              const stoppable = { signal, report: progress.report.bind(progress) };
+              return transformOnce(dependencies, transform, order, stoppable);
+            },
+            currentAttempt(),
+          ),
       );
     },
   };
@@ -91,14 +99,17 @@ export function discardProductsActivities(dependencies: NodeDependencies) {
      * Undoes all transforms of an import: removes their products, and what they did elsewhere. What was staged stays.
      * Nothing there is success.
      *
-     * @throws ImportError `BadConfiguration`, or retried `TransformUnavailable`, for a transform that can't be undone,
+     * @throws ImportError retried `AttemptOvertaken` when a later run of the same import makes a product;
+     * `BadConfiguration`, or retried `TransformUnavailable`, for a transform that can't be undone,
      * when all else is done
      */
     async discardProducts(order: DiscardOrder): Promise<void> {
-      await attempts.end(attemptKey(order));
+      const attempt = currentAttempt();
+      await attempts.end(attemptKey(order), attempt);
       const claim = { imageId: order.image_id, epoch: order.epoch };
-      // Taken away before the bytes: a late writer publishes for nobody.
-      const taker = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
+      // Taken away before the bytes: a late writer finds that it may not publish.
+      const { node } = staging;
+      const taker = { node, token: randomUUID(), writer: await thisProcess(), attempt };
       const taken = await database.transaction((db) => takeProductsAway(db, claim, taker));
       for (const { part, path } of taken) await staging.discard({ part, path });
       await database.transaction((db) => dropStagedRow(db, claim.imageId, taker.token));
@@ -134,6 +145,7 @@ async function transformOnce(
     node: staging.node,
     token: randomUUID(),
     writer: await thisProcess(),
+    attempt: currentAttempt(),
     part,
     path: staging.productPathOf(part),
   };
@@ -145,10 +157,22 @@ async function transformOnce(
   try {
     return await makeProduct(dependencies, transform, order, attempt, progress);
   } catch (error) {
-    // Whoever took over, or the undo, removes it too; a late writer is the only one who knows its name.
+    // The attempt that took over, or the undo, removes it too; of a late one only the attempt itself knows the name.
     await staging.discard({ part }).catch(() => undefined);
+    if (error instanceof ImportError && error.code === "ImportLost") {
+      // The undo of a lost import may have come before this attempt took its row.
+      await removeOrphaned(dependencies, attempt).catch(() => undefined);
+    }
     throw error;
   }
+}
+
+async function removeOrphaned(
+  { database, staging }: NodeDependencies,
+  { imageId, token, part, path }: ProductAttempt,
+): Promise<void> {
+  await staging.discard({ part, path });
+  await database.transaction((db) => dropStagedRow(db, imageId, token));
 }
 
 function productOf(order: TransformOrder): ProductId {
@@ -298,6 +322,8 @@ async function dropSource(
   if (product === 0) return;
   const row = await database.query((db) => findStaged(db, imageId, product));
   if (row?.epoch !== epoch) return;
+  // After a reset the later run may have just made it once more.
+  if (isLater(row.attempt, currentAttempt())) return;
   await staging.discard({ part: row.part, path: row.path });
   await database.transaction((db) => dropStagedRow(db, imageId, row.token));
 }

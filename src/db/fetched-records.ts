@@ -1,6 +1,7 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import type { AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Queries } from "./connect.ts";
 import { requireClaim } from "./lease-records.ts";
@@ -30,7 +31,10 @@ function isFetcher({ imageId, epoch }: FetchId, token: string) {
 }
 
 function lostFetch({ imageId }: FetchId): ImportError {
-  return new ImportError("ImportLost", `Another attempt fetches the bytes of image "${imageId}"`);
+  return new ImportError(
+    "AttemptOvertaken",
+    `Another attempt fetches the bytes of image "${imageId}"`,
+  );
 }
 
 /**
@@ -67,7 +71,8 @@ export async function findReplaceable(
 }
 
 /**
- * Takes away what is there, if it still is what was looked at: whoever wrote it can't finish any more.
+ * Takes away what is there, if it still is what was looked at: the attempt that wrote it can't finish any more. It forgets
+ * where the bytes came from, so that no later attempt goes on from a part whose writer may be alive.
  *
  * @throws ImportError `ImportLost`
  */
@@ -75,18 +80,26 @@ export async function takeRow(
   db: Queries,
   id: FetchId,
   before: StagedRow,
-  taker: { readonly node: string; readonly token: string; readonly writer: ProcessIdentity },
+  taker: {
+    readonly node: string;
+    readonly token: string;
+    readonly writer: ProcessIdentity;
+    readonly attempt?: AttemptOrder | null;
+  },
 ): Promise<boolean> {
   const now = await findReplaceable(db, id, taker.node);
   if (now?.token !== before.token || now.state !== before.state) return false;
-  await db.update(stagedFiles).set(taker).where(isStaged(id.imageId));
+  await db
+    .update(stagedFiles)
+    .set({ ...taker, fetchedFrom: null })
+    .where(isStaged(id.imageId));
   return true;
 }
 
 /**
  * The row of an attempt that still holds it.
  *
- * @throws ImportError `ImportLost` when another attempt fetches it, or the import was undone
+ * @throws ImportError `AttemptOvertaken` when another attempt fetches it, `ImportLost` when the import was undone
  */
 export async function requireFetch(db: Queries, id: FetchId, token: string): Promise<StagedRow> {
   await requireClaim(db, id);
@@ -106,12 +119,15 @@ async function updateFetch(
     .set(columns)
     .where(isFetcher(id, token))
     .returning({ token: stagedFiles.token });
-  if (updated.length === 0) throw lostFetch(id);
+  if (updated.length > 0) return;
+  await requireClaim(db, id);
+  throw lostFetch(id);
 }
 
 /**
  * Takes the row of a fetch for an attempt: the lease, before the first byte. A resumed one keeps what it knows of its
- * source.
+ * source; one that begins afresh keeps only whether its source is fit for several connections. The caller has made sure
+ * that the attempt is not late.
  */
 export async function takeFetch(
   db: Queries,
@@ -120,6 +136,8 @@ export async function takeFetch(
     readonly node: string;
     readonly token: string;
     readonly writer: ProcessIdentity;
+    /** Default: null, an attempt that comes before all others. */
+    readonly attempt?: AttemptOrder | null;
     readonly part: string;
     readonly path: string;
     readonly resumes: boolean;
@@ -133,14 +151,33 @@ export async function takeFetch(
       .where(and(isStaged(id.imageId), eq(stagedFiles.epoch, id.epoch)));
     return;
   }
-  await db.delete(stagedFiles).where(isStaged(id.imageId));
-  await db.insert(stagedFiles).values({ ...id, ...columns, state: "staging", ours: true });
+  const [before] = await db
+    .delete(stagedFiles)
+    .where(isStaged(id.imageId))
+    .returning({ epoch: stagedFiles.epoch, singleConnection: stagedFiles.singleConnection });
+  const singleConnection = before?.epoch === id.epoch && before.singleConnection;
+  await db
+    .insert(stagedFiles)
+    .values({ ...id, ...columns, singleConnection, state: "staging", ours: true });
+}
+
+/**
+ * Records that several connections to the source failed: every later attempt of this import takes one.
+ *
+ * @throws ImportError `AttemptOvertaken`
+ */
+export async function recordSingleConnection(
+  db: Queries,
+  id: FetchId,
+  token: string,
+): Promise<void> {
+  await updateFetch(db, id, token, { singleConnection: true });
 }
 
 /**
  * Records what is being fetched, and how much of it is safe.
  *
- * @throws ImportError `ImportLost` when another attempt fetches it, or the import was undone
+ * @throws ImportError `AttemptOvertaken` when another attempt fetches it, `ImportLost` when the import was undone
  */
 export async function recordSource(
   db: Queries,
@@ -155,7 +192,7 @@ export async function recordSource(
  * Records what the bytes turned out to be, before they get their final name: whoever finds them after a death needs
  * nothing but their fingerprint.
  *
- * @throws ImportError `ImportLost`
+ * @throws ImportError `ImportLost`, `AttemptOvertaken`
  */
 export async function recordFetched(
   db: Queries,
@@ -170,7 +207,7 @@ export async function recordFetched(
 /**
  * Ends a fetch well: the bytes have their final name, and are staged like those that a person staged.
  *
- * @throws ImportError `ImportLost`
+ * @throws ImportError `ImportLost`, `AttemptOvertaken`
  */
 export async function finishFetch(
   db: Queries,
@@ -191,12 +228,18 @@ export async function finishFetch(
 /**
  * Takes what an import fetched away from it, for its removal: a late attempt finds another's token.
  *
+ * @param requireNotLate - throws when the attempt that holds the row comes after the undo. Default: none does
  * @returns what it was; undefined when the import fetched nothing, or a person staged something since
  */
 export async function takeFetchedAway(
   db: Queries,
   id: FetchId,
-  taker: { readonly token: string; readonly writer: ProcessIdentity },
+  taker: {
+    readonly token: string;
+    readonly writer: ProcessIdentity;
+    readonly attempt?: AttemptOrder | null;
+  },
+  requireNotLate: (held: AttemptOrder | null) => void = () => undefined,
 ): Promise<StagedRow | undefined> {
   const [row] = await db
     .select()
@@ -204,9 +247,10 @@ export async function takeFetchedAway(
     .where(and(isStaged(id.imageId), eq(stagedFiles.epoch, id.epoch)))
     .for("update");
   if (row === undefined) return undefined;
+  requireNotLate(row.attempt);
   await db
     .update(stagedFiles)
-    .set({ ...taker, state: "staging", renewedAt: sql`now()` })
+    .set({ ...taker, state: "staging", fetchedFrom: null, renewedAt: sql`now()` })
     .where(isStaged(id.imageId));
   return row;
 }

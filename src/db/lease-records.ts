@@ -1,5 +1,6 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { ImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Queries } from "./connect.ts";
@@ -56,7 +57,10 @@ export async function requireClaim(
   }
 }
 
-/** Takes the lease of a copy for an attempt, from whichever attempt held it. What was published stays published. */
+/**
+ * Takes the lease of a copy for an attempt, from the attempt that held it. What was published stays published. The caller
+ * has made sure that the attempt is not late.
+ */
 export async function takeLease(
   db: Queries,
   copy: CopyId,
@@ -64,19 +68,26 @@ export async function takeLease(
     readonly node: string;
     readonly token: string;
     readonly writer: ProcessIdentity;
+    /** Default: null, an attempt that comes before all others. */
+    readonly attempt?: AttemptOrder | null;
     readonly part: string;
+    /** Private names of the attempts before it that may not be gone yet. Default: none. */
+    readonly earlierParts?: readonly string[];
     readonly key: string;
   },
 ): Promise<void> {
+  const { attempt: order = null, earlierParts = [], ...columns } = attempt;
+  const taken = { attempt: order, earlierParts: [...earlierParts] };
   await db
     .insert(leases)
-    .values({ ...copy, ...attempt, state: "writing" })
+    .values({ ...copy, ...columns, ...taken, state: "writing" })
     .onConflictDoUpdate({
       target: [leases.imageId, leases.epoch, leases.store],
       set: {
         token: attempt.token,
         writer: attempt.writer,
         part: attempt.part,
+        ...taken,
         updatedAt: sql`now()`,
       },
     });
@@ -91,7 +102,7 @@ export async function findLease(db: Queries, copy: CopyId): Promise<LeaseRow | u
 /**
  * Records that the copy lies under its final name.
  *
- * @throws ImportError `ImportLost` when another attempt holds the lease
+ * @throws ImportError `AttemptOvertaken` when another attempt holds the lease, `ImportLost` when the import was undone
  */
 export async function publishLease(
   db: Queries,
@@ -104,13 +115,15 @@ export async function publishLease(
     .set({ ...published, state: "published", updatedAt: sql`now()` })
     .where(and(isLease(copy), eq(leases.token, token)))
     .returning({ token: leases.token });
-  if (updated.length === 0) throw lostLease(copy);
+  if (updated.length > 0) return;
+  await requireClaim(db, copy);
+  throw lostLease(copy);
 }
 
 /**
  * Makes sure that this attempt still holds the lease.
  *
- * @throws ImportError `ImportLost` when another attempt holds it, or the import was undone
+ * @throws ImportError `AttemptOvertaken` when another attempt holds it, `ImportLost` when the import was undone
  */
 export async function requireLease(db: Queries, copy: CopyId, token: string): Promise<void> {
   await requireClaim(db, copy);
@@ -118,16 +131,69 @@ export async function requireLease(db: Queries, copy: CopyId, token: string): Pr
   if (lease?.token !== token) throw lostLease(copy);
 }
 
+/** The failure of an attempt at a copy that another attempt of the same import has taken over. */
 function lostLease(copy: CopyId): ImportError {
   return new ImportError(
-    "ImportLost",
+    "AttemptOvertaken",
     `Another attempt writes the copy of image "${copy.imageId}" in store "${copy.store}"`,
   );
 }
 
-/** Forgets a lease whose bytes are gone. */
-export async function dropLease(db: Queries, copy: CopyId): Promise<void> {
-  await db.delete(leases).where(isLease(copy));
+/** All names in a store under which bytes of a lease may lie: those of its attempts, and the final one. */
+export function namesOf({ earlierParts, part, key }: LeaseRow): string[] {
+  return [...earlierParts, part, key];
+}
+
+/** Forgets private names of earlier attempts, which are gone, unless another attempt holds the lease by now. */
+export async function dropEarlierParts(db: Queries, copy: CopyId, token: string): Promise<void> {
+  await db
+    .update(leases)
+    .set({ earlierParts: [] })
+    .where(and(isLease(copy), eq(leases.token, token)));
+}
+
+/**
+ * Takes the lease of a copy away from an attempt whose import does not hold the image any more, for the removal of what
+ * the attempt has made: the undo of that import may have come before the attempt began.
+ *
+ * @param token - of the attempt
+ * @param taker - the token with which the lease is held from then on
+ * @returns what it was; undefined while the import holds its image, and when another attempt or an undo has the lease
+ */
+export async function takeOrphanedLease(
+  db: Queries,
+  copy: CopyId,
+  token: string,
+  taker: string,
+): Promise<LeaseRow | undefined> {
+  const [image] = await db
+    .select({ epoch: images.epoch, claim: images.claimTaskId })
+    .from(images)
+    .where(eq(images.id, copy.imageId))
+    .for("update");
+  if (image?.epoch === copy.epoch && image.claim !== null) return undefined;
+  if (await isPublishedLocation(db, copy)) return undefined;
+  const [lease] = await db
+    .update(leases)
+    .set({ token: taker })
+    .where(and(isLease(copy), eq(leases.token, token)))
+    .returning();
+  return lease;
+}
+
+/**
+ * Forgets a lease whose bytes are gone.
+ *
+ * @param token - with which it must be held. Default: any
+ * @returns whether it was there
+ */
+export async function dropLease(db: Queries, copy: CopyId, token?: string): Promise<boolean> {
+  const isHeld = token === undefined ? undefined : eq(leases.token, token);
+  const dropped = await db
+    .delete(leases)
+    .where(and(isLease(copy), isHeld))
+    .returning({ token: leases.token });
+  return dropped.length > 0;
 }
 
 /** Whether the catalogue publishes this copy: then no undo may touch it. */

@@ -1,5 +1,6 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Queries } from "./connect.ts";
 import { requireClaim } from "./lease-records.ts";
@@ -25,6 +26,8 @@ export interface ProductAttempt extends ProductId {
   readonly node: string;
   readonly token: string;
   readonly writer: ProcessIdentity;
+  /** Default: null, an attempt that comes before all others. */
+  readonly attempt?: AttemptOrder | null;
   /** Attempt-private name inside the staging root. */
   readonly part: string;
   /** Absolute path of the finished product; no other attempt has it. */
@@ -32,10 +35,11 @@ export interface ProductAttempt extends ProductId {
 }
 
 /**
- * Takes the lease of a product for an attempt, from whichever attempt held it.
+ * Takes the lease of a product for an attempt, from the attempt that held it.
  *
  * @returns what was there before: its files are to be removed, and then the attempt calls {@link beginProduct}
- * @throws ImportError `ImportLost`; `StagingUnavailable`, retried, while it lies on another node and waits to be swept
+ * @throws ImportError `ImportLost`; `AttemptOvertaken` when the attempt is late; `StagingUnavailable`, retried, while it lies
+ * on another node and waits to be swept
  */
 export async function takeProduct(
   db: Queries,
@@ -56,16 +60,24 @@ export async function takeProduct(
       { hint: "The worker of that node removes it; the step is retried by itself." },
     );
   }
+  const { token, writer, attempt: order = null } = attempt;
+  if (before.epoch === attempt.epoch) requireNotLate(before, attempt);
   // Its names stay until its files are gone: whoever dies before that leaves them to the next.
   await db
     .update(stagedFiles)
-    .set({ state: "staging", token: attempt.token, writer: attempt.writer, made: null })
+    .set({ state: "staging", token, writer, attempt: order, made: null })
     .where(isHeld(attempt, before.token));
   return before;
 }
 
-function columnsOf({ epoch, node, token, writer, part, path }: ProductAttempt) {
-  return { epoch, node, token, writer, part, path, state: "staging", ours: true } as const;
+/** A step that was reset, or timed out, must not take away what its successor makes. */
+function requireNotLate(held: StagedRow, attempt: ProductAttempt): void {
+  if (attempt.attempt != null && isLater(held.attempt, attempt.attempt)) throw lostProduct(attempt);
+}
+
+function columnsOf(product: ProductAttempt) {
+  const { epoch, node, token, writer, part, path, attempt = null } = product;
+  return { epoch, node, token, writer, attempt, part, path, state: "staging", ours: true } as const;
 }
 
 function isHeld({ imageId, product }: ProductId, token: string) {
@@ -75,7 +87,7 @@ function isHeld({ imageId, product }: ProductId, token: string) {
 /**
  * Begins anew, when nothing is left of what was there before.
  *
- * @throws ImportError `ImportLost` when another attempt has taken it
+ * @throws ImportError `AttemptOvertaken` when another attempt has taken it, `ImportLost`
  */
 export async function beginProduct(db: Queries, attempt: ProductAttempt): Promise<void> {
   await requireClaim(db, attempt);
@@ -92,7 +104,7 @@ export async function beginProduct(db: Queries, attempt: ProductAttempt): Promis
 /**
  * Makes sure that this attempt still holds the lease.
  *
- * @throws ImportError `ImportLost` when another attempt holds it, or the import was undone
+ * @throws ImportError `AttemptOvertaken` when another attempt holds it, `ImportLost` when the import was undone
  */
 export async function requireProduct(
   db: Queries,
@@ -106,7 +118,7 @@ export async function requireProduct(
 /**
  * Records that a product lies whole under its path.
  *
- * @throws ImportError `ImportLost` when another attempt holds the lease
+ * @throws ImportError `AttemptOvertaken` when another attempt holds the lease, `ImportLost`
  */
 export async function finishProduct(
   db: Queries,
@@ -123,22 +135,29 @@ export async function finishProduct(
   if (ours.length === 0) throw lostProduct(attempt);
 }
 
-function lostProduct({ imageId, product }: ProductId): ImportError {
+function lostProduct({ imageId, product }: Pick<ProductId, "imageId" | "product">): ImportError {
   return new ImportError(
-    "ImportLost",
-    `Another attempt makes product ${String(product)} of image "${imageId}", or its import was undone`,
+    "AttemptOvertaken",
+    `Another attempt makes product ${String(product)} of image "${imageId}", or an undo has taken it away`,
   );
 }
 
 /**
- * Takes all products of an import away from whoever makes them, for their removal.
+ * Takes all products of an import away from the attempts that make them, for their removal.
  *
  * @returns what they were
+ * @throws ImportError `AttemptOvertaken` when a later run of the same import makes one of them
  */
 export async function takeProductsAway(
   db: Queries,
   { imageId, epoch }: Pick<ProductId, "imageId" | "epoch">,
-  taker: { readonly node: string; readonly token: string; readonly writer: ProcessIdentity },
+  taker: {
+    readonly node: string;
+    readonly token: string;
+    readonly writer: ProcessIdentity;
+    /** Of the undo. Default: null, no attempt comes after it. */
+    readonly attempt?: AttemptOrder | null;
+  },
 ): Promise<StagedRow[]> {
   const isOfImport = and(
     eq(stagedFiles.imageId, imageId),
@@ -146,9 +165,13 @@ export async function takeProductsAway(
     eq(stagedFiles.node, taker.node),
     sql`${stagedFiles.product} > 0`,
   );
+  const { token, writer, attempt = null } = taker;
+  const held = await db.select().from(stagedFiles).where(isOfImport).for("update");
+  const later = held.find((row) => attempt !== null && isLater(row.attempt, attempt));
+  if (later !== undefined) throw lostProduct(later);
   return db
     .update(stagedFiles)
-    .set({ state: "staging", token: taker.token, writer: taker.writer, made: null })
+    .set({ state: "staging", token, writer, attempt, made: null })
     .where(isOfImport)
     .returning();
 }

@@ -15,6 +15,7 @@ import {
 } from "drizzle-orm/pg-core";
 import type { Fingerprint } from "../bytes/fingerprint.ts";
 import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import type { AttemptOrder } from "../domain/attempt-order.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import { IMAGE_STATUSES } from "../domain/image-status.ts";
 import { TASK_STATUSES, TASK_TYPE } from "../domain/task-status.ts";
@@ -223,6 +224,8 @@ export const stagedFiles = pgTable(
     state: text("state", { enum: ["staging", "staged"] }).notNull(),
     token: uuid("token").notNull(),
     writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
+    /** Which attempt of an import's step the writer is; null: a person stages, or a version wrote it that kept no order. */
+    attempt: jsonb("attempt").$type<AttemptOrder>(),
     renewedAt: instant("renewed_at").notNull().defaultNow(),
     /** Attempt-private name inside the staging root, while `staging`. */
     part: text("part"),
@@ -234,6 +237,8 @@ export const stagedFiles = pgTable(
     reservedBytes: sizeBytes("reserved").notNull().default(0),
     /** While an import fetches it. */
     fetchedFrom: jsonb("fetched_from").$type<FetchedFrom>(),
+    /** Several connections to its origin failed: every later attempt takes one. */
+    singleConnection: boolean("single_connection").notNull().default(false),
     sizeBytes: sizeBytes("size"),
     fingerprint: jsonb("fingerprint").$type<Fingerprint>(),
     checksum: text("checksum"),
@@ -291,7 +296,14 @@ export const leases = pgTable(
     /** The attempt that holds the lease. A late writer finds another's token here, and stops. */
     token: uuid("token").notNull(),
     writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
+    /** Which attempt of the import's step the writer is; null: a version wrote it that kept no order. */
+    attempt: jsonb("attempt").$type<AttemptOrder>(),
     part: text("part").notNull(),
+    /** Private names of earlier attempts that may not be gone yet. */
+    earlierParts: text("earlier_parts")
+      .array()
+      .notNull()
+      .default(sql`'{}'`),
     key: text("key").notNull(),
     state: text("state", { enum: ["writing", "published"] }).notNull(),
     sizeBytes: sizeBytes("size"),

@@ -120,6 +120,9 @@ export const IMPORT_FAILURES = {
   TransformUnavailable: transient("Check what the transform needs; the step is retried by itself."),
   DatabaseUnavailable: transient("Check Postgres and DATABASE_URL; `image-import doctor` helps."),
   TemporalUnavailable: transient("Check the Temporal server; `image-import doctor` helps."),
+  AttemptOvertaken: transient(
+    "Another attempt of the same step goes on; nothing is to be done about this one.",
+  ),
   ImageStillClaimed: transient("Wait; it is being cancelled."),
   CopyMismatch: transient("The copy is written again by itself; check the store's disks."),
 } as const satisfies Record<string, FailureKind>;

@@ -17,6 +17,8 @@ export interface Leftover {
 
 interface Compensation {
   readonly name: string;
+  /** Those that stand next to each other and have the same group are run side by side. */
+  readonly group: string | undefined;
   readonly undo: (reason: UndoReason, leftovers: readonly Leftover[]) => Promise<void>;
 }
 
@@ -29,7 +31,12 @@ export class Compensations {
 
   /** Remembers how to undo the step that is about to begin. */
   register(name: string, undo: Compensation["undo"]): void {
-    this.#registered.push({ name, undo });
+    this.#registered.push({ name, group: undefined, undo });
+  }
+
+  /** The same for one of several steps that run side by side: none of their undos waits for another one. */
+  registerBeside(group: string, name: string, undo: Compensation["undo"]): void {
+    this.#registered.push({ name, group, undo });
   }
 
   /**
@@ -40,18 +47,41 @@ export class Compensations {
   async run(reason: UndoReason): Promise<Leftover[]> {
     const leftovers: Leftover[] = [];
     await CancellationScope.nonCancellable(async () => {
-      for (const { name, undo } of this.#registered.splice(0).reverse()) {
-        try {
-          await untilDatabaseAnswers(() => undo(reason, leftovers));
-        } catch (error) {
-          const { type, text } = describeFailure(error);
-          log.error("An undo failed, something is left behind", { undo: name, type, text });
-          leftovers.push({ undo: name, reason: `${type}: ${text}` });
-        }
+      for (const undos of groupsOf(this.#registered.splice(0).reverse())) {
+        const left = await Promise.all(undos.map((each) => this.#undo(each, reason, leftovers)));
+        leftovers.push(...left.filter((each) => each !== undefined));
       }
     });
     return leftovers;
   }
+
+  async #undo(
+    { name, undo }: Compensation,
+    reason: UndoReason,
+    leftovers: readonly Leftover[],
+  ): Promise<Leftover | undefined> {
+    try {
+      await untilDatabaseAnswers(() => undo(reason, leftovers));
+      return undefined;
+    } catch (error) {
+      const { type, text } = describeFailure(error);
+      log.error("An undo failed, something is left behind", { undo: name, type, text });
+      return { undo: name, reason: `${type}: ${text}` };
+    }
+  }
+}
+
+/** Undos in their order, those of one group together: a store that is away must not hold up the undo in another one. */
+function groupsOf(undos: readonly Compensation[]): Compensation[][] {
+  const groups: Compensation[][] = [];
+  for (const undo of undos) {
+    const last = groups.at(-1);
+    const isBeside = undo.group !== undefined && last?.[0]?.group === undo.group;
+    // Histories of 0.1.0 have them one after the other.
+    if (isBeside && patched("undos-side-by-side")) last.push(undo);
+    else groups.push([undo]);
+  }
+  return groups;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { getExternalWorkflowHandle, log } from "@temporalio/workflow";
+import { getExternalWorkflowHandle, log, patched } from "@temporalio/workflow";
 import type { CopyToRemove } from "./contract.ts";
 import { control, removalSteps, waiting } from "./steps.ts";
 
@@ -18,17 +18,24 @@ export async function deleteImage(imageId: string): Promise<void> {
       ]);
       continue;
     }
-    for (const node of plan.nodes) {
-      await removalSteps(node).removeImageBytes.executeWithOptions(
-        { summary: `remove the bytes on ${node}` },
-        [imageId],
-      );
-    }
+    await removeBytes(imageId, plan.nodes);
     const isDone = await control.finishDeletion.executeWithOptions({ summary: "deleted" }, [
       imageId,
     ]);
     if (isDone) return;
   }
+}
+
+/** A node that is away keeps no other from removing what it has. */
+async function removeBytes(imageId: string, nodes: readonly string[]): Promise<void> {
+  const remove = async (node: string): Promise<void> =>
+    removalSteps(node).removeImageBytes.executeWithOptions(
+      { summary: `remove the bytes on ${node}` },
+      [imageId],
+    );
+  // Histories of 0.1.0 have the nodes one after the other.
+  if (nodes.length > 1 && patched("nodes-side-by-side")) await Promise.all(nodes.map(remove));
+  else for (const node of nodes) await remove(node);
 }
 
 /** Removes the bytes of one copy that readers do not see any more, retried while its store is away; the image stays. */

@@ -114,7 +114,7 @@ async function importClaimed(accepted: ImportPlan, run: ImportRun): Promise<Impo
     plan.stores.map((store) => () => {
       return tracker.step("store", store, () =>
         copies.make(store, () => {
-          undo.register(`copy in store "${store}"`, () => removeCopy(plan, store));
+          undo.registerBeside("copies", `copy in store "${store}"`, () => removeCopy(plan, store));
           return tracker.copying(store, () =>
             pause.during(() =>
               bytes.storeImage.executeWithOptions({ summary: `store: copy to ${store}` }, [
@@ -227,8 +227,9 @@ async function besideEachOther(
   });
 }
 
-async function removeCopy({ node, image_id, epoch }: ImportPlan, store: string): Promise<void> {
-  await undoSteps(node).removeCopy.executeWithOptions(
+async function removeCopy(plan: ImportPlan, store: string): Promise<void> {
+  const { node, image_id, epoch, times } = plan;
+  await undoSteps(node, times.heartbeatTimeoutMs).removeCopy.executeWithOptions(
     { summary: `undo: remove the copy in ${store}` },
     [{ image_id, epoch, store }],
   );
@@ -260,9 +261,9 @@ async function recordGivenUp(
 }
 
 /** Deletes the staged data; failing at that never turns the image back. */
-async function unstage({ node, image_id }: ImportPlan): Promise<boolean> {
+async function unstage({ node, image_id, times }: ImportPlan): Promise<boolean> {
   try {
-    await cleanUpSteps(node).unstageImage.executeWithOptions(
+    await cleanUpSteps(node, times.heartbeatTimeoutMs).unstageImage.executeWithOptions(
       { summary: "unstage: delete the staged data" },
       [{ image_id }],
     );

@@ -62,11 +62,11 @@ export async function fetchImage(
   { tracker, pause, undo }: ImportRun,
   bytes: ByteSteps,
 ): Promise<ImportPlan> {
-  const { image_id, epoch, task_id, node, source_uri: source } = plan;
+  const { image_id, epoch, task_id, node, source_uri: source, times } = plan;
   if (source === undefined) return plan;
   tracker.enter("fetching");
   undo.register("fetched bytes", () =>
-    undoSteps(node).discardFetched.executeWithOptions(
+    undoSteps(node, times.heartbeatTimeoutMs).discardFetched.executeWithOptions(
       { summary: "undo: remove what was fetched" },
       [{ image_id, epoch }],
     ),
@@ -106,10 +106,10 @@ async function transformed(
   bytes: ByteSteps,
 ): Promise<PreparedImage> {
   const { tracker, pause, undo } = run;
-  const { image_id, epoch, task_id, uri, node, container_format, roles = [] } = plan;
+  const { image_id, epoch, task_id, uri, node, times, container_format, roles = [] } = plan;
   tracker.enter("transforming");
   undo.register("products of transforms", () =>
-    undoSteps(node).discardProducts.executeWithOptions(
+    undoSteps(node, times.heartbeatTimeoutMs).discardProducts.executeWithOptions(
       { summary: "undo: remove what transforms made" },
       [{ image_id, epoch }],
     ),

@@ -41,26 +41,61 @@ export function byteSteps(node: string, heartbeatTimeoutMs: number) {
 /** The steps that move bytes, on one staging volume. */
 export type ByteSteps = ReturnType<typeof byteSteps>;
 
-/** Undos on a staging volume: bounded, because the undo after it must not wait for a store that is away for good. */
-export function undoSteps(node: string) {
+// That of the byte steps by default, for steps of no import whose times were frozen.
+const HEARTBEAT_TIMEOUT_MS = 15_000;
+
+/**
+ * Undos on a staging volume: bounded, because the undo after it must not wait for a store that is away for good. The
+ * heartbeat tells of a worker that died in an undo, which is then tried again within the bound.
+ */
+export function undoSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS) {
   return proxyActivities<PromptActivities>({
     taskQueue: promptQueue(node),
     cancellationType,
-    startToCloseTimeout: "2m",
+    heartbeatTimeout: heartbeatTimeoutMs,
+    // A statement has 25 s, a store 20 s; what takes longer hangs, and another attempt has the rest of the bound.
+    startToCloseTimeout: "50s",
     // What is left then has a lease, and the reconciler goes on.
+    scheduleToCloseTimeout: "2m",
+    retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
+  });
+}
+
+/**
+ * Clean-up after the point of no return: bounded, because the next import of the image waits for it, and what is left is
+ * the sweeper's.
+ */
+export function cleanUpSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS) {
+  return proxyActivities<PromptActivities>({
+    taskQueue: promptQueue(node),
+    cancellationType,
+    heartbeatTimeout: heartbeatTimeoutMs,
+    startToCloseTimeout: "30s",
     scheduleToCloseTimeout: "1m",
     retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
   });
 }
 
-/** Clean-up after the point of no return: bounded, and what is left is the sweeper's. */
-export function cleanUpSteps(node: string) {
+/** A look at the stores of a node: short, because it spares the steps that would wait for a store or node that is away. */
+export function probeSteps(node: string) {
   return proxyActivities<PromptActivities>({
     taskQueue: promptQueue(node),
     cancellationType,
+    startToCloseTimeout: "10s",
+    scheduleToCloseTimeout: "20s",
+    retry: { initialInterval: "200ms", maximumInterval: "5s" },
+  });
+}
+
+/** The sweep of a node. It is over before the next reconciliation, which sweeps again. */
+export function sweepSteps(node: string) {
+  return proxyActivities<PromptActivities>({
+    taskQueue: promptQueue(node),
+    cancellationType,
+    heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
     startToCloseTimeout: "2m",
-    scheduleToCloseTimeout: "5m",
-    retry: { initialInterval: "200ms", maximumInterval: "10s", maximumAttempts: 10 },
+    scheduleToCloseTimeout: "4m",
+    retry: { initialInterval: "200ms", maximumInterval: "10s", maximumAttempts: 3 },
   });
 }
 
@@ -69,7 +104,8 @@ export function removalSteps(node: string) {
   return proxyActivities<PromptActivities>({
     taskQueue: promptQueue(node),
     cancellationType,
-    startToCloseTimeout: "10m",
+    heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
+    startToCloseTimeout: "2m",
     retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "1m" },
   });
 }

@@ -212,7 +212,7 @@ describe("fetchImage() while its process may live on another machine that shares
     release();
     late.continue();
 
-    expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
+    expect(await outcomeOf(late)).toEqual({ code: "AttemptOvertaken" });
     expect(origin.requests[1]?.headers).not.toHaveProperty("range");
     expect(await rig.snapshot(plan)).toEqual(before);
     expect(await holds(rig, plan)).toBe(true);
@@ -251,7 +251,7 @@ describe("fetchImage() in a process that stood still, and goes on late", () => {
     release();
     late.continue();
 
-    expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
+    expect(await outcomeOf(late)).toEqual({ code: "AttemptOvertaken" });
     expect(await rig.snapshot(plan)).toEqual(before);
     expect(await holds(rig, plan)).toBe(true);
   });

@@ -41,6 +41,7 @@ describe("the steps, by the queue that they run on", () => {
     expect(Object.keys(prompt).sort()).toEqual([
       "discardFetched",
       "discardProducts",
+      "probeStores",
       "removeCopy",
       "removeImageBytes",
       "removePublishedCopy",

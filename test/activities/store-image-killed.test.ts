@@ -139,7 +139,7 @@ describe("storeImage() after its process was killed", () => {
 
     const outcomes = await Promise.all(writers.map(outcomeOf));
     // Its part may be gone before it has opened it.
-    const lost = expect.stringMatching(/^(ImportLost|StoreUnavailable)$/) as string;
+    const lost = expect.stringMatching(/^(AttemptOvertaken|StoreUnavailable)$/) as string;
     expect(outcomes).toContainEqual({ code: lost });
     expect(outcomes).toContainEqual({
       stored: expect.objectContaining({ store: "fast" }) as object,
@@ -233,7 +233,7 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
 
     late.continue();
 
-    expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
+    expect(await outcomeOf(late)).toEqual({ code: "AttemptOvertaken" });
     expect(await second).toMatchObject({ store: "fast", size: bytes.length });
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);

@@ -214,7 +214,7 @@ describe("transformStaged() in a process that stood still, and goes on late", ()
 
     const { code } = (await outcomeOf(late)) as { code: string };
     // Its part is gone, or its lease.
-    expect(["ImportLost", "TransformFailed"]).toContain(code);
+    expect(["ImportLost", "AttemptOvertaken", "TransformFailed"]).toContain(code);
     expect([await rig.snapshot(plan), await catalogue.staged(plan.image_id, 2)]).toEqual(before);
   });
 

@@ -121,7 +121,9 @@ describe("takeLease()", () => {
       node: NODE,
       token,
       writer: WRITER,
+      attempt: null,
       part: "part",
+      earlierParts: [],
       key: "key",
       state: "writing",
       sizeBytes: null,
@@ -190,7 +192,7 @@ describe("publishLease()", () => {
     const before = await find(copy);
 
     expect(await failureOf(publish(copy, late))).toMatchObject({
-      code: "ImportLost",
+      code: "AttemptOvertaken",
       message: `Another attempt writes the copy of image "${copy.imageId}" in store "fast"`,
     });
     expect(await find(copy)).toEqual(before);
@@ -201,7 +203,7 @@ describe("publishLease()", () => {
     const token = await take(copy);
     await catalogue.database.query((db) => dropLease(db, copy));
 
-    expect(await failureOf(publish(copy, token))).toMatchObject({ code: "ImportLost" });
+    expect(await failureOf(publish(copy, token))).toMatchObject({ code: "AttemptOvertaken" });
   });
 });
 
@@ -222,7 +224,7 @@ describe("requireLease()", () => {
     await take(copy);
 
     expect(await failureOf(require(copy, late))).toMatchObject({
-      code: "ImportLost",
+      code: "AttemptOvertaken",
       message: `Another attempt writes the copy of image "${copy.imageId}" in store "fast"`,
     });
   });
@@ -232,7 +234,7 @@ describe("requireLease()", () => {
     const token = await take(copy);
     await catalogue.database.query((db) => dropLease(db, copy));
 
-    expect(await failureOf(require(copy, token))).toMatchObject({ code: "ImportLost" });
+    expect(await failureOf(require(copy, token))).toMatchObject({ code: "AttemptOvertaken" });
   });
 
   it("fails when the import was undone, though its lease is still there", async () => {
@@ -262,7 +264,16 @@ describe("dropLease()", () => {
   it("takes nothing there for success", async () => {
     const { copy } = await aCopy();
 
-    await expect(catalogue.database.query((db) => dropLease(db, copy))).resolves.toBeUndefined();
+    await expect(catalogue.database.query((db) => dropLease(db, copy))).resolves.toBe(false);
+  });
+
+  it("leaves a lease that another attempt has taken", async () => {
+    const { copy } = await aCopy();
+    const late = await take(copy);
+    const token = await take(copy);
+
+    expect(await catalogue.database.query((db) => dropLease(db, copy, late))).toBe(false);
+    expect(await find(copy)).toMatchObject({ token });
   });
 });
 

@@ -117,7 +117,7 @@ describe("an attempt from which another one took the product", () => {
     await begin(next);
     const before = await catalogue.staged(image.imageId, 1);
 
-    expect(await failureOf(step(late))).toMatchObject({ code: "ImportLost" });
+    expect(await failureOf(step(late))).toMatchObject({ code: "AttemptOvertaken" });
     expect(await catalogue.staged(image.imageId, 1)).toEqual(before);
   });
 });
@@ -168,7 +168,7 @@ describe("takeProductsAway()", () => {
     expect(await takeAway(image, "ba9876543210")).toEqual([]);
     const paths = (await takeAway(image)).map(({ path }) => path);
     expect(paths.sort()).toEqual([one.path, two.path].sort());
-    expect(await failureOf(finish(two))).toMatchObject({ code: "ImportLost" });
+    expect(await failureOf(finish(two))).toMatchObject({ code: "AttemptOvertaken" });
     expect(await catalogue.staged(image.imageId)).toMatchObject({ state: "staged" });
   });
 });

@@ -20,6 +20,7 @@ describe("IMPORT_FAILURES", () => {
       "TransformUnavailable",
       "DatabaseUnavailable",
       "TemporalUnavailable",
+      "AttemptOvertaken",
       "ImageStillClaimed",
       "CopyMismatch",
     ]);
@@ -90,6 +91,7 @@ describe("IMPORT_FAILURES", () => {
       "TransformUnavailable",
       "DatabaseUnavailable",
       "TemporalUnavailable",
+      "AttemptOvertaken",
       "ImageStillClaimed",
       "CopyMismatch",
     ]);

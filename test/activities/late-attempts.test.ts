@@ -1,0 +1,333 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Info } from "@temporalio/activity";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { ImportPlan } from "../../src/activities/claim-import.ts";
+import { MIN_PART_BYTES } from "../../src/stores/part-plan.ts";
+import { storeKey } from "../../src/stores/store.ts";
+import { loadTransform } from "../../src/transforms/load-transform.ts";
+import { useCatalogue } from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { beginAnswer, HostileOrigin, type Behaviour } from "../support/hostile-origin.ts";
+import {
+  activityEnvironment,
+  MIB,
+  openNode,
+  outcomeOf,
+  runStep,
+  someBytes,
+  transformOrder,
+  type NodeRig,
+} from "../support/node-rig.ts";
+import { useS3Server } from "../support/s3-server.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+const catalogue = useCatalogue();
+const server = useS3Server();
+
+beforeEach(() => {
+  for (const [name, value] of Object.entries(server.env)) vi.stubEnv(name, value);
+});
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
+
+// Slow enough to be met in the middle, on a busy machine too.
+const SLOWLY = { bandwidthLimit: 2 * MIB };
+const SIZE_BYTES = 8 * MIB + 17;
+const BYTES = someBytes(SIZE_BYTES);
+
+/** Attempts that Temporal had scheduled before the one that another process runs (number 1, at 1 ms). */
+const LATE: readonly (readonly [string, Partial<Info>])[] = [
+  ["of the same step", { attempt: 0, currentAttemptScheduledTimestampMs: 0 }],
+  [
+    "of a run that was reset",
+    {
+      attempt: 9,
+      currentAttemptScheduledTimestampMs: 0,
+      workflowExecution: { workflowId: "image-import/x", runId: "a run that was reset" },
+    },
+  ],
+];
+
+/** What all cases share: an attempt that a late one must leave alone. */
+interface Scene {
+  readonly rig: NodeRig;
+  readonly plan: ImportPlan;
+  /** Runs the same step in this process. */
+  readonly run: (info: Partial<Info>) => Promise<unknown>;
+  /** Undoes the step in this process. */
+  readonly undo: (info: Partial<Info>) => Promise<unknown>;
+  /** Lets the other process go on to its end, and says what it made. */
+  readonly finish: () => Promise<Buffer>;
+}
+
+/** A copy that another process is in the middle of. */
+async function openCopy(): Promise<Scene> {
+  const rig = await openNode(catalogue);
+  const plan = await rig.stageAndClaim(BYTES);
+  const writer = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
+  await rig.awaitPart("fast", MIB);
+  const { image_id, epoch } = plan;
+  return {
+    rig,
+    plan,
+    run: (info) => rig.store(plan, SIZE_BYTES, "fast", activityEnvironment(info)),
+    undo: (info) =>
+      runStep(
+        () => rig.prompt.removeCopy({ image_id, epoch, store: "fast" }),
+        activityEnvironment(info),
+      ),
+    finish: async () => {
+      expect(await outcomeOf(writer)).toMatchObject({ stored: { store: "fast" } });
+      expect(await rig.names("fast")).toEqual([storeKey(image_id, epoch)]);
+      return readFile(rig.copyPath(plan));
+    },
+  };
+}
+
+/** An upload to a bucket that another process is in the middle of. */
+async function openUpload(): Promise<Scene> {
+  const objects = {
+    type: "s3",
+    bucket: await server.makeBucket(),
+    prefix: "",
+    region: server.region,
+    endpoint: server.endpoint,
+    pathStyle: true,
+    checksums: "when_supported",
+    partSizeBytes: MIN_PART_BYTES,
+    partsInFlight: 1,
+  } as const;
+  const rig = await openNode(catalogue, { stores: { objects } });
+  const plan = await rig.stageAndClaim(BYTES, ["objects"]);
+  const { image_id, epoch } = plan;
+  const writer = rig.storeElsewhere(plan, SIZE_BYTES, { store: "objects", ...SLOWLY });
+  await vi.waitUntil(
+    async () => (await rig.dependencies.stores.get("objects").listParts(-1)).length > 0,
+    {
+      timeout: 40_000,
+      interval: 10,
+    },
+  );
+  return {
+    rig,
+    plan,
+    run: (info) => rig.store(plan, SIZE_BYTES, "objects", activityEnvironment(info)),
+    undo: (info) =>
+      runStep(
+        () => rig.prompt.removeCopy({ image_id, epoch, store: "objects" }),
+        activityEnvironment(info),
+      ),
+    finish: async () => {
+      expect(await outcomeOf(writer)).toMatchObject({ stored: { store: "objects" } });
+      await using copy = await rig.dependencies.stores
+        .get("objects")
+        .open(storeKey(image_id, epoch));
+      const found = Buffer.alloc(SIZE_BYTES);
+      let filled = 0;
+      while (filled < SIZE_BYTES) {
+        const { bytesRead } = await copy.read(found, filled, SIZE_BYTES - filled, filled);
+        filled += bytesRead;
+      }
+      return found;
+    },
+  };
+}
+
+/** A download that another process is in the middle of. */
+async function openDownload(): Promise<Scene> {
+  let release: () => void = () => undefined;
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const holding: Behaviour = async (exchange) => {
+    beginAnswer(exchange, BYTES);
+    await exchange.send(BYTES.subarray(0, 4 * MIB));
+    await Promise.race([released, exchange.gone()]);
+    await exchange.send(BYTES.subarray(4 * MIB));
+  };
+  const origin = await HostileOrigin.start(holding);
+  const web = { ports: [origin.port], allowedNetworks: ["127.0.0.0/8"] };
+  const rig = await openNode(catalogue, { web });
+  const plan = await rig.claimForFetch();
+  const { image_id, epoch } = plan;
+  const writer = rig.fetchElsewhere(plan, origin.url());
+  await rig.awaitPart("staging", 2 * MIB);
+  return {
+    rig,
+    plan,
+    run: (info) => rig.fetch(plan, origin.url(), activityEnvironment(info)),
+    undo: (info) =>
+      runStep(() => rig.prompt.discardFetched({ image_id, epoch }), activityEnvironment(info)),
+    finish: async () => {
+      release();
+      expect(await outcomeOf(writer)).toHaveProperty("fetched");
+      return readFile(await rig.fetchedPath(image_id));
+    },
+  };
+}
+
+/** Copies a MiB at a time, and then waits for a file that the test makes. */
+const WAITING = `
+  import { access, copyFile } from "node:fs/promises";
+  export default {
+    name: "waiting",
+    async run({ sourcePath, productPath, signal, report }) {
+      await copyFile(sourcePath, productPath);
+      for (;;) {
+        signal.throwIfAborted();
+        report(0);
+        if (await access(new URL("go", import.meta.url)).then(() => true, () => false)) break;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      return { hasProduct: true };
+    },
+  };`;
+
+/** A transform that another process is in the middle of. */
+async function openTransform(): Promise<Scene> {
+  const directory = makeTemporaryDirectory();
+  const module = join(directory, "waiting.mjs");
+  await writeFile(module, WAITING);
+  const rig = await openNode(catalogue, { transforms: [await loadTransform(module)] });
+  const plan = await rig.stageAndClaim(BYTES);
+  const { image_id, epoch } = plan;
+  const writer = rig.transformElsewhere(transformOrder(plan, "waiting"), module);
+  await rig.awaitPart("staging", SIZE_BYTES);
+  return {
+    rig,
+    plan,
+    run: (info) => rig.transform(plan, "waiting", {}, activityEnvironment(info)),
+    undo: (info) =>
+      runStep(() => rig.prompt.discardProducts({ image_id, epoch }), activityEnvironment(info)),
+    finish: async () => {
+      await writeFile(join(directory, "go"), "");
+      expect(await outcomeOf(writer)).toMatchObject({ transformed: { product: 1 } });
+      const row = await catalogue.staged(image_id, 1);
+      return readFile(row?.path ?? "nowhere");
+    },
+  };
+}
+
+const SCENES: readonly (readonly [string, () => Promise<Scene>])[] = [
+  ["a copy into a file store", openCopy],
+  ["a copy into a bucket", openUpload],
+  ["a download", openDownload],
+  ["a transform", openTransform],
+];
+
+describe.each(SCENES)("%s that a later attempt makes in another process", (_, open) => {
+  it.each(LATE)("is left alone by a late attempt, %s", async (_which, info) => {
+    const { rig, plan, run, finish } = await open();
+    const lease = async () => [
+      await catalogue.leases(plan.image_id),
+      (await catalogue.staged(plan.image_id, 1))?.token,
+      (await catalogue.staged(plan.image_id))?.token,
+    ];
+    const before = await lease();
+
+    const failure = await failureOf(run(info));
+
+    expect(failure).toMatchObject({ code: "AttemptOvertaken", retryable: true });
+    expect(await lease()).toEqual(before);
+    expect((await finish()).equals(BYTES)).toBe(true);
+    expect(rig.catalogue).toBe(catalogue);
+  });
+
+  it.each(LATE)("keeps what it has made from a late undo, %s", async (_which, info) => {
+    const { undo, finish } = await open();
+
+    const failure = await failureOf(undo(info));
+
+    expect(failure).toMatchObject({ code: "AttemptOvertaken", retryable: true });
+    expect((await finish()).equals(BYTES)).toBe(true);
+  });
+});
+
+describe("an attempt in the process that runs the one after it", () => {
+  it("steps back, and does not end the later one", async () => {
+    const rig = await openNode(catalogue, { stores: { fast: SLOWLY } });
+    const plan = await rig.stageAndClaim(BYTES);
+    const later = rig.store(plan, SIZE_BYTES, "fast", activityEnvironment({ attempt: 2 }));
+    await rig.awaitPart("fast", MIB);
+
+    const failure = await failureOf(rig.store(plan, SIZE_BYTES));
+
+    expect(failure).toMatchObject({ code: "AttemptOvertaken", retryable: true });
+    expect(await later).toMatchObject({ size: SIZE_BYTES });
+    expect((await readFile(rig.copyPath(plan))).equals(BYTES)).toBe(true);
+  });
+});
+
+describe("a late attempt that begins behind its undo", () => {
+  it("leaves no copy and no lease when the import is over before the copy is", async () => {
+    const rig = await openNode(catalogue, { stores: { fast: SLOWLY } });
+    const plan = await rig.stageAndClaim(BYTES);
+    await rig.removeCopy(plan);
+    const late = failureOf(rig.store(plan, SIZE_BYTES));
+    await rig.awaitPart("fast", MIB);
+
+    await rig.release(plan);
+
+    expect(await late).toMatchObject({ code: "ImportLost" });
+    expect(await rig.names("fast")).toEqual([]);
+    expect(await catalogue.leases(plan.image_id)).toEqual([]);
+  });
+
+  it("leaves no product and no row when the import is over before the transform is", async () => {
+    const transform = {
+      name: "it",
+      run: async ({ productPath }: { readonly productPath: string }) => {
+        await writeFile(productPath, someBytes(100));
+        await rig.release(plan);
+        return { hasProduct: true };
+      },
+    };
+    const rig = await openNode(catalogue, { transforms: [transform] });
+    const plan = await rig.stageAndClaim(someBytes(100));
+    await rig.discardProducts(plan);
+
+    expect(await failureOf(rig.transform(plan, "it"))).toMatchObject({ code: "ImportLost" });
+    expect(await rig.names("staging")).toEqual([plan.image_id]);
+    expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();
+  });
+});
+
+describe("an attempt that died between taking a lease and removing the part of the one before it", () => {
+  it("leaves that part to the next one, which removes it", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(BYTES);
+    const first = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
+    const part = await rig.awaitPart("fast", MIB);
+    await first.stop();
+    await catalogue.database.query((db) =>
+      db.execute(
+        `UPDATE leases SET part = '${plan.image_id}.1.00000000.part', earlier_parts = ARRAY['${part}'] WHERE image_id = '${plan.image_id}'`,
+      ),
+    );
+
+    await rig.store(plan, SIZE_BYTES);
+
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ earlierParts: [] }]);
+  });
+
+  it("leaves that part to the undo, which removes it", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(BYTES);
+    const first = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
+    const part = await rig.awaitPart("fast", MIB);
+    await first.stop();
+    await catalogue.database.query((db) =>
+      db.execute(
+        `UPDATE leases SET part = '${plan.image_id}.1.00000000.part', earlier_parts = ARRAY['${part}'] WHERE image_id = '${plan.image_id}'`,
+      ),
+    );
+
+    await rig.removeCopy(plan);
+
+    expect(await rig.names("fast")).toEqual([]);
+  });
+});
