@@ -1,3 +1,4 @@
+import type { PositionalReader } from "../bytes/positional-io.ts";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { Digests } from "../domain/digests.ts";
 import type { FormatPolicy } from "../domain/format-policy.ts";
@@ -9,13 +10,8 @@ import { requireClaim } from "../db/lease-records.ts";
 import { growReservation } from "../db/quota-records.ts";
 import { findStaged } from "../db/staged-records.ts";
 import type { NodeDependencies } from "./dependencies.ts";
-import { withProgress } from "./progress.ts";
-import {
-  adoptIfUnknown,
-  openTrustedStaged,
-  type StagedOrder,
-  type TrustedStaged,
-} from "./staged-data.ts";
+import { withProgress, type Progress } from "./progress.ts";
+import { adoptIfUnknown, openTrustedStaged, type StagedOrder } from "./staged-data.ts";
 
 /** What to verify. */
 export interface VerifyOrder extends StagedOrder {
@@ -78,7 +74,11 @@ export function verifyStagingActivities(dependencies: NodeDependencies) {
             digests: staged.digests,
           });
           const policy = { ...formatPolicy, ...((order.product ?? 0) > 0 ? STRICT : {}) };
-          const { verdict, diskFormat } = await judge(staged, policy, order);
+          const { verdict, diskFormat } = await judge(
+            { reader: watchedReader(staged.handle, progress), sizeBytes: staged.sizeBytes },
+            policy,
+            order,
+          );
           return {
             size: staged.sizeBytes,
             virtual_size: verdict.virtualSizeBytes,
@@ -95,7 +95,7 @@ export function verifyStagingActivities(dependencies: NodeDependencies) {
 
 /** The verdict on bytes as what they were declared, or as what they are. */
 async function judge(
-  { handle, sizeBytes }: TrustedStaged,
+  { reader, sizeBytes }: { readonly reader: PositionalReader; readonly sizeBytes: number },
   policy: FormatPolicy,
   order: VerifyOrder,
 ): Promise<{ readonly verdict: Verdict; readonly diskFormat?: DiskFormat | null }> {
@@ -106,11 +106,11 @@ async function judge(
   });
   if (order.disk_format !== null) {
     const declared = asDeclared(order.disk_format as DiskFormat);
-    const verdict = await judgeImage(handle, sizeBytes, policy, declared);
+    const verdict = await judgeImage(reader, sizeBytes, policy, declared);
     assertSafe(verdict, declared);
     return { verdict };
   }
-  const found = await judgeImage(handle, sizeBytes, policy);
+  const found = await judgeImage(reader, sizeBytes, policy);
   const isCompressed =
     order.decompresses === true && DECOMPRESSED.some((format) => format === found.format);
   if (!isCompressed) {
@@ -119,9 +119,26 @@ async function judge(
   }
   // What is inside is judged once it is decompressed.
   const declared = asDeclared("raw");
-  const verdict = await judgeImage(handle, sizeBytes, policy, declared);
+  const verdict = await judgeImage(reader, sizeBytes, policy, declared);
   assertSafe(verdict, declared);
   return { verdict, diskFormat: null };
+}
+
+/**
+ * The bytes of the staged file. The tables of a large image take many reads: each shows that the step still moves, and
+ * none begins after the step was cancelled or paused.
+ */
+function watchedReader(handle: PositionalReader, progress: Progress): PositionalReader {
+  let readBytes = 0;
+  return {
+    read: async (...place) => {
+      progress.signal.throwIfAborted();
+      const { bytesRead } = await handle.read(...place);
+      readBytes += bytesRead;
+      progress.report(readBytes);
+      return { bytesRead };
+    },
+  };
 }
 
 /** The size of what is judged, which is recorded first when nobody knows it yet. */

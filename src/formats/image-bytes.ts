@@ -3,6 +3,9 @@ import { readFully, type PositionalReader } from "../bytes/positional-io.ts";
 // The farthest mark is ISO 9660's at 32 KiB; a qcow2's header extensions lie in its first cluster, of 64 KiB as a rule.
 const FIRST_BYTES = 64 * 1024;
 
+// Tables are read piece by piece, so that they never take more memory than this.
+const PIECE_BYTES = 256 * 1024;
+
 // The end of a VMDK stream is three sectors: a marker, the footer, a marker. A fixed VHD and a DMG carry their mark in the last.
 const LAST_BYTES = 3 * 512;
 
@@ -74,6 +77,23 @@ export class ImageBytes {
     this.#bytesRead += buffer.length;
     if (buffer.length === lengthBytes) return buffer;
     throw new BrokenImage(`its ${what} is cut off: the image became shorter`, { isCutOff: true });
+  }
+
+  /**
+   * Reads a table of any length, piece by piece.
+   *
+   * @returns pieces of up to 256 KiB, and where in the table they begin
+   * @throws BrokenImage when the image ends before
+   */
+  async *pieces(
+    what: string,
+    position: number,
+    lengthBytes: number,
+  ): AsyncGenerator<{ readonly piece: Buffer; readonly at: number }> {
+    for (let at = 0; at < lengthBytes; at += PIECE_BYTES) {
+      const piece = await this.read(what, position + at, Math.min(PIECE_BYTES, lengthBytes - at));
+      yield { piece, at };
+    }
   }
 
   /** Whether this many bytes at this place lie inside of the image. */

@@ -47,8 +47,8 @@ export interface Verdict {
 }
 
 /**
- * Judges an image by a few reads at its start, at its end, and where its header points to: at most a little more than 1 MiB,
- * whatever its size and whatever it says.
+ * Judges an image by a few reads at its start, at its end, and where its header points to, and by its tables of blocks, read
+ * once and piece by piece: as a rule less than a thousandth of the image, and never more than twice its size.
  *
  * @param reader - the image, open for reading
  * @param declared - what it was declared as; else it is judged as what it turns out to be

@@ -1,16 +1,16 @@
 import type { ImageBytes } from "./image-bytes.ts";
 
 /** Types of header extensions that matter here (docs/interop/qcow2.txt). */
-export const EXTENSION = { end: 0, dataFile: 0x44415441 };
+export const EXTENSION = { end: 0, dataFile: 0x44415441, bitmaps: 0x23852875, crypto: 0x0537be77 };
 
-/** The extensions of a header: their types, and why they can't all be told. */
+/** The extensions of a header: their data by their types, and why they can't all be read. */
 export interface Extensions {
-  readonly extensions: readonly number[];
+  readonly extensions: ReadonlyMap<number, Buffer>;
   readonly problem: string | undefined;
 }
 
 /**
- * Reads the types of the header extensions, which follow the header in its cluster.
+ * Reads the header extensions, which follow the header in its cluster.
  *
  * @param headerBytes - where they begin
  * @param clusterBytes - where they must have ended
@@ -22,15 +22,21 @@ export function extensionsOf(
 ): Extensions {
   const { first } = image;
   const limit = Math.min(clusterBytes, first.length);
-  const extensions: number[] = [];
+  const extensions = new Map<number, Buffer>();
   let position = headerBytes;
   while (position + 8 <= limit) {
     const type = first.readUInt32BE(position);
     if (type === EXTENSION.end) return { extensions, problem: undefined };
-    extensions.push(type);
     const lengthBytes = first.readUInt32BE(position + 4);
+    // Programs differ in which of two they go by.
+    if (extensions.has(type))
+      return { extensions, problem: "its qcow2 header has an extension twice" };
+    extensions.set(type, first.subarray(position + 8, Math.min(position + 8 + lengthBytes, limit)));
     position += 8 + Math.ceil(lengthBytes / 8) * 8;
   }
   if (position === limit) return { extensions, problem: undefined };
-  return { extensions, problem: "its qcow2 header extensions do not end within its first cluster" };
+  return {
+    extensions,
+    problem: "its qcow2 header extensions do not end within its first cluster",
+  };
 }

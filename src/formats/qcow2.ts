@@ -1,7 +1,8 @@
 import type { Detector, Examination, Finding } from "./detector.ts";
 import { BrokenImage, type ImageBytes } from "./image-bytes.ts";
 import { protocolProblem } from "./protocol-strings.ts";
-import { extensionsOf, EXTENSION } from "./qcow2-extensions.ts";
+import { extensionsOf, EXTENSION, type Extensions } from "./qcow2-extensions.ts";
+import { walkTables, type Qcow2Layout } from "./qcow2-tables.ts";
 
 const MAGIC = Buffer.from("QFI\xfb", "latin1");
 
@@ -17,7 +18,9 @@ const L1_OFFSET_AT = 40;
 const REFCOUNT_TABLE_OFFSET_AT = 48;
 const REFCOUNT_TABLE_CLUSTERS_AT = 56;
 const SNAPSHOTS_AT = 60;
+const SNAPSHOTS_OFFSET_AT = 64;
 const INCOMPATIBLE_FEATURES_AT = 72;
+const AUTOCLEAR_FEATURES_AT = 88;
 const REFCOUNT_ORDER_AT = 96;
 const HEADER_LENGTH_AT = 100;
 const COMPRESSION_TYPE_AT = 104;
@@ -30,12 +33,22 @@ const EXTERNAL_DATA_FILE = 1n << 2n;
 const COMPRESSION_TYPE = 1n << 3n;
 const EXTENDED_L2 = 1n << 4n;
 const KNOWN_FEATURES = DIRTY | CORRUPT | EXTERNAL_DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2;
+/** Of the features that a program clears which does not know them. */
+const BITMAPS = 1n << 0n;
+
+// The lengths of two extensions.
+const CRYPTO_BYTES = 16;
+const BITMAPS_BYTES = 24;
 
 // QEMU's own bounds (block/qcow2.h).
 const CLUSTER_BITS = { least: 9, most: 21 };
 const MOST_L1_BYTES = 32 * 1024 * 1024;
 const MOST_REFCOUNT_TABLE_BYTES = 8 * 1024 * 1024;
 const MOST_REFCOUNT_ORDER = 6;
+const MOST_SNAPSHOTS = 65536;
+const MOST_BITMAPS = 65535;
+/** With less, a subcluster would be less than a sector. */
+const LEAST_BITS_OF_EXTENDED = 14;
 
 const LUKS = 2;
 
@@ -49,7 +62,10 @@ export const qcow2: Detector = {
     if (clusterBits < CLUSTER_BITS.least || clusterBits > CLUSTER_BITS.most) {
       throw new BrokenImage(`its qcow2 header states clusters of 2^${clusterBits} bytes`);
     }
-    return examineHeader(image, header, 2 ** clusterBits);
+    if (header.whole.length > 2 ** clusterBits) {
+      throw new BrokenImage("its qcow2 header is longer than a cluster");
+    }
+    return examineHeader(image, header, clusterBits);
   },
 };
 
@@ -77,18 +93,32 @@ async function readHeader(image: ImageBytes): Promise<Header> {
   return { version, fixed, whole, features: fixed.readBigUInt64BE(INCOMPATIBLE_FEATURES_AT) };
 }
 
-function examineHeader(image: ImageBytes, header: Header, clusterBytes: number): Examination {
+async function examineHeader(
+  image: ImageBytes,
+  header: Header,
+  clusterBits: number,
+): Promise<Examination> {
   const { fixed, whole, features } = header;
+  const clusterBytes = 2 ** clusterBits;
   const { extensions, problem } = extensionsOf(image, whole.length, clusterBytes);
-  const has = (type: number): boolean => extensions.includes(type);
   const hasBackingFile =
     fixed.readBigUInt64BE(BACKING_FILE_OFFSET_AT) !== 0n ||
     fixed.readUInt32BE(BACKING_FILE_SIZE_AT) !== 0;
-  const hasDataFile = (features & EXTERNAL_DATA_FILE) !== 0n || has(EXTENSION.dataFile);
+  const hasDataFile = (features & EXTERNAL_DATA_FILE) !== 0n || extensions.has(EXTENSION.dataFile);
+  const sizeBytes = fixed.readBigUInt64BE(SIZE_AT);
+  const method = fixed.readUInt32BE(CRYPT_METHOD_AT);
+  const headerExtensions = problem ?? extensionsProblem(extensions, method, clusterBytes);
+  const tables = tablesProblem(fixed, clusterBits);
+  // The data of an image with an external data file lie elsewhere.
+  const isReadable = tables === undefined && headerExtensions === undefined && !hasDataFile;
+  const walk = isReadable
+    ? await walkTables(image, layoutOf(header, clusterBits, extensions))
+    : { tables, complete: undefined };
   return {
-    virtualSizeBytes: fixed.readBigUInt64BE(SIZE_AT),
+    // A guest sees whole sectors.
+    virtualSizeBytes: sizeBytes - (sizeBytes % 512n),
     checks: {
-      // Either makes whoever opens the image read another file of the host, one that the image names.
+      // Either makes a program that opens the image read another file of the host, one that the image names.
       backing_file: hasBackingFile
         ? "it is a qcow2 overlay that refers to a backing file"
         : undefined,
@@ -99,15 +129,88 @@ function examineHeader(image: ImageBytes, header: Header, clusterBytes: number):
         (features & DIRTY) === 0n
           ? undefined
           : "its qcow2 header is marked dirty: its last writer did not close it",
-      encryption: encryptionProblem(fixed.readUInt32BE(CRYPT_METHOD_AT)),
+      encryption: encryptionProblem(method),
       snapshots: snapshotsProblem(fixed.readUInt32BE(SNAPSHOTS_AT)),
-      header_extensions: problem,
-      tables: tablesProblem(image, fixed, clusterBytes),
+      header_extensions: headerExtensions,
+      ...walk,
       protocols: protocolProblem(
         "qcow2 header",
         image.first.toString("latin1", 0, Math.min(clusterBytes, image.first.length)),
       ),
     },
+  };
+}
+
+function extensionsProblem(
+  extensions: Extensions["extensions"],
+  method: number,
+  clusterBytes: number,
+): string | undefined {
+  const crypto = extensions.get(EXTENSION.crypto);
+  if ((crypto === undefined) === (method === LUKS)) {
+    return method === LUKS
+      ? "it is a qcow2 encrypted by LUKS without a LUKS header"
+      : "it is a qcow2 with a LUKS header that is not encrypted by LUKS";
+  }
+  if (crypto !== undefined && !isAligned(crypto, clusterBytes, CRYPTO_BYTES)) {
+    return "the LUKS header of its qcow2 does not begin at a cluster";
+  }
+  const bitmaps = extensions.get(EXTENSION.bitmaps);
+  if (bitmaps === undefined) return undefined;
+  const count = bitmaps.length === BITMAPS_BYTES ? bitmaps.readUInt32BE(0) : 0;
+  const isSound = count > 0 && count <= MOST_BITMAPS && bitmaps.readUInt32BE(4) === 0;
+  return isSound ? undefined : "the bitmaps extension of its qcow2 header makes no sense";
+}
+
+function isAligned(extension: Buffer, clusterBytes: number, lengthBytes: number): boolean {
+  return (
+    extension.length === lengthBytes && extension.readBigUInt64BE(0) % BigInt(clusterBytes) === 0n
+  );
+}
+
+/** What the header and its extensions, which must be sound, say of the tables. */
+function layoutOf(
+  { fixed, features }: Header,
+  clusterBits: number,
+  extensions: Extensions["extensions"],
+): Qcow2Layout {
+  const crypto = extensions.get(EXTENSION.crypto);
+  const bitmaps = extensions.get(EXTENSION.bitmaps);
+  const hasBitmaps =
+    fixed.length >= V3_BYTES && (fixed.readBigUInt64BE(AUTOCLEAR_FEATURES_AT) & BITMAPS) !== 0n;
+  return {
+    clusterBits,
+    sizeBytes: Number(fixed.readBigUInt64BE(SIZE_AT)),
+    extendsL2: (features & EXTENDED_L2) !== 0n,
+    compression: (features & COMPRESSION_TYPE) === 0n ? "deflate" : "zstd",
+    l1: {
+      position: Number(fixed.readBigUInt64BE(L1_OFFSET_AT)),
+      entries: fixed.readUInt32BE(L1_SIZE_AT),
+    },
+    refcountTable: {
+      position: Number(fixed.readBigUInt64BE(REFCOUNT_TABLE_OFFSET_AT)),
+      lengthBytes: fixed.readUInt32BE(REFCOUNT_TABLE_CLUSTERS_AT) * 2 ** clusterBits,
+    },
+    snapshots: {
+      position: Number(fixed.readBigUInt64BE(SNAPSHOTS_OFFSET_AT)),
+      entries: fixed.readUInt32BE(SNAPSHOTS_AT),
+    },
+    cryptoHeader:
+      crypto === undefined
+        ? undefined
+        : {
+            position: Number(crypto.readBigUInt64BE(0)),
+            lengthBytes: Number(crypto.readBigUInt64BE(8)),
+          },
+    // Without that bit some program has written the image that did not know them, and they count for nothing.
+    bitmaps:
+      bitmaps === undefined || !hasBitmaps
+        ? undefined
+        : {
+            entries: bitmaps.readUInt32BE(0),
+            lengthBytes: Number(bitmaps.readBigUInt64BE(8)),
+            position: Number(bitmaps.readBigUInt64BE(16)),
+          },
   };
 }
 
@@ -132,11 +235,20 @@ function snapshotsProblem(count: number): string | undefined {
   return `it is a qcow2 with ${count} internal snapshots, whose data would come with it`;
 }
 
-function tablesProblem(image: ImageBytes, fixed: Buffer, clusterBytes: number): string | undefined {
-  return l1Problem(image, fixed, clusterBytes) ?? refcountProblem(image, fixed, clusterBytes);
+/** What QEMU demands of the tables before it reads them. */
+function tablesProblem(fixed: Buffer, clusterBits: number): string | undefined {
+  const clusterBytes = 2 ** clusterBits;
+  if (extendsL2(fixed) && clusterBits < LEAST_BITS_OF_EXTENDED) {
+    return `it is a qcow2 with extended L2 entries and clusters of ${clusterBytes} bytes`;
+  }
+  return (
+    l1Problem(fixed, clusterBytes) ??
+    refcountProblem(fixed, clusterBytes) ??
+    snapshotTableProblem(fixed, clusterBytes)
+  );
 }
 
-function l1Problem(image: ImageBytes, fixed: Buffer, clusterBytes: number): string | undefined {
+function l1Problem(fixed: Buffer, clusterBytes: number): string | undefined {
   const l1Bytes = fixed.readUInt32BE(L1_SIZE_AT) * 8;
   const l1Offset = fixed.readBigUInt64BE(L1_OFFSET_AT);
   if (l1Bytes > MOST_L1_BYTES) return `its qcow2 L1 table of ${l1Bytes} bytes is too large`;
@@ -146,8 +258,7 @@ function l1Problem(image: ImageBytes, fixed: Buffer, clusterBytes: number): stri
   if (BigInt(l1Bytes / 8) * bytesOfEntry < fixed.readBigUInt64BE(SIZE_AT)) {
     return "its qcow2 L1 table is too small for its size";
   }
-  if (l1Offset % BigInt(clusterBytes) !== 0n) return "its qcow2 L1 table is not aligned";
-  return image.holds(l1Offset, l1Bytes) ? undefined : "its qcow2 L1 table is cut off";
+  return l1Offset % BigInt(clusterBytes) === 0n ? undefined : "its qcow2 L1 table is not aligned";
 }
 
 function extendsL2(fixed: Buffer): boolean {
@@ -155,11 +266,7 @@ function extendsL2(fixed: Buffer): boolean {
   return hasFeatures && (fixed.readBigUInt64BE(INCOMPATIBLE_FEATURES_AT) & EXTENDED_L2) !== 0n;
 }
 
-function refcountProblem(
-  image: ImageBytes,
-  fixed: Buffer,
-  clusterBytes: number,
-): string | undefined {
+function refcountProblem(fixed: Buffer, clusterBytes: number): string | undefined {
   const tableBytes = fixed.readUInt32BE(REFCOUNT_TABLE_CLUSTERS_AT) * clusterBytes;
   const tableOffset = fixed.readBigUInt64BE(REFCOUNT_TABLE_OFFSET_AT);
   const order = fixed.length >= V3_BYTES ? fixed.readUInt32BE(REFCOUNT_ORDER_AT) : 0;
@@ -167,8 +274,17 @@ function refcountProblem(
   if (tableBytes === 0 || tableBytes > MOST_REFCOUNT_TABLE_BYTES) {
     return `its qcow2 refcount table has ${tableBytes} bytes`;
   }
-  if (tableOffset === 0n || tableOffset % BigInt(clusterBytes) !== 0n) {
-    return "its qcow2 refcount table is not aligned";
+  const isTable = tableOffset !== 0n && tableOffset % BigInt(clusterBytes) === 0n;
+  return isTable ? undefined : "its qcow2 refcount table is not aligned";
+}
+
+function snapshotTableProblem(fixed: Buffer, clusterBytes: number): string | undefined {
+  const count = fixed.readUInt32BE(SNAPSHOTS_AT);
+  const position = fixed.readBigUInt64BE(SNAPSHOTS_OFFSET_AT);
+  if (count > MOST_SNAPSHOTS) return `its qcow2 header states ${count} snapshots`;
+  // QEMU asks that even where there is no snapshot.
+  if (position % BigInt(clusterBytes) !== 0n || position >= 2n ** 63n) {
+    return "its qcow2 snapshot table is not aligned";
   }
-  return image.holds(tableOffset, tableBytes) ? undefined : "its qcow2 refcount table is cut off";
+  return undefined;
 }

@@ -1,4 +1,5 @@
-import type { Detector } from "./detector.ts";
+import { DataEnd } from "./data-end.ts";
+import type { Detector, Finding } from "./detector.ts";
 import type { ImageBytes } from "./image-bytes.ts";
 
 const MAGIC = 0xbeda107f;
@@ -8,16 +9,26 @@ const MAGIC_AT = 0x40;
 const VERSION_AT = 0x44;
 const IMAGE_TYPE_AT = 0x4c;
 const BLOCK_MAP_OFFSET_AT = 0x154;
+const DATA_OFFSET_AT = 0x158;
+const SECTOR_SIZE_AT = 0x168;
 const DISK_SIZE_AT = 0x170;
 const BLOCK_SIZE_AT = 0x178;
+const BLOCK_EXTRA_AT = 0x17c;
 const BLOCKS_AT = 0x180;
 // Of the image that this one was made from, and of its parent.
 const LINK_UUIDS_AT = 0x1a8;
 const LINK_UUIDS_BYTES = 32;
-const HEADER_BYTES = 0x1c8;
+const HEADER_BYTES = 0x200;
 
-const VERSION_MAJOR = 1;
+const VERSION = { major: 1, minor: 1 };
 const SELF_CONTAINED_TYPES = [1, 2];
+
+const SECTOR_BYTES = 512;
+// QEMU reads blocks of this size only, and VirtualBox makes no others unless it is told to.
+const BLOCK_BYTES = 1024 * 1024;
+const MOST_BLOCKS = 0x3fffffff;
+/** In the block map: a block that is not there, or has zeros (`0xfffffffe`). */
+const LEAST_UNALLOCATED = 0xfffffffe;
 
 /** VirtualBox's format. */
 export const vdi: Detector = {
@@ -25,20 +36,29 @@ export const vdi: Detector = {
   matches: ({ first }) => first.length >= MAGIC_AT + 4 && first.readUInt32LE(MAGIC_AT) === MAGIC,
   examine: async (image) => {
     const header = await image.read("vdi header", 0, HEADER_BYTES);
+    const diskBytes = header.readBigUInt64LE(DISK_SIZE_AT);
+    const layout = layoutProblem(header);
+    const blockMap = blockMapProblem(header);
+    const isReadable = layout === undefined && blockMap === undefined;
     return {
-      virtualSizeBytes: header.readBigUInt64LE(DISK_SIZE_AT),
+      // A guest sees whole sectors.
+      virtualSizeBytes: ((diskBytes + 511n) / 512n) * 512n,
       checks: {
-        version: versionProblem(header.readUInt16LE(VERSION_AT + 2)),
+        version: versionProblem(header),
         parent: parentProblem(header),
-        block_map: blockMapProblem(header, image),
+        layout,
+        block_map: blockMap,
+        complete: isReadable ? await missingBlocks(image, header) : undefined,
       },
     };
   },
 };
 
-function versionProblem(major: number): string | undefined {
-  if (major === VERSION_MAJOR) return undefined;
-  return `it is a vdi of version ${major}, and only 1 is known`;
+function versionProblem(header: Buffer): string | undefined {
+  const minor = header.readUInt16LE(VERSION_AT);
+  const major = header.readUInt16LE(VERSION_AT + 2);
+  if (major === VERSION.major && minor === VERSION.minor) return undefined;
+  return `it is a vdi of version ${major}.${minor}, and only 1.1 is known`;
 }
 
 function parentProblem(header: Buffer): string | undefined {
@@ -48,12 +68,46 @@ function parentProblem(header: Buffer): string | undefined {
   return isLinked || !isSelfContained ? "it is a vdi that refers to a parent" : undefined;
 }
 
-function blockMapProblem(header: Buffer, image: ImageBytes): string | undefined {
-  const blocks = BigInt(header.readUInt32LE(BLOCKS_AT));
-  const heldBytes = blocks * BigInt(header.readUInt32LE(BLOCK_SIZE_AT));
-  if (heldBytes < header.readBigUInt64LE(DISK_SIZE_AT)) {
-    return "the blocks of its vdi header make less than its disk size";
+function layoutProblem(header: Buffer): string | undefined {
+  const sectorBytes = header.readUInt32LE(SECTOR_SIZE_AT);
+  if (sectorBytes !== SECTOR_BYTES) {
+    return `its vdi header states sectors of ${sectorBytes} bytes, and they must have 512`;
   }
-  if (image.holds(header.readUInt32LE(BLOCK_MAP_OFFSET_AT), blocks * 4n)) return undefined;
-  return "its vdi block map is cut off";
+  const blockBytes = header.readUInt32LE(BLOCK_SIZE_AT);
+  if (blockBytes !== BLOCK_BYTES || header.readUInt32LE(BLOCK_EXTRA_AT) !== 0) {
+    return `its vdi header states blocks of ${blockBytes} bytes, and they must have 1 MiB, and nothing between them`;
+  }
+  const isAligned = [BLOCK_MAP_OFFSET_AT, DATA_OFFSET_AT].every(
+    (at) => header.readUInt32LE(at) % SECTOR_BYTES === 0,
+  );
+  return isAligned ? undefined : "its vdi block map or its data do not begin at a sector";
+}
+
+function blockMapProblem(header: Buffer): string | undefined {
+  const blocks = header.readUInt32LE(BLOCKS_AT);
+  if (blocks > MOST_BLOCKS) return `its vdi block map has ${blocks} entries`;
+  if (BigInt(blocks) * BigInt(BLOCK_BYTES) >= header.readBigUInt64LE(DISK_SIZE_AT))
+    return undefined;
+  return "the blocks of its vdi header make less than its disk size";
+}
+
+/** Walks through the block map, dynamic or static. */
+async function missingBlocks(image: ImageBytes, header: Buffer): Promise<Finding | undefined> {
+  const mapAt = header.readUInt32LE(BLOCK_MAP_OFFSET_AT);
+  const dataAt = header.readUInt32LE(DATA_OFFSET_AT);
+  const diskBytes = Number(header.readBigUInt64LE(DISK_SIZE_AT));
+  const mapBytes = header.readUInt32LE(BLOCKS_AT) * 4;
+  const end = new DataEnd(image);
+  if (!end.reach("vdi block map", mapAt + mapBytes)) return end.problem;
+  for await (const { piece, at: position } of image.pieces("vdi block map", mapAt, mapBytes)) {
+    for (let at = 0; at < piece.length; at += 4) {
+      const block = piece.readUInt32LE(at);
+      if (block >= LEAST_UNALLOCATED) continue;
+      const leftBytes = diskBytes - ((position + at) / 4) * BLOCK_BYTES;
+      // The last block may be cut where the disk ends.
+      const neededBytes = Math.min(BLOCK_BYTES, leftBytes);
+      if (neededBytes > 0) end.reach("vdi block", dataAt + block * BLOCK_BYTES + neededBytes);
+    }
+  }
+  return end.problem;
 }

@@ -1,4 +1,5 @@
 import type { FormatPolicy } from "../domain/format-policy.ts";
+import type { Finding } from "./detector.ts";
 import { protocolProblem } from "./protocol-strings.ts";
 
 const TITLE = /^# ?disk ?descriptorfile/i;
@@ -6,9 +7,43 @@ const TITLE = /^# ?disk ?descriptorfile/i;
 // QEMU's own test for a descriptor without that title (block/vmdk.c, vmdk_probe): comments and blank lines, then a version.
 const VERSION_AFTER_COMMENTS = /^(?:[ \t]*(?:#[^\n]*)?\r?\n)* *version=[123]\r?\n/;
 
+const SECTOR_BYTES = 512;
+/** QEMU reads so much behind the header, whatever the header says of the descriptor (block/vmdk.c, DESC_SIZE). */
+export const QEMU_DESCRIPTOR_BYTES = 20 * SECTOR_BYTES;
+
 const EXTENT_LINE = /^(?:RW|RDONLY|NOACCESS)\s/i;
-const FIELD_LINE = /^(\w+)\s*=/;
-const DATABASE_LINE = /^ddb\.?\w*/i;
+const FIELD_LINE = /^([\w.:-]+)\s*=\s*(.*)$/;
+const DATABASE_COMMENT = /^ddb\b(?!.*=)/i;
+
+/** A parent's identity when there is no parent. */
+const NO_PARENT = "ffffffff";
+
+// Keys that programs write and that name nothing. VirtualBox's identities of a parent are in the next list.
+const HARMLESS =
+  /^(?:version|encoding|cid|createtype|ddb\.(?:adaptertype|comment|deletable|encoding|longcontentid|thinprovisioned|toolsversion|toolsinstalltype|uuid|uuid\.image|uuid\.modification|virtualhwversion|geometry\.\w+))$/;
+
+/** Keys that have a check of their own. */
+const JUDGED_AS_PARENT = ["parentcid", "parentfilenamehint"];
+
+// Further keys by which a program finds a parent: with these values it has none.
+const WITHOUT_PARENT: Readonly<Record<string, RegExp>> = {
+  isnativesnapshot: /^no$/,
+  "ddb.nativeparentcid": /^(?:ffffffff)?$/,
+  "ddb.uuid.parent": /^[0-]*$/,
+  "ddb.uuid.parentmodification": /^[0-]*$/,
+};
+
+// Keys that name a file, a program or a device, by their own names: "changeTrackPath", "ddb.nativeParentHint",
+// "ddb.iofilters", "ddb.sidecars", "digestFilename", "ddb.deviceFile", "encryptionKeys".
+const NAMES_SOMETHING =
+  /file|path|hint|parent|native|track|filter|sidecar|digest|device|redo|delta|snapshot|encryption|key|ur[il]|object/i;
+
+// Values that look like a place: a path, a drive, or the name of another disk file.
+const LOOKS_LIKE_PLACE =
+  /[/\\]|^\w:|\.(?:vm\w+|vswp|rdm|raw|img|iso|qcow2?|vhdx?|vdi|dsk|flt|vmfd)$/i;
+
+/** The name under which our stores keep images: another image may stand beside this one, with such a name. */
+const STORED_NAME = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?:\.\d+)?$/i;
 
 /** Whether a file starts like the text descriptor of a VMDK. */
 export function isDescriptor(first: Buffer): boolean {
@@ -16,54 +51,99 @@ export function isDescriptor(first: Buffer): boolean {
   return TITLE.test(text) || VERSION_AFTER_COMMENTS.test(text);
 }
 
+/** A descriptor as it lies in a file. */
+export interface DescriptorBytes {
+  /** From the second sector on: the sectors of the descriptor, and whatever else QEMU reads with them. */
+  readonly region: Buffer;
+  /** How many of them the header gives to the descriptor. */
+  readonly declaredBytes: number;
+}
+
 /**
- * Judges the descriptor that is inside of a VMDK. Every occurrence of a word counts, in whichever line it stands: QEMU
- * searches some of them as plain text, even in comments.
+ * Judges the descriptor that is inside of a VMDK, as far as any program reads it: VMware and VirtualBox read the sectors
+ * that the header states, QEMU always twenty, up to the first NUL. Every occurrence of a word counts, in whichever line it
+ * stands: QEMU searches some of them as plain text, even in comments. `capacitySectors` is the size of the disk by the header.
  *
- * @param region - the sectors of the descriptor: text, then zeros
- * @param capacitySectors - the size of the disk by the header
  * @returns the checks, as detectors give them
  */
 export function descriptorChecks(
-  region: Buffer,
+  { region, declaredBytes }: DescriptorBytes,
   capacitySectors: bigint,
   policy: FormatPolicy,
-): Readonly<Record<string, string | undefined>> {
+): Readonly<Record<string, string | Finding | undefined>> {
   const end = region.indexOf(0);
   const text = region.toString("latin1", 0, end === -1 ? region.length : end);
-  const isHidden = end !== -1 && region.subarray(end).some((byte) => byte !== 0);
+  const declared = region.subarray(0, declaredBytes);
+  const isHidden =
+    end !== -1 && end < declaredBytes && declared.subarray(end).some((byte) => byte !== 0);
   const lines = text
-    .split("\n")
+    .split(/[\r\n]/)
     .map((line) => line.trim())
     .filter((line) => line !== "" && !line.startsWith("#"));
   return {
-    descriptor: isHidden ? "its vmdk descriptor goes on behind its end" : linesProblem(lines),
+    descriptor:
+      endProblem(text, declaredBytes, isHidden) ?? linesProblem(lines) ?? cidProblem(region),
     create_type: createTypeProblem(text, policy),
     parent: parentProblem(text),
+    other_files: otherFilesProblem(lines),
     extent: extentProblem(lines, capacitySectors),
     protocols: protocolProblem("vmdk descriptor", text),
   };
 }
 
+function endProblem(text: string, declaredBytes: number, isHidden: boolean): string | undefined {
+  if (isHidden) return "its vmdk descriptor goes on behind its end";
+  if (text.length <= declaredBytes) return undefined;
+  return `its vmdk descriptor goes on behind the ${declaredBytes} bytes that its header states`;
+}
+
 function linesProblem(lines: readonly string[]): string | undefined {
   const unknown = lines.find((line) =>
-    [EXTENT_LINE, FIELD_LINE, DATABASE_LINE].every((known) => !known.test(line)),
+    [EXTENT_LINE, FIELD_LINE, DATABASE_COMMENT].every((known) => !known.test(line)),
   );
   if (unknown !== undefined) {
     return `its vmdk descriptor has the unknown line "${shown(unknown)}"`;
   }
   const fields = new Set<string>();
-  for (const line of lines) {
-    const field = FIELD_LINE.exec(line)?.[1]?.toLowerCase();
-    if (field === undefined) continue;
-    if (fields.has(field)) return `its vmdk descriptor states ${shown(field)} twice`;
-    fields.add(field);
+  for (const { key } of fieldsOf(lines)) {
+    // Each of several values is judged; of the database programs write some keys twice.
+    if (key.startsWith("ddb.")) continue;
+    if (fields.has(key)) return `its vmdk descriptor states ${shown(key)} twice`;
+    fields.add(key);
   }
   return undefined;
 }
 
+/** QEMU does not open an image without the two identities, which it searches as plain text (`vmdk_read_cid`). */
+function cidProblem(region: Buffer): string | undefined {
+  const read = region.toString("latin1", 0, Math.min(region.length, QEMU_DESCRIPTOR_BYTES - 1));
+  const [text = ""] = read.split("\0", 1);
+  const missing = ["CID", "parentCID"].find((name) => {
+    const at = text.indexOf(name);
+    return at === -1 || !/^\s*[+-]?(?:0x)?[0-9a-f]/i.test(text.slice(at + name.length + 1));
+  });
+  return missing === undefined ? undefined : `its vmdk descriptor states no ${missing}`;
+}
+
+interface Field {
+  /** In lower case. */
+  readonly key: string;
+  /** Without quotes. */
+  readonly value: string;
+}
+
+function fieldsOf(lines: readonly string[]): Field[] {
+  return lines.flatMap((line) => {
+    const [, key, value = ""] = FIELD_LINE.exec(line) ?? [];
+    if (key === undefined) return [];
+    return [{ key: key.toLowerCase(), value: value.replaceAll('"', "").trim() }];
+  });
+}
+
 function createTypeProblem(text: string, { vmdkAllowedTypes }: FormatPolicy): string | undefined {
-  const types = [...text.matchAll(/createType\s*=\s*"?([^"\r\n]*)/gi)].map(([, type = ""]) => type);
+  const types = [...text.matchAll(/createType\s*=\s*"?([^"\r\n]*)/gi)].map(([, type = ""]) =>
+    type.trim(),
+  );
   if (types.length === 0) return "its vmdk descriptor states no createType";
   const allowed = vmdkAllowedTypes.map((type) => type.toLowerCase());
   const refused = types.find((type) => !allowed.includes(type.toLowerCase()));
@@ -73,25 +153,50 @@ function createTypeProblem(text: string, { vmdkAllowedTypes }: FormatPolicy): st
 
 function parentProblem(text: string): string | undefined {
   const hasParentCid = [...text.matchAll(/parentCID\s*=\s*([^\r\n]*)/gi)].some(
-    ([, cid = ""]) => cid.trim().toLowerCase() !== "ffffffff",
+    ([, cid = ""]) => cid.replaceAll('"', "").trim().toLowerCase() !== NO_PARENT,
   );
   const hasParent = hasParentCid || /parentFileNameHint/i.test(text);
   return hasParent ? "it is a vmdk overlay that refers to a parent" : undefined;
 }
 
+/** What VMware would open beside the image, or load: the log of its changes, filters with their files, parents of an array. */
+function otherFilesProblem(lines: readonly string[]): Finding | undefined {
+  const found = fieldsOf(lines).find(({ key, value }) => {
+    if (HARMLESS.test(key) || JUDGED_AS_PARENT.includes(key)) return false;
+    const withoutParent = WITHOUT_PARENT[key];
+    if (withoutParent !== undefined) return !withoutParent.test(value.toLowerCase());
+    // An empty one names nothing.
+    return value !== "" && (NAMES_SOMETHING.test(key) || LOOKS_LIKE_PLACE.test(value));
+  });
+  if (found === undefined) return undefined;
+  return {
+    reason: `its vmdk descriptor refers to something else: ${shown(found.key)} is "${shown(found.value)}"`,
+    hint: "Export or convert the disk again, which leaves that line out: `qemu-img convert -O vmdk IN OUT`.",
+  };
+}
+
+/**
+ * The only extent must be this file. QEMU and VirtualBox never look at its name where the data is behind the header. VMware
+ * opens a growable disk by it, in the directory of the descriptor: so it may be any plain name, as programs write their own
+ * file's, which an import changes; but none with a path, and none of another image in a store.
+ */
 function extentProblem(lines: readonly string[], capacitySectors: bigint): string | undefined {
   const [extent, ...others] = lines.filter((line) => EXTENT_LINE.test(line));
   if (extent === undefined || others.length > 0) {
     const count = extent === undefined ? 0 : others.length + 1;
     return `its vmdk descriptor has ${count} extents, and must have one`;
   }
-  // The name of the only extent is the file's own, and is ignored; a path shows that it is meant for something else.
-  const [, sectors, name] = /^\w+\s+(\d{1,20})\s+SPARSE\s+"([^"/\\]*)"$/i.exec(extent) ?? [];
-  if (sectors === undefined || name === undefined || name.includes("..")) {
+  const [, sectors, name] =
+    /^(?:RW|RDONLY)\s+(\d{1,20})\s+SPARSE\s+"([^"/\\:*?<>|%\0-\x1f]+)"$/i.exec(extent) ?? [];
+  if (sectors === undefined || name === undefined || isElsewhere(name)) {
     return "the extent in its vmdk descriptor refers to another file";
   }
   if (BigInt(sectors) === capacitySectors) return undefined;
   return `the extent in its vmdk descriptor has ${sectors} sectors, and its header says ${String(capacitySectors)}`;
+}
+
+function isElsewhere(name: string): boolean {
+  return name.includes("..") || name !== name.trim() || STORED_NAME.test(name);
 }
 
 function shown(text: string): string {

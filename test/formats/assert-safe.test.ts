@@ -1,9 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { assertSafe } from "../../src/formats/assert-safe.ts";
-import { be, craftedLuks, craftedQcow2, craftedVhdx, patched } from "../support/crafted-images.ts";
+import {
+  be,
+  craftedLuks,
+  craftedQcow2,
+  craftedSnapshot,
+  craftedVhdx,
+  patched,
+} from "../support/crafted-images.ts";
 import { judged, STRICT } from "../support/judged.ts";
 
-const overlay = patched(craftedQcow2(), [8, be(8, 4096)], [60, be(4, 1)]);
+const overlay = patched(craftedSnapshot(), [8, be(8, 4096)]);
 const asRaw = { diskFormat: "raw", containerFormat: "bare" } as const;
 const asQcow2 = { diskFormat: "qcow2", containerFormat: "bare" } as const;
 const asOva = { diskFormat: "vmdk", containerFormat: "ova" } as const;

@@ -1,5 +1,7 @@
+import { randomBytes } from "node:crypto";
+import { deflateRawSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { be, craftedQcow2, patched } from "../support/crafted-images.ts";
+import { be, craftedQcow2, craftedSnapshot, patched } from "../support/crafted-images.ts";
 import { failuresOf, judged, STRICT } from "../support/judged.ts";
 
 const image = craftedQcow2();
@@ -8,6 +10,54 @@ const CLUSTER = 64 * 1024;
 /** An extension of the header, at its place behind it: type, length, data. */
 function extension(type: number, lengthBytes: number): Buffer {
   return patched(image, [104, be(4, type)], [108, be(4, lengthBytes)]);
+}
+
+/** An L2 table in a cluster of its own, and one more cluster. */
+function withL2(...entries: readonly (readonly [index: number, entry: bigint | number])[]): Buffer {
+  const bytes = Buffer.concat([image, Buffer.alloc(2 * CLUSTER)]);
+  return patched(
+    bytes,
+    [3 * CLUSTER, be(8, 4 * CLUSTER)],
+    ...entries.map(([index, entry]) => [4 * CLUSTER + index * 8, be(8, entry)] as const),
+  );
+}
+
+/** A compressed cluster that begins here and takes so many more sectors. */
+function compressed(position: number, sectors: number): bigint {
+  return (1n << 62n) | (BigInt(sectors) << 54n) | BigInt(position);
+}
+
+/** LUKS inside: a pointer to its header, which fills the last cluster. */
+function withLuks(...changes: Parameters<typeof patched>[1][]): Buffer {
+  return patched(
+    withL2(),
+    [104, be(4, 0x0537be77)],
+    [108, be(4, 16)],
+    [112, be(8, 5 * CLUSTER)],
+    [120, be(8, CLUSTER)],
+    ...changes,
+  );
+}
+
+/** A snapshot in cluster 5, with the L1 table of the disk itself. */
+function withSnapshot(...changes: Parameters<typeof patched>[1][]): Buffer {
+  return patched(craftedSnapshot(), ...changes);
+}
+
+/** A bitmap in cluster 5, whose table is in cluster 4. */
+function withBitmap(...changes: Parameters<typeof patched>[1][]): Buffer {
+  return patched(
+    Buffer.concat([image, Buffer.alloc(2 * CLUSTER)]),
+    [88, be(8, 1)],
+    [104, be(4, 0x23852875)],
+    [108, be(4, 24)],
+    [112, be(4, 1)],
+    [120, be(8, 32)],
+    [128, be(8, 5 * CLUSTER)],
+    [5 * CLUSTER, be(8, 4 * CLUSTER)],
+    [5 * CLUSTER + 8, be(4, 1)],
+    ...changes,
+  );
 }
 
 describe("qcow2", () => {
@@ -50,12 +100,12 @@ describe("qcow2", () => {
       "tables",
       "L1 table is not aligned",
     ],
-    ["an L1 table behind its end", [40, be(8, 4 * CLUSTER)], "tables", "L1 table is cut off"],
+    ["an L1 table behind its end", [40, be(8, 4 * CLUSTER)], "complete", "L1 table ends at byte"],
     [
       "an L1 table behind all ends",
       [40, be(8, 2n ** 64n - 65536n)],
-      "tables",
-      "L1 table is cut off",
+      "complete",
+      "L1 table ends at byte",
     ],
     ["no refcount table", [56, be(4, 0)], "tables", "refcount table has 0 bytes"],
     ["a huge refcount table", [56, be(4, 129)], "tables", "refcount table has 8454144 bytes"],
@@ -63,8 +113,8 @@ describe("qcow2", () => {
     [
       "a refcount table behind its end",
       [48, be(8, 9 * CLUSTER)],
-      "tables",
-      "refcount table is cut",
+      "complete",
+      "refcount table ends at byte",
     ],
     ["refcounts of 128 bits", [96, be(4, 7)], "tables", "refcount order 7"],
     ["a json: name", [200, 'json:{"driver":"nbd"}'], "protocols", 'names a place, "json:…"'],
@@ -104,14 +154,12 @@ describe("qcow2", () => {
   });
 
   it.each([
-    ["encryption", [32, be(4, 2)], 'add "qcow2_luks" to `formats.allowed_encryption`'],
-    ["dirty", [72, be(8, 1)], "set `formats.allow_dirty: true`"],
-    ["snapshots", [60, be(4, 1)], "set `formats.allow_snapshots: true`"],
+    ["encryption", withLuks([32, be(4, 2)]), 'add "qcow2_luks" to `formats.allowed_encryption`'],
+    ["dirty", patched(image, [72, be(8, 1)]), "set `formats.allow_dirty: true`"],
+    ["snapshots", withSnapshot(), "set `formats.allow_snapshots: true`"],
   ] as const)(
     "is accepted in spite of %s, and strict policies name the way",
-    async (check, change, way) => {
-      const bytes = patched(image, change);
-
+    async (check, bytes, way) => {
       expect(await judged(bytes)).toMatchObject({ safe: true, tolerated: [check], hints: {} });
       expect(await judged(bytes, STRICT)).toMatchObject({
         safe: false,
@@ -126,5 +174,120 @@ describe("qcow2", () => {
 
     expect(safe).toBe(false);
     expect(hints["encryption"]).not.toContain("formats.");
+  });
+
+  const DISK_CLUSTERS = 80;
+  it.each([
+    ["a cluster", withL2([0, 5 * CLUSTER])],
+    ["zeros", withL2([0, 1], [1, 5 * CLUSTER + 1])],
+    ["the last cluster of the disk", withL2([DISK_CLUSTERS - 1, 5 * CLUSTER])],
+    ["a compressed cluster", withL2([0, compressed(5 * CLUSTER, 127)])],
+    ["a cluster behind the disk, of which a part is there", withL2([DISK_CLUSTERS, 5 * CLUSTER])],
+    ["a snapshot", withSnapshot()],
+    ["a bitmap", withBitmap([4 * CLUSTER, be(8, 5 * CLUSTER)])],
+    ["bitmaps that count for nothing", withBitmap([88, be(8, 0)], [128, be(8, 9 * CLUSTER)])],
+    ["LUKS", withLuks([32, be(4, 2)])],
+  ])("is complete with %s", async (_, bytes) => {
+    expect((await judged(bytes)).safe).toBe(true);
+  });
+
+  it.each([
+    ["a cluster", withL2([0, 6 * CLUSTER]), "its last qcow2 cluster ends at byte 458752"],
+    ["half a cluster", withL2([0, 5 * CLUSTER]).subarray(0, -CLUSTER / 2), "ends at byte 393216"],
+    ["a byte of a cluster", withL2([0, 5 * CLUSTER]).subarray(0, -1), "ends at byte 393216"],
+    ["zeros", withL2([0, 6 * CLUSTER + 1]), "its last qcow2 cluster ends at byte 393217"],
+    ["a cluster behind the disk", withL2([200, 6 * CLUSTER]), "ends at byte 393217"],
+    ["a compressed cluster", withL2([0, compressed(5 * CLUSTER, 128)]), "ends at byte 393728"],
+    ["an L2 table", patched(withL2(), [3 * CLUSTER, be(8, 6 * CLUSTER)]), "qcow2 L2 table ends at"],
+    [
+      "a refcount block",
+      patched(withL2(), [CLUSTER, be(8, 6 * CLUSTER)]),
+      "refcount block ends at",
+    ],
+    ["a snapshot", withSnapshot([64, be(8, 6 * CLUSTER)]), "qcow2 snapshot ends at byte 393256"],
+    [
+      "the name of a snapshot",
+      withSnapshot([64, be(8, 5 * CLUSTER)], [5 * CLUSTER + 12, be(4, 0xffffffff)]),
+      "qcow2 snapshot ends at",
+    ],
+    ["a snapshot's L1 table", withSnapshot([5 * CLUSTER, be(8, 6 * CLUSTER)]), "L1 table ends at"],
+    ["a bitmap directory", withBitmap([128, be(8, 6 * CLUSTER)]), "bitmap directory ends at"],
+    ["a bitmap table", withBitmap([5 * CLUSTER, be(8, 6 * CLUSTER)]), "bitmap table ends at"],
+    ["a bitmap", withBitmap([4 * CLUSTER, be(8, 6 * CLUSTER)]), "its last qcow2 bitmap ends at"],
+    ["the LUKS header", withLuks([32, be(4, 2)], [120, be(8, CLUSTER + 1)]), "LUKS header ends at"],
+  ])("is refused as cut off where %s is missing", async (_, bytes, reason) => {
+    const verdict = await judged(bytes);
+
+    expect(verdict.safe).toBe(false);
+    expect(verdict.checks["complete"]).toContain(reason);
+    expect(verdict.checks["complete"]).toContain(`and the file at byte ${bytes.length}`);
+  });
+
+  it.each([
+    ["the last sector of a compressed cluster", (data: Buffer) => data, true],
+    ["bytes of it", (data: Buffer) => data.subarray(0, -20), false],
+  ])("tells by decompressing whether it ends in %s", async (_, cut, isComplete) => {
+    const data = deflateRawSync(randomBytes(CLUSTER).fill(0, 1000));
+    const table = withL2([0, compressed(5 * CLUSTER, Math.ceil(data.length / 512) - 1)]);
+
+    const bytes = Buffer.concat([table.subarray(0, 5 * CLUSTER), cut(data)]);
+
+    expect((await judged(bytes)).safe).toBe(isComplete);
+  });
+
+  it.each([
+    ["an L2 table between clusters", patched(withL2(), [3 * CLUSTER, be(8, 4 * CLUSTER + 512)])],
+    ["a cluster between clusters", withL2([0, 5 * CLUSTER + 512])],
+    ["a refcount block between clusters", patched(withL2(), [CLUSTER, be(8, CLUSTER + 512)])],
+    ["a snapshot table between clusters", patched(image, [64, be(8, 512)])],
+    ["a snapshot table behind all ends", patched(image, [64, be(8, 2n ** 63n)])],
+    ["endless snapshots", patched(image, [60, be(4, 65537)])],
+    ["a snapshot with endless extra data", withSnapshot([5 * CLUSTER + 36, be(4, 1025)])],
+    ["a snapshot with an endless L1 table", withSnapshot([5 * CLUSTER + 8, be(4, 2 ** 31)])],
+    ["a snapshot's L1 table between clusters", withSnapshot([5 * CLUSTER, be(8, 3 * CLUSTER + 8)])],
+    ["a bitmap directory that is too short", withBitmap([120, be(8, 16)])],
+  ])("is refused with %s", async (_, bytes) => {
+    expect(failuresOf(await judged(bytes))).toHaveProperty("tables");
+  });
+
+  it("is refused when its tables overlap, and is not read for ever", async () => {
+    // Each of many snapshots has the same long L1 table.
+    const bytes = Buffer.alloc(64 * CLUSTER);
+    withSnapshot([60, be(4, 1000)]).copy(bytes);
+    for (let index = 0; index < 1000; index += 1) {
+      bytes.writeBigUInt64BE(BigInt(3 * CLUSTER), 5 * CLUSTER + index * 40);
+      bytes.writeUInt32BE(100_000, 5 * CLUSTER + index * 40 + 8);
+    }
+
+    const verdict = await judged(bytes);
+
+    expect(verdict.checks["tables"]).toContain("they overlap");
+    expect(verdict.bytesRead).toBeLessThan(4 * bytes.length);
+  });
+
+  it.each([
+    ["LUKS without its header", patched(image, [32, be(4, 2)])],
+    ["a LUKS header without LUKS", withLuks()],
+    ["a LUKS header between clusters", withLuks([32, be(4, 2)], [112, be(8, 5 * CLUSTER + 512)])],
+    ["no bitmaps", withBitmap([112, be(4, 0)])],
+    ["too many bitmaps", withBitmap([112, be(4, 65536)])],
+    ["an extension twice", patched(image, [104, be(4, 7)], [112, be(4, 7)])],
+  ])("is refused with %s", async (_, bytes) => {
+    expect(failuresOf(await judged(bytes))).toHaveProperty("header_extensions");
+  });
+
+  it("is refused with subclusters of less than a sector", async () => {
+    const bytes = patched(image, [72, be(8, 16)], [20, be(4, 13)], [36, be(4, 100)]);
+
+    expect(failuresOf(await judged(bytes))["tables"]).toContain("and clusters of 8192 bytes");
+  });
+
+  it("counts of a subcluster what is there", async () => {
+    const subclusters = (allocated: number): Buffer =>
+      patched(withL2([0, 5 * CLUSTER]), [72, be(8, 16)], [4 * CLUSTER + 12, be(4, allocated)]);
+    const half = (bytes: Buffer): Buffer => bytes.subarray(0, -CLUSTER / 2);
+
+    expect((await judged(half(subclusters(0xffff)))).safe).toBe(true);
+    expect((await judged(half(subclusters(0x1ffff)))).safe).toBe(false);
   });
 });

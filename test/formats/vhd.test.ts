@@ -6,6 +6,7 @@ import {
   craftedMbr,
   craftedVhdFooter,
   patched,
+  sealedVhd,
 } from "../support/crafted-images.ts";
 import { failuresOf, judged } from "../support/judged.ts";
 
@@ -41,13 +42,28 @@ describe("vhd", () => {
     ["no dynamic header", [512, "x"], "block_table", "has no cookie"],
     ["a header behind its end", [16, be(8, 2n ** 63n)], "header", "dynamic header is cut off"],
     ["too few blocks", [512 + 28, be(4, 1)], "block_table", "make less than its size"],
-    ["more blocks than it has", [512 + 28, be(4, 2 ** 32 - 1)], "block_table", "table is cut off"],
-    ["a table behind its end", [512 + 16, be(8, 2n ** 63n)], "block_table", "table is cut off"],
+    ["endless blocks", [512 + 28, be(4, 2 ** 32 - 1)], "block_table", "has 4294967295 entries"],
+    [
+      "more blocks than it has",
+      [512 + 28, be(4, 2 ** 20)],
+      "complete",
+      "table ends at byte 4195840",
+    ],
+    ["a table behind its end", [512 + 16, be(8, 2n ** 62n)], "complete", "table ends at byte"],
+    [
+      "a block behind its end",
+      [1536, be(4, 5)],
+      "complete",
+      "its last vhd block ends at byte 2100224",
+    ],
+    ["blocks of odd size", [512 + 32, be(4, 3 * MiB)], "block_table", "must be a power of 2"],
+    ["another creator at its end", [dynamic.length - 512 + 28, "vpc "], "complete", "differ"],
+    ["more than 2040 GiB", [48, be(8, 2n ** 42n)], "disk_size", "2040 GiB at most"],
     ["another size at its end", [dynamic.length - 512 + 48, be(8, MiB)], "complete", "differ"],
     ["no footer", [dynamic.length - 512, "x"], "complete", "footer is missing"],
     ["the type of a fixed one", [60, be(4, 2)], "disk_type", "of type 2 with a header"],
   ] as const)("is refused as dynamic with %s", async (_, change, check, reason) => {
-    expect(failuresOf(await judged(patched(dynamic, change)))).toHaveProperty(
+    expect(failuresOf(await judged(sealedVhd(patched(dynamic, change))))).toHaveProperty(
       check,
       expect.stringContaining(reason),
     );
@@ -57,9 +73,43 @@ describe("vhd", () => {
     ["the type of a dynamic one", [3 * MiB + 60, be(4, 3)], "disk_type", "without a header"],
     ["more data than is there", [3 * MiB + 48, be(8, 4 * MiB)], "complete", "3145728 are there"],
   ] as const)("is refused as fixed with %s", async (_, change, check, reason) => {
-    expect(failuresOf(await judged(patched(fixed, change)))).toHaveProperty(
+    expect(failuresOf(await judged(sealedVhd(patched(fixed, change))))).toHaveProperty(
       check,
       expect.stringContaining(reason),
     );
+  });
+
+  it.each([
+    ["its footer", fixed, 3 * MiB + 100, "footer"],
+    ["its header", dynamic, 200, "footer"],
+    ["its dynamic header", dynamic, 512 + 900, "dynamic header"],
+  ])("is refused with a damaged byte in %s", async (_, bytes, at, what) => {
+    expect(failuresOf(await judged(patched(bytes, [at, "\x01"])))).toEqual({
+      checksum: `its vhd ${what} has a wrong checksum`,
+    });
+  });
+
+  it("is refused with the footer of 511 bytes that Virtual PC once wrote", async () => {
+    expect(failuresOf(await judged(fixed.subarray(0, -1)))).toEqual({
+      header: "it is a vhd with the footer of 511 bytes that Virtual PC wrote before 2004",
+    });
+  });
+
+  // 90 cylinders, 4 heads, 17 sectors: less than its 3 MiB. Then the largest geometry, which stands for any larger size.
+  const SMALLER = "\0\x5a\x04\x11";
+  const LARGEST = "\xff\xff\x10\xff";
+  it.each([
+    ["vpc ", SMALLER, 90 * 4 * 17 * 512],
+    ["vbox", SMALLER, 90 * 4 * 17 * 512],
+    ["qemu", SMALLER, 90 * 4 * 17 * 512],
+    ["vpc ", LARGEST, 3 * MiB],
+    ["win ", SMALLER, 3 * MiB],
+    ["qem2", SMALLER, 3 * MiB],
+    ["tap\0", SMALLER, 3 * MiB],
+    ["wa\0\0", SMALLER, 3 * MiB],
+  ])("has the size that a guest sees, made by %j with geometry %j", async (creator, chs, size) => {
+    const bytes = sealedVhd(patched(fixed, [3 * MiB + 28, creator], [3 * MiB + 56, chs]));
+
+    expect(await judged(bytes)).toMatchObject({ safe: true, virtualSizeBytes: size });
   });
 });

@@ -1,3 +1,5 @@
+import { crc32c } from "../../src/formats/crc32c.ts";
+
 // The smallest images that are whole, one per format, for tests that change single bytes of them. What real programs write
 // stands in test/formats/corpus.test.ts.
 
@@ -54,6 +56,19 @@ export function craftedQcow2(version: 2 | 3 = 3): Buffer {
   return version === 2 ? common : patched(common, [96, be(4, 4)], [100, be(4, 104)]);
 }
 
+/** A qcow2 with a snapshot in its last cluster, of six, which shares the L1 table of the disk itself. */
+export function craftedSnapshot(): Buffer {
+  const cluster = 64 * KiB;
+  return patched(
+    Buffer.concat([craftedQcow2(), Buffer.alloc(2 * cluster)]),
+    [3 * cluster, be(8, 4 * cluster)],
+    [60, be(4, 1)],
+    [64, be(8, 5 * cluster)],
+    [5 * cluster, be(8, 3 * cluster)],
+    [5 * cluster + 8, be(4, 1)],
+  );
+}
+
 /** The descriptor of {@link craftedVmdk}. */
 export const DESCRIPTOR = [
   "# Disk DescriptorFile",
@@ -92,15 +107,33 @@ export function craftedVmdkStream(): Buffer {
   return Buffer.concat([header, marker, streamed.subarray(0, SECTOR), Buffer.alloc(SECTOR)]);
 }
 
-/** The footer of a VHD of 3 MiB. */
+/** The footer of a VHD of 3 MiB, as Hyper-V writes it. */
 export function craftedVhdFooter(type: number): Buffer {
-  return patched(
-    Buffer.alloc(SECTOR),
-    [0, "conectix"],
-    [16, be(8, type === 2 ? 2n ** 64n - 1n : SECTOR)],
-    [48, be(8, 3 * MiB)],
-    [60, be(4, type)],
+  return sealedVhd(
+    patched(
+      Buffer.alloc(SECTOR),
+      [0, "conectix"],
+      [16, be(8, type === 2 ? 2n ** 64n - 1n : SECTOR)],
+      [28, "win "],
+      [48, be(8, 3 * MiB)],
+      [60, be(4, type)],
+    ),
   );
+}
+
+/** A VHD, or its footer alone, with the checksums that belong to its bytes. */
+export function sealedVhd(image: Buffer): Buffer {
+  const sealed = Buffer.from(image);
+  const seal = (structure: Buffer, at: number): void => {
+    structure.writeUInt32BE(0, at);
+    structure.writeUInt32BE(~structure.reduce((sum, byte) => sum + byte, 0) >>> 0, at);
+  };
+  for (const footer of [sealed.subarray(0, SECTOR), sealed.subarray(-SECTOR)]) {
+    if (footer.toString("latin1", 0, 8) === "conectix") seal(footer, 64);
+  }
+  const header = sealed.subarray(SECTOR, 3 * SECTOR);
+  if (header.toString("latin1", 0, 8) === "cxsparse") seal(header, 36);
+  return sealed;
 }
 
 /** A fixed VHD of 3 MiB. */
@@ -118,7 +151,7 @@ export function craftedDynamicVhd(type = 3): Buffer {
     [32, be(4, 2 * MiB)],
   );
   const footer = craftedVhdFooter(type);
-  return Buffer.concat([footer, header, Buffer.alloc(SECTOR, 0xff), footer]);
+  return sealedVhd(Buffer.concat([footer, header, Buffer.alloc(SECTOR, 0xff), footer]));
 }
 
 /** The GUIDs of MS-VHDX, in hexadecimal as they are stored. */
@@ -127,62 +160,97 @@ export const VHDX_GUIDS = {
   metadata: "06a27c8b90479a4bb8fe575f050f886e",
   fileParameters: "3767a1ca36fa434db3b633f0aa44e76b",
   virtualDiskSize: "2442a52f1bcd7648b2115dbed83bf4b8",
+  page83: "ab12cabee6b2234593efc309e000c746",
+  logicalSector: "1dbf41816fa90947ba47f233a8faab5f",
+  physicalSector: "c748a3cd5d4471449cc9e9885251c556",
   parentLocator: "2d5fd3a80bb34d45abf7d3d84834ab0c",
 };
 
-/** A VHDX of 9 MiB without data: headers, region tables, metadata at 320 KiB, block table at 384 KiB. */
+/** A VHDX of 9 MiB without data: headers, region tables, log at 1 MiB, metadata at 2 MiB, block table at 3 MiB. */
 export function craftedVhdx(): Buffer {
   const region = (name: string, position: number): Buffer =>
     patched(
       Buffer.concat([Buffer.from(name, "hex"), Buffer.alloc(16)]),
       [16, le(8, position)],
-      [24, le(4, 64 * KiB)],
+      [24, le(4, MiB)],
+      [28, le(4, 1)],
     );
-  const item = (name: string, position: number): Buffer =>
+  const item = (name: string, position: number, bytes: number): Buffer =>
     patched(
       Buffer.concat([Buffer.from(name, "hex"), Buffer.alloc(16)]),
       [16, le(4, position)],
-      [20, le(4, 8)],
+      [20, le(4, bytes)],
+      [24, le(4, 4)],
     );
   const regions = Buffer.concat([
     patched(Buffer.alloc(16), [0, "regi"], [8, le(4, 2)]),
-    region(VHDX_GUIDS.blockTable, 384 * KiB),
-    region(VHDX_GUIDS.metadata, 320 * KiB),
+    region(VHDX_GUIDS.blockTable, 3 * MiB),
+    region(VHDX_GUIDS.metadata, 2 * MiB),
   ]);
   const metadata = Buffer.concat([
-    patched(Buffer.alloc(32), [0, "metadata"], [10, le(2, 2)]),
-    item(VHDX_GUIDS.fileParameters, 1024),
-    item(VHDX_GUIDS.virtualDiskSize, 1032),
+    patched(Buffer.alloc(32), [0, "metadata"], [10, le(2, 5)]),
+    item(VHDX_GUIDS.fileParameters, 64 * KiB, 8),
+    item(VHDX_GUIDS.virtualDiskSize, 64 * KiB + 8, 8),
+    item(VHDX_GUIDS.page83, 64 * KiB + 16, 16),
+    item(VHDX_GUIDS.logicalSector, 64 * KiB + 32, 4),
+    item(VHDX_GUIDS.physicalSector, 64 * KiB + 36, 4),
   ]);
-  const image = patched(
-    Buffer.alloc(448 * KiB),
-    [0, "vhdxfile"],
-    [64 * KiB, "head"],
-    [128 * KiB, "head"],
-    [321 * KiB, le(4, MiB)],
-    [321 * KiB + 8, le(8, 9 * MiB)],
+  const header = patched(
+    Buffer.alloc(4 * KiB),
+    [0, "head"],
+    [66, le(2, 1)],
+    [68, le(4, MiB)],
+    [72, le(8, MiB)],
   );
+  const image = patched(
+    Buffer.alloc(4 * MiB),
+    [0, "vhdxfile"],
+    [2 * MiB + 64 * KiB, le(4, MiB)],
+    [2 * MiB + 64 * KiB + 8, le(8, 9 * MiB)],
+    [2 * MiB + 64 * KiB + 32, le(4, 512)],
+    [2 * MiB + 64 * KiB + 36, le(4, 512)],
+  );
+  patched(header, [8, le(8, 1)]).copy(image, 64 * KiB);
+  patched(header, [8, le(8, 2)]).copy(image, 128 * KiB);
   regions.copy(image, 192 * KiB);
   regions.copy(image, 256 * KiB);
-  metadata.copy(image, 320 * KiB);
-  return image;
+  metadata.copy(image, 2 * MiB);
+  return sealedVhdx(image);
 }
 
-/** A dynamic VDI of 7 MiB without data. */
-export function craftedVdi(): Buffer {
-  return patched(
-    Buffer.alloc(KiB),
+/** A VHDX with the checksums that belong to its bytes, in both headers and both region tables. */
+export function sealedVhdx(image: Buffer): Buffer {
+  const sealed = Buffer.from(image);
+  for (const [at, bytes] of [
+    [64 * KiB, 4 * KiB],
+    [128 * KiB, 4 * KiB],
+    [192 * KiB, 64 * KiB],
+    [256 * KiB, 64 * KiB],
+  ] as const) {
+    sealed.writeUInt32LE(0, at + 4);
+    sealed.writeUInt32LE(crc32c(sealed.subarray(at, at + bytes)), at + 4);
+  }
+  return sealed;
+}
+
+/** A dynamic VDI without data. @param diskBytes - a number of MiB */
+export function craftedVdi(diskBytes = 7 * MiB): Buffer {
+  const blocks = diskBytes / MiB;
+  const mapBytes = Math.ceil((blocks * 4) / SECTOR) * SECTOR;
+  const image = patched(
+    Buffer.alloc(SECTOR + mapBytes),
     [0x40, le(4, 0xbeda107f)],
     [0x44, le(4, 0x00010001)],
     [0x48, le(4, 0x180)],
     [0x4c, le(4, 1)],
     [0x154, le(4, SECTOR)],
-    [0x158, le(4, KiB)],
+    [0x158, le(4, SECTOR + mapBytes)],
     [0x168, le(4, SECTOR)],
-    [0x170, le(8, 7 * MiB)],
+    [0x170, le(8, diskBytes)],
     [0x178, le(4, MiB)],
-    [0x180, le(4, 7)],
+    [0x180, le(4, blocks)],
   );
+  return image.fill(0xff, SECTOR, SECTOR + blocks * 4);
 }
 
 /** A disc of 64 KiB. @param standard - `CD001` for ISO 9660, or UDF's `NSR02` and `NSR03` */

@@ -45,7 +45,7 @@ const HOSTILE: readonly (readonly [
   [
     "a vhdx with a parent",
     "vhdx",
-    patched(craftedVhdx(), [321 * 1024 + 4, le(4, 2)]),
+    patched(craftedVhdx(), [(2 * 1024 + 64) * 1024 + 4, le(4, 2)]),
     "UnsafeImage",
   ],
   ["a vdi with a parent", "vdi", patched(craftedVdi(), [0x1b8, "\x01"]), "UnsafeImage"],

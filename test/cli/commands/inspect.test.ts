@@ -3,7 +3,13 @@ import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { CommandLine } from "../../support/command-line.ts";
-import { be, craftedQcow2, craftedVmdk, patched } from "../../support/crafted-images.ts";
+import {
+  be,
+  craftedQcow2,
+  craftedSnapshot,
+  craftedVmdk,
+  patched,
+} from "../../support/crafted-images.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
 
 const MIB = 1024 * 1024;
@@ -73,7 +79,7 @@ describe("inspect", () => {
   });
 
   it("accepts an unusual image and reports what it tolerates, or names the setting that would", async () => {
-    writeFileSync(path, patched(craftedQcow2(), [60, be(4, 2)]));
+    writeFileSync(path, craftedSnapshot());
     const config = join(directory, "image-import.yaml");
     writeFileSync(
       config,
