@@ -50,7 +50,18 @@ const RULES: Readonly<Record<string, CheckRule>> = {
     ),
     alone: true,
   },
-  banned: { ...unsafe("Convert it: `qemu-img convert -O qcow2 IN OUT`."), alone: true },
+  content: {
+    ...unsafe(
+      "Check the URL or the path: it leads to a page or a text, such as a login page or an error, and not to the image.",
+    ),
+    alone: true,
+  },
+  banned: {
+    ...unsafe(
+      "Convert it where its files are, for example with `qemu-img convert -O qcow2 IN OUT`.",
+    ),
+    alone: true,
+  },
   declared_format: {
     code: "FormatMismatch",
     alone: true,
@@ -133,7 +144,9 @@ export function withSetting(check: string, finding: Finding): string {
 export function wayOut(check: string, finding: Finding): string {
   const tolerance = toleranceOf(check, finding);
   const hint = finding.hint ?? ruleOf(check).hint;
-  if (tolerance === undefined) return hint.endsWith(".") ? hint : `${hint}.`;
+  // A compressed image is not imported as it is by tolerating what it was declared as.
+  const isBetterKnown = check === "declared_format" && finding.hint !== undefined;
+  if (tolerance === undefined || isBetterKnown) return hint.endsWith(".") ? hint : `${hint}.`;
   return `${hint.replace(/\.$/, "")}; or ${tolerance.change(finding)} in the worker's configuration.`;
 }
 

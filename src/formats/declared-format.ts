@@ -1,5 +1,5 @@
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
-import type { Detector, RecognisedFormat } from "./detector.ts";
+import type { Detector, Finding, RecognisedFormat } from "./detector.ts";
 
 /** What an image was declared as. */
 export interface DeclaredFormats {
@@ -13,7 +13,7 @@ export interface DeclaredFormats {
 // ramdisk is compressed as a rule; ploop's mark is that of Parallels.
 const EXPECTED: Readonly<Record<DiskFormat, readonly RecognisedFormat[]>> = {
   ami: ["raw"],
-  ari: ["raw", "gzip", "zstd", "xz", "bzip2", "lz4"],
+  ari: ["raw", "cpio", "gzip", "zstd", "xz", "bzip2", "lz4", "lzma", "lzop"],
   aki: ["raw"],
   ploop: ["raw", "parallels"],
   raw: ["raw", "gpt", "mbr", "luks"],
@@ -53,28 +53,25 @@ export function diskFormatOf(format: string): DiskFormat | undefined {
 export function mismatch(
   declared: DeclaredFormats,
   found: Detector | undefined,
-): string | undefined {
+): string | Finding | undefined {
   const format = found?.format ?? "raw";
   if (isWrapped(declared)) {
-    const isBareDisk = found !== undefined && (found.foreign?.kind ?? "disk") === "disk";
-    return isBareDisk ? `its bytes are a bare "${format}"` : undefined;
+    const kind = found === undefined ? undefined : (found.foreign?.kind ?? "disk");
+    if (kind === "disk") return `its bytes are a bare "${format}"`;
+    return kind === "other" ? foreignProblem("its bytes are", found) : undefined;
   }
   const expected = [...EXPECTED[declared.diskFormat], ...(declared.decompressed ?? [])];
   if (expected.includes(format)) return undefined;
-  return `its bytes are ${found?.foreign === undefined ? `"${format}"` : told(found.foreign)}`;
+  return foreignProblem("its bytes are", found) ?? `its bytes are "${format}"`;
 }
 
 /** Why bytes that nothing was declared of can't be imported as they are. */
-export function unimportable(found: Detector | undefined): string | undefined {
-  return found?.foreign === undefined ? undefined : `it is ${told(found.foreign)}`;
+export function unimportable(found: Detector | undefined): Finding | undefined {
+  return foreignProblem("it is", found);
 }
 
-const WAYS_OUT = {
-  disk: "convert it to qcow2",
-  compressed: "decompress it first",
-  archive: "unpack it first",
-};
-
-function told({ what, kind }: NonNullable<Detector["foreign"]>): string {
-  return `${what}; ${WAYS_OUT[kind]}`;
+function foreignProblem(is: string, found: Detector | undefined): Finding | undefined {
+  if (found?.foreign === undefined) return undefined;
+  const { what, wayOut } = found.foreign;
+  return { reason: `${is} ${what}`, hint: wayOut };
 }

@@ -11,6 +11,8 @@ export type RecognisedFormat =
   | "vdi"
   | "iso"
   | "qed"
+  | "composite"
+  | "text"
   | "gpt"
   | "mbr"
   | "luks"
@@ -23,21 +25,75 @@ export type ForeignFormat =
   | "bochs"
   | "cloop"
   | "dmg"
+  | "sparseimage"
+  | "asif"
+  | "android_sparse"
+  | "ewf"
+  | "aff"
+  | "chd"
+  | "partclone"
+  | "partimage"
+  | "ghost"
+  | "acronis"
+  | "sdi"
+  | "cso"
+  | "daa"
+  | "isz"
+  | "mds"
+  | "uif"
+  | "nrg"
+  | "cdi"
+  | "cd_sectors"
   | "gzip"
   | "zstd"
+  | "zstd_dictionary"
   | "xz"
   | "bzip2"
   | "lz4"
+  | "lzma"
+  | "lzop"
+  | "lzip"
+  | "lrzip"
+  | "rzip"
+  | "snappy"
+  | "compress"
+  | "pack"
   | "zip"
   | "7z"
   | "rar"
-  | "tar";
+  | "tar"
+  | "cpio"
+  | "ar"
+  | "rpm"
+  | "cab"
+  | "xar"
+  | "arj"
+  | "lha"
+  | "wim"
+  | "android_update"
+  | "zfs_stream"
+  | "btrfs_stream"
+  | "xfsdump"
+  | "memory_state"
+  | "memory_dump"
+  | "document";
+
+/** A format that is no disk format of ours. */
+export interface Foreign {
+  /** A noun with its article, such as "gzip data". */
+  readonly what: string;
+  readonly kind: "disk" | "compressed" | "archive" | "other";
+  /** The way to a disk that can be imported, as a sentence. */
+  readonly wayOut: string;
+}
 
 /** Knows one format. */
 export interface Detector {
   readonly format: RecognisedFormat;
-  /** Of a format that is no disk format of ours: what it is, such as "gzip data". */
-  readonly foreign?: { readonly what: string; readonly kind: "disk" | "compressed" | "archive" };
+  /** Absent for a disk format of ours. */
+  readonly foreign?: Foreign;
+  /** Whether its mark counts only in an image that carries no other one. Default: false. */
+  readonly isWeak?: boolean;
   /** Whether the image carries the mark of the format. */
   matches(image: ImageBytes): boolean;
   /** Formats whose marks may stand in an image of this format and mean nothing then. Default: none. */

@@ -1,5 +1,6 @@
 import type { PositionalReader } from "../bytes/positional-io.ts";
 import type { FormatPolicy } from "../domain/format-policy.ts";
+import { BANNED_DETECTORS } from "./banned.ts";
 import { isWrapped, type DeclaredFormats } from "./declared-format.ts";
 import { heldAgainst, wayOut, withSetting } from "./check-rules.ts";
 import {
@@ -16,15 +17,17 @@ import { luks } from "./luks.ts";
 import { gpt, mbr } from "./partition-table.ts";
 import { formatChecks, sizeChecks } from "./policy-checks.ts";
 import { qcow2 } from "./qcow2.ts";
-import { qed } from "./qed.ts";
+import { text } from "./text.ts";
 import { vdi } from "./vdi.ts";
 import { vhd } from "./vhd.ts";
 import { vhdx } from "./vhdx.ts";
 import { vmdk } from "./vmdk.ts";
 
 const DETECTORS: readonly Detector[] = [
-  ...[qcow2, vmdk, vhd, vhdx, vdi, iso, qed, luks, gpt, mbr],
+  ...[qcow2, vmdk, vhd, vhdx, vdi, iso, luks, gpt, mbr],
+  ...BANNED_DETECTORS,
   ...FOREIGN_DETECTORS,
+  text,
 ];
 
 /** What an image is, and whether it may be let in. */
@@ -69,6 +72,7 @@ export async function judgeImage(
   const size = isOpaque ? null : virtualSizeBytes;
   const checks = {
     one_format: oneFormatProblem(found),
+    content: sizeBytes === 0 ? EMPTY : undefined,
     ...formatChecks(found[0], policy, declared),
     ...ownChecks,
     ...sizeChecks(size, sizeBytes, policy),
@@ -95,13 +99,20 @@ export async function judgeImage(
   };
 }
 
+const EMPTY: Finding = {
+  reason: "it holds no bytes",
+  hint: "Bring its data again: the download, the program or the transform that wrote it has ended without a byte.",
+};
+
 function findingOf(finding: string | Finding): Finding {
   return typeof finding === "string" ? { reason: finding } : finding;
 }
 
 /** The formats whose marks the image carries, without those that another one covers. */
 function recognise(image: ImageBytes): readonly Detector[] {
-  const matching = DETECTORS.filter((each) => each.matches(image));
+  const marked = DETECTORS.filter((each) => each.matches(image));
+  const strong = marked.filter(({ isWeak = false }) => !isWeak);
+  const matching = strong.length > 0 ? strong : marked.slice(0, 1);
   const covered = matching.flatMap((each) => each.covers?.(image) ?? []);
   return matching.filter(({ format }) => !covered.includes(format));
 }

@@ -34,7 +34,6 @@ describe("detectFormat()", () => {
     ["raw", craftedGpt()],
     ["raw", craftedLuks(1)],
     ["raw", marked("just bytes")],
-    ["raw", Buffer.alloc(0)],
   ])("knows %s by its marks", async (format, bytes) => {
     await writeFile(path, bytes);
 
@@ -46,9 +45,22 @@ describe("detectFormat()", () => {
 
     expect(await failureOf(detectFormat(path))).toMatchObject({
       code: "UnsafeImage",
-      message:
-        "Cannot accept the image: it is a qed, a format that QEMU itself has given up; convert it to qcow2",
+      message: "Cannot accept the image: it is a qed, a format that QEMU itself has given up",
     });
+  });
+
+  it.each([
+    ["an empty file", "", "it holds no bytes"],
+    ["a page", "<!DOCTYPE html><title>Sign in</title>", "it is an HTML page, and no disk"],
+    ["an error", '{"error": 404}', "it is a JSON text, and no disk"],
+  ])("refuses %s, also when it is declared to be something", async (_, bytes, reason) => {
+    await writeFile(path, bytes);
+    const expected = { code: "UnsafeImage", message: `Cannot accept the image: ${reason}` };
+
+    expect(await failureOf(detectFormat(path))).toMatchObject(expected);
+    expect(
+      await failureOf(detectFormat(path, DEFAULT_FORMAT_POLICY, { diskFormat: "raw" })),
+    ).toMatchObject(expected);
   });
 
   it("refuses an image whose header makes no sense", async () => {
@@ -62,7 +74,7 @@ describe("detectFormat()", () => {
 
     expect(await failureOf(detectFormat(path))).toMatchObject({
       code: "UnsafeImage",
-      message: "Cannot accept the image: it is gzip data; decompress it first",
+      message: "Cannot accept the image: it is gzip data",
     });
     expect(await detectFormat(path, DEFAULT_FORMAT_POLICY, { diskFormat: "qcow2" })).toBe("qcow2");
   });

@@ -46,7 +46,7 @@ describe("assertSafe()", () => {
       qed,
       asRaw,
       "UnsafeImage",
-      "it is a qed, a format that QEMU itself has given up; convert it to qcow2",
+      "it is a qed, a format that QEMU itself has given up",
     ],
     [
       "marks of several formats before a mismatch",

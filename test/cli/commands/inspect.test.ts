@@ -37,6 +37,7 @@ describe("inspect", () => {
         safe: true,
         checks: {
           one_format: "pass",
+          content: "pass",
           importable: "pass",
           disk_format: "pass",
           version: "pass",
@@ -115,6 +116,7 @@ describe("inspect", () => {
         "",
         "CHECK          RESULT",
         "one_format     pass",
+        "content        pass",
         "importable     pass",
         "disk_format    pass",
         "virtual_size   pass",

@@ -1,0 +1,142 @@
+import type { Detector } from "./detector.ts";
+import type { ImageBytes } from "./image-bytes.ts";
+
+/**
+ * A text: what a server sends in place of an image, such as a login page, an error or a listing, and what lies beside
+ * images, such as a checksum. No program boots from it, whatever it was declared as.
+ */
+export const text: Detector = {
+  format: "text",
+  // The descriptor of a VMDK, and other formats that begin with a text, are themselves.
+  isWeak: true,
+  foreign: {
+    what: "a text",
+    kind: "other",
+    wayOut: "Import the disk image itself: this file is a text.",
+  },
+  matches: (image) => textKind(image) !== undefined,
+  examine: (image) => ({
+    virtualSizeBytes: null,
+    checks: { content: `it is ${textKind(image) ?? "a text"}, and no disk` },
+  }),
+};
+
+/** What a text is, by how it begins after byte order mark, white space and comments of markup. */
+const KINDS: readonly (readonly [start: RegExp, what: string])[] = [
+  [/^<(?:!doctype\s+html|html|head|body|title|script|meta|h1|center|pre)\b/i, "an HTML page"],
+  [/^<\w*:?envelope\b/i, "an OVF descriptor, whose disks are other files"],
+  [/^<metalink\b/i, "a metalink file"],
+  [/^<error\b/i, "an XML text, the error of a server"],
+  [/^<[\w!?/]/, "an XML text"],
+  [/^[[{]\s*(?:["{[\]}\d-]|true|false|null)/, "a JSON text"],
+  [/^version https:\/\/git-lfs/, "a pointer of Git LFS, in place of the file"],
+  [/^-----BEGIN /, "a key, signature or certificate"],
+  [/^#!/, "a script"],
+  [/^(?:error|forbidden|unauthorized|denied|null|true|false|ok)\W*$/i, "a plain text"],
+  [/^(?:\\?[\da-f]{32,128}[ \t]+[ *]?\S|(?:MD5|SHA\d+) ?\()/i, "a list of checksums"],
+];
+
+/** Markup that is a page even with something else behind it, such as zeros up to a whole sector. */
+const PAGE = /^(?:<!doctype\s+html|<html\b|<\?xml\s)/i;
+
+/** The start of such a page. */
+const PAGE_BYTES = 48;
+
+const ENCODINGS = ["utf-8", "utf-16le", "utf-16be"] as const;
+
+function textKind({ first, last, sizeBytes }: ImageBytes): string | undefined {
+  const isWhole = first.length === sizeBytes;
+  for (const encoding of ENCODINGS) {
+    const start = decoded(first, encoding, !isWhole);
+    const page =
+      start ??
+      decoded(pageOf(first, encoding), encoding, true) ??
+      decoded(first.subarray(0, PAGE_BYTES), encoding, true);
+    if (page !== undefined && PAGE.test(begin(page))) return kindOf(page);
+    if (start === undefined) continue;
+    // The end of a larger text may begin within a character.
+    const isTextToItsEnd =
+      isWhole || [0, 1, 2, 3].some((skipped) => isText(last.subarray(skipped), encoding));
+    if (isTextToItsEnd && looksWritten(start)) return kindOf(start);
+  }
+  return undefined;
+}
+
+function kindOf(decodedText: string): string {
+  const start = begin(decodedText);
+  const [, kind] = KINDS.find(([mark]) => mark.test(start)) ?? [];
+  if (kind !== "an XML text") return kind ?? "a plain text";
+  // A declaration says nothing of what it is: the first element does.
+  const root = start.replace(
+    /^(?:<\?[^>]{0,500}\?>|<!--[^]{0,2000}?-->|<!doctype[^>]{0,500}>|\s)+/i,
+    "",
+  );
+  const [, ofRoot] = KINDS.find(([mark]) => mark.test(root)) ?? [];
+  return ofRoot ?? kind;
+}
+
+/** The start of a text, without byte order mark, white space and comments before the first element. */
+function begin(decodedText: string): string {
+  return decodedText.slice(0, 4096).replace(/^(?:[\s\ufeff]|<!--[^]{0,2000}?-->)+/, "");
+}
+
+/** Text up to the first zero: a page that was padded. */
+function pageOf(first: Buffer, encoding: (typeof ENCODINGS)[number]): Buffer {
+  const zero = first.indexOf(encoding === "utf-8" ? "\0" : "\0\0", "latin1");
+  const end = zero === -1 ? first.length : zero;
+  return first.subarray(0, Math.min(end, 4096));
+}
+
+/** The text of bytes; undefined when they are no text of this encoding. */
+function decoded(
+  bytes: Buffer,
+  encoding: (typeof ENCODINGS)[number],
+  isPart: boolean,
+): string | undefined {
+  if (bytes.length === 0) return undefined;
+  // Numbers and marks make 16-bit texts of many bytes: only ASCII, with its zero in the right half, is believed.
+  if (encoding !== "utf-8" && !isWideAscii(bytes, encoding)) return undefined;
+  try {
+    const decoder = new TextDecoder(encoding, { fatal: true });
+    const result = decoder.decode(bytes, { stream: isPart });
+    return hasControls(result) ? undefined : result;
+  } catch {
+    return encoding === "utf-8" && isMostlyText(bytes) ? bytes.toString("latin1") : undefined;
+  }
+}
+
+function isText(bytes: Buffer, encoding: (typeof ENCODINGS)[number]): boolean {
+  return decoded(bytes, encoding, false) !== undefined;
+}
+
+function isWideAscii(bytes: Buffer, encoding: "utf-16le" | "utf-16be"): boolean {
+  const high = encoding === "utf-16le" ? 1 : 0;
+  const pairs = Math.min(64, Math.floor(bytes.length / 2));
+  const zeros = Array.from({ length: pairs }, (_, index) => bytes[2 * index + high]).filter(
+    (byte) => byte === 0,
+  ).length;
+  return pairs >= 4 && zeros >= pairs * 0.75;
+}
+
+/** Control characters that stand in no text: all but tab, newlines, form feed, backspace and escape. */
+function hasControls(decodedText: string): boolean {
+  return /[\0-\x07\x0b\x0e-\x1a\x1c-\x1f\x7f]/.test(decodedText);
+}
+
+/** Bytes without controls, hardly any of them beyond ASCII: also Latin-1 and Windows' encodings. */
+function isMostlyText(bytes: Buffer): boolean {
+  if (hasControls(bytes.toString("latin1"))) return false;
+  const beyond = bytes.filter((byte) => byte >= 0x80).length;
+  return beyond <= bytes.length / 8;
+}
+
+/** Fewer characters than this, and no words: bytes that happen to be printable, such as one letter again and again. */
+const LEAST_CHARACTERS = 12;
+
+function looksWritten(decodedText: string): boolean {
+  const part = decodedText.slice(0, 4096);
+  const different = new Set(part).size;
+  const hasWords = /\S\s+\S|\S\n$/.test(part.replace(/^\ufeff/, ""));
+  const isMarked = KINDS.some(([mark]) => mark.test(begin(part)));
+  return isMarked || different >= LEAST_CHARACTERS || (hasWords && different >= 4);
+}
