@@ -51,6 +51,14 @@ const HOSTILE: readonly (readonly [
   ["a vdi with a parent", "vdi", patched(craftedVdi(), [0x1b8, "\x01"]), "UnsafeImage"],
   ["a qcow2 in an iso", "iso", patched(craftedIso(), [0, "QFI\xfb"]), "UnsafeImage"],
   ["a luks of another version", "raw", patched(craftedLuks(1), [6, be(2, 9)]), "UnsafeImage"],
+  ["nothing", "raw", Buffer.alloc(0), "UnsafeImage"],
+  ["a page", "raw", Buffer.from("<html>Sign in</html>"), "UnsafeImage"],
+  [
+    "a crosvm composite",
+    "raw",
+    patched(Buffer.alloc(4096), [0, "composite_disk\x1d"]),
+    "UnsafeImage",
+  ],
   ["gzip in a raw", "raw", patched(Buffer.alloc(4096), [0, "\x1f\x8b\x08"]), "FormatMismatch"],
 ];
 

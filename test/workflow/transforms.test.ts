@@ -215,6 +215,8 @@ describe("importImage() whose transforms do not come to an end", () => {
       },
       code: "FormatMismatch",
     },
+    { what: "holds nothing", bytes: () => gzipSync(""), code: "UnsafeImage" },
+    { what: "holds a page", bytes: () => gzipSync("<html>Sign in</html>"), code: "UnsafeImage" },
     {
       what: "holds a disk that is compressed once more",
       bytes: () => gzipSync(gzipSync(randomBytes(MIB))),

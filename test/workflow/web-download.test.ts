@@ -125,6 +125,25 @@ describe("importImage() by web-download", () => {
     });
   });
 
+  it.each([
+    ["a page", "<!DOCTYPE html><html><title>Sign in</title></html>", "an HTML page"],
+    ["an error", '<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>', "an XML text"],
+    ["nothing", "", "it holds no bytes"],
+  ])("refuses %s in place of an image, and leaves nothing", async (_, body, reason) => {
+    const { rig, origin } = await withOrigin(honest(Buffer.from(body)));
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({
+      code: "UnsafeImage",
+      message: expect.stringContaining(reason) as string,
+    });
+    expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
+    expect(await rig.state(imageId)).toMatchObject(QUEUED);
+  });
+
   it("goes on where it was when its worker went away", async () => {
     let isBroken = true;
     const { rig, origin } = await withOrigin(async (exchange) => {

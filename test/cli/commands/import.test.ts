@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -152,10 +152,22 @@ describe("import", () => {
     expect((await stack.showImage(imageId)).owner).toBe("bob");
   });
 
-  it("takes an empty file", async () => {
-    const answer = await commandLine.answer("import", writeDisk(0));
+  it.each([
+    ["an empty file", "", "it holds no bytes"],
+    ["a page", "<html>Sign in</html>", "it is an HTML page, and no disk"],
+    ["the error of a server", '{"error": 404}', "it is a JSON text, and no disk"],
+  ])("makes no image of %s", async (_, bytes, reason) => {
+    const file = join(makeTemporaryDirectory(), `${randomUUID()}.raw`);
+    writeFileSync(file, bytes);
 
-    expect(answer).toMatchObject({ status: "active", size: 0 });
+    expect(await commandLine.json("import", file, "--disk-format", "raw")).toMatchObject({
+      exitCode: 1,
+      answer: undefined,
+      failure: { code: "UnsafeImage", message: `Cannot accept the image: ${reason}` },
+    });
+    expect(await commandLine.json("image", "list", "--name", basename(file))).toMatchObject({
+      answer: [],
+    });
   });
 
   it("returns once the import is accepted with --detach", async () => {

@@ -18,7 +18,7 @@ const someId = expect.stringMatching(UUID) as unknown;
 /** A file under the staging root that somebody else put there. Returns its URI. */
 function fileInStaging(): string {
   const path = join(stack.staging, `${randomUUID()}.raw`);
-  writeFileSync(path, "not staged by us");
+  writeFileSync(path, Buffer.alloc(16, 7));
   onTestFinished(() => {
     rmSync(path, { force: true });
   });
