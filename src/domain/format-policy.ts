@@ -14,8 +14,11 @@ export const ENCRYPTIONS = ["luks1", "luks2", "qcow2_luks"] as const;
 /** A way of encryption that can be accepted. */
 export type Encryption = (typeof ENCRYPTIONS)[number];
 
-/** Checks of partition tables that can be made to matter less. */
-export const PARTITION_CHECKS = ["mbr"] as const;
+/**
+ * Checks of partition tables that find what is unusual, and that can be told or held against a disk: `mbr` of boot sectors,
+ * `gpt` of headers and their copies. Partitions that are cut off are no such check.
+ */
+export const PARTITION_CHECKS = ["mbr", "gpt"] as const;
 
 /** What an operator lets in: the part of the format verdict that is not about what an image is. */
 export interface FormatPolicy {

@@ -111,6 +111,7 @@ const RULES: Readonly<Record<string, CheckRule>> = {
       encryption !== undefined && allowedEncryption.includes(encryption),
   }),
   mbr: partitionCheck("mbr"),
+  gpt: partitionCheck("gpt"),
   virtual_size: unsafe("Shrink the disk, or raise `formats.max_virtual_size`."),
   virtual_ratio: unsafe("Raise `formats.max_virtual_ratio`, or set it to null."),
 };

@@ -9,6 +9,11 @@ const PIECE_BYTES = 256 * 1024;
 // The end of a VMDK stream is three sectors: a marker, the footer, a marker. A fixed VHD and a DMG carry their mark in the last.
 const LAST_BYTES = 3 * 512;
 
+/** The size of a disk of raw bytes, as a guest sees it: it has whole sectors, and the rest of the last one is zero. */
+export function wholeSectors(sizeBytes: number): number {
+  return Math.ceil(sizeBytes / 512) * 512;
+}
+
 /** Tells that the structures of an image can't be read. Its message is a clause such as "its vdi header is cut off". */
 export class BrokenImage extends Error {
   /** Whether bytes are missing; else those that are there make no sense. */

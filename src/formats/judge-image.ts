@@ -17,6 +17,7 @@ import { luks } from "./luks.ts";
 import { gpt, mbr } from "./partition-table.ts";
 import { formatChecks, sizeChecks } from "./policy-checks.ts";
 import { qcow2 } from "./qcow2.ts";
+import { examineRaw } from "./raw.ts";
 import { text } from "./text.ts";
 import { vdi } from "./vdi.ts";
 import { vhd } from "./vhd.ts";
@@ -122,10 +123,9 @@ async function examine(
   [detector, ...others]: readonly Detector[],
   policy: FormatPolicy,
 ): Promise<Examination> {
-  if (detector === undefined) return { virtualSizeBytes: image.sizeBytes, checks: {} };
   if (others.length > 0) return { virtualSizeBytes: null, checks: {} };
   try {
-    return await detector.examine(image, policy);
+    return await (detector?.examine(image, policy) ?? examineRaw(image));
   } catch (error) {
     if (!(error instanceof BrokenImage)) throw error;
     return {

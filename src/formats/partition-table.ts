@@ -1,79 +1,102 @@
-import type { Detector, Examination } from "./detector.ts";
-import type { ImageBytes } from "./image-bytes.ts";
+import { bootSectorOf, noTableProblem, SECTOR_BYTES, type MbrEntry } from "./boot-sector.ts";
+import { cutOff, type Detector, type Examination, type Finding } from "./detector.ts";
+import { fileSystemAt } from "./file-system.ts";
+import { gptAt, gptAtStart, hasGptAt, hasGptMark } from "./gpt-header.ts";
+import { wholeSectors, type ImageBytes } from "./image-bytes.ts";
 
-// A master boot record: code, four entries of 16 bytes from 446 on, and a mark.
-const SECTOR_BYTES = 512;
-const ENTRIES_AT = 446;
-const ENTRY_BYTES = 16;
-const MARK_AT = 510;
-const MARK = 0xaa55;
-const PROTECTIVE = 0xee;
-
-// The same mark ends the boot sector of a file system, and the header of a Linux kernel, which say so elsewhere.
-const FATS_AT = 0x10;
-const MEDIA_AT = 0x15;
-const FIXED_DISK = 0xf8;
-const BOOT_SECTOR_NAMES: readonly (readonly [position: number, name: string])[] = [
-  [3, "NTFS    "],
-  [3, "EXFAT   "],
-  [54, "FAT"],
-  [82, "FAT32"],
-  [0x202, "HdrS"],
-];
-
-/** A disk with a protective master boot record before a GUID partition table. */
+/** A disk with a GUID partition table behind a protective master boot record. */
 export const gpt: Detector = {
   format: "gpt",
-  matches: (image) => isPartitioned(image) && entriesOf(image).some(isProtective),
-  examine: examineTable,
+  matches: (image) => {
+    const entries = bootSectorOf(image);
+    if (entries?.some(({ isProtective }) => isProtective) !== true) return false;
+    return hasGptMark(image) || noTableProblem(entries) === undefined;
+  },
+  examine: async (image) => ({
+    virtualSizeBytes: wholeSectors(image.sizeBytes),
+    checks: { mbr: protectiveProblem(bootSectorOf(image) ?? []), ...(await gptChecks(image)) },
+  }),
 };
 
 /** A disk with a partition table of the older kind. */
 export const mbr: Detector = {
   format: "mbr",
-  matches: (image) => isPartitioned(image) && !entriesOf(image).some(isProtective),
-  examine: examineTable,
+  matches: (image) => {
+    const entries = bootSectorOf(image);
+    if (entries === undefined || noTableProblem(entries) !== undefined) return false;
+    return !entries.some(({ isProtective }) => isProtective);
+  },
+  examine: async (image) => ({
+    virtualSizeBytes: wholeSectors(image.sizeBytes),
+    checks: await mbrChecks(image, bootSectorOf(image) ?? []),
+  }),
 };
 
-function isPartitioned({ first }: ImageBytes): boolean {
-  if (first.length < SECTOR_BYTES || first.readUInt16LE(MARK_AT) !== MARK) return false;
-  const isFat = first[FATS_AT] === 2 && first[MEDIA_AT] === FIXED_DISK;
-  const isOther = BOOT_SECTOR_NAMES.some(
-    ([at, name]) => first.toString("latin1", at, at + name.length) === name,
-  );
-  return !isFat && !isOther;
+/** What is unusual in the record before a GPT. Firmware and systems go by the GPT, some by other partitions in the record. */
+function protectiveProblem(entries: readonly MbrEntry[]): string | undefined {
+  const others = entries.filter(({ isUsed, isProtective }) => isUsed && !isProtective);
+  if (others.length > 0) return "the mbr before its gpt defines other partitions";
+  const protective = entries.find(({ isProtective }) => isProtective);
+  if (protective?.firstSector === 1) return undefined;
+  return "the mbr before its gpt does not start at the second sector";
 }
 
-function entriesOf({ first }: ImageBytes): readonly Buffer[] {
-  return [0, 1, 2, 3].map((index) => {
-    const start = ENTRIES_AT + index * ENTRY_BYTES;
-    return first.subarray(start, start + ENTRY_BYTES);
-  });
-}
-
-function isProtective(entry: Buffer): boolean {
-  return entry[4] === PROTECTIVE;
-}
-
-function examineTable(image: ImageBytes): Examination {
-  const entries = entriesOf(image);
+async function gptChecks(image: ImageBytes): Promise<Examination["checks"]> {
+  const start = await gptAtStart(image);
+  const sectorBytes = start?.sectorBytes ?? SECTOR_BYTES;
+  const atEnd = BigInt(image.sizeBytes - sectorBytes);
+  if (start !== undefined && start.problem === undefined) {
+    return {
+      gpt: await copyProblem(image, start),
+      complete: endProblem(image, start.endBytes),
+    };
+  }
+  // Systems go by the copy at the end then.
+  const copy = await gptAt(image, atEnd, sectorBytes);
+  const isSound = copy !== undefined && copy.problem === undefined;
   return {
-    virtualSizeBytes: image.sizeBytes,
-    checks: { mbr: tableProblem(entries) },
+    gpt: start?.problem ?? "its gpt has no header in the second sector",
+    complete: isSound ? endProblem(image, copy.endBytes) : undefined,
   };
 }
 
-function tableProblem(entries: readonly Buffer[]): string | undefined {
-  const flag = entries.map((entry) => entry[0] ?? 0).find((each) => each !== 0 && each !== 0x80);
-  if (flag !== undefined) return `its mbr has the boot flag 0x${flag.toString(16)}`;
-  const used = entries.filter((entry) => entry[4] !== 0);
-  if (used.length === 0) return "its mbr defines no partition";
-  if (!entries.some(isProtective)) return undefined;
-  const [protective] = entries;
-  if (protective === undefined || !isProtective(protective) || used.length > 1) {
-    return "the mbr before its gpt defines other partitions";
+/** The other header; a disk that was made larger has it before its end. */
+async function copyProblem(
+  image: ImageBytes,
+  { otherAt, sectorBytes }: { readonly otherAt: bigint; readonly sectorBytes: number },
+): Promise<string | undefined> {
+  if (!image.holds(otherAt, sectorBytes)) {
+    return `the copy of its gpt lies at byte ${String(otherAt)}, and the image ends at byte ${image.sizeBytes}`;
   }
-  const startsRight = protective.subarray(1, 4).equals(Buffer.from([0, 2, 0]));
-  if (startsRight && protective.readUInt32LE(8) === 1) return undefined;
-  return "the mbr before its gpt does not start at the second sector";
+  if (!(await hasGptAt(image, otherAt))) {
+    return `the copy of its gpt is missing at byte ${String(otherAt)}`;
+  }
+  const isAtEnd = otherAt + BigInt(sectorBytes) === BigInt(image.sizeBytes);
+  return isAtEnd ? undefined : "the copy of its gpt does not lie in the last sector";
+}
+
+function endProblem(image: ImageBytes, endBytes: bigint): Finding | undefined {
+  if (image.holds(0, endBytes)) return undefined;
+  return cutOff(
+    `its last partition ends at byte ${String(endBytes)}, and the image at byte ${image.sizeBytes}`,
+  );
+}
+
+/** A partition that is larger than the disk is unusual; one whose file system is cut off is incomplete. */
+async function mbrChecks(
+  image: ImageBytes,
+  entries: readonly MbrEntry[],
+): Promise<Examination["checks"]> {
+  let problem: string | undefined;
+  for (const { number, firstSector, sectors, isUsed } of entries) {
+    const start = firstSector * SECTOR_BYTES;
+    const end = start + sectors * SECTOR_BYTES;
+    if (!isUsed || image.holds(0, end)) continue;
+    const reason = `its partition ${number} ends at byte ${end}, and the image at byte ${image.sizeBytes}`;
+    const held = await fileSystemAt(image, start);
+    if (held === undefined || !image.holds(start, held.sizeBytes))
+      return { mbr: undefined, complete: cutOff(reason) };
+    problem = reason;
+  }
+  return { mbr: problem, complete: undefined };
 }

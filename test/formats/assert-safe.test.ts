@@ -6,6 +6,7 @@ import {
   craftedQcow2,
   craftedSnapshot,
   craftedVhdx,
+  le,
   patched,
 } from "../support/crafted-images.ts";
 import { judged, STRICT } from "../support/judged.ts";
@@ -14,6 +15,7 @@ const overlay = patched(craftedSnapshot(), [8, be(8, 4096)]);
 const asRaw = { diskFormat: "raw", containerFormat: "bare" } as const;
 const asQcow2 = { diskFormat: "qcow2", containerFormat: "bare" } as const;
 const asOva = { diskFormat: "vmdk", containerFormat: "ova" } as const;
+const PARTITIONED = patched(craftedQcow2(), [450, "\x83"], [458, le(4, 1)], [510, "\x55\xaa"]);
 const SNAPSHOTS = "it is a qcow2 with 1 internal snapshots, whose data would come with it";
 const qed = patched(Buffer.alloc(4096), [0, "QED\0"]);
 
@@ -50,7 +52,7 @@ describe("assertSafe()", () => {
     ],
     [
       "marks of several formats before a mismatch",
-      patched(craftedQcow2(), [510, "\x55\xaa"]),
+      PARTITIONED,
       asRaw,
       "UnsafeImage",
       "it carries the marks of qcow2 and of mbr",
@@ -67,7 +69,7 @@ describe("assertSafe()", () => {
   });
 
   it.each([
-    ["one_format", patched(craftedQcow2(), [510, "\x55\xaa"]), "qemu-img convert -f FORMAT"],
+    ["one_format", PARTITIONED, "qemu-img convert -f FORMAT"],
     ["backing_file", overlay, "qemu-img convert"],
     ["banned", qed, "qemu-img convert"],
     ["header", craftedQcow2().subarray(0, 100), "Download or copy the image again"],

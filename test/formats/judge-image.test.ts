@@ -33,7 +33,7 @@ describe("judgeImage()", () => {
     for (const bytes of [Buffer.from("x"), Buffer.alloc(513, 1), RAW]) {
       expect(await judged(bytes)).toEqual({
         format: "raw",
-        virtualSizeBytes: bytes.length,
+        virtualSizeBytes: Math.ceil(bytes.length / 512) * 512,
         sizeBytes: bytes.length,
         safe: true,
         checks: {
@@ -41,6 +41,8 @@ describe("judgeImage()", () => {
           content: "pass",
           importable: "pass",
           disk_format: "pass",
+          mbr: "pass",
+          complete: "pass",
           virtual_size: "pass",
           virtual_ratio: "pass",
         },
@@ -60,10 +62,14 @@ describe("judgeImage()", () => {
     ["an iso in a vmdk", patched(craftedVmdk(), [32 * 1024 + 1, "CD001"]), "vmdk and of iso"],
     ["a gzip in an iso", patched(craftedIso(), [0, "\x1f\x8b\x08"]), "iso and of gzip"],
     ["a vdi in a qcow2", patched(craftedQcow2(2), [0x40, le(4, 0xbeda107f)]), "qcow2 and of vdi"],
-    ["a partitioned qcow2", patched(craftedQcow2(), [510, "\x55\xaa"]), "qcow2 and of mbr"],
+    [
+      "a partitioned qcow2",
+      patched(craftedQcow2(), [450, "\x83"], [458, le(4, 1)], [510, "\x55\xaa"]),
+      "qcow2 and of mbr",
+    ],
     [
       "a partitioned dynamic vhd",
-      patched(craftedDynamicVhd(), [450, "\xee"], [510, "\x55\xaa"]),
+      patched(craftedDynamicVhd(), [450, "\xee"], [458, le(4, 1)], [510, "\x55\xaa"]),
       "vhd and of gpt",
     ],
     [
@@ -152,8 +158,8 @@ describe("judgeImage()", () => {
 
     expect({ format, bytesRead, counted }).toEqual({
       format: "raw",
-      bytesRead: 64 * 1024 + 1536,
-      counted: [64 * 1024, 1536],
+      bytesRead: 64 * 1024 + 1536 + 512,
+      counted: [64 * 1024, 1536, 512],
     });
   });
 

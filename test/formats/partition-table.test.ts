@@ -2,21 +2,34 @@ import { describe, expect, it } from "vitest";
 import { craftedGpt, craftedMbr, le, patched } from "../support/crafted-images.ts";
 import { failuresOf, judged, STRICT } from "../support/judged.ts";
 
+const MiB = 1024 * 1024;
 const mbr = craftedMbr();
 const gpt = craftedGpt();
 
-describe("partition tables", () => {
+/** An ext file system of so many KiB in the first partition of a disk. */
+function withExt(disk: Buffer, kib: number): Buffer {
+  const at = 512 + 1024;
+  return patched(disk, [at + 4, le(4, kib)], [at + 56, le(2, 0xef53)]);
+}
+
+describe("a partition table", () => {
   it.each([
     ["mbr", mbr],
     ["gpt", gpt],
+    ["gpt", craftedGpt(4096)],
     ["mbr", patched(mbr, [3, "mkfs.fat"])],
-  ])("are accepted as %s", async (format, bytes) => {
-    expect(await judged(bytes)).toMatchObject({
-      format,
-      virtualSizeBytes: bytes.length,
-      safe: true,
-      checks: { mbr: "pass" },
-    });
+    ["mbr with LBA only", patched(mbr, [447, "\xfe\xff\xff"], [451, "\xfe\xff\xff"])],
+    // parted up to 3.2, go-diskfs, and U-Boot, which leaves what was there.
+    ["gpt", patched(gpt, [447, "\0\x01\0"])],
+    ["gpt", patched(gpt, [447, "\0\0\0"])],
+    ["gpt", patched(gpt, [447, "abc"], [451, "def"])],
+    ["gpt", patched(gpt, [446, "\x80"])],
+    ["gpt", patched(gpt, [458, le(4, 0xffffffff)])],
+  ])("is accepted by every policy: %s", async (format, bytes) => {
+    const verdict = await judged(bytes, STRICT);
+
+    expect(verdict).toMatchObject({ format: format.slice(0, 3), virtualSizeBytes: MiB });
+    expect(failuresOf(verdict)).toEqual({});
   });
 
   it.each([
@@ -25,34 +38,116 @@ describe("partition tables", () => {
     ["FAT32", patched(mbr, [82, "FAT32   "], [446, "boot code"])],
     ["NTFS", patched(mbr, [3, "NTFS    "], [446, "boot code"])],
     ["exFAT", patched(mbr, [3, "EXFAT   "], [446, "boot code"])],
+    ["BitLocker", patched(mbr, [3, "-FVE-FS-"], [446, "boot code"])],
     ["a Linux kernel", patched(mbr, [0x202, "HdrS"], [446, "boot code"])],
-  ])("are not looked for in the first sector of %s", async (_, bytes) => {
-    expect(await judged(bytes)).toMatchObject({ format: "raw", safe: true });
+  ])("is not looked for in the first sector of %s", async (_, bytes) => {
+    const verdict = await judged(bytes, STRICT);
+
+    expect(verdict.format).toBe("raw");
+    expect(verdict.checks["mbr"]).toBe("pass");
   });
 
   it.each([
-    ["no partition", patched(mbr, [450, "\0"]), "defines no partition"],
-    ["a wrong boot flag", patched(mbr, [446, "\x55"]), "has the boot flag 0x55"],
-    ["a wrong boot flag in its last entry", patched(mbr, [494, "\x01"]), "the boot flag 0x1"],
-    ["a partition beside its gpt", patched(gpt, [466, "\x83"]), "defines other partitions"],
-    ["a gpt in the second entry", patched(mbr, [466, "\xee"]), "defines other partitions"],
-    ["a gpt that starts elsewhere", patched(gpt, [454, le(4, 2)]), "start at the second sector"],
-    ["a gpt with another CHS", patched(gpt, [447, "\x01"]), "start at the second sector"],
-  ])("are refused with %s", async (_, bytes, reason) => {
-    const verdict = await judged(bytes, STRICT);
+    ["an empty table", "raw", "mbr", patched(mbr, [450, "\0"]), "without a partition"],
+    ["no sectors", "raw", "mbr", patched(mbr, [458, le(4, 0)]), "without a partition"],
+    ["boot code in its place", "raw", "mbr", patched(mbr, [446, "\x24 a text"]), "flag 0x24"],
+    ["junk in its last entry", "raw", "mbr", patched(mbr, [494, "\x01"]), "the boot flag 0x1"],
+    [
+      "a partition beside its gpt",
+      "gpt",
+      "mbr",
+      patched(gpt, [466, "\x83"], [474, le(4, 9)]),
+      "other partitions",
+    ],
+    ["a gpt that starts elsewhere", "gpt", "mbr", patched(gpt, [454, le(4, 2)]), "second sector"],
+    ["another checksum", "gpt", "gpt", patched(gpt, [512 + 16, le(4, 7)]), "gpt header is wrong"],
+    [
+      "another name in its table",
+      "gpt",
+      "gpt",
+      patched(gpt, [1024 + 60, "x"]),
+      "checksum of its gpt is wrong",
+    ],
+    ["no header", "gpt", "gpt", patched(gpt, [512, "XXXXXXXX"]), "no header"],
+    [
+      "no copy",
+      "gpt",
+      "gpt",
+      patched(gpt, [MiB - 512, "XXXXXXXX"]),
+      "the copy of its gpt is missing",
+    ],
+    [
+      "a copy that was cut off",
+      "gpt",
+      "gpt",
+      gpt.subarray(0, MiB - 512),
+      "the copy of its gpt lies at byte 1048064, and the image ends at byte 1048064",
+    ],
+    [
+      "a larger disk",
+      "gpt",
+      "gpt",
+      Buffer.concat([gpt, Buffer.alloc(MiB)]),
+      "not lie in the last sector",
+    ],
+    [
+      "a larger partition than disk, whose file system is complete",
+      "mbr",
+      "mbr",
+      withExt(mbr, 900).subarray(0, 1000 * 1024),
+      "its partition 1 ends at byte 1048576, and the image at byte 1024000",
+    ],
+  ])("is reported and accepted with %s", async (_, format, check, bytes, reason) => {
+    const verdict = await judged(bytes);
 
-    expect(verdict.safe).toBe(false);
-    expect(failuresOf(verdict)).toEqual({ mbr: expect.stringContaining(reason) as string });
+    expect(verdict).toMatchObject({ format, safe: true, tolerated: [check] });
+    expect(verdict.checks[check]).toContain(reason);
+    expect(await judged(bytes, STRICT)).toMatchObject({
+      safe: false,
+      hints: { [check]: expect.stringContaining(`add "${check}" to`) as string },
+    });
   });
 
-  it("are reported and accepted by default", async () => {
-    const bytes = patched(mbr, [450, "\0"]);
+  it.each([
+    ["an mbr", mbr, 300_000, "its partition 1 ends at byte 1048576, and the image at byte 300000"],
+    [
+      "an mbr, in its last sector",
+      mbr,
+      MiB - 512,
+      "ends at byte 1048576, and the image at byte 1048064",
+    ],
+    [
+      "an mbr with a file system",
+      withExt(mbr, 1000),
+      900 * 1024,
+      "its partition 1 ends at byte 1048576",
+    ],
+    [
+      "a gpt",
+      gpt,
+      300_000,
+      "its last partition ends at byte 1031680, and the image at byte 300000",
+    ],
+    [
+      "a gpt of 4096 bytes a sector",
+      craftedGpt(4096),
+      300_000,
+      "its last partition ends at byte 1028096",
+    ],
+    ["a gpt, in its last sector", gpt, 1031168, "its last partition ends at byte 1031680"],
+  ])("is refused when it was cut off: %s", async (_, image, length, reason) => {
+    const verdict = await judged(image.subarray(0, length));
 
-    expect(await judged(bytes)).toMatchObject({
-      format: "mbr",
-      safe: true,
-      checks: { mbr: "its mbr defines no partition" },
-      tolerated: ["mbr"],
-    });
+    expect(verdict.safe).toBe(false);
+    expect(verdict.checks["complete"]).toContain(reason);
+    expect(verdict.hints["complete"]).toContain("Download or copy the image again");
+  });
+
+  it("goes by the copy of a gpt where its first header is damaged", async () => {
+    const damaged = patched(gpt, [512 + 16, le(4, 7)]);
+    const copy = MiB - 512;
+    // The partition of the copy reaches farther than the disk; sums are right again.
+    expect(await judged(damaged)).toMatchObject({ format: "gpt", safe: true, tolerated: ["gpt"] });
+    expect(copy).toBe(1048064);
   });
 });

@@ -297,7 +297,7 @@ const PARTITIONED: readonly CorpusImage[] = [
   {
     name: "sfdisk dos, empty",
     make: partitioned("label: dos"),
-    format: "mbr",
+    format: "raw",
     tolerates: ["mbr"],
   },
   { name: "sgdisk gpt", make: partitionedBySgdisk("-n", "1:2048:8000"), format: "gpt" },

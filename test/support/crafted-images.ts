@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { crc32c } from "../../src/formats/crc32c.ts";
 
 // The smallest images that are whole, one per format, for tests that change single bytes of them. What real programs write
@@ -264,26 +265,56 @@ export function craftedIso(standard = "CD001"): Buffer {
   );
 }
 
-/** A disk of 1 MiB with a Linux partition that can be booted. */
+/** A disk of 1 MiB with a Linux partition that can be booted and ends with the disk. */
 export function craftedMbr(): Buffer {
   return patched(
     Buffer.alloc(MiB),
     [446, "\x80\0\x01\x01\x83"],
     [454, le(4, 1)],
+    [458, le(4, 2047)],
     [510, "\x55\xaa"],
   );
 }
 
-/** A disk of 1 MiB with the protective record of a GPT. */
-export function craftedGpt(): Buffer {
-  return patched(
+/** A disk of 1 MiB with a GPT whose one partition ends where the copy of the GPT begins. @param sectorBytes - 512 or 4096 */
+export function craftedGpt(sectorBytes = SECTOR): Buffer {
+  const sectors = MiB / sectorBytes;
+  const entriesSectors = (128 * 128) / sectorBytes;
+  const lastUsable = sectors - 2 - entriesSectors;
+  const entries = patched(
+    Buffer.alloc(128 * 128),
+    [0, "\xaf\x3d\xc6\x0f\x83\x84\x72\x47\x8e\x79\x3d\x69\xd8\x47\x7d\xe4"],
+    [32, le(8, 2 + entriesSectors)],
+    [40, le(8, lastUsable)],
+  );
+  const header = (own: number, other: number, entriesAt: number): Buffer => {
+    const unsummed = patched(
+      Buffer.alloc(92),
+      [0, "EFI PART\0\0\x01\0"],
+      [12, le(4, 92)],
+      [24, le(8, own)],
+      [32, le(8, other)],
+      [40, le(8, 2 + entriesSectors)],
+      [48, le(8, lastUsable)],
+      [72, le(8, entriesAt)],
+      [80, le(4, 128)],
+      [84, le(4, 128)],
+      [88, le(4, crc32(entries))],
+    );
+    return patched(unsummed, [16, le(4, crc32(unsummed))]);
+  };
+  const disk = patched(
     Buffer.alloc(MiB),
     [446, "\0\0\x02\0\xee\xff\xff\xff"],
     [454, le(4, 1)],
-    [458, le(4, 2047)],
+    [458, le(4, sectors - 1)],
     [510, "\x55\xaa"],
-    [SECTOR, "EFI PART"],
   );
+  header(1, sectors - 1, 2).copy(disk, sectorBytes);
+  entries.copy(disk, 2 * sectorBytes);
+  header(sectors - 1, 1, lastUsable + 1).copy(disk, (sectors - 1) * sectorBytes);
+  entries.copy(disk, (lastUsable + 1) * sectorBytes);
+  return disk;
 }
 
 /** The header of a LUKS of this version, and 64 KiB behind it. */

@@ -228,7 +228,9 @@ describe("import that fails", () => {
       failure: {
         code: "FormatMismatch",
         message: `Image "${imageId}" was not imported: verify: Cannot accept the image as "qcow2": its bytes are "raw"`,
-        hint: "Declare the format that the data has, or stage data of the declared format.",
+        hint: expect.stringContaining(
+          "Declare the format that the data has (`--disk-format`)",
+        ) as string,
       },
     });
     expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });

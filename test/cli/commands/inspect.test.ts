@@ -119,6 +119,8 @@ describe("inspect", () => {
         "content        pass",
         "importable     pass",
         "disk_format    pass",
+        "mbr            pass",
+        "complete       pass",
         "virtual_size   pass",
         "virtual_ratio  pass",
         "",

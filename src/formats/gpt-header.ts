@@ -1,0 +1,112 @@
+import { crc32 } from "node:zlib";
+import type { ImageBytes } from "./image-bytes.ts";
+
+// UEFI specification, 5.3: the header, little-endian, and its entries.
+const SIGNATURE = "EFI PART";
+const HEADER_BYTES_AT = 12;
+const CHECKSUM_AT = 16;
+const OTHER_HEADER_AT = 32;
+const ENTRIES_AT = 72;
+const ENTRY_COUNT_AT = 80;
+const ENTRY_BYTES_AT = 84;
+const ENTRIES_CHECKSUM_AT = 88;
+const HEADER_BYTES = { least: 92, most: 512 };
+
+// An entry: its type, which is zero in an unused one, and where it lies.
+const LAST_SECTOR_AT = 40;
+const ENTRY_BYTES = { least: 128, most: 4096 };
+const MOST_ENTRIES_BYTES = 128 * 1024;
+
+/** The sizes of sectors that disks have. */
+const SECTOR_SIZES = [512, 4096];
+
+/** A header of a GPT, and how far its partitions reach. */
+export interface Gpt {
+  readonly sectorBytes: number;
+  /** Where its other header lies, in bytes. */
+  readonly otherAt: bigint;
+  /** Why it makes no sense; its partitions are not read then. */
+  readonly problem: string | undefined;
+  /** Where the last partition ends, in bytes; 0 without one. */
+  readonly endBytes: bigint;
+}
+
+/** The GPT that an image has at its start; undefined without one. */
+export async function gptAtStart(image: ImageBytes): Promise<Gpt | undefined> {
+  for (const sectorBytes of SECTOR_SIZES) {
+    if (isHeader(image.first.subarray(sectorBytes))) {
+      return readGpt(image, BigInt(sectorBytes), sectorBytes);
+    }
+  }
+  return undefined;
+}
+
+/** The GPT whose header lies in this place; undefined without one. */
+export async function gptAt(
+  image: ImageBytes,
+  position: bigint,
+  sectorBytes: number,
+): Promise<Gpt | undefined> {
+  return (await hasGptAt(image, position)) ? readGpt(image, position, sectorBytes) : undefined;
+}
+
+/** Whether a header of a GPT lies in this place. */
+export async function hasGptAt(image: ImageBytes, position: bigint): Promise<boolean> {
+  if (position <= 0n || !image.holds(position, HEADER_BYTES.most)) return false;
+  return isHeader(await image.read("gpt header", position, HEADER_BYTES.most));
+}
+
+/** Whether an image has the mark of a GPT in its second sector. */
+export function hasGptMark({ first }: ImageBytes): boolean {
+  return SECTOR_SIZES.some((sectorBytes) => isHeader(first.subarray(sectorBytes)));
+}
+
+function isHeader(sector: Buffer): boolean {
+  return sector.toString("latin1", 0, SIGNATURE.length) === SIGNATURE;
+}
+
+async function readGpt(image: ImageBytes, position: bigint, sectorBytes: number): Promise<Gpt> {
+  const header = await image.read("gpt header", position, HEADER_BYTES.most);
+  const otherAt = header.readBigUInt64LE(OTHER_HEADER_AT) * BigInt(sectorBytes);
+  const problem = headerProblem(header);
+  if (problem !== undefined) return { sectorBytes, otherAt, problem, endBytes: 0n };
+  const entryBytes = header.readUInt32LE(ENTRY_BYTES_AT);
+  const allBytes = header.readUInt32LE(ENTRY_COUNT_AT) * entryBytes;
+  const readBytes = Math.min(allBytes, MOST_ENTRIES_BYTES);
+  const entriesAt = header.readBigUInt64LE(ENTRIES_AT) * BigInt(sectorBytes);
+  const entries = await image.read("gpt", entriesAt, readBytes);
+  const isDamaged =
+    readBytes === allBytes && crc32(entries) !== header.readUInt32LE(ENTRIES_CHECKSUM_AT);
+  return {
+    sectorBytes,
+    otherAt,
+    problem: isDamaged ? "the checksum of its gpt is wrong" : undefined,
+    endBytes: isDamaged ? 0n : lastEnd(entries, entryBytes) * BigInt(sectorBytes),
+  };
+}
+
+function headerProblem(header: Buffer): string | undefined {
+  const headerBytes = header.readUInt32LE(HEADER_BYTES_AT);
+  const entryBytes = header.readUInt32LE(ENTRY_BYTES_AT);
+  const isEntry =
+    entryBytes >= ENTRY_BYTES.least && entryBytes <= ENTRY_BYTES.most && entryBytes % 8 === 0;
+  if (headerBytes < HEADER_BYTES.least || headerBytes > HEADER_BYTES.most || !isEntry) {
+    return "its gpt header makes no sense";
+  }
+  const summed = Buffer.from(header.subarray(0, headerBytes));
+  summed.fill(0, CHECKSUM_AT, CHECKSUM_AT + 4);
+  const isRight = crc32(summed) === header.readUInt32LE(CHECKSUM_AT);
+  return isRight ? undefined : "the checksum of its gpt header is wrong";
+}
+
+/** The sector behind the last partition. */
+function lastEnd(entries: Buffer, entryBytes: number): bigint {
+  let end = 0n;
+  for (let at = 0; at + ENTRY_BYTES.least <= entries.length; at += entryBytes) {
+    const entry = entries.subarray(at, at + ENTRY_BYTES.least);
+    if (entry.subarray(0, 16).every((byte) => byte === 0)) continue;
+    const entryEnd = entry.readBigUInt64LE(LAST_SECTOR_AT) + 1n;
+    if (entryEnd > end) end = entryEnd;
+  }
+  return end;
+}
