@@ -53,9 +53,12 @@ describe("importStatus", () => {
       detected_format: "raw",
       checks: {
         one_format: "pass",
+        content: "pass",
         declared_format: "pass",
         disk_format: "pass",
         container_format: "pass",
+        mbr: "pass",
+        complete: "pass",
         virtual_size: "pass",
         virtual_ratio: "pass",
       },
