@@ -26,8 +26,10 @@ export function extensionsOf(
   let position = headerBytes;
   while (position + 8 <= limit) {
     const type = first.readUInt32BE(position);
-    if (type === EXTENSION.end) return { extensions, problem: undefined };
     const lengthBytes = first.readUInt32BE(position + 4);
+    // QEMU asks that of the last one, too, which has no data.
+    if (position + 8 + lengthBytes > clusterBytes) break;
+    if (type === EXTENSION.end) return { extensions, problem: undefined };
     // Programs differ in which of two they go by.
     if (extensions.has(type))
       return { extensions, problem: "its qcow2 header has an extension twice" };
