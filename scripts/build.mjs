@@ -5,8 +5,9 @@ import { fileURLToPath } from "node:url";
 import { BUILD_STAMP, sourceFingerprint } from "./build-stamp.mjs";
 
 // Builds dist/ from src/: the programs, the migrations beside them, and the workflow bundle, so that
-// a worker need not bundle when it starts. Compiled beside dist/ and renamed into place: a file that
-// was deleted in src/ is gone from dist/ too, and no program starts from a half-written tree.
+// a worker need not bundle when it starts. All of it is made beside dist/ and renamed into place: a
+// file that was deleted in src/ is gone from dist/ too, no program starts from a half-written tree, and
+// one that starts while a build goes on starts from the whole tree before it.
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const inRoot = (path) => join(root, path);
@@ -18,9 +19,9 @@ rmSync(inRoot(".dist-new"), { recursive: true, force: true });
 rmSync(inRoot(".dist-old"), { recursive: true, force: true });
 compile();
 copyMigrations();
-moveIntoPlace();
 await bundleWorkflow();
-writeFileSync(inRoot(BUILD_STAMP), fingerprint);
+writeFileSync(inRoot(BUILD_STAMP.replace("dist/", ".dist-new/")), fingerprint);
+moveIntoPlace();
 
 function compile() {
   // Types are judged by `npm run check`; a start need not wait for that a second time.
@@ -36,21 +37,19 @@ function copyMigrations() {
 }
 
 function moveIntoPlace() {
-  rmSync(inRoot(BUILD_STAMP), { force: true });
   if (existsSync(inRoot("dist"))) renameSync(inRoot("dist"), inRoot(".dist-old"));
   renameSync(inRoot(".dist-new"), inRoot("dist"));
   rmSync(inRoot(".dist-old"), { recursive: true, force: true });
 }
 
 async function bundleWorkflow() {
-  if (!existsSync(inRoot("dist/workflow/index.js"))) return;
+  if (!existsSync(inRoot(".dist-new/workflow/index.js"))) return;
   const { bundleWorkflowCode } = await import("@temporalio/worker");
   const { code } = await bundleWorkflowCode({
-    workflowsPath: inRoot("dist/workflow"),
+    workflowsPath: inRoot(".dist-new/workflow"),
     logger: onlyWarnings(),
   });
-  writeFileSync(inRoot("dist/workflow-bundle.js.new"), code);
-  renameSync(inRoot("dist/workflow-bundle.js.new"), inRoot("dist/workflow-bundle.js"));
+  writeFileSync(inRoot(".dist-new/workflow-bundle.js"), code);
 }
 
 function onlyWarnings() {

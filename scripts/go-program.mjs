@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, renameSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { makeCacheDirectory } from "./cache-directory.mjs";
 import { findOnPath, say, succeeds } from "./commands.mjs";
 import { whileSaying } from "./progress.mjs";
 
@@ -30,6 +31,7 @@ export function versionInGoMod(buildDirectory, module) {
 export async function buildGoProgram({ source, directory, path, about }) {
   if (!findOnPath("go")) return false;
   say(`Building ${about} …`);
+  makeCacheDirectory();
   mkdirSync(dirname(path), { recursive: true });
   // No stamp of the clone's commit: git refuses to read a clone that another user owns.
   const args = ["build", "-buildvcs=false", "-o", `${path}.new`, source];

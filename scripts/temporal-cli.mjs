@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { cacheDirectory } from "./cache-directory.mjs";
+import { cacheDirectory, makeCacheDirectory } from "./cache-directory.mjs";
 import { collect, findOnPath, isProgram, say } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
 import { buildGoProgram, versionInGoMod } from "./go-program.mjs";
@@ -171,8 +171,7 @@ function reasonsOf({ errors }) {
 
 /** A new one for each process; those that killed processes left go after a day. */
 function makeDownloadDirectory() {
-  const cache = cacheDirectory();
-  mkdirSync(cache, { recursive: true });
+  const cache = makeCacheDirectory();
   for (const name of namesIn(cache).filter((each) => each.startsWith(DOWNLOADS))) {
     const path = join(cache, name);
     const changedAtMs = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
@@ -227,7 +226,7 @@ function namesIn(directory) {
   try {
     return readdirSync(directory);
   } catch (error) {
-    if (error.code === "ENOENT") return [];
+    if (["ENOENT", "ENOTDIR"].includes(error.code)) return [];
     throw error;
   }
 }

@@ -39,12 +39,16 @@ process.exitCode = await demo();
 
 /** @returns the exit code: 0 done, 1 failed, 2 wrong use, 3 no such file */
 async function demo(): Promise<number> {
-  let options: DemoOptions;
+  let options: DemoOptions | undefined;
   try {
     options = readOptions();
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}`);
     return 2;
+  }
+  if (options === undefined) {
+    say(USAGE);
+    return 0;
   }
   const interruption = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
@@ -101,11 +105,17 @@ async function runOnStack(options: DemoOptions, signal: AbortSignal): Promise<vo
   }
 }
 
-function readOptions(): DemoOptions {
+/** @returns undefined when only the usage is asked for */
+function readOptions(): DemoOptions | undefined {
   const { values, positionals } = parseArgs({
-    options: { "data-dir": { type: "string" }, keep: { type: "boolean", default: false } },
+    options: {
+      "data-dir": { type: "string" },
+      keep: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
     allowPositionals: true,
   });
+  if (values.help) return undefined;
   if (positionals.length > 1) throw new Error("One FILE at most");
   const dataDir = values["data-dir"] ?? process.env["IMAGE_IMPORT_DATA_DIR"] ?? DEFAULT_DATA_DIR;
   return { file: positionals[0], dataDir: resolve(dataDir), keepsImage: values.keep };

