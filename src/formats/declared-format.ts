@@ -11,18 +11,20 @@ export interface DeclaredFormats {
 
 // A partitioned disk and an encrypted one are raw to whoever attaches them. Amazon's three have no mark of their own, but a
 // ramdisk is compressed as a rule; ploop's mark is that of Parallels.
+const RAW: readonly RecognisedFormat[] = ["raw", "gpt", "mbr", "luks", "udf", "iso"];
+
 const EXPECTED: Readonly<Record<DiskFormat, readonly RecognisedFormat[]>> = {
-  ami: ["raw"],
+  ami: ["raw", "gpt", "mbr"],
   ari: ["raw", "cpio", "gzip", "zstd", "xz", "bzip2", "lz4", "lzma", "lzop"],
   aki: ["raw"],
   ploop: ["raw", "parallels"],
-  raw: ["raw", "gpt", "mbr", "luks"],
+  raw: RAW,
   qcow2: ["qcow2"],
   vmdk: ["vmdk"],
   vhd: ["vhd"],
   vhdx: ["vhdx"],
   vdi: ["vdi"],
-  iso: ["iso"],
+  iso: ["iso", "udf"],
 };
 
 // Amazon's containers are no wrapper: the image is the disk, the kernel, or the ramdisk.
@@ -42,6 +44,8 @@ export const DECOMPRESSED: readonly RecognisedFormat[] = ["gzip", "zstd", "xz", 
 /** The disk format under which bytes are imported that nothing was declared of; undefined when there is none. */
 export function diskFormatOf(format: string): DiskFormat | undefined {
   const formats: readonly DiskFormat[] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso"];
+  // A disc may be attached as a disk; where nothing is declared, it is a disc.
+  if (format === "iso") return "iso";
   return formats.find((each) => EXPECTED[each].some((expected) => expected === format));
 }
 

@@ -10,6 +10,7 @@ export type RecognisedFormat =
   | "vhdx"
   | "vdi"
   | "iso"
+  | "udf"
   | "qed"
   | "composite"
   | "text"

@@ -1,45 +1,55 @@
-import type { Detector } from "./detector.ts";
+import { cutOff, type Detector, type Finding } from "./detector.ts";
 import type { ImageBytes } from "./image-bytes.ts";
+import { standardsOf } from "./udf.ts";
 
-// ISO 9660 and ECMA-167 (UDF) leave sixteen sectors of 2 KiB to the system; then come volume descriptors, each with its
-// type in the first byte and its standard's name after that.
-const DESCRIPTOR_AT = 32 * 1024;
-// UDF alone begins with an extended area, in which its own descriptor stands.
-const STANDARDS = ["CD001", "NSR02", "NSR03", "BEA01"];
+// ISO 9660 leaves sixteen sectors of 2 KiB to the system; then come volume descriptors of a sector, each with its type in
+// the first byte and its standard's name after that.
+const DESCRIPTORS_AT = 32 * 1024;
+const DESCRIPTOR_BYTES = 2048;
+const STANDARD = "CD001";
 const PRIMARY = 1;
 
 // Offsets in a primary volume descriptor of ISO 9660, the little-endian halves of its both-endian numbers.
-const VOLUME_BLOCKS_AT = DESCRIPTOR_AT + 80;
-const BLOCK_SIZE_AT = DESCRIPTOR_AT + 128;
+const VOLUME_BLOCKS_AT = 80;
+const BLOCK_SIZE_AT = 128;
 
-/** An optical disc: ISO 9660, or UDF without it. */
+// What writers put behind the data because drives read ahead, and copies of a disc leave out.
+const PADDING_BYTES = 150 * 2048;
+
+/** An optical disc of ISO 9660, with or without UDF. */
 export const iso: Detector = {
   format: "iso",
-  matches: (image) => STANDARDS.includes(standardOf(image)),
+  matches: (image) => standardsOf(image).includes(STANDARD),
   // A hybrid boots from a stick too. Its tables describe the disc to other firmware, each in a way of its own, and as an iso
-  // it is never read by them.
-  covers: () => ["gpt", "mbr"],
+  // it is never read by them. A bridge is a UDF volume too, of the same files.
+  covers: () => ["gpt", "mbr", "udf"],
   examine: (image) => {
-    const statedBytes = volumeBytes(image);
+    const volumeBytes = volumeBytesOf(image);
     return {
-      virtualSizeBytes: statedBytes,
-      checks: {
-        complete:
-          statedBytes !== null && statedBytes > image.sizeBytes
-            ? `its volume of ${statedBytes} bytes is cut off after ${image.sizeBytes}`
-            : undefined,
-      },
+      virtualSizeBytes: volumeBytes,
+      checks: { complete: volumeBytes === null ? undefined : completeProblem(image, volumeBytes) },
     };
   },
 };
 
-function standardOf({ first }: ImageBytes): string {
-  return first.toString("latin1", DESCRIPTOR_AT + 1, DESCRIPTOR_AT + 6);
+function volumeBytesOf({ first }: ImageBytes): number | null {
+  for (let at = DESCRIPTORS_AT; at + DESCRIPTOR_BYTES <= first.length; at += DESCRIPTOR_BYTES) {
+    const isOurs = first.toString("latin1", at + 1, at + 6) === STANDARD;
+    if (!isOurs) return null;
+    if (first[at] !== PRIMARY) continue;
+    return first.readUInt32LE(at + VOLUME_BLOCKS_AT) * first.readUInt16LE(at + BLOCK_SIZE_AT);
+  }
+  return null;
 }
 
-function volumeBytes(image: ImageBytes): number | null {
-  const { first } = image;
-  const isPrimary = standardOf(image) === "CD001" && first[DESCRIPTOR_AT] === PRIMARY;
-  if (!isPrimary || first.length < BLOCK_SIZE_AT + 2) return null;
-  return first.readUInt32LE(VOLUME_BLOCKS_AT) * first.readUInt16LE(BLOCK_SIZE_AT);
+function completeProblem(
+  { sizeBytes, last }: ImageBytes,
+  volumeBytes: number,
+): Finding | undefined {
+  const missingBytes = volumeBytes - sizeBytes;
+  if (missingBytes <= 0) return undefined;
+  // Padding that is missing is missing in part, behind zeros, or as a whole.
+  const isInPadding = missingBytes < PADDING_BYTES && last.every((byte) => byte === 0);
+  if (isInPadding || missingBytes === PADDING_BYTES) return undefined;
+  return cutOff(`its volume ends at byte ${volumeBytes}, and the image at byte ${sizeBytes}`);
 }

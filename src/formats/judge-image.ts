@@ -19,13 +19,14 @@ import { formatChecks, sizeChecks } from "./policy-checks.ts";
 import { qcow2 } from "./qcow2.ts";
 import { examineRaw } from "./raw.ts";
 import { text } from "./text.ts";
+import { udf } from "./udf.ts";
 import { vdi } from "./vdi.ts";
 import { vhd } from "./vhd.ts";
 import { vhdx } from "./vhdx.ts";
 import { vmdk } from "./vmdk.ts";
 
 const DETECTORS: readonly Detector[] = [
-  ...[qcow2, vmdk, vhd, vhdx, vdi, iso, luks, gpt, mbr],
+  ...[qcow2, vmdk, vhd, vhdx, vdi, iso, udf, luks, gpt, mbr],
   ...BANNED_DETECTORS,
   ...FOREIGN_DETECTORS,
   text,

@@ -11,6 +11,7 @@ import {
   craftedLuks,
   craftedMbr,
   craftedQcow2,
+  craftedUdf,
   craftedVdi,
   craftedVhdx,
   craftedVmdk,
@@ -96,21 +97,52 @@ describe("judgeImage()", () => {
   });
 
   it("refuses an iso that ends before its volume does", async () => {
-    expect(failuresOf(await judged(craftedIso().subarray(0, 60 * 1024)))).toEqual({
-      complete: "its volume of 65536 bytes is cut off after 61440",
+    expect(
+      failuresOf(
+        await judged(
+          craftedIso()
+            .subarray(0, 600 * 1024)
+            .fill(1, 500 * 1024),
+        ),
+      ),
+    ).toEqual({
+      complete: "its volume ends at byte 655360, and the image at byte 614400",
     });
   });
 
-  it.each(["NSR02", "NSR03", "BEA01"])(
-    "knows a disc by %s, and no size of it",
-    async (standard) => {
-      expect(await judged(craftedIso(standard))).toMatchObject({
-        format: "iso",
-        virtualSizeBytes: null,
-        safe: true,
-      });
-    },
-  );
+  it.each([512, 2048, 4096])("knows a UDF volume with blocks of %i bytes", async (blockBytes) => {
+    const volume = craftedUdf(blockBytes);
+    const end = volume.length;
+
+    expect(await judged(volume)).toMatchObject({
+      format: "udf",
+      virtualSizeBytes: end,
+      safe: true,
+    });
+    expect(await judged(volume.subarray(0, end - 512))).toMatchObject({
+      format: "udf",
+      safe: false,
+      checks: {
+        complete: `its udf partition ends at byte ${end}, and the image at byte ${end - 512}`,
+      },
+    });
+    expect((await judged(volume.subarray(0, 64 * 1024))).safe).toBe(false);
+  });
+
+  it("takes a disc that is ISO 9660 and UDF for an iso", async () => {
+    const bridge = patched(craftedIso(), [34 * 1024 + 1, "BEA01"], [36 * 1024 + 1, "NSR02"]);
+
+    expect(await judged(bridge)).toMatchObject({ format: "iso", safe: true });
+  });
+
+  it("takes a disc without the padding behind its data for complete", async () => {
+    const padded = patched(craftedIso(), [32 * 1024 + 80, le(4, 320 + 150)]);
+    const data = patched(padded, [padded.length - 1, "x"]);
+
+    expect((await judged(data)).safe).toBe(true);
+    expect((await judged(data.subarray(0, -2048))).safe).toBe(false);
+    expect((await judged(Buffer.concat([data, Buffer.alloc(2048)]))).safe).toBe(true);
+  });
 
   it("refuses a virtual size beyond its cap", async () => {
     const bytes = craftedVdi(2 ** 33);
@@ -187,18 +219,20 @@ describe("judgeImage() of what was declared", () => {
     vhdx: craftedVhdx(),
     vdi: craftedVdi(),
     iso: craftedIso(),
+    udf: craftedUdf(),
     gpt: craftedGpt(),
     mbr: craftedMbr(),
     luks: craftedLuks(1),
   };
 
   it.each([
-    ["raw", ["raw", "gpt", "mbr", "luks"]],
-    ["ami", ["raw"]],
+    ["raw", ["raw", "gpt", "mbr", "luks", "iso", "udf"]],
+    ["ami", ["raw", "gpt", "mbr"]],
     ["ari", ["raw"]],
     ["aki", ["raw"]],
     ["ploop", ["raw"]],
-    ...(["qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso"] as const).map(
+    ["iso", ["iso", "udf"]],
+    ...(["qcow2", "vmdk", "vhd", "vhdx", "vdi"] as const).map(
       (format) => [format, [format]] as const,
     ),
   ] as const)("accepts as %s %j, and nothing else", async (diskFormat, accepted) => {

@@ -254,14 +254,34 @@ export function craftedVdi(diskBytes = 7 * MiB): Buffer {
   return image.fill(0xff, SECTOR, SECTOR + blocks * 4);
 }
 
-/** A disc of 64 KiB. @param standard - `CD001` for ISO 9660, or UDF's `NSR02` and `NSR03` */
-export function craftedIso(standard = "CD001"): Buffer {
+/** A disc of ISO 9660 and 640 KiB. */
+export function craftedIso(): Buffer {
   return patched(
-    Buffer.alloc(64 * KiB),
+    Buffer.alloc(640 * KiB),
     [32 * KiB, "\x01"],
-    [32 * KiB + 1, standard],
-    [32 * KiB + 80, le(4, 32)],
+    [32 * KiB + 1, "CD001"],
+    [32 * KiB + 80, le(4, 320)],
     [32 * KiB + 128, le(2, 2 * KiB)],
+  );
+}
+
+/** A UDF volume whose partition ends with it. @param blockBytes - 512 or 4096 on a hard disk, 2048 on a disc */
+export function craftedUdf(blockBytes = 2 * KiB): Buffer {
+  const stride = Math.max(blockBytes, 2 * KiB);
+  const anchorAt = 256 * blockBytes;
+  const sequenceAt = 260 * blockBytes;
+  return patched(
+    Buffer.alloc(320 * blockBytes),
+    [32 * KiB + 1, "BEA01"],
+    [32 * KiB + stride + 1, "NSR03"],
+    [32 * KiB + 2 * stride + 1, "TEA01"],
+    [anchorAt, le(2, 2)],
+    [anchorAt + 12, le(4, 256)],
+    [anchorAt + 16, le(4, 16 * blockBytes)],
+    [anchorAt + 20, le(4, 260)],
+    [sequenceAt + blockBytes, le(2, 5)],
+    [sequenceAt + blockBytes + 188, le(4, 280)],
+    [sequenceAt + blockBytes + 192, le(4, 40)],
   );
 }
 
