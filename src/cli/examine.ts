@@ -1,5 +1,6 @@
 import type { Connection } from "@temporalio/client";
 import type { Config } from "../config/config.ts";
+import type { StoreView } from "../client/image-import-client.ts";
 import { IMPORT_FAILURES, ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import type { Session } from "./session.ts";
@@ -180,17 +181,18 @@ async function examineStores(session: Session): Promise<Finding[]> {
   const stores = await (await session.hostClient()).listStores();
   return stores
     .filter(({ disabled }) => !disabled)
-    .map(({ name, works, reason, free_bytes: freeBytes }) => ({
+    .map(({ name, works, reason, free_bytes: freeBytes, mark }) => ({
       check: `store ${name}`,
       ok: works === true,
-      detail: works === true ? workingDetail(freeBytes) : (reason ?? "does not work"),
+      detail: works === true ? workingDetail(freeBytes, mark) : (reason ?? "does not work"),
       code: works === true ? null : "StoreUnavailable",
       hint: works === true ? null : "Check the path of the store and the rights of this user.",
     }));
 }
 
-function workingDetail(freeBytes: number | null): string {
-  return freeBytes === null ? "works" : `works, ${formatBytes(freeBytes)} free`;
+function workingDetail(freeBytes: number | null, mark: StoreView["mark"]): string {
+  const free = freeBytes === null ? "" : `, ${formatBytes(freeBytes)} free`;
+  return `works${free}${mark === "none yet" ? ", not marked yet" : ""}`;
 }
 
 function notNamed(what: string, variable: string): ImportError {

@@ -19,6 +19,7 @@ import {
   type ImageFilter,
 } from "../db/image-records.ts";
 import { readUsage } from "../db/quota-records.ts";
+import { StoreMarkRecords } from "../db/store-mark-records.ts";
 import { findTask, listTasks } from "../db/task-records.ts";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -104,6 +105,21 @@ export interface StoreView {
   readonly reason: string | null;
   /** Null when nobody knows, as of an S3 store. */
   readonly free_bytes: number | null;
+  /** Whether its place has the store's mark, or gets one by its first use; null when it does not work or no catalogue is known. */
+  readonly mark: "present" | "none yet" | null;
+}
+
+/** The result of an adoption: a place that is a store's from now on. */
+export interface AdoptedStore {
+  readonly name: string;
+  readonly location: string;
+  readonly mark: string;
+  /** Whether the mark is new; else it lay there. */
+  readonly is_new: boolean;
+  /** How many of the newest copies in the catalogue were looked for there. */
+  readonly looked_for: number;
+  /** How many of them lie there. */
+  readonly found: number;
 }
 
 /**
@@ -464,9 +480,31 @@ export class ImageImportClient {
           works: health?.works ?? null,
           reason: health?.reason ?? null,
           free_bytes: health?.freeBytes ?? null,
+          mark: health?.mark ?? null,
         };
       }),
     );
+  }
+
+  /**
+   * Makes the place of a store, as it is now, that of the store: one that was moved, replaced, emptied, restored, or lost
+   * its mark. Copies that the catalogue lists and that do not lie there count as missing from then on.
+   *
+   * @throws ImportError `UnknownStore`; `ImageConflict` when it is another store's place; `StoreUnavailable`,
+   * `PermissionDenied`; `NotConfigured` without a catalogue
+   */
+  async adoptStore(name: string): Promise<AdoptedStore> {
+    const stores = await this.#storesHere();
+    const adopted = await stores.get(name).adopt();
+    const location = stores.descriptions.find((each) => each.name === name)?.location ?? "";
+    return {
+      name,
+      location,
+      mark: adopted.mark,
+      is_new: adopted.isNew,
+      looked_for: adopted.lookedFor,
+      found: adopted.found,
+    };
   }
 
   async #ofTemporal(): Promise<Imports> {
@@ -490,7 +528,8 @@ export class ImageImportClient {
 
   async #storesHere(): Promise<Stores> {
     const { stores, defaultStore } = this.#requireConfig();
-    this.#stores ??= await Stores.open(stores, defaultStore);
+    const records = this.#database && new StoreMarkRecords(this.#database);
+    this.#stores ??= await Stores.open(stores, defaultStore, records);
     return this.#stores;
   }
 

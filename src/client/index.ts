@@ -1,6 +1,12 @@
 // The public door: what `import … from "image-import"` gives.
 export { ImageImportClient } from "./image-import-client.ts";
-export type { ClientOptions, CreateImage, ImportReport, StoreView } from "./image-import-client.ts";
+export type {
+  AdoptedStore,
+  ClientOptions,
+  CreateImage,
+  ImportReport,
+  StoreView,
+} from "./image-import-client.ts";
 export type { CopyRemovalState, DeletionState } from "./delete-image.ts";
 export { detectFormat } from "./detect-format.ts";
 export { inspectFile } from "./inspect-file.ts";

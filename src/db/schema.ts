@@ -158,6 +158,10 @@ export const imageLocations = pgTable(
     crc32: sizeBytes("crc32").notNull(),
     /** The copy is still another name of the staged file's inode. */
     shared: boolean("shared").notNull().default(false),
+    /** The state of the copy when it was checked, as its store tells states apart; null: from before this was recorded. */
+    version: text("version"),
+    /** Why a later look found the copy not to be the image; null: no look has. */
+    damage: text("damage"),
     createdAt: instant("created_at").notNull().defaultNow(),
   },
   (location) => [
@@ -171,6 +175,16 @@ export const imageLocations = pgTable(
       .where(sql`${location.status} <> 'pending_delete'`),
   ],
 );
+
+/**
+ * The mark that the place of each store carries. A place without it is an empty mount point, or another place: it is
+ * neither written nor believed.
+ */
+export const storeMarks = pgTable("store_marks", {
+  store: text("store").primaryKey(),
+  mark: text("mark").notNull().unique(),
+  recordedAt: instant("recorded_at").notNull().defaultNow(),
+});
 
 /** What has become of each request to import. */
 export const tasks = pgTable(
@@ -309,6 +323,8 @@ export const leases = pgTable(
     sizeBytes: sizeBytes("size"),
     crc32: sizeBytes("crc32"),
     shared: boolean("shared").notNull().default(false),
+    /** The state of the published copy when it was checked, as its store tells states apart. */
+    version: text("version"),
     createdAt: instant("created_at").notNull().defaultNow(),
     updatedAt: instant("updated_at").notNull().defaultNow(),
   },

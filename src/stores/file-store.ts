@@ -6,13 +6,14 @@ import {
   copyFile,
   link,
   lstat,
+  mkdir,
   open,
   readFile,
   stat,
   statfs,
 } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { BLOCK_BYTES } from "../bytes/block-size.ts";
@@ -21,8 +22,10 @@ import {
   createPrivateFile,
   publishNoReplace,
   removeDurably,
+  syncDirectory,
   syncOrDiscard,
 } from "../bytes/durable-file.ts";
+import { HeldDirectory } from "../bytes/held-directory.ts";
 import { openRegularFile } from "../bytes/open-regular-file.ts";
 import { listPartsIn, newPartName } from "../bytes/part-name.ts";
 import { writeFully } from "../bytes/positional-io.ts";
@@ -32,10 +35,21 @@ import { formatBytes } from "../domain/byte-size.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { mayGiveFilesTo, type FileOwner } from "./file-owner.ts";
 import {
+  MARK_NAME,
+  markText,
+  parseMark,
+  type Adopted,
+  type MarkedPlace,
+  type StoreMark,
+} from "./store-mark.ts";
+import {
   copySourceOf,
+  fileVersion,
+  noCatalogue,
   type Copied,
   type CopyOrder,
   type CopyPlace,
+  type FoundCopy,
   type OpenCopy,
   type PrivateCopy,
   type Store,
@@ -46,8 +60,10 @@ import {
 /** Settings of a {@link FileStore}. */
 export interface FileStoreOptions {
   readonly name: string;
-  /** Absolute path of the directory. It must exist: a volume that is not mounted must not be mistaken for an empty one. */
+  /** Absolute path of the directory. One of a store that was never used is created by {@link FileStore.prepare}. */
   readonly path: string;
+  /** Tells the directory from an empty mount point. Default: the directory is taken for what it is */
+  readonly mark?: StoreMark | undefined;
   /** Whether a copy may share blocks or its inode with staged data. */
   readonly zeroCopy: boolean;
   /** Permissions of published files; nobody may write. Default: 0440 */
@@ -60,6 +76,9 @@ export interface FileStoreOptions {
 // Published images are read-only, also to their owner: nothing of ours ever opens them for writing.
 const DEFAULT_MODE = 0o440;
 const PART_MODE = 0o640;
+const MARK_MODE = 0o444;
+// Others who are to read the images belong to the worker's group.
+const DIRECTORY_MODE = 0o750;
 
 // Two mounts of one file system (EXDEV), a file of another user (EPERM), and so on: copying the bytes may still work, or
 // will tell what is really wrong.
@@ -83,58 +102,81 @@ export class FileStore implements Store {
   }
 
   async copy(order: CopyOrder): Promise<PrivateCopy> {
-    return this.#translating(async () => {
+    return this.#inside("begin", async (directory) => {
       await this.#requireOwner();
-      const copied = (await this.#copyWithoutBytes(order)) ?? (await this.#copyBytes(order));
+      const copied =
+        (await this.#copyWithoutBytes(order, directory)) ??
+        (await this.#copyBytes(order, directory));
       return { ...copied, publish: () => this.#publish(order) };
     });
   }
 
   async open(key: string): Promise<OpenCopy> {
-    const path = this.#pathOf(key);
-    return this.#translating(async () => openCopy(await openRegularFile(path), path));
+    return this.#inside("read", async (directory) =>
+      openCopy(await openRegularFile(directory.pathOf(key)), this.#pathOf(key)),
+    );
   }
 
-  async find(key: string): Promise<{ readonly sizeBytes: number } | undefined> {
-    return this.#translating(async () => {
-      const found = await lstat(this.#pathOf(key)).catch(async (error: unknown) => {
-        if (!hasErrorCode(error, "ENOENT")) throw error;
-        // A directory that is away must not pass for one that does not have it.
-        await access(this.#options.path);
-        return undefined;
-      });
-      return found && { sizeBytes: found.size };
+  async find(key: string): Promise<FoundCopy | undefined> {
+    return this.#inside("read", async (directory) => {
+      const found = await lstatIfThere(directory.pathOf(key));
+      return found && { sizeBytes: Number(found.size), version: fileVersion(found) };
     });
   }
 
   async remove(names: readonly string[]): Promise<void> {
-    await this.#translating(async () => {
-      // A directory that is away must not pass for one in which nothing is left.
-      await access(this.#options.path);
-      for (const name of names) await removeDurably(this.#pathOf(name));
+    await this.#inside("write", async (directory) => {
+      for (const name of names) await removeDurably(directory.pathOf(name));
     });
   }
 
   async listParts(olderThanMs: number): Promise<string[]> {
-    return this.#translating(() => listPartsIn(this.#options.path, olderThanMs));
+    return this.#inside("read", (directory) => listPartsIn(directory.ownPath, olderThanMs));
   }
 
   async check(look: StoreLook = "writable"): Promise<StoreHealth> {
     try {
-      const { R_OK, W_OK, X_OK } = constants;
-      await access(this.#options.path, look === "readable" ? R_OK | X_OK : R_OK | W_OK | X_OK);
-      if (!(await stat(this.#options.path)).isDirectory()) throw new Error("not a directory");
-      if (look !== "readable") await this.#requireOwner();
-      if (look === "trial") await this.#tryOut();
-      return { works: true, freeBytes: await this.#freeBytes() };
+      if (look === "writable" && (await this.#isYetToCreate().catch(() => false))) {
+        await access(dirname(this.#options.path), constants.W_OK | constants.X_OK);
+        return { works: true, mark: "none yet" };
+      }
+      await using directory = await this.#hold();
+      return await directory.run(() => this.#lookAt(directory, look));
     } catch (error) {
+      if (hasErrorCode(error, "ENOTDIR")) return { works: false, reason: "not a directory" };
       return { works: false, reason: error instanceof Error ? error.message : String(error) };
     }
   }
 
-  /** Whatever the trial leaves when it is killed is swept like any other private file. */
-  async #tryOut(): Promise<void> {
-    const path = this.#pathOf(newPartName(randomUUID(), 0));
+  async prepare(): Promise<void> {
+    await this.#inside("begin", async () => this.#requireOwner());
+  }
+
+  async adopt(): Promise<Adopted> {
+    const { mark, path, name } = this.#options;
+    if (mark === undefined) throw noCatalogue(name);
+    return this.#translating(async () => {
+      await using directory = await HeldDirectory.open(path);
+      return await directory.run(() => mark.adopt(markedPlace(directory)));
+    });
+  }
+
+  async #lookAt(directory: HeldDirectory, look: StoreLook): Promise<StoreHealth> {
+    const { R_OK, W_OK, X_OK } = constants;
+    await access(directory.ownPath, look === "readable" ? R_OK | X_OK : R_OK | W_OK | X_OK);
+    const mark = await this.#options.mark?.look(markedPlace(directory));
+    if (look !== "readable") await this.#requireOwner();
+    if (look === "trial") await this.#tryOut(directory);
+    return {
+      works: true,
+      freeBytes: await freeBytesOf(directory),
+      ...(mark === undefined ? {} : { mark }),
+    };
+  }
+
+  /** A trial that is killed leaves a private file, which is swept like any other. */
+  async #tryOut(directory: HeldDirectory): Promise<void> {
+    const path = directory.pathOf(newPartName(randomUUID(), 0));
     const bytes = randomBytes(4096);
     const target = await createPrivateFile(path, PART_MODE);
     try {
@@ -146,6 +188,64 @@ export class FileStore implements Store {
     } finally {
       await target.close();
       await removeDurably(path);
+    }
+  }
+
+  /**
+   * Does some work in the directory of the store, once it is known to be that. Its paths stay in that directory: a
+   * volume that is unmounted or mounted over meanwhile changes nothing.
+   */
+  async #inside<T>(
+    purpose: Parameters<StoreMark["require"]>[1],
+    work: (directory: HeldDirectory) => Promise<T>,
+  ): Promise<T> {
+    return this.#translating(async () => {
+      if (purpose === "begin" && (await this.#isYetToCreate())) await this.#create();
+      await using directory = await this.#hold();
+      return await directory.run(async () => {
+        await this.#options.mark?.require(markedPlace(directory), purpose);
+        return work(directory);
+      });
+    });
+  }
+
+  async #hold(): Promise<HeldDirectory> {
+    const { path, name, mark } = this.#options;
+    try {
+      return await HeldDirectory.open(path);
+    } catch (error) {
+      if (mark === undefined || !hasErrorCode(error, "ENOENT")) throw error;
+      throw new ImportError(
+        "StoreUnavailable",
+        `Cannot use store "${name}": its directory "${path}" does not exist`,
+        { cause: error, hint: `Mount its volume, or correct \`stores.${name}.path\`.` },
+      );
+    }
+  }
+
+  /** A directory that is missing is created for a store that was never used; any other is on a volume that is not there. */
+  async #isYetToCreate(): Promise<boolean> {
+    const { path, mark } = this.#options;
+    if (mark === undefined || (await lstatIfThere(path)) !== undefined) return false;
+    return !(await mark.isKnown());
+  }
+
+  async #create(): Promise<void> {
+    const { path, name } = this.#options;
+    try {
+      await mkdir(path, { mode: DIRECTORY_MODE });
+      await syncDirectory(dirname(path));
+    } catch (error) {
+      if (hasErrorCode(error, "EEXIST")) return;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new ImportError(
+        "BadConfiguration",
+        `Cannot create the directory "${path}" of store "${name}": ${reason}`,
+        {
+          cause: error,
+          hint: `Create it and let the worker's user write there, or correct \`stores.${name}.path\`.`,
+        },
+      );
     }
   }
 
@@ -178,24 +278,25 @@ export class FileStore implements Store {
   }
 
   /** A link or a clone: possible when the source is known to be what its crc32 says, and on the same file system. */
-  async #copyWithoutBytes(order: CopyOrder): Promise<Copied | undefined> {
+  async #copyWithoutBytes(order: CopyOrder, directory: HeldDirectory): Promise<Copied | undefined> {
     const { place } = order.source;
     if (!this.#options.zeroCopy || place.kind !== "file" || order.crc32 === undefined) {
       return undefined;
     }
-    if (await this.#hasBytes(order.part)) return undefined;
+    if (await hasBytes(directory.pathOf(order.part))) return undefined;
     const done = { crc32: order.crc32, writtenBytes: 0 };
-    if (await this.#clone(place, order)) return { ...done, shared: false, method: "reflink" };
-    if (await this.#link(place, order)) return { ...done, shared: true, method: "link" };
+    if (await this.#clone(place, directory.pathOf(order.part)))
+      return { ...done, shared: false, method: "reflink" };
+    if (await this.#link(place, order, directory)) return { ...done, shared: true, method: "link" };
     return undefined;
   }
 
   /** Shared blocks with an inode of its own: the better of the two where the file system can (xfs, btrfs). */
-  async #clone(source: FilePlace, order: CopyOrder): Promise<boolean> {
-    const path = this.#pathOf(order.part);
+  async #clone(source: FilePlace, path: string): Promise<boolean> {
     try {
       const mode = constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL;
-      await copyFile(source.path, path, mode);
+      // The open file, and not whatever has its path by now.
+      await copyFile(`/proc/self/fd/${String(source.handle.fd)}`, path, mode);
     } catch {
       // No reflinks here, or not between these two: another way of copying will tell what is really wrong.
       await removeDurably(path);
@@ -210,23 +311,23 @@ export class FileStore implements Store {
     return true;
   }
 
-  async #link(source: FilePlace, order: CopyOrder): Promise<boolean> {
-    const [file, directory] = await Promise.all([source.handle.stat(), stat(this.#options.path)]);
-    if (file.dev !== directory.dev) return false;
+  async #link(source: FilePlace, order: CopyOrder, directory: HeldDirectory): Promise<boolean> {
+    const [file, folder] = await Promise.all([source.handle.stat(), stat(directory.ownPath)]);
+    if (file.dev !== folder.dev) return false;
     let isLinked = false;
     await order.linking(async () => {
-      isLinked = await this.#linkReadOnly(source, order);
+      isLinked = await this.#linkReadOnly(source, directory.pathOf(order.part));
     });
     return isLinked;
   }
 
   /** Makes the source read-only, and gives it another name; says whether that is possible here. */
-  async #linkReadOnly({ handle, path }: FilePlace, order: CopyOrder): Promise<boolean> {
+  async #linkReadOnly({ handle, path }: FilePlace, part: string): Promise<boolean> {
     try {
       // Before the link: nobody may open the inode for writing once it is two names of the same bytes.
       await this.#dress(handle);
       await handle.sync();
-      await link(path, this.#pathOf(order.part));
+      await link(path, part);
       return true;
     } catch (error) {
       if (hasErrorCode(error, ...NO_LINK)) return false;
@@ -234,13 +335,13 @@ export class FileStore implements Store {
     }
   }
 
-  async #copyBytes(order: CopyOrder): Promise<Copied> {
-    const path = this.#pathOf(order.part);
+  async #copyBytes(order: CopyOrder, directory: HeldDirectory): Promise<Copied> {
+    const path = directory.pathOf(order.part);
     const target = order.mayResume
       ? await openForWriting(path)
       : await createPrivateFile(path, PART_MODE);
     try {
-      await this.#requireRoom(order, target);
+      await this.#requireRoom(order, target, directory);
       const start = await resumePoint(order, target);
       const copied = await copyBlocks({
         source: order.source,
@@ -261,13 +362,17 @@ export class FileStore implements Store {
   }
 
   /** Better told before the first byte than found out at the last. Holes need no room. */
-  async #requireRoom(order: CopyOrder, target: FileHandle): Promise<void> {
+  async #requireRoom(
+    order: CopyOrder,
+    target: FileHandle,
+    directory: HeldDirectory,
+  ): Promise<void> {
     const { place } = order.source;
     const sourceBytes =
       place.kind === "file" ? allocatedBytes(await place.handle.stat()) : Infinity;
     const neededBytes =
       Math.min(order.sizeBytes, sourceBytes) - allocatedBytes(await target.stat());
-    const freeBytes = await this.#freeBytes();
+    const freeBytes = await freeBytesOf(directory);
     if (neededBytes <= freeBytes) return;
     throw new ImportError(
       "NoSpace",
@@ -275,24 +380,11 @@ export class FileStore implements Store {
     );
   }
 
-  async #freeBytes(): Promise<number> {
-    const { bavail, bsize } = await statfs(this.#options.path);
-    return bavail * bsize;
-  }
-
-  /** Whether an earlier attempt has written bytes there that are worth keeping; a link of one is not. */
-  async #hasBytes(part: string): Promise<boolean> {
-    const found = await lstat(this.#pathOf(part)).catch(() => undefined);
-    if (found === undefined) return false;
-    if (found.isFile() && found.nlink === 1 && found.size > 0) return true;
-    await removeDurably(this.#pathOf(part));
-    return false;
-  }
-
   async #publish({ part, key }: CopyOrder): Promise<"published" | "exists"> {
-    return this.#translating(async () => {
-      const outcome = await publishNoReplace(this.#pathOf(part), this.#pathOf(key));
-      if (outcome === "exists") await removeDurably(this.#pathOf(part));
+    return this.#inside("write", async (directory) => {
+      const [partPath, keyPath] = [directory.pathOf(part), directory.pathOf(key)];
+      const outcome = await publishNoReplace(partPath, keyPath);
+      if (outcome === "exists") await removeDurably(partPath);
       return outcome;
     });
   }
@@ -306,18 +398,72 @@ export class FileStore implements Store {
   }
 }
 
+/** The directory as the place of a mark. */
+function markedPlace(directory: HeldDirectory): MarkedPlace {
+  const path = directory.pathOf(MARK_NAME);
+  const title = `directory "${directory.path}"`;
+  const read = async (): Promise<string | undefined> => {
+    const text = await readFile(path, "utf8").catch((error: unknown) => {
+      if (hasErrorCode(error, "ENOENT")) return undefined;
+      throw error;
+    });
+    return text === undefined ? undefined : parseMark(text, title);
+  };
+  return {
+    title,
+    read,
+    write: async (mark) => {
+      // A complete file by link: of several processes that write one, the first wins.
+      const draft = `${path}.${randomBytes(4).toString("hex")}`;
+      const handle = await createPrivateFile(draft, MARK_MODE);
+      try {
+        await handle.writeFile(markText(mark));
+        await syncOrDiscard(handle, draft);
+      } finally {
+        await handle.close();
+      }
+      if ((await publishNoReplace(draft, path)) === "published") return mark;
+      await removeDurably(draft);
+      return (await read()) ?? mark;
+    },
+    holds: async (key) => (await lstatIfThere(directory.pathOf(key))) !== undefined,
+  };
+}
+
+async function freeBytesOf(directory: HeldDirectory): Promise<number> {
+  const { bavail, bsize } = await statfs(directory.ownPath);
+  return bavail * bsize;
+}
+
+async function lstatIfThere(path: string) {
+  return lstat(path, { bigint: true }).catch((error: unknown) => {
+    if (hasErrorCode(error, "ENOENT")) return undefined;
+    throw error;
+  });
+}
+
+/** Whether an earlier attempt has written bytes there that are worth keeping; a link of one is not. */
+async function hasBytes(part: string): Promise<boolean> {
+  const found = await lstat(part).catch(() => undefined);
+  if (found === undefined) return false;
+  if (found.isFile() && found.nlink === 1 && found.size > 0) return true;
+  await removeDurably(part);
+  return false;
+}
+
 function allocatedBytes({ blocks }: { readonly blocks: number }): number {
   return blocks * 512;
 }
 
 async function openCopy(handle: FileHandle, path: string): Promise<OpenCopy> {
-  const { size, dev, ino } = await handle.stat({ bigint: true });
+  const file = await handle.stat({ bigint: true });
   return {
     ...copySourceOf(handle, path),
-    sizeBytes: Number(size),
-    isNameOf: async (file) => {
-      const other = await file.stat({ bigint: true });
-      return other.dev === dev && other.ino === ino;
+    sizeBytes: Number(file.size),
+    version: fileVersion(file),
+    isNameOf: async (other) => {
+      const { dev, ino } = await other.stat({ bigint: true });
+      return dev === file.dev && ino === file.ino;
     },
     close: () => handle.close(),
     [Symbol.asyncDispose]: () => handle.close(),

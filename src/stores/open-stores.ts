@@ -1,7 +1,10 @@
 import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
+import { systemFailure } from "../bytes/system-failure.ts";
+import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { FileOwner } from "./file-owner.ts";
 import { FileStore } from "./file-store.ts";
+import { StoreMark, type MarkRecords } from "./store-mark.ts";
 import type { Store } from "./store.ts";
 
 /** What every store can be told. */
@@ -47,6 +50,13 @@ export interface S3StoreSettings extends CommonSettings {
 /** One store as it is configured. */
 export type StoreSettings = FileStoreSettings | S3StoreSettings;
 
+/** A store that a worker cannot use when it starts. */
+export interface Unready {
+  readonly failure: ImportError;
+  /** Waiting does not help, and nothing was ever stored there: its configuration is wrong. */
+  readonly neverWorked: boolean;
+}
+
 /** What a person sees of a store's configuration. */
 export interface StoreDescription {
   readonly name: string;
@@ -62,27 +72,41 @@ export class Stores {
   readonly defaultName: string;
   readonly #settings: ReadonlyMap<string, StoreSettings>;
   readonly #opened: ReadonlyMap<string, Store>;
+  readonly #marks: ReadonlyMap<string, StoreMark>;
 
   private constructor(
     settings: ReadonlyMap<string, StoreSettings>,
     opened: ReadonlyMap<string, Store>,
+    marks: ReadonlyMap<string, StoreMark>,
     defaultName: string,
   ) {
     this.defaultName = defaultName;
     this.#settings = settings;
     this.#opened = opened;
+    this.#marks = marks;
   }
 
-  /** Opens all stores but the disabled ones. That one does not work is found out when it is used. */
+  /**
+   * Opens all stores but the disabled ones. That one does not work is found out when it is used.
+   *
+   * @param records - the catalogue's marks of stores. Default: no place is looked at for its mark
+   */
   static async open(
     settings: Readonly<Record<string, StoreSettings>>,
     defaultName: string,
+    records?: MarkRecords,
   ): Promise<Stores> {
     const opened = new Map<string, Store>();
+    const marks = new Map<string, StoreMark>();
+    const isConfigured = (name: string): boolean => Object.hasOwn(settings, name);
     for (const [name, each] of Object.entries(settings)) {
-      if (each.disabled !== true) opened.set(name, await openStore(name, each));
+      if (each.disabled === true) continue;
+      const isReadOnly = each.readOnly === true;
+      const mark = records && new StoreMark({ store: name, records, isConfigured, isReadOnly });
+      if (mark !== undefined) marks.set(name, mark);
+      opened.set(name, await openStore(name, each, mark));
     }
-    return new Stores(new Map(Object.entries(settings)), opened, defaultName);
+    return new Stores(new Map(Object.entries(settings)), opened, marks, defaultName);
   }
 
   /** Names of the stores that may be touched, in the order of the configuration. */
@@ -136,6 +160,35 @@ export class Stores {
     });
   }
 
+  /**
+   * Makes the stores ready that were never used, side by side.
+   *
+   * @param patienceMs - how long to wait for a store that does not answer
+   * @returns the stores that are not ready, by name
+   */
+  async prepare(patienceMs: number): Promise<ReadonlyMap<string, Unready>> {
+    const unready = new Map<string, Unready>();
+    const preparing = [...this.#opened].map(async ([name, store]) => {
+      const silence = new ImportError(
+        "StoreUnavailable",
+        `Cannot use store "${name}": it did not answer within ${formatDuration(patienceMs)}`,
+      );
+      try {
+        await within(patienceMs, silence, store.prepare());
+      } catch (error) {
+        const failure = systemFailure(error, `store "${name}"`, "StoreUnavailable");
+        if (!(failure instanceof ImportError)) throw error;
+        unready.set(name, { failure, neverWorked: await this.#neverWorked(name, failure) });
+      }
+    });
+    await Promise.all(preparing);
+    return unready;
+  }
+
+  async #neverWorked(name: string, { retryable }: ImportError): Promise<boolean> {
+    return !retryable && (await this.#marks.get(name)?.isKnown()) === false;
+  }
+
   #requireKnown(name: string): void {
     if (this.#settings.has(name)) return;
     const known = [...this.#settings.keys()].map((each) => `"${each}"`).join(", ");
@@ -143,20 +196,43 @@ export class Stores {
   }
 }
 
-async function openStore(name: string, settings: StoreSettings): Promise<Store> {
-  const store = await openWritable(name, settings);
+/** The work's result, or a failure when it takes too long; the work itself cannot be stopped. */
+async function within<T>(patienceMs: number, silence: ImportError, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const silent = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      reject(silence);
+    }, patienceMs);
+  });
+  try {
+    return await Promise.race([work, silent]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function openStore(
+  name: string,
+  settings: StoreSettings,
+  mark: StoreMark | undefined,
+): Promise<Store> {
+  const store = await openWritable(name, settings, mark);
   return settings.readOnly === true ? readOnly(store) : store;
 }
 
-async function openWritable(name: string, settings: StoreSettings): Promise<Store> {
+async function openWritable(
+  name: string,
+  settings: StoreSettings,
+  mark: StoreMark | undefined,
+): Promise<Store> {
   const { bandwidthLimit, ...options } = settings;
   const limiter = bandwidthLimit === undefined ? undefined : new BandwidthLimit(bandwidthLimit);
-  if (options.type === "file") return new FileStore({ name, ...options, limiter });
+  if (options.type === "file") return new FileStore({ name, ...options, limiter, mark });
   // The SDK's pinned version works on our oldest Node; that later ones won't is no news for the stderr of a command.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   // Loaded when it is needed: the SDK alone takes longer than a command should.
   const { S3Store } = await import("./s3-store.ts");
-  return new S3Store({ name, ...options, limiter });
+  return new S3Store({ name, ...options, limiter, mark });
 }
 
 /**
@@ -181,5 +257,10 @@ function readOnly(store: Store): Store {
     // Nothing there is anybody's to sweep.
     listParts: async () => [],
     check: () => store.check("readable"),
+    prepare: async () => {
+      const { works, reason = "it does not work" } = await store.check("readable");
+      if (!works) throw new ImportError("StoreUnavailable", reason);
+    },
+    adopt: () => store.adopt(),
   };
 }

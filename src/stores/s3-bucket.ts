@@ -9,6 +9,7 @@ import {
   HeadObjectCommand,
   ListMultipartUploadsCommand,
   ListPartsCommand,
+  PutObjectCommand,
   S3Client,
   UploadPartCommand,
   UploadPartCopyCommand,
@@ -192,6 +193,39 @@ export class S3Bucket {
       signal,
     );
     return Body as Readable;
+  }
+
+  /** The text of a small object; undefined when there is none. A missing bucket is a failure with `NoSuchBucket`. */
+  async getText(key: string, signal?: AbortSignal): Promise<string | undefined> {
+    try {
+      const command = new GetObjectCommand(this.#object(key));
+      return await this.#request(
+        "GetObject",
+        async (options) => (await this.#client.send(command, options)).Body?.transformToString(),
+        signal,
+      );
+    } catch (error) {
+      if (hasS3Code(error, "NotFound", "NoSuchKey")) return undefined;
+      throw error;
+    }
+  }
+
+  /** Puts a small object; if it is conditional, not in the place of one that is there (`PreconditionFailed`). */
+  async putText(key: string, text: string, isConditional: boolean): Promise<void> {
+    const command = new PutObjectCommand({
+      ...this.#object(key),
+      Body: text,
+      ContentType: "text/plain",
+      ...(isConditional ? { IfNoneMatch: "*" } : {}),
+    });
+    await this.#request("PutObject", (options) => this.#client.send(command, options));
+  }
+
+  /** The place of the bucket in messages, such as `bucket "images" of https://s3.example.org, prefix "x/"`. */
+  get title(): string {
+    const { bucket, endpoint = "AWS" } = this.#options;
+    const under = this.#prefix === "" ? "" : `, prefix "${this.#prefix}"`;
+    return `bucket "${bucket}" of ${endpoint}${under}`;
   }
 
   /** Deletes an object; one that is not there is deleted already. */

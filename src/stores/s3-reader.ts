@@ -13,6 +13,7 @@ const STREAMS = 3;
  */
 export class S3Reader implements OpenCopy {
   readonly sizeBytes: number;
+  readonly version: string;
   readonly place: S3Place;
   readonly #bucket: S3Bucket;
   readonly #key: string;
@@ -28,6 +29,7 @@ export class S3Reader implements OpenCopy {
     this.#signal = signal;
     this.place = bucket.placeOf(key, object);
     this.sizeBytes = object.sizeBytes;
+    this.version = object.etag;
   }
 
   async read(

@@ -7,10 +7,21 @@ import { ImportError } from "../domain/import-failure.ts";
 import { S3Bucket, type S3BucketOptions } from "./s3-bucket.ts";
 import { copyOnServer } from "./s3-server-copy.ts";
 import { S3Reader } from "./s3-reader.ts";
+import { hasS3Code } from "./s3-failure.ts";
 import { uploadCopy, type UploadOptions } from "./s3-upload.ts";
 import {
+  MARK_NAME,
+  markText,
+  parseMark,
+  type Adopted,
+  type MarkedPlace,
+  type StoreMark,
+} from "./store-mark.ts";
+import {
+  noCatalogue,
   storeKey,
   type CopyOrder,
+  type FoundCopy,
   type OpenCopy,
   type PrivateCopy,
   type Store,
@@ -25,6 +36,8 @@ export interface S3StoreOptions extends S3BucketOptions {
   /** How many parts of one copy may be without an answer. Default: 4. */
   readonly partsInFlight?: number | undefined;
   readonly limiter?: BandwidthLimit | undefined;
+  /** Tells the bucket from one that was emptied or replaced. Default: the bucket is taken for what it is */
+  readonly mark?: StoreMark | undefined;
 }
 
 const DEFAULT_PART_BYTES = 16 * 1024 * 1024;
@@ -41,9 +54,11 @@ export class S3Store implements Store {
   readonly kind = "s3";
   readonly #bucket: S3Bucket;
   readonly #uploading: UploadOptions;
+  readonly #mark: StoreMark | undefined;
 
   constructor(options: S3StoreOptions) {
     this.name = options.name;
+    this.#mark = options.mark;
     this.#bucket = new S3Bucket(options);
     this.#uploading = {
       minimumPartBytes: options.partSizeBytes ?? DEFAULT_PART_BYTES,
@@ -57,6 +72,7 @@ export class S3Store implements Store {
   }
 
   async copy(order: CopyOrder): Promise<PrivateCopy> {
+    await this.#requirePlace("begin", order.signal);
     return (
       (await copyOnServer(this.#bucket, order, this.#uploading)) ??
       (await uploadCopy(this.#bucket, order, this.#uploading))
@@ -66,21 +82,23 @@ export class S3Store implements Store {
   async open(key: string, signal?: AbortSignal): Promise<OpenCopy> {
     const object = await this.#bucket.find(key, signal);
     if (object !== undefined) return new S3Reader(this.#bucket, key, object, signal);
+    await this.#requirePlace("read", signal);
     throw new ImportError(
       "StoreUnavailable",
       `Cannot read ${this.urlOf(key)} in store "${this.name}": there is no such object`,
     );
   }
 
-  async find(
-    key: string,
-    signal?: AbortSignal,
-  ): Promise<{ readonly sizeBytes: number } | undefined> {
+  async find(key: string, signal?: AbortSignal): Promise<FoundCopy | undefined> {
     const object = await this.#bucket.find(key, signal);
-    return object && { sizeBytes: object.sizeBytes };
+    if (object !== undefined) return { sizeBytes: object.sizeBytes, version: object.etag };
+    // Only in the place of the store an object that is not found is not there.
+    await this.#requirePlace("read", signal);
+    return undefined;
   }
 
   async remove(names: readonly string[]): Promise<void> {
+    await this.#requirePlace("write");
     // Uploads first: until it is aborted, one may become the object that is to go.
     const uploading = new Set(names.filter(isPartName).map(keyOfPart));
     for (const key of uploading) await this.#abortUploadsOf(key);
@@ -90,6 +108,7 @@ export class S3Store implements Store {
   }
 
   async listParts(olderThanMs: number): Promise<string[]> {
+    await this.#requirePlace("read");
     const uploads = await this.#bucket.listUploads("");
     return uploads
       .filter(({ initiatedAt }) => Date.now() - initiatedAt.getTime() > olderThanMs)
@@ -102,10 +121,85 @@ export class S3Store implements Store {
       // First what can name the S3 error: an answer to HEAD has no body.
       if (look !== "readable") await this.#bucket.requireUploads();
       await this.#bucket.head();
+      const mark = await this.#mark?.look(this.#place());
       if (look === "trial") await this.#tryOut();
-      return { works: true };
+      return {
+        works: true,
+        ...(mark === undefined ? {} : { mark }),
+      };
     } catch (error) {
       return { works: false, reason: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  async prepare(): Promise<void> {
+    if (this.#mark === undefined) await this.#bucket.head();
+    else await this.#requirePlace("begin");
+  }
+
+  async adopt(): Promise<Adopted> {
+    if (this.#mark === undefined) throw noCatalogue(this.name);
+    return this.#mark.adopt(this.#place());
+  }
+
+  /**
+   * Makes sure that the bucket is that of the store.
+   *
+   * @throws ImportError `StoreUnavailable`; `BadConfiguration` when the bucket does not exist and never did, as far as the
+   * catalogue knows
+   */
+  async #requirePlace(
+    purpose: Parameters<StoreMark["require"]>[1],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const mark = this.#mark;
+    if (mark === undefined) return;
+    try {
+      await mark.require(this.#place(signal), purpose);
+    } catch (error) {
+      if (!hasS3Code(error, "NoSuchBucket")) throw error;
+      const isKnown = await mark.isKnown();
+      const { title } = this.#bucket;
+      throw new ImportError(
+        isKnown ? "StoreUnavailable" : "BadConfiguration",
+        `Cannot use store "${this.name}": the ${title} does not exist${isKnown ? " any more" : ""}`,
+        {
+          cause: error,
+          hint: isKnown
+            ? `Restore the bucket, or correct \`stores.${this.name}\`; the step is retried.`
+            : `Create the bucket, or correct \`bucket\`, \`region\` and \`endpoint\` of \`stores.${this.name}\`.`,
+        },
+      );
+    }
+  }
+
+  /** The bucket as the place of a mark. */
+  #place(signal?: AbortSignal): MarkedPlace {
+    const bucket = this.#bucket;
+    const { title } = bucket;
+    const read = async (): Promise<string | undefined> => {
+      const text = await bucket.getText(MARK_NAME, signal);
+      return text === undefined ? undefined : parseMark(text, title);
+    };
+    return {
+      title,
+      read,
+      write: async (mark) => {
+        await this.#putMark(mark);
+        return (await read()) ?? mark;
+      },
+      holds: async (key) => (await bucket.find(key, signal)) !== undefined,
+    };
+  }
+
+  /** Of several processes that put one, the first wins, where the server knows that condition. */
+  async #putMark(mark: string): Promise<void> {
+    try {
+      await this.#bucket.putText(MARK_NAME, markText(mark), true);
+    } catch (error) {
+      if (hasS3Code(error, "PreconditionFailed", "ConditionalRequestConflict")) return;
+      if (!hasS3Code(error, "NotImplemented", "InvalidArgument")) throw error;
+      await this.#bucket.putText(MARK_NAME, markText(mark), false);
     }
   }
 

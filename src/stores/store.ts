@@ -1,6 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
 import type { PositionalReader } from "../bytes/positional-io.ts";
 import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import type { Adopted } from "./store-mark.ts";
 
 /** Bytes to copy, open for reading: staged ones, or a published copy. */
 export interface CopySource extends PositionalReader {
@@ -67,9 +69,15 @@ export interface PrivateCopy extends Copied {
   publish(): Promise<"published" | "exists">;
 }
 
-/** A published copy, open for reading. Whoever opened it closes it. */
-export interface OpenCopy extends CopySource, AsyncDisposable {
+/** A published copy, as it lies in its store now. */
+export interface FoundCopy {
   readonly sizeBytes: number;
+  /** Differs from the version of every other state of the copy; see {@link mayHaveChanged}. */
+  readonly version: string;
+}
+
+/** A published copy, open for reading. The caller that opened it closes it. */
+export interface OpenCopy extends CopySource, FoundCopy, AsyncDisposable {
   /** Whether the copy is another name of this file's inode. */
   isNameOf(file: FileHandle): Promise<boolean>;
   close(): Promise<void>;
@@ -87,6 +95,8 @@ export interface StoreHealth {
   /** What is wrong, when it doesn't. */
   readonly reason?: string;
   readonly freeBytes?: number;
+  /** Whether its place has a mark; `none yet` before its first use. Undefined where no catalogue says which. */
+  readonly mark?: "present" | "none yet";
 }
 
 /**
@@ -115,7 +125,7 @@ export interface Store {
    *
    * @param signal - ends the look, with its reason, where it waits for a server
    */
-  find(key: string, signal?: AbortSignal): Promise<{ readonly sizeBytes: number } | undefined>;
+  find(key: string, signal?: AbortSignal): Promise<FoundCopy | undefined>;
   /**
    * Removes private names and keys durably; a late writer of a private name can publish nothing after that. "Nothing
    * there" is success. With one private name may go all others of the same key: one attempt at most is alive.
@@ -129,6 +139,56 @@ export interface Store {
    * @param look - default: "writable"
    */
   check(look?: StoreLook): Promise<StoreHealth>;
+  /**
+   * Makes a store ready that was never used: creates its directory, and marks its place.
+   *
+   * @throws ImportError `BadConfiguration` when its place does not exist and cannot be made; `StoreUnavailable` when its
+   * place exists no more, or is another one
+   */
+  prepare(): Promise<void>;
+  /**
+   * Makes the place, as it is now, that of the store: a moved, replaced, emptied or restored one.
+   *
+   * @throws ImportError `ImageConflict` when it is another store's place; `NotConfigured` without a catalogue
+   */
+  adopt(): Promise<Adopted>;
+}
+
+/**
+ * Whether a copy may have other bytes than in an earlier version.
+ *
+ * @param isShared - the copy was another name of a staged file, whose removal changed its ctime. Default: false
+ */
+export function mayHaveChanged(then: string | null, now: string, isShared = false): boolean {
+  if (then === null) return true;
+  return isShared && then.startsWith(FILE_VERSION)
+    ? withoutCtime(then) !== withoutCtime(now)
+    : then !== now;
+}
+
+const FILE_VERSION = "file ";
+
+/** The version of a file: inode, size, and the times of its last changes in ns. A mount may change `dev` alone. */
+export function fileVersion(file: {
+  readonly ino: bigint;
+  readonly size: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}): string {
+  return `${FILE_VERSION}${[file.ino, file.size, file.mtimeNs, file.ctimeNs].join(" ")}`;
+}
+
+function withoutCtime(version: string): string {
+  return version.slice(0, version.lastIndexOf(" "));
+}
+
+/** The failure of an adoption where no catalogue records it. */
+export function noCatalogue(store: string): ImportError {
+  return new ImportError(
+    "NotConfigured",
+    `Cannot adopt a place as store "${store}": no catalogue is configured`,
+    { hint: "Set DATABASE_URL." },
+  );
 }
 
 /** A file that is open for reading, as the source of copies. */

@@ -5,6 +5,7 @@ import type { Dependencies, NodeDependencies } from "../activities/dependencies.
 import { temporalFailure } from "../client/temporal-failure.ts";
 import type { Config } from "../config/config.ts";
 import { Database } from "../db/connect.ts";
+import { StoreMarkRecords } from "../db/store-mark-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { SealingKeys } from "../sources/sealing-keys.ts";
 import { WebSource } from "../sources/web-source.ts";
@@ -24,9 +25,10 @@ export async function buildDependencies(
 ): Promise<Dependencies> {
   const transforms = await Transforms.open(config.transforms);
   await transforms.requireWorking();
+  const database = new Database({ url: databaseUrl });
   return {
-    database: new Database({ url: databaseUrl }),
-    stores: await Stores.open(config.stores, config.defaultStore),
+    database,
+    stores: await Stores.open(config.stores, config.defaultStore, new StoreMarkRecords(database)),
     transforms,
     staging: await openStaging(config.nodeStagingUri),
     attempts: new Attempts(),

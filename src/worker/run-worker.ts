@@ -48,6 +48,7 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
   const client = new Client({ connection, namespace: settings.temporal.namespace });
   const dependencies = await buildDependencies(config, settings.databaseUrl, client);
   try {
+    await prepareStores(dependencies, logger);
     await scheduleReconciler(client, config.reconcileEveryMs);
     const workers = await createWorkers(settings, connection, dependencies);
     const sweeping = hasStaging(dependencies) ? sweepAtStart(dependencies, logger) : undefined;
@@ -66,6 +67,28 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
   } finally {
     await dependencies.database.close();
     await connection.close();
+  }
+}
+
+// A store that answers at all does so within a few round trips.
+const STORE_PATIENCE_MS = 5_000;
+
+/**
+ * Makes directories and marks of stores that were never used, and names those that do not work.
+ *
+ * @throws ImportError for a store that was never used and cannot be: a worker with such a configuration is refused
+ */
+async function prepareStores({ stores }: Dependencies, logger: Logger): Promise<void> {
+  const unready = await stores.prepare(STORE_PATIENCE_MS);
+  for (const { failure, neverWorked } of unready.values()) if (neverWorked) throw failure;
+  for (const [store, { failure }] of unready) {
+    const { code, message, hint } = failure;
+    logger.error("A store does not work; its copies wait until it does", {
+      store,
+      code,
+      reason: message,
+      hint,
+    });
   }
 }
 

@@ -1,4 +1,4 @@
-import { readFile, rename, unlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rmdir, unlink, writeFile } from "node:fs/promises";
 import { sql } from "drizzle-orm";
 import { describe, expect, it, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
@@ -196,6 +196,26 @@ describe("removeImageBytes()", () => {
 
     expect(failure).toMatchObject({ code: "StoreUnavailable", retryable: true });
     expect(await locationsOf(plan.image_id)).toMatchObject([{ status: "pending_delete" }]);
+  });
+
+  it("keeps the row of a copy while the store's volume is not mounted, and ends once it is", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.import(someBytes(100));
+    await rig.beginDeletion(plan.image_id);
+    await rename(rig.stored(""), rig.stored("../away"));
+    await mkdir(rig.stored(""));
+
+    expect(await failureOf(removeBytes(rig, plan.image_id))).toMatchObject({
+      code: "StoreUnavailable",
+      hint: expect.stringContaining("stores --adopt fast") as unknown,
+    });
+    expect(await locationsOf(plan.image_id)).toMatchObject([{ status: "pending_delete" }]);
+    expect(await rig.control.finishDeletion(plan.image_id)).toBe(false);
+    await rmdir(rig.stored(""));
+    await rename(rig.stored("../away"), rig.stored(""));
+    await removeBytes(rig, plan.image_id);
+    expect(await rig.names("fast")).toEqual([]);
+    expect(await rig.control.finishDeletion(plan.image_id)).toBe(true);
   });
 
   it("empties the other stores while one is away", async () => {

@@ -16,6 +16,7 @@ const TABLES = [
   "images",
   "leases",
   "staged_files",
+  "store_marks",
   "tasks",
   "transform_undos",
 ];

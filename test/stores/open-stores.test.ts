@@ -157,13 +157,13 @@ describe("a read-only store", () => {
       name: store.name,
       kind: store.kind,
       url: store.urlOf(KEY),
-      found: await store.find(KEY),
+      found: (await store.find(KEY))?.sizeBytes,
       sizeBytes: copy.sizeBytes,
     }).toEqual({
       name: "archive",
       kind: "file",
       url: `file://${path}/${KEY}`,
-      found: { sizeBytes: 5 },
+      found: 5,
       sizeBytes: 5,
     });
   });
@@ -183,7 +183,7 @@ describe("a read-only store", () => {
       retryable: false,
       message: 'Store "archive" is read-only',
     });
-    expect(await store.find(KEY)).toEqual({ sizeBytes: 6 });
+    expect(await store.find(KEY)).toMatchObject({ sizeBytes: 6 });
   });
 
   it("has nothing to sweep", async () => {

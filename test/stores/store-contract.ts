@@ -190,7 +190,7 @@ export function itKeepsTheStoreContract(
       const store = await createStore();
       await keep(store, await stage(RANDOM));
 
-      expect(await store.find(KEY)).toEqual({ sizeBytes: blockBytes });
+      expect(await store.find(KEY)).toMatchObject({ sizeBytes: blockBytes });
     });
 
     it("finds nothing where there is none", async () => {

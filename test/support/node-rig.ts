@@ -27,6 +27,7 @@ import type { VerifiedStaging, VerifyOrder } from "../../src/activities/verify-s
 import { stageData, type StagingTools } from "../../src/client/stage-image.ts";
 import type { Database } from "../../src/db/connect.ts";
 import { beginDeletion, type NewImage } from "../../src/db/image-records.ts";
+import { StoreMarkRecords } from "../../src/db/store-mark-records.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { DEFAULT_FORMAT_POLICY, type FormatPolicy } from "../../src/domain/format-policy.ts";
 import type { ImportFailureCode } from "../../src/domain/import-failure.ts";
@@ -429,7 +430,7 @@ export class NodeRig {
 export async function openNode(
   catalogue: Catalogue,
   {
-    stores = { fast: {}, slow: {} },
+    stores: storeOptions = { fast: {}, slow: {} },
     idleTimeoutMs = 60_000,
     verifyOnPublish = false,
     limits = NO_LIMITS,
@@ -444,7 +445,7 @@ export async function openNode(
   const directory = makeTemporaryDirectory();
   const stagingUri = await makeStaging(directory);
   const settings: Record<string, StoreSettings> = {};
-  for (const [name, each] of Object.entries(stores)) {
+  for (const [name, each] of Object.entries(storeOptions)) {
     if (each.type === "s3") {
       settings[name] = each;
       continue;
@@ -454,9 +455,16 @@ export async function openNode(
     settings[name] = { type: "file", path, zeroCopy: false, ...each };
   }
   const webSettings = { ...WEB_SETTINGS, ...web };
+  const stores = await Stores.open(
+    settings,
+    Object.keys(settings)[0] ?? "",
+    await TestMarkRecords.of(catalogue),
+  );
+  // As a worker does at its start. A store that does not work is a matter of the test.
+  await stores.prepare(5_000);
   const dependencies = {
     database: catalogue.database,
-    stores: await Stores.open(settings, Object.keys(settings)[0] ?? ""),
+    stores,
     transforms: Transforms.of(transforms),
     staging: await StagingArea.open(stagingUri),
     attempts: new Attempts(),
@@ -472,6 +480,29 @@ export async function openNode(
     isRunOpen: async (workflowId: string) => openRuns.includes(workflowId),
   };
   return new NodeRig(directory, catalogue, dependencies, settings, webSettings);
+}
+
+/** The marks of the running test's stores: copies that other tests made are in stores of the same names elsewhere. */
+class TestMarkRecords extends StoreMarkRecords {
+  readonly #earlier: ReadonlySet<string>;
+
+  private constructor(database: Database, earlier: ReadonlySet<string>) {
+    super(database);
+    this.#earlier = earlier;
+  }
+
+  static async of({ database }: Catalogue): Promise<TestMarkRecords> {
+    const copies = await database.query((db) =>
+      db.execute<{ key: string }>(sql`SELECT key FROM image_locations`),
+    );
+    await database.query((db) => db.execute(sql`DELETE FROM store_marks`));
+    return new TestMarkRecords(database, new Set([...copies].map(({ key }) => key)));
+  }
+
+  override async listCopies(store: string, limit: number): Promise<{ readonly key: string }[]> {
+    const copies = await super.listCopies(store, limit + this.#earlier.size);
+    return copies.filter(({ key }) => !this.#earlier.has(key)).slice(0, limit);
+  }
 }
 
 async function makeStagingDirectory(directory: string): Promise<string> {
@@ -628,11 +659,13 @@ const STORE_PROGRAM = `
   const { Attempts } = await import("./dist/activities/attempts.js");
   const { storeImageActivities } = await import("./dist/activities/store-image.js");
   const { Database } = await import("./dist/db/connect.js");
+  const { StoreMarkRecords } = await import("./dist/db/store-mark-records.js");
   const { StagingArea } = await import("./dist/staging/staging-area.js");
   const { Stores } = await import("./dist/stores/open-stores.js");
+  const database = new Database({ url: databaseUrl });
   const { storeImage } = storeImageActivities({
-    database: new Database({ url: databaseUrl }),
-    stores: await Stores.open(stores, order.store),
+    database,
+    stores: await Stores.open(stores, order.store, new StoreMarkRecords(database)),
     staging: await StagingArea.open(stagingUri),
     attempts: new Attempts(),
     idleTimeoutMs: 60_000,

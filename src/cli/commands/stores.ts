@@ -2,11 +2,13 @@ import type { Command } from "commander";
 import type { StoreView } from "../../client/image-import-client.ts";
 import { formatBytes } from "../../domain/byte-size.ts";
 import { ImportError } from "../../domain/import-failure.ts";
-import { table } from "../render.ts";
+import { UsageError } from "../failure.ts";
+import { fields, table } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 
 interface StoresOptions {
   readonly check?: boolean;
+  readonly adopt?: string;
 }
 
 /** `stores`: what is configured on this host, each looked at or tried. */
@@ -15,10 +17,16 @@ export function addStoresCommand(program: Command): void {
     .command("stores")
     .description("list the stores of this host")
     .option("--check", "write something small into each, read it back, remove it")
+    .option("--adopt <name>", "make the place of a store, as it is now, that of the store")
     .action(inSession(stores));
 }
 
-async function stores(session: Session, { check = false }: StoresOptions): Promise<void> {
+async function stores(session: Session, { check = false, adopt }: StoresOptions): Promise<void> {
+  if (adopt !== undefined) {
+    if (check) throw new UsageError("either --check or --adopt", "Leave one of them out.");
+    await adoptStore(session, adopt);
+    return;
+  }
   const views = await (await session.hostClient()).listStores(check ? "trial" : "writable");
   session.answer(views, () =>
     table(
@@ -36,9 +44,22 @@ async function stores(session: Session, { check = false }: StoresOptions): Promi
   if (check) requireWorking(views);
 }
 
-function stateOf({ disabled, read_only: isReadOnly, works, reason }: StoreView): string {
+async function adoptStore(session: Session, name: string): Promise<void> {
+  const adopted = await (await session.hostClient()).adoptStore(name);
+  session.answer(adopted, () =>
+    fields([
+      ["store", adopted.name],
+      ["location", adopted.location],
+      ["mark", `${adopted.mark}${adopted.is_new ? " (new)" : ""}`],
+      ["copies", `${String(adopted.found)} of the ${String(adopted.looked_for)} looked for`],
+    ]),
+  );
+}
+
+function stateOf({ disabled, read_only: isReadOnly, works, reason, mark }: StoreView): string {
   if (disabled) return "disabled";
-  const state = works === true ? "works" : (reason ?? "does not work");
+  const working = mark === "none yet" ? "works, not marked yet" : "works";
+  const state = works === true ? working : (reason ?? "does not work");
   return isReadOnly ? `read-only, ${state}` : state;
 }
 

@@ -25,7 +25,12 @@ function writeConfig(stores: Readonly<Record<string, object>>): string {
 /** A configuration with these stores, each a directory beside it that is there when its name says so. */
 function configOf(...names: readonly string[]): string {
   const config = writeConfig(
-    Object.fromEntries(names.map((name) => [name, { type: "file", path: name }])),
+    Object.fromEntries(
+      names.map((name) => [
+        name,
+        { type: "file", path: name === "missing" ? "missing/directory" : name },
+      ]),
+    ),
   );
   for (const name of names.filter((each) => each !== "missing")) mkdirSync(storeOf(config, name));
   return config;
@@ -37,7 +42,7 @@ function storeOf(config: string, name: string): string {
 }
 
 /** What is told of a file store that works, as `stores` shows it. */
-function workingStore(name: string, path: string): object {
+function workingStore(name: string, path: string, mark: string | null = "none yet"): object {
   return {
     name,
     type: "file",
@@ -48,6 +53,7 @@ function workingStore(name: string, path: string): object {
     works: true,
     reason: null,
     free_bytes: someBytes,
+    mark,
   };
 }
 
@@ -58,7 +64,7 @@ describe("stores", () => {
     expect(result).toEqual({
       exitCode: 0,
       answer: ["local", "slow", "tiny"].map((name) => ({
-        ...workingStore(name, stack.store(name)),
+        ...workingStore(name, stack.store(name), "present"),
         default: name === "local",
       })),
       failure: undefined,
@@ -79,7 +85,7 @@ describe("stores", () => {
     const elsewhere = new CommandLine({ dataDir: join(makeTemporaryDirectory(), "none") });
 
     expect(await elsewhere.answer("stores", "--config", config)).toEqual([
-      { ...workingStore("archive", storeOf(config, "archive")), default: true },
+      { ...workingStore("archive", storeOf(config, "archive"), null), default: true },
     ]);
   });
 
@@ -113,6 +119,30 @@ describe("stores", () => {
   });
 });
 
+describe("stores --adopt", () => {
+  it("makes the place of a store that of the store", async () => {
+    const config = configOf("adopted");
+    await commandLine.answer("stores", "--adopt", "adopted", "--config", config);
+    const moved = configOf("adopted");
+
+    expect(await commandLine.answer("stores", "--config", moved)).toMatchObject([
+      {
+        works: false,
+        reason: expect.stringContaining("does not have the mark of this store") as unknown,
+      },
+    ]);
+    expect(
+      await commandLine.answer("stores", "--adopt", "adopted", "--config", moved),
+    ).toMatchObject({ name: "adopted", is_new: true, looked_for: 0, found: 0 });
+    expect(await commandLine.answer("stores", "--config", moved)).toMatchObject([
+      { works: true, mark: "present" },
+    ]);
+    expect(await commandLine.answer("stores", "--config", config)).toMatchObject([
+      { works: false },
+    ]);
+  });
+});
+
 describe("stores that are read-only or disabled", () => {
   function configOfAll(archive: object): string {
     const config = writeConfig({
@@ -130,7 +160,7 @@ describe("stores that are read-only or disabled", () => {
 
     const result = await commandLine.json("stores", "--check", "--config", config);
 
-    const disabled = { disabled: true, works: null, free_bytes: null };
+    const disabled = { disabled: true, works: null, free_bytes: null, mark: null };
     expect(result).toEqual({
       exitCode: 0,
       answer: [
@@ -151,7 +181,7 @@ describe("stores that are read-only or disabled", () => {
     expect(stdout).toMatch(/^away +file +\/\S+ +- +disabled$/m);
     expect(stdout).toMatch(/^archive +file +\/\S+ +- +read-only, ENOENT: /m);
     expect(stdout).toMatch(/^objects +s3 +s3:\/\/images\/glance\/ +- +disabled$/m);
-    expect(stdout).toMatch(/^fast +file +yes +\/\S+ +\d.* works$/m);
+    expect(stdout).toMatch(/^fast +file +yes +\/\S+ +\d.* works, not marked yet$/m);
   });
 });
 
@@ -179,7 +209,9 @@ describe("stores --check", () => {
       exitCode: 1,
       failure: {
         code: "StoreUnavailable",
-        message: expect.stringMatching(/^Not all stores work: missing: ENOENT: /) as unknown,
+        message: expect.stringMatching(
+          /^Not all stores work: missing: .*"\/\S+\/missing\/directory" does not exist/,
+        ) as unknown,
         hint: "Check path or bucket, rights and credentials of the stores named.",
       },
     });
@@ -234,6 +266,7 @@ describe("stores in S3", () => {
         works: true,
         reason: null,
         free_bytes: null,
+        mark: "none yet",
       },
     ]);
   });

@@ -1,0 +1,244 @@
+import { randomUUID } from "node:crypto";
+import { isUuid } from "../domain/import-request.ts";
+import { ImportError } from "../domain/import-failure.ts";
+
+/** Name of the file or object that holds a store's mark. No image's key begins with a dot. */
+export const MARK_NAME = ".image-import-store";
+
+/** A copy that the catalogue lists in a store. */
+export interface ListedCopy {
+  readonly key: string;
+}
+
+/** A mark, and the store whose mark it is. */
+export interface RecordedMark {
+  readonly store: string;
+  readonly mark: string;
+}
+
+/** The marks of stores as the catalogue has them. */
+export interface MarkRecords {
+  /** The mark that a store must carry; undefined: the store was never used. */
+  find(store: string): Promise<string | undefined>;
+  /** Copies that the catalogue lists in a store, the newest first, `limit` at most. */
+  listCopies(store: string, limit: number): Promise<readonly ListedCopy[]>;
+  /**
+   * Records a mark for a store that has none.
+   *
+   * @returns the mark that the store has now; or the other store whose mark this is, and then nothing is recorded
+   */
+  record(store: string, mark: string): Promise<RecordedMark>;
+  /** Records a mark in place of the store's earlier one. @returns as {@link MarkRecords.record} */
+  replace(store: string, mark: string): Promise<RecordedMark>;
+  /** Forgets the mark of a store. */
+  forget(store: string): Promise<void>;
+}
+
+/** The place of a store: the directory, or the bucket with its prefix. */
+export interface MarkedPlace {
+  /** The place in messages, such as `directory "/srv/images"`. */
+  readonly title: string;
+  /** The mark that lies there; undefined when there is none. */
+  read(): Promise<string | undefined>;
+  /** Writes a mark durably unless there is one. @returns the mark that lies there then */
+  write(mark: string): Promise<string>;
+  /** Whether a copy of that key lies there. */
+  holds(key: string): Promise<boolean>;
+}
+
+/** The result of an adoption. */
+export interface Adopted {
+  readonly mark: string;
+  /** Whether this adoption wrote it; else it lay there. */
+  readonly isNew: boolean;
+  /** How many of the newest copies of the catalogue were looked for there, and how many lie there. */
+  readonly lookedFor: number;
+  readonly found: number;
+}
+
+/** Settings of a {@link StoreMark}. */
+export interface StoreMarkOptions {
+  readonly store: string;
+  readonly records: MarkRecords;
+  /** Whether a store of that name is configured here. */
+  readonly isConfigured: (store: string) => boolean;
+  /** Nothing may be written into the store, no mark either. */
+  readonly isReadOnly: boolean;
+}
+
+// One copy that is there is proof enough; some may have been lost since.
+const LOOKED_FOR = 64;
+
+/**
+ * The mark of a store: a random id in its place, and the same id in the catalogue. It tells the store from an empty
+ * mount point, from another store's directory, and from a bucket that was emptied or replaced. Without it nothing is
+ * written there, and nothing there counts as missing or removed.
+ */
+export class StoreMark {
+  readonly #options: StoreMarkOptions;
+  /** The mark that was recorded when the catalogue was last asked. */
+  #recorded: string | undefined;
+
+  constructor(options: StoreMarkOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Whether the catalogue knows the store: it was used before, so that its place must exist.
+   *
+   * @throws ImportError `DatabaseUnavailable`
+   */
+  async isKnown(): Promise<boolean> {
+    const { records, store } = this.#options;
+    if ((await records.find(store)) !== undefined) return true;
+    return (await records.listCopies(store, 1)).length > 0;
+  }
+
+  /**
+   * Makes sure that the place is that of the store. A store that was never used, or was filled before there were marks,
+   * gets its mark by the first write.
+   *
+   * @param purpose - `write` also marks; `begin` asks the catalogue anew, for another process may have replaced the mark
+   * @throws ImportError `StoreUnavailable` when it is another place, or cannot be told from one
+   */
+  async require(place: MarkedPlace, purpose: "read" | "write" | "begin"): Promise<void> {
+    const found = await place.read();
+    const isKnown = found !== undefined && found === this.#recorded;
+    // The catalogue is not asked again in the middle of a transaction: publishing and throwing away are within one.
+    if (isKnown && purpose !== "begin") return;
+    const { records, store, isReadOnly } = this.#options;
+    const recorded = await records.find(store);
+    if (recorded !== undefined) {
+      // The catalogue has a mark only after its place: another process may have written both since the first look.
+      const now = found === recorded ? found : await place.read();
+      if (now !== recorded) throw this.#notOurs(place, now, recorded);
+      this.#recorded = recorded;
+      return;
+    }
+    await this.#requireListedCopy(place);
+    if (purpose !== "read" && !isReadOnly) await this.#begin(place, found);
+  }
+
+  /**
+   * Looks whether the place is that of the store, and writes nothing.
+   *
+   * @returns undefined while the catalogue, which knows the mark, cannot be reached
+   * @throws ImportError as {@link StoreMark.require}
+   */
+  async look(place: MarkedPlace): Promise<"present" | "none yet" | undefined> {
+    try {
+      await this.require(place, "read");
+    } catch (error) {
+      // That the catalogue is unreachable is not the store's fault.
+      if (error instanceof ImportError && error.code === "DatabaseUnavailable") return undefined;
+      throw error;
+    }
+    return (await place.read()) === undefined ? "none yet" : "present";
+  }
+
+  /**
+   * Makes a place that of the store, because a person says so: its mark is taken, or one is written.
+   *
+   * @throws ImportError `ImageConflict` when the place is another store's; `PermissionDenied` when it has no mark and
+   * nothing may be written there
+   */
+  async adopt(place: MarkedPlace): Promise<Adopted> {
+    const { records, store, isReadOnly } = this.#options;
+    const found = await place.read();
+    if (found === undefined && isReadOnly) {
+      throw new ImportError(
+        "PermissionDenied",
+        `Cannot mark the ${place.title}: store "${store}" is read-only`,
+        { hint: "Adopt it where the store may be written." },
+      );
+    }
+    const mark = found ?? (await place.write(randomUUID()));
+    const outcome = await this.#recordOver(() => records.replace(store, mark));
+    if (outcome.store !== store) {
+      throw new ImportError(
+        "ImageConflict",
+        `Cannot adopt the ${place.title} as store "${store}": it is the place of store "${outcome.store}"`,
+        { hint: "Give each store a place of its own, or correct the configuration." },
+      );
+    }
+    this.#recorded = mark;
+    const listed = await records.listCopies(store, LOOKED_FOR);
+    const held = await Promise.all(listed.map(({ key }) => place.holds(key)));
+    return {
+      mark,
+      isNew: found === undefined,
+      lookedFor: listed.length,
+      found: held.filter(Boolean).length,
+    };
+  }
+
+  /** Gives the store its first mark. Several processes that do so at once agree on one. */
+  async #begin(place: MarkedPlace, found: string | undefined): Promise<void> {
+    const { records, store } = this.#options;
+    // The place first: a mark that only the catalogue has would make the store unreachable.
+    const mark = found ?? (await place.write(randomUUID()));
+    const outcome = await this.#recordOver(() => records.record(store, mark));
+    if (outcome.store !== store) throw this.#anothers(place, outcome.store);
+    if (outcome.mark !== mark) throw this.#notOurs(place, mark, outcome.mark);
+    this.#recorded = mark;
+  }
+
+  /** A store that was renamed before it held anything takes its mark with it. */
+  async #recordOver(record: () => Promise<RecordedMark>): Promise<RecordedMark> {
+    const { records, store, isConfigured } = this.#options;
+    const outcome = await record();
+    if (outcome.store === store || isConfigured(outcome.store)) return outcome;
+    if ((await records.listCopies(outcome.store, 1)).length > 0) return outcome;
+    await records.forget(outcome.store);
+    return record();
+  }
+
+  /** A place that has none of the copies that the catalogue lists is an empty mount point, or another place. */
+  async #requireListedCopy(place: MarkedPlace): Promise<void> {
+    const { records, store } = this.#options;
+    const listed = await records.listCopies(store, LOOKED_FOR);
+    if (listed.length === 0) return;
+    for (const { key } of listed) if (await place.holds(key)) return;
+    throw this.#unavailable(
+      `the ${place.title} has no mark, and none of the copies that the catalogue lists in it`,
+    );
+  }
+
+  #notOurs(place: MarkedPlace, found: string | undefined, recorded: string): ImportError {
+    return this.#unavailable(
+      found === undefined
+        ? `the ${place.title} does not have the mark of this store (${MARK_NAME} with ${recorded})`
+        : `the ${place.title} has the mark ${found}, and not ${recorded}, the mark of this store`,
+    );
+  }
+
+  #anothers(place: MarkedPlace, other: string): ImportError {
+    return this.#unavailable(`the ${place.title} has the mark of store "${other}"`);
+  }
+
+  #unavailable(reason: string): ImportError {
+    const { store } = this.#options;
+    return new ImportError("StoreUnavailable", `Cannot use store "${store}": ${reason}`, {
+      hint: `Mount its volume, or correct its place in the configuration; if this is the store all the same, \`image-import stores --adopt ${store}\` says so.`,
+    });
+  }
+}
+
+/**
+ * The mark in the text of a mark file.
+ *
+ * @throws ImportError `StoreUnavailable` for other text
+ */
+export function parseMark(text: string, title: string): string {
+  const [mark = ""] = text.split("\n", 1);
+  if (isUuid(mark)) return mark;
+  throw new ImportError(
+    "StoreUnavailable",
+    `Cannot read the mark ${MARK_NAME} of the ${title}: its first line must be a UUID`,
+  );
+}
+
+/** The text of a mark file. */
+export function markText(mark: string): string {
+  return `${mark}\nThe mark of a store of Image Import. Without it the store counts as unreachable.\n`;
+}
