@@ -38,6 +38,7 @@ import {
   WAYS_TO_LOSE_AN_IMAGE,
   type NodeRig,
 } from "../support/node-rig.ts";
+import { MARK_NAME } from "../../src/stores/store-mark.ts";
 import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/volume.ts";
 
 const catalogue = useCatalogue();
@@ -550,13 +551,14 @@ describe("storeImage() on a store that fails", () => {
       const rig = await openNode(catalogue, { stores: { fast: { path, bandwidthLimit: MIB } } });
       const plan = await rig.stageAndClaim(someBytes(3 * MIB));
       const storing = failureOf(rig.store(plan, 3 * MIB));
-      await vi.waitUntil(async () => (await readdir(path)).length > 0, { timeout: 20_000 });
+      // Beside the mark of the store.
+      await vi.waitUntil(async () => (await readdir(path)).length > 1, { timeout: 20_000 });
 
       await writeFile(`${path}/filler`, someBytes(4 * MIB)).catch(() => undefined);
 
       expect(await storing).toMatchObject({ code: "NoSpace", retryable: false });
       await rig.removeCopy(plan);
-      expect(await readdir(path)).toEqual(["filler"]);
+      expect((await readdir(path)).sort()).toEqual([MARK_NAME, "filler"]);
       expect(await catalogue.leases(plan.image_id)).toEqual([]);
     },
   );
