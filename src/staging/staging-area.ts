@@ -20,6 +20,7 @@ import {
   syncDirectory,
   syncOrDiscard,
 } from "../bytes/durable-file.ts";
+import { HeldDirectory } from "../bytes/held-directory.ts";
 import { fingerprintOf, type Fingerprint } from "../bytes/fingerprint.ts";
 import {
   NotARegularFileError,
@@ -93,7 +94,7 @@ export class StagingArea {
 
   /** Creates the private file of an attempt, empty. */
   async createPart(part: string): Promise<FileHandle> {
-    return this.#translating(() => createPrivateFile(join(this.root, part), 0o640));
+    return this.#inVolume((directory) => createPrivateFile(directory.pathOf(part), 0o640));
   }
 
   /** Path of the private file of an attempt, for whoever writes it by its name. */
@@ -155,7 +156,7 @@ export class StagingArea {
    * says so at that moment, and its inode stays whatever it was: a store may hold it under another name.
    */
   async publish(part: string, path: string, mayReplace: () => Promise<void>): Promise<void> {
-    await this.#translating(async () => {
+    await this.#inVolume(async () => {
       while ((await publishNoReplace(join(this.root, part), path)) === "exists") {
         await mayReplace();
         await removeDurably(path);
@@ -176,6 +177,8 @@ export class StagingArea {
       const handle = await openRegularFile(path);
       return { handle, path, fingerprint: await fingerprintOf(handle) };
     } catch (error) {
+      // Only in its volume a file that is not found is not there.
+      await this.#inVolume(() => Promise.resolve());
       throw this.#stagedFailure(error, wanted);
     }
   }
@@ -191,17 +194,35 @@ export class StagingArea {
     readonly part?: string | null;
     readonly path?: string | null;
   }): Promise<void> {
-    await this.#translating(async () => {
-      // A volume that is away must not pass for one in which nothing is left.
-      await access(this.root);
-      if (names.part != null) await removeDurably(join(this.root, names.part));
+    await this.#inVolume(async (directory) => {
+      if (names.part != null) await removeDurably(directory.pathOf(names.part));
       if (names.path != null) await this.#removeStaged(names.path);
     });
   }
 
   /** Names of files that attempts wrote, private or finished, and that nobody has written for a while. */
   async listParts(olderThanMs: number): Promise<string[]> {
-    return this.#translating(() => listPartsIn(this.root, olderThanMs, isAttemptsFile));
+    return this.#inVolume(({ ownPath }) => listPartsIn(ownPath, olderThanMs, isAttemptsFile));
+  }
+
+  /**
+   * Does some work in the root, held open, once it is known to be that of the volume: while its volume is not mounted, the
+   * empty directory below must not pass for one in which nothing is left.
+   */
+  async #inVolume<T>(work: (directory: HeldDirectory) => Promise<T>): Promise<T> {
+    return this.#translating(async () => {
+      await using directory = await HeldDirectory.open(this.root);
+      return await directory.run(async () => {
+        const found = await readNodeId(directory.pathOf(NODE_FILE));
+        if (found === this.node) return work(directory);
+        const what = found === undefined ? "no id" : `the id ${found}`;
+        throw new ImportError(
+          "StagingUnavailable",
+          `Cannot use the staging area "${this.root}": it has ${what}, and not ${this.node}, the id of its volume`,
+          { hint: "Mount the staging volume; the step is retried." },
+        );
+      });
+    });
   }
 
   async #removeStaged(path: string): Promise<void> {

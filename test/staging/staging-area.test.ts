@@ -543,3 +543,24 @@ describe("StagingArea.listParts()", () => {
     expect(await failureOf(area.listParts(0))).toMatchObject({ code: "StagingUnavailable" });
   });
 });
+
+describe("a staging area whose volume is not mounted", () => {
+  it.each<[string, (area: StagingArea) => Promise<unknown>]>([
+    ["discard a private file", (area) => area.discard({ part: newPartName(IMAGE_ID, 0) })],
+    ["discard a staged file", (area) => area.discard({ path: join(root, IMAGE_ID) })],
+    ["create a private file", (area) => area.createPart(newPartName(IMAGE_ID, 0))],
+    ["open a staged file", (area) => area.openStaged(IMAGE_ID)],
+    ["list private files", (area) => area.listParts(0)],
+  ])("is unavailable to %s, and its mount point stays empty", async (_, use) => {
+    const area = await openArea();
+    await rename(root, join(directory, "away"));
+    await mkdir(root);
+
+    expect(await failureOf(use(area))).toMatchObject({
+      code: "StagingUnavailable",
+      retryable: true,
+      message: expect.stringContaining("the id of its volume") as unknown,
+    });
+    expect(await readdir(root)).toEqual([]);
+  });
+});
