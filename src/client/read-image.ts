@@ -7,10 +7,10 @@ import { readFully, writeFully } from "../bytes/positional-io.ts";
 import { hasErrorCode } from "../bytes/system-error.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import type { Database } from "../db/connect.ts";
-import { findImage, type LocationRow } from "../db/image-records.ts";
+import { findImage, recordDamage, type LocationRow } from "../db/image-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Stores } from "../stores/open-stores.ts";
-import type { OpenCopy } from "../stores/store.ts";
+import { mayHaveChanged, type OpenCopy } from "../stores/store.ts";
 import type { ImageView } from "./image-view.ts";
 
 /** Where to write an image. */
@@ -20,6 +20,16 @@ export interface ReadOptions {
   readonly signal?: AbortSignal;
   /** Called after every block. */
   readonly onProgress?: (doneBytes: number) => void;
+  /** Called for every copy that turns out to be damaged; another one is read then, if there is one. */
+  readonly onDamage?: (copy: DamagedCopy) => void;
+}
+
+/** A copy that is not the image. */
+export interface DamagedCopy {
+  readonly store: string;
+  readonly url: string;
+  /** Why it is not. */
+  readonly damage: string;
 }
 
 /** What reading a location found. */
@@ -36,8 +46,12 @@ export interface VerifiedLocation {
 type Sink = (bytes: Buffer, position: number) => Promise<void>;
 
 /**
- * Reads an active image from the first store that can be read, and compares its digest on the way. A file appears
- * only whole and verified.
+ * Reads an active image, and compares its digest on the way. A copy that is damaged or breaks off is followed by another
+ * one. A file appears only complete and verified. What a stream has taken cannot be taken back: a copy that may have
+ * changed since it was checked is read once before its first byte goes out.
+ *
+ * @throws ImportError `ImageConflict`; `DigestMismatch` when no copy is the image, and when a stream has taken bytes that are
+ * not; `StoreUnavailable`; `UnusableFile`, `FileNotFound`
  */
 export async function readImage(
   database: Database,
@@ -52,45 +66,183 @@ export async function readImage(
     );
   }
   const { locations } = await database.query((db) => findImage(db, image.id));
-  const source = await openFirst(stores, image.id, locations, options.signal);
-  try {
-    if (typeof options.to === "string") await readToFile(source, image, options.to, options);
-    else await readToStream(source, image, options.to, options);
-  } finally {
-    await source.close();
-  }
+  await using copies = new Copies(database, stores, image, locations, options);
+  if (typeof options.to === "string") await readToFile(copies, options.to);
+  else await readToStream(copies, options.to, options);
 }
 
-async function openFirst(
-  stores: Stores,
-  imageId: string,
-  locations: readonly LocationRow[],
-  signal: AbortSignal | undefined,
-): Promise<OpenCopy> {
-  let last: unknown = new ImportError("StoreUnavailable", `Image "${imageId}" lies in no store`);
-  for (const location of locations) {
-    try {
-      return await stores.get(location.store).open(location.key, signal);
-    } catch (error) {
-      signal?.throwIfAborted();
-      last = error;
+/** The copies of one image, of which one is open: those that are not known to be damaged come first. */
+class Copies implements AsyncDisposable {
+  readonly #database: Database;
+  readonly #stores: Stores;
+  readonly #image: ImageView;
+  readonly #options: ReadOptions;
+  readonly #left: LocationRow[];
+  readonly #failures: unknown[] = [];
+  #open: { readonly location: LocationRow; readonly copy: OpenCopy } | undefined;
+
+  constructor(
+    database: Database,
+    stores: Stores,
+    image: ImageView,
+    locations: readonly LocationRow[],
+    options: ReadOptions,
+  ) {
+    this.#database = database;
+    this.#stores = stores;
+    this.#image = image;
+    this.#options = options;
+    const isGood = ({ damage }: LocationRow): boolean => damage === null;
+    this.#left = [...locations.filter(isGood), ...locations.filter((each) => !isGood(each))];
+  }
+
+  /**
+   * Writes the image to a target that may be written again from its beginning, until a copy is the image.
+   *
+   * @param restart - empties the target
+   */
+  async writeUntilWhole(sink: Sink, restart: () => Promise<void>): Promise<void> {
+    for (;;) {
+      await restart();
+      await this.#openNext();
+      if (await this.#isImage(sink)) return;
     }
   }
-  throw last;
+
+  /** Writes the image once. */
+  async writeOnce(sink: Sink): Promise<void> {
+    const nowhere: Sink = async () => undefined;
+    do {
+      await this.#openNext();
+    } while (this.#isSuspect() && !(await this.#isImage(nowhere)));
+    if (await this.#isImage(sink)) return;
+    throw this.#spoilt();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#open?.copy.close();
+    this.#open = undefined;
+  }
+
+  /** @throws a failure of the copies, when none is left; `DigestMismatch` before others */
+  async #openNext(): Promise<void> {
+    await this[Symbol.asyncDispose]();
+    for (let location = this.#left.shift(); location !== undefined; location = this.#left.shift()) {
+      try {
+        const store = this.#stores.get(location.store);
+        const copy = await store.open(location.key, this.#options.signal);
+        this.#open = { location, copy };
+        if (copy.sizeBytes === this.#image.size) return;
+        await this.#damaged(location, `it has ${String(copy.sizeBytes)} bytes`);
+        await this[Symbol.asyncDispose]();
+      } catch (error) {
+        this.#options.signal?.throwIfAborted();
+        this.#failures.push(error);
+      }
+    }
+    const isDamage = (error: unknown): boolean =>
+      error instanceof ImportError && error.code === "DigestMismatch";
+    const none = new ImportError("StoreUnavailable", `Image "${this.#image.id}" lies in no store`);
+    throw this.#failures.find(isDamage) ?? this.#failures[0] ?? none;
+  }
+
+  /** Whether the open copy may not be the image: it is known to be damaged, or was written to since it was checked. */
+  #isSuspect(): boolean {
+    if (this.#open === undefined) return false;
+    const { location, copy } = this.#open;
+    // Where no version is recorded, nothing speaks against the copy.
+    const { damage, version } = location;
+    return damage !== null || (version !== null && mayHaveChanged(version, copy.version, true));
+  }
+
+  /** Writes the open copy, and others from where one breaks off. @returns whether the bytes were those of the image */
+  async #isImage(sink: Sink): Promise<boolean> {
+    const { signal, onProgress } = this.#options;
+    const algo = this.#image.os_hash_algo ?? "sha512";
+    const first = this.#open;
+    await using ring = DigestRing.open({ hashAlgo: algo });
+    for (let doneBytes = 0; ;) {
+      signal?.throwIfAborted();
+      const block = await ring.acquire();
+      const lengthBytes = await this.#read(block.bytes, doneBytes);
+      if (lengthBytes === 0) {
+        block.release();
+        break;
+      }
+      ring.submit(block, lengthBytes);
+      await sink(block.bytes.subarray(0, lengthBytes), doneBytes);
+      block.release();
+      doneBytes += lengthBytes;
+      onProgress?.(doneBytes);
+    }
+    const digests = await ring.finish();
+    if (digests.osHashValue === this.#image.os_hash_value) return true;
+    const last = this.#open;
+    if (last === undefined) return false;
+    // Of two copies that were put together nobody can say which is damaged: the second is read alone.
+    if (last === first) await this.#damaged(last.location, `its ${algo} differs`);
+    else this.#left.unshift(last.location);
+    return false;
+  }
+
+  /** Reads from the open copy, or from the next one that can be read there. */
+  async #read(block: Buffer, position: number): Promise<number> {
+    for (;;) {
+      try {
+        const copy = this.#open?.copy;
+        return copy === undefined ? 0 : await readFully(copy, block, position);
+      } catch (error) {
+        this.#options.signal?.throwIfAborted();
+        this.#failures.push(error);
+        await this.#openNext();
+      }
+    }
+  }
+
+  async #damaged(location: LocationRow, reason: string): Promise<void> {
+    const { store, url } = location;
+    this.#failures.push(
+      new ImportError(
+        "DigestMismatch",
+        `The stored bytes of image "${this.#image.id}" in store "${store}" differ from its ${this.#image.os_hash_algo ?? "digest"} (${reason})`,
+      ),
+    );
+    this.#options.onDamage?.({ store, url, damage: reason });
+    await rememberDamage(this.#database, location, reason);
+  }
+
+  #spoilt(): ImportError {
+    const advice =
+      this.#left.length === 0 ? "" : "; run the command again: it reads another copy then";
+    return new ImportError(
+      "DigestMismatch",
+      `The bytes that were written are not those of image "${this.#image.id}": its stored bytes differ from its ${this.#image.os_hash_algo ?? "digest"}`,
+      { hint: `Discard what was written${advice}.` },
+    );
+  }
 }
 
-async function readToFile(
-  source: OpenCopy,
-  image: ImageView,
-  path: string,
-  options: ReadOptions,
+/** Readers take other copies first from then on. Reading goes on where the catalogue cannot take it down. */
+async function rememberDamage(
+  database: Database,
+  location: LocationRow,
+  damage: string | null,
 ): Promise<void> {
+  if (location.damage === damage) return;
+  try {
+    await database.query((db) => recordDamage(db, location, damage));
+  } catch (error) {
+    if (!(error instanceof ImportError)) throw error;
+  }
+}
+
+async function readToFile(copies: Copies, path: string): Promise<void> {
   const partial = `${path}.${randomBytes(4).toString("hex")}.part`;
   try {
     const target = await open(partial, "wx", 0o640);
     try {
       const sink: Sink = (bytes, position) => writeFully(target, bytes, position);
-      await readVerified(source, image, sink, options);
+      await copies.writeUntilWhole(sink, () => target.truncate(0));
       await target.sync();
     } finally {
       await target.close();
@@ -111,16 +263,11 @@ async function readToFile(
   }
 }
 
-async function readToStream(
-  source: OpenCopy,
-  image: ImageView,
-  stream: Writable,
-  options: ReadOptions,
-): Promise<void> {
+async function readToStream(copies: Copies, stream: Writable, options: ReadOptions): Promise<void> {
   // Every failure is told by the write that meets it, which is waited for; the event must not end the process.
   const heedNot = (): void => undefined;
   stream.on("error", heedNot);
-  await readVerified(source, image, (bytes) => writeTo(stream, bytes, options.signal), options);
+  await copies.writeOnce((bytes) => writeTo(stream, bytes, options.signal));
   stream.off("error", heedNot);
 }
 
@@ -152,36 +299,7 @@ function unwritable(cause: Error): ImportError {
   });
 }
 
-async function readVerified(
-  source: OpenCopy,
-  image: ImageView,
-  sink: Sink,
-  { signal, onProgress }: ReadOptions,
-): Promise<void> {
-  await using ring = DigestRing.open({ hashAlgo: image.os_hash_algo ?? "sha512" });
-  for (let doneBytes = 0; ;) {
-    signal?.throwIfAborted();
-    const block = await ring.acquire();
-    const lengthBytes = await readFully(source, block.bytes, doneBytes);
-    if (lengthBytes === 0) {
-      block.release();
-      break;
-    }
-    ring.submit(block, lengthBytes);
-    await sink(block.bytes.subarray(0, lengthBytes), doneBytes);
-    block.release();
-    doneBytes += lengthBytes;
-    onProgress?.(doneBytes);
-  }
-  const digests = await ring.finish();
-  if (digests.osHashValue === image.os_hash_value) return;
-  throw new ImportError(
-    "DigestMismatch",
-    `The stored bytes of image "${image.id}" differ from its ${image.os_hash_algo ?? ""}`,
-  );
-}
-
-/** Reads every live location of a published image. */
+/** Reads every live location of a published image, and records which are damaged. */
 export async function verifyImage(
   database: Database,
   stores: Stores,
@@ -200,11 +318,20 @@ export async function verifyImage(
   const expected = { osHashAlgo, osHashValue, sizeBytes };
   const verified: VerifiedLocation[] = [];
   for (const location of locations) {
-    const reason = await differenceAt(stores, location, expected, onProgress);
+    const { reason, isDamage } = await differenceAt(stores, location, expected, onProgress);
     const { store, url } = location;
+    if (isDamage || reason === null) await rememberDamage(database, location, reason);
     verified.push({ image_id: imageId, store, url, ok: reason === null, reason });
   }
   return verified;
+}
+
+/** How a copy differs from the image. */
+interface Difference {
+  /** Null: it does not. */
+  readonly reason: string | null;
+  /** The copy was looked at, and is not the image; else it could not be read. */
+  readonly isDamage: boolean;
 }
 
 async function differenceAt(
@@ -216,21 +343,24 @@ async function differenceAt(
     readonly sizeBytes: number;
   },
   onProgress: ((doneBytes: number) => void) | undefined,
-): Promise<string | null> {
+): Promise<Difference> {
+  const damaged = (reason: string): Difference => ({ reason, isDamage: true });
   try {
-    await using copy = await stores.get(location.store).open(location.key);
+    const store = stores.get(location.store);
+    if ((await store.find(location.key)) === undefined) return damaged("it is not in its store");
+    await using copy = await store.open(location.key);
     const { sizeBytes } = copy;
     if (sizeBytes !== expected.sizeBytes) {
-      return `it has ${String(sizeBytes)} bytes, not ${String(expected.sizeBytes)}`;
+      return damaged(`it has ${String(sizeBytes)} bytes, not ${String(expected.sizeBytes)}`);
     }
     const digests = await hashFile(copy, {
       sizeBytes,
       hashAlgo: expected.osHashAlgo,
       ...(onProgress === undefined ? {} : { onProgress }),
     });
-    const isSame = digests.osHashValue === expected.osHashValue;
-    return isSame ? null : `its ${expected.osHashAlgo} differs from the recorded one`;
+    if (digests.osHashValue === expected.osHashValue) return { reason: null, isDamage: false };
+    return damaged(`its ${expected.osHashAlgo} differs from the recorded one`);
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return { reason: error instanceof Error ? error.message : String(error), isDamage: false };
   }
 }

@@ -115,6 +115,11 @@ async function download(
       onProgress: (doneBytes) => {
         session.progress.bytes("downloading", doneBytes, undefined);
       },
+      onDamage: ({ store, damage }) => {
+        process.stderr.write(
+          `Warning: the copy in store "${store}" is damaged (${damage}); another one is read if there is one.\n`,
+        );
+      },
     })
     .catch((error: unknown) => {
       if (!signal.aborted) throw error;
