@@ -1,15 +1,22 @@
-import { activityInfo } from "@temporalio/activity";
+import { activityInfo, log } from "@temporalio/activity";
 import { rebuildCrc } from "../bytes/copy-blocks.ts";
 import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
-import { listLiveLocations, type LocationRow } from "../db/image-records.ts";
+import { listLiveLocations, recordDamage, recordVersion, type LocationRow } from "../db/image-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import { copySourceOf, type Copied, type CopySource, type OpenCopy } from "../stores/store.ts";
+import {
+  copySourceOf,
+  mayHaveChanged,
+  type Copied,
+  type CopySource,
+  type OpenCopy,
+} from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import type { Progress } from "./progress.ts";
 import {
   changingStaged,
   linkingFor,
   openTrustedStaged,
+  requireAsRecorded,
   requireInPlace,
   type StagedOrder,
 } from "./staged-data.ts";
@@ -36,9 +43,17 @@ export interface OpenSource extends AsyncDisposable {
   /** Makes sure that what was copied without being read is what was opened. */
   requireInPlace(copied: Copied): Promise<void>;
   /**
+   * Makes sure that what was copied without being read has the bytes of the crc32 that was taken for it.
+   *
+   * @throws ImportError `StagedDataChanged`; `CopyMismatch` when the source is damaged, and there is another one;
+   * `DigestMismatch` when there is none
+   */
+  requireUnchanged(copied: Copied, progress: Progress): Promise<void>;
+  /**
    * Asked when a copy differs from the source: makes sure that the copy is to blame.
    *
-   * @throws ImportError `DigestMismatch` when the source itself is damaged, and there is no other
+   * @throws ImportError `CopyMismatch` when the source itself is damaged, and there is another one; `DigestMismatch` when
+   * there is none; `StagedDataChanged`
    */
   requireSound(progress: Progress): Promise<void>;
   /** Publishes a copy, in such a way that the source is not taken for changed by it. */
@@ -77,6 +92,9 @@ async function openStaged(
       // A link or a clone is made of whatever has the path; what was judged is the open file.
       if (method !== "copy") await requireInPlace(staged);
     },
+    requireUnchanged: async ({ method }, progress) => {
+      if (method !== "copy") await requireAsRecorded(dependencies, staged, progress);
+    },
     requireSound: async (progress) => {
       const { handle, sizeBytes, digests, path } = staged;
       if (digests === undefined) return;
@@ -102,86 +120,204 @@ async function openStaged(
 
 /**
  * Opens the first copy that can be read: the one in the default store before others, as Glance does; each attempt begins
- * with another, because one that reads back wrong is found out only at the end.
+ * with another, because one that reads back wrong is found out only at the end. Copies that are known to be damaged come
+ * last, and are read before a byte of them is written anywhere.
  */
 async function openPublished(
-  { database, stores }: NodeDependencies,
+  dependencies: NodeDependencies,
   { image_id }: SourceOrder,
-  { signal }: Progress,
+  progress: Progress,
 ): Promise<OpenSource> {
+  const { database, stores } = dependencies;
   const locations = await database.query((db) => listLiveLocations(db, image_id));
   const isDefault = ({ store }: LocationRow): boolean => store === stores.defaultName;
   const inOrder = [...locations.filter(isDefault), ...locations.filter((each) => !isDefault(each))];
-  const first = (activityInfo().attempt - 1) % Math.max(1, inOrder.length);
-  const failures: unknown[] = [];
-  for (const location of [...inOrder.slice(first), ...inOrder.slice(0, first)]) {
-    try {
-      const store = stores.get(location.store);
-      const found = await store.find(location.key, signal);
-      if (found?.sizeBytes !== location.sizeBytes) continue;
-      return publishedSource(
-        await store.open(location.key, signal),
-        location,
-        locations.length === 1,
-      );
-    } catch (error) {
-      signal.throwIfAborted();
-      failures.push(error);
-    }
+  const good = inOrder.filter(({ damage }) => damage === null);
+  const first = (activityInfo().attempt - 1) % Math.max(1, good.length);
+  const candidates = [
+    ...good.slice(first),
+    ...good.slice(0, first),
+    ...inOrder.filter(({ damage }) => damage !== null),
+  ];
+  const looks: Look[] = [];
+  for (const location of candidates) {
+    const look = await lookAt(dependencies, location, progress);
+    if (look.copy !== undefined) return publishedSource(dependencies, look.copy, location);
+    looks.push(look);
   }
-  throw notReadable(image_id, locations, failures);
+  throw notReadable(image_id, locations, looks);
+}
+
+/** The result of a look at a location. */
+interface Look {
+  readonly location: LocationRow;
+  /** Open for reading, when it can be the source. */
+  readonly copy?: OpenCopy;
+  /** Why it is not the image. */
+  readonly damage?: string;
+  /** Why it cannot be read now. */
+  readonly failure?: unknown;
+}
+
+const MISSING = "it is not in its store";
+
+async function lookAt(
+  dependencies: NodeDependencies,
+  location: LocationRow,
+  progress: Progress,
+): Promise<Look> {
+  const { signal } = progress;
+  try {
+    const store = dependencies.stores.get(location.store);
+    const found = await store.find(location.key, signal);
+    if (found?.sizeBytes !== location.sizeBytes) {
+      const damage =
+        found === undefined
+          ? MISSING
+          : `it has ${String(found.sizeBytes)} bytes, not ${String(location.sizeBytes)}`;
+      await rememberDamage(dependencies, location, damage);
+      return { location, damage };
+    }
+    const copy = await store.open(location.key, signal);
+    if (location.damage === null) return { location, copy };
+    return await lookAgain(dependencies, location, copy, progress);
+  } catch (failure) {
+    signal.throwIfAborted();
+    return { location, failure };
+  }
+}
+
+/** A copy that was damaged may have been restored. */
+async function lookAgain(
+  dependencies: NodeDependencies,
+  location: LocationRow,
+  copy: OpenCopy,
+  progress: Progress,
+): Promise<Look> {
+  try {
+    const damage = await damageOf(copy, location, progress);
+    await rememberDamage(dependencies, location, damage);
+    if (damage === null) return { location, copy };
+    await copy.close();
+    return { location, damage };
+  } catch (error) {
+    await copy.close();
+    throw error;
+  }
+}
+
+/** Reads a copy. @returns why it is not the image; null when it is */
+async function damageOf(
+  copy: OpenCopy,
+  { sizeBytes, crc32: expected }: LocationRow,
+  progress: Progress,
+): Promise<string | null> {
+  const crc32 = await rebuildCrc(copy, sizeBytes, progress.signal, progress.report.bind(progress));
+  if (crc32 === expected) return null;
+  return `its crc32 is ${crc32.toString(16)}, not ${expected.toString(16)}`;
+}
+
+async function rememberDamage(
+  { database }: NodeDependencies,
+  location: LocationRow,
+  damage: string | null,
+): Promise<void> {
+  if (damage === location.damage) return;
+  const { imageId, store, key } = location;
+  if (damage === null) log.info("A copy that was damaged is whole again", { imageId, store, key });
+  else log.error("A copy of an image is damaged", { imageId, store, key, damage });
+  await database.query((db) => recordDamage(db, location, damage));
 }
 
 function publishedSource(
+  dependencies: NodeDependencies,
   copy: OpenCopy,
-  { imageId, store, sizeBytes, crc32 }: LocationRow,
-  isOnly: boolean,
+  location: LocationRow,
 ): OpenSource {
+  const { imageId, sizeBytes, crc32, version, shared } = location;
+  const requireSound = async (progress: Progress): Promise<void> => {
+    const damage = await damageOf(copy, location, progress);
+    await rememberDamage(dependencies, location, damage);
+    if (damage === null) return;
+    const all = await dependencies.database.query((db) => listLiveLocations(db, imageId));
+    const others = all.filter((each) => each.damage === null);
+    throw others.length > 0 ? nextSource(location, damage, others) : allDamaged(imageId, all);
+  };
   return {
     bytes: copy,
     sizeBytes,
     crc32,
-    // A published copy is nobody else's to have: each store gets bytes or blocks of its own.
+    // A published copy belongs to its store: each store gets bytes or blocks of its own.
     linking: async () => false,
     isSharedWith: async () => false,
     requireInPlace: async () => undefined,
-    requireSound: async (progress) => {
-      const { signal } = progress;
-      // The next attempt begins with another copy.
-      if (
-        !isOnly ||
-        (await rebuildCrc(copy, sizeBytes, signal, progress.report.bind(progress))) === crc32
-      )
-        return;
-      throw new ImportError(
-        "DigestMismatch",
-        `The only copy of image "${imageId}", in store "${store}", is damaged: its crc32 is not ${crc32.toString(16)}`,
-      );
+    requireUnchanged: async ({ method }, progress) => {
+      if (method === "copy") return;
+      const { store, key } = location;
+      const now = await dependencies.stores.get(store).find(key, progress.signal);
+      // Bytes that were neither read nor written since they were checked are those of the crc32.
+      const isAsChecked = !mayHaveChanged(version, copy.version, shared);
+      if (isAsChecked && now !== undefined && !mayHaveChanged(copy.version, now.version)) return;
+      await requireSound(progress);
+      await dependencies.database.query((db) => recordVersion(db, location, copy.version));
     },
+    requireSound,
     whilePublishing: (_copied, publish) => publish(),
     [Symbol.asyncDispose]: () => copy.close(),
   };
 }
 
+function nextSource(
+  { imageId, store }: LocationRow,
+  damage: string,
+  others: readonly LocationRow[],
+): ImportError {
+  return new ImportError(
+    "CopyMismatch",
+    `The copy of image "${imageId}" in store "${store}" is damaged (${damage}); the next attempt copies from ${namesOf(others)}`,
+    { hint: `\`image-import image verify ${imageId}\` looks at all copies.` },
+  );
+}
+
+function allDamaged(imageId: string, locations: readonly LocationRow[]): ImportError {
+  const named = locations.map(({ store, damage }) => `"${store}": ${damage ?? "not read"}`);
+  return new ImportError(
+    "DigestMismatch",
+    `Every copy of image "${imageId}" is damaged (${named.join("; ")})`,
+    {
+      hint: `Restore one of the files and run \`image-import image verify ${imageId}\`, or import the image again.`,
+    },
+  );
+}
+
 function notReadable(
   imageId: string,
   locations: readonly LocationRow[],
-  failures: readonly unknown[],
+  looks: readonly Look[],
 ): ImportError {
-  const stores = locations.map(({ store }) => `"${store}"`).join(", ");
-  const [cause] = failures;
-  if (cause === undefined) {
+  const unreachable = looks.find(({ failure }) => failure !== undefined);
+  if (unreachable !== undefined) {
     return new ImportError(
-      "CopyNotFound",
-      `Image "${imageId}" not found in any configured store; the catalogue names ${stores || "none"}`,
-      { hint: "`image-import image verify <image-id>` says which copies are missing or damaged." },
+      "StoreUnavailable",
+      `No copy of image "${imageId}" can be read now (in ${namesOf(locations)}): ${reasonOf(unreachable.failure)}`,
+      { cause: unreachable.failure },
+    );
+  }
+  if (looks.some(({ damage }) => damage !== MISSING)) {
+    return allDamaged(
+      imageId,
+      looks.map(({ location, damage = null }) => ({ ...location, damage })),
     );
   }
   return new ImportError(
-    "StoreUnavailable",
-    `No copy of image "${imageId}" can be read now (in ${stores}): ${reasonOf(cause)}`,
-    { cause },
+    "CopyNotFound",
+    `Image "${imageId}" not found in any configured store; the catalogue names ${namesOf(locations) || "none"}`,
+    { hint: "`image-import image verify <image-id>` says which copies are missing or damaged." },
   );
+}
+
+function namesOf(locations: readonly LocationRow[]): string {
+  return locations.map(({ store }) => `"${store}"`).join(", ");
 }
 
 function reasonOf(failure: unknown): string {

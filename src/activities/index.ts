@@ -1,5 +1,6 @@
 import { activateImageActivities } from "./activate-image.ts";
 import { claimImportActivities } from "./claim-import.ts";
+import { confirmCopiesActivities } from "./confirm-copies.ts";
 import { deleteImageActivities, removeImageBytesActivities } from "./delete-image.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
 import { digestStagedActivities } from "./digest-staged.ts";
@@ -40,12 +41,13 @@ export function createByteActivities(dependencies: NodeDependencies) {
 }
 
 /**
- * The short steps that need the staging volume or a store: undos and clean-up, which must not wait behind copies. All of
- * them have heartbeats.
+/**
+ * The short steps that need the staging volume or a store, and must not wait behind copies: the last look before the
+ * activation, undos and clean-up. All of them have heartbeats.
  */
 export function createPromptActivities(dependencies: NodeDependencies) {
   const removals = new StoreCalls();
-  return keepAlive({
+  const promptSteps = keepAlive({
     ...discardFetchedActivities(dependencies),
     ...removeCopyActivities(dependencies, removals),
     ...discardProductsActivities(dependencies),
@@ -54,6 +56,7 @@ export function createPromptActivities(dependencies: NodeDependencies) {
     ...probeStoresActivities(dependencies),
     ...sweepNodeActivities(dependencies),
   });
+  return { ...promptSteps, ...confirmCopiesActivities(dependencies) };
 }
 
 /** Types of the steps, for the workflow's proxies. */

@@ -4,7 +4,7 @@ import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts
 
 /** What the last heartbeat of a byte step says; people see it in the Web UI, clients in the status. */
 export interface ByteProgress {
-  readonly step: "fetch" | "verify" | "transform" | "digest" | "store";
+  readonly step: "fetch" | "verify" | "transform" | "digest" | "store" | "confirm";
   readonly store?: string;
   readonly transform?: string;
   readonly doneBytes: number;

@@ -107,8 +107,20 @@ async function trusted(
     zeroBlocks,
     [Symbol.asyncDispose]: close,
   };
-  if (verdict === "same") return staged;
+  if (verdict !== "same") await requireAsRecorded(dependencies, staged, progress);
+  return staged;
+}
 
+/**
+ * Makes sure that the open bytes are those that the catalogue has now, by the rule of fingerprints.
+ *
+ * @throws ImportError `StagedDataMissing`, `StagedDataChanged`
+ */
+export async function requireAsRecorded(
+  dependencies: NodeDependencies,
+  { handle, row }: Pick<TrustedStaged, "handle" | "row">,
+  progress: Progress,
+): Promise<void> {
   // A link or chmod of our own, by another store's step, may be between the file and the row: look again under the lock.
   const settled = await dependencies.database.transaction(async (db) => {
     const locked = await lockStaged(db, row.imageId, row.token);
@@ -116,7 +128,6 @@ async function trusted(
     return compareFingerprints(locked.fingerprint, await fingerprintOf(handle));
   });
   if (settled !== "same") await requireSameBytes(dependencies, handle, row, settled, progress);
-  return staged;
 }
 
 /** Only the digests can tell whether bytes that were touched are still the same. */
@@ -168,10 +179,15 @@ export async function changingStaged(
     const locked = await lockStaged(db, staged.row.imageId, staged.row.token);
     if (locked?.state !== "staged") throw missing(staged.row.imageId);
     if (!(await isAllowed(db))) return false;
+    const before = await fingerprintOf(staged.handle);
     await change();
-    await updateStaged(db, staged.row.imageId, staged.row.token, {
-      fingerprint: await fingerprintOf(staged.handle),
-    });
+    const after = await fingerprintOf(staged.handle);
+    // Only our own change is taken for good. Another writer's stays visible, and the bytes are digested again.
+    const wasAsRecorded =
+      locked.fingerprint !== null && compareFingerprints(locked.fingerprint, before) === "same";
+    if (wasAsRecorded && compareFingerprints(before, after) !== "changed") {
+      await updateStaged(db, staged.row.imageId, staged.row.token, { fingerprint: after });
+    }
     return true;
   });
 }

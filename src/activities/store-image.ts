@@ -21,8 +21,14 @@ import {
 } from "../db/lease-records.ts";
 import { returnLinkRight } from "../db/staged-records.ts";
 import { beginProcessing } from "../db/task-records.ts";
-import { ImportError } from "../domain/import-failure.ts";
-import { storeKey, type Copied, type PrivateCopy, type Store } from "../stores/store.ts";
+import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import {
+  mayHaveChanged,
+  storeKey,
+  type Copied,
+  type PrivateCopy,
+  type Store,
+} from "../stores/store.ts";
 import { currentAttempt, isOver, requireNotLate, type Previous } from "./attempts.ts";
 import { openSource, type OpenSource, type SourceOrder } from "./copy-source.ts";
 import type { NodeDependencies } from "./dependencies.ts";
@@ -66,7 +72,7 @@ export function storeImageActivities(dependencies: NodeDependencies) {
      * process is dead, and from no other part. An attempt that is late touches nothing.
      *
      * @throws ImportError `ImportLost`, `NoSpace`, `PermissionDenied`, `StagedDataChanged`, `StagedDataMissing`, `CopyNotFound`;
-     * retried: `StoreUnavailable`, `CopyMismatch`, `AttemptOvertaken`
+     * `DigestMismatch`; retried: `StoreUnavailable`, `CopyMismatch`, `AttemptOvertaken`
      */
     async storeImage(order: StoreOrder): Promise<StoredCopy> {
       const copy = { imageId: order.image_id, epoch: order.epoch, store: order.store };
@@ -246,7 +252,9 @@ async function finishedCopy(
   if (lease?.state !== "published" || lease.crc32 === null || lease.sizeBytes === null) {
     return undefined;
   }
-  if ((await store.find(lease.key, signal)) === undefined) return undefined;
+  const found = await store.find(lease.key, signal);
+  // One that may have changed since it was checked is checked again, like one of which nothing is known.
+  if (found === undefined || mayHaveChanged(lease.version, found.version)) return undefined;
   return {
     store: store.name,
     url: store.urlOf(lease.key),
@@ -286,6 +294,9 @@ async function writeCopy(
   await requireAgreement(dependencies, store, lease, source, copied, progress);
   await database.transaction((db) => requireLease(db, lease.copy, lease.token));
   await source.whilePublishing(copied, () => publish(store, copied));
+  // Before the looks that follow: what is changed after them has another version, and is read again when it goes live.
+  const version = found?.version ?? (await store.find(lease.key, progress.signal))?.version;
+  await requireSourceUnchanged(dependencies, store, lease, source, copied, progress);
   if (dependencies.verifyOnPublish && found === undefined) {
     await requireReadBack(dependencies, store, lease, source, copied, progress);
   }
@@ -295,6 +306,7 @@ async function writeCopy(
       sizeBytes: source.sizeBytes,
       crc32,
       shared,
+      version,
     });
     await recordStored(db, lease.copy, order.store);
   });
@@ -313,7 +325,7 @@ async function copyUnderKey(
   lease: HeldLease,
   source: OpenSource,
   progress: Progress,
-): Promise<PrivateCopy | undefined> {
+): Promise<(PrivateCopy & { readonly version: string }) | undefined> {
   const { signal } = progress;
   if ((await store.find(lease.key, signal)) === undefined) return undefined;
   await using copy = await store.open(lease.key, signal);
@@ -324,6 +336,7 @@ async function copyUnderKey(
   return {
     crc32,
     shared,
+    version: copy.version,
     method: shared ? "link" : "copy",
     writtenBytes: 0,
     publish: async () => {
@@ -354,6 +367,30 @@ async function requireAgreement(
     `The copy in store "${store.name}" differs from its source (crc32 ${copied.crc32.toString(16)}, not ${expected.toString(16)})`,
   );
 }
+
+/** A copy that was made without reading its source is thrown away when that was not what the catalogue says. */
+async function requireSourceUnchanged(
+  dependencies: NodeDependencies,
+  store: Store,
+  lease: HeldLease,
+  source: OpenSource,
+  copied: Copied,
+  progress: Progress,
+): Promise<void> {
+  try {
+    await source.requireUnchanged(copied, progress);
+  } catch (error) {
+    const isDamage = error instanceof ImportError && DAMAGED.includes(error.code);
+    if (isDamage) await throwAway(dependencies, store, lease);
+    throw error;
+  }
+}
+
+const DAMAGED: readonly ImportFailureCode[] = [
+  "CopyMismatch",
+  "DigestMismatch",
+  "StagedDataChanged",
+];
 
 /** Reads a copy from where readers will: a store may have taken other bytes than it was given. */
 async function requireReadBack(

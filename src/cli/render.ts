@@ -50,7 +50,10 @@ export function imageFields(image: ImageView): string {
     ["checksum", image.checksum],
     ["os_hash_algo", image.os_hash_algo],
     ["os_hash_value", image.os_hash_value],
-    ...image.locations.map(({ store, url }): Field => [`in ${store}`, url]),
+    ...image.locations.map(({ store, url, damage }): Field => [
+      `in ${store}`,
+      damage === null ? url : `${url} (damaged: ${damage})`,
+    ]),
     ...importingFields(image),
     ...Object.entries(image.properties).map(([name, value]): Field => [`property ${name}`, value]),
     ["tags", image.tags.length === 0 ? null : image.tags.join(", ")],

@@ -16,7 +16,12 @@ export interface ImageView {
   readonly os_hash_value: string | null;
   /** Stores that have it. */
   readonly stores: readonly string[];
-  readonly locations: readonly { readonly store: string; readonly url: string }[];
+  readonly locations: readonly {
+    readonly store: string;
+    readonly url: string;
+    /** Why the last look found this copy not to be the image; null when none has. */
+    readonly damage: string | null;
+  }[];
   readonly os_glance_importing_to_stores: readonly string[];
   readonly os_glance_failed_import: readonly string[];
   /** The task that imports it now. */
@@ -62,7 +67,7 @@ export function imageView({ image, properties, tags, locations }: ImageRecord): 
     os_hash_algo: image.osHashAlgo,
     os_hash_value: image.osHashValue,
     stores: live.map((location) => location.store),
-    locations: live.map(({ store, url }) => ({ store, url })),
+    locations: live.map(({ store, url, damage }) => ({ store, url, damage })),
     os_glance_importing_to_stores: image.importingToStores,
     os_glance_failed_import: image.failedImport,
     os_glance_import_task: image.claimTaskId,

@@ -356,6 +356,7 @@ async function insertPendingLocation(
       sizeBytes: lease.sizeBytes,
       crc32: lease.crc32,
       shared: lease.shared,
+      version: lease.version,
     })
     // Only what we recorded before is no conflict: another live copy in this store must not go unnoticed.
     .onConflictDoNothing({

@@ -78,7 +78,7 @@ export async function findNodeBytes(
  *
  * @returns the copy; also when its removal began before and has not ended
  * @throws ImportError `ImageNotFound` also for an image that is being deleted; `ImageConflict` when it is not published,
- * or this is its last copy; `CopyNotFound`
+ * this is its last copy, or the others are known to be damaged; `CopyNotFound`
  */
 export async function beginCopyRemoval(
   db: Queries,
@@ -102,6 +102,8 @@ export async function beginCopyRemoval(
     throw copyNotFound(imageId, store, live);
   }
   if (live.length === 1) throw lastCopy(imageId, store);
+  const isGood = ({ damage }: LocationRow): boolean => damage === null;
+  if (isGood(copy) && live.filter(isGood).length === 1) throw lastGoodCopy(imageId, store);
   await db
     .update(imageLocations)
     .set({ status: "pending_delete" })
@@ -134,6 +136,16 @@ function lastCopy(imageId: string, store: string): ImportError {
     "ImageConflict",
     `Cannot remove the copy of image "${imageId}" in store "${store}": it is the last one`,
     { hint: "`image-import image delete <image-id>` deletes the image with its last copy." },
+  );
+}
+
+function lastGoodCopy(imageId: string, store: string): ImportError {
+  return new ImportError(
+    "ImageConflict",
+    `Cannot remove the copy of image "${imageId}" in store "${store}": the other copies are known to be damaged`,
+    {
+      hint: `\`image-import image copy ${imageId} --store NAME\` makes another copy; \`image-import image verify ${imageId}\` looks at those that are there.`,
+    },
   );
 }
 

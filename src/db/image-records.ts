@@ -131,6 +131,58 @@ export async function listLiveLocations(db: Queries, imageId: string): Promise<L
     .orderBy(asc(imageLocations.createdAt), asc(imageLocations.store));
 }
 
+/** The copies that an import saved and has not published yet. */
+export async function listPendingLocations(
+  db: Queries,
+  imageId: string,
+  epoch: number,
+): Promise<LocationRow[]> {
+  return db
+    .select()
+    .from(imageLocations)
+    .where(
+      and(
+        eq(imageLocations.imageId, imageId),
+        eq(imageLocations.epoch, epoch),
+        eq(imageLocations.status, "pending"),
+      ),
+    )
+    .orderBy(asc(imageLocations.store));
+}
+
+function isLocation({ imageId, store, epoch }: LocationId) {
+  return and(
+    eq(imageLocations.imageId, imageId),
+    eq(imageLocations.store, store),
+    eq(imageLocations.epoch, epoch),
+  );
+}
+
+/** Which copy a location is about. */
+type LocationId = Pick<LocationRow, "imageId" | "store" | "epoch">;
+
+/** Records the version in which a copy was last read and found to be the image. */
+export async function recordVersion(
+  db: Queries,
+  location: LocationId,
+  version: string,
+): Promise<void> {
+  await db.update(imageLocations).set({ version }).where(isLocation(location));
+}
+
+/**
+ * Records the result of a look at a copy: readers take those that are not known to be damaged first.
+ *
+ * @param damage - why it is not the image; null: it is
+ */
+export async function recordDamage(
+  db: Queries,
+  location: LocationId,
+  damage: string | null,
+): Promise<void> {
+  await db.update(imageLocations).set({ damage }).where(isLocation(location));
+}
+
 /** Which images to list. */
 export interface ImageFilter {
   readonly status?: ImageStatus | undefined;

@@ -108,7 +108,13 @@ export async function publishLease(
   db: Queries,
   copy: CopyId,
   token: string,
-  published: { readonly sizeBytes: number; readonly crc32: number; readonly shared: boolean },
+  published: {
+    readonly sizeBytes: number;
+    readonly crc32: number;
+    readonly shared: boolean;
+    /** The version in which the copy was checked. Default: none, so that it is read again before it goes live */
+    readonly version?: string | undefined;
+  },
 ): Promise<void> {
   const updated = await db
     .update(leases)

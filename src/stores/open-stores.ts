@@ -176,8 +176,7 @@ export class Stores {
       try {
         await within(patienceMs, silence, store.prepare());
       } catch (error) {
-        const failure = systemFailure(error, `store "${name}"`, "StoreUnavailable");
-        if (!(failure instanceof ImportError)) throw error;
+        const failure = failureOfStore(name, error);
         unready.set(name, { failure, neverWorked: await this.#neverWorked(name, failure) });
       }
     });
@@ -194,6 +193,16 @@ export class Stores {
     const known = [...this.#settings.keys()].map((each) => `"${each}"`).join(", ");
     throw new ImportError("UnknownStore", `No store is named "${name}"; there are ${known}`);
   }
+}
+
+/** Whatever keeps one store from working keeps no other from being used. */
+function failureOfStore(name: string, error: unknown): ImportError {
+  const failure = systemFailure(error, `store "${name}"`, "StoreUnavailable");
+  if (failure instanceof ImportError) return failure;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new ImportError("StoreUnavailable", `Cannot use store "${name}": ${reason}`, {
+    cause: error,
+  });
 }
 
 /** The work's result, or a failure when it takes too long; the work itself cannot be stopped. */

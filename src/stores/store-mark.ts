@@ -127,12 +127,12 @@ export class StoreMark {
    */
   async look(place: MarkedPlace): Promise<"present" | "none yet" | undefined> {
     try {
-      await this.require(place, "read");
-    } catch (error) {
-      // That the catalogue is unreachable is not the store's fault.
-      if (error instanceof ImportError && error.code === "DatabaseUnavailable") return undefined;
-      throw error;
+      await this.#options.records.find(this.#options.store);
+    } catch {
+      // A catalogue that is unreachable, or has no tables yet, is not the store's fault.
+      return undefined;
     }
+    await this.require(place, "read");
     return (await place.read()) === undefined ? "none yet" : "present";
   }
 

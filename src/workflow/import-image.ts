@@ -6,6 +6,7 @@ import {
   condition,
   isCancellation,
   log,
+  patched,
   uuid4,
   workflowInfo,
 } from "@temporalio/workflow";
@@ -29,7 +30,7 @@ import {
   type ImportRun,
   type PreparedImage,
 } from "./prepare-image.ts";
-import { byteSteps, cleanUpSteps, control, undoSteps } from "./steps.ts";
+import { byteSteps, cleanUpSteps, confirmSteps, control, undoSteps } from "./steps.ts";
 
 /**
  * Imports one image: its staged bytes are judged, copied into every requested store and published in the catalogue in
@@ -138,14 +139,18 @@ async function importClaimed(accepted: ImportPlan, run: ImportRun): Promise<Impo
 
   tracker.enter("activating");
   await tracker.step("activate", undefined, () =>
-    pause.before(() =>
+    pause.before(async () => {
+      // Behind the pause, which may last for days: from here to the activation nothing waits any more.
+      if (patched("confirm-copies")) {
+        await tracker.step("confirm", undefined, () => confirmCopies(accepted, digests));
+      }
       // The point of no return. A cancel that comes while it runs comes too late.
-      CancellationScope.nonCancellable(() =>
+      await CancellationScope.nonCancellable(() =>
         control.activateImage.executeWithOptions({ summary: "activate: publish the image" }, [
           { image_id, epoch, task_id, ...image.changes },
         ]),
-      ),
-    ),
+      );
+    }),
   );
   pause.end();
   acceptance.end();
@@ -164,6 +169,15 @@ async function importClaimed(accepted: ImportPlan, run: ImportRun): Promise<Impo
     stores: stored.map(({ store }) => store),
     unstaged,
   };
+}
+
+/** The last look at the copies, where they are. */
+async function confirmCopies(plan: ImportPlan, digests: Digests): Promise<void> {
+  const { node, image_id, epoch, times } = plan;
+  await confirmSteps(node, times.heartbeatTimeoutMs).confirmCopies.executeWithOptions(
+    { summary: "confirm: are all copies as they were checked?" },
+    [{ image_id, epoch, digests }],
+  );
 }
 
 /** Where the bytes of the copies come from; staging is not said. */

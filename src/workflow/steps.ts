@@ -41,6 +41,17 @@ export function byteSteps(node: string, heartbeatTimeoutMs: number) {
 /** The steps that move bytes, on one staging volume. */
 export type ByteSteps = ReturnType<typeof byteSteps>;
 
+/** The last look at copies before they are published: brief as a rule, and as long as reading where one has changed. */
+export function confirmSteps(node: string, heartbeatTimeoutMs: number) {
+  return proxyActivities<PromptActivities>({
+    taskQueue: promptQueue(node),
+    cancellationType,
+    startToCloseTimeout: "7d",
+    heartbeatTimeout: heartbeatTimeoutMs,
+    retry: { initialInterval: "500ms", backoffCoefficient: 2, maximumInterval: "30s" },
+  });
+}
+
 // That of the byte steps by default, for steps of no import whose times were frozen.
 const HEARTBEAT_TIMEOUT_MS = 15_000;
 

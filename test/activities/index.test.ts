@@ -39,6 +39,7 @@ describe("the steps, by the queue that they run on", () => {
     const { prompt } = await openNode(catalogue);
 
     expect(Object.keys(prompt).sort()).toEqual([
+      "confirmCopies",
       "discardFetched",
       "discardProducts",
       "probeStores",

@@ -76,6 +76,8 @@ describe("saveImage()", () => {
       sizeBytes: SIZE_BYTES,
       crc32: digests.crc32,
       shared: false,
+      version: expect.stringMatching(/^file /) as unknown,
+      damage: null,
       createdAt: expect.any(Date) as Date,
     };
     expect(await locationsOf(plan)).toEqual([

@@ -490,7 +490,7 @@ describe("storeImage() when it is stopped", () => {
   it("gives up for now, and keeps its part, when nothing moves for the idle time", async () => {
     // A limit this low lets the first block through, and the second one in twelve days.
     const stores = { fast: { bandwidthLimit: 1 } };
-    const rig = await openNode(catalogue, { stores, idleTimeoutMs: 300 });
+    const rig = await openNode(catalogue, { stores, idleTimeoutMs: 3000 });
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
 
@@ -498,7 +498,7 @@ describe("storeImage() when it is stopped", () => {
 
     expect(failure).toMatchObject({
       code: "StoreUnavailable",
-      message: `Nothing has moved for 300 ms at byte ${String(MIB)} of ${String(3 * MIB)}`,
+      message: `Nothing has moved for 3.0 s at byte ${String(MIB)} of ${String(3 * MIB)}`,
     });
     expect(await rig.names("fast")).toEqual([expect.stringMatching(/\.part$/)]);
   });

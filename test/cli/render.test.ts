@@ -51,8 +51,8 @@ const ACTIVE_IMAGE: ImageView = {
   os_hash_value: "cf83e1357eef",
   stores: ["fast", "slow"],
   locations: [
-    { store: "fast", url: "file:///fast/1" },
-    { store: "slow", url: "file:///slow/1" },
+    { store: "fast", url: "file:///fast/1", damage: null },
+    { store: "slow", url: "file:///slow/1", damage: null },
   ],
   properties: { os: "linux" },
   tags: ["bullseye", "golden"],

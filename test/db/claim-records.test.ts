@@ -411,6 +411,8 @@ describe("recordSaved()", () => {
         sizeBytes: 4096,
         crc32: 7,
         shared: false,
+        version: null,
+        damage: null,
         createdAt: expect.any(Date) as Date,
       },
     ]);

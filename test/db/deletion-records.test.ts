@@ -172,6 +172,20 @@ describe("findNodeBytes()", () => {
 });
 
 describe("beginCopyRemoval()", () => {
+  it("never takes the last copy that is not known to be damaged, and takes a damaged one", async () => {
+    const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
+    await catalogue.execute(
+      sql`UPDATE image_locations SET damage = 'spoilt' WHERE image_id = ${imageId} AND store = 'slow'`,
+    );
+
+    expect(await failureOf(startRemoval(imageId, "fast"))).toMatchObject({
+      code: "ImageConflict",
+      message: expect.stringContaining("the other copies are known to be damaged") as unknown,
+    });
+    await startRemoval(imageId, "slow");
+    expect(await locationsOf(imageId)).toEqual(["fast active", "slow pending_delete"]);
+  });
+
   it.each(["active", "deactivated"])(
     "takes one copy of an image from readers that is %s",
     async (status) => {

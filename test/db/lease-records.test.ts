@@ -129,6 +129,7 @@ describe("takeLease()", () => {
       sizeBytes: null,
       crc32: null,
       shared: false,
+      version: null,
       createdAt: expect.any(Date) as Date,
       updatedAt: expect.any(Date) as Date,
     });

@@ -232,6 +232,39 @@ describe("importImage() by copy-image", () => {
     expect(copy.equals(BYTES)).toBe(true);
   });
 
+  it("ends when every copy is damaged, names them, and goes on once one is restored", async () => {
+    const rig = await createRig({ stores: THREE_STORES });
+    const imageId = await importedImage(rig);
+    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.client.waitForImport(imageId);
+    await damage(join(rig.directory, "fast", `${imageId}.1`));
+    await damage(join(rig.directory, "slow", `${imageId}.2`));
+    await makeSpare(rig);
+
+    await rig.client.copyImage(imageId, { stores: ["spare"] });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure).toMatchObject({
+      code: "DigestMismatch",
+      message: expect.stringMatching(/"fast": its crc32 is .*"slow": its crc32 is/) as unknown,
+    });
+    // One copy of each, and none of what is known to be damaged.
+    expect(rig.calls.filter((call) => call === "storeImage spare")).toHaveLength(2);
+    expect((await rig.client.showImage(imageId)).locations).toMatchObject([
+      { store: "fast", damage: expect.stringContaining("crc32") as unknown },
+      { store: "slow", damage: expect.stringContaining("crc32") as unknown },
+    ]);
+
+    await writeFile(join(rig.directory, "slow", `${imageId}.2`), BYTES);
+    await rig.client.copyImage(imageId, { stores: ["spare"] });
+    await rig.client.waitForImport(imageId);
+    expect((await rig.client.showImage(imageId)).locations).toMatchObject([
+      { store: "fast", damage: expect.stringContaining("crc32") as unknown },
+      { store: "slow", damage: null },
+      { store: "spare", damage: null },
+    ]);
+  });
+
   it.each([
     { what: "damaged", spoil: damage, code: "DigestMismatch" },
     { what: "gone", spoil: (path: string) => rm(path), code: "CopyNotFound" },

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { findImage } from "../../src/db/image-records.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Hold, losesItsAnswer } from "../support/faults.ts";
@@ -47,6 +47,8 @@ describe("deleteImage()", () => {
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
     await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
+    const fast = async () => (await rig.client.importStatus(imageId)).stores["fast"]?.state;
+    await vi.waitUntil(async () => (await fast()) === "stored", { timeout: 30_000 });
 
     const deletion = await rig.client.deleteImage(imageId);
 

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { rename } from "node:fs/promises";
+import { chmod, open, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { failureOf } from "../support/failure-of.ts";
@@ -27,6 +27,39 @@ async function storeLists(rig: ImportRig, imageId: string) {
   const image = await rig.client.showImage(imageId);
   return [image.os_glance_importing_to_stores, image.os_glance_failed_import];
 }
+
+describe("importImage() into a store that links", () => {
+  it("never goes active with staged data that was written to while another copy ran", async () => {
+    const rig = await createRig({
+      stores: {
+        fast: { type: "file", path: "fast" },
+        slow: { type: "file", path: "slow", zero_copy: false, bandwidth_limit: "1MiB" },
+      },
+    });
+    const imageId = await rig.stagedImage(randomBytes(3 * MEBIBYTE));
+    await rig.client.startImport(imageId, BOTH);
+    await rig.copying(imageId, "slow");
+    await vi.waitUntil(async () => (await rig.state(imageId)).fast.includes("@.1"), {
+      timeout: 30_000,
+    });
+    // What the slow copy has read already: its own check passes.
+    const path = join(rig.directory, "staging", imageId);
+    await chmod(path, 0o640);
+    const file = await open(path, "r+");
+    await file.write(randomBytes(8), 0, 8, 0);
+    await file.close();
+
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    expect(failure.code).toBe("StagedDataChanged");
+    expect(await rig.state(imageId)).toMatchObject({
+      locations: [],
+      leases: [],
+      fast: [],
+      slow: [],
+    });
+  });
+});
 
 describe("importImage() where not all stores must succeed", () => {
   it("goes active in the rest when a store fails for good, and names it", async () => {

@@ -119,7 +119,7 @@ describe("doctor", () => {
         hint: "Start the Temporal server, or correct TEMPORAL_ADDRESS.",
       },
       {
-        detail: expect.stringMatching(/^ENOENT: /) as unknown,
+        detail: expect.stringMatching(/its directory "\/\S+\/archive" does not exist$/) as unknown,
         code: "StoreUnavailable",
         hint: "Check the path of the store and the rights of this user.",
       },

@@ -380,7 +380,7 @@ describe("image remove-copy", () => {
     expect(await commandLine.answer("image", "show", id)).toMatchObject({
       status: "active",
       stores: ["local"],
-      locations: [{ store: "local", url: `file://${stack.store("local")}/${id}.1` }],
+      locations: [{ store: "local", url: `file://${stack.store("local")}/${id}.1`, damage: null }],
     });
     expect(await stack.traces(id)).toMatchObject({
       image: "active",
