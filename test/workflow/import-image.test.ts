@@ -69,6 +69,7 @@ describe("importImage()", () => {
       "verifyStaging",
       "storeImage fast",
       "saveImage",
+      "confirmCopies",
       "activateImage",
       "unstageImage",
     ]);
