@@ -78,7 +78,7 @@ class Copies implements AsyncDisposable {
   readonly #image: ImageView;
   readonly #options: ReadOptions;
   readonly #left: LocationRow[];
-  readonly #failures: unknown[] = [];
+  readonly #failures: Error[] = [];
   #open: { readonly location: LocationRow; readonly copy: OpenCopy } | undefined;
 
   constructor(
@@ -137,13 +137,14 @@ class Copies implements AsyncDisposable {
         await this[Symbol.asyncDispose]();
       } catch (error) {
         this.#options.signal?.throwIfAborted();
-        this.#failures.push(error);
+        this.#failures.push(error instanceof Error ? error : new Error(String(error)));
       }
     }
-    const isDamage = (error: unknown): boolean =>
+    const isDamage = (error: Error): boolean =>
       error instanceof ImportError && error.code === "DigestMismatch";
-    const none = new ImportError("StoreUnavailable", `Image "${this.#image.id}" lies in no store`);
-    throw this.#failures.find(isDamage) ?? this.#failures[0] ?? none;
+    const failure = this.#failures.find(isDamage) ?? this.#failures[0];
+    if (failure !== undefined) throw failure;
+    throw new ImportError("StoreUnavailable", `Image "${this.#image.id}" lies in no store`);
   }
 
   /** Whether the open copy may not be the image: it is known to be damaged, or was written to since it was checked. */
@@ -193,7 +194,7 @@ class Copies implements AsyncDisposable {
         return copy === undefined ? 0 : await readFully(copy, block, position);
       } catch (error) {
         this.#options.signal?.throwIfAborted();
-        this.#failures.push(error);
+        this.#failures.push(error instanceof Error ? error : new Error(String(error)));
         await this.#openNext();
       }
     }

@@ -118,6 +118,8 @@ export class FileStore implements Store {
   }
 
   async find(key: string): Promise<FoundCopy | undefined> {
+    // The copy that comes next creates it.
+    if (await this.#isYetToCreate()) return undefined;
     return this.#inside("read", async (directory) => {
       const found = await lstatIfThere(directory.pathOf(key));
       return found && { sizeBytes: Number(found.size), version: fileVersion(found) };
@@ -214,10 +216,13 @@ export class FileStore implements Store {
     try {
       return await HeldDirectory.open(path);
     } catch (error) {
-      if (mark === undefined || !hasErrorCode(error, "ENOENT")) throw error;
+      if (mark === undefined || !hasErrorCode(error, "ENOENT", "ENOTDIR", "ELOOP")) throw error;
+      // A store that was never used has no volume that could come back.
+      const isKnown = await mark.isKnown().catch(() => true);
+      const what = hasErrorCode(error, "ENOENT") ? "does not exist" : "is not a directory";
       throw new ImportError(
-        "StoreUnavailable",
-        `Cannot use store "${name}": its directory "${path}" does not exist`,
+        isKnown ? "StoreUnavailable" : "BadConfiguration",
+        `Cannot use store "${name}": its directory "${path}" ${what}`,
         { cause: error, hint: `Mount its volume, or correct \`stores.${name}.path\`.` },
       );
     }

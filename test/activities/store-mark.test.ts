@@ -277,6 +277,30 @@ describe("a file store", () => {
       });
     });
 
+    it("gets it by its first copy, when it could not be made ready before", async () => {
+      path = join(path, "new");
+      const store = await openStore();
+
+      expect(await store.find(KEY)).toBeUndefined();
+      await publish(store);
+
+      expect(await store.find(KEY)).toMatchObject({ sizeBytes: BYTES.length });
+    });
+
+    it.each([
+      ["a file", () => writeFile(join(path, "new"), "")],
+      ["a symbolic link to nothing", () => symlink("/no/such/place", join(path, "new"))],
+    ])("is refused when %s has its path", async (_what, make) => {
+      await make();
+      path = join(path, "new");
+      const stores = await openStores({ [name]: path });
+
+      expect((await stores.prepare(60_000)).get(name)).toMatchObject({
+        neverWorked: true,
+        failure: { code: "BadConfiguration" },
+      });
+    });
+
     it("is waited for when it was used before", async () => {
       const stores = await openStores({ [name]: path });
       await publish(stores.get(name));

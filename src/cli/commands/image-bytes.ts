@@ -116,6 +116,8 @@ async function download(
         session.progress.bytes("downloading", doneBytes, undefined);
       },
       onDamage: ({ store, damage }) => {
+        // For programs standard error holds one document at most; `image show` names the damage.
+        if (session.isJson) return;
         process.stderr.write(
           `Warning: the copy in store "${store}" is damaged (${damage}); another one is read if there is one.\n`,
         );
