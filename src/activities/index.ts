@@ -41,7 +41,6 @@ export function createByteActivities(dependencies: NodeDependencies) {
 }
 
 /**
-/**
  * The short steps that need the staging volume or a store, and must not wait behind copies: the last look before the
  * activation, undos and clean-up. All of them have heartbeats.
  */
