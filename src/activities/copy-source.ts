@@ -1,7 +1,12 @@
 import { activityInfo, log } from "@temporalio/activity";
 import { rebuildCrc } from "../bytes/copy-blocks.ts";
 import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
-import { listLiveLocations, recordDamage, recordVersion, type LocationRow } from "../db/image-records.ts";
+import {
+  listLiveLocations,
+  recordDamage,
+  recordVersion,
+  type LocationRow,
+} from "../db/image-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import {
   copySourceOf,
