@@ -167,6 +167,10 @@ describe("importImage() where not all stores must succeed", () => {
 describe("importImage() while a store is away", () => {
   it("tells which it is, how often it was tried and why", async () => {
     const rig = await createRig();
+    // A store that was never used has no directory to wait for: it gets one.
+    const earlier = await rig.stagedImage(randomBytes(1000));
+    await rig.client.startImport(earlier, { stores: ["slow"] });
+    await rig.client.waitForImport(earlier);
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
     await rename(store, away);
