@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ImportError } from "../domain/import-failure.ts";
+import { isForbidden, ownerOf } from "./file-owner.ts";
 import { readStackFile, stackFilePath, type StackFile } from "./stack-file.ts";
 import { temporalAddress, type TemporalAddress } from "./temporal-address.ts";
 
@@ -97,9 +98,18 @@ function readStack(dataDir: string): StackFile | undefined {
   try {
     return readStackFile(dataDir);
   } catch (cause) {
+    const path = stackFilePath(dataDir);
+    if (isForbidden(cause)) {
+      const owner = ownerOf(dataDir);
+      const whose = owner === undefined ? "" : `: the data directory belongs to ${owner}`;
+      throw new ImportError("BadConfiguration", `Cannot read "${path}"${whose}`, {
+        cause,
+        hint: "Run the command as that user, or name a data directory of yours with --data-dir or IMAGE_IMPORT_DATA_DIR.",
+      });
+    }
     throw new ImportError("BadConfiguration", reasonOf(cause), {
       cause,
-      hint: `Stop the stack that wrote "${stackFilePath(dataDir)}", delete the file, or name another --data-dir.`,
+      hint: `Stop the stack that wrote "${path}", delete the file, or name another --data-dir.`,
     });
   }
 }

@@ -15,6 +15,25 @@ const host = z
     "must be a name such as example.org or *.example.org",
   );
 
+/** Why a text is not the URL of a proxy; the text is not repeated, as it may hold a password. */
+function mistakeInProxy(text: string): string | undefined {
+  if (!URL.canParse(text)) return "must be a URL such as http://proxy.example.org:3128";
+  const { protocol, username, password, pathname, search, hash } = new URL(text);
+  if (username !== "" || password !== "") {
+    return "must hold no credentials: put `user:password` into the file that proxy_credentials_file names";
+  }
+  if (protocol !== "http:" && protocol !== "https:") return "must be a URL of http or https";
+  if (pathname !== "/" || search !== "" || hash !== "") return "must end after host and port";
+  return undefined;
+}
+
+const proxyUrl = z.string().transform((text, context) => {
+  const message = mistakeInProxy(text);
+  if (message === undefined) return new URL(text).origin;
+  context.addIssue({ code: "custom", message });
+  return z.NEVER;
+});
+
 /** What downloads from the web may reach, and how long they wait. */
 export const webSource = z
   .strictObject({
@@ -28,6 +47,9 @@ export const webSource = z
     allowed_hosts: z.array(host).default([]),
     denied_hosts: z.array(host).default([]),
     ca_file: z.string().min(1).optional(),
+    proxy: proxyUrl.optional(),
+    proxy_credentials_file: z.string().min(1).optional(),
+    no_proxy: z.array(z.union([network, host])).default([]),
     connect_timeout: durationMs.default(10_000),
     header_timeout: durationMs.default(15_000),
     idle_timeout: durationMs.default(30_000),
@@ -53,6 +75,12 @@ export function webSettingsOf(web: z.output<typeof webSource>, folder: string) {
     allowedHosts: web.allowed_hosts,
     deniedHosts: web.denied_hosts,
     caFile: web.ca_file === undefined ? undefined : resolve(folder, web.ca_file),
+    proxyUrl: web.proxy,
+    proxyCredentialsFile:
+      web.proxy_credentials_file === undefined
+        ? undefined
+        : resolve(folder, web.proxy_credentials_file),
+    noProxy: web.no_proxy,
     connectTimeoutMs: web.connect_timeout,
     headerTimeoutMs: web.header_timeout,
     idleTimeoutMs: web.idle_timeout,

@@ -1,8 +1,10 @@
 import { lookup as systemLookup, type LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
 import { rootCertificates } from "node:tls";
+import ipaddr from "ipaddr.js";
 import { buildConnector } from "undici";
-import type { EgressPolicy } from "./egress-policy.ts";
+import { isNamed, type EgressPolicy } from "./egress-policy.ts";
+import { openTunnel, type OutboundProxy } from "./proxy-tunnel.ts";
 
 /** Settings of {@link checkedConnector}. */
 export interface ConnectionSettings {
@@ -10,6 +12,8 @@ export interface ConnectionSettings {
   readonly connectTimeoutMs: number;
   /** Certificates of authorities that are trusted beside the usual ones, in PEM. Default: none. */
   readonly authorities?: string | undefined;
+  /** Default: origins are reached directly; the proxies of the environment are not asked. */
+  readonly proxy?: OutboundProxy | undefined;
   /** Asks for all addresses of a name. Default: the system's. */
   readonly lookup?: NameLookup | undefined;
 }
@@ -23,12 +27,14 @@ export type NameLookup = (
 
 /**
  * The one way out: makes connections, each to an address that the policy was asked about. A name is resolved once,
- * every address that it has must pass, and the connection goes to one of those; nobody resolves it again.
+ * every address that it has must pass, and the connection goes to one of those. Nothing resolves it again: a proxy is
+ * asked for the address. It is never asked for an origin on this machine, which would be another machine to it.
  */
 export function checkedConnector(
   policy: EgressPolicy,
-  { connectTimeoutMs, authorities, lookup = systemLookup }: ConnectionSettings,
+  { connectTimeoutMs, authorities, lookup = systemLookup, proxy }: ConnectionSettings,
 ): buildConnector.connector {
+  const trusted = authorities === undefined ? undefined : [...rootCertificates, authorities];
   const checkedLookup: LookupFunction = (host, options, done) => {
     lookup(host, { ...options, all: true }, (error, addresses = []) => {
       const failure = error ?? failureOf(policy, host, addresses);
@@ -41,15 +47,88 @@ export function checkedConnector(
   const connect = buildConnector({
     timeout: connectTimeoutMs,
     lookup: checkedLookup,
-    ...(authorities === undefined ? {} : { ca: [...rootCertificates, authorities] }),
+    ...(trusted === undefined ? {} : { ca: trusted }),
   });
-  return (options, done) => {
-    const host = options.hostname.replace(/^\[(.*)\]$/, "$1");
-    // Nobody looks up what is an address already.
+  const direct: buildConnector.connector = (options, done) => {
+    const host = hostOf(options);
+    // An address needs no lookup, and so none checks it.
     const failure = isIP(host) === 0 ? undefined : failureOf(policy, host, [{ address: host }]);
     if (failure === undefined) connect(options, done);
     else done(failure, null);
   };
+  if (proxy === undefined) return direct;
+  const exceptions = new ProxyExceptions(proxy.exceptions);
+  return (options, done) => {
+    const reach = async (): Promise<void> => {
+      const address = await checkedAddress(policy, hostOf(options), checkedLookup);
+      if (exceptions.include(hostOf(options), address)) {
+        direct(options, done);
+        return;
+      }
+      const tunnel = await openTunnel(proxy, {
+        address,
+        port: portOf(options),
+        timeoutMs: connectTimeoutMs,
+        authorities: trusted,
+      });
+      // The certificate of the origin must still be that of its name.
+      if (options.protocol === "https:") connect({ ...options, httpSocket: tunnel }, done);
+      else done(null, tunnel.setNoDelay(true));
+    };
+    reach().catch((error: unknown) => {
+      done(error as Error, null);
+    });
+  };
+}
+
+/** The address that a proxy is asked for: the first one, after all that the name has were checked. */
+async function checkedAddress(
+  policy: EgressPolicy,
+  host: string,
+  lookup: LookupFunction,
+): Promise<string> {
+  if (isIP(host) !== 0) {
+    policy.requireAddress(host, host);
+    return host;
+  }
+  return new Promise((resolve, reject) => {
+    lookup(host, {}, (error, address) => {
+      if (error === null) resolve(address as string);
+      else reject(error);
+    });
+  });
+}
+
+function hostOf({ hostname }: buildConnector.Options): string {
+  return hostname.replace(/^\[(.*)\]$/, "$1");
+}
+
+function portOf({ port, protocol }: buildConnector.Options): number {
+  if (port !== "") return Number(port);
+  return protocol === "https:" ? 443 : 80;
+}
+
+/** The origins that are reached without the proxy. */
+class ProxyExceptions {
+  readonly #names: readonly string[];
+  readonly #networks: readonly ReturnType<typeof ipaddr.parseCIDR>[];
+
+  constructor(exceptions: readonly string[]) {
+    this.#networks = exceptions
+      .filter((each) => ipaddr.isValidCIDR(each))
+      .map((each) => ipaddr.parseCIDR(each));
+    this.#names = exceptions.filter((each) => !ipaddr.isValidCIDR(each));
+  }
+
+  include(host: string, address: string): boolean {
+    const name = host.replace(/\.$/, "").toLowerCase();
+    if (this.#names.some((pattern) => isNamed(name, pattern))) return true;
+    const parsed = ipaddr.process(address);
+    if (["loopback", "unspecified"].includes(parsed.range())) return true;
+    return this.#networks.some(
+      ([network, bits]) => network.kind() === parsed.kind() && parsed.match(network, bits),
+    );
+  }
 }
 
 function failureOf(

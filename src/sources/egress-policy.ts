@@ -178,7 +178,8 @@ function kindOf(address: Address): string {
   return range === "unicast" ? "reserved" : range;
 }
 
-function isNamed(name: string, pattern: string): boolean {
+/** Whether a pattern, `example.org` or `*.example.org`, means a name in lower case without a dot at its end. */
+export function isNamed(name: string, pattern: string): boolean {
   return pattern.startsWith("*.") ? name.endsWith(pattern.slice(1)) : name === pattern;
 }
 

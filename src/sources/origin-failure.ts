@@ -1,5 +1,6 @@
 import { ImportError } from "../domain/import-failure.ts";
 import { tlsFailure } from "../domain/tls-failure.ts";
+import { ProxyError } from "./proxy-tunnel.ts";
 
 interface Trouble {
   /** For people, before the system's own words. Default: those alone. */
@@ -63,6 +64,7 @@ const TRY_TLS =
 export function originFailure(error: unknown, where: string): unknown {
   if (!(error instanceof Error) || error instanceof ImportError) return error;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
+  if (error instanceof ProxyError) return proxyFailure(error, where);
   const trouble = PASSING[code];
   if (trouble !== undefined)
     return unavailable(where, reasonOf(error, code), passingOptions(code, where));
@@ -80,6 +82,13 @@ export function originFailure(error: unknown, where: string): unknown {
     return refused(where, `its answer is malformed (${error.message})`, options);
   }
   return error;
+}
+
+function proxyFailure({ message, isFinal }: ProxyError, where: string): ImportError {
+  const reason = `the proxy of \`sources.web.proxy\` can't be used for it: ${message}`;
+  const hint =
+    "Check `sources.web.proxy`, `sources.web.proxy_credentials_file` and `sources.web.no_proxy` of the worker's configuration, and what the proxy lets through: it is asked with CONNECT.";
+  return isFinal ? refused(where, reason, { hint }) : unavailable(where, reason, { hint });
 }
 
 /** The system's own words behind ours; of several addresses each has failed, each for a reason of its own. */

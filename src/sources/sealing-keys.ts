@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
-import { open } from "node:fs/promises";
 import { ImportError } from "../domain/import-failure.ts";
+import { readSecretFile, unusableSecret } from "./secret-file.ts";
 
 const CIPHER = "aes-256-gcm";
 const KEY_BYTES = 32;
@@ -41,7 +41,7 @@ export class SealingKeys {
    * @throws ImportError `BadConfiguration` also when others may read the file or write to it
    */
   static async read(path: string): Promise<SealingKeys> {
-    const lines = (await readPrivately(path)).split("\n").map((line) => line.trim());
+    const lines = (await readSecretFile("key file", path)).split("\n").map((line) => line.trim());
     const keys = lines.filter((line) => line !== "").map((line) => Buffer.from(line, "base64"));
     if (keys.length > 0 && keys.every(({ length }) => length === KEY_BYTES)) {
       return new SealingKeys(keys);
@@ -119,30 +119,6 @@ function notSealed(): ImportError {
   );
 }
 
-async function readPrivately(path: string): Promise<string> {
-  const handle = await open(path).catch((cause: unknown) => {
-    throw unusable(path, "it cannot be read", { cause });
-  });
-  try {
-    const { mode } = await handle.stat();
-    // A group may read it: that is how orchestrators hand out secrets.
-    if ((mode & 0o027) !== 0) {
-      throw unusable(path, "others may read it or write to it", { hint: `\`chmod 600 ${path}\`` });
-    }
-    return await handle.readFile("utf8");
-  } finally {
-    await handle.close();
-  }
-}
-
-function unusable(
-  path: string,
-  reason: string,
-  options: { readonly cause?: unknown; readonly hint?: string },
-): ImportError {
-  return new ImportError(
-    "BadConfiguration",
-    `Cannot use the key file "${path}": ${reason}`,
-    options,
-  );
+function unusable(path: string, reason: string, options: { readonly hint: string }): ImportError {
+  return unusableSecret("key file", path, reason, options);
 }

@@ -9,6 +9,7 @@ import {
 } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { isForbidden, ownerOf } from "../config/file-owner.ts";
 import { StackError } from "./stack-error.ts";
 
 /** Where things lie in a data directory; every path is absolute. */
@@ -63,8 +64,10 @@ export function openDataDirectory(dataDir: string): DataDirectory {
     return layout;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
+    const owner = isForbidden(cause) ? ownerOf(dataDir) : undefined;
+    const whose = owner === undefined ? "" : ` (it belongs to ${owner})`;
     throw new StackError(
-      `Cannot use the data directory "${dataDir}": ${reason}. Choose one that this user may write with --data-dir or IMAGE_IMPORT_DATA_DIR`,
+      `Cannot use the data directory "${dataDir}": ${reason}${whose}. Choose one that this user may write with --data-dir or IMAGE_IMPORT_DATA_DIR`,
       { cause },
     );
   }

@@ -8,6 +8,8 @@ import { Database } from "../db/connect.ts";
 import { StoreMarkRecords } from "../db/store-mark-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { SealingKeys } from "../sources/sealing-keys.ts";
+import type { OutboundProxy } from "../sources/proxy-tunnel.ts";
+import { readSecretFile, unusableSecret } from "../sources/secret-file.ts";
 import { WebSource } from "../sources/web-source.ts";
 import { StagingArea } from "../staging/staging-area.ts";
 import { Stores } from "../stores/open-stores.ts";
@@ -32,7 +34,11 @@ export async function buildDependencies(
     transforms,
     staging: await openStaging(config.nodeStagingUri),
     attempts: new Attempts(),
-    web: new WebSource({ ...config.web, authorities: await readAuthorities(config.web.caFile) }),
+    web: new WebSource({
+      ...config.web,
+      authorities: await readAuthorities(config.web.caFile),
+      proxy: await readProxy(config.web),
+    }),
     sealingKeys:
       config.keyFile === undefined ? new SealingKeys() : await SealingKeys.read(config.keyFile),
     times: {
@@ -47,6 +53,20 @@ export async function buildDependencies(
     limits: config.limits,
     isRunOpen: (workflowId) => isRunOpen(client, workflowId),
   };
+}
+
+async function readProxy({
+  proxyUrl,
+  proxyCredentialsFile: file,
+  noProxy,
+}: Config["web"]): Promise<OutboundProxy | undefined> {
+  if (proxyUrl === undefined) return undefined;
+  const url = new URL(proxyUrl);
+  if (file === undefined) return { url, exceptions: noProxy };
+  const what = "file of `sources.web.proxy_credentials_file`";
+  const credentials = (await readSecretFile(what, file)).trim();
+  if (/^[^:\r\n]+:[^\r\n]+$/.test(credentials)) return { url, credentials, exceptions: noProxy };
+  throw unusableSecret(what, file, "it must be one line, user:password");
 }
 
 async function readAuthorities(path: string | undefined): Promise<string | undefined> {

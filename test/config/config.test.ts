@@ -52,6 +52,9 @@ const DEFAULTS = {
     allowedHosts: [],
     deniedHosts: [],
     caFile: undefined,
+    proxyUrl: undefined,
+    proxyCredentialsFile: undefined,
+    noProxy: [],
     connectTimeoutMs: 10_000,
     headerTimeoutMs: 15_000,
     idleTimeoutMs: 30_000,
@@ -122,6 +125,9 @@ describe("parseConfig()", () => {
           allowed_hosts: ["*.Example.org"]
           denied_hosts: [bad.example.org]
           ca_file: ca.pem
+          proxy: http://proxy.example.org:3128
+          proxy_credentials_file: proxy.credentials
+          no_proxy: ["*.example.org", 10.0.0.0/8]
           connect_timeout: 1s
           header_timeout: 2s
           idle_timeout: 3s
@@ -190,6 +196,9 @@ describe("parseConfig()", () => {
         allowedHosts: ["*.example.org"],
         deniedHosts: ["bad.example.org"],
         caFile: "/etc/image-import/ca.pem",
+        proxyUrl: "http://proxy.example.org:3128",
+        proxyCredentialsFile: "/etc/image-import/proxy.credentials",
+        noProxy: ["*.example.org", "10.0.0.0/8"],
         connectTimeoutMs: 1000,
         headerTimeoutMs: 2000,
         idleTimeoutMs: 3000,

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -9,7 +9,12 @@ import {
   type ServiceLocation,
 } from "../../src/config/locate.ts";
 import { stackFilePath, writeStackFile, type StackFile } from "../../src/config/stack-file.ts";
+import { failureOf } from "../support/failure-of.ts";
+import { asUnprivileged } from "../support/unprivileged.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+// No proxy is asked for a server on this machine.
+const DIRECT = { channelArgs: { "grpc.enable_http_proxy": 0 } } as const;
 
 let dataDir: string;
 beforeEach(() => {
@@ -48,10 +53,26 @@ describe("locateService()", () => {
       dataDir,
       stack: undefined,
       databaseUrl: undefined,
-      temporal: { namespace: "default", connection: {} },
+      temporal: { namespace: "default", connection: DIRECT },
       isTemporalNamed: false,
       configPath: undefined,
     } satisfies ServiceLocation);
+  });
+
+  it("names the user of a data directory that it may not read, and does not tell to delete anything", async () => {
+    leaveStackFile();
+    if (process.geteuid?.() !== 0) chmodSync(stackFilePath(dataDir), 0);
+
+    const failure = await failureOf(asUnprivileged(async () => locateService({ dataDir }, {})));
+
+    expect(failure).toMatchObject({
+      code: "BadConfiguration",
+      message: expect.stringMatching(
+        /^Cannot read ".*stack\.json": the data directory belongs to user /,
+      ) as string,
+      hint: expect.stringContaining("--data-dir") as string,
+    });
+    expect(failure.hint).not.toContain("delete");
   });
 
   it("takes everything from the stack on the data directory", () => {
@@ -61,7 +82,7 @@ describe("locateService()", () => {
       dataDir,
       stack,
       databaseUrl: "postgres://stack",
-      temporal: { namespace: "stack", connection: { address: "127.0.0.1:20002" } },
+      temporal: { namespace: "stack", connection: { address: "127.0.0.1:20002", ...DIRECT } },
       isTemporalNamed: true,
       configPath: join(dataDir, "image-import.yaml"),
     } satisfies ServiceLocation);
@@ -110,7 +131,7 @@ describe("locateService()", () => {
 
     expect(locateService({}, env)).toMatchObject({
       databaseUrl: "postgres://stack",
-      temporal: { connection: { address: "127.0.0.1:20002" } },
+      temporal: { connection: { address: "127.0.0.1:20002", ...DIRECT } },
       configPath: join(dataDir, "image-import.yaml"),
     });
   });
