@@ -25,7 +25,9 @@ export class ConnectProxy {
       this.others.push(`${request.method ?? ""} ${request.url ?? ""}`);
       response.writeHead(405).end();
     });
-    this.#server.on("connection", (socket: Socket) => { this.#keep(socket); });
+    this.#server.on("connection", (socket: Socket) => {
+      this.#keep(socket);
+    });
     this.#server.on("connect", (request: IncomingMessage, socket: Socket) => {
       this.targets.push(request.url ?? "");
       const basic = `Basic ${Buffer.from(credentials ?? "").toString("base64")}`;
