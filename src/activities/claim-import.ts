@@ -50,6 +50,8 @@ export interface ImportPlan {
   /** The staging volume whose worker moves the bytes. */
   readonly node: string;
   readonly times: ImportTimes;
+  /** Names of the search attributes that the server has: others would stop the run. Default: all */
+  readonly search_attributes?: readonly string[];
 }
 
 /** What the catalogue knows of the bytes of an active image. */
@@ -86,6 +88,7 @@ export function claimImportActivities(dependencies: Dependencies) {
       for (const name of wanted) stores.requireWritable(name);
       const { node: here } = requireStagingFor(request, claimant, staging);
       requireWebUri(request);
+      const searchable = await dependencies.searchAttributes?.();
       return database.transaction(async (db) => {
         const copying =
           request.method === "copy-image" && (await planCopies(db, request, wanted, here));
@@ -106,6 +109,7 @@ export function claimImportActivities(dependencies: Dependencies) {
           all_stores_must_succeed: request.all_stores_must_succeed ?? true,
           node: node ?? here,
           times,
+          ...(searchable === undefined ? {} : { search_attributes: searchable }),
           hash_algo: hashAlgo,
           ...sourceOf(request, staged),
           ...(copying ? { known: copying.known } : {}),

@@ -39,6 +39,8 @@ export interface Dependencies {
   readonly limits: Limits;
   /** Whether a run of this workflow id is open in Temporal; what Temporal no longer knows is not. */
   readonly isRunOpen: (workflowId: string) => Promise<boolean>;
+  /** Names of the search attributes of imports that Temporal has now. Default: all. */
+  readonly searchAttributes?: () => Promise<readonly string[]>;
 }
 
 /** Dependencies of a worker that serves the bytes of a staging volume. */

@@ -11,6 +11,7 @@ import {
   findReplaceable,
   finishFetch,
   recordFetched,
+  recordSingleConnection,
   recordSource,
   requireFetch,
   takeFetch,
@@ -59,6 +60,8 @@ interface HeldFetch {
   readonly path: string;
   /** What an earlier attempt, which is surely over, left under `part`. */
   readonly left: StagedRow | undefined;
+  /** An earlier attempt found that the origin is not fit for several connections. */
+  readonly singleConnection: boolean;
 }
 
 /** The bytes of an image from the web. Its undo is {@link discardFetchedActivities}. */
@@ -179,7 +182,8 @@ async function takeOver(
       await beginProcessing(db, taskId);
       return true;
     });
-    if (isTaken) return { id, token, part, path, left };
+    const singleConnection = isOurs && before.singleConnection;
+    if (isTaken) return { id, token, part, path, left, singleConnection };
   }
 }
 
@@ -262,6 +266,7 @@ async function writePart(
   await using source = await web.open({
     url,
     continuation: state == null || startAt === 0 ? undefined : { startAt, state },
+    singleConnection: held.singleConnection,
     maxBytes: limits.imageSizeCapBytes,
     signal: progress.signal,
   });
@@ -292,6 +297,10 @@ async function writePart(
     onProgress: (doneBytes) => {
       ledger.writtenBytes = doneBytes;
     },
+  }).catch(async (error: unknown) => {
+    // The failure is what must be told; a catalogue that is away costs another attempt with several connections.
+    await ledger.recordFallBack(source.fallBack).catch(() => undefined);
+    throw error;
   });
   progress.report(digests.sizeBytes, digests.sizeBytes);
   await staging.syncPart(target, part);
@@ -365,6 +374,17 @@ class SourceLedger {
       // A catalogue that is away is no reason to stop; having lost the image is, and so is another attempt.
       if (isLost(error)) throw error;
     });
+  }
+
+  /** Keeps for the next attempt that the origin is not fit for several connections. */
+  async recordFallBack(fallBack: WebDownload["fallBack"]): Promise<void> {
+    if (fallBack === "none") return;
+    const { id, token } = this.#held;
+    await this.#dependencies.database.query((db) => recordSingleConnection(db, id, token));
+    if (fallBack !== "afresh") return;
+    // Without a validator the rest is not asked for: all comes in one answer.
+    this.#entry = { ...this.#entry, validator: null };
+    await this.#record();
   }
 
   async #record(): Promise<void> {

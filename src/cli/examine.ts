@@ -95,12 +95,22 @@ async function examineTemporal(session: Session): Promise<Finding[]> {
         const missing = await missingSearchAttributes(connection, namespace);
         if (missing.length === 0) return "registered";
         throw new ImportError("BadConfiguration", `Not registered: ${missing.join(", ")}`, {
-          hint: "`image-import migrate` registers them.",
+          hint: "`image-import migrate` registers them, and so does a worker that runs, within a minute.",
         });
       }),
     ),
+    await look("reconciler", () => within(examineSchedule)),
     await look("worker", () => within(examineWorkers)),
   ];
+}
+
+async function examineSchedule(connection: Connection, namespace: string): Promise<string> {
+  const { Client } = await import("@temporalio/client");
+  const { hasReconcilerSchedule } = await import("../worker/reconcile-schedule.ts");
+  if (await hasReconcilerSchedule(new Client({ connection, namespace }))) return "scheduled";
+  throw new ImportError("BadConfiguration", "Temporal has no Schedule for it", {
+    hint: "`image-import worker` makes it when it starts, and one that runs within a minute.",
+  });
 }
 
 // Temporal's number for a task queue of workflows, TASK_QUEUE_TYPE_WORKFLOW.

@@ -32,6 +32,8 @@ export interface DownloadOrder {
   readonly url: string;
   /** Where an earlier download ended, and what it downloaded. Default: nowhere, all is wanted. */
   readonly continuation?: Continuation | undefined;
+  /** Several connections failed before: take one. Default: false, as many as the settings say. */
+  readonly singleConnection?: boolean;
   /** More is never read, whatever the origin says. */
   readonly maxBytes: number;
   readonly signal: AbortSignal;
@@ -130,6 +132,9 @@ export class WebDownload implements AsyncDisposable {
   #state: OriginState = { validator: null, sizeBytes: null };
   #connectedAt = 0;
   #connections: number;
+  #isSideBySide = false;
+  #hasAnsweredRange = false;
+  #fallBack: WebDownload["fallBack"] = "none";
   #fruitless = 0;
   #hasExcess = false;
   #windowMs = 0;
@@ -147,7 +152,7 @@ export class WebDownload implements AsyncDisposable {
     this.#ask = ask;
     this.#order = order;
     this.#settings = settings;
-    this.#connections = settings.connections ?? 1;
+    this.#connections = order.singleConnection === true ? 1 : (settings.connections ?? 1);
     this.#limit = limit;
     this.#where = displayedUrl(parseWebUrl(order.url));
     agent.on("disconnect", (_origin, _targets, error) => {
@@ -163,6 +168,14 @@ export class WebDownload implements AsyncDisposable {
   /** The byte that comes next; at first where the download goes on, or 0 when it begins afresh. */
   get offset(): number {
     return this.#offset;
+  }
+
+  /**
+   * Whether several connections failed: `single`, the rest comes over one; `afresh`, the origin does not answer several
+   * requests alike, and all is to come in one answer.
+   */
+  get fallBack(): "none" | "single" | "afresh" {
+    return this.#fallBack;
   }
 
   /** Makes the first connection, unless no byte is missing. */
@@ -208,7 +221,10 @@ export class WebDownload implements AsyncDisposable {
     this.#connectedAt = startAt;
     this.#windowMs = 0;
     this.#windowBytes = 0;
-    this.#chunks = this.#receiveSideBySide(answer) ?? chunksOf(body);
+    const sideBySide = this.#receiveSideBySide(answer);
+    this.#isSideBySide = sideBySide !== undefined;
+    this.#hasAnsweredRange ||= startAt > 0;
+    this.#chunks = sideBySide ?? chunksOf(body);
   }
 
   /** The bytes of an answer and of several beside it; undefined when it is to come alone. */
@@ -220,7 +236,10 @@ export class WebDownload implements AsyncDisposable {
     if (sizeBytes - startAt <= RANGE_BYTES) return undefined;
     const ask = async (from: number, endAt: number): Promise<Readable> => {
       const part = await this.#ask({ startAt: from, endAt, state });
-      if (part.startAt === from && part.body !== undefined) return part.body;
+      if (part.startAt === from && part.body !== undefined) {
+        this.#hasAnsweredRange = true;
+        return part.body;
+      }
       part.body?.on("error", ignore).destroy();
       throw new Error("it can't be asked for ranges");
     };
@@ -279,14 +298,32 @@ export class WebDownload implements AsyncDisposable {
     this.#chunks = undefined;
     // An origin for which several were too many may serve one.
     this.#connections = 1;
+    // At most one range has come from an origin that has never answered with one: little is lost with it.
+    if (this.#isSideBySide) this.#fallBack = this.#hasAnsweredRange ? "single" : "afresh";
     this.#fruitless = this.#offset - this.#connectedAt < FRUITFUL_BYTES ? this.#fruitless + 1 : 0;
     if (this.#state.validator === null || this.#fruitless >= FRUITLESS_CONNECTIONS) throw failure;
-    const answer = await this.#ask({ startAt: this.#offset, state: this.#state });
+    const answer = await this.#askForRest();
     if (answer.startAt !== this.#offset) {
       answer.body?.on("error", ignore).destroy();
+      if (this.#isSideBySide) this.#fallBack = "afresh";
       throw unavailable(this.#where, "it changed, or can't be resumed; it begins afresh");
     }
     this.#take(answer);
+  }
+
+  async #askForRest(): Promise<OriginAnswer> {
+    try {
+      return await this.#ask({ startAt: this.#offset, state: this.#state });
+    } catch (error) {
+      const isRefused = error instanceof ImportError && error.code === "SourceRefused";
+      if (!this.#isSideBySide || !isRefused) throw error;
+      // Over one connection nothing would have been asked for a second time.
+      this.#fallBack = "afresh";
+      throw unavailable(
+        this.#where,
+        `it answers several connections differently, and begins afresh over one: ${error.message}`,
+      );
+    }
   }
 
   /** The end of a resource is its end only when nothing comes behind it. */

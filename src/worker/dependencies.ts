@@ -14,6 +14,7 @@ import { WebSource } from "../sources/web-source.ts";
 import { StagingArea } from "../staging/staging-area.ts";
 import { Stores } from "../stores/open-stores.ts";
 import { Transforms } from "../transforms/open-transforms.ts";
+import { rememberSearchAttributes } from "./search-attributes.ts";
 
 /**
  * Builds what the activities of a worker need. The caller closes the database.
@@ -52,6 +53,7 @@ export async function buildDependencies(
     hashAlgo: config.hashAlgo,
     limits: config.limits,
     isRunOpen: (workflowId) => isRunOpen(client, workflowId),
+    searchAttributes: rememberSearchAttributes(client.connection, client.options.namespace),
   };
 }
 

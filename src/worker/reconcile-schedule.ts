@@ -1,4 +1,9 @@
-import { ScheduleAlreadyRunning, ScheduleOverlapPolicy, type Client } from "@temporalio/client";
+import {
+  ScheduleAlreadyRunning,
+  ScheduleNotFoundError,
+  ScheduleOverlapPolicy,
+  type Client,
+} from "@temporalio/client";
 import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
 
 /** Makes the Schedule of the reconciler, or gives the one that is there this interval. Idempotent. */
@@ -25,4 +30,20 @@ export async function scheduleReconciler(client: Client, everyMs: number): Promi
     if (!(error instanceof ScheduleAlreadyRunning)) throw error;
     await client.schedule.getHandle(RECONCILER_ID).update(({ state }) => ({ ...schedule, state }));
   }
+}
+
+/** Whether the Schedule of the reconciler is there. */
+export async function hasReconcilerSchedule(client: Client): Promise<boolean> {
+  try {
+    await client.schedule.getHandle(RECONCILER_ID).describe();
+    return true;
+  } catch (error) {
+    if (error instanceof ScheduleNotFoundError) return false;
+    throw error;
+  }
+}
+
+/** Makes the Schedule of the reconciler when it is not there, as after the loss of the server's data. */
+export async function ensureReconcilerSchedule(client: Client, everyMs: number): Promise<void> {
+  if (!(await hasReconcilerSchedule(client))) await scheduleReconciler(client, everyMs);
 }

@@ -20,7 +20,7 @@ import { STAGING_LEASE_SECONDS } from "../db/staged-records.ts";
 import { byteQueue, CONTROL_QUEUE, promptQueue } from "../workflow/contract.ts";
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
 import { buildDependencies, hasStaging } from "./dependencies.ts";
-import { scheduleReconciler } from "./reconcile-schedule.ts";
+import { TemporalUpkeep } from "./temporal-upkeep.ts";
 import { translateFailures } from "./translate-failures.ts";
 
 /** What a worker needs to run. */
@@ -47,9 +47,11 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
   const connection = await NativeConnection.connect(settings.temporal.connection);
   const client = new Client({ connection, namespace: settings.temporal.namespace });
   const dependencies = await buildDependencies(config, settings.databaseUrl, client);
+  const { namespace } = settings.temporal;
+  const upkeep = new TemporalUpkeep(client, namespace, config.reconcileEveryMs, logger);
   try {
     await prepareStores(dependencies, logger);
-    await scheduleReconciler(client, config.reconcileEveryMs);
+    await upkeep.start();
     const workers = await createWorkers(settings, connection, dependencies);
     const sweeping = hasStaging(dependencies) ? sweepAtStart(dependencies, logger) : undefined;
     if (!hasStaging(dependencies)) {
@@ -62,9 +64,11 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
     settings.onReady();
     await Promise.all(running).finally(() => {
       sweeping?.stop();
+      upkeep.stop();
       for (const worker of workers) if (worker.getState() === "RUNNING") worker.shutdown();
     });
   } finally {
+    upkeep.stop();
     await dependencies.database.close();
     await connection.close();
   }

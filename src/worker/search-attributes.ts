@@ -1,4 +1,4 @@
-import { Connection } from "@temporalio/client";
+import { Connection, type ConnectionLike } from "@temporalio/client";
 import { encodeSearchAttributeIndexedValueType } from "@temporalio/common/lib/search-attributes.js";
 import { temporalFailure } from "../client/temporal-failure.ts";
 import type { TemporalAddress } from "../config/temporal-address.ts";
@@ -17,7 +17,7 @@ const ALREADY_EXISTS = 6;
 
 /** Registers the search attributes of imports that the namespace lacks. Safe when many processes do it at once. */
 export async function registerSearchAttributes(
-  connection: Connection,
+  connection: Pick<ConnectionLike, "operatorService">,
   namespace: string,
 ): Promise<void> {
   for (;;) {
@@ -37,11 +37,42 @@ export async function registerSearchAttributes(
 
 /** Names of the search attributes of imports that the namespace does not have. */
 export async function missingSearchAttributes(
-  connection: Connection,
+  connection: Pick<ConnectionLike, "operatorService">,
   namespace: string,
 ): Promise<string[]> {
   const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
   return Object.keys(WANTED).filter((name) => !(name in customAttributes));
+}
+
+// Long enough for a hundred imports at once, and short enough for one that begins after a loss of the server's data.
+const KNOWN_FOR_MS = 5_000;
+
+/**
+ * Makes a question that each acceptance asks: which search attributes of imports the namespace has. What is missing is
+ * registered on the way, for imports that come later; a server that does not say it has none.
+ */
+export function rememberSearchAttributes(
+  connection: Pick<ConnectionLike, "operatorService">,
+  namespace: string,
+): () => Promise<readonly string[]> {
+  let known: { readonly untilMs: number; readonly names: Promise<readonly string[]> } | undefined;
+  const ask = async (): Promise<readonly string[]> => {
+    try {
+      const missing = await missingSearchAttributes(connection, namespace);
+      if (missing.length > 0) {
+        await registerSearchAttributes(connection, namespace).catch(() => undefined);
+      }
+      return Object.keys(WANTED).filter((name) => !missing.includes(name));
+    } catch {
+      return [];
+    }
+  };
+  return async () => {
+    if (known === undefined || known.untilMs < Date.now()) {
+      known = { untilMs: Date.now() + KNOWN_FOR_MS, names: ask() };
+    }
+    return known.names;
+  };
 }
 
 function isAlreadyExists(error: unknown): boolean {

@@ -24,6 +24,9 @@ export interface FailedAt {
 /** Milliseconds long as a rule: nobody searches for them, and each change of an attribute costs the server a write. */
 const BRIEF_PHASES: readonly ImportPhase[] = ["saving", "activating", "unstaging"];
 
+/** A server refuses longer values, and its database keeps no more. */
+const MOST_CHARACTERS = 255;
+
 /** What is known of the bytes that are to be copied. */
 type Verified = Pick<VerifiedStaging, "size"> &
   Partial<Pick<VerifiedStaging, "detected_format" | "checks">>;
@@ -62,12 +65,19 @@ export class ImportTracker {
     const isEnd = phase === "done" || phase === "failed" || phase === "cancelled";
     this.#phases.push({ phase, started_at: now, ended_at: isEnd ? now : null });
     if (this.#plan !== undefined && !BRIEF_PHASES.includes(phase)) {
-      upsertSearchAttributes([
+      this.#upsert([
         ...this.#dueAttributes.splice(0),
         { key: SEARCH_ATTRIBUTES.importPhase, value: phase },
       ]);
     }
     this.show();
+  }
+
+  /** Only what the server has: one that it lacks, as when its data was lost, would stop the run. */
+  #upsert(pairs: readonly SearchAttributeUpdatePair[]): void {
+    const known = this.#plan?.search_attributes;
+    const wanted = pairs.filter(({ key }) => known?.includes(key.name) ?? true);
+    if (wanted.length > 0) upsertSearchAttributes(wanted);
   }
 
   /** The import was accepted: what it is about can be searched for. */
@@ -79,7 +89,9 @@ export class ImportTracker {
       { key: SEARCH_ATTRIBUTES.imageId, value: plan.image_id },
       { key: SEARCH_ATTRIBUTES.importStores, value: [...plan.stores] },
       { key: SEARCH_ATTRIBUTES.importMethod, value: this.#method },
-      ...(plan.owner === null ? [] : [{ key: SEARCH_ATTRIBUTES.owner, value: plan.owner }]),
+      ...(plan.owner === null
+        ? []
+        : [{ key: SEARCH_ATTRIBUTES.owner, value: plan.owner.slice(0, MOST_CHARACTERS) }]),
     );
   }
 

@@ -12,6 +12,7 @@ import { sweepNode } from "../../src/activities/sweep-node.ts";
 import { SealingKeys } from "../../src/sources/sealing-keys.ts";
 import { RANGE_BYTES } from "../../src/sources/side-by-side.ts";
 import { useCatalogue } from "../support/catalogue.ts";
+import type { ImportError } from "../../src/domain/import-failure.ts";
 import { failureOf } from "../support/failure-of.ts";
 import {
   beginAnswer,
@@ -19,6 +20,7 @@ import {
   HostileOrigin,
   sendUpTo,
   type Behaviour,
+  type Exchange,
 } from "../support/hostile-origin.ts";
 import {
   activityEnvironment,
@@ -252,6 +254,81 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
     const ranges = origin.requests.map(({ headers }) => headers["range"]);
     expect(ranges).toContain(`bytes=${String(RANGE_BYTES)}-${String(2 * RANGE_BYTES - 1)}`);
     expect(ranges).toContainEqual(expect.stringMatching(/^bytes=\d+-$/));
+  });
+
+  describe("from an origin that is not fit for several connections", () => {
+    const bytes = someBytes(3 * RANGE_BYTES + 17);
+    const ranges = { "accept-ranges": "bytes" };
+    const rangeHead = (exchange: Exchange, etag: string, sizeBytes: number): void => {
+      const { from = 0, to = bytes.length } = exchange;
+      exchange.head(206, {
+        etag,
+        "content-length": to - from,
+        "content-range": `bytes ${String(from)}-${String(to - 1)}/${String(sizeBytes)}`,
+      });
+    };
+    const sendAll = async (exchange: Exchange, etag: string): Promise<void> => {
+      exchange.head(200, { ...ranges, etag, "content-length": bytes.length });
+      await exchange.send(bytes);
+    };
+
+    it.each<readonly [string, Behaviour]>([
+      [
+        "gives each answer a new ETag",
+        async (exchange) => {
+          await sendAll(exchange, `"${String(exchange.earlier)}"`);
+        },
+      ],
+      [
+        "gives each range a new ETag",
+        async (exchange) => {
+          const etag = `"${String(exchange.earlier)}"`;
+          if (exchange.from === undefined) return sendAll(exchange, etag);
+          rangeHead(exchange, etag, bytes.length);
+          await exchange.send(bytes.subarray(exchange.from, exchange.to));
+        },
+      ],
+      ["has no ranges though it says so", async (exchange) => sendAll(exchange, '"one"')],
+      [
+        "tells another length with each range",
+        async (exchange) => {
+          if (exchange.from === undefined) return sendAll(exchange, '"one"');
+          rangeHead(exchange, '"one"', bytes.length + 1 + exchange.earlier);
+          await exchange.send(bytes.subarray(exchange.from, exchange.to));
+        },
+      ],
+      [
+        "refuses every connection beside the first",
+        async (exchange) => {
+          if (exchange.from === undefined) return sendAll(exchange, '"one"');
+          exchange.head(429, { "content-length": 0 });
+        },
+      ],
+      [
+        "forbids ranges",
+        async (exchange) => {
+          if (exchange.from === undefined) return sendAll(exchange, '"one"');
+          exchange.head(403, { "content-length": 0 });
+        },
+      ],
+    ])("takes one from the next attempt on when it %s", async (_, behaviour) => {
+      const origin = await HostileOrigin.start(behaviour);
+      const rig = await nodeFor(origin, { web: { connections: 2 } });
+      const plan = await rig.claimForFetch();
+      const failures: unknown[] = [];
+      let fetched;
+      for (let attempt = 1; fetched === undefined && attempt <= 3; attempt += 1) {
+        const environment = activityEnvironment({ attempt });
+        fetched = await rig.fetch(plan, origin.url(), environment).catch((error: unknown) => {
+          failures.push(error);
+          return undefined;
+        });
+      }
+
+      expect(failures.filter((failure) => (failure as ImportError).retryable)).toEqual(failures);
+      expect(fetched?.digests).toEqual(digestsOf(bytes));
+      expect((await readFile(await rig.fetchedPath(plan.image_id))).equals(bytes)).toBe(true);
+    });
   });
 
   it("can be imported when the staging root is reached through a symbolic link", async () => {

@@ -45,6 +45,7 @@ describe("doctor", () => {
         well("database", "answers, up to date"),
         well("temporal", `answers at ${address}, namespace default`),
         well("search attributes", "registered"),
+        well("reconciler", "scheduled"),
         well("worker", "1 running"),
         well("staging", matching(/^\/.*\/staging, volume [0-9a-f]{12}, .* free$/)),
         well("store local", matching(/^works, .* free$/)),

@@ -1,0 +1,96 @@
+import { WorkflowExecutionAlreadyStartedError, type Client } from "@temporalio/client";
+import type { Logger } from "@temporalio/worker";
+import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
+import { ensureReconcilerSchedule, scheduleReconciler } from "./reconcile-schedule.ts";
+import { registerSearchAttributes } from "./search-attributes.ts";
+
+// A server that lost its data is put right within a minute: runs that wait for it try again more and more rarely.
+const LOOK_EVERY_MS = 30_000;
+
+/**
+ * Keeps in Temporal what imports need beside their runs: the reconciler's Schedule and the search attributes. A server may
+ * come back empty, or be another one, while this worker lives.
+ */
+export class TemporalUpkeep {
+  readonly #client: Client;
+  readonly #namespace: string;
+  readonly #reconcileEveryMs: number;
+  readonly #logger: Logger;
+  #timer: NodeJS.Timeout | undefined;
+  #reconciledAtMs = Date.now();
+  #isStopped = false;
+
+  constructor(client: Client, namespace: string, reconcileEveryMs: number, logger: Logger) {
+    this.#client = client;
+    this.#namespace = namespace;
+    this.#reconcileEveryMs = reconcileEveryMs;
+    this.#logger = logger;
+  }
+
+  /** Puts all in its place once, with the interval that is configured now, and looks after it until it is stopped. */
+  async start(): Promise<void> {
+    await this.#attributes();
+    await this.#trying("make the Schedule of the reconciler", () =>
+      scheduleReconciler(this.#client, this.#reconcileEveryMs),
+    );
+    this.#lookAgain();
+  }
+
+  /** Ends the looks. */
+  stop(): void {
+    this.#isStopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  #lookAgain(): void {
+    if (this.#isStopped) return;
+    const everyMs = Math.min(LOOK_EVERY_MS, this.#reconcileEveryMs);
+    this.#timer = setTimeout(() => void this.#lookOnce(), everyMs);
+  }
+
+  async #lookOnce(): Promise<void> {
+    await this.#look();
+    this.#lookAgain();
+  }
+
+  async #look(): Promise<void> {
+    await this.#attributes();
+    const isScheduled = await this.#trying("make the Schedule of the reconciler", () =>
+      ensureReconcilerSchedule(this.#client, this.#reconcileEveryMs),
+    );
+    if (isScheduled) this.#reconciledAtMs = Date.now();
+    else if (Date.now() - this.#reconciledAtMs >= this.#reconcileEveryMs) await this.#reconcile();
+  }
+
+  /** What only shows something must not keep a worker from working. */
+  async #attributes(): Promise<void> {
+    await this.#trying("register the search attributes", () =>
+      registerSearchAttributes(this.#client.connection, this.#namespace),
+    );
+  }
+
+  /** Without a Schedule the workers' own clocks start the reconciler; its workflow id lets one of them do it. */
+  async #reconcile(): Promise<void> {
+    this.#reconciledAtMs = Date.now();
+    await this.#trying("start the reconciler", async () => {
+      await this.#client.workflow
+        .start("reconcileImports", { workflowId: RECONCILER_ID, taskQueue: CONTROL_QUEUE })
+        .catch((error: unknown) => {
+          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+        });
+    });
+  }
+
+  async #trying(what: string, work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (!this.#isStopped) {
+        const reason = error instanceof Error ? error.message : String(error);
+        this.#logger.warn(`Cannot ${what}; this worker tries again`, { reason });
+      }
+      return false;
+    }
+  }
+}

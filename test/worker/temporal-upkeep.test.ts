@@ -1,0 +1,54 @@
+import { randomBytes } from "node:crypto";
+import { DefaultLogger } from "@temporalio/worker";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { hasReconcilerSchedule } from "../../src/worker/reconcile-schedule.ts";
+import { missingSearchAttributes } from "../../src/worker/search-attributes.ts";
+import { TemporalUpkeep } from "../../src/worker/temporal-upkeep.ts";
+import { RECONCILER_ID, SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
+import { createRig, type ImportRig } from "../support/import-rig.ts";
+
+/** How long a condition may take to come true; generous, because machines are busy. */
+const PATIENCE = { timeout: 40_000, interval: 100 };
+
+/** Takes the search attributes of imports away, as when the server comes back without its data. */
+async function loseSearchAttributes({ temporal, namespace }: ImportRig): Promise<void> {
+  await temporal.connection.operatorService.removeSearchAttributes({
+    namespace,
+    searchAttributes: Object.values(SEARCH_ATTRIBUTES).map(({ name }) => name),
+  });
+}
+
+describe("TemporalUpkeep", () => {
+  it("makes the Schedule and the search attributes again when the server has lost them", async () => {
+    const rig = await createRig();
+    const { temporal, namespace } = rig;
+    const upkeep = new TemporalUpkeep(temporal, namespace, 500, new DefaultLogger("ERROR"));
+    onTestFinished(() => {
+      upkeep.stop();
+    });
+    await upkeep.start();
+    expect(await hasReconcilerSchedule(temporal)).toBe(true);
+
+    await temporal.schedule.getHandle(RECONCILER_ID).delete();
+    await loseSearchAttributes(rig);
+
+    await vi.waitFor(async () => {
+      expect(await hasReconcilerSchedule(temporal)).toBe(true);
+      expect(await missingSearchAttributes(temporal.connection, namespace)).toEqual([]);
+    }, PATIENCE);
+    upkeep.stop();
+    await temporal.schedule.getHandle(RECONCILER_ID).delete();
+  });
+});
+
+describe("importImage() on a server that has lost the search attributes", () => {
+  it("imports the image", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await loseSearchAttributes(rig);
+
+    await rig.client.startImport(imageId);
+
+    expect(await rig.client.waitForImport(imageId)).toMatchObject({ status: "active" });
+  });
+});
