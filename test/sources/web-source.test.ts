@@ -6,13 +6,21 @@ import { buffer } from "node:stream/consumers";
 import { Readable } from "node:stream";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { NameLookup } from "../../src/sources/checked-connector.ts";
+import { RANGE_BYTES } from "../../src/sources/side-by-side.ts";
 import {
   WebSource,
+  type DownloadOrder,
   type WebDownload,
   type WebSourceSettings,
 } from "../../src/sources/web-source.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
+import {
+  honest,
+  HostileOrigin,
+  sendUpTo,
+  type Behaviour,
+  type Exchange,
+} from "../support/hostile-origin.ts";
 import { ORIGIN_CERTIFICATE } from "../support/origin-certificate.ts";
 
 const BYTES = Buffer.from("the bytes of an image");
@@ -262,5 +270,73 @@ describe("open() over TLS", () => {
     });
     expect(plain.requests).toEqual([]);
     expect(await read(await open(up.url(), { ports, authorities: cert }))).toEqual(BYTES);
+  });
+});
+
+describe("read() over several connections", () => {
+  const bytes = Buffer.alloc(3 * RANGE_BYTES + 17, "image");
+
+  const sendAll = async (exchange: Exchange, etag = '"one"'): Promise<void> => {
+    const head = { "accept-ranges": "bytes", etag, "content-length": bytes.length };
+    exchange.head(200, head);
+    await exchange.send(bytes);
+  };
+
+  async function download(
+    behaviour: Behaviour,
+    more: Partial<DownloadOrder> = {},
+  ): Promise<{ readonly failure: unknown; readonly fallBack: string }> {
+    const origin = await HostileOrigin.start(behaviour);
+    const web = new WebSource({ ...SETTINGS, ports: [origin.port], connections: 2 });
+    const { signal } = new AbortController();
+    const order = { url: origin.url(), maxBytes: 2 * bytes.length, signal, ...more };
+    await using source = await web.open(order);
+    const piece = Buffer.alloc(RANGE_BYTES);
+    try {
+      while ((await source.read(piece)) > 0);
+      return { failure: undefined, fallBack: source.fallBack };
+    } catch (failure) {
+      return { failure, fallBack: source.fallBack };
+    }
+  }
+
+  const UNFIT: readonly (readonly [string, Behaviour])[] = [
+    ["gives each answer a new ETag", (exchange) => sendAll(exchange, `"${exchange.earlier}"`)],
+    ["has no ranges though it says so", (exchange) => sendAll(exchange)],
+    [
+      "tells another length with each range",
+      async (exchange) => {
+        const { from, to = bytes.length } = exchange;
+        if (from === undefined) return sendAll(exchange);
+        exchange.head(206, {
+          etag: '"one"',
+          "content-length": to - from,
+          "content-range": `bytes ${from}-${to - 1}/${bytes.length + 1 + exchange.earlier}`,
+        });
+        await exchange.send(bytes.subarray(from, to));
+      },
+    ],
+    [
+      "forbids ranges",
+      async (exchange) => {
+        if (exchange.from === undefined) return sendAll(exchange);
+        exchange.head(403, { "content-length": 0 });
+      },
+    ],
+    [
+      "refuses every connection beside the first",
+      async (exchange) => {
+        if (exchange.from === undefined) return sendAll(exchange);
+        exchange.head(429, { "content-length": 0 });
+      },
+    ],
+  ];
+
+  it.each(UNFIT)("can be tried again, all in one answer, when the origin %s", async (_, unfit) => {
+    const several = await download(unfit);
+    const single = await download(unfit, { singleConnection: true });
+
+    expect(several).toMatchObject({ failure: { retryable: true }, fallBack: "afresh" });
+    expect(single).toEqual({ failure: undefined, fallBack: "none" });
   });
 });
