@@ -22,7 +22,7 @@ describe("TemporalUpkeep", () => {
   it("makes the Schedule and the search attributes again when the server has lost them", async () => {
     const rig = await createRig();
     const { temporal, namespace } = rig;
-    const upkeep = new TemporalUpkeep(temporal, namespace, 500, new DefaultLogger("ERROR"));
+    const upkeep = new TemporalUpkeep(temporal, namespace, 2_000, new DefaultLogger("ERROR"));
     onTestFinished(() => {
       upkeep.stop();
     });
@@ -38,6 +38,7 @@ describe("TemporalUpkeep", () => {
     }, PATIENCE);
     upkeep.stop();
     await temporal.schedule.getHandle(RECONCILER_ID).delete();
+    expect(await rig.reconcile()).toMatchObject({ failures: [] });
   });
 });
 
