@@ -8,6 +8,7 @@ import type { StagingArea } from "../staging/staging-area.ts";
 import type { Stores } from "../stores/open-stores.ts";
 import type { Transforms } from "../transforms/open-transforms.ts";
 import type { Attempts } from "./attempts.ts";
+import type { LastFailure } from "./progress.ts";
 
 /** The times that an import runs with; they travel in its history, so that a replay sees the same. In ms. */
 export interface ImportTimes {
@@ -41,6 +42,8 @@ export interface Dependencies {
   readonly isRunOpen: (workflowId: string) => Promise<boolean>;
   /** Names of the search attributes of imports that Temporal has now. Default: all. */
   readonly searchAttributes?: () => Promise<readonly string[]>;
+  /** The last failure of each step that an open run waits for. */
+  readonly lastFailuresOf: (workflowId: string, runId: string) => Promise<readonly LastFailure[]>;
 }
 
 /** Dependencies of a worker that serves the bytes of a staging volume. */

@@ -5,6 +5,7 @@ import { deleteImageActivities, removeImageBytesActivities } from "./delete-imag
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
 import { digestStagedActivities } from "./digest-staged.ts";
 import { findAbandonedActivities } from "./find-abandoned.ts";
+import { findLastFailuresActivities } from "./find-last-failures.ts";
 import { discardFetchedActivities, fetchImageActivities } from "./fetch-image.ts";
 import { keepAlive } from "./keep-alive.ts";
 import { giveUpStoreActivities } from "./give-up-store.ts";
@@ -26,6 +27,7 @@ export function createControlActivities(dependencies: Dependencies) {
     ...activateImageActivities(dependencies),
     ...deleteImageActivities(dependencies),
     ...findAbandonedActivities(dependencies),
+    ...findLastFailuresActivities(dependencies),
   };
 }
 

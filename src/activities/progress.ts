@@ -20,6 +20,19 @@ export interface FailedAttempt {
   readonly hint?: string;
 }
 
+/** The failure of the last attempt of a step that is being tried again. */
+export interface LastFailure {
+  /** Activity type of the step. */
+  readonly activity: string;
+  /** Where the step is about one of several stores. */
+  readonly store?: string;
+  /** Number of the attempt that failed, from 1 on. */
+  readonly attempt: number;
+  /** Stable code of the failure, where it has one. */
+  readonly type: string;
+  readonly message: string;
+}
+
 /** What a byte step does with its progress. */
 export interface Progress {
   /** Aborted on cancel, on pause, and when nothing has moved for too long. */

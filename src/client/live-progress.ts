@@ -1,6 +1,6 @@
 import type { WorkflowExecutionDescription } from "@temporalio/client";
 import { defaultPayloadConverter } from "@temporalio/common";
-import type { ByteProgress, FailedAttempt } from "../activities/progress.ts";
+import type { ByteProgress, FailedAttempt, LastFailure } from "../activities/progress.ts";
 import type { ImportStatus, StoreProgress } from "../workflow/contract.ts";
 
 type PendingActivity = NonNullable<
@@ -33,6 +33,25 @@ export function withLiveProgress(
     else stores[store] = { state: "copying", ...stores[store], ...live };
   }
   return { ...status, stores, ...own };
+}
+
+/** The last failure of each step of an open run that has failed and is tried again. */
+export function lastFailures(description: WorkflowExecutionDescription): LastFailure[] {
+  return (description.raw.pendingActivities ?? []).flatMap((activity) => {
+    const { lastFailure, attempt, activityType } = activity;
+    if (lastFailure == null) return [];
+    const store = failedAttempt(activity)?.store ?? lastHeartbeat(activity)?.store;
+    return [
+      {
+        activity: activityType?.name ?? "",
+        ...(store === undefined ? {} : { store }),
+        // The number in Temporal is that of the attempt that runs or is waited for.
+        attempt: Math.max(1, (attempt ?? 1) - 1),
+        type: lastFailure.applicationFailureInfo?.type ?? "Timeout",
+        message: lastFailure.message ?? "",
+      },
+    ];
+  });
 }
 
 function lastHeartbeat({ heartbeatDetails }: PendingActivity): ByteProgress | undefined {

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { WorkflowNotFoundError, type Client } from "@temporalio/client";
 import { Attempts } from "../activities/attempts.ts";
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
+import { lastFailures } from "../client/live-progress.ts";
 import { temporalFailure } from "../client/temporal-failure.ts";
 import type { Config } from "../config/config.ts";
 import { Database } from "../db/connect.ts";
@@ -54,6 +55,8 @@ export async function buildDependencies(
     limits: config.limits,
     isRunOpen: (workflowId) => isRunOpen(client, workflowId),
     searchAttributes: rememberSearchAttributes(client.connection, client.options.namespace),
+    lastFailuresOf: async (workflowId, runId) =>
+      lastFailures(await client.workflow.getHandle(workflowId, runId).describe()),
   };
 }
 

@@ -18,6 +18,7 @@ import { Acceptance } from "./acceptance.ts";
 import { Copies, type GivenUp } from "./copies.ts";
 import { Compensations, type Leftover, type UndoReason } from "./compensations.ts";
 import { failureDetails, type AcceptedCopy, type ImportOutcome } from "./contract.ts";
+import { withinDeadline } from "./deadline.ts";
 import { describeFailure, wasStopped } from "./failure-report.ts";
 import { ImportTracker } from "./import-tracker.ts";
 import { Pause } from "./pause.ts";
@@ -30,7 +31,7 @@ import {
   type ImportRun,
   type PreparedImage,
 } from "./prepare-image.ts";
-import { byteSteps, cleanUpSteps, confirmSteps, control, undoSteps } from "./steps.ts";
+import { byteSteps, cleanUpSteps, confirmSteps, control, looks, undoSteps } from "./steps.ts";
 
 /**
  * Imports one image: its staged bytes are judged, copied into every requested store and published in the catalogue in
@@ -83,8 +84,10 @@ export async function importImage(input: ImportRequest): Promise<ImportOutcome> 
         await recordGivenUp(plan, store, "dropped");
       },
     });
-    return await CancellationScope.withTimeout(plan.times.deadlineMs, () =>
-      importClaimed(plan, run),
+    return await withinDeadline(
+      plan.times.deadlineMs,
+      () => importClaimed(plan, run),
+      () => lookForCauses(run),
     );
   } catch (error) {
     throw await undone(error, run);
@@ -95,6 +98,21 @@ const NO_REQUEST: ImportRequest = { image_id: "" };
 
 function isObject(input: unknown): boolean {
   return typeof input === "object" && input !== null;
+}
+
+/** Finds out why the import has not ended in time; the cancel that follows would hide it. */
+async function lookForCauses({ tracker, pause }: ImportRun): Promise<void> {
+  if (!patched("causes-of-the-deadline")) return;
+  if (pause.state === "paused") tracker.wasPausedTooLong();
+  try {
+    const failures = await looks.findLastFailures.executeWithOptions(
+      { summary: "deadline: what failed last?" },
+      [],
+    );
+    tracker.failedBeforeDeadline(failures);
+  } catch (error) {
+    log.warn("The causes of a passed deadline could not be found", { ...describeFailure(error) });
+  }
 }
 
 /** What follows the acceptance. */
@@ -324,7 +342,7 @@ async function undone(
   const failure = describeFailure(error);
   const { step, store } = tracker.whereOf(error) ?? { step: "claim", store: undefined };
   const type = isPastDeadline ? "ImportDeadlineExceeded" : failure.type;
-  const text = isPastDeadline ? "it did not end before its deadline" : failure.text;
+  const text = isPastDeadline ? tracker.pastDeadline : failure.text;
   const where = store === undefined ? step : `${step} "${store}"`;
   const message = `Error: ${type}: ${where}: ${text}`;
 

@@ -1,6 +1,7 @@
 import type { SearchAttributeUpdatePair } from "@temporalio/common";
 import { setCurrentDetails, setHandler, upsertSearchAttributes } from "@temporalio/workflow";
 import type { ImportPlan } from "../activities/claim-import.ts";
+import type { LastFailure } from "../activities/progress.ts";
 import type { StoredCopy } from "../activities/store-image.ts";
 import type { VerifiedStaging } from "../activities/verify-staging.ts";
 import type { ImportMethod, ImportRequest } from "../domain/import-request.ts";
@@ -27,6 +28,20 @@ const BRIEF_PHASES: readonly ImportPhase[] = ["saving", "activating", "unstaging
 /** A server refuses longer values, and its database keeps no more. */
 const MOST_CHARACTERS = 255;
 
+/** What people are told in place of the names of activities. */
+const STEPS: Readonly<Record<string, string>> = {
+  fetchImage: "fetch",
+  verifyStaging: "verify",
+  transformStaged: "transform",
+  digestStaged: "digest",
+  checkDigest: "check",
+  storeImage: "store",
+  removeCopy: "the removal from store",
+  giveUpStore: "going on without store",
+  saveImage: "save",
+  activateImage: "activate",
+};
+
 /** What is known of the bytes that are to be copied. */
 type Verified = Pick<VerifiedStaging, "size"> &
   Partial<Pick<VerifiedStaging, "detected_format" | "checks">>;
@@ -42,6 +57,7 @@ export class ImportTracker {
   #verified: Verified | undefined;
   #message: string | null = null;
   #pauseState: () => ImportStatus["pause"] = () => "running";
+  #causes: readonly string[] = [];
   readonly #failures = new WeakMap<Error, FailedAt>();
 
   constructor({ image_id, method = "glance-direct" }: ImportRequest) {
@@ -145,6 +161,26 @@ export class ImportTracker {
   /** Where a failure came from. */
   whereOf(failure: unknown): FailedAt | undefined {
     return failure instanceof Error ? this.#failures.get(failure) : undefined;
+  }
+
+  /** The deadline has passed, and these steps had failed and were to be tried again. */
+  failedBeforeDeadline(failures: readonly LastFailure[]): void {
+    const causes = failures.map(({ activity, store, attempt, type, message }) => {
+      const step = STEPS[activity] ?? activity;
+      const where = store === undefined ? step : `${step} "${store}"`;
+      return `attempt ${String(attempt)} of ${where} failed: ${type}: ${message}`;
+    });
+    this.#causes = [...this.#causes, ...causes];
+  }
+
+  /** The deadline has passed while the import was paused. */
+  wasPausedTooLong(): void {
+    this.#causes = ["it was paused then"];
+  }
+
+  /** What people are told of an import that did not end in time. */
+  get pastDeadline(): string {
+    return ["it did not end before its deadline", ...this.#causes].join("; ");
   }
 
   /** The import fails with this message. */

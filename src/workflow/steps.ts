@@ -15,6 +15,15 @@ export const control = proxyActivities<ControlActivities>({
   retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
 });
 
+/** A look at what is known, for the words of a failure: it must not hold up the end of an import. */
+export const looks = proxyActivities<ControlActivities>({
+  taskQueue: CONTROL_QUEUE,
+  cancellationType,
+  startToCloseTimeout: "5s",
+  scheduleToCloseTimeout: "10s",
+  retry: { initialInterval: "200ms", backoffCoefficient: 2 },
+});
+
 /** Waiting by being retried leaves no trace in the history. */
 export const waiting = proxyActivities<ControlActivities>({
   taskQueue: CONTROL_QUEUE,

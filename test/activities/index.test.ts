@@ -14,6 +14,7 @@ describe("the steps, by the queue that they run on", () => {
       "awaitRelease",
       "claimImport",
       "findAbandoned",
+      "findLastFailures",
       "finishDeletion",
       "giveUpStore",
       "planDeletion",

@@ -478,6 +478,7 @@ export async function openNode(
     hashAlgo: "sha512",
     limits,
     isRunOpen: async (workflowId: string) => openRuns.includes(workflowId),
+    lastFailuresOf: async () => [],
   };
   return new NodeRig(directory, catalogue, dependencies, settings, webSettings);
 }

@@ -222,6 +222,56 @@ describe("importImage() past its deadline", () => {
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
   });
 
+  it.each([
+    ["fetchImage", "fetch", "SourceUnavailable"],
+    ["verifyStaging", "verify", "StagingUnavailable"],
+    ["transformStaged", "transform", "TransformUnavailable"],
+    ["digestStaged", "digest", "StagingUnavailable"],
+    ["storeImage fast", 'store "fast"', "StoreUnavailable"],
+    ["saveImage", "save", "DatabaseUnavailable"],
+  ] as const)(
+    "keeps the last cause of a step that is tried again: %s",
+    async (call, step, code) => {
+      const rig = await createRig({
+        import: { deadline: "6s", transforms: call === "transformStaged" ? ["decompress"] : [] },
+      });
+      const isFetched = call === "fetchImage";
+      const imageId = isFetched
+        ? (await rig.client.createImage({ diskFormat: "raw", containerFormat: "bare" })).id
+        : await rig.adoptedImage(randomBytes(1000));
+      const broken = failsWith(code, "the line broke");
+      rig.fail(call, ...Array.from({ length: 100 }, () => broken));
+
+      await rig.client.startImport(imageId, {
+        ...(isFetched ? { method: "web-download", uri: "https://192.0.2.1/disk.raw" } : {}),
+      });
+      const failure = await failureOf(rig.client.waitForImport(imageId));
+
+      const cause = `attempt \\d+ of ${step} failed: ${code}: the line broke$`;
+      expect(failure).toMatchObject({
+        code: "ImportDeadlineExceeded",
+        message: expect.stringMatching(cause) as string,
+      });
+      const [task] = await rig.client.listTasks({ imageId });
+      expect(task?.message).toMatch(new RegExp(cause));
+    },
+  );
+
+  it("ends without a cause when none can be found", async () => {
+    const rig = await createRig({ import: { deadline: "2s" } });
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const storing = new Hold();
+    rig.fail("storeImage fast", storing.before);
+    rig.fail("findLastFailures", failsWith("BadConfiguration", "it may not look"));
+
+    await rig.client.startImport(imageId);
+
+    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+      code: "ImportDeadlineExceeded",
+      message: 'store "fast": it did not end before its deadline',
+    });
+  });
+
   it("comes too late once the activation has begun", async () => {
     const rig = await createRig({ import: { deadline: "2s" } });
     const imageId = await rig.stagedImage(randomBytes(1000));
