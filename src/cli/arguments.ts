@@ -2,6 +2,7 @@ import { Argument, InvalidArgumentError, Option, type Command } from "commander"
 import { defaultRoles } from "../config/locate.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import { parseChecksum } from "../domain/given-checksum.ts";
+import { parseDurationMs } from "../domain/duration.ts";
 import { isUuid } from "../domain/import-request.ts";
 import { UsageError } from "./failure.ts";
 
@@ -108,6 +109,28 @@ function bytesOf(value: string): number {
   const size = Number(value);
   if (/^\d+$/.test(value) && Number.isSafeInteger(size)) return size;
   throw new InvalidArgumentError("It must be a whole number of bytes.");
+}
+
+/** How long to wait for the verdict of a worker, as commander gives it. */
+export interface AcceptPatience {
+  /** In ms. */
+  readonly acceptTimeout?: number;
+}
+
+/** Adds the option of {@link AcceptPatience}. */
+export function addAcceptPatience(command: Command): void {
+  command.addOption(
+    new Option(
+      "--accept-timeout <duration>",
+      "how long to wait until a worker accepts it, such as 30s; default: 60s",
+    ).argParser(durationOf),
+  );
+}
+
+function durationOf(value: string): number {
+  const durationMs = parseDurationMs(value);
+  if (durationMs !== undefined && durationMs > 0) return durationMs;
+  throw new InvalidArgumentError("It must be a duration such as 30s.");
 }
 
 /** Which stores an import fills, as commander gives it. */

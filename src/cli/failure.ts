@@ -14,6 +14,21 @@ export class UsageError extends Error {
   }
 }
 
+/** Tells that an import failed whose image the same command had made, and what has become of that image. */
+export class FailedImport extends ImportError {
+  readonly image_id: string;
+  readonly image: "kept" | "removed";
+
+  constructor(failure: ImportError, image_id: string, image: "kept" | "removed", hint: string) {
+    super(failure.code, `Image "${image_id}" was not imported: ${failure.message}`, {
+      cause: failure,
+      hint,
+    });
+    this.image_id = image_id;
+    this.image = image;
+  }
+}
+
 /** A failure as the command line tells it. */
 export interface ShownFailure {
   /** Stable code word: one of `IMPORT_FAILURES`, `BadUsage`, or `InternalError` for a bug. */
@@ -21,8 +36,8 @@ export interface ShownFailure {
   readonly message: string;
   /** The way out. */
   readonly hint: string;
-  /** 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict. */
-  readonly exitCode: 1 | 2 | 3 | 4;
+  /** 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict, 5 not answered yet. */
+  readonly exitCode: 1 | 2 | 3 | 4 | 5;
 }
 
 /** Says what a person should know of an error. */
@@ -55,7 +70,9 @@ function badUsage(message: string, hint: string): ShownFailure {
  */
 export function renderFailure(error: unknown, isJson: boolean): string {
   const { code, message, hint } = shownFailure(error);
-  if (isJson) return `${JSON.stringify({ code, message, hint })}\n`;
+  const about =
+    error instanceof FailedImport ? { image_id: error.image_id, image: error.image } : {};
+  if (isJson) return `${JSON.stringify({ code, message, hint, ...about })}\n`;
   const trace = showsStackTraces() && error instanceof Error ? `${traceOf(error)}\n` : "";
   return `error: ${message}\nhint: ${hint}\n${trace}`;
 }

@@ -9,11 +9,14 @@ import type {
   StoreProgress,
 } from "../workflow/contract.ts";
 import type { Progress } from "./progress.ts";
+import { WAITING_FOR_A_WORKER } from "./waiting-for-a-worker.ts";
 
 /** How following an import ended: with its outcome, or because the person went away from it. */
 export type Followed =
   { readonly kind: "ended"; readonly outcome: ImportOutcome } | { readonly kind: "left" };
 
+// A worker that runs answers within moments; after this a person wants to know what it is that takes so long.
+const SILENCE_MS = 3_000;
 // A restarted server or worker answers again within seconds.
 const RETRY_EVERY_MS = 1_000;
 const LAST_LOOK_MS = 2_000;
@@ -36,17 +39,35 @@ export async function followImport(
   const showing = new AbortController();
   const stopped = AbortSignal.any([signal, showing.signal]);
   const show = showStatus(client, imageId, shown, stopped);
+  const silence = setTimeout(() => {
+    if (!shown.isAny) progress.note(WAITING_FOR_A_WORKER);
+  }, SILENCE_MS);
   try {
     return await Promise.race([
       ended.then((outcome): Followed => ({ kind: "ended", outcome })),
       aborted(signal).then((): Followed => ({ kind: "left" })),
     ]);
+  } catch (error) {
+    throw isNotFound(error) ? lost(imageId, runId) : error;
   } finally {
+    clearTimeout(silence);
     // The last status is that of the end: it is worth a moment.
     await Promise.race([show, pause(LAST_LOOK_MS, signal)]);
     showing.abort();
     await show;
   }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof ImportError && error.code === "ImportNotFound";
+}
+
+/** What is followed was there when that began. */
+function lost(imageId: string, runId: string): ImportError {
+  return new ImportError(
+    "ImportAbandoned",
+    `Temporal has no run "${runId}" of the import of image "${imageId}" any more, its history was deleted or lost; the reconciler undoes within minutes what it left`,
+  );
 }
 
 /** Asks again for as long as Temporal is away. */
@@ -99,13 +120,20 @@ class ShownPhases {
   readonly #storesWithBytes = new Set<string>();
   readonly #toldFailures = new Set<string>();
   #toldPhases = 0;
+  #isAny = false;
   #pause: ImportStatus["pause"] = "running";
 
   constructor(progress: Progress) {
     this.#progress = progress;
   }
 
+  /** Whether anything was shown yet. */
+  get isAny(): boolean {
+    return this.#isAny;
+  }
+
   show(status: ImportStatus): void {
+    this.#isAny = true;
     this.#tellEnded(status.phases);
     if (status.pause !== this.#pause) this.#progress.note(status.pause);
     this.#pause = status.pause;

@@ -15,7 +15,8 @@ import { addWorkerCommand } from "./commands/worker.ts";
 
 const EPILOGUE = `
 Finds the service by the stack on the data directory; DATABASE_URL, TEMPORAL_* and IMAGE_IMPORT_CONFIG win over it.
-Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict.
+Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict,
+5 asked for, and no worker has answered yet.
 `;
 
 /**

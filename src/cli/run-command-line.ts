@@ -5,7 +5,7 @@ import { json } from "./render.ts";
 
 /**
  * Runs one command, and sets the exit code of the process: 0 done, 1 failed or cancelled, 2 wrong use, 3 not found,
- * 4 conflict.
+ * 4 conflict, 5 asked for, and no worker has answered yet.
  *
  * @param args - what follows the program's name
  */

@@ -9,6 +9,7 @@ import { Database } from "../db/connect.ts";
 import { beginCopyRemoval } from "../db/deletion-records.ts";
 import {
   beginDeletion,
+  beginDiscarding,
   changeImage,
   findImage,
   insertImage,
@@ -41,6 +42,7 @@ import {
   type CopyRemovalState,
   type DeletionState,
 } from "./delete-image.ts";
+import { failureOfTask, reportOf, type ImportReport, type RunView } from "./import-report.ts";
 import { imageView, taskView, type ImageView, type TaskView } from "./image-view.ts";
 import { Imports, type CopyOptions, type StartOptions } from "./imports.ts";
 import { readImage, verifyImage, type ReadOptions, type VerifiedLocation } from "./read-image.ts";
@@ -77,15 +79,7 @@ export interface CreateImage {
   readonly tags?: readonly string[] | undefined;
 }
 
-/** What is known of the newest import of an image: its task from the catalogue, and live detail while it runs. */
-export interface ImportReport {
-  readonly image_id: string;
-  /** Status of the image; null when no catalogue is configured. */
-  readonly status: string | null;
-  readonly task: TaskView | null;
-  /** What the run says of itself; null when it is not reachable any more. */
-  readonly live: ImportStatus | null;
-}
+export type { ImportReport, ImportState } from "./import-report.ts";
 
 /** A store, as this host is configured. */
 export interface StoreView {
@@ -209,7 +203,29 @@ export class ImageImportClient {
    * @throws ImportError with the code of its failure; `ImportCancelled`; `ImportNotFound`
    */
   async waitForImport(imageId: string, runId?: string): Promise<ImportOutcome> {
-    return (await this.#ofTemporal()).wait(imageId, runId);
+    try {
+      return await (await this.#ofTemporal()).wait(imageId, runId);
+    } catch (error) {
+      return await this.#recordedEnd(imageId, runId, error);
+    }
+  }
+
+  /** The end of an import whose run can't tell it, as the catalogue has it. */
+  async #recordedEnd(
+    imageId: string,
+    runId: string | undefined,
+    error: unknown,
+  ): Promise<ImportOutcome> {
+    const isUntold =
+      error instanceof ImportError &&
+      (error.code === "ImportNotFound" || error.code === "ImportAbandoned");
+    if (!isUntold || runId === undefined || this.#database === undefined) throw error;
+    const tasks = await this.listTasks({ imageId });
+    const task = tasks.find(({ run_id }) => run_id === runId);
+    if (task === undefined) throw error;
+    if (task.status === "success") return outcomeOf(await this.showImage(imageId), task);
+    if (task.status === "failure") throw failureOfTask(task.message);
+    throw error.code === "ImportAbandoned" ? error : failureOfTask(LOST);
   }
 
   /**
@@ -226,14 +242,24 @@ export class ImageImportClient {
     yield* (await this.#ofTemporal()).watch(imageId, everyMs);
   }
 
-  /** @throws ImportError `ImportNotFound`, `ImportEnded` */
-  async pauseImport(imageId: string): Promise<void> {
-    await (await this.#ofTemporal()).signal(imageId, "pauseImport");
+  /**
+   * Pauses the running import of an image.
+   *
+   * @returns whether a worker has taken it up; if not, Temporal keeps it for one
+   * @throws ImportError `ImportNotFound`, `ImportEnded` also when it is too late for a pause
+   */
+  async pauseImport(imageId: string): Promise<boolean> {
+    return (await this.#ofTemporal()).signal(imageId, "pauseImport");
   }
 
-  /** @throws ImportError `ImportNotFound`, `ImportEnded` */
-  async resumeImport(imageId: string): Promise<void> {
-    await (await this.#ofTemporal()).signal(imageId, "resumeImport");
+  /**
+   * Lets a paused import go on.
+   *
+   * @returns as {@link ImageImportClient.pauseImport}
+   * @throws ImportError `ImportNotFound`, `ImportEnded`
+   */
+  async resumeImport(imageId: string): Promise<boolean> {
+    return (await this.#ofTemporal()).signal(imageId, "resumeImport");
   }
 
   /**
@@ -241,7 +267,7 @@ export class ImageImportClient {
    *
    * @returns the stores that are left
    * @throws ImportError `ImportNotFound`, `ImportEnded`, `ImageConflict` when it is the last one, or the import does
-   * not copy to it any more
+   * not copy to it any more, `NotAcceptedYet` when no worker answers
    */
   async dropStore(imageId: string, store: string): Promise<readonly string[]> {
     return (await this.#ofTemporal()).dropStore(imageId, store);
@@ -251,13 +277,14 @@ export class ImageImportClient {
    * Cancels the running import of an image; it undoes itself.
    * With `wait` it answers only once the import is clean.
    *
-   * @throws ImportError `ImportNotFound`, `ImportEnded`
+   * @returns as {@link ImageImportClient.pauseImport}
+   * @throws ImportError `ImportNotFound`, `ImportEnded` also when it is too late to cancel it
    */
   async cancelImport(
     imageId: string,
     { wait = false }: { readonly wait?: boolean } = {},
-  ): Promise<void> {
-    await (await this.#ofTemporal()).cancel(imageId, wait);
+  ): Promise<boolean> {
+    return (await this.#ofTemporal()).cancel(imageId, wait);
   }
 
   // Images: these need the catalogue.
@@ -319,6 +346,19 @@ export class ImageImportClient {
     requireUuid(imageId);
     await this.#catalogue().transaction((db) => beginDeletion(db, imageId));
     return finishDeletion(() => this.#temporalClient(), imageId, waitMs);
+  }
+
+  /**
+   * Deletes an image that no import holds and that was never published, with what is staged for it.
+   *
+   * @returns false, and changes nothing, when an import holds it, or it is published
+   * @throws ImportError `ImageNotFound`
+   */
+  async discardImage(imageId: string, waitMs = 5_000): Promise<boolean> {
+    requireUuid(imageId);
+    const isDiscarded = await this.#catalogue().transaction((db) => beginDiscarding(db, imageId));
+    if (isDiscarded) await finishDeletion(() => this.#temporalClient(), imageId, waitMs);
+    return isDiscarded;
   }
 
   /**
@@ -429,24 +469,39 @@ export class ImageImportClient {
     return taskView(await this.#catalogue().query((db) => findTask(db, taskId)));
   }
 
-  /** The newest import of an image, from the catalogue where there is one, with live detail while it can be reached. */
+  /**
+   * How the newest import of an image stands, from the catalogue where there is one, with what its own run says.
+   *
+   * @throws ImportError `ImageNotFound`; `ImportNotFound` when no import is on record
+   */
   async importReport(imageId: string): Promise<ImportReport> {
     requireUuid(imageId);
     if (this.#database === undefined) {
-      return {
-        image_id: imageId,
-        status: null,
-        task: null,
-        live: await this.importStatus(imageId),
-      };
+      const newest = await (await this.#ofTemporal()).run(imageId);
+      return reportOf({ imageId, image: undefined, task: undefined, newest, claimant: undefined });
     }
+    // The run before the rows: what has ended when it is asked has its end in the rows.
+    const newest = await this.#newestRun(imageId);
     const image = await this.showImage(imageId);
-    const [task] = await this.listTasks({ imageId, limit: 1 });
-    const live = task === undefined ? null : await this.importStatus(imageId).catch(() => null);
-    if (task === undefined && live === null) {
-      throw new ImportError("ImportNotFound", `Image "${imageId}" was never imported`);
+    const holder = image.os_glance_import_task;
+    const task =
+      holder === null
+        ? (await this.listTasks({ imageId, limit: 1 }))[0]
+        : await this.showTask(holder);
+    const isOther = task !== undefined && newest !== "away" && newest?.run_id !== task.run_id;
+    const claimant = isOther
+      ? await (await this.#ofTemporal()).run(imageId, task.run_id)
+      : undefined;
+    return reportOf({ imageId, image, task, newest, claimant });
+  }
+
+  async #newestRun(imageId: string): Promise<RunView | undefined | "away"> {
+    try {
+      return await (await this.#ofTemporal()).run(imageId);
+    } catch (error) {
+      if (error instanceof ImportError && error.code === "TemporalUnavailable") return "away";
+      throw error;
     }
-    return { image_id: imageId, status: image.status, task: task ?? null, live };
   }
 
   /**
@@ -552,6 +607,27 @@ export class ImageImportClient {
       "IMAGE_IMPORT_CONFIG",
     );
   }
+}
+
+const LOST =
+  "Error: ImportAbandoned: Temporal has no run of this import any more, its history was deleted or lost; the reconciler undoes within minutes what it left";
+
+/** What an import answered that has succeeded, as the catalogue has it. */
+function outcomeOf(image: ImageView, task: TaskView): ImportOutcome {
+  return {
+    image_id: image.id,
+    task_id: task.id,
+    workflow_id: task.workflow_id,
+    run_id: task.run_id,
+    status: "active",
+    size: image.size ?? 0,
+    virtual_size: image.virtual_size,
+    checksum: image.checksum ?? "",
+    os_hash_algo: image.os_hash_algo ?? "",
+    os_hash_value: image.os_hash_value ?? "",
+    stores: image.stores,
+    unstaged: false,
+  };
 }
 
 // How many ids a walk through all images asks for at a time.

@@ -5,6 +5,7 @@ export type {
   ClientOptions,
   CreateImage,
   ImportReport,
+  ImportState,
   StoreView,
 } from "./image-import-client.ts";
 export type { CopyRemovalState, DeletionState } from "./delete-image.ts";

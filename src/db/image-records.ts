@@ -381,6 +381,19 @@ export async function beginDeletion(db: Queries, imageId: string): Promise<void>
     .where(eq(imageLocations.imageId, imageId));
 }
 
+/**
+ * Begins the deletion of an image, see {@link beginDeletion}, that no import holds and that was never published.
+ *
+ * @returns false, and changes nothing, when it is another image
+ * @throws ImportError `ImageNotFound` also for an image that is being deleted
+ */
+export async function beginDiscarding(db: Queries, imageId: string): Promise<boolean> {
+  const { status, claimTaskId } = await lockImage(db, imageId);
+  if (claimTaskId !== null || (status !== "queued" && status !== "uploading")) return false;
+  await beginDeletion(db, imageId);
+  return true;
+}
+
 /** Ends a deletion: no bytes and no claim are left. Says whether it moved. */
 export async function endDeletion(db: Queries, imageId: string): Promise<boolean> {
   const moved = await db

@@ -2,8 +2,8 @@
 interface FailureKind {
   /** Whether the same step may succeed when it is tried again, with nothing changed by a person. */
   readonly retryable: boolean;
-  /** Exit code of the command line: 1 failed, 2 wrong use, 3 not found, 4 conflict. */
-  readonly exitCode: 1 | 2 | 3 | 4;
+  /** Exit code of the command line: 1 failed, 2 wrong use, 3 not found, 4 conflict, 5 not answered yet. */
+  readonly exitCode: 1 | 2 | 3 | 4 | 5;
   /** The way out, in one sentence. */
   readonly hint: string;
 }
@@ -41,6 +41,10 @@ export const IMPORT_FAILURES = {
     "Wait until it is staged; a stager that died is taken over after 20 s.",
   ),
   ImageConflict: permanent(4, "`image-import image show <image-id>` shows the state of the image."),
+  NotAcceptedYet: permanent(
+    5,
+    "It goes on when a worker runs (`image-import worker`); `image-import status <image-id>` shows it.",
+  ),
   ImportEnded: permanent(4, "`image-import status <image-id>` shows how it ended."),
   IllegalTransition: permanent(
     4,

@@ -56,9 +56,9 @@ export type ImportPhase =
   | "failed"
   | "cancelled";
 
-/** What has become of the copy in one store. */
+/** What has become of the copy in one store; `removed`: it was made, and is not there any more. */
 export interface StoreProgress {
-  state: "waiting" | "copying" | "stored" | "failed" | "stopped" | "dropped";
+  state: "waiting" | "copying" | "stored" | "failed" | "stopped" | "dropped" | "removed";
   /** How the copy was made. */
   method?: string;
   /** Live: bytes of the source that are in the copy, when the copy runs. */

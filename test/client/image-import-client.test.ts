@@ -329,7 +329,7 @@ describe("ImageImportClient", () => {
 
     expect(failure).toMatchObject({
       code: "ImportNotFound",
-      message: `Image "${other}" was never imported`,
+      message: `No import of image "${other}" is on record: none was started, or its record has expired`,
     });
   });
 

@@ -1,10 +1,13 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { Client, Connection } from "@temporalio/client";
+import { describe, expect, inject, it, vi } from "vitest";
 import { Imports } from "../../src/client/imports.ts";
+import { UnansweredStart } from "../../src/client/unanswered-start.ts";
 import type { ImportStatus } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig } from "../support/import-rig.ts";
+import { Relay } from "../support/relay.ts";
 import { connectTestClient } from "../support/temporal.ts";
 
 const MEBIBYTE = 1024 * 1024;
@@ -34,10 +37,124 @@ describe("Imports", () => {
       const outcome = await imports.wait(imageId, undefined);
 
       expect(failure).toMatchObject({
-        code: "TemporalUnavailable",
-        message: `No worker has accepted image "${imageId}" yet`,
+        code: "NotAcceptedYet",
+        message: `The import of image "${imageId}" is started, and no worker has accepted or refused it yet`,
       });
       expect(outcome.status).toBe("active");
+    });
+  });
+
+  describe("start() without an answer", () => {
+    /** A rig without a worker, and an image whose start was not answered in time. */
+    async function unanswered(requestId: string) {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      await rig.stopWorkers();
+      const options = { requestId, acceptTimeoutMs: 500 };
+      const failure = await failureOf(imports.start(imageId, options));
+      return { rig, imageId, imports, options, failure };
+    }
+
+    it("names the run that is started", async () => {
+      const { rig, imageId, failure } = await unanswered(randomUUID());
+
+      const { runId } = await rig.run(imageId).describe();
+      expect(failure).toBeInstanceOf(UnansweredStart);
+      expect(failure).toMatchObject({
+        code: "NotAcceptedYet",
+        run: { image_id: imageId, workflow_id: `image-import/${imageId}`, run_id: runId },
+      });
+      await rig.startWorkers();
+      await rig.client.waitForImport(imageId);
+    });
+
+    it("gives the same request its answer when it has ended meanwhile", async () => {
+      const { rig, imageId, imports, options } = await unanswered(randomUUID());
+      await rig.startWorkers();
+      const { task_id, workflow_id, run_id } = await imports.wait(imageId, undefined);
+
+      const again = await imports.start(imageId, options);
+
+      expect(again).toEqual({ image_id: imageId, task_id, workflow_id, run_id });
+      expect(await rig.client.listTasks({ imageId })).toHaveLength(1);
+    });
+
+    it("gives the same request its refusal when it was refused meanwhile", async () => {
+      const { rig, imageId, imports, options } = await unanswered(randomUUID());
+      rig.fail("claimImport", failsWith("ImageConflict", "it may not be"));
+      await rig.startWorkers();
+      await failureOf(imports.wait(imageId, undefined));
+
+      const again = failureOf(imports.start(imageId, options));
+
+      expect(await again).toMatchObject({ code: "ImageConflict", message: "it may not be" });
+    });
+
+    it("says that another import is open for which no worker answers", async () => {
+      const { rig, imageId, imports } = await unanswered(randomUUID());
+
+      const second = await failureOf(imports.start(imageId, { acceptTimeoutMs: 500 }));
+
+      expect(second).toMatchObject({
+        code: "ImageBusy",
+        message: expect.stringContaining("this one was not started") as string,
+      });
+      await rig.startWorkers();
+      await rig.client.waitForImport(imageId);
+    });
+
+    it("tells a person who leaves what is known", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+      await rig.stopWorkers();
+      const leaving = new AbortController();
+      const failure = failureOf(imports.start(imageId, { signal: leaving.signal }));
+      await vi.waitFor(() => rig.run(imageId).describe(), { timeout: 30_000 });
+
+      leaving.abort();
+
+      expect(await failure).toMatchObject({ code: "NotAcceptedYet" });
+      await rig.startWorkers();
+      await rig.client.waitForImport(imageId);
+    });
+
+    it("says that nothing was started to a person who has left before", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new Imports(rig.temporal);
+
+      const failure = await failureOf(imports.start(imageId, { signal: AbortSignal.abort() }));
+
+      expect(failure.code).toBe("Interrupted");
+      await imports.start(imageId, {});
+      await imports.wait(imageId, undefined);
+    });
+
+    it("says that it is not known when Temporal goes away before it can be asked", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      await rig.stopWorkers();
+      const address = `tcp://${inject("temporalAddress")}`;
+      const relay = await Relay.open(address);
+      const connection = await Connection.connect({
+        address: new URL(relay.through(address)).host,
+      });
+      const imports = new Imports(new Client({ connection, namespace: rig.namespace }));
+      const failure = failureOf(imports.start(imageId, { acceptTimeoutMs: 5_000 }));
+      await vi.waitFor(() => rig.run(imageId).describe(), { timeout: 30_000 });
+
+      relay.freeze();
+
+      expect(await failure).toMatchObject({
+        code: "TemporalUnavailable",
+        message: expect.stringMatching(/^It is not known whether the import /) as string,
+        run: undefined,
+      });
+      await rig.startWorkers();
+      await rig.client.waitForImport(imageId);
+      await connection.close();
     });
   });
 

@@ -1,10 +1,12 @@
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { inject, onTestFinished } from "vitest";
+import { Client, Connection } from "@temporalio/client";
+import { inject, onTestFinished, vi } from "vitest";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
-import type { AcceptedImport } from "../../src/workflow/contract.ts";
+import { importWorkflowId, type AcceptedImport } from "../../src/workflow/contract.ts";
 import { readConfig } from "../../src/config/config.ts";
+import { CommandLine } from "./command-line.ts";
 import { waitForPart } from "./growing-part.ts";
 import { RunningStack } from "./running-stack.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
@@ -27,6 +29,41 @@ export class SharedStack extends RunningStack {
     });
     onTestFinished(() => client.close());
     return client;
+  }
+
+  /**
+   * The command line of this stack, but that no worker runs for it: it asks Temporal in a namespace of its own.
+   *
+   * @param env - more variables
+   */
+  async withoutWorker(env: NodeJS.ProcessEnv = {}): Promise<CommandLine> {
+    const { temporal_address: address } = this.file;
+    const connection = await Connection.connect({ address });
+    const namespace = `idle-${randomUUID()}`;
+    await connection.workflowService.registerNamespace({
+      namespace,
+      // protobuf.js takes a number where its types want its own 64-bit integer.
+      workflowExecutionRetentionPeriod: { seconds: 86_400 as never },
+    });
+    await connection.close();
+    return new CommandLine({
+      dataDir: this.dataDir,
+      env: { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace, ...env },
+    });
+  }
+
+  /** Terminates the newest run of an image's import. */
+  async terminate(imageId: string): Promise<void> {
+    const connection = await Connection.connect({ address: this.file.temporal_address });
+    await new Client({ connection }).workflow.getHandle(importWorkflowId(imageId)).terminate();
+    await connection.close();
+  }
+
+  /** Waits until Temporal has a run that imports this image, as this command line sees it. */
+  async waitForRun(commandLine: CommandLine, imageId: string): Promise<void> {
+    await vi.waitUntil(async () => (await commandLine.json("status", imageId)).exitCode === 0, {
+      timeout: 30_000,
+    });
   }
 
   /** A new image without data: `raw` in `bare`. */

@@ -1,27 +1,10 @@
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { failureOf } from "../support/failure-of.ts";
 import { Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { createRig } from "../support/import-rig.ts";
 import { IMPORTED } from "../support/import-states.ts";
-
-/** Resets the newest run of an image's import, as `temporal workflow reset` does, to one of its workflow tasks. */
-async function reset(rig: ImportRig, imageId: string, to: "first" | "last"): Promise<void> {
-  const handle = rig.run(imageId);
-  const { workflowId, runId } = await handle.describe();
-  const { events } = await handle.fetchHistory();
-  const tasks = (events ?? []).filter(
-    (event) => event.workflowTaskCompletedEventAttributes != null,
-  );
-  const task = to === "first" ? tasks[0] : tasks.at(-1);
-  await rig.temporal.workflowService.resetWorkflowExecution({
-    namespace: rig.namespace,
-    workflowExecution: { workflowId, runId },
-    workflowTaskFinishEventId: task?.eventId ?? null,
-    requestId: randomUUID(),
-    reason: "tried",
-  });
-}
+import { resetRun } from "../support/reset-run.ts";
 
 const CANCELLED_AT_A_STEP = /^Error: ImportCancelled: (store "fast"|save): it was cancelled$/;
 
@@ -34,7 +17,7 @@ describe("importImage() that is reset", () => {
     const { task_id: taskId } = await rig.client.startImport(imageId);
     await before.reached;
 
-    await reset(rig, imageId, "last");
+    await resetRun(rig, imageId, "last");
     await after.reached;
     before.release();
     after.release();
@@ -56,7 +39,7 @@ describe("importImage() that is reset", () => {
     await rig.client.startImport(imageId);
     await before.reached;
 
-    await reset(rig, imageId, "last");
+    await resetRun(rig, imageId, "last");
     await after.reached;
     before.release();
     await rig.client.cancelImport(imageId, { wait: true });
@@ -83,7 +66,7 @@ describe("importImage() that is reset", () => {
     const { task_id: taskId } = await rig.client.startImport(imageId);
     await before.reached;
 
-    await reset(rig, imageId, "first");
+    await resetRun(rig, imageId, "first");
     await after.reached;
     before.release();
     after.release();
@@ -105,7 +88,7 @@ describe("importImage() that is reset", () => {
     await rig.client.startImport(imageId);
     await rig.client.waitForImport(imageId);
 
-    await reset(rig, imageId, "first");
+    await resetRun(rig, imageId, "first");
     const failure = await failureOf(rig.client.waitForImport(imageId));
 
     expect(failure).toMatchObject({

@@ -1,11 +1,18 @@
 import type { Command } from "commander";
-import { addStoreChoice, imageIdArgument, storesOf, type StoreChoice } from "../arguments.ts";
+import {
+  addAcceptPatience,
+  addStoreChoice,
+  imageIdArgument,
+  storesOf,
+  type AcceptPatience,
+  type StoreChoice,
+} from "../arguments.ts";
 import { UsageError } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
 import { inSession, type Session } from "../session.ts";
-import { answerAccepted, waitFor } from "./import.ts";
+import { answerAccepted, startPatiently, waitFor } from "./import.ts";
 
-interface CopyOptions extends StoreChoice {
+interface CopyOptions extends StoreChoice, AcceptPatience {
   readonly detach?: boolean;
 }
 
@@ -17,6 +24,7 @@ export function addCopyCommand(image: Command): void {
     .description("copy an active image into more stores, and wait; it stays active meanwhile")
     .option("--detach", "return once the copy is accepted")
     .action(inSession(copy));
+  addAcceptPatience(command);
   addStoreChoice(command);
 }
 
@@ -28,11 +36,19 @@ async function copy(session: Session, imageId: string, options: CopyOptions): Pr
     );
   }
   const client = await session.client();
-  const accepted = await client.copyImage(imageId, storesOf(options));
+  using interruption = new Interruption();
+  const { signal } = interruption;
+  const accepted = await startPatiently(session, () =>
+    client.copyImage(imageId, {
+      ...storesOf(options),
+      acceptTimeoutMs: options.acceptTimeout,
+      signal,
+    }),
+  );
+  if (accepted === undefined) return;
   if (options.detach === true) {
     answerAccepted(session, accepted, "active");
     return;
   }
-  using interruption = new Interruption();
-  await waitFor(session, client, accepted, interruption.signal);
+  await waitFor(session, client, accepted, signal, "active");
 }

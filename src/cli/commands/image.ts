@@ -15,6 +15,7 @@ import {
 import { UsageError } from "../failure.ts";
 import { imageFields, imageTable, fields } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
+import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 import { addImageByteCommands } from "./image-bytes.ts";
 import { addCopyCommand } from "./copy.ts";
 import { addStartCommand } from "./start.ts";
@@ -174,7 +175,8 @@ async function reactivate(session: Session, imageId: string): Promise<void> {
 }
 
 async function remove(session: Session, imageId: string): Promise<void> {
-  const status = await (await session.client()).deleteImage(imageId);
+  const client = await session.client();
+  const status = await withWordOfWaiting(session, () => client.deleteImage(imageId));
   session.answer({ id: imageId, status }, () =>
     fields([
       ["id", imageId],
@@ -189,7 +191,9 @@ async function removeCopy(
   { store, wait = false }: RemoveCopyOptions,
 ): Promise<void> {
   const client = await session.client();
-  const status = await client.removeCopy(imageId, store, wait ? Infinity : undefined);
+  const status = await withWordOfWaiting(session, () =>
+    client.removeCopy(imageId, store, wait ? Infinity : undefined),
+  );
   if (wait && status !== "removed") throw cannotFollow(imageId, store);
   session.answer({ id: imageId, store, status }, () =>
     fields([

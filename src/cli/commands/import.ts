@@ -7,11 +7,13 @@ import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/locate.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { imageNameOf } from "../../domain/image-fields.ts";
-import { ImportError } from "../../domain/import-failure.ts";
+import { UnansweredStart } from "../../client/unanswered-start.ts";
+import { IMPORT_FAILURES, ImportError } from "../../domain/import-failure.ts";
 import { DECOMPRESSED } from "../../formats/declared-format.ts";
 import { parseWebUrl } from "../../sources/web-url.ts";
 import type { AcceptedCopy } from "../../workflow/contract.ts";
 import {
+  addAcceptPatience,
   addExpectation,
   addStoreChoice,
   containerFormatOption,
@@ -19,22 +21,25 @@ import {
   expectationOf,
   idOf,
   storesOf,
+  type AcceptPatience,
   type Expectation,
   type StoreChoice,
 } from "../arguments.ts";
-import { UsageError } from "../failure.ts";
+import { FailedImport, UsageError } from "../failure.ts";
 import { followImport } from "../follow-import.ts";
 import { Interruption } from "../interruption.ts";
 import { exactSize, fields } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
+import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 
-interface ImportOptions extends StoreChoice, Expectation {
+interface ImportOptions extends StoreChoice, Expectation, AcceptPatience {
   readonly name?: string;
   readonly diskFormat?: DiskFormat;
   readonly containerFormat?: ContainerFormat;
   readonly id?: string;
   readonly owner?: string;
   readonly detach?: boolean;
+  readonly keep?: boolean;
 }
 
 /** `import <file-or-url>`: create, stage, start, wait. */
@@ -50,7 +55,9 @@ export function addImportCommand(program: Command): void {
     .option("--id <uuid>", "id of the new image; default: a new one", idOf)
     .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
     .option("--detach", "return once the import is accepted")
+    .option("--keep", "keep the image when its import fails; default: it is removed")
     .action(inSession(importFileOrUrl));
+  addAcceptPatience(command);
   addExpectation(command);
   addStoreChoice(command);
 }
@@ -80,7 +87,7 @@ async function importUrl(session: Session, url: string, options: ImportOptions):
     const source = { method: "web-download", uri: url, ...detectionOf(diskFormat) } as const;
     await startAndFollow(session, client, id, source, options, interruption.signal);
   } catch (error) {
-    throw ofImage(id, error);
+    throw await failedImport(client, id, error, { ...options, isStaged: false });
   }
 }
 
@@ -148,13 +155,13 @@ async function importFile(session: Session, file: string, options: ImportOptions
   requireKnownFormat(name, diskFormat, options);
   const id = await createImage(session, client, { name, diskFormat }, options);
   using interruption = new Interruption();
-  await client.stageImage(id, file, {
-    signal: interruption.signal,
-    onProgress: (doneBytes, totalBytes) => {
-      session.progress.bytes("staging", doneBytes, totalBytes);
-    },
-  });
   try {
+    await client.stageImage(id, file, {
+      signal: interruption.signal,
+      onProgress: (doneBytes, totalBytes) => {
+        session.progress.bytes("staging", doneBytes, totalBytes);
+      },
+    });
     await startAndFollow(
       session,
       client,
@@ -164,8 +171,7 @@ async function importFile(session: Session, file: string, options: ImportOptions
       interruption.signal,
     );
   } catch (error) {
-    await discardStaged(client, id, error);
-    throw ofImage(id, error);
+    throw await failedImport(client, id, error, { ...options, isStaged: true });
   }
 }
 
@@ -195,13 +201,47 @@ async function startAndFollow(
   options: ImportOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const accepted = await client.startImport(id, {
-    ...source,
-    ...storesOf(options),
-    ...expectationOf(options),
-  });
+  const accepted = await startPatiently(session, () =>
+    client.startImport(id, {
+      ...source,
+      ...storesOf(options),
+      ...expectationOf(options),
+      acceptTimeoutMs: options.acceptTimeout,
+      signal,
+    }),
+  );
+  if (accepted === undefined) return;
   if (options.detach === true) answerAccepted(session, accepted);
   else await waitFor(session, client, accepted, signal);
+}
+
+/**
+ * Starts an import. While no worker answers a person is told so; when none has answered in the end, what is known is the
+ * answer of the command, with exit code 5.
+ *
+ * @returns undefined when it is started and not accepted yet
+ */
+export async function startPatiently<Accepted extends AcceptedCopy>(
+  session: Session,
+  start: () => Promise<Accepted>,
+): Promise<Accepted | undefined> {
+  try {
+    return await withWordOfWaiting(session, start);
+  } catch (error) {
+    if (!(error instanceof UnansweredStart) || error.run === undefined) throw error;
+    const { run, message, hint } = error;
+    session.progress.note(`${message}. ${hint}`);
+    session.answer({ ...run, task_id: null, status: "waiting" }, () =>
+      fields([
+        ["image_id", run.image_id],
+        ["status", "started, not accepted yet"],
+        ["workflow_id", run.workflow_id],
+        ["run_id", run.run_id],
+      ]),
+    );
+    process.exitCode = IMPORT_FAILURES.NotAcceptedYet.exitCode;
+    return undefined;
+  }
 }
 
 /** A store that nobody configured is told before gigabytes are staged for it. */
@@ -221,6 +261,7 @@ export async function waitFor(
   client: ImageImportClient,
   accepted: AcceptedCopy,
   signal: AbortSignal,
+  status: "importing" | "active" = "importing",
 ): Promise<void> {
   const followed = await followImport(client, accepted, { progress: session.progress, signal });
   if (followed.kind === "left") {
@@ -228,7 +269,7 @@ export async function waitFor(
     session.progress.note(
       `Left; the import goes on. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
     );
-    answerAccepted(session, accepted);
+    answerAccepted(session, accepted, status);
     return;
   }
   const { outcome } = followed;
@@ -263,29 +304,44 @@ export function answerAccepted(
   );
 }
 
-/** What a failed import had staged is of no use to anybody. A failure here must not hide the one that matters. */
-async function discardStaged(
+/**
+ * What a person is told of an import that failed. The image that this command made for it is removed, unless it is to be
+ * kept, or may be imported all the same.
+ */
+async function failedImport(
   client: ImageImportClient,
   imageId: string,
-  failure: unknown,
-): Promise<void> {
-  if (mayBeRunning(failure)) return;
-  await client.dropStaged(imageId).catch(() => undefined);
+  error: unknown,
+  { keep = false, isStaged }: { readonly keep?: boolean; readonly isStaged: boolean },
+): Promise<unknown> {
+  if (!(error instanceof ImportError)) return error;
+  // Whether it is imported is not known: nothing of it may be touched.
+  if (error instanceof UnansweredStart) return error;
+  if (error.code === "TemporalUnavailable" && isStaged) {
+    const hint = `${error.hint} Its data stays staged: \`image-import start ${imageId}\` tries again.`;
+    return new FailedImport(error, imageId, "kept", hint);
+  }
+  const isRemoved = await removeMade(client, imageId, keep);
+  if (!isRemoved) return new FailedImport(error, imageId, "kept", error.hint);
+  // The hints of some failures name commands for an image that is there.
+  const isOfImage = error.hint.includes("<image-id>") || error.hint.includes(imageId);
+  const wayOut = isOfImage ? "Run the command again." : error.hint;
+  const hint = `${wayOut} The image was removed; \`--keep\` keeps it.`;
+  return new FailedImport(error, imageId, "removed", hint);
 }
 
-/** It was perhaps started all the same, and needs what is staged. */
-function mayBeRunning(failure: unknown): boolean {
-  return failure instanceof ImportError && failure.code === "TemporalUnavailable";
-}
-
-/** Nobody knows the id of a new image yet: its failure tells it. */
-function ofImage(imageId: string, failure: unknown): unknown {
-  if (!(failure instanceof ImportError)) return failure;
-  const hint = mayBeRunning(failure)
-    ? `${failure.hint} Its data stays staged: \`image-import start ${imageId}\` tries again.`
-    : failure.hint;
-  return new ImportError(failure.code, `Image "${imageId}" was not imported: ${failure.message}`, {
-    cause: failure,
-    hint,
-  });
+/** A failure here must not hide the one that matters. */
+async function removeMade(
+  client: ImageImportClient,
+  imageId: string,
+  keep: boolean,
+): Promise<boolean> {
+  try {
+    if (!keep) return await client.discardImage(imageId);
+    await client.dropStaged(imageId);
+    return false;
+  } catch (error) {
+    if (error instanceof ImportError) return false;
+    throw error;
+  }
 }

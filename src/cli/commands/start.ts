@@ -1,19 +1,21 @@
 import { Option, type Command } from "commander";
 import type { ImportMethod } from "../../domain/import-request.ts";
 import {
+  addAcceptPatience,
   addExpectation,
   addStoreChoice,
   expectationOf,
   imageIdArgument,
   storesOf,
+  type AcceptPatience,
   type Expectation,
   type StoreChoice,
 } from "../arguments.ts";
 import { Interruption } from "../interruption.ts";
 import { inSession, type Session } from "../session.ts";
-import { answerAccepted, waitFor } from "./import.ts";
+import { answerAccepted, startPatiently, waitFor } from "./import.ts";
 
-interface StartOptions extends StoreChoice, Expectation {
+interface StartOptions extends StoreChoice, Expectation, AcceptPatience {
   readonly method?: Exclude<ImportMethod, "copy-image">;
   readonly uri?: string;
   readonly detectFormat?: boolean;
@@ -36,6 +38,7 @@ export function addStartCommand(parent: Command): void {
     .option("--detect-format", "give an image without a disk format the one that its bytes have")
     .option("--wait", "wait until it has ended")
     .action(inSession(start));
+  addAcceptPatience(command);
   addExpectation(command);
   addStoreChoice(command);
 }
@@ -44,17 +47,23 @@ async function start(session: Session, imageId: string, options: StartOptions): 
   // Only this host's configuration has the key that seals a URL.
   const isDownload = options.method === "web-download";
   const client = isDownload ? await session.hostClient() : await session.client();
-  const accepted = await client.startImport(imageId, {
-    ...storesOf(options),
-    ...expectationOf(options),
-    method: options.method,
-    uri: options.uri,
-    detectFormat: options.detectFormat,
-  });
+  using interruption = new Interruption();
+  const { signal } = interruption;
+  const accepted = await startPatiently(session, () =>
+    client.startImport(imageId, {
+      ...storesOf(options),
+      ...expectationOf(options),
+      method: options.method,
+      uri: options.uri,
+      detectFormat: options.detectFormat,
+      acceptTimeoutMs: options.acceptTimeout,
+      signal,
+    }),
+  );
+  if (accepted === undefined) return;
   if (options.wait !== true) {
     answerAccepted(session, accepted);
     return;
   }
-  using interruption = new Interruption();
-  await waitFor(session, client, accepted, interruption.signal);
+  await waitFor(session, client, accepted, signal);
 }

@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import type { ImportReport } from "../../client/image-import-client.ts";
 import { formatBytes } from "../../domain/byte-size.ts";
-import { ImportError, isImportFailureCode } from "../../domain/import-failure.ts";
+import { failureOfTask } from "../../client/import-report.ts";
+import { ImportError } from "../../domain/import-failure.ts";
 import type { StoreProgress } from "../../workflow/contract.ts";
 import { imageIdArgument } from "../arguments.ts";
 import { followImport } from "../follow-import.ts";
@@ -28,56 +30,68 @@ async function status(session: Session, imageId: string): Promise<void> {
   session.answer(report, () => reportFields(report));
 }
 
-/** Ends as the import ends: with exit code 1 when it failed. */
+/** Ends as the import ends: with exit code 1 when it failed, was refused or was left without an undo. */
 async function watch(session: Session, imageId: string): Promise<void> {
   const client = await session.client();
-  const before = await client.importReport(imageId);
-  if (isRunning(before)) {
-    using interruption = new Interruption();
-    const run = { image_id: imageId, run_id: before.task?.run_id ?? "" };
+  using interruption = new Interruption();
+  const { signal } = interruption;
+  let report = await client.importReport(imageId);
+  while (goesOn(report)) {
+    const run = { image_id: imageId, run_id: report.run_id ?? "" };
     const { progress } = session;
-    // Its failure is told from the record below, which outlives the run.
-    await followImport(client, run, { progress, signal: interruption.signal }).catch(
+    // How it ended is said by the record, which outlives the run.
+    const followed = await followImport(client, run, { progress, signal }).catch(
       (error: unknown) => {
         if (!(error instanceof ImportError)) throw error;
+        return undefined;
       },
     );
+    report = await client.importReport(imageId);
+    if (followed?.kind === "left") break;
+    if (goesOn(report)) await sleep(BETWEEN_RUNS_MS);
   }
-  const report = await client.importReport(imageId);
-  const failure = failureOf(report);
-  if (failure !== undefined) throw failure;
+  if (hasFailed(report)) throw failureOfTask(report.message ?? "");
   session.answer(report, () => reportFields(report));
 }
 
-function isRunning({ task, live }: ImportReport): boolean {
-  if (task !== null) return task.status === "pending" || task.status === "processing";
-  return live !== null && !["done", "failed", "cancelled"].includes(live.phase);
+// Another run goes on, or Temporal is away: neither needs to be asked at once.
+const BETWEEN_RUNS_MS = 500;
+
+function goesOn({ state }: ImportReport): boolean {
+  return state === "waiting" || state === "running" || state === "unknown";
 }
 
-/** `Error: <type>: <text>`, as the task keeps it. */
-function failureOf({ task, live }: ImportReport): ImportError | undefined {
-  const message = task === null ? (live?.message ?? "") : task.message;
-  const isFailure = task === null ? message !== "" : task.status === "failure";
-  if (!isFailure) return undefined;
-  const [, type, text] = /^Error: (\w+): (.*)$/s.exec(message) ?? [];
-  return new ImportError(isImportFailureCode(type) ? type : "ImportAbandoned", text ?? message);
+function hasFailed({ state }: ImportReport): boolean {
+  return state === "failed" || state === "refused" || state === "abandoned";
 }
 
-function reportFields({
-  image_id: imageId,
-  status: imageStatus,
-  task,
-  live,
-}: ImportReport): string {
-  const message = task?.message ?? live?.message ?? "";
+function reportFields(report: ImportReport): string {
+  const { image_id: imageId, status: imageStatus, state, task, live, message } = report;
   return fields([
     ["image_id", imageId],
     ["status", imageStatus],
+    ["import", STATES[state]],
     ["task", task === null ? (live?.task_id ?? null) : `${task.id} (${task.status})`],
-    ...(message === "" ? [] : [["message", message] as const]),
-    ["run_id", task?.run_id],
+    ...(message === null || message === "" ? [] : [["message", message] as const]),
+    ["run_id", report.run_id],
     ...(live === null ? [] : liveFields(live)),
+    ...(report.stores === null || goesOn(report) ? [] : [storesField(report.stores)]),
   ]);
+}
+
+const STATES: Readonly<Record<ImportReport["state"], string>> = {
+  waiting: "waiting for a worker to accept it",
+  running: "running",
+  succeeded: "succeeded",
+  failed: "failed",
+  refused: "refused",
+  abandoned: "ended without an undo",
+  unknown: "not ended when it was recorded last; Temporal does not answer",
+};
+
+/** Where the image can be read now, whatever its imports did. */
+function storesField(stores: readonly string[]): Field {
+  return ["stores", stores.join(", ") || null];
 }
 
 function liveFields(live: NonNullable<ImportReport["live"]>): Field[] {

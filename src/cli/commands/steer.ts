@@ -1,7 +1,9 @@
 import type { Command } from "commander";
+import { IMPORT_FAILURES } from "../../domain/import-failure.ts";
 import { imageIdArgument } from "../arguments.ts";
 import { fields } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
+import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 
 /** `pause`, `resume`, `drop-store` and `cancel`: they steer a running import, by Temporal alone. */
 export function addSteeringCommands(program: Command): void {
@@ -30,13 +32,23 @@ export function addSteeringCommands(program: Command): void {
 }
 
 async function pause(session: Session, imageId: string): Promise<void> {
-  await (await session.client()).pauseImport(imageId);
-  answer(session, imageId, "pausing");
+  const client = await session.client();
+  answer(
+    session,
+    imageId,
+    "pausing",
+    await withWordOfWaiting(session, () => client.pauseImport(imageId)),
+  );
 }
 
 async function resume(session: Session, imageId: string): Promise<void> {
-  await (await session.client()).resumeImport(imageId);
-  answer(session, imageId, "running");
+  const client = await session.client();
+  answer(
+    session,
+    imageId,
+    "running",
+    await withWordOfWaiting(session, () => client.resumeImport(imageId)),
+  );
 }
 
 async function dropStore(
@@ -44,7 +56,8 @@ async function dropStore(
   imageId: string,
   { store }: { readonly store: string },
 ): Promise<void> {
-  const stores = await (await session.client()).dropStore(imageId, store);
+  const client = await session.client();
+  const stores = await withWordOfWaiting(session, () => client.dropStore(imageId, store));
   session.answer({ image_id: imageId, dropped: store, stores }, () =>
     fields([
       ["image_id", imageId],
@@ -59,15 +72,18 @@ async function cancel(
   imageId: string,
   { wait = false }: { readonly wait?: boolean },
 ): Promise<void> {
-  await (await session.client()).cancelImport(imageId, { wait });
-  answer(session, imageId, wait ? "cancelled" : "cancelling");
+  const client = await session.client();
+  const isTaken = await withWordOfWaiting(session, () => client.cancelImport(imageId, { wait }));
+  answer(session, imageId, wait ? "cancelled" : "cancelling", isTaken);
 }
 
-function answer(session: Session, imageId: string, status: string): void {
-  session.answer({ image_id: imageId, status }, () =>
+/** What no worker has taken up is told with exit code 5: Temporal keeps it for one. */
+function answer(session: Session, imageId: string, status: string, isTaken: boolean): void {
+  session.answer({ image_id: imageId, status: isTaken ? status : "waiting" }, () =>
     fields([
       ["image_id", imageId],
-      ["status", status],
+      ["status", isTaken ? status : `asked for (${status}), no worker has answered yet`],
     ]),
   );
+  if (!isTaken) process.exitCode = IMPORT_FAILURES.NotAcceptedYet.exitCode;
 }

@@ -216,7 +216,7 @@ describe("import", () => {
 });
 
 describe("import that fails", () => {
-  it("discards what it staged, and says which image that was", async () => {
+  it("removes what it staged and the image that it made, and says which that was", async () => {
     const imageId = randomUUID();
     const args = ["--id", imageId, "--disk-format", "qcow2"];
 
@@ -231,15 +231,41 @@ describe("import that fails", () => {
         hint: expect.stringContaining(
           "Declare the format that the data has (`--disk-format`)",
         ) as string,
+        image_id: imageId,
+        image: "removed",
       },
     });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "deleted" });
+  });
+
+  it("leaves nothing that counts against a quota, however often it fails", async () => {
+    const owner = randomUUID();
+    const args = ["--owner", owner, "--disk-format", "qcow2"];
+
+    for (let each = 0; each < 3; each += 1) {
+      expect((await commandLine.json("import", writeDisk(), ...args)).exitCode).toBe(1);
+    }
+
+    expect(await commandLine.answer("usage", "--owner", owner)).toMatchObject({
+      usage: { image_count_total: { usage: 0 }, image_stage_total: { usage: 0 } },
+    });
+  });
+
+  it("does not remove an image that it did not make", async () => {
+    const imageId = await stack.queuedImage();
+
+    const { exitCode, failure } = await commandLine.json("import", writeDisk(), "--id", imageId);
+
+    expect({ exitCode, failure }).toMatchObject({ exitCode: 4, failure: { code: "ImageExists" } });
     expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });
   });
 
-  it("leaves an image that can be imported at once", async () => {
+  it("keeps with --keep an image that can be imported at once", async () => {
     const imageId = randomUUID();
     const file = writeDisk();
-    await commandLine.json("import", file, "--id", imageId, "--disk-format", "qcow2");
+    const args = ["--id", imageId, "--disk-format", "qcow2", "--keep"];
+    const { failure } = await commandLine.json("import", file, ...args);
+    expect(failure).toMatchObject({ image_id: imageId, image: "kept" });
 
     await commandLine.answer("image", "set", imageId, "--disk-format", "raw");
     await commandLine.answer("image", "stage", imageId, file);
@@ -264,6 +290,8 @@ describe("import that fails", () => {
           `^Image "${imageId}" was not imported: The Temporal server does not answer: `,
         ) as unknown,
         hint: `Check the Temporal server; \`image-import doctor\` helps. Its data stays staged: \`image-import start ${imageId}\` tries again.`,
+        image_id: imageId,
+        image: "kept",
       },
     });
     const started = await commandLine.answer("start", imageId, "--wait");
@@ -280,6 +308,65 @@ describe("import that fails", () => {
       exitCode: 1,
       answer: undefined,
       failure: { code: "DatabaseUnavailable" },
+    });
+  });
+});
+
+describe("import that no worker accepts", () => {
+  it.each(["import", "start"])(
+    "is started, and says so with an exit code of its own: %s",
+    async (command) => {
+      const idle = await stack.withoutWorker();
+      const imageId = command === "import" ? randomUUID() : await stack.stagedImage();
+      const what = command === "import" ? [writeDisk(), "--id", imageId] : [imageId];
+
+      const result = await idle.json(command, ...what, "--accept-timeout", "1s");
+
+      expect(result).toEqual({
+        exitCode: 5,
+        answer: {
+          image_id: imageId,
+          task_id: null,
+          workflow_id: `image-import/${imageId}`,
+          run_id: someId,
+          status: "waiting",
+        },
+        failure: undefined,
+      });
+      expect(await stack.traces(imageId)).toMatchObject({ image: "uploading", staging: ["@"] });
+      expect(await idle.answer("status", imageId)).toMatchObject({ state: "waiting", task: null });
+    },
+  );
+
+  it("tells people that it waits for a worker, and at last what is known", async () => {
+    const idle = await stack.withoutWorker();
+    const imageId = randomUUID();
+    const args = ["--id", imageId, "--accept-timeout", "5s"];
+
+    const { exitCode, stdout, stderr } = await idle.run("import", writeDisk(), ...args);
+
+    expect(exitCode).toBe(5);
+    expect(stderr).toContain("\nwaiting for a worker; ");
+    expect(stderr).toContain("is started, and no worker has accepted or refused it yet.");
+    expect(stdout).toMatch(
+      new RegExp(`^image_id +${imageId}\nstatus +started, not accepted yet\n`),
+    );
+  });
+
+  it("is told to a person who leaves", async () => {
+    const owner = randomUUID();
+    const idle = await stack.withoutWorker({ IMAGE_IMPORT_OWNER: owner });
+    const imageId = randomUUID();
+    const leaving = idle.run("import", writeDisk(), "--id", imageId);
+    await stack.waitForRun(idle, imageId);
+
+    for (const { pid } of findProcessesWithEnvironment("IMAGE_IMPORT_OWNER", owner)) {
+      process.kill(pid, "SIGINT");
+    }
+
+    expect(await leaving).toMatchObject({
+      exitCode: 5,
+      stdout: expect.stringContaining("started, not accepted yet") as string,
     });
   });
 });
@@ -453,12 +540,14 @@ describe.skipIf(!MAY_MOUNT)(`import where there is no room${needsMount}`, () => 
       failure: {
         code: "NoSpace",
         message: expect.stringMatching(
-          /^Cannot stage 2 MiB: the staging area has \S+ KiB free$/,
+          `^Image "${imageId}" was not imported: Cannot stage 2 MiB: the staging area has \\S+ KiB free$`,
         ) as unknown,
-        hint: "Free space, or choose another store.",
+        hint: "Free space, or choose another store. The image was removed; `--keep` keeps it.",
+        image_id: imageId,
+        image: "removed",
       },
     });
-    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "deleted" });
   });
 
   it("undoes itself where a store is too small, and names the store", async () => {
@@ -466,7 +555,14 @@ describe.skipIf(!MAY_MOUNT)(`import where there is no room${needsMount}`, () => 
     await mountOnTiny(await mountSmallVolume(1));
     const stores = ["--store", "local", "--store", "tiny"];
 
-    const result = await commandLine.json("import", writeDisk(2 * MIB), "--id", imageId, ...stores);
+    const result = await commandLine.json(
+      "import",
+      writeDisk(2 * MIB),
+      "--id",
+      imageId,
+      "--keep",
+      ...stores,
+    );
 
     expect(result).toEqual({
       exitCode: 1,
@@ -475,6 +571,8 @@ describe.skipIf(!MAY_MOUNT)(`import where there is no room${needsMount}`, () => 
         code: "NoSpace",
         message: `Image "${imageId}" was not imported: store "tiny": Cannot copy to store "tiny": 2 MiB are needed, 1 MiB are free`,
         hint: "Free space, or choose another store.",
+        image_id: imageId,
+        image: "kept",
       },
     });
     expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });

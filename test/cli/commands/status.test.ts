@@ -57,6 +57,7 @@ describe("status", () => {
       [
         `image_id    ${imageId}`,
         "status      importing",
+        "import      running",
         `task        ${taskId} (processing)`,
         `run_id      ${runId}`,
         "phase       storing",
@@ -79,6 +80,29 @@ describe("status", () => {
       task: { status: "success", result: { image_id: imageId }, message: "" },
       live: { phase: "done", stores: { local: { state: "stored" } } },
     });
+  });
+
+  it("tells of the import, not of a start that was refused after it", async () => {
+    const imageId = await stack.activeImage();
+    const refused = await commandLine.json("start", imageId);
+
+    const { stdout } = await commandLine.run("status", imageId);
+
+    expect(refused.exitCode).toBe(4);
+    expect(stdout).toMatch(/^import +succeeded$/m);
+    expect(stdout).toMatch(/^phase +done$/m);
+    expect(stdout).toMatch(/^size +4 KiB$/m);
+    expect(stdout).toMatch(/^stores +local$/m);
+  });
+
+  it("tells what is there now, not what was: a copy that was removed", async () => {
+    const imageId = await stack.activeImage("local", "slow");
+    await commandLine.answer("image", "remove-copy", imageId, "--store", "slow", "--wait");
+
+    const { stdout } = await commandLine.run("status", imageId);
+
+    expect(stdout).toMatch(/^store slow +removed$/m);
+    expect(stdout).toMatch(/^stores +local$/m);
   });
 
   it("tells of one that has failed, and why", async () => {
@@ -144,7 +168,7 @@ describe("status", () => {
       answer: undefined,
       failure: {
         code: "ImportNotFound",
-        message: `Image "${imageId}" was never imported`,
+        message: `No import of image "${imageId}" is on record: none was started, or its record has expired`,
         hint: "`image-import start <image-id>` starts an import.",
       },
     });
@@ -210,6 +234,37 @@ describe("watch", () => {
       exitCode: 1,
       answer: undefined,
       failure: { code: "ImportCancelled", message: 'store "slow": it was cancelled' },
+    });
+  });
+
+  it("ends with exit code 1 when the run is terminated meanwhile, and says so", async () => {
+    const { image_id: imageId } = await stack.runningImport();
+    const watching = commandLine.json("watch", imageId);
+
+    await stack.terminate(imageId);
+
+    expect(await watching).toMatchObject({
+      exitCode: 1,
+      answer: undefined,
+      failure: {
+        code: "ImportAbandoned",
+        // A reconciliation that came between has recorded it in other words.
+        message: expect.stringMatching(/its run was (terminated|ended without an undo)/) as string,
+      },
+    });
+  });
+
+  it("ends with exit code 1 when Temporal has lost the run", async () => {
+    const { image_id: imageId } = await stack.runningImport();
+    const empty = await stack.withoutWorker();
+
+    expect(await empty.json("watch", imageId)).toMatchObject({
+      exitCode: 1,
+      answer: undefined,
+      failure: {
+        code: "ImportAbandoned",
+        message: expect.stringContaining("Temporal has no run of this import") as string,
+      },
     });
   });
 

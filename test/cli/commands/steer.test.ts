@@ -250,3 +250,17 @@ describe("pause, resume and cancel", () => {
     expect(results).toMatchObject([refused, refused, refused]);
   });
 });
+
+describe("steering that no worker takes up", () => {
+  it.each(["pause", "resume", "cancel"])("is kept, and told as that: %s", async (command) => {
+    const idle = await stack.withoutWorker();
+    const imageId = await stack.stagedImage();
+    await idle.json("start", imageId, "--accept-timeout", "1s");
+
+    expect(await idle.json(command, imageId)).toEqual({
+      exitCode: 5,
+      answer: { image_id: imageId, status: "waiting" },
+      failure: undefined,
+    });
+  });
+});

@@ -1,0 +1,223 @@
+import { ImportError, isImportFailureCode } from "../domain/import-failure.ts";
+import type { ImportStatus, StoreProgress } from "../workflow/contract.ts";
+import type { ImageView, TaskView } from "./image-view.ts";
+
+/** How a run stands in Temporal; the last five are its ends. */
+export type RunState = "open" | "completed" | "failed" | "cancelled" | "terminated" | "timed out";
+
+/** One run of the workflow that imports an image. */
+export interface RunView {
+  readonly run_id: string;
+  /** First run of its chain: a reset makes another run of the same chain. */
+  readonly first_run_id: string;
+  readonly state: RunState;
+  /** What the run says of itself; null when no worker answers for it now. */
+  readonly status: ImportStatus | null;
+}
+
+/**
+ * How the newest import of an image stands: `waiting` for its acceptance, `running`, or ended: it `succeeded`, `failed`
+ * (also when it was cancelled), was `refused`, or was `abandoned`, which means that its run ended without an undo;
+ * `unknown` while Temporal can't be asked.
+ */
+export type ImportState =
+  "waiting" | "running" | "succeeded" | "failed" | "refused" | "abandoned" | "unknown";
+
+/** What is known of the newest import of an image: its task from the catalogue, and what its own run says. */
+export interface ImportReport {
+  readonly image_id: string;
+  /** Status of the image; null when no catalogue is configured. */
+  readonly status: string | null;
+  readonly state: ImportState;
+  /** Stores from which the image can be read now; null when no catalogue is configured. */
+  readonly stores: readonly string[] | null;
+  /** The record of this import; null before its acceptance, and without a catalogue. */
+  readonly task: TaskView | null;
+  /** The run that this is about; null when its record has expired. */
+  readonly run_id: string | null;
+  /** What the run of this import, and no other, says of itself; null when it can't be asked. */
+  readonly live: ImportStatus | null;
+  /** Why it failed, was refused or abandoned; else null. */
+  readonly message: string | null;
+}
+
+/** What the catalogue and Temporal say of the imports of one image. */
+export interface KnownImports {
+  readonly imageId: string;
+  /** Undefined when no catalogue is configured. */
+  readonly image: Pick<ImageView, "status" | "stores"> | undefined;
+  /** The task of the import that holds the image, else the newest. */
+  readonly task: TaskView | undefined;
+  /** The newest run; undefined when Temporal has none, "away" when it can't be asked. */
+  readonly newest: RunView | undefined | "away";
+  /** The run that took the claim of the task, where it is another one and Temporal still has it. */
+  readonly claimant: RunView | undefined;
+}
+
+/**
+ * Says how the newest import of an image stands. The task says how an import that was accepted ended; a run speaks for a
+ * task only when it has that task, which after a refused start or a reset is not always the newest one; a run that is
+ * open and has another task or none is a later import that waits for its acceptance.
+ *
+ * @throws ImportError `ImportNotFound`
+ */
+export function reportOf(known: KnownImports): ImportReport {
+  const { imageId, image, task, newest } = known;
+  const about = { image_id: imageId, status: image?.status ?? null, stores: image?.stores ?? null };
+  if (image === undefined) return { ...about, ...ofRunAlone(imageId, newest) };
+  if (newest !== undefined && newest !== "away" && newest.state === "open") {
+    const isOfTask = isOf(newest, known);
+    if (!isOfTask && mayBeAccepted(newest)) {
+      return { ...about, ...ofRun("waiting", newest), task: null };
+    }
+    if (isOfTask && task !== undefined && !hasEnded(task)) {
+      return { ...about, ...ofRun("running", newest), task };
+    }
+  }
+  if (task === undefined) return { ...about, ...ofNoTask(known, image) };
+  if (!hasEnded(task)) return { ...about, ...ofUnfinished(known, task) };
+  return {
+    ...about,
+    state: task.status === "success" ? "succeeded" : "failed",
+    task,
+    run_id: task.run_id,
+    live: asItIs(runOf(known)?.status, image),
+    message: task.message === "" ? null : task.message,
+  };
+}
+
+type OfRun = Pick<ImportReport, "state" | "run_id" | "live" | "message">;
+
+function ofRun(state: ImportState, { run_id, status }: RunView): OfRun {
+  return { state, run_id, live: status, message: status?.message ?? null };
+}
+
+/** A run that was refused is open for moments more. */
+function mayBeAccepted({ status }: RunView): boolean {
+  return status === null || status.phase === "accepting";
+}
+
+/** Without a catalogue the newest run is all there is. */
+function ofRunAlone(imageId: string, newest: KnownImports["newest"]): OfRun & { task: null } {
+  if (newest === undefined || newest === "away") throw noImport(imageId);
+  const { status, state } = newest;
+  const isAccepted = status !== null && status.task_id !== null;
+  const reported = ((): ImportState => {
+    switch (state) {
+      case "open":
+        return isAccepted ? "running" : "waiting";
+      case "completed":
+        return "succeeded";
+      case "failed":
+      case "cancelled":
+        return status === null || isAccepted ? "failed" : "refused";
+      case "terminated":
+      case "timed out":
+        return "abandoned";
+    }
+  })();
+  const message = reported === "abandoned" ? abandonedBy(newest) : (status?.message ?? null);
+  return { ...ofRun(reported, newest), message, task: null };
+}
+
+/** No import of this image is recorded. */
+function ofNoTask(
+  { imageId, newest }: KnownImports,
+  { status }: Pick<ImageView, "status" | "stores">,
+): OfRun & { task: null } {
+  // The records of imports expire, images do not.
+  const isPublished = status !== "queued" && status !== "uploading";
+  if (isPublished) {
+    return { state: "succeeded", task: null, run_id: null, live: null, message: null };
+  }
+  if (newest === undefined || newest === "away") throw noImport(imageId);
+  const state = newest.state === "terminated" || newest.state === "timed out";
+  return {
+    ...ofRun(state ? "abandoned" : "refused", newest),
+    ...(state ? { message: abandonedBy(newest) } : {}),
+    task: null,
+  };
+}
+
+/** The task has not ended, and its run does not go on. */
+function ofUnfinished(known: KnownImports, task: TaskView): OfRun & { task: TaskView } {
+  const { newest } = known;
+  if (newest === "away") {
+    return { state: "unknown", task, run_id: task.run_id, live: null, message: null };
+  }
+  const run = runOf(known);
+  return {
+    state: "abandoned",
+    task,
+    run_id: run?.run_id ?? task.run_id,
+    live: null,
+    message: abandonedBy(run),
+  };
+}
+
+/** What has become of a run that left its claim behind. */
+function abandonedBy(run: RunView | undefined): string {
+  return `Error: ImportAbandoned: ${endOf(run)}; the reconciler undoes within minutes what it left`;
+}
+
+function endOf(run: RunView | undefined): string {
+  if (run === undefined) {
+    return "Temporal has no run of this import any more, its history was deleted or lost";
+  }
+  switch (run.state) {
+    case "terminated":
+      return "its run was terminated";
+    case "timed out":
+      return "its run passed the time limit with which it was started";
+    case "open":
+    case "completed":
+    case "failed":
+    case "cancelled":
+      return `its run ended (${run.state}) and could not undo everything`;
+  }
+}
+
+/** The run that speaks for the task. */
+function runOf(known: KnownImports): RunView | undefined {
+  const { newest, claimant } = known;
+  const candidates = [newest === "away" ? undefined : newest, claimant];
+  return candidates.find((run) => run !== undefined && isOf(run, known));
+}
+
+/** Whether a run has the task: by what it says, or by its chain where no worker answers for it. */
+function isOf(run: RunView, { task, claimant }: KnownImports): boolean {
+  if (task === undefined) return false;
+  if (run.status !== null) return run.status.task_id === task.id;
+  return run.run_id === task.run_id || run.first_run_id === (claimant?.first_run_id ?? task.run_id);
+}
+
+/** Whether it is known how the import ended. */
+function hasEnded({ status }: TaskView): boolean {
+  return status === "success" || status === "failure";
+}
+
+/** What a run that has ended says of itself, without what has changed since: copies that were removed. */
+function asItIs(
+  status: ImportStatus | null | undefined,
+  { stores: present }: Pick<ImageView, "stores">,
+): ImportStatus | null {
+  if (status == null) return null;
+  const stores = Object.entries(status.stores).map(([store, progress]) => {
+    const isGone = progress.state === "stored" && !present.includes(store);
+    return [store, isGone ? ({ state: "removed" } satisfies StoreProgress) : progress] as const;
+  });
+  return { ...status, stores: Object.fromEntries(stores) };
+}
+
+/** The failure that a message of a task tells: `Error: <type>: <text>`. */
+export function failureOfTask(message: string): ImportError {
+  const [, type, text] = /^Error: (\w+): (.*)$/s.exec(message) ?? [];
+  return new ImportError(isImportFailureCode(type) ? type : "ImportAbandoned", text ?? message);
+}
+
+function noImport(imageId: string): ImportError {
+  return new ImportError(
+    "ImportNotFound",
+    `No import of image "${imageId}" is on record: none was started, or its record has expired`,
+  );
+}

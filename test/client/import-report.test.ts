@@ -1,0 +1,309 @@
+import { describe, expect, it } from "vitest";
+import {
+  reportOf,
+  type ImportReport,
+  type KnownImports,
+  type RunState,
+  type RunView,
+} from "../../src/client/import-report.ts";
+import type { TaskView } from "../../src/client/image-view.ts";
+import type { ImportStatus } from "../../src/workflow/contract.ts";
+import { failureOf } from "../support/failure-of.ts";
+
+const IMAGE_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
+
+function task(status: TaskView["status"], message = ""): TaskView {
+  return {
+    id: "task-1",
+    type: "api_image_import",
+    status,
+    image_id: IMAGE_ID,
+    owner: null,
+    workflow_id: `image-import/${IMAGE_ID}`,
+    run_id: "run-1",
+    request_id: null,
+    input: {},
+    result: null,
+    message,
+    created_at: "2026-01-01T00:00:00.000Z",
+    updated_at: "2026-01-01T00:00:00.000Z",
+    expires_at: null,
+  };
+}
+
+function statusOf(taskId: string | null, phase: ImportStatus["phase"]): ImportStatus {
+  return {
+    image_id: IMAGE_ID,
+    task_id: taskId,
+    method: "glance-direct",
+    phase,
+    pause: "running",
+    size: taskId === null ? null : 1000,
+    stores: taskId === null ? {} : { fast: { state: phase === "done" ? "stored" : "copying" } },
+    phases: [],
+    detected_format: null,
+    checks: {},
+    message: phase === "failed" ? "Error: ImageConflict: claim: it may not be" : null,
+  };
+}
+
+/** A run; what it says of itself is null where no worker answers for it. */
+function run(runId: string, state: RunState, status: ImportStatus | null, first = runId): RunView {
+  return { run_id: runId, first_run_id: first, state, status };
+}
+
+const OURS = statusOf("task-1", "storing");
+const DONE = statusOf("task-1", "done");
+const REFUSED = statusOf(null, "failed");
+const ACTIVE = { status: "active", stores: ["fast"] };
+const IMPORTING = { status: "importing", stores: [] };
+const QUEUED = { status: "queued", stores: [] };
+const FAILURE = "Error: NoSpace: store: it is full";
+
+interface Case extends Partial<Omit<KnownImports, "imageId">> {
+  readonly title: string;
+  readonly report: Partial<Record<keyof ImportReport, unknown>>;
+}
+
+const ABANDONED = (how: string) =>
+  `Error: ImportAbandoned: ${how}; the reconciler undoes within minutes what it left`;
+
+const CASES: readonly Case[] = [
+  {
+    title: "an import that runs",
+    image: IMPORTING,
+    task: task("processing"),
+    newest: run("run-1", "open", OURS),
+    report: { state: "running", run_id: "run-1", live: OURS, task: task("processing") },
+  },
+  {
+    title: "an import that runs while no worker answers",
+    image: IMPORTING,
+    task: task("processing"),
+    newest: run("run-1", "open", null),
+    report: { state: "running", run_id: "run-1", live: null, message: null },
+  },
+  {
+    title: "a run that no worker has accepted, of an image that was never imported",
+    image: QUEUED,
+    newest: run("run-1", "open", null),
+    report: { state: "waiting", run_id: "run-1", task: null, live: null },
+  },
+  {
+    title: "a run that waits for its acceptance after an import that failed",
+    image: QUEUED,
+    task: task("failure", FAILURE),
+    newest: run("run-2", "open", statusOf(null, "accepting")),
+    claimant: run("run-1", "failed", OURS),
+    report: { state: "waiting", run_id: "run-2", task: null, message: null },
+  },
+  {
+    title: "an import that succeeded",
+    image: ACTIVE,
+    task: task("success"),
+    newest: run("run-1", "completed", DONE),
+    report: { state: "succeeded", run_id: "run-1", live: DONE, message: null },
+  },
+  {
+    title: "an import that succeeded and whose run still unstages, while no worker answers",
+    image: ACTIVE,
+    task: task("success"),
+    newest: run("run-1", "open", null),
+    report: { state: "succeeded", run_id: "run-1", live: null },
+  },
+  {
+    title: "an image that is active after a start that was refused",
+    image: ACTIVE,
+    task: task("success"),
+    newest: run("run-2", "failed", REFUSED),
+    claimant: run("run-1", "completed", DONE),
+    report: { state: "succeeded", run_id: "run-1", live: DONE, message: null },
+  },
+  {
+    title: "an image that is active while a start is being refused",
+    image: ACTIVE,
+    task: task("success"),
+    newest: run("run-2", "open", statusOf(null, "undoing")),
+    claimant: run("run-1", "completed", DONE),
+    report: { state: "succeeded", run_id: "run-1", live: DONE, message: null },
+  },
+  {
+    title: "the same, when the run of the import is not kept any more",
+    image: ACTIVE,
+    task: task("success"),
+    newest: run("run-2", "failed", REFUSED),
+    report: { state: "succeeded", run_id: "run-1", live: null, message: null },
+  },
+  {
+    title: "an image that is active after a reset of its run that was refused",
+    image: ACTIVE,
+    task: task("success"),
+    newest: run("run-2", "failed", REFUSED, "run-1"),
+    claimant: run("run-1", "completed", DONE),
+    report: { state: "succeeded", run_id: "run-1", live: DONE, message: null },
+  },
+  {
+    title: "a copy that was removed after the import",
+    image: { status: "active", stores: ["slow"] },
+    task: task("success"),
+    newest: run("run-1", "completed", DONE),
+    report: {
+      state: "succeeded",
+      stores: ["slow"],
+      live: { ...DONE, stores: { fast: { state: "removed" } } },
+    },
+  },
+  {
+    title: "an image that is being deleted",
+    image: { status: "pending_delete", stores: [] },
+    task: task("success"),
+    newest: run("run-1", "completed", DONE),
+    report: {
+      state: "succeeded",
+      status: "pending_delete",
+      live: { ...DONE, stores: { fast: { state: "removed" } } },
+    },
+  },
+  {
+    title: "an import that failed",
+    image: QUEUED,
+    task: task("failure", FAILURE),
+    newest: run("run-1", "failed", null),
+    report: { state: "failed", run_id: "run-1", message: FAILURE },
+  },
+  {
+    title: "an import that goes on after a reset",
+    image: IMPORTING,
+    task: task("processing"),
+    newest: run("run-2", "open", OURS, "run-1"),
+    claimant: run("run-1", "terminated", OURS),
+    report: { state: "running", run_id: "run-2", live: OURS },
+  },
+  {
+    title: "an import that goes on after a reset, while no worker answers",
+    image: IMPORTING,
+    task: task("processing"),
+    newest: run("run-2", "open", null, "run-1"),
+    claimant: run("run-1", "terminated", null),
+    report: { state: "running", run_id: "run-2", live: null },
+  },
+  {
+    title: "a start that waits for its acceptance after a run that was terminated",
+    image: IMPORTING,
+    task: task("processing"),
+    newest: run("run-2", "open", statusOf(null, "accepting")),
+    claimant: run("run-1", "terminated", OURS),
+    report: { state: "waiting", run_id: "run-2", task: null },
+  },
+  {
+    title: "a run that was terminated",
+    image: IMPORTING,
+    task: task("processing"),
+    newest: run("run-1", "terminated", OURS),
+    report: {
+      state: "abandoned",
+      run_id: "run-1",
+      live: null,
+      message: ABANDONED("its run was terminated"),
+    },
+  },
+  {
+    title: "a run that passed its time limit",
+    image: IMPORTING,
+    task: task("pending"),
+    newest: run("run-1", "timed out", null),
+    report: {
+      state: "abandoned",
+      message: ABANDONED("its run passed the time limit with which it was started"),
+    },
+  },
+  {
+    title: "a run that could not release its claim",
+    image: IMPORTING,
+    task: task("processing"),
+    newest: run("run-1", "failed", OURS),
+    report: {
+      state: "abandoned",
+      message: ABANDONED("its run ended (failed) and could not undo everything"),
+    },
+  },
+  {
+    title: "a run of which Temporal knows nothing any more",
+    image: IMPORTING,
+    task: task("processing"),
+    report: {
+      state: "abandoned",
+      run_id: "run-1",
+      message: ABANDONED(
+        "Temporal has no run of this import any more, its history was deleted or lost",
+      ),
+    },
+  },
+  {
+    title: "an import that had not ended when Temporal went away",
+    image: IMPORTING,
+    task: task("processing"),
+    newest: "away",
+    report: { state: "unknown", live: null, message: null },
+  },
+  {
+    title: "an import that had ended when Temporal went away",
+    image: ACTIVE,
+    task: task("success"),
+    newest: "away",
+    report: { state: "succeeded", live: null },
+  },
+  {
+    title: "an image whose records have expired",
+    image: ACTIVE,
+    report: { state: "succeeded", run_id: null, task: null, live: null },
+  },
+  {
+    title: "a first start that was refused",
+    image: QUEUED,
+    newest: run("run-1", "failed", REFUSED),
+    report: { state: "refused", run_id: "run-1", message: REFUSED.message },
+  },
+  {
+    title: "without a catalogue: a run that waits",
+    newest: run("run-1", "open", null),
+    report: { state: "waiting", status: null, stores: null },
+  },
+  {
+    title: "without a catalogue: a run that was terminated",
+    newest: run("run-1", "terminated", OURS),
+    report: { state: "abandoned", message: ABANDONED("its run was terminated") },
+  },
+  {
+    title: "without a catalogue: a run that has failed",
+    newest: run("run-1", "failed", { ...OURS, phase: "failed", message: FAILURE }),
+    report: { state: "failed", message: FAILURE },
+  },
+];
+
+function knownOf({ image, task: found, newest, claimant }: Case): KnownImports {
+  return { imageId: IMAGE_ID, image, task: found, newest, claimant };
+}
+
+describe("reportOf()", () => {
+  it.each(CASES)("tells of $title", (given) => {
+    expect(reportOf(knownOf(given))).toMatchObject({ image_id: IMAGE_ID, ...given.report });
+  });
+
+  it.each([
+    ["with a catalogue", QUEUED],
+    ["without", undefined],
+  ])("does not know an import that never was: %s", async (_, image) => {
+    const asked = Promise.resolve().then(() =>
+      reportOf({
+        imageId: IMAGE_ID,
+        image,
+        task: undefined,
+        newest: undefined,
+        claimant: undefined,
+      }),
+    );
+
+    expect(await failureOf(asked)).toMatchObject({ code: "ImportNotFound" });
+  });
+});
