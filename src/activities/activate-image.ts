@@ -15,7 +15,7 @@ export interface ActivateOrder {
 }
 
 /** The point of no return. It has no undo: from here the import only goes forward. */
-export function activateImageActivities({ database }: Dependencies) {
+export function activateImageActivities({ database, taskTimeToLiveMs }: Dependencies) {
   return {
     /**
      * `saving → active` in one transaction: locations live, task → `success` with its result, claim released. A task
@@ -30,6 +30,7 @@ export function activateImageActivities({ database }: Dependencies) {
           db,
           { imageId: order.image_id, epoch: order.epoch, taskId: order.task_id },
           { diskFormat: order.disk_format, properties: order.properties },
+          taskTimeToLiveMs,
         ),
       );
       if (taskEnded) return;

@@ -70,7 +70,8 @@ export interface NothingToCopy extends KnownImage {
 
 /** The acceptance of an import, and its undo. */
 export function claimImportActivities(dependencies: Dependencies) {
-  const { database, stores, staging, times, hashAlgo, limits, transforms } = dependencies;
+  const { database, stores, staging, times, hashAlgo, limits, transforms, taskTimeToLiveMs } =
+    dependencies;
   return {
     /**
      * Accepts an import in one transaction: validates the request against the image, takes the claim with a new
@@ -134,6 +135,7 @@ export function claimImportActivities(dependencies: Dependencies) {
           { imageId: order.image_id, workflowId: order.workflow_id, runId: order.run_id },
           order.message,
           order.failed_stores,
+          taskTimeToLiveMs,
         ),
       );
     },

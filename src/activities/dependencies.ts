@@ -36,6 +36,8 @@ export interface Dependencies {
   /** Which images are let in. */
   readonly formatPolicy: FormatPolicy;
   readonly stagingTimeToLiveMs: number;
+  /** How long the record of a task is kept after its end. */
+  readonly taskTimeToLiveMs: number;
   readonly hashAlgo: string;
   readonly limits: Limits;
   /** Whether a run of this workflow id is open in Temporal; what Temporal no longer knows is not. */

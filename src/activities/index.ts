@@ -4,6 +4,7 @@ import { confirmCopiesActivities } from "./confirm-copies.ts";
 import { deleteImageActivities, removeImageBytesActivities } from "./delete-image.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
 import { digestStagedActivities } from "./digest-staged.ts";
+import { expireTasksActivities } from "./expire-tasks.ts";
 import { findAbandonedActivities } from "./find-abandoned.ts";
 import { findLastFailuresActivities } from "./find-last-failures.ts";
 import { discardFetchedActivities, fetchImageActivities } from "./fetch-image.ts";
@@ -28,6 +29,7 @@ export function createControlActivities(dependencies: Dependencies) {
     ...deleteImageActivities(dependencies),
     ...findAbandonedActivities(dependencies),
     ...findLastFailuresActivities(dependencies),
+    ...expireTasksActivities(dependencies),
   };
 }
 

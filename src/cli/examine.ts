@@ -78,13 +78,16 @@ async function examineDatabase(session: Session): Promise<string> {
 async function examineTemporal(session: Session): Promise<Finding[]> {
   const { missingSearchAttributes, withNamespace } = await import("../worker/search-attributes.ts");
   const { temporal } = session.location;
+  const { runRetentionOf } = await import("../worker/run-retention.ts");
   const { address = "localhost:7233" } = temporal.connection;
   const within = <T>(work: (connection: Connection, namespace: string) => Promise<T>) =>
     withNamespace(temporal, work);
   const answers = await look("temporal", () =>
     within(async (connection, namespace) => {
-      await connection.workflowService.describeNamespace({ namespace });
-      return `answers at ${address}, namespace ${namespace}`;
+      const retentionMs = await runRetentionOf(connection, namespace);
+      const kept =
+        retentionMs === undefined ? "" : `, keeps runs for ${String(retentionMs / 3_600_000)} h`;
+      return `answers at ${address}, namespace ${namespace}${kept}`;
     }),
   );
   if (!answers.ok) return [{ ...answers, detail: `${address}: ${answers.detail}` }];

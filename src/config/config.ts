@@ -47,6 +47,8 @@ const file = z.strictObject({
       deadline: durationMs.default(24 * 3_600_000),
       heartbeat_timeout: durationMs.default(15_000),
       idle_timeout: durationMs.default(60_000),
+      task_time_to_live: durationMs.default(48 * 3_600_000),
+      run_time_to_live: durationMs.optional(),
       slots: z.int().min(1).max(64).default(3),
       transforms: configuredTransforms,
     })
@@ -73,6 +75,10 @@ export interface Config {
   /** Bytes per second of each staging. */
   readonly stagingBandwidthLimit: number | undefined;
   readonly importDeadlineMs: number;
+  /** How long the record of a task is kept after its end. */
+  readonly taskTimeToLiveMs: number;
+  /** How long Temporal keeps a run after its end, set by `migrate`. Default: as the namespace has it. */
+  readonly runTimeToLiveMs: number | undefined;
   readonly heartbeatTimeoutMs: number;
   /** How long a source or store may move nothing. */
   readonly idleTimeoutMs: number;
@@ -136,6 +142,8 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
     stagingTimeToLiveMs: data.staging.time_to_live,
     stagingBandwidthLimit: data.staging.bandwidth_limit,
     importDeadlineMs: data.import.deadline,
+    taskTimeToLiveMs: data.import.task_time_to_live,
+    runTimeToLiveMs: data.import.run_time_to_live,
     heartbeatTimeoutMs: data.import.heartbeat_timeout,
     idleTimeoutMs: data.import.idle_timeout,
     byteSlots: data.import.slots,

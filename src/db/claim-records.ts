@@ -11,7 +11,7 @@ import { lockImage, writeProperties, type ImageRow } from "./image-records.ts";
 import { reserveImport } from "./quota-records.ts";
 import { imageLocations, images, leases, tasks } from "./schema.ts";
 import { findStaged } from "./staged-records.ts";
-import { failTask, succeedTask } from "./task-records.ts";
+import { DEFAULT_TASK_TIME_TO_LIVE_MS, failTask, succeedTask } from "./task-records.ts";
 import { dropUndosOf } from "./transform-undo-records.ts";
 
 /** The run that asks for a claim. */
@@ -214,6 +214,7 @@ export async function releaseClaim(
   claim: ClaimId,
   message: string,
   failedStores: readonly string[],
+  taskTimeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
 ): Promise<void> {
   const [image] = await db
     .select()
@@ -221,7 +222,7 @@ export async function releaseClaim(
     .where(and(eq(images.id, claim.imageId), eq(images.claimRunId, claim.runId)))
     .for("update");
   if (image?.claimTaskId == null || image.claimEarlierStatus === null) return;
-  await failTask(db, image.claimTaskId, message);
+  await failTask(db, image.claimTaskId, message, taskTimeToLiveMs);
   await dropPendingLocations(db, image);
   const staged = await findStaged(db, image.id);
   await db
@@ -388,6 +389,7 @@ export async function activate(
   db: Queries,
   claim: { readonly imageId: string; readonly epoch: number; readonly taskId: string },
   transformed: Transformations = {},
+  taskTimeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
 ): Promise<Activation> {
   const { diskFormat, properties = {} } = transformed;
   const moved = await db
@@ -434,7 +436,7 @@ export async function activate(
       ),
     ),
   );
-  return { taskEnded: await succeedTask(db, claim.taskId, claim.imageId) };
+  return { taskEnded: await succeedTask(db, claim.taskId, claim.imageId, taskTimeToLiveMs) };
 }
 
 async function requireActivatedByUs(

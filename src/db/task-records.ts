@@ -1,14 +1,18 @@
-import { and, desc, eq, inArray, sql } from "drizzle-orm";
+import { and, desc, eq, inArray, isNull, lt, sql } from "drizzle-orm";
 import { ImportError } from "../domain/import-failure.ts";
 import { taskStatusesBefore, type TaskStatus } from "../domain/task-status.ts";
 import type { Queries } from "./connect.ts";
-import { tasks } from "./schema.ts";
+import { images, tasks } from "./schema.ts";
 
 /** A task as the catalogue has it. */
 export type TaskRow = typeof tasks.$inferSelect;
 
-/** Glance's `task_time_to_live`. */
-const TASK_TIME_TO_LIVE = sql`now() + interval '48 hours'`;
+/** How long the record of a task that has ended is kept, in ms: Glance's default of `task_time_to_live`, 48 h. */
+export const DEFAULT_TASK_TIME_TO_LIVE_MS = 48 * 3_600_000;
+
+function expiresIn(timeToLiveMs: number) {
+  return sql`now() + make_interval(secs => ${timeToLiveMs / 1000})`;
+}
 
 /**
  * Reads one task.
@@ -47,14 +51,19 @@ export async function beginProcessing(db: Queries, taskId: string): Promise<void
 }
 
 /** Ends a task well. Returns false, and changes nothing, when it is gone or has ended already. */
-export async function succeedTask(db: Queries, taskId: string, imageId: string): Promise<boolean> {
+export async function succeedTask(
+  db: Queries,
+  taskId: string,
+  imageId: string,
+  timeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
+): Promise<boolean> {
   const ended = await db
     .update(tasks)
     .set({
       status: "success",
       result: { image_id: imageId },
       updatedAt: sql`now()`,
-      expiresAt: TASK_TIME_TO_LIVE,
+      expiresAt: expiresIn(timeToLiveMs),
     })
     .where(mayBecome(taskId, "success"))
     .returning({ id: tasks.id });
@@ -62,11 +71,48 @@ export async function succeedTask(db: Queries, taskId: string, imageId: string):
 }
 
 /** Ends a task with the reason. Returns false, and changes nothing, when it is gone or has ended already. */
-export async function failTask(db: Queries, taskId: string, message: string): Promise<boolean> {
+export async function failTask(
+  db: Queries,
+  taskId: string,
+  message: string,
+  timeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
+): Promise<boolean> {
   const ended = await db
     .update(tasks)
-    .set({ status: "failure", message, updatedAt: sql`now()`, expiresAt: TASK_TIME_TO_LIVE })
+    .set({
+      status: "failure",
+      message,
+      updatedAt: sql`now()`,
+      expiresAt: expiresIn(timeToLiveMs),
+    })
     .where(mayBecome(taskId, "failure"))
     .returning({ id: tasks.id });
   return ended.length > 0;
+}
+
+/**
+ * Removes records of tasks that have ended and whose time to live has passed, the oldest first; never that of a task
+ * that holds an image.
+ *
+ * @param limit - how many at most
+ * @returns how many were removed
+ */
+export async function deleteExpiredTasks(db: Queries, limit: number): Promise<number> {
+  const expired = await db
+    .select({ id: tasks.id })
+    .from(tasks)
+    .leftJoin(images, eq(images.claimTaskId, tasks.id))
+    .where(
+      and(
+        inArray(tasks.status, ["success", "failure"]),
+        lt(tasks.expiresAt, sql`now()`),
+        isNull(images.id),
+      ),
+    )
+    .orderBy(tasks.expiresAt)
+    .limit(limit);
+  if (expired.length === 0) return 0;
+  const ids = expired.map(({ id }) => id);
+  const removed = await db.delete(tasks).where(inArray(tasks.id, ids)).returning({ id: tasks.id });
+  return removed.length;
 }

@@ -51,6 +51,7 @@ export async function buildDependencies(
     verifyOnPublish: config.verifyOnPublish,
     formatPolicy: config.formatPolicy,
     stagingTimeToLiveMs: config.stagingTimeToLiveMs,
+    taskTimeToLiveMs: config.taskTimeToLiveMs,
     hashAlgo: config.hashAlgo,
     limits: config.limits,
     isRunOpen: (workflowId) => isRunOpen(client, workflowId),

@@ -36,6 +36,7 @@ export async function reconcileImports(): Promise<Reconciled> {
   // Histories of 0.1.0 have it one after the other.
   if (patched("reconcile-side-by-side")) await reconciliation.runSideBySide(found);
   else await reconciliation.runInOrder(found);
+  if (patched("expire-tasks")) await reconciliation.expireTasks();
   return reconciliation.result;
 }
 
@@ -73,6 +74,13 @@ class Reconciliation {
       ...removals.map((copy) => this.#inLine("", OTHERS_AT_ONCE, () => this.#goOnRemoving(copy))),
       ...nodes.map((node) => this.#sweepIfAlive(node)),
     ]);
+  }
+
+  /** Removes the records of tasks whose time to live has passed. */
+  async expireTasks(): Promise<void> {
+    await this.#attempt(undefined, "records of tasks", () =>
+      control.expireTasks.executeWithOptions({ summary: "remove expired tasks" }, []),
+    );
   }
 
   /** As 0.1.0 did it. */

@@ -13,6 +13,7 @@ describe("the steps, by the queue that they run on", () => {
       "activateImage",
       "awaitRelease",
       "claimImport",
+      "expireTasks",
       "findAbandoned",
       "findLastFailures",
       "finishDeletion",

@@ -29,6 +29,8 @@ const DEFAULTS = {
   stagingTimeToLiveMs: 24 * 3_600_000,
   stagingBandwidthLimit: undefined,
   importDeadlineMs: 24 * 3_600_000,
+  taskTimeToLiveMs: 48 * 3_600_000,
+  runTimeToLiveMs: undefined,
   heartbeatTimeoutMs: 15_000,
   idleTimeoutMs: 60_000,
   byteSlots: 3,
@@ -94,7 +96,7 @@ describe("parseConfig()", () => {
         slow: { type: file, path: /srv/slow }
         fast: { type: file, path: /srv/fast }
       staging: { time_to_live: 2d, bandwidth_limit: 1GiB }
-      import: { deadline: 1h, heartbeat_timeout: 3s, idle_timeout: 90s, slots: 4, transforms: [decompress, { module: ./own.mjs }] }
+      import: { deadline: 1h, heartbeat_timeout: 3s, idle_timeout: 90s, task_time_to_live: 7d, run_time_to_live: 30d, slots: 4, transforms: [decompress, { module: ./own.mjs }] }
       limits:
         image_size_cap: 10GiB
         image_size_total: 500GiB
@@ -147,6 +149,8 @@ describe("parseConfig()", () => {
       stagingTimeToLiveMs: 2 * 86_400_000,
       stagingBandwidthLimit: 1024 ** 3,
       importDeadlineMs: 3_600_000,
+      taskTimeToLiveMs: 7 * 86_400_000,
+      runTimeToLiveMs: 30 * 86_400_000,
       heartbeatTimeoutMs: 3000,
       idleTimeoutMs: 90_000,
       byteSlots: 4,

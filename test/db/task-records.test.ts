@@ -3,6 +3,7 @@ import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import {
   beginProcessing,
+  deleteExpiredTasks,
   failTask,
   findTask,
   listTasks,
@@ -195,5 +196,71 @@ describe("failTask()", () => {
     expect(await catalogue.database.query((db) => failTask(db, randomUUID(), "Error: x"))).toBe(
       false,
     );
+  });
+});
+
+describe("deleteExpiredTasks()", () => {
+  /** A task in some status of which no image is held, and which may go since an hour. */
+  async function expiredTask(status: TaskStatus): Promise<string> {
+    const taskId = await heldExpiredTask(status);
+    await catalogue.execute(sql`
+      UPDATE images SET status = 'queued', claim_task_id = NULL, claim_workflow_id = NULL,
+        claim_run_id = NULL, claim_earlier_status = NULL WHERE claim_task_id = ${taskId}`);
+    return taskId;
+  }
+
+  async function heldExpiredTask(status: TaskStatus): Promise<string> {
+    const taskId = await taskIn(status);
+    await catalogue.execute(
+      sql`UPDATE tasks SET expires_at = now() - interval '1 hour' WHERE id = ${taskId}`,
+    );
+    return taskId;
+  }
+
+  async function expire(limit = 100): Promise<number> {
+    return catalogue.database.transaction((db) => deleteExpiredTasks(db, limit));
+  }
+
+  async function isThere(taskId: string): Promise<boolean> {
+    const tasks = await catalogue.database.query((db) => listTasks(db, { limit: 10_000 }));
+    return tasks.some(({ id }) => id === taskId);
+  }
+
+  it.each(["success", "failure"] as const)("removes one that ended in %s", async (status) => {
+    const taskId = await expiredTask(status);
+
+    await expire();
+
+    expect(await isThere(taskId)).toBe(false);
+  });
+
+  it("leaves those whose time has not passed, and those that have not ended", async () => {
+    const [fresh, ended] = [await taskIn("success"), await taskIn("processing")];
+    await catalogue.database.query((db) => failTask(db, ended, "Error: x"));
+    const running = await expiredTask("processing");
+
+    await expire();
+
+    expect([await isThere(fresh), await isThere(ended), await isThere(running)]).toEqual([
+      true,
+      true,
+      true,
+    ]);
+  });
+
+  it("leaves one that holds an image", async () => {
+    const taskId = await heldExpiredTask("failure");
+
+    await expire();
+
+    expect(await isThere(taskId)).toBe(true);
+  });
+
+  it("removes no more than it may at once", async () => {
+    await expire();
+    await expiredTask("success");
+    await expiredTask("failure");
+
+    expect([await expire(1), await expire(1), await expire(1)]).toEqual([1, 1, 0]);
   });
 });

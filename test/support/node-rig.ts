@@ -474,6 +474,7 @@ export async function openNode(
     idleTimeoutMs,
     verifyOnPublish,
     formatPolicy: { ...DEFAULT_FORMAT_POLICY, ...formatPolicy },
+    taskTimeToLiveMs: 48 * 3_600_000,
     stagingTimeToLiveMs: 60_000,
     hashAlgo: "sha512",
     limits,

@@ -17,6 +17,14 @@ async function migrate(session: Session): Promise<void> {
   const { registerSearchAttributes, withNamespace } =
     await import("../../worker/search-attributes.ts");
   await withNamespace(session.location.temporal, registerSearchAttributes);
+  const { runTimeToLiveMs } = session.config ?? {};
+  if (runTimeToLiveMs !== undefined) {
+    const { setRunRetention } = await import("../../worker/run-retention.ts");
+    await withNamespace(session.location.temporal, (connection, namespace) =>
+      setRunRetention(connection, namespace, runTimeToLiveMs),
+    );
+    session.progress.note("The retention of the namespace is set");
+  }
   const answer = { database: "up to date", search_attributes: "registered" };
   session.answer(answer, () => "The search attributes are registered\n");
 }

@@ -43,7 +43,7 @@ describe("doctor", () => {
       answer: [
         well("configuration", config),
         well("database", "answers, up to date"),
-        well("temporal", `answers at ${address}, namespace default`),
+        well("temporal", `answers at ${address}, namespace default, keeps runs for 24 h`),
         well("search attributes", "registered"),
         well("reconciler", "scheduled"),
         well("worker", "1 running"),

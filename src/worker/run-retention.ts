@@ -1,0 +1,24 @@
+import type { Connection } from "@temporalio/client";
+
+/** How long the namespace keeps a run after its end, in ms; undefined when the server does not say it. */
+export async function runRetentionOf(
+  connection: Connection,
+  namespace: string,
+): Promise<number | undefined> {
+  const { config } = await connection.workflowService.describeNamespace({ namespace });
+  const seconds = config?.workflowExecutionRetentionTtl?.seconds;
+  return seconds == null ? undefined : Number(seconds) * 1000;
+}
+
+/** Sets how long the namespace keeps a run after its end. Needs the right to change the namespace. */
+export async function setRunRetention(
+  connection: Connection,
+  namespace: string,
+  retentionMs: number,
+): Promise<void> {
+  await connection.workflowService.updateNamespace({
+    namespace,
+    // protobuf.js takes a number where its types want its own 64-bit integer.
+    config: { workflowExecutionRetentionTtl: { seconds: Math.ceil(retentionMs / 1000) as never } },
+  });
+}
