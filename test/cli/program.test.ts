@@ -26,7 +26,7 @@ describe("buildProgram()", () => {
 
     expect(usage).toEqual({
       import:
-        "<file-or-url> --name … --disk-format … --container-format … --id … --owner … --detach --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<file-or-url> --name … --disk-format … --container-format … --id … --owner … --detach --keep --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
       inspect: "<file>",
       "image create":
         "--name … --disk-format … --container-format … --id … --owner … --property … --tag …",
@@ -34,8 +34,9 @@ describe("buildProgram()", () => {
         "<image-id> --name … --disk-format … --container-format … --property … --remove-property … --tag … --remove-tag …",
       "image stage": "<image-id> [file] --adopt --uri … --replace",
       "image start":
-        "<image-id> --method … --uri … --detect-format --wait --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
-      "image copy": "<image-id> --detach --store … --all-stores --no-all-stores-must-succeed",
+        "<image-id> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+      "image copy":
+        "<image-id> --detach --accept-timeout … --store … --all-stores --no-all-stores-must-succeed",
       "image show": "<image-id>",
       "image list": "--status … --owner … --name … --limit …",
       "image deactivate": "<image-id>",
@@ -45,7 +46,7 @@ describe("buildProgram()", () => {
       "image download": "<image-id> -o, --output …",
       "image verify": "[image-id] --all",
       start:
-        "<image-id> --method … --uri … --detect-format --wait --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<image-id> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
       status: "<image-id>",
       watch: "<image-id>",
       pause: "<image-id>",

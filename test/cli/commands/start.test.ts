@@ -222,7 +222,7 @@ describe("start that is refused", () => {
   });
 
   it("names the task that imports the image", async () => {
-    const { image_id: imageId, task_id: taskId } = await stack.runningImport();
+    const { image_id: imageId, task_id: taskId } = await stack.runningImport(96 * 1024 * 1024);
 
     expect(await commandLine.json("start", imageId)).toEqual({
       exitCode: 4,
@@ -240,7 +240,9 @@ describe("start that is refused", () => {
     const imageId = await stack.queuedImage();
     const bytes = new PassThrough();
     const staging = client.stageImage(imageId, bytes);
-    await vi.waitUntil(async () => (await client.showImage(imageId)).status === "uploading");
+    await vi.waitUntil(async () => (await client.showImage(imageId)).status === "uploading", {
+      timeout: 30_000,
+    });
 
     const result = await commandLine.json("start", imageId);
 

@@ -225,7 +225,7 @@ describe("watch", () => {
   });
 
   it("ends with exit code 1 when the import is cancelled meanwhile", async () => {
-    const { image_id: imageId } = await stack.runningImport();
+    const { image_id: imageId } = await stack.runningImport(96 * MIB);
     const watching = commandLine.json("watch", imageId);
 
     await commandLine.answer("cancel", imageId, "--wait");
@@ -269,7 +269,7 @@ describe("watch", () => {
   });
 
   it("tells people each phase that ended meanwhile", async () => {
-    const { image_id: imageId } = await stack.runningImport(12 * MIB);
+    const { image_id: imageId } = await stack.runningImport(36 * MIB);
 
     const { exitCode, stdout, stderr } = await commandLine.run("watch", imageId);
 
