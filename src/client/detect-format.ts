@@ -3,6 +3,7 @@ import { DEFAULT_FORMAT_POLICY } from "../domain/format-policy.ts";
 import { assertSafe } from "../formats/assert-safe.ts";
 import { diskFormatOf, type DeclaredFormats } from "../formats/declared-format.ts";
 import { inspectFile } from "./inspect-file.ts";
+import { openUpload } from "./open-upload.ts";
 
 /**
  * The disk format to import a file as: the declared one, else by its marks, `raw` when it has none. Refuses a file that
@@ -22,6 +23,8 @@ export async function detectFormat(
   const { diskFormat, containerFormat = "bare", decompressed = [] } = known;
   const declared = diskFormat === undefined ? undefined : { diskFormat, containerFormat };
   const lenient = { ...policy, requireImageFormatMatch: false };
+  // Staging takes regular files only, and this comes before an image is made.
+  await (await openUpload(path)).close();
   const verdict = await inspectFile(path, lenient, declared);
   const isCompressed = decompressed.some((format) => format === verdict.format);
   if (isCompressed && diskFormat === undefined) return undefined;

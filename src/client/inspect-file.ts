@@ -2,10 +2,10 @@ import { systemFailure } from "../bytes/system-failure.ts";
 import { DEFAULT_FORMAT_POLICY, type FormatPolicy } from "../domain/format-policy.ts";
 import type { DeclaredFormats } from "../formats/declared-format.ts";
 import { judgeImage, type Verdict } from "../formats/judge-image.ts";
-import { openUpload } from "./open-upload.ts";
+import { openInspected } from "./open-inspected.ts";
 
 /**
- * The verdict on a file of this host.
+ * The verdict on a file or a block device of this host. Symbolic links are followed.
  *
  * @param policy - which images are let in. Default: what holds where nothing is configured
  * @param declared - what it would be imported as. Default: what it turns out to be
@@ -16,10 +16,9 @@ export async function inspectFile(
   policy: FormatPolicy = DEFAULT_FORMAT_POLICY,
   declared?: DeclaredFormats,
 ): Promise<Verdict> {
-  await using handle = await openUpload(path);
-  const { size } = await handle.stat();
+  await using inspected = await openInspected(path);
   try {
-    return await judgeImage(handle, size, policy, declared);
+    return await judgeImage(inspected.handle, inspected.sizeBytes, policy, declared);
   } catch (error) {
     throw systemFailure(error, `"${path}"`, "UnusableFile");
   }

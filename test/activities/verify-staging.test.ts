@@ -239,15 +239,19 @@ describe("verifyStaging() judges the format", () => {
     expect(new Set(Object.values(verified.checks))).toEqual(new Set(["pass"]));
   });
 
-  it.each(FORMATS)("and refuses %s that is declared as raw", async (format, bytes) => {
-    const rig = await openNode(catalogue);
+  // A disc may be attached as a disk.
+  it.each(FORMATS.filter(([format]) => format !== "iso"))(
+    "and refuses %s that is declared as raw",
+    async (format, bytes) => {
+      const rig = await openNode(catalogue);
 
-    expect(await failureOf(verify(rig, bytes, { diskFormat: "raw" }))).toMatchObject({
-      code: "FormatMismatch",
-      message: `Cannot accept the image as "raw": its bytes are "${format}"`,
-      retryable: false,
-    });
-  });
+      expect(await failureOf(verify(rig, bytes, { diskFormat: "raw" }))).toMatchObject({
+        code: "FormatMismatch",
+        message: `Cannot accept the image as "raw": its bytes are "${format}"`,
+        retryable: false,
+      });
+    },
+  );
 
   it.each(FORMATS.map(([format]) => format))(
     "and refuses raw that is declared as %s",

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { detectFormat } from "../../src/client/detect-format.ts";
@@ -93,6 +93,13 @@ describe("detectFormat()", () => {
 
   it("finds no file", async () => {
     expect(await failureOf(detectFormat(path))).toMatchObject({ code: "FileNotFound" });
+  });
+
+  it("refuses a symbolic link, which staging does not follow", async () => {
+    await writeFile(`${path}.disk`, craftedQcow2());
+    await symlink(`${path}.disk`, path);
+
+    expect(await failureOf(detectFormat(path))).toMatchObject({ code: "UnusableFile" });
   });
 
   it("refuses what is no regular file", async () => {
