@@ -47,6 +47,7 @@ async function bundleWorkflow() {
   const { bundleWorkflowCode } = await import("@temporalio/worker");
   const { code } = await bundleWorkflowCode({
     workflowsPath: inRoot(".dist-new/workflow"),
+    workflowInterceptorModules: [inRoot(".dist-new/workflow/log-attributes.js")],
     logger: onlyWarnings(),
   });
   writeFileSync(inRoot(".dist-new/workflow-bundle.js"), code);

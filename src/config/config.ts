@@ -8,6 +8,7 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { Limits } from "../domain/quota.ts";
 import { limits, limitsOf } from "./limits.ts";
 import { formatPolicy } from "./format-settings.ts";
+import { logging, type LogLevel } from "./log-settings.ts";
 import { bytes, durationMs } from "./quantities.ts";
 import { webSettingsOf, webSource, type WebSettings } from "./source-settings.ts";
 import {
@@ -59,6 +60,7 @@ const file = z.strictObject({
   sources: z.strictObject({ web: webSource }).prefault({}),
   secrets: z.strictObject({ key_file: z.string().min(1).optional() }).prefault({}),
   verify_on_publish: z.boolean().default(false),
+  logging,
   reconcile_every: durationMs.default(5 * 60_000),
 });
 
@@ -95,6 +97,14 @@ export interface Config {
   /** Whether every copy is read back before its image becomes active. */
   readonly verifyOnPublish: boolean;
   readonly reconcileEveryMs: number;
+  /** What a worker logs, and how the logs of a stack are kept. */
+  readonly logging: {
+    readonly level: LogLevel;
+    /** A log of a stack that is longer is put aside. */
+    readonly maxSizeBytes: number;
+    /** How many logs that were put aside are kept. */
+    readonly keep: number;
+  };
 }
 
 /**
@@ -155,6 +165,11 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
       data.secrets.key_file === undefined ? undefined : resolve(folder, data.secrets.key_file),
     verifyOnPublish: data.verify_on_publish,
     reconcileEveryMs: data.reconcile_every,
+    logging: {
+      level: data.logging.level,
+      maxSizeBytes: data.logging.max_size,
+      keep: data.logging.keep,
+    },
   };
 }
 

@@ -1,18 +1,104 @@
 import { Runtime, type Logger, type LogLevel, type LogMetadata } from "@temporalio/worker";
 import pino from "pino";
+import type { LogLevel as Threshold } from "../config/log-settings.ts";
+import { redact } from "../domain/redact.ts";
+import { logFields } from "./log-fields.ts";
+
+/** How a worker logs. */
+export interface LogOptions {
+  /** Lines of lower levels are not written. */
+  readonly level: Threshold;
+  /** Passwords and keys that no line may contain. */
+  readonly secrets: readonly string[];
+  /** Takes a line with its newline. Default: stderr, written at once. */
+  readonly write?: (line: string) => void;
+}
+
+/** Makes a logger: one JSON object a line, with `level` as a word, `time` as ISO 8601 and `msg`. */
+export function createLogger({ level, secrets, write = writeToStderr() }: LogOptions): Logger {
+  const destination = {
+    write: (line: string) => {
+      write(redact(line, secrets));
+    },
+  };
+  return new PinoLogger(
+    pino(
+      {
+        level,
+        timestamp: pino.stdTimeFunctions.isoTime,
+        formatters: { level: (label) => ({ level: label }) },
+      },
+      destination,
+    ),
+  );
+}
 
 /**
- * Installs the process-wide logger of a worker: one JSON object a line on stderr, what the SDK's core says included.
- * To be called once, before anything else touches the SDK.
+ * Installs the process-wide logger of a worker, for what the SDK and its core report, too. To be called once, before
+ * anything else touches the SDK.
  */
-export function installLogging(): Logger {
-  // Written at once: a line that waits in a buffer is lost with the process that it would explain.
-  const logger = new PinoLogger(pino(pino.destination({ fd: 2, sync: true })));
+export function installLogging(options: LogOptions): Logger {
+  const logger = createLogger(options);
   Runtime.install({
-    logger,
-    telemetryOptions: { logging: { forward: {}, filter: { core: "WARN", other: "WARN" } } },
+    logger: withoutNoise(logger),
+    telemetryOptions: {
+      logging: { forward: {}, filter: { core: coreLevel(options.level), other: "WARN" } },
+    },
+  });
+  // Node prints warnings as text, which no reader of JSON lines expects.
+  process.removeAllListeners("warning");
+  process.on("warning", (warning) => {
+    logger.warn("Node.js warns", { error: warning });
   });
   return logger;
+}
+
+/** Written at once: a line that waits in a buffer is lost with the process that it would explain. */
+function writeToStderr(): (line: string) => void {
+  const stderr = pino.destination({ fd: 2, sync: true });
+  return (line) => {
+    stderr.write(line);
+  };
+}
+
+/** At its own INFO the core reports each poll that ends. */
+function coreLevel(level: Threshold): "DEBUG" | "INFO" | "WARN" {
+  if (level === "trace") return "DEBUG";
+  return level === "debug" ? "INFO" : "WARN";
+}
+
+// What the SDK reports at a level that a normal start, stop or reconnect does not deserve.
+const ROUTINE: readonly RegExp[] = [
+  /^No workflows registered, not polling/,
+  /^No activities registered, not polling/,
+  /^No Nexus services registered, not polling/,
+  /^Worker state changed/,
+];
+
+/** The SDK's routine messages become those of level debug. */
+function withoutNoise(logger: Logger): Logger {
+  const log = (level: LogLevel, message: string, meta?: LogMetadata): void => {
+    const isRoutine = ROUTINE.some((pattern) => pattern.test(message));
+    logger.log(isRoutine && level !== "TRACE" ? "DEBUG" : level, message, meta);
+  };
+  return {
+    log,
+    trace: (message, meta) => {
+      log("TRACE", message, meta);
+    },
+    debug: (message, meta) => {
+      log("DEBUG", message, meta);
+    },
+    info: (message, meta) => {
+      log("INFO", message, meta);
+    },
+    warn: (message, meta) => {
+      log("WARN", message, meta);
+    },
+    error: (message, meta) => {
+      log("ERROR", message, meta);
+    },
+  };
 }
 
 const LEVELS = {
@@ -30,8 +116,8 @@ class PinoLogger implements Logger {
     this.#pino = pinoLogger;
   }
 
-  log(level: LogLevel, message: string, meta?: LogMetadata): void {
-    this.#pino[LEVELS[level]](meta ?? {}, message);
+  log(level: LogLevel, message: string, meta: LogMetadata = {}): void {
+    this.#pino[LEVELS[level]](logFields(meta), message);
   }
 
   trace(message: string, meta?: LogMetadata): void {

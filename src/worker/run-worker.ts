@@ -1,13 +1,7 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Client } from "@temporalio/client";
-import {
-  NativeConnection,
-  Worker,
-  type ActivityInterceptorsFactory,
-  type Logger,
-  type WorkerOptions,
-} from "@temporalio/worker";
+import { NativeConnection, Worker, type Logger, type WorkerOptions } from "@temporalio/worker";
 import {
   createByteActivities,
   createControlActivities,
@@ -20,8 +14,8 @@ import { STAGING_LEASE_SECONDS } from "../db/staged-records.ts";
 import { byteQueue, CONTROL_QUEUE, promptQueue } from "../workflow/contract.ts";
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
 import { buildDependencies, hasStaging } from "./dependencies.ts";
+import { stepInterceptors } from "./log-attributes.ts";
 import { TemporalUpkeep } from "./temporal-upkeep.ts";
-import { translateFailures } from "./translate-failures.ts";
 
 /** What a worker needs to run. */
 export interface WorkerSettings {
@@ -56,7 +50,7 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
     const sweeping = hasStaging(dependencies) ? sweepAtStart(dependencies, logger) : undefined;
     if (!hasStaging(dependencies)) {
       logger.error("Cannot serve a staging area; imports are refused", {
-        reason: (dependencies.staging as Error).message,
+        error: dependencies.staging,
         nodeStagingUri: config.nodeStagingUri,
       });
     }
@@ -101,7 +95,7 @@ async function createWorkers(
   connection: NativeConnection,
   dependencies: Dependencies,
 ): Promise<Worker[]> {
-  const activity: ActivityInterceptorsFactory[] = [() => ({ inbound: translateFailures })];
+  const activity = [stepInterceptors];
   const common = {
     connection,
     namespace: temporal.namespace,
@@ -148,9 +142,9 @@ function sweepAtStart(dependencies: NodeDependencies, logger: Logger): { stop():
   const sweep = async (): Promise<void> => {
     try {
       const swept = await sweepNode(dependencies);
-      if (swept.staged + swept.parts > 0) logger.info("Swept what nobody owns", { ...swept });
+      if (swept.staged + swept.parts > 0) logger.info("Swept what no import owns", { ...swept });
     } catch (error) {
-      logger.warn("Could not sweep; the reconciler goes on", { error: String(error) });
+      logger.warn("Cannot sweep the staging area; the reconciler goes on", { error });
     }
   };
   void sweep();

@@ -352,7 +352,7 @@ async function undone(
   acceptance.refuse({ type, text, ...details[0] });
   pause.end();
   copies.end();
-  tracker.failed(message);
+  tracker.failed(message, { type, text, step, store, ...details[0] });
   tracker.enter("undoing");
   const leftovers = await undo.run({ message, failedStores: tracker.failedStores });
   tracker.enter(isCancelled && leftovers.length === 0 ? "cancelled" : "failed");

@@ -1,5 +1,11 @@
 import type { SearchAttributeUpdatePair } from "@temporalio/common";
-import { setCurrentDetails, setHandler, upsertSearchAttributes } from "@temporalio/workflow";
+import {
+  log,
+  setCurrentDetails,
+  setHandler,
+  upsertSearchAttributes,
+  workflowInfo,
+} from "@temporalio/workflow";
 import type { ImportPlan } from "../activities/claim-import.ts";
 import type { LastFailure } from "../activities/progress.ts";
 import type { StoredCopy } from "../activities/store-image.ts";
@@ -14,7 +20,8 @@ import {
   type StoreProgress,
 } from "./contract.ts";
 import type { GivenUp } from "./copies.ts";
-import { describeFailure, wasStopped } from "./failure-report.ts";
+import { describeFailure, wasStopped, type FailureReport } from "./failure-report.ts";
+import { logWith } from "./log-attributes.ts";
 
 /** Where an import failed. */
 export interface FailedAt {
@@ -56,6 +63,7 @@ export class ImportTracker {
   #plan: ImportPlan | undefined;
   #verified: Verified | undefined;
   #message: string | null = null;
+  #failure: (FailureReport & Partial<FailedAt>) | undefined;
   #pauseState: () => ImportStatus["pause"] = () => "running";
   #causes: readonly string[] = [];
   readonly #failures = new WeakMap<Error, FailedAt>();
@@ -87,6 +95,7 @@ export class ImportTracker {
       ]);
     }
     this.show();
+    if (isEnd) this.#logEnd(phase);
   }
 
   /** Only what the server has: one that it lacks, as when its data was lost, would stop the run. */
@@ -109,6 +118,13 @@ export class ImportTracker {
         ? []
         : [{ key: SEARCH_ATTRIBUTES.owner, value: plan.owner.slice(0, MOST_CHARACTERS) }]),
     );
+    logWith({ image_id: plan.image_id, task_id: plan.task_id });
+    log.info("Import accepted", {
+      method: this.#method,
+      stores: plan.stores,
+      owner: plan.owner,
+      node: plan.node,
+    });
   }
 
   /** The staged bytes were judged. */
@@ -183,9 +199,38 @@ export class ImportTracker {
     return ["it did not end before its deadline", ...this.#causes].join("; ");
   }
 
-  /** The import fails with this message. */
-  failed(message: string): void {
+  /** The import fails with this message; `failure` is the same for the log. */
+  failed(message: string, failure?: FailureReport & Partial<FailedAt>): void {
     this.#message = message;
+    this.#failure = failure;
+    if (failure !== undefined) {
+      const { type, hint, store } = failure;
+      logWith({
+        code: type,
+        ...(hint === undefined ? {} : { hint }),
+        ...(store === undefined ? {} : { store }),
+      });
+    }
+  }
+
+  /** One line for each import, whatever its end. */
+  #logEnd(phase: "done" | "failed" | "cancelled"): void {
+    const isAccepted = this.#plan !== undefined || phase === "done";
+    const outcome = phase === "done" ? "active" : phase;
+    const fields = {
+      outcome: isAccepted ? outcome : "refused",
+      method: this.#method,
+      image_id: this.#imageId,
+      owner: this.#plan?.owner ?? null,
+      bytes: this.#verified?.size ?? null,
+      seconds: (Date.now() - workflowInfo().startTime.getTime()) / 1000,
+      stores: Object.keys(this.#stores).filter((name) => this.#stores[name]?.state === "stored"),
+      ...(this.#failure === undefined
+        ? {}
+        : { step: this.#failure.step, message: this.#failure.text }),
+    };
+    if (phase === "failed") log.warn("Import ended", fields);
+    else log.info("Import ended", fields);
   }
 
   /** Writes the current details anew. */

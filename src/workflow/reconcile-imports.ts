@@ -242,6 +242,13 @@ async function release(claim: {
       failed_stores: [],
     },
   ]);
+  log.warn("Import ended", {
+    outcome: "abandoned",
+    code: "ImportAbandoned",
+    image_id,
+    workflow_id,
+    run_id,
+  });
 }
 
 async function goOnDeleting(imageId: string): Promise<void> {

@@ -6,13 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { activityInfo } from "@temporalio/activity";
 import { Client, Connection, type WorkflowHandle } from "@temporalio/client";
-import {
-  DefaultLogger,
-  makeTelemetryFilterString,
-  NativeConnection,
-  Runtime,
-  Worker,
-} from "@temporalio/worker";
+import { makeTelemetryFilterString, NativeConnection, Runtime, Worker } from "@temporalio/worker";
 import { eq } from "drizzle-orm";
 import { inject, onTestFinished, vi } from "vitest";
 import type { Dependencies } from "../../src/activities/dependencies.ts";
@@ -28,8 +22,9 @@ import type { LeaseRow } from "../../src/db/lease-records.ts";
 import { imageLocations, images, leases } from "../../src/db/schema.ts";
 import { listTasks } from "../../src/db/task-records.ts";
 import { buildDependencies, hasStaging } from "../../src/worker/dependencies.ts";
+import { stepInterceptors } from "../../src/worker/log-attributes.ts";
+import { createLogger } from "../../src/worker/logging.ts";
 import { registerSearchAttributes } from "../../src/worker/search-attributes.ts";
-import { translateFailures } from "../../src/worker/translate-failures.ts";
 import {
   byteQueue,
   CONTROL_QUEUE,
@@ -39,6 +34,7 @@ import {
 } from "../../src/workflow/contract.ts";
 import { createTestDatabase } from "./database.ts";
 import type { Fault } from "./faults.ts";
+import { logLines, type LogLine } from "./log-lines.ts";
 import { replayRuns, type StartedRun } from "./replay-runs.ts";
 
 /** The workflows as they were built before the tests began. */
@@ -94,6 +90,8 @@ export interface ImportRig {
   readonly calls: readonly string[];
   /** Lets faults happen to the next calls of an activity, one fault each. */
   fail(call: string, ...faults: readonly Fault[]): void;
+  /** The lines that the workers of this file have logged about an image. */
+  logOf(imageId: string): LogLine[];
   /** Stops the workers; the rest stays. */
   stopWorkers(): Promise<void>;
   startWorkers(): Promise<void>;
@@ -125,8 +123,9 @@ const TWO_STORES = {
 const PATIENCE = { timeout: 30_000, interval: 50 };
 
 // Once, before anything else touches the SDK: a test tells its story by its expectations.
+const written: string[] = [];
 Runtime.install({
-  logger: new DefaultLogger("ERROR"),
+  logger: createLogger({ level: "info", secrets: [], write: (line) => written.push(line) }),
   telemetryOptions: { logging: { filter: makeTelemetryFilterString({ core: "ERROR" }) } },
 });
 
@@ -155,6 +154,7 @@ export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
   onTestFinished(async () => {
     try {
       await workers.stop();
+      logLines(written.join(""), [new URL(databaseUrl).password]);
       await replayRuns(temporal, WORKFLOW_BUNDLE, workers.runs);
     } finally {
       await client.close();
@@ -178,6 +178,7 @@ export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
     fail: (call, ...faults) => {
       workers.fail(call, faults);
     },
+    logOf: (imageId) => logLines(written.join("")).filter((line) => line["image_id"] === imageId),
     stopWorkers: () => workers.stop(),
     startWorkers: () => workers.start(),
     stagedImage: (bytes) => stageBytes(client, directory, bytes),
@@ -275,7 +276,7 @@ class RigWorkers {
     const common = {
       connection: this.#native,
       namespace: this.#namespace,
-      interceptors: { activity: [() => ({ inbound: translateFailures })] },
+      interceptors: { activity: [stepInterceptors] },
       shutdownGraceTime: 100,
       // So that a cancel arrives at once.
       maxHeartbeatThrottleInterval: 100,

@@ -11,6 +11,7 @@ import { openDataDirectory } from "../../src/stack/data-directory.ts";
 import { stopOrphans } from "../../src/stack/orphans.ts";
 import { findProcess } from "../../src/stack/process-table.ts";
 import { CommandLine } from "./command-line.ts";
+import { checkWorkerLog } from "./log-lines.ts";
 import { imageTraces, type ImageTraces } from "./image-traces.ts";
 import { makeServicesDirectory, markOf } from "./services-directory.ts";
 
@@ -45,6 +46,7 @@ export class RunningStack {
   readonly commandLine: CommandLine;
   readonly #options: RunningStackOptions;
   #supervisor: ChildProcess | undefined;
+  #databaseUrl: string | undefined;
   #isConfigured = false;
 
   constructor(options: RunningStackOptions = {}) {
@@ -84,6 +86,7 @@ export class RunningStack {
       },
       { timeout: 120_000, interval: 100 },
     );
+    this.#databaseUrl = this.file.database_url;
   }
 
   async #configure(): Promise<void> {
@@ -102,6 +105,7 @@ export class RunningStack {
       await ended;
     }
     await stopOrphans(openDataDirectory(this.dataDir));
+    if (this.#databaseUrl !== undefined) checkWorkerLog(this.dataDir, this.#databaseUrl);
     if (this.#options.dataDir === undefined) rmSync(this.dataDir, { recursive: true, force: true });
   }
 

@@ -299,3 +299,78 @@ describe("importImage() past its deadline", () => {
     });
   });
 });
+
+describe("importImage() in the log of its worker", () => {
+  it("has one line when it is accepted, and one when it has ended active", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+
+    const { task_id, run_id } = await rig.client.startImport(imageId);
+    await rig.client.waitForImport(imageId);
+
+    const about = { image_id: imageId, task_id, run_id, workflow_id: `image-import/${imageId}` };
+    expect(rig.logOf(imageId)).toMatchObject([
+      {
+        ...about,
+        msg: "Import accepted",
+        level: "info",
+        stores: ["fast"],
+        method: "glance-direct",
+      },
+      {
+        ...about,
+        msg: "Import ended",
+        level: "info",
+        outcome: "active",
+        bytes: 1000,
+        seconds: expect.any(Number) as number,
+        stores: ["fast"],
+      },
+    ]);
+  });
+
+  it("has code, message, way out and store of each failure", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+
+    const { task_id, run_id } = await rig.client.startImport(imageId);
+    await failureOf(rig.client.waitForImport(imageId));
+
+    const about = { image_id: imageId, task_id, run_id };
+    const failed = { code: "NoSpace", hint: "Free space, or choose another store." };
+    expect(rig.logOf(imageId)).toMatchObject([
+      { ...about, msg: "Import accepted" },
+      {
+        ...about,
+        msg: "Activity failed",
+        store: "fast",
+        error: { ...failed, message: "it is full" },
+      },
+      { ...about, msg: "Import ended", level: "warn", outcome: "failed", store: "fast", ...failed },
+      {
+        ...about,
+        msg: "Workflow failed",
+        error: { ...failed, message: 'store "fast": it is full' },
+      },
+    ]);
+  });
+
+  it("has a line for a start that is refused, and for one that is cancelled", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await failureOf(rig.client.startImport(imageId, { stores: ["nowhere"] }));
+    const step = new Hold();
+    rig.fail("storeImage fast", step.before);
+
+    await rig.client.startImport(imageId);
+    await step.reached;
+    await rig.client.cancelImport(imageId);
+    await failureOf(rig.client.waitForImport(imageId));
+
+    expect(rig.logOf(imageId).filter(({ msg }) => msg === "Import ended")).toMatchObject([
+      { outcome: "refused", code: "UnknownStore" },
+      { outcome: "cancelled", code: "ImportCancelled", level: "info" },
+    ]);
+  });
+});

@@ -1,30 +1,75 @@
+import type { Logger } from "@temporalio/worker";
 import type { Command } from "commander";
+import { knownSecrets } from "../../config/known-secrets.ts";
+import { LOG_LEVELS, namedLogLevel } from "../../config/log-settings.ts";
 import { ImportError } from "../../domain/import-failure.ts";
+import { shownFailure } from "../failure.ts";
 import { inSession, type Session } from "../session.ts";
+
+interface WorkerOptions {
+  readonly logLevel?: string;
+}
 
 /** `worker`: runs until a signal ends it. */
 export function addWorkerCommand(program: Command): void {
   program
     .command("worker")
     .description("run a worker: workflows, catalogue steps, and the bytes of this host's volume")
-    .action(inSession(work));
+    .option(
+      "--log-level <level>",
+      `log lines of this level and above: ${LOG_LEVELS.join(", ")}; default: IMAGE_IMPORT_LOG_LEVEL, else \`logging.level\` of the configuration, else info`,
+    )
+    .action(inSession(workAndLog));
 }
 
-async function work(session: Session): Promise<void> {
+/**
+ * A worker whose stderr is read by a program writes nothing but JSON lines, also when it fails; a person at a terminal
+ * gets the error of any other command. The process that started it with a channel gets the error through it.
+ */
+async function workAndLog(session: Session, options: WorkerOptions): Promise<void> {
+  const { createLogger, installLogging } = await import("../../worker/logging.ts");
+  let logger: Logger | undefined;
+  try {
+    const level = namedLogLevel(options.logLevel);
+    const { requiredConfig: config, requiredDatabaseUrl: databaseUrl } = session;
+    const secrets = knownSecrets({ databaseUrl, keyFile: config.keyFile });
+    logger = installLogging({ level: level ?? config.logging.level, secrets });
+    endAtBugs(logger);
+    await work(session, logger);
+  } catch (error) {
+    const { exitCode, ...failure } = shownFailure(error);
+    process.send?.({ failed: failure });
+    if (session.isJson || process.stderr.isTTY) throw error;
+    logger ??= createLogger({ level: "error", secrets: knownSecrets({}) });
+    logger.error("The worker ends", { error });
+    process.exitCode = exitCode;
+  }
+}
+
+/** An error that no code catches ends the worker, with a line that says so. */
+function endAtBugs(logger: Logger): void {
+  process.on("uncaughtException", (error) => {
+    logger.error("The worker ends: an error was not caught", { error });
+    process.exit(1);
+  });
+}
+
+async function work(session: Session, logger: Logger): Promise<void> {
   const { requiredConfig: config, requiredDatabaseUrl: databaseUrl } = session;
-  const { temporal } = session.location;
-  const [{ installLogging }, { runWorker }] = await Promise.all([
-    import("../../worker/logging.ts"),
-    import("../../worker/run-worker.ts"),
-  ]);
-  const logger = installLogging();
+  const { temporal, configPath } = session.location;
+  const { runWorker } = await import("../../worker/run-worker.ts");
   const onReady = (): void => {
-    logger.info("The worker is ready");
-    // Whoever started us with a channel wants to know.
+    logger.info("The worker is ready", {
+      config: configPath,
+      stores: Object.keys(config.stores),
+      namespace_name: temporal.namespace,
+    });
+    // A supervisor that opened a channel waits for it.
     process.send?.({ ready: true });
   };
   try {
     await runWorker({ config, databaseUrl, temporal, logger, onReady });
+    logger.info("The worker has stopped");
   } catch (error) {
     // The SDK keeps its class for itself.
     if (!(error instanceof Error && error.name === "TransportError")) throw error;

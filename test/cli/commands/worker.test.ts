@@ -3,6 +3,7 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { findFreePort } from "../../../src/stack/ports.ts";
 import { findProcessesWithEnvironment } from "../../../src/stack/process-table.ts";
 import { CommandLine } from "../../support/command-line.ts";
+import { logLines } from "../../support/log-lines.ts";
 import { makeSeparateService, type SeparateService } from "../../support/separate-service.ts";
 import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
 
@@ -52,9 +53,36 @@ describe("worker", () => {
     endWorkerOf(service, "SIGTERM");
     const { stderr } = await working;
 
-    const lines = stderr.trimEnd().split("\n");
-    const messages = lines.map((line) => (JSON.parse(line) as { readonly msg: string }).msg);
-    expect(messages).toContain("The worker is ready");
+    const lines = logLines(stderr);
+    expect(lines.map(({ level, msg }) => [level, msg])).toEqual([
+      ["info", "The worker is ready"],
+      ["info", "The worker has stopped"],
+    ]);
+  });
+
+  it("logs its failure as a line, too", async () => {
+    const service = await makeSeparateService(stack);
+    writeFileSync(service.config, "stores: 7");
+
+    const { exitCode, stderr } = await service.commandLine.run("worker");
+
+    expect(exitCode).toBe(2);
+    expect(logLines(stderr)).toMatchObject([
+      {
+        level: "error",
+        msg: "The worker ends",
+        error: { code: "BadConfiguration", hint: expect.stringMatching(/./) as string },
+      },
+    ]);
+  });
+
+  it("refuses a log level that does not exist, and names those that do", async () => {
+    const service = await makeSeparateService(stack);
+
+    expect(await service.commandLine.json("worker", "--log-level", "loud")).toMatchObject({
+      exitCode: 2,
+      failure: { code: "BadConfiguration", hint: expect.stringContaining("info") as string },
+    });
   });
 
   it("does not start with a configuration that is wrong", async () => {

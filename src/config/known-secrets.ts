@@ -1,0 +1,54 @@
+import { readFileSync } from "node:fs";
+
+// What the AWS SDK, Temporal and Postgres' libraries read their secrets from.
+const VARIABLES = [
+  "AWS_SECRET_ACCESS_KEY",
+  "AWS_SESSION_TOKEN",
+  "TEMPORAL_API_KEY",
+  "PGPASSWORD",
+  "http_proxy",
+  "https_proxy",
+  "HTTP_PROXY",
+  "HTTPS_PROXY",
+];
+
+/**
+ * The secrets that this process was given, so that no log line repeats one.
+ *
+ * @param keyFile - file of the keys that seal URLs
+ */
+export function knownSecrets(
+  {
+    databaseUrl,
+    keyFile,
+  }: { readonly databaseUrl?: string; readonly keyFile?: string | undefined },
+  env: NodeJS.ProcessEnv = process.env,
+): string[] {
+  const named = VARIABLES.map((name) => env[name] ?? "");
+  const proxies = named.map((text) => passwordOf(text));
+  return [...named, ...proxies, passwordOf(databaseUrl ?? ""), ...keysIn(keyFile)].filter(
+    (secret) => secret !== "",
+  );
+}
+
+function passwordOf(url: string): string {
+  return URL.canParse(url) ? decoded(new URL(url).password) : "";
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function keysIn(path: string | undefined): string[] {
+  if (path === undefined) return [];
+  try {
+    return readFileSync(path, "utf8").split(/\s+/);
+  } catch {
+    // A key file that can't be read is reported by the part that needs it.
+    return [];
+  }
+}
