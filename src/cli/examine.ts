@@ -1,4 +1,5 @@
 import type { Connection } from "@temporalio/client";
+import { configDigest } from "../config/config-digest.ts";
 import type { Config } from "../config/config.ts";
 import type { StoreView } from "../client/image-import-client.ts";
 import { IMPORT_FAILURES, ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
@@ -103,7 +104,11 @@ async function examineTemporal(session: Session): Promise<Finding[]> {
       }),
     ),
     await look("reconciler", () => within(examineSchedule)),
-    await look("worker", () => within(examineWorkers)),
+    await look("worker", () =>
+      within((connection, namespace) =>
+        examineWorkers(connection, namespace, session.location.configPath),
+      ),
+    ),
   ];
 }
 
@@ -121,7 +126,11 @@ const WORKFLOW_QUEUE = 1;
 // A poller that died stays in the list for minutes; one that lives asks again within one.
 const SILENT_AFTER_MS = 90_000;
 
-async function examineWorkers(connection: Connection, namespace: string): Promise<string> {
+async function examineWorkers(
+  connection: Connection,
+  namespace: string,
+  configPath: string | undefined,
+): Promise<string> {
   const { CONTROL_QUEUE } = await import("../workflow/contract.ts");
   const { pollers } = await connection.workflowService.describeTaskQueue({
     namespace,
@@ -133,8 +142,26 @@ async function examineWorkers(connection: Connection, namespace: string): Promis
     ({ lastAccessTime }) =>
       Date.now() - Number(lastAccessTime?.seconds ?? 0) * 1000 < SILENT_AFTER_MS,
   );
-  const identities = new Set(alive.map(({ identity }) => identity));
-  if (identities.size > 0) return `${String(identities.size)} running`;
+  const { hasEnded, parseIdentity } = await import("../worker/worker-identity.ts");
+  const identities = [...new Set(alive.map(({ identity }) => identity ?? ""))].filter((name) => {
+    const worker = parseIdentity(name);
+    return worker === undefined || !hasEnded(worker);
+  });
+  const digest = configPath === undefined ? undefined : configDigest(configPath);
+  const others = identities
+    .flatMap((name) => parseIdentity(name) ?? [])
+    .filter(({ config }) => digest !== undefined && config !== digest);
+  if (others.length > 0) {
+    const named = others.map(({ process: name, since }) => `${name} (since ${since})`);
+    throw new ImportError(
+      "BadConfiguration",
+      `${named.join(", ")}: runs with another configuration than "${configPath ?? ""}" as it is now`,
+      {
+        hint: "Start the worker again, or send `npm start` a SIGHUP; if it shall differ, name its configuration with --config.",
+      },
+    );
+  }
+  if (identities.length > 0) return `${String(identities.length)} running`;
   throw new ImportError("NotConfigured", `No worker polls the task queue "${CONTROL_QUEUE}"`, {
     hint: "`image-import worker` runs one; imports that were accepted wait for it.",
   });

@@ -48,6 +48,9 @@ function withoutCommand(error: unknown): unknown {
 }
 
 function fail(error: unknown, isJson: boolean): void {
-  process.exitCode = shownFailure(error).exitCode;
+  const { exitCode, ...failure } = shownFailure(error);
+  process.exitCode = exitCode;
+  // A supervisor that opened a channel shows the failure once, in these words.
+  process.send?.({ failed: failure });
   process.stderr.write(renderFailure(error, isJson));
 }

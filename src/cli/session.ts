@@ -115,11 +115,30 @@ export function inSession<Arguments extends readonly unknown[]>(
     try {
       await work(session, ...args);
     } catch (error) {
-      throw whereNothingIsNamed(error, session);
+      throw whereWorkerDiffers(whereNothingIsNamed(error, session), session);
     } finally {
       await session.close();
     }
   };
+}
+
+/** A store that this host's configuration has and the worker's has not: one of them is older. */
+function whereWorkerDiffers(error: unknown, session: Session): unknown {
+  if (!(error instanceof ImportError) || error.code !== "UnknownStore") return error;
+  const [, name = ""] = /"([^"]*)"/.exec(error.message) ?? [];
+  if (!storesHere(session).includes(name)) return error;
+  return new ImportError(error.code, error.message, {
+    cause: error,
+    hint: `"${session.location.configPath ?? ""}" has this store, the worker runs with another configuration: start the worker again, or send \`npm start\` a SIGHUP; \`image-import doctor\` compares them.`,
+  });
+}
+
+function storesHere(session: Session): string[] {
+  try {
+    return Object.keys(session.config?.stores ?? {});
+  } catch {
+    return [];
+  }
 }
 
 /** Who has started nothing and configured nothing is told that, and not that a server of his is away. */

@@ -1,9 +1,12 @@
 import { once } from "node:events";
+import { closeSync, openSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
+import { databaseFailure } from "../db/database-failure.ts";
+import { ImportError } from "../domain/import-failure.ts";
 import { StackBusyError, StackError } from "./stack-error.ts";
-import { startStack, type Stack } from "./stack.ts";
+import { startStack, type OwnStack, type Stack } from "./stack.ts";
 
 const USAGE = `Usage: npm start [-- --data-dir DIR]
 
@@ -20,9 +23,11 @@ async function runStack(): Promise<number> {
   const options = readOptions();
   if (typeof options === "number") return options;
 
-  const interrupted = interruptedBySignal();
+  let running: OwnStack | undefined;
+  const interrupted = interruptedBySignal(() => running);
   try {
     const stack = await startStack({ ...options, log: say, signal: interrupted });
+    running = stack;
     say(welcome(stack));
     if (!interrupted.aborted) await once(interrupted, "abort");
     say("Stopping the worker, Temporal and Postgres …");
@@ -31,7 +36,12 @@ async function runStack(): Promise<number> {
     return 0;
   } catch (error) {
     if (interrupted.aborted) return 0;
-    if (!(error instanceof StackError)) throw error;
+    const failure = databaseFailure(error);
+    if (failure instanceof ImportError) {
+      process.stderr.write(`${failure.message}\n${failure.hint}\n`);
+      return 1;
+    }
+    if (!(error instanceof StackError)) throw failure;
     process.stderr.write(`${error.message}\n`);
     return error instanceof StackBusyError ? 4 : 1;
   }
@@ -56,17 +66,35 @@ function readOptions(): { dataDir: string; temporalCli: string } | number {
   }
 }
 
-/** Aborts at the first signal that asks us to end; later ones change nothing, each program has its own limit. */
-function interruptedBySignal(): AbortSignal {
+/**
+ * Aborts at the first signal that asks us to end; later ones change nothing, each program has its own limit. SIGHUP asks
+ * for that when the terminal has gone; else it asks for the configuration to be read again, as of other services.
+ */
+function interruptedBySignal(running: () => OwnStack | undefined): AbortSignal {
   const interruption = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {
       interruption.abort();
     });
   }
+  const hadTerminal = hasTerminal();
+  process.on("SIGHUP", () => {
+    const stack = running();
+    if (stack === undefined || (hadTerminal && !hasTerminal())) interruption.abort();
+    else void stack.reload();
+  });
   // The terminal may be gone before us.
   process.stdout.on("error", () => undefined);
   return interruption.signal;
+}
+
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync("/dev/tty", "r"));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function welcome({ addresses, directory }: Stack): string {

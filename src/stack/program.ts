@@ -1,6 +1,8 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { closeSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { IMPORT_FAILURES, isImportFailureCode } from "../domain/import-failure.ts";
+import { rotateIfLong } from "./log-rotation.ts";
 import {
   findProcess,
   stopProcess,
@@ -9,8 +11,16 @@ import {
 } from "./process-table.ts";
 import { StackError } from "./stack-error.ts";
 
-// Restarts append to one log, so it may grow for months: beyond this it is put aside once, as `<log>.1`.
-const LOG_LIMIT_BYTES = 16 * 1024 * 1024;
+// Restarts append to one log. A stack looks at its logs while its programs run, by its own limits.
+const LOG_LIMITS = { maxSizeBytes: 16 * 1024 * 1024, keep: 5 };
+
+/** Why a program of ours ended, in its own words. */
+export interface ToldFailure {
+  readonly code: string;
+  readonly message: string;
+  /** The way out. */
+  readonly hint: string;
+}
 
 /** What to run, and how to end it. */
 export interface ProgramOptions {
@@ -44,6 +54,7 @@ export class Program {
   readonly #stop: StopOptions;
   readonly #identity: ProcessIdentity | undefined;
   #isReady = false;
+  #failure: ToldFailure | undefined;
 
   /** Starts the program; that it cannot be started shows in {@link Program.ended}. */
   constructor(options: ProgramOptions) {
@@ -57,11 +68,18 @@ export class Program {
         resolve(error.message);
       });
       this.#child.once("exit", (code, signal) => {
-        resolve(signal === null ? `exit code ${code ?? 0}` : `signal ${signal}`);
+        const end = signal === null ? `exit code ${code ?? 0}` : `signal ${signal}`;
+        // What it has sent through its channel may arrive after its end.
+        if (!this.#child.connected) resolve(end);
+        else
+          this.#child.once("disconnect", () => {
+            resolve(end);
+          });
       });
     });
     this.#child.on("message", (message) => {
       if (saysReady(message)) this.#isReady = true;
+      this.#failure = failureIn(message) ?? this.#failure;
     });
   }
 
@@ -73,6 +91,11 @@ export class Program {
   /** Whether it has sent `{ ready: true }` through its channel. */
   get isReady(): boolean {
     return this.#isReady;
+  }
+
+  /** What it has sent as `{ failed: … }` through its channel, before it ended. */
+  get failure(): ToldFailure | undefined {
+    return this.#failure;
   }
 
   /** Ends it: asks, waits, kills. Returns when it is gone; at once when it has ended before. */
@@ -114,10 +137,18 @@ async function isReadyNow(isReady: () => boolean | Promise<boolean>): Promise<bo
 }
 
 function notReady(program: Program, why: string): StackError {
+  if (program.failure !== undefined)
+    return toldError(`Cannot start ${program.name}`, program.failure);
   const lastLines = readLastLines(program.logFile);
   return new StackError(
     `Cannot start ${program.name}: ${why}. The end of its log (${program.logFile}):\n${lastLines}`,
   );
+}
+
+/** The failure of a program in its own words: one error, and its way out. */
+export function toldError(what: string, { code, message, hint }: ToldFailure): StackError {
+  const isPermanent = isImportFailureCode(code) && !IMPORT_FAILURES[code].retryable;
+  return new StackError(`${what}: ${message}\n${hint}`, { isPermanent });
 }
 
 /** The last 15 lines of a log, for an error message. */
@@ -126,7 +157,7 @@ export function readLastLines(logFile: string): string {
 }
 
 function spawnDetached(options: ProgramOptions): ChildProcess {
-  putAsideIfLong(options.logFile);
+  rotateIfLong(options.logFile, LOG_LIMITS);
   const log = openSync(options.logFile, "a", 0o600);
   try {
     const [command, ...args] = options.command;
@@ -140,9 +171,9 @@ function spawnDetached(options: ProgramOptions): ChildProcess {
   }
 }
 
-function putAsideIfLong(logFile: string): void {
-  const sizeBytes = statSync(logFile, { throwIfNoEntry: false })?.size ?? 0;
-  if (sizeBytes > LOG_LIMIT_BYTES) renameSync(logFile, `${logFile}.1`);
+function failureIn(message: unknown): ToldFailure | undefined {
+  if (typeof message !== "object" || message === null || !("failed" in message)) return undefined;
+  return message.failed as ToldFailure;
 }
 
 function saysReady(message: unknown): boolean {

@@ -1,6 +1,10 @@
 import { join } from "node:path";
+import { unwatchFile, watchFile } from "node:fs";
+import { configDigest } from "../config/config-digest.ts";
+import { readConfig } from "../config/config.ts";
 import type { StackProgram } from "../config/stack-file.ts";
 import { lockDataDirectory, type DataDirectoryLock } from "./data-directory-lock.ts";
+import { rotateIfLong, type RotationLimits } from "./log-rotation.ts";
 import { openDataDirectory, type DataDirectory } from "./data-directory.ts";
 import { STACK_MARK, stopOrphans } from "./orphans.ts";
 import { choosePorts, type StackPorts } from "./ports.ts";
@@ -13,6 +17,13 @@ import { isTemporalReady, startTemporal, TEMPORAL_NAMESPACE } from "./temporal-s
 import { migrateStack, startWorker, type WorkerOptions } from "./worker-process.ts";
 
 const DATABASE = "image_import";
+
+// A log is not much longer than its limit when this looks at it.
+const ROTATE_EVERY_MS = 10_000;
+// By the file's state and not by events: those do not reach a file on a network or in a container's volume.
+const WATCH_EVERY_MS = 1_000;
+/** While the configuration can't be read. */
+const DEFAULT_ROTATION: RotationLimits = { maxSizeBytes: 16 * 1024 * 1024, keep: 5 };
 
 /** What a stack is started with. */
 export interface StackOptions {
@@ -35,6 +46,12 @@ export interface Stack {
   stop(): Promise<void>;
 }
 
+/** A stack that this process supervises. */
+export interface OwnStack extends Stack {
+  /** Lets the worker run with the configuration as it is now; the old worker goes on when a new one can't start. */
+  reload(): Promise<void>;
+}
+
 /**
  * Starts Postgres, Temporal and one worker on a data directory, and keeps them running. What a killed stack left
  * running there is ended first.
@@ -42,7 +59,7 @@ export interface Stack {
  * @returns when the worker polls
  * @throws StackBusyError when a stack runs on that directory; StackError when this one cannot be started
  */
-export async function startStack(options: StackOptions): Promise<Stack> {
+export async function startStack(options: StackOptions): Promise<OwnStack> {
   const directory = openDataDirectory(options.dataDir);
   const lock = await lockDataDirectory(directory.path);
   try {
@@ -59,7 +76,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   }
 }
 
-class SupervisedStack implements Stack {
+class SupervisedStack implements OwnStack {
   readonly addresses: StackAddresses;
   readonly directory: DataDirectory;
   readonly #temporalCli: string;
@@ -70,6 +87,11 @@ class SupervisedStack implements Stack {
   readonly #record: StackRecord;
   /** In the order in which they were started. */
   readonly #programs: SupervisedProgram[] = [];
+  #worker: SupervisedProgram | undefined;
+  #digest: string | undefined;
+  #reloading: Promise<void> = Promise.resolve();
+  #rotation: NodeJS.Timeout | undefined;
+  #limits = DEFAULT_ROTATION;
 
   constructor(
     { temporalCli, log }: Required<Pick<StackOptions, "temporalCli" | "log">>,
@@ -101,19 +123,64 @@ class SupervisedStack implements Stack {
 
   async start(signal: AbortSignal): Promise<void> {
     try {
+      this.#keepLogsShort();
       await this.#startServers(signal);
       await this.#saying("bringing the database up to date", async () =>
         migrateStack(this.#workerOptions("migrate"), signal),
       );
       await this.#startWorker(signal);
       this.#record.setState("ready");
+      this.#watchConfiguration();
     } catch (error) {
       await this.stop();
       throw error;
     }
   }
 
+  async reload(): Promise<void> {
+    this.#reloading = this.#reloading.then(() => this.#reload());
+    await this.#reloading;
+  }
+
+  async #reload(): Promise<void> {
+    const { config } = this.directory;
+    this.#digest = configDigest(config);
+    try {
+      this.#limits = readConfig(config).logging;
+      this.#log("Starting the worker again with the configuration as it is now …");
+      await this.#worker?.replace();
+      this.#log("The worker runs with the configuration as it is now");
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#log(`The worker goes on with the configuration from before: ${reason}`);
+    }
+  }
+
+  #watchConfiguration(): void {
+    const { config } = this.directory;
+    this.#digest = configDigest(config);
+    watchFile(config, { interval: WATCH_EVERY_MS, persistent: false }, () => {
+      // Comments change nothing.
+      if (configDigest(config) !== this.#digest) void this.reload();
+    });
+  }
+
+  #keepLogsShort(): void {
+    try {
+      this.#limits = readConfig(this.directory.config).logging;
+    } catch {
+      // The worker reports it, once.
+    }
+    this.#rotation = setInterval(() => {
+      for (const name of ["postgres", "temporal", "worker"]) {
+        rotateIfLong(this.#logFile(name), this.#limits);
+      }
+    }, ROTATE_EVERY_MS).unref();
+  }
+
   async stop(): Promise<void> {
+    unwatchFile(this.directory.config);
+    clearInterval(this.#rotation);
     this.#record.setState("stopping");
     for (const program of this.#programs.toReversed()) await program.stop();
     this.#record.remove();
@@ -155,7 +222,7 @@ class SupervisedStack implements Stack {
   }
 
   async #startWorker(signal: AbortSignal): Promise<void> {
-    await this.#supervise("worker", signal, {
+    this.#worker = await this.#supervise("worker", signal, {
       start: () => startWorker(this.#workerOptions("worker")),
       isReady: (worker) => worker.isReady,
     });
@@ -168,7 +235,7 @@ class SupervisedStack implements Stack {
       readonly start: () => Program;
       readonly isReady: (program: Program) => boolean | Promise<boolean>;
     },
-  ): Promise<void> {
+  ): Promise<SupervisedProgram> {
     const program = new SupervisedProgram({
       ...how,
       onProcess: (process) => {
@@ -178,6 +245,7 @@ class SupervisedStack implements Stack {
     });
     this.#programs.push(program);
     await this.#saying(`starting ${name}`, async () => program.start(signal));
+    return program;
   }
 
   async #saying(what: string, work: () => Promise<void>): Promise<void> {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ProcessIdentity } from "./process-table.ts";
 import { waitUntilReady, type Program, type ProgramEnd } from "./program.ts";
+import { StackError } from "./stack-error.ts";
 
 // The first restart comes at once: most programs that were killed start again without trouble. One that keeps
 // dying is left alone for longer and longer, so that it does not fill its log and the processor.
@@ -31,6 +32,7 @@ export class SupervisedProgram {
   readonly #stopping = new AbortController();
   #program: Program | undefined;
   #watch: Promise<void> | undefined;
+  #replacing: Promise<void> | undefined;
 
   /** Starts nothing yet. */
   constructor(options: SupervisionOptions) {
@@ -47,9 +49,20 @@ export class SupervisedProgram {
     this.#watch = this.#restartUntilStopped(program);
   }
 
-  /** Ends the program, for good. */
+  /**
+   * Starts the program a second time, and ends the first one as soon as the second answers.
+   *
+   * @throws StackError when the second does not come up; the first goes on
+   */
+  async replace(): Promise<void> {
+    this.#replacing = this.#replace();
+    await this.#replacing;
+  }
+
+  /** Ends the program, and starts it no more. */
   async stop(): Promise<void> {
     this.#stopping.abort();
+    await this.#replacing?.catch(() => undefined);
     await this.#program?.stop();
     await this.#watch;
     this.#options.onProcess(undefined);
@@ -64,10 +77,27 @@ export class SupervisedProgram {
       } catch (error) {
         await program.stop();
         signal.throwIfAborted();
-        if (attempt === FIRST_START_ATTEMPTS) throw error;
+        const isPermanent = error instanceof StackError && error.isPermanent;
+        if (isPermanent || attempt === FIRST_START_ATTEMPTS) throw error;
         await sleep(500);
       }
     }
+  }
+
+  async #replace(): Promise<void> {
+    const old = this.#program;
+    const fresh = this.#options.start();
+    try {
+      await waitUntilReady(fresh, () => this.#options.isReady(fresh), {
+        signal: this.#stopping.signal,
+      });
+    } catch (error) {
+      await fresh.stop();
+      throw error;
+    }
+    this.#program = fresh;
+    this.#options.onProcess(fresh.process);
+    await old?.stop();
   }
 
   async #restartUntilStopped(first: Program): Promise<void> {
@@ -77,11 +107,16 @@ export class SupervisedProgram {
       const startedAt = Date.now();
       const end = await program.ended;
       if (this.#isStopping()) return;
+      if (this.#program !== undefined && this.#program !== program) {
+        program = this.#program;
+        continue;
+      }
 
       if (Date.now() - startedAt > HEALTHY_AFTER_MS) delayMs = FIRST_DELAY_MS;
       this.#announce(program, end, delayMs);
       await sleep(delayMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
       if (this.#isStopping()) return;
+      if (this.#program !== program) continue;
 
       program = this.#launch();
       delayMs = Math.min(delayMs * 2, LONGEST_DELAY_MS);

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { StackAddresses } from "./stack-record.ts";
 import { environmentWithout } from "./child-environment.ts";
-import { Program, readLastLines } from "./program.ts";
+import { Program, readLastLines, toldError } from "./program.ts";
 import { StackError } from "./stack-error.ts";
 
 // Every process runs from the build: Node 20 cannot run the sources.
@@ -43,6 +43,7 @@ export async function migrateStack(options: WorkerOptions, signal: AbortSignal):
     env: environmentOf(options),
     logFile: options.logFile,
     stop: { signal: "SIGTERM", withinMs: 10_000 },
+    hasChannel: true,
   });
   const stop = (): void => void program.stop();
   signal.addEventListener("abort", stop, { once: true });
@@ -50,6 +51,8 @@ export async function migrateStack(options: WorkerOptions, signal: AbortSignal):
   signal.removeEventListener("abort", stop);
   signal.throwIfAborted();
   if (end === "exit code 0") return;
+  const { failure } = program;
+  if (failure !== undefined) throw toldError("Cannot bring the database up to date", failure);
   throw new StackError(
     `Cannot bring the database up to date: \`image-import migrate\` ended with ${end}. The end of its log (${options.logFile}):\n${readLastLines(options.logFile)}`,
   );

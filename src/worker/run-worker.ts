@@ -23,6 +23,8 @@ export interface WorkerSettings {
   readonly databaseUrl: string;
   readonly temporal: TemporalAddress;
   readonly logger: Logger;
+  /** Its name in Temporal. Default: that of the SDK. */
+  readonly identity?: string;
   /** Called once the worker polls for work. */
   readonly onReady: () => void;
 }
@@ -91,7 +93,7 @@ async function prepareStores({ stores }: Dependencies, logger: Logger): Promise<
 }
 
 async function createWorkers(
-  { config, temporal }: WorkerSettings,
+  { config, temporal, identity }: WorkerSettings,
   connection: NativeConnection,
   dependencies: Dependencies,
 ): Promise<Worker[]> {
@@ -100,6 +102,7 @@ async function createWorkers(
     connection,
     namespace: temporal.namespace,
     interceptors: { activity },
+    ...(identity === undefined ? {} : { identity }),
     // Short steps finish within it; a long copy stops after it, and resumes at the next start.
     shutdownGraceTime: "5s",
     shutdownForceTime: "15s",

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { text } from "node:stream/consumers";
@@ -54,6 +54,62 @@ async function waitUntilReady(dataDir: string, { child }: StackProcess): Promise
 function makeDataDirectory(): string {
   return join(makeTemporaryDirectory(), "data");
 }
+
+async function workerOtherThan(dataDir: string, pid: number | null): Promise<number> {
+  return vi.waitFor(
+    () => {
+      const now = readStackFile(dataDir)?.pids.worker ?? null;
+      if (now === null || now === pid) throw new Error("The worker is the same");
+      return now;
+    },
+    { timeout: 50_000, interval: 100 },
+  );
+}
+
+describe("npm start, when its configuration changes", () => {
+  it("starts the worker again, also on SIGHUP, and keeps the old one when the new file is wrong", async () => {
+    const dataDir = makeDataDirectory();
+    const stack = runStack(dataDir);
+    const { config, pids } = await waitUntilReady(dataDir, stack);
+    let said = "";
+    stack.child.stdout?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+
+    writeFileSync(config, `${readFileSync(config, "utf8")}verify_on_publish: true\n`);
+    const second = await workerOtherThan(dataDir, pids.worker);
+    stack.child.kill("SIGHUP");
+    const third = await workerOtherThan(dataDir, second);
+    await vi.waitFor(() => {
+      expect(findProcess(second)).toBeUndefined();
+    }, 40_000);
+    writeFileSync(config, "stores: 7");
+    await vi.waitFor(() => {
+      expect(said).toContain(
+        "The worker goes on with the configuration from before: The configuration",
+      );
+    }, 20_000);
+
+    expect(readStackFile(dataDir)?.pids.worker).toBe(third);
+    stack.child.kill("SIGTERM");
+    expect(await stack.ended).toEqual([0, null]);
+  });
+
+  it("says once what is wrong with the first one, and how to mend it", async () => {
+    const dataDir = makeDataDirectory();
+    mkdirSync(dataDir);
+    writeFileSync(join(dataDir, "image-import.yaml"), "stores: 7");
+    const stack = runStack(dataDir);
+
+    expect(await stack.ended).toEqual([1, null]);
+
+    const lines = (await stack.stderr).trimEnd().split("\n");
+    expect(lines).toEqual([
+      expect.stringMatching(
+        /^Cannot (start worker|bring the database up to date): The configuration /,
+      ),
+      "Correct the configuration file or the environment.",
+    ]);
+  });
+});
 
 function pidsOf({ pids }: StackFile): number[] {
   return Object.values(pids).map((pid) => pid ?? 0);

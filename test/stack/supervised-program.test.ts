@@ -4,7 +4,7 @@ import { Client, Connection } from "@temporalio/client";
 import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
 import { findFreePort } from "../../src/stack/ports.ts";
 import { PostgresServer } from "../../src/stack/postgres-server.ts";
-import { isRunning, type ProcessIdentity } from "../../src/stack/process-table.ts";
+import { findProcess, isRunning, type ProcessIdentity } from "../../src/stack/process-table.ts";
 import { Program } from "../../src/stack/program.ts";
 import { SupervisedProgram, type SupervisionOptions } from "../../src/stack/supervised-program.ts";
 import { isTemporalReady, startTemporal } from "../../src/stack/temporal-server.ts";
@@ -52,6 +52,41 @@ function shell(directory: string, script: string): () => Program {
       stop: { signal: "SIGTERM", withinMs: 5_000 },
     });
 }
+
+describe("SupervisedProgram.replace()", () => {
+  it("ends the first one when the second answers, and watches the second", async () => {
+    const directory = makeTemporaryDirectory();
+    const watched = await supervise({
+      start: shell(directory, "exec sleep 60"),
+      isReady: () => true,
+    });
+    const first = watched.current();
+
+    await watched.supervised.replace();
+    const second = watched.current();
+    await killAndWaitForNext(watched);
+
+    expect(second?.pid).not.toBe(first?.pid);
+    expect(findProcess(first?.pid ?? 0)).toBeUndefined();
+    expect(watched.log).toHaveLength(1);
+  });
+
+  it("keeps the first one when the second does not come up", async () => {
+    const directory = makeTemporaryDirectory();
+    let script = "exec sleep 60";
+    const watched = await supervise({
+      start: () => shell(directory, script)(),
+      isReady: (program) => program.process !== undefined && script !== "exit 7",
+    });
+    const first = watched.current();
+    script = "exit 7";
+
+    await expect(watched.supervised.replace()).rejects.toThrow("exit code 7");
+
+    expect(watched.current()).toEqual(first);
+    expect(findProcess(first?.pid ?? 0)).toBeDefined();
+  });
+});
 
 describe("SupervisedProgram", () => {
   it("starts a killed Postgres again, on the same port", async () => {

@@ -38,8 +38,8 @@ async function workAndLog(session: Session, options: WorkerOptions): Promise<voi
     await work(session, logger);
   } catch (error) {
     const { exitCode, ...failure } = shownFailure(error);
-    process.send?.({ failed: failure });
     if (session.isJson || process.stderr.isTTY) throw error;
+    process.send?.({ failed: failure });
     logger ??= createLogger({ level: "error", secrets: knownSecrets({}) });
     logger.error("The worker ends", { error });
     process.exitCode = exitCode;
@@ -57,7 +57,10 @@ function endAtBugs(logger: Logger): void {
 async function work(session: Session, logger: Logger): Promise<void> {
   const { requiredConfig: config, requiredDatabaseUrl: databaseUrl } = session;
   const { temporal, configPath } = session.location;
-  const { runWorker } = await import("../../worker/run-worker.ts");
+  const [{ runWorker }, { identityOf }] = await Promise.all([
+    import("../../worker/run-worker.ts"),
+    import("../../worker/worker-identity.ts"),
+  ]);
   const onReady = (): void => {
     logger.info("The worker is ready", {
       config: configPath,
@@ -68,7 +71,8 @@ async function work(session: Session, logger: Logger): Promise<void> {
     process.send?.({ ready: true });
   };
   try {
-    await runWorker({ config, databaseUrl, temporal, logger, onReady });
+    const identity = identityOf(configPath ?? "");
+    await runWorker({ config, databaseUrl, temporal, logger, identity, onReady });
     logger.info("The worker has stopped");
   } catch (error) {
     // The SDK keeps its class for itself.

@@ -157,8 +157,18 @@ describe("doctor", () => {
     writeFileSync(config, JSON.stringify({ stores }));
     for (const name of ["staging", "fast", "archive"]) mkdirSync(join(directory, name));
 
-    const findings = (await commandLine.answer("doctor", "--config", config)) as Finding[];
+    const { answer } = await commandLine.json("doctor", "--config", config);
 
+    const findings = answer as Finding[];
+    // The worker runs with the configuration of its stack.
+    expect(wrongOf(findings)).toMatchObject([
+      {
+        check: "worker",
+        code: "BadConfiguration",
+        detail: expect.stringContaining("runs with another configuration") as string,
+        hint: expect.stringContaining("SIGHUP") as string,
+      },
+    ]);
     const ofStores = findings.filter(({ check }) => check.startsWith("store "));
     expect(ofStores.map(({ check, ok }) => [check, ok])).toEqual([
       ["store fast", true],

@@ -1,0 +1,44 @@
+import {
+  appendFileSync,
+  closeSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { rotateIfLong } from "../../src/stack/log-rotation.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+describe("rotateIfLong()", () => {
+  it("keeps as many as it shall, newest first, and the file that programs have open", () => {
+    const directory = makeTemporaryDirectory();
+    const log = join(directory, "worker.log");
+    const program = openSync(log, "a");
+
+    for (const line of ["one\n", "two\n", "three\n", "four\n"]) {
+      writeSync(program, line);
+      rotateIfLong(log, { maxSizeBytes: 3, keep: 2 });
+    }
+    writeSync(program, "5\n");
+    closeSync(program);
+
+    expect(readdirSync(directory).sort()).toEqual(["worker.log", "worker.log.1", "worker.log.2"]);
+    expect(readFileSync(log, "utf8")).toBe("5\n");
+    expect(readFileSync(`${log}.1`, "utf8")).toBe("four\n");
+    expect(readFileSync(`${log}.2`, "utf8")).toBe("three\n");
+  });
+
+  it("leaves a log that is short, and one that is not there", () => {
+    const log = join(makeTemporaryDirectory(), "worker.log");
+    rotateIfLong(log, { maxSizeBytes: 3, keep: 2 });
+    writeFileSync(log, "one");
+    appendFileSync(log, "");
+
+    rotateIfLong(log, { maxSizeBytes: 3, keep: 2 });
+
+    expect(readFileSync(log, "utf8")).toBe("one");
+  });
+});
