@@ -282,7 +282,7 @@ const OTHER_DISKS: readonly CorpusImage[] = [
     name: "luks2",
     make: encrypted("luks2"),
     format: "luks",
-    virtualSizeBytes: null,
+    virtualSizeBytes: 4 * MiB,
     tolerates: ["encryption"],
   },
 ];

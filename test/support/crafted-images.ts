@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { crc32c } from "../../src/formats/crc32c.ts";
 
@@ -339,13 +340,66 @@ export function craftedGpt(sectorBytes = SECTOR): Buffer {
 
 /** The header of a LUKS of this version, and 64 KiB behind it. */
 export function craftedLuks(version: 1 | 2): Buffer {
-  const header = patched(Buffer.alloc(128 * KiB), [0, "LUKS\xba\xbe"], [6, be(2, version)]);
-  if (version === 2) return patched(header, [8, be(8, 16 * KiB)]);
+  if (version === 2) return craftedLuks2();
   return patched(
-    header,
+    Buffer.alloc(128 * KiB),
+    [0, "LUKS\xba\xbe"],
+    [6, be(2, version)],
     [104, be(4, 128)],
+    [108, be(4, 64)],
     [164, be(4, 1000)],
     [208, be(4, 0x00ac71f3)],
     [212, be(4, 1000)],
+    [248, be(4, 8)],
+    [252, be(4, 100)],
   );
+}
+
+/** What the JSON of a LUKS2 header says of the data and of the keys. */
+interface Luks2Parts {
+  readonly segment?: Readonly<Record<string, unknown>>;
+  readonly area?: Readonly<Record<string, unknown>>;
+  readonly kdf?: Readonly<Record<string, unknown>>;
+  /** The JSON itself, instead. */
+  readonly json?: string;
+}
+
+/** A LUKS2 of 128 KiB: two headers of 16 KiB, a key slot, and 64 KiB of data. @param parts - what differs */
+export function craftedLuks2({ segment, area, kdf, json }: Luks2Parts = {}): Buffer {
+  const header = {
+    keyslots: {
+      0: {
+        type: "luks2",
+        area: { type: "raw", offset: `${32 * KiB}`, size: `${16 * KiB}`, ...area },
+        kdf: { type: "pbkdf2", iterations: 1000, ...kdf },
+      },
+    },
+    tokens: {},
+    segments: {
+      0: {
+        type: "crypt",
+        offset: `${64 * KiB}`,
+        size: "dynamic",
+        sector_size: SECTOR,
+        ...segment,
+      },
+    },
+    digests: { 0: { type: "pbkdf2", iterations: 1000 } },
+    config: { json_size: `${12 * KiB}`, keyslots_size: `${32 * KiB}` },
+  };
+  const copies = [0, 16 * KiB].map((position) => {
+    const copy = patched(
+      Buffer.alloc(16 * KiB),
+      [0, position === 0 ? "LUKS\xba\xbe" : "SKUL\xba\xbe"],
+      [6, be(2, 2)],
+      [8, be(8, 16 * KiB)],
+      [16, be(8, 1)],
+      [72, "sha256"],
+      [256, be(8, position)],
+      [4 * KiB, json ?? JSON.stringify(header)],
+    );
+    createHash("sha256").update(copy).digest().copy(copy, 448);
+    return copy;
+  });
+  return Buffer.concat([...copies, Buffer.alloc(96 * KiB)]);
 }
