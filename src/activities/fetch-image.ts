@@ -267,6 +267,7 @@ async function writePart(
     url,
     continuation: state == null || startAt === 0 ? undefined : { startAt, state },
     singleConnection: held.singleConnection,
+    earlyEnd: state?.end,
     maxBytes: limits.imageSizeCapBytes,
     signal: progress.signal,
   });
@@ -298,8 +299,10 @@ async function writePart(
       ledger.writtenBytes = doneBytes;
     },
   }).catch(async (error: unknown) => {
-    // The failure is what must be told; a catalogue that is away costs another attempt with several connections.
-    await ledger.recordFallBack(source.fallBack).catch(() => undefined);
+    // A late attempt must not decide what is final. A catalogue that is away costs another attempt that ends alike.
+    await ledger.recordFindings().catch((failure: unknown) => {
+      if (isLost(failure) && !progress.signal.aborted) throw failure;
+    });
     throw error;
   });
   progress.report(digests.sizeBytes, digests.sizeBytes);
@@ -331,17 +334,20 @@ class SourceLedger {
   readonly #dependencies: NodeDependencies;
   readonly #held: HeldFetch;
   readonly #target: FileHandle;
+  readonly #source: WebDownload;
   #entry: FetchedFrom;
 
   private constructor(
     dependencies: NodeDependencies,
     held: HeldFetch,
     target: FileHandle,
+    source: WebDownload,
     entry: FetchedFrom,
   ) {
     this.#dependencies = dependencies;
     this.#held = held;
     this.#target = target;
+    this.#source = source;
     this.#entry = entry;
   }
 
@@ -354,8 +360,9 @@ class SourceLedger {
   ): Promise<SourceLedger> {
     // Cut first: a part must never be longer than what its source is recorded for.
     await target.truncate(source.offset);
-    const ledger = new SourceLedger(dependencies, held, target, {
+    const ledger = new SourceLedger(dependencies, held, target, source, {
       ...source.state,
+      end: source.earlyEnd,
       url: displayedUrl(parseWebUrl(url)),
       syncedBytes: Math.min(held.left?.fetchedFrom?.syncedBytes ?? 0, source.offset),
       bootId: (await thisProcess()).bootId,
@@ -369,21 +376,24 @@ class SourceLedger {
     // Asked for between two blocks, when all that was reported is written.
     const syncedBytes = Math.max(this.#entry.syncedBytes, this.writtenBytes);
     await this.#dependencies.staging.syncPart(this.#target, this.#held.part);
-    this.#entry = { ...this.#entry, syncedBytes };
+    this.#entry = { ...this.#entry, syncedBytes, end: this.#source.earlyEnd };
     await this.#record().catch((error: unknown) => {
       // A catalogue that is away is no reason to stop; having lost the image is, and so is another attempt.
       if (isLost(error)) throw error;
     });
   }
 
-  /** Keeps for the next attempt that the origin is not fit for several connections. */
-  async recordFallBack(fallBack: WebDownload["fallBack"]): Promise<void> {
-    if (fallBack === "none") return;
+  /** Keeps for the next attempt that the origin is not fit for several connections, and how it ended early. */
+  async recordFindings(): Promise<void> {
+    const { fallBack, earlyEnd: end } = this.#source;
     const { id, token } = this.#held;
-    await this.#dependencies.database.query((db) => recordSingleConnection(db, id, token));
-    if (fallBack !== "afresh") return;
+    if (fallBack !== "none") {
+      await this.#dependencies.database.query((db) => recordSingleConnection(db, id, token));
+    }
     // Without a validator the rest is not asked for: all comes in one answer.
-    this.#entry = { ...this.#entry, validator: null };
+    const validator = fallBack === "afresh" ? null : this.#entry.validator;
+    if (validator === this.#entry.validator && end === this.#entry.end) return;
+    this.#entry = { ...this.#entry, validator, end };
     await this.#record();
   }
 

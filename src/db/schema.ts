@@ -16,6 +16,7 @@ import {
 import type { Fingerprint } from "../bytes/fingerprint.ts";
 import type { ProcessIdentity } from "../bytes/process-identity.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
+import type { EarlyEnd } from "../domain/early-end.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import { IMAGE_STATUSES } from "../domain/image-status.ts";
 import { TASK_STATUSES, TASK_TYPE } from "../domain/task-status.ts";
@@ -37,6 +38,8 @@ export interface FetchedFrom {
   readonly syncedBytes: number;
   /** The boot of the machine that wrote those behind them. */
   readonly bootId: string;
+  /** How the attempts so far ended early. Default: none did, or the last one got further. */
+  readonly end?: EarlyEnd | undefined;
 }
 
 const sizeBytes = (name: string) => bigint(name, { mode: "number" });

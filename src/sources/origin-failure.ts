@@ -130,3 +130,27 @@ export function refused(
 ): ImportError {
   return new ImportError("SourceRefused", `Cannot download ${where}: ${reason}`, options);
 }
+
+// What ends a body without the origin's doing, or says no more than that it is slow.
+const OF_THE_WAY = [
+  "UND_ERR_BODY_TIMEOUT",
+  "UND_ERR_DESTROYED",
+  "UND_ERR_CLOSED",
+  "UND_ERR_ABORTED",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "EHOSTDOWN",
+  "ENETUNREACH",
+  "ENETDOWN",
+];
+
+/** The failure of an origin that sends too few bytes per second. */
+export class SlowOrigin extends Error {
+  override readonly name = "SlowOrigin";
+}
+
+/** Whether the origin itself ended a body with this error: time-outs, a slow origin and a network that is away are none. */
+export function isOriginsEnd(error: unknown): boolean {
+  if (!(error instanceof Error) || error instanceof SlowOrigin) return false;
+  return !("code" in error && OF_THE_WAY.includes(String(error.code)));
+}

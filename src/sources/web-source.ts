@@ -3,12 +3,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
 import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { formatBytes } from "../domain/byte-size.ts";
+import { countEnd, isFinalEnd, type EarlyEnd } from "../domain/early-end.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { checkedConnector, type ConnectionSettings } from "./checked-connector.ts";
 import { EgressPolicy, type EgressRules } from "./egress-policy.ts";
 import { getFollowing } from "./follow-redirects.ts";
 import { judgeAnswer, type Continuation, type OriginAnswer } from "./origin-answer.ts";
-import { refused, unavailable } from "./origin-failure.ts";
+import { isOriginsEnd, refused, SlowOrigin, unavailable } from "./origin-failure.ts";
 import type { OriginState } from "./origin-state.ts";
 import { RANGE_BYTES, receiveSideBySide } from "./side-by-side.ts";
 import { displayedUrl, parseWebUrl } from "./web-url.ts";
@@ -32,6 +33,8 @@ export interface DownloadOrder {
   readonly url: string;
   /** Where an earlier download ended, and what it downloaded. Default: nowhere, all is wanted. */
   readonly continuation?: Continuation | undefined;
+  /** How the attempts before ended early. Default: none did. */
+  readonly earlyEnd?: EarlyEnd | undefined;
   /** Several connections failed before: take one. Default: false, as many as the settings say. */
   readonly singleConnection?: boolean;
   /** More is never read, whatever the origin says. */
@@ -115,6 +118,8 @@ function rangeOf(from: Continuation | undefined): Record<string, string> {
 // A connection that brought less is fruitless; after so many in a row it is time to wait before the next.
 const FRUITFUL_BYTES = 1024 * 1024;
 const FRUITLESS_CONNECTIONS = 3;
+// A server that ends each connection while it restarts has half a minute before that is taken for final.
+const WAIT_PER_SAME_END_MS = 5_000;
 // What an origin sends beyond its own Content-Length comes with the last bytes, or just behind them.
 const EXCESS_PATIENCE_MS = 50;
 
@@ -126,6 +131,7 @@ export class WebDownload implements AsyncDisposable {
   readonly #settings: WebSourceSettings;
   readonly #limit: BandwidthLimit | undefined;
   readonly #where: string;
+  #body: Readable | undefined;
   #chunks: AsyncIterator<Buffer> | undefined;
   #rest: Buffer = Buffer.alloc(0);
   #offset = 0;
@@ -136,6 +142,7 @@ export class WebDownload implements AsyncDisposable {
   #hasAnsweredRange = false;
   #fallBack: WebDownload["fallBack"] = "none";
   #fruitless = 0;
+  #earlyEnd: EarlyEnd | undefined;
   #hasExcess = false;
   #windowMs = 0;
   #windowBytes = 0;
@@ -154,6 +161,7 @@ export class WebDownload implements AsyncDisposable {
     this.#settings = settings;
     this.#connections = order.singleConnection === true ? 1 : (settings.connections ?? 1);
     this.#limit = limit;
+    this.#earlyEnd = order.earlyEnd;
     this.#where = displayedUrl(parseWebUrl(order.url));
     agent.on("disconnect", (_origin, _targets, error) => {
       if (error.message === "bad response") this.#hasExcess = true;
@@ -176,6 +184,11 @@ export class WebDownload implements AsyncDisposable {
    */
   get fallBack(): "none" | "single" | "afresh" {
     return this.#fallBack;
+  }
+
+  /** How this attempt and those before it ended early, each in the same way; undefined when this one got further. */
+  get earlyEnd(): EarlyEnd | undefined {
+    return this.#offset > (this.#earlyEnd?.atByte ?? 0) ? undefined : this.#earlyEnd;
   }
 
   /** Makes the first connection, unless no byte is missing. */
@@ -224,6 +237,7 @@ export class WebDownload implements AsyncDisposable {
     const sideBySide = this.#receiveSideBySide(answer);
     this.#isSideBySide = sideBySide !== undefined;
     this.#hasAnsweredRange ||= startAt > 0;
+    this.#body = body;
     this.#chunks = sideBySide ?? chunksOf(body);
   }
 
@@ -287,13 +301,17 @@ export class WebDownload implements AsyncDisposable {
     this.#windowMs = 0;
     this.#windowBytes = 0;
     if (rate < minimumRate) {
-      throw new Error(`it sends less than ${formatBytes(minimumRate)}/s`);
+      throw new SlowOrigin(`it sends less than ${formatBytes(minimumRate)}/s`);
     }
   }
 
   async #reconnect(error: unknown): Promise<void> {
     const reason = error instanceof Error ? error.message : String(error);
-    const failure = unavailable(this.#where, `the connection broke: ${reason}`);
+    // What has come and was not read is lost with the connection, but counts: how far the origin goes does not depend on
+    // how fast this process reads.
+    const atByte = this.#offset + (this.#isSideBySide ? 0 : (this.#body?.readableLength ?? 0));
+    // After several connections comes one, which may get further.
+    const isCounted = !this.#isSideBySide && isOriginsEnd(error);
     await this.#chunks?.return?.();
     this.#chunks = undefined;
     // An origin for which several were too many may serve one.
@@ -301,14 +319,42 @@ export class WebDownload implements AsyncDisposable {
     // At most one range has come from an origin that has never answered with one: little is lost with it.
     if (this.#isSideBySide) this.#fallBack = this.#hasAnsweredRange ? "single" : "afresh";
     this.#fruitless = this.#offset - this.#connectedAt < FRUITFUL_BYTES ? this.#fruitless + 1 : 0;
-    if (this.#state.validator === null || this.#fruitless >= FRUITLESS_CONNECTIONS) throw failure;
+    if (this.#state.validator === null || this.#fruitless >= FRUITLESS_CONNECTIONS) {
+      const ofAll = this.#state.sizeBytes === null ? "" : ` of ${this.#state.sizeBytes}`;
+      const what = `its connection broke after ${atByte}${ofAll} bytes`;
+      throw this.#endsEarly(isCounted ? { how: "broke", atByte } : undefined, what, `: ${reason}`);
+    }
     const answer = await this.#askForRest();
     if (answer.startAt !== this.#offset) {
       answer.body?.on("error", ignore).destroy();
       if (this.#isSideBySide) this.#fallBack = "afresh";
-      throw unavailable(this.#where, "it changed, or can't be resumed; it begins afresh");
+      const what = `it changed, or can't be resumed, when its connection had broken after ${atByte} bytes`;
+      throw this.#endsEarly(isCounted ? { how: "changed", atByte } : undefined, what, "");
     }
     this.#take(answer);
+  }
+
+  /**
+   * The failure of an attempt that did not get all bytes: final when the attempts before it ended in the same way.
+   *
+   * @param end - undefined: it says nothing of how the next attempt will end
+   */
+  #endsEarly(end: Omit<EarlyEnd, "times"> | undefined, what: string, cause: string): ImportError {
+    const counted = end === undefined ? undefined : countEnd(this.#earlyEnd, end);
+    if (end === undefined || counted === undefined) {
+      return unavailable(this.#where, `${what}${cause}`);
+    }
+    this.#earlyEnd = counted;
+    const { times } = counted;
+    if (!isFinalEnd(counted, this.#state.validator)) {
+      const retryAfterMs = times > 1 ? times * WAIT_PER_SAME_END_MS : undefined;
+      return unavailable(this.#where, `${what}${cause}`, { retryAfterMs });
+    }
+    const often = times === 2 ? "twice" : `${times} times`;
+    const place = end.how === "broke" ? "at the same place" : "and got no further";
+    return refused(this.#where, `${what}, ${often} ${place}${cause}`, {
+      hint: "Check that the server has the whole file, and that no proxy on the way limits its size; or download the file yourself, and import it as a file.",
+    });
   }
 
   async #askForRest(): Promise<OriginAnswer> {

@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { inspect } from "node:util";
+import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import type { Digests } from "../../src/domain/digests.ts";
 import type { ImportFailureCode } from "../../src/domain/import-failure.ts";
@@ -604,6 +605,191 @@ describe("fetchImage() from an origin that is hostile", () => {
     expect(failure).toContain("ImportError: Cannot ");
     expect(failure).not.toContain("s3cret");
     expect(inspect(await rig.snapshot(plan), { depth: 9 })).not.toContain("s3cret");
+  });
+});
+
+/** The ends of so many attempts, each of which comes after the one before it. */
+async function endsOf(rig: NodeRig, origin: HostileOrigin, attempts: number) {
+  const plan = await rig.claimForFetch();
+  const failures: Awaited<ReturnType<typeof failureOf>>[] = [];
+  for (let attempt = 1; attempt <= attempts; attempt += 1) {
+    const environment = activityEnvironment({ attempt });
+    failures.push(await failureOf(rig.fetch(plan, origin.url(), environment)));
+  }
+  return failures;
+}
+
+/** Promises more than it sends, and gives nothing by which its rest could be asked for. */
+function shortAt(atByte: (exchange: Exchange) => number, sizeBytes = SIZE_BYTES): Behaviour {
+  return async (exchange) => {
+    exchange.head(200, { "content-length": sizeBytes });
+    await exchange.send(BYTES.subarray(0, atByte(exchange)));
+    exchange.end();
+  };
+}
+
+const RETRIED = "SourceUnavailable";
+const FINAL = "SourceRefused";
+
+describe("fetchImage() from an origin that ends too early each time", () => {
+  it.each<[string, Behaviour, ImportFailureCode[], string]>([
+    [
+      "without a validator, a length that it never reaches",
+      shortAt(() => AT_60_PERCENT),
+      [RETRIED, FINAL],
+      `its connection broke after ${String(AT_60_PERCENT)} of ${String(SIZE_BYTES)} bytes, twice at the same place: `,
+    ],
+    [
+      "without a validator, another length each time",
+      async (exchange) => shortAt(() => AT_60_PERCENT, SIZE_BYTES + exchange.earlier)(exchange),
+      [RETRIED, FINAL],
+      `its connection broke after ${String(AT_60_PERCENT)} of ${String(SIZE_BYTES + 1)} bytes, twice at the same place: `,
+    ],
+    [
+      "chunks without their end",
+      chunked(async (exchange) => {
+        await exchange.chunk(BYTES);
+        exchange.end();
+      }),
+      [RETRIED, FINAL],
+      `its connection broke after ${String(SIZE_BYTES)} bytes, twice at the same place: `,
+    ],
+    [
+      "a chunk that is none",
+      chunked(async (exchange) => {
+        await exchange.chunk(BYTES);
+        await exchange.send("this is no chunk\r\n");
+      }),
+      [RETRIED, FINAL],
+      `its connection broke after ${String(SIZE_BYTES)} bytes, twice at the same place: `,
+    ],
+    [
+      "with a validator, and never goes on",
+      dropsAt60Percent,
+      [RETRIED, RETRIED, RETRIED, FINAL],
+      `its connection broke after ${String(AT_60_PERCENT)} of ${String(SIZE_BYTES)} bytes, 4 times at the same place: `,
+    ],
+    [
+      "with a validator, and no ranges",
+      async (exchange) => {
+        exchange.head(200, { "content-length": SIZE_BYTES, etag: '"one"' });
+        await exchange.send(BYTES.subarray(0, AT_60_PERCENT));
+        exchange.end();
+      },
+      [RETRIED, RETRIED, RETRIED, FINAL],
+      `it changed, or can't be resumed, when its connection had broken after ${String(AT_60_PERCENT)} bytes, 4 times and got no further`,
+    ],
+    [
+      "with other bytes and another length each time",
+      async (exchange) => {
+        const bytes = BYTES.subarray(0, SIZE_BYTES - exchange.earlier);
+        await sendUpTo(exchange, bytes, AT_60_PERCENT, `"${String(exchange.earlier)}"`);
+        exchange.end();
+      },
+      [RETRIED, RETRIED, RETRIED, FINAL],
+      `it changed, or can't be resumed, when its connection had broken after ${String(AT_60_PERCENT)} bytes, 4 times and got no further`,
+    ],
+  ])("takes it for final: %s", async (_, behaviour, codes, message) => {
+    const origin = await HostileOrigin.start(behaviour);
+    const rig = await nodeFor(origin);
+
+    const failures = await endsOf(rig, origin, codes.length);
+
+    expect(failures.map(({ code }) => code)).toEqual(codes);
+    expect(failures.at(-1)?.message).toContain(`Cannot download ${origin.url()}: ${message}`);
+  });
+
+  it("takes it for final also over several connections, when one has ended so", async () => {
+    const bytes = someBytes(3 * RANGE_BYTES);
+    const end = 2 * RANGE_BYTES + 1000;
+    const origin = await HostileOrigin.start(async (exchange) => {
+      const start = beginAnswer(exchange, bytes, '"one"', { "accept-ranges": "bytes" });
+      await exchange.send(bytes.subarray(start, Math.min(exchange.to ?? end, end)));
+      if (start !== exchange.from || (exchange.to ?? bytes.length) > end) exchange.end();
+    });
+    const rig = await nodeFor(origin, { web: { connections: 3 } });
+
+    const failures = await endsOf(rig, origin, 4);
+
+    expect(failures.map(({ code }) => code)).toEqual([RETRIED, RETRIED, RETRIED, FINAL]);
+    expect(failures.at(-1)?.message).toContain(`after ${String(end)} of ${String(bytes.length)}`);
+  });
+
+  it.each<[string, Behaviour, number]>([
+    ["at another byte each time", shortAt(({ earlier }) => AT_60_PERCENT + (earlier % 3)), 5],
+    ["at no byte", shortAt(() => 0), 5],
+    [
+      "by itself, when the time for its next byte was over",
+      async (exchange) => {
+        exchange.head(200, { "content-length": SIZE_BYTES });
+        await exchange.send(BYTES.subarray(0, AT_60_PERCENT));
+        await exchange.gone();
+      },
+      3,
+    ],
+    [
+      "further each time, by less than a download needs to go on at once",
+      async (exchange) => {
+        const reached = Math.min(1000 * (exchange.earlier + 1), SIZE_BYTES);
+        await sendUpTo(exchange, BYTES, reached);
+        exchange.end();
+      },
+      6,
+    ],
+  ])("tries again when it ends %s", async (_, behaviour, attempts) => {
+    const origin = await HostileOrigin.start(behaviour);
+    const rig = await nodeFor(origin);
+
+    const failures = await endsOf(rig, origin, attempts);
+
+    expect(new Set(failures.map(({ code }) => code))).toEqual(new Set([RETRIED]));
+  });
+
+  it("counts from the start again when one attempt got further", async () => {
+    const further = [AT_60_PERCENT, AT_60_PERCENT + MIB, AT_60_PERCENT, AT_60_PERCENT];
+    const origin = await HostileOrigin.start(shortAt(({ earlier }) => further[earlier] ?? 0));
+    const rig = await nodeFor(origin);
+
+    const failures = await endsOf(rig, origin, 4);
+
+    expect(failures.map(({ code }) => code)).toEqual([RETRIED, RETRIED, RETRIED, FINAL]);
+  });
+
+  it("counts anew for another import of the same image", async () => {
+    const origin = await HostileOrigin.start(shortAt(() => AT_60_PERCENT));
+    const rig = await nodeFor(origin);
+    const first = await rig.claimForFetch();
+    expect(await failureOf(rig.fetch(first, origin.url()))).toMatchObject({ code: RETRIED });
+    await rig.release(first);
+    const second = await rig.claim(first.image_id, { uri: rig.uri("nothing") });
+
+    expect(await failureOf(rig.fetch(second, origin.url()))).toMatchObject({ code: RETRIED });
+  });
+
+  it("leaves it to the attempt that took over to say what is final", async () => {
+    let ends: () => void = () => undefined;
+    const mayEnd = new Promise<void>((resolve) => (ends = resolve));
+    const origin = await HostileOrigin.start(async (exchange) => {
+      exchange.head(200, { "content-length": SIZE_BYTES });
+      await exchange.send(BYTES.subarray(0, AT_60_PERCENT));
+      if (exchange.earlier === 1) await mayEnd;
+      exchange.end();
+    });
+    const rig = await nodeFor(origin, { web: { idleTimeoutMs: 60_000 } });
+    const plan = await rig.claimForFetch();
+    await failureOf(rig.fetch(plan, origin.url()));
+    const late = failureOf(rig.fetch(plan, origin.url(), activityEnvironment({ attempt: 2 })));
+    await expect.poll(() => origin.sentBytes).toBe(2 * AT_60_PERCENT);
+    // As another worker takes it, which does not know whether this attempt still writes.
+    await catalogue.database.query((db) =>
+      db.execute(
+        sql`UPDATE staged_files SET token = gen_random_uuid() WHERE image_id = ${plan.image_id}`,
+      ),
+    );
+
+    ends();
+
+    expect(await late).toMatchObject({ code: "AttemptOvertaken" });
   });
 });
 

@@ -186,6 +186,29 @@ describe("importImage() by web-download", () => {
     expect(origin.requests.length).toBe(1);
   });
 
+  it("fails when the origin ends it twice at the same byte, and leaves nothing", async () => {
+    const promised = BYTES.length + 100;
+    const { rig, origin } = await withOrigin(async (exchange) => {
+      exchange.head(200, { "content-length": promised });
+      await exchange.send(BYTES);
+      exchange.end();
+    });
+    const imageId = await newImage(rig);
+
+    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.waitForImport(imageId));
+
+    const where = `${String(BYTES.length)} of ${String(promised)} bytes`;
+    expect(failure).toMatchObject({
+      code: "SourceRefused",
+      message: expect.stringContaining(
+        `its connection broke after ${where}, twice at the same place`,
+      ) as string,
+    });
+    expect(await rig.state(imageId)).toMatchObject(QUEUED);
+    expect(origin.requests.length).toBe(2);
+  });
+
   it("reaches nothing on this machine unless that is allowed", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     const rig = await createRig({ sources: { web: { ports: [origin.port] } } });
