@@ -55,7 +55,7 @@ async function cancelImport(workflowId: string): Promise<void> {
   try {
     await getExternalWorkflowHandle(workflowId).cancel();
   } catch (error) {
-    // It has closed by itself; if it could not undo, the reconciler releases its claim.
-    log.info("The import to cancel is not running", { workflowId, error: String(error) });
+    // The import has closed. If it could not undo, the reconciler releases its claim.
+    log.info("The import to cancel is not running", { workflowId, error });
   }
 }

@@ -56,9 +56,9 @@ describe("buildProgram()", () => {
       "task list": "--image … --limit …",
       "task show": "<task-id>",
       usage: "--owner …",
-      worker: "",
+      worker: "--log-level …",
       migrate: "",
-      stores: "--check",
+      stores: "--check --adopt …",
       doctor: "",
     });
   });

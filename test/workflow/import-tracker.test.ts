@@ -274,6 +274,7 @@ describe("the summaries of a run", () => {
         "digest: hash the staged bytes",
         "store: copy to fast",
         "save: record size, digests, locations",
+        "confirm: are all copies as they were checked?",
         "activate: publish the image",
         "unstage: delete the staged data",
       ].sort(),
