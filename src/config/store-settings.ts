@@ -85,6 +85,7 @@ const s3Store = z.strictObject({
   region: z.string().min(1).optional(),
   endpoint: endpoint.optional(),
   path_style: z.boolean().optional(),
+  ca_file: z.string().min(1).optional(),
   checksums: z.enum(["when_supported", "when_required"]).default("when_supported"),
   part_size: bytes
     .refine(
@@ -159,6 +160,7 @@ export function settingsOf(
     region: store.region ?? (env["AWS_REGION"] || "us-east-1"),
     endpoint: store.endpoint,
     // AWS wants the bucket in the host's name; Ceph RGW, MinIO and Garage would need a wildcard in DNS for that.
+    caFile: store.ca_file === undefined ? undefined : resolve(folder, store.ca_file),
     pathStyle: store.path_style ?? store.endpoint !== undefined,
     checksums: store.checksums,
     partSizeBytes: store.part_size,

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { formatDuration } from "../domain/duration.ts";
@@ -38,6 +39,8 @@ export interface S3StoreSettings extends CommonSettings {
   readonly region: string;
   /** `https://host:port`. Default: AWS */
   readonly endpoint?: string | undefined;
+  /** Absolute path of a PEM file: authorities that are trusted beside the usual ones. Default: none */
+  readonly caFile?: string | undefined;
   /** The bucket stands in the path, not in the host's name. */
   readonly pathStyle: boolean;
   readonly checksums: "when_supported" | "when_required";
@@ -90,6 +93,7 @@ export class Stores {
    * Opens all stores but the disabled ones. That one does not work is found out when it is used.
    *
    * @param records - the catalogue's marks of stores. Default: no place is looked at for its mark
+   * @throws ImportError `BadConfiguration` when the file of a `ca_file` cannot be read
    */
   static async open(
     settings: Readonly<Record<string, StoreSettings>>,
@@ -241,7 +245,24 @@ async function openWritable(
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   // Loaded when it is needed: the SDK alone takes longer than a command should.
   const { S3Store } = await import("./s3-store.ts");
-  return new S3Store({ name, ...options, limiter, mark });
+  const { caFile, ...ofBucket } = options;
+  const authorities = await readAuthorities(name, caFile);
+  return new S3Store({ name, ...ofBucket, authorities, limiter, mark });
+}
+
+async function readAuthorities(
+  store: string,
+  path: string | undefined,
+): Promise<string | undefined> {
+  if (path === undefined) return undefined;
+  return readFile(path, "utf8").catch((cause: unknown) => {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ImportError(
+      "BadConfiguration",
+      `Cannot read the file "${path}" of \`stores.${store}.ca_file\`: ${reason}`,
+      { cause, hint: "Name a PEM file that the worker and the command may read." },
+    );
+  });
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { Readable } from "node:stream";
+import { rootCertificates } from "node:tls";
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -30,6 +31,8 @@ export interface S3BucketOptions {
   readonly region: string;
   /** Address of the server. Default: AWS in that region. */
   readonly endpoint?: string | undefined;
+  /** Certificates of authorities that are trusted beside the usual ones, in PEM. Default: none. */
+  readonly authorities?: string | undefined;
   /** Whether the bucket is named in the path of a URL, not in its host. */
   readonly pathStyle: boolean;
   /** `when_required` sends no checksum headers, for servers that refuse them. What is sent is signed in either case. */
@@ -126,6 +129,9 @@ export class S3Bucket {
         connectionTimeout: CONNECT_TIMEOUT_MS,
         requestTimeout: ANSWER_TIMEOUT_MS,
         throwOnRequestTimeout: true,
+        ...(options.authorities === undefined
+          ? {}
+          : { httpsAgent: { ca: [...rootCertificates, options.authorities] } }),
         logger: SILENT,
       },
     });
@@ -413,6 +419,7 @@ export class S3Bucket {
     return new S3Failure(
       `use store "${name}" (bucket "${bucket}" of ${endpoint}): ${operation} failed`,
       error,
+      { caFile: `\`stores.${name}.ca_file\``, address: `\`stores.${name}.endpoint\`` },
     );
   }
 

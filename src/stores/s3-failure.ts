@@ -1,4 +1,5 @@
 import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import { tlsFailure, type TlsSettings } from "../domain/tls-failure.ts";
 
 const NOT_PERMITTED = [
   "AccessDenied",
@@ -41,13 +42,18 @@ export class S3Failure extends ImportError {
   /**
    * @param request - what was asked of which store, for the message
    * @param error - what the SDK threw
+   * @param settings - what names the server and its authorities. Default: a failure of TLS is told as it is
    */
-  constructor(request: string, error: unknown) {
+  constructor(request: string, error: unknown, settings?: TlsSettings) {
     const answer = answerOf(error);
     const s3Code = codeOf(error, answer.status);
     const told = error instanceof Error && error.message !== s3Code ? `: ${error.message}` : "";
-    super(importCodeOf(s3Code, answer.status), `Cannot ${request}: ${s3Code}${told}`, {
+    const isTold = error instanceof Error && settings !== undefined;
+    const tls = isTold ? tlsFailure(error, settings) : undefined;
+    const reason = tls?.reason ?? `${s3Code}${told}`;
+    super(importCodeOf(s3Code, answer.status), `Cannot ${request}: ${reason}`, {
       cause: error,
+      ...(tls === undefined ? {} : { hint: tls.hint }),
       retryAfterMs: answer.retryAfterMs,
     });
     this.s3Code = s3Code;

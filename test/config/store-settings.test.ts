@@ -104,7 +104,7 @@ describe("an s3 store", () => {
   it("takes every setting", () => {
     const store =
       "type: s3, bucket: images, prefix: glance/images, region: eu-west-1, " +
-      "endpoint: 'https://S3.example.org:443/', path_style: false, checksums: when_required, " +
+      "endpoint: 'https://S3.example.org:443/', path_style: false, ca_file: /etc/authority.pem, checksums: when_required, " +
       "part_size: 5GiB, parts_in_flight: 16, bandwidth_limit: 64KiB";
 
     expect(parseStore(store)).toEqual({
@@ -112,6 +112,7 @@ describe("an s3 store", () => {
       prefix: "glance/images/",
       region: "eu-west-1",
       endpoint: "https://s3.example.org",
+      caFile: "/etc/authority.pem",
       checksums: "when_required",
       partSizeBytes: 5 * 1024 ** 3,
       partsInFlight: 16,

@@ -1,12 +1,14 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { FileStore } from "../../src/stores/file-store.ts";
-import { Stores, type StoreSettings } from "../../src/stores/open-stores.ts";
+import { Stores, type S3StoreSettings, type StoreSettings } from "../../src/stores/open-stores.ts";
 import { S3Store } from "../../src/stores/s3-store.ts";
 import { storeKey, type Store } from "../../src/stores/store.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { HostileOrigin } from "../support/hostile-origin.ts";
+import { ORIGIN_CERTIFICATE } from "../support/origin-certificate.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { mountReadOnlyVolume, MAY_MOUNT } from "../support/volume.ts";
 import { orderOf, stage } from "./staged-source.ts";
@@ -14,7 +16,7 @@ import { orderOf, stage } from "./staged-source.ts";
 const IMAGE_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 const KEY = storeKey(IMAGE_ID, 1);
 
-const S3: StoreSettings = {
+const S3: S3StoreSettings = {
   type: "s3",
   bucket: "images",
   prefix: "glance/",
@@ -218,5 +220,54 @@ describe("Stores.open()", () => {
     await mkdir(path);
 
     expect(await stores.get("late").check()).toMatchObject({ works: true });
+  });
+});
+
+describe("an s3 store whose server has a certificate of its own authority", () => {
+  async function openTls(caFile?: string): Promise<Store> {
+    vi.stubEnv("AWS_ACCESS_KEY_ID", "key");
+    vi.stubEnv("AWS_SECRET_ACCESS_KEY", "of a test");
+    onTestFinished(() => {
+      vi.unstubAllEnvs();
+    });
+    const server = await HostileOrigin.start(
+      async (exchange) => {
+        exchange.head(404, { "content-length": 0 });
+      },
+      { tls: ORIGIN_CERTIFICATE },
+    );
+    const endpoint = server.url("");
+    const stores = await Stores.open({ objects: { ...S3, endpoint, caFile } }, "objects");
+    return stores.get("objects");
+  }
+
+  it("is trusted when `ca_file` names the authority", async () => {
+    const caFile = join(makeTemporaryDirectory(), "authority.pem");
+    await writeFile(caFile, ORIGIN_CERTIFICATE.cert);
+
+    const store = await openTls(caFile);
+
+    expect(await store.find(KEY)).toBeUndefined();
+  });
+
+  it("is not trusted otherwise, and the hint names `ca_file`", async () => {
+    const store = await openTls();
+
+    expect(await failureOf(store.find(KEY))).toMatchObject({
+      code: "StoreUnavailable",
+      message: expect.stringContaining(
+        "its certificate comes from an authority that the worker does not trust (DEPTH_ZERO_SELF_SIGNED_CERT)",
+      ) as string,
+      hint: expect.stringContaining("`stores.objects.ca_file`") as string,
+    });
+  });
+
+  it("is not opened when the file of `ca_file` cannot be read", async () => {
+    const caFile = join(makeTemporaryDirectory(), "nothing.pem");
+
+    expect(await failureOf(openTls(caFile))).toMatchObject({
+      code: "BadConfiguration",
+      message: expect.stringContaining(`"${caFile}" of \`stores.objects.ca_file\``) as string,
+    });
   });
 });
