@@ -13,6 +13,7 @@ const ENTRIES_CHECKSUM_AT = 88;
 const HEADER_BYTES = { least: 92, most: 512 };
 
 // An entry: its type, which is zero in an unused one, and where it lies.
+const FIRST_SECTOR_AT = 32;
 const LAST_SECTOR_AT = 40;
 const ENTRY_BYTES = { least: 128, most: 4096 };
 const MOST_ENTRIES_BYTES = 128 * 1024;
@@ -27,7 +28,8 @@ export interface Gpt {
   readonly otherAt: bigint;
   /** Why it makes no sense; its partitions are not read then. */
   readonly problem: string | undefined;
-  /** Where the last partition ends, in bytes; 0 without one. */
+  /** Where the last partition begins and ends, in bytes; 0 without one. */
+  readonly startBytes: bigint;
   readonly endBytes: bigint;
 }
 
@@ -69,7 +71,7 @@ async function readGpt(image: ImageBytes, position: bigint, sectorBytes: number)
   const header = await image.read("gpt header", position, HEADER_BYTES.most);
   const otherAt = header.readBigUInt64LE(OTHER_HEADER_AT) * BigInt(sectorBytes);
   const problem = headerProblem(header);
-  if (problem !== undefined) return { sectorBytes, otherAt, problem, endBytes: 0n };
+  if (problem !== undefined) return { sectorBytes, otherAt, problem, startBytes: 0n, endBytes: 0n };
   const entryBytes = header.readUInt32LE(ENTRY_BYTES_AT);
   const allBytes = header.readUInt32LE(ENTRY_COUNT_AT) * entryBytes;
   const readBytes = Math.min(allBytes, MOST_ENTRIES_BYTES);
@@ -77,11 +79,13 @@ async function readGpt(image: ImageBytes, position: bigint, sectorBytes: number)
   const entries = await image.read("gpt", entriesAt, readBytes);
   const isDamaged =
     readBytes === allBytes && crc32(entries) !== header.readUInt32LE(ENTRIES_CHECKSUM_AT);
+  const last = isDamaged ? { start: 0n, end: 0n } : lastPartition(entries, entryBytes);
   return {
     sectorBytes,
     otherAt,
     problem: isDamaged ? "the checksum of its gpt is wrong" : undefined,
-    endBytes: isDamaged ? 0n : lastEnd(entries, entryBytes) * BigInt(sectorBytes),
+    startBytes: last.start * BigInt(sectorBytes),
+    endBytes: last.end * BigInt(sectorBytes),
   };
 }
 
@@ -99,14 +103,14 @@ function headerProblem(header: Buffer): string | undefined {
   return isRight ? undefined : "the checksum of its gpt header is wrong";
 }
 
-/** The sector behind the last partition. */
-function lastEnd(entries: Buffer, entryBytes: number): bigint {
-  let end = 0n;
+/** The first sector of the partition that ends last, and the sector behind it. */
+function lastPartition(entries: Buffer, entryBytes: number) {
+  let last = { start: 0n, end: 0n };
   for (let at = 0; at + ENTRY_BYTES.least <= entries.length; at += entryBytes) {
     const entry = entries.subarray(at, at + ENTRY_BYTES.least);
     if (entry.subarray(0, 16).every((byte) => byte === 0)) continue;
-    const entryEnd = entry.readBigUInt64LE(LAST_SECTOR_AT) + 1n;
-    if (entryEnd > end) end = entryEnd;
+    const end = entry.readBigUInt64LE(LAST_SECTOR_AT) + 1n;
+    if (end > last.end) last = { start: entry.readBigUInt64LE(FIRST_SECTOR_AT), end };
   }
-  return end;
+  return last;
 }

@@ -1,5 +1,7 @@
 import { cutOff, type Detector, type Finding } from "./detector.ts";
 import type { ImageBytes } from "./image-bytes.ts";
+import { bootSectorOf, SECTOR_BYTES } from "./boot-sector.ts";
+import { gptAtStart, hasGptMark } from "./gpt-header.ts";
 import { standardsOf } from "./udf.ts";
 
 // ISO 9660 leaves sixteen sectors of 2 KiB to the system; then come volume descriptors of a sector, each with its type in
@@ -23,12 +25,12 @@ export const iso: Detector = {
   // A hybrid boots from a stick too. Its tables describe the disc to other firmware, each in a way of its own, and as an iso
   // it is never read by them. A bridge is a UDF volume too, of the same files.
   covers: () => ["gpt", "mbr", "udf"],
-  examine: (image) => {
+  examine: async (image) => {
     const volumeBytes = volumeBytesOf(image);
-    return {
-      virtualSizeBytes: volumeBytes,
-      checks: { complete: volumeBytes === null ? undefined : completeProblem(image, volumeBytes) },
-    };
+    if (volumeBytes === null) return { virtualSizeBytes: null, checks: { complete: undefined } };
+    const complete =
+      completeProblem(image, volumeBytes) ?? (await appendedProblem(image, volumeBytes));
+    return { virtualSizeBytes: volumeBytes, checks: { complete } };
   },
 };
 
@@ -52,4 +54,29 @@ function completeProblem(
   const isInPadding = missingBytes < PADDING_BYTES && last.every((byte) => byte === 0);
   if (isInPadding || missingBytes === PADDING_BYTES) return undefined;
   return cutOff(`its volume ends at byte ${volumeBytes}, and the image at byte ${sizeBytes}`);
+}
+
+/**
+ * Partitions of a hybrid that begin behind the volume, such as the one that UEFI boots from. One that begins inside of it
+ * describes the volume itself, and is often rounded up to whole cylinders.
+ */
+async function appendedProblem(
+  image: ImageBytes,
+  volumeBytes: number,
+): Promise<Finding | undefined> {
+  const appended = (bootSectorOf(image) ?? [])
+    .filter(({ isUsed, isProtective }) => isUsed && !isProtective)
+    .map(({ firstSector, sectors }) => ({
+      start: BigInt(firstSector) * BigInt(SECTOR_BYTES),
+      end: BigInt(firstSector + sectors) * BigInt(SECTOR_BYTES),
+    }));
+  const gpt = hasGptMark(image) ? await gptAtStart(image) : undefined;
+  if (gpt !== undefined) appended.push({ start: gpt.startBytes, end: gpt.endBytes });
+  const missing = appended.find(
+    ({ start, end }) => start >= BigInt(volumeBytes) && !image.holds(0, end),
+  );
+  if (missing === undefined) return undefined;
+  return cutOff(
+    `its partition behind the volume ends at byte ${missing.end}, and the image at byte ${image.sizeBytes}`,
+  );
 }

@@ -62,3 +62,75 @@ describe("judgeImage() of an image that is cut off", () => {
     }
   });
 });
+
+interface DiskImage {
+  readonly name: string;
+  readonly make: (path: string, corpus: Corpus) => Promise<unknown>;
+  readonly declared?: "raw" | "iso";
+  /** Where the bytes end that a program reads, in bytes from the start, and why not later. Default: at the end of the file. */
+  readonly end?: (bytes: Buffer) => number;
+}
+
+const MiB = 1024 * 1024;
+
+function ofCorpus(name: string): DiskImage["make"] {
+  const image = CORPUS.find((each) => each.name === name);
+  if (image === undefined) throw new Error(`No image "${name}" is in the corpus`);
+  return image.make;
+}
+
+/** Behind the last partition of a GPT. What follows are free sectors and the copy of the table; a missing copy is reported. */
+function endOfPartitions(bytes: Buffer): number {
+  const entriesAt = Number(bytes.readBigUInt64LE(512 + 72)) * 512;
+  const ends = Array.from({ length: 128 }, (_, index) =>
+    Number(bytes.readBigUInt64LE(entriesAt + index * 128 + 40)),
+  );
+  return (Math.max(...ends) + 1) * 512;
+}
+
+/** Behind the last byte that is not zero: what follows is padding, which drives read ahead and no file refers to. */
+function endOfData(bytes: Buffer): number {
+  let end = bytes.length;
+  while (end > 0 && bytes[end - 1] === 0) end -= 1;
+  return end;
+}
+
+/**
+ * Disks without tables of their blocks: a partition, a volume, a file system or a segment states where it ends. Disks that
+ * state no end are not here, since no cut of them can be seen: zeros, data without a file system, an empty partition table.
+ */
+const DISKS: readonly DiskImage[] = [
+  { name: "gpt by sfdisk", make: ofCorpus("sfdisk gpt"), end: endOfPartitions },
+  { name: "gpt by sgdisk", make: ofCorpus("sgdisk gpt"), end: endOfPartitions },
+  { name: "hybrid mbr", make: ofCorpus("sgdisk hybrid mbr"), end: endOfPartitions },
+  { name: "mbr", make: ofCorpus("sfdisk dos") },
+  { name: "iso", make: ofCorpus("iso"), declared: "iso", end: endOfData },
+  { name: "iso and mbr", make: ofCorpus("iso and mbr"), declared: "iso", end: endOfData },
+  { name: "iso and gpt", make: ofCorpus("iso and gpt"), declared: "iso", end: endOfPartitions },
+  {
+    name: "iso and mbr with an offset",
+    make: ofCorpus("iso and mbr with an offset"),
+    declared: "iso",
+    end: endOfData,
+  },
+  // The data of a LUKS reaches until the end of the device, wherever that is: no header states where it was.
+  { name: "luks1", make: ofCorpus("luks1"), end: (bytes) => bytes.readUInt32BE(104) * 512 + 512 },
+  { name: "luks2", make: ofCorpus("luks2"), end: () => 16 * MiB + 512 },
+];
+
+describe("judgeImage() of a disk that is cut off", () => {
+  it.each(DISKS)("refuses $name, cut where it has data", async ({ name, make, declared, end }) => {
+    const path = join(corpus.directory, name.replaceAll(/[^a-z0-9]/gi, "-"));
+    await make(path, corpus);
+    const bytes = await readFile(path);
+    const format = declared ?? "raw";
+    expect(await isSafe(bytes, format)).toBe(true);
+    const endBytes = end?.(bytes) ?? bytes.length;
+
+    const accepted: number[] = [];
+    for (const cut of [...cutsOf(bytes.length), ...cutsOf(endBytes)]) {
+      if (cut < endBytes && (await isSafe(bytes.subarray(0, cut), format))) accepted.push(cut);
+    }
+    expect(accepted).toEqual([]);
+  });
+});

@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { craftedGpt, craftedMbr, le, patched } from "../support/crafted-images.ts";
 import { failuresOf, judged, STRICT } from "../support/judged.ts";
@@ -145,9 +146,24 @@ describe("a partition table", () => {
 
   it("goes by the copy of a gpt where its first header is damaged", async () => {
     const damaged = patched(gpt, [512 + 16, le(4, 7)]);
-    const copy = MiB - 512;
-    // The partition of the copy reaches farther than the disk; sums are right again.
+    const copyAt = MiB - 512;
+
     expect(await judged(damaged)).toMatchObject({ format: "gpt", safe: true, tolerated: ["gpt"] });
-    expect(copy).toBe(1048064);
+    // The copy, in the last sector of a disk that is shorter than the partition.
+    const shorter = Buffer.concat([damaged.subarray(0, 512 * 1024), damaged.subarray(copyAt)]);
+    const entriesAt = 256 * 1024;
+    damaged.copy(shorter, entriesAt, 2 * 512, 34 * 512);
+    const header = patched(
+      shorter.subarray(-512, shorter.length - 512 + 92),
+      [16, le(4, 0)],
+      [72, le(8, entriesAt / 512)],
+    );
+    patched(header, [16, le(4, crc32(header))]).copy(shorter, shorter.length - 512);
+    expect(await judged(shorter)).toMatchObject({
+      safe: false,
+      checks: {
+        complete: `its last partition ends at byte 1031680, and the image at byte ${shorter.length}`,
+      },
+    });
   });
 });
