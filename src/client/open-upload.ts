@@ -4,6 +4,9 @@ import { hasErrorCode } from "../bytes/system-error.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
+// Node decodes the arguments of a program as UTF-8, and puts this character in place of bytes that are not: they are lost.
+const REPLACEMENT = "\ufffd";
+
 /**
  * Opens what a person wants to import: a regular file.
  *
@@ -17,6 +20,7 @@ export async function openUpload(path: string): Promise<FileHandle> {
       throw new ImportError("UnusableFile", error.message, { cause: error });
     }
     if (hasErrorCode(error, "ENOENT", "ENOTDIR")) {
+      if (path.includes(REPLACEMENT)) throw notUtf8(path, error);
       throw new ImportError("FileNotFound", `There is no file "${path}"`, { cause: error });
     }
     if (hasErrorCode(error, "EACCES", "EPERM")) {
@@ -26,4 +30,15 @@ export async function openUpload(path: string): Promise<FileHandle> {
     }
     throw systemFailure(error, `"${path}"`, "UnusableFile");
   }
+}
+
+function notUtf8(path: string, cause: unknown): ImportError {
+  return new ImportError(
+    "FileNotFound",
+    `Cannot open "${path}": the path has bytes that are not UTF-8, where "${REPLACEMENT}" stands, and only paths in UTF-8 can be opened`,
+    {
+      cause,
+      hint: "Rename the file, or make another name for it with `ln FILE NEW-NAME`, and give that name; or pipe it into `image-import image stage <image-id> -`.",
+    },
+  );
 }

@@ -173,6 +173,25 @@ describe("image stage", () => {
   });
 });
 
+describe("image stage of a program that writes nothing", () => {
+  it("ends with an image that no import lets into a store", async () => {
+    const imageId = await stack.queuedImage();
+    const ofNothing = new CommandLine({ dataDir, prefix: ["sh", "-c", 'false | "$@"', "sh"] });
+
+    await ofNothing.answer("image", "stage", imageId, "-");
+    await commandLine.json("start", imageId);
+
+    expect(await commandLine.json("watch", imageId)).toMatchObject({
+      exitCode: 1,
+      failure: {
+        code: "UnsafeImage",
+        message: expect.stringContaining("it holds no bytes") as string,
+      },
+    });
+    expect(await commandLine.answer("image", "show", imageId)).toMatchObject({ locations: [] });
+  });
+});
+
 describe("image stage that fails", () => {
   it.each([
     ["a file that is not there", () => "nothing", 3, "FileNotFound"],

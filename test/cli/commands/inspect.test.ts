@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { CommandLine } from "../../support/command-line.ts";
@@ -162,6 +162,28 @@ describe("inspect", () => {
       answer: undefined,
       failure: { code: "FileNotFound" },
     });
+  });
+
+  it("names the rule of a file whose name is not UTF-8, and a way out", async () => {
+    const name = Buffer.concat([Buffer.from(`${path}-`), Buffer.of(0xe9, 0xff)]);
+    writeFileSync(name, craftedQcow2());
+    // The shell gives the bytes of the name on; Node can't.
+    const byShell = new CommandLine({
+      prefix: ["sh", "-c", 'exec "$@" "$(printf "%s-\\351\\377" "$IMAGE")"', "sh"],
+      env: { IMAGE: path },
+    });
+
+    expect(await byShell.json("inspect")).toMatchObject({
+      exitCode: 3,
+      answer: undefined,
+      failure: {
+        code: "FileNotFound",
+        message: expect.stringContaining("bytes that are not UTF-8") as string,
+        hint: expect.stringContaining("`ln FILE NEW-NAME`") as string,
+      },
+    });
+    linkSync(name, path);
+    expect(await commandLine.json("inspect", path)).toMatchObject({ exitCode: 0 });
   });
 
   it.each([
