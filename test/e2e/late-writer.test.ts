@@ -1,70 +1,28 @@
-import { randomBytes, randomUUID } from "node:crypto";
-import { mkdirSync, statSync, writeFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { statSync } from "node:fs";
 import { join } from "node:path";
-import { Connection } from "@temporalio/client";
 import postgres from "postgres";
-import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
+import { describe, expect, inject, it, vi } from "vitest";
 import { CommandLine } from "../support/command-line.ts";
-import { createEmptyTestDatabase } from "../support/database.ts";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { digestsOf, type FileDigests } from "../support/file-digests.ts";
 import { waitForPart } from "../support/growing-part.ts";
 import { imageTraces, type ImageTraces } from "../support/image-traces.ts";
 import { Relay } from "../support/relay.ts";
+import { Service } from "../support/service.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
-import { WorkerProcess } from "../support/worker-process.ts";
 
 const MiB = 1024 * 1024;
 // One second's worth of bytes passes at once, the rest at this rate: five seconds for a copy.
 const RATE_BYTES = 2 * MiB;
 const IMAGE_BYTES = 12 * MiB;
 
-// JSON is YAML too.
-const CONFIG = JSON.stringify({
-  stores: {
-    slow: { type: "file", path: "stores/slow", zero_copy: false, bandwidth_limit: RATE_BYTES },
-  },
-  import: { heartbeat_timeout: "3s" },
-});
-
-interface Service {
-  readonly dataDir: string;
-  readonly databaseUrl: string;
-  /** What a worker or a command is told. */
-  readonly env: NodeJS.ProcessEnv;
-}
-
-/** A service without any worker, on the shared servers, with a namespace and a database of its own. */
+/** A service whose only store is slow. */
 async function openService(): Promise<Service> {
-  const dataDir = makeTemporaryDirectory();
-  mkdirSync(join(dataDir, "staging"));
-  mkdirSync(join(dataDir, "stores/slow"), { recursive: true });
-  writeFileSync(join(dataDir, "image-import.yaml"), CONFIG);
-  const database = await createEmptyTestDatabase();
-  onTestFinished(() => database.drop());
-  const env = {
-    DATABASE_URL: database.url,
-    TEMPORAL_ADDRESS: inject("temporalAddress"),
-    TEMPORAL_NAMESPACE: await createNamespace(),
-    IMAGE_IMPORT_CONFIG: join(dataDir, "image-import.yaml"),
-  };
-  await new CommandLine({ env }).answer("migrate");
-  return { dataDir, databaseUrl: database.url, env };
-}
-
-async function createNamespace(): Promise<string> {
-  const namespace = `late-${randomBytes(4).toString("hex")}`;
-  const connection = await Connection.connect({ address: inject("temporalAddress") });
-  try {
-    await connection.workflowService.registerNamespace({
-      namespace,
-      // protobuf.js takes a number where its types want its own 64-bit integer.
-      workflowExecutionRetentionPeriod: { seconds: 86_400 as never },
-    });
-    return namespace;
-  } finally {
-    await connection.close();
-  }
+  return Service.open({
+    stores: { slow: { bandwidth_limit: RATE_BYTES } },
+    more: { import: { heartbeat_timeout: "3s" } },
+  });
 }
 
 /** Every row that says something of an image. */
@@ -110,18 +68,18 @@ describe("a worker that stands still in the middle of a copy until another one h
     // Between the first worker and Temporal: once it is cut, nobody tells that worker that it is late.
     const relay = await Relay.open(`http://${inject("temporalAddress")}`);
     const { host } = new URL(relay.through(`http://${inject("temporalAddress")}`));
-    const late = await WorkerProcess.start({ ...service.env, TEMPORAL_ADDRESS: host });
+    const late = await service.startWorker({ TEMPORAL_ADDRESS: host });
     const imageId = randomUUID();
     const path = join(makeTemporaryDirectory(), "disk.raw");
     await writeRandomFile(path, IMAGE_BYTES);
-    const importing = new CommandLine(service).start("import", path, "--id", imageId);
+    const importing = new CommandLine({ env: service.env }).start("import", path, "--id", imageId);
     // So little is left then that it is written at once when the worker goes on.
-    await waitForPart(join(service.dataDir, "stores/slow"), imageId, IMAGE_BYTES - RATE_BYTES);
+    await waitForPart(service.store("slow"), imageId, IMAGE_BYTES - RATE_BYTES);
     await late.stop();
     relay.freeze();
     relay.cut();
 
-    await WorkerProcess.start(service.env);
+    await service.startWorker();
     const result = await importing.result();
     const finished = await look(service, imageId);
     const unfinished = late.openFiles(`${imageId}.1.`);

@@ -609,7 +609,7 @@ export class HeldRows {
   }
 
   /** Locks what a `SELECT` finds. It is let go when the test has finished, at the latest. */
-  static async hold({ database }: Catalogue, select: SQL): Promise<HeldRows> {
+  static async hold({ database }: Pick<Catalogue, "database">, select: SQL): Promise<HeldRows> {
     return new Promise((resolve, reject) => {
       const rows = new HeldRows(database, select, () => {
         resolve(rows);

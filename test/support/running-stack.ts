@@ -38,6 +38,7 @@ export interface StackConfig {
   readonly import?: Readonly<Record<string, unknown>>;
   readonly staging?: Readonly<Record<string, unknown>>;
   readonly sources?: Readonly<Record<string, unknown>>;
+  readonly reconcile_every?: string;
 }
 
 /** A whole stack in processes of its own, as `npm start` runs it. */

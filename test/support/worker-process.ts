@@ -54,6 +54,18 @@ export class WorkerProcess {
     this.#child.kill("SIGCONT");
   }
 
+  /** Id of the process. */
+  get pid(): number {
+    return this.#child.pid ?? -1;
+  }
+
+  /** Kills it at once (SIGKILL), and waits until it is gone. */
+  async kill(): Promise<void> {
+    const ended = once(this.#child, "exit");
+    this.#child.kill("SIGKILL");
+    await ended;
+  }
+
   /** The files that it has open whose paths hold this text. */
   openFiles(text: string): OpenFile[] {
     const directory = `/proc/${String(this.#child.pid)}/fd`;

@@ -1,0 +1,85 @@
+import { sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import { waitForPart } from "../support/growing-part.ts";
+import { HeldRows } from "../support/node-rig.ts";
+import { Service } from "../support/service.ts";
+
+const MIB = 1024 * 1024;
+
+async function openService(): Promise<Service> {
+  return Service.open({
+    stores: { fast: {}, slow: { bandwidth_limit: MIB } },
+    more: { import: { heartbeat_timeout: "3s" } },
+  });
+}
+
+describe("an import whose worker is killed in an undo", () => {
+  it("is undone by another worker", async () => {
+    const service = await openService();
+    const { client } = service;
+    const worker = await service.startWorker();
+    const imageId = await service.stagedImage(16 * MIB);
+    await client.startImport(imageId, { stores: ["slow"] });
+    await waitForPart(service.store("slow"), imageId, 1);
+    const lease = await HeldRows.hold(
+      service,
+      sql`SELECT 1 FROM leases WHERE image_id = ${imageId}`,
+    );
+    await client.cancelImport(imageId);
+    await service.awaitStep(imageId, "removeCopy");
+    await lease.awaitWaiters();
+    await worker.kill();
+    await lease.release();
+    expect((await service.traces(imageId)).leases).toEqual(["slow writing"]);
+
+    await service.startWorker();
+    await client.waitForImport(imageId).catch(() => undefined);
+
+    expect((await service.run(imageId).describe()).status.name).toBe("CANCELLED");
+    expect(await service.attemptsOf(imageId, "removeCopy")).toEqual([
+      "2: activity Heartbeat timeout",
+    ]);
+    expect(await service.traces(imageId)).toEqual({
+      image: "uploading",
+      isClaimed: false,
+      locations: [],
+      leases: [],
+      staging: ["@"],
+      stores: { fast: [], slow: [] },
+    });
+  });
+});
+
+describe("an active image whose worker is killed while it deletes the staged data", () => {
+  it("loses the staged data to another worker, and can be copied then", async () => {
+    const service = await openService();
+    const { client } = service;
+    const worker = await service.startWorker();
+    const imageId = await service.stagedImage(4096);
+    const staged = await HeldRows.hold(
+      service,
+      sql`SELECT 1 FROM staged_files WHERE image_id = ${imageId}`,
+    );
+    await client.startImport(imageId, { stores: ["fast"] });
+    await service.awaitStep(imageId, "unstageImage");
+    await staged.awaitWaiters();
+    await worker.kill();
+    await staged.release();
+    expect(await service.traces(imageId)).toMatchObject({ image: "active", isClaimed: false });
+
+    await service.startWorker();
+    const outcome = await client.waitForImport(imageId);
+    await client.copyImage(imageId, { stores: ["slow"] });
+    await client.waitForImport(imageId);
+
+    expect(outcome).toMatchObject({ status: "active", unstaged: true });
+    expect(await service.traces(imageId)).toEqual({
+      image: "active",
+      isClaimed: false,
+      locations: ["fast active", "slow active"],
+      leases: [],
+      staging: [],
+      stores: { fast: ["@.1"], slow: ["@.2"] },
+    });
+  });
+});

@@ -1,0 +1,118 @@
+import { randomBytes } from "node:crypto";
+import { eq } from "drizzle-orm";
+import { describe, expect, it, vi } from "vitest";
+import { leases, stagedFiles } from "../../src/db/schema.ts";
+import { waitForPart } from "../support/growing-part.ts";
+import { beginAnswer, HostileOrigin, type Behaviour } from "../support/hostile-origin.ts";
+import { Service } from "../support/service.ts";
+import type { WorkerProcess } from "../support/worker-process.ts";
+
+const MIB = 1024 * 1024;
+const IMAGE_BYTES = 6 * MIB;
+const COPIES = 4;
+
+const PATIENCE = { timeout: 90_000, interval: 20 };
+
+/** An origin that stops in the middle of its answers until the test lets it go on. */
+async function openHoldingOrigin() {
+  const bytes = randomBytes(IMAGE_BYTES);
+  let release: () => void = () => undefined;
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const holding: Behaviour = async (exchange) => {
+    const start = beginAnswer(exchange, bytes);
+    const middle = Math.max(start, IMAGE_BYTES / 2);
+    await exchange.send(bytes.subarray(start, middle));
+    await Promise.race([released, exchange.gone()]);
+    await exchange.send(bytes.subarray(middle));
+  };
+  return { origin: await HostileOrigin.start(holding), release };
+}
+
+/** The processes that write copies, or downloads, now. */
+async function writersOf({
+  database,
+}: Service): Promise<{ copies: number[]; downloads: number[] }> {
+  const [copies, downloads] = await database.query(async (db) => [
+    await db.select().from(leases).where(eq(leases.state, "writing")),
+    await db.select().from(stagedFiles).where(eq(stagedFiles.state, "staging")),
+  ]);
+  const pidsOf = (rows: readonly { readonly writer: { readonly pid: number } }[]) =>
+    rows.map(({ writer }) => writer.pid);
+  return { copies: pidsOf(copies), downloads: pidsOf(downloads) };
+}
+
+/** Waits until a worker writes all copies and the download. */
+async function awaitWriter(service: Service, { pid }: WorkerProcess): Promise<void> {
+  await vi.waitFor(async () => {
+    const { copies, downloads } = await writersOf(service);
+    expect(copies).toEqual(Array.from({ length: COPIES }, () => pid));
+    expect(downloads).toEqual([pid]);
+  }, PATIENCE);
+}
+
+describe("a worker that stands still until another worker has taken its imports over", () => {
+  it("ends none of them when it goes on", async () => {
+    const { origin, release } = await openHoldingOrigin();
+    const service = await Service.open({
+      stores: { slow: { bandwidth_limit: MIB }, fast: {} },
+      more: {
+        import: { heartbeat_timeout: "3s", slots: 8 },
+        sources: {
+          web: { ports: [origin.port], allowed_networks: ["127.0.0.0/8"], connections: 1 },
+        },
+      },
+    });
+    const { client } = service;
+    const late = await service.startWorker();
+    const imageIds = await Promise.all(
+      Array.from({ length: COPIES }, () => service.stagedImage(IMAGE_BYTES)),
+    );
+    await Promise.all(imageIds.map((imageId) => client.startImport(imageId, { stores: ["slow"] })));
+    const { id: fetched } = await client.createImage({
+      diskFormat: "raw",
+      containerFormat: "bare",
+    });
+    await client.startImport(fetched, {
+      method: "web-download",
+      uri: origin.url(),
+      stores: ["fast"],
+    });
+    await awaitWriter(service, late);
+    for (const imageId of imageIds) await waitForPart(service.store("slow"), imageId, 1);
+    await vi.waitUntil(() => origin.sentBytes >= IMAGE_BYTES / 2, PATIENCE);
+    await late.stop();
+    const lateFiles = late.openFiles(".part").map(({ path }) => path);
+
+    const other = await service.startWorker();
+    await awaitWriter(service, other);
+    await vi.waitUntil(() => origin.exchanges.length > 1, PATIENCE);
+    late.continue();
+    // All that it had begun it lets go; what it is given from then on has other names.
+    await vi.waitUntil(() => {
+      const open = late.openFiles(".part").map(({ path }) => path.replace(" (deleted)", ""));
+      return !open.some((path) => lateFiles.includes(path));
+    }, PATIENCE);
+    release();
+    const outcomes = await Promise.all(
+      [...imageIds, fetched].map((imageId) => client.waitForImport(imageId)),
+    );
+
+    expect(lateFiles).toHaveLength(COPIES + 1);
+    expect(outcomes.map(({ status }) => status)).toEqual(outcomes.map(() => "active"));
+    for (const [imageId, store] of [
+      ...imageIds.map((each) => [each, "slow"] as const),
+      [fetched, "fast"] as const,
+    ]) {
+      expect(await service.traces(imageId)).toEqual({
+        image: "active",
+        isClaimed: false,
+        locations: [`${store} active`],
+        leases: [],
+        staging: [],
+        stores: { fast: [], slow: [], [store]: ["@.1"] },
+      });
+    }
+  });
+});
