@@ -17,6 +17,7 @@ import { isSealed } from "../sources/sealing-keys.ts";
 import { needsSealing, parseWebUrl } from "../sources/web-url.ts";
 import { pathOfStagingUri, type StagingArea } from "../staging/staging-area.ts";
 import { TASK_TYPE } from "../domain/task-status.ts";
+import { currentAttempt } from "./attempts.ts";
 import type { Dependencies, ImportTimes } from "./dependencies.ts";
 
 /** What the run knows once its import is accepted; everything that it needs later is frozen in here. */
@@ -125,10 +126,13 @@ export function claimImportActivities(dependencies: Dependencies) {
     /**
      * Undoes {@link claimImport}, in one transaction: image back to its earlier status, task → `failure` with the
      * reason, claim released. Does nothing when this run holds no claim.
+     *
+     * @throws ImportError retried: `AttemptOvertaken` when a reset of this run goes on with the claim
      */
     async releaseImport(order: ReleaseOrder): Promise<void> {
       // A request without an image never claimed one.
       if (!isUuid(order.image_id)) return;
+      const attempt = currentAttempt();
       await database.transaction((db) =>
         releaseClaim(
           db,
@@ -136,6 +140,7 @@ export function claimImportActivities(dependencies: Dependencies) {
           order.message,
           order.failed_stores,
           taskTimeToLiveMs,
+          attempt,
         ),
       );
     },

@@ -1,5 +1,6 @@
 import { and, eq, inArray, isNotNull, or, sql } from "drizzle-orm";
 import type { AnyPgColumn } from "drizzle-orm/pg-core";
+import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { Digests } from "../domain/digests.ts";
 import { nextImageStatus } from "../domain/image-status.ts";
@@ -9,7 +10,7 @@ import type { Limits } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage, writeProperties, type ImageRow } from "./image-records.ts";
 import { reserveImport } from "./quota-records.ts";
-import { imageLocations, images, leases, tasks } from "./schema.ts";
+import { imageLocations, images, leases, stagedFiles, tasks } from "./schema.ts";
 import { findStaged } from "./staged-records.ts";
 import { DEFAULT_TASK_TIME_TO_LIVE_MS, failTask, succeedTask } from "./task-records.ts";
 import { dropUndosOf } from "./transform-undo-records.ts";
@@ -208,6 +209,8 @@ export interface ClaimId {
  * live go, the task fails with the reason, the claim is free. Does nothing when this run holds no claim.
  *
  * @param failedStores - added to `os_glance_failed_import`
+ * @param attempt - of the step that releases the claim. Default: null, it is not compared
+ * @throws ImportError `AttemptOvertaken` when a reset of this run writes with the claim by now
  */
 export async function releaseClaim(
   db: Queries,
@@ -215,6 +218,7 @@ export async function releaseClaim(
   message: string,
   failedStores: readonly string[],
   taskTimeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
+  attempt: AttemptOrder | null = null,
 ): Promise<void> {
   const [image] = await db
     .select()
@@ -222,6 +226,7 @@ export async function releaseClaim(
     .where(and(eq(images.id, claim.imageId), eq(images.claimRunId, claim.runId)))
     .for("update");
   if (image?.claimTaskId == null || image.claimEarlierStatus === null) return;
+  if (attempt !== null) await requireNoLaterWriter(db, image, attempt);
   await failTask(db, image.claimTaskId, message, taskTimeToLiveMs);
   await dropPendingLocations(db, image);
   const staged = await findStaged(db, image.id);
@@ -238,6 +243,28 @@ export async function releaseClaim(
       updatedAt: sql`now()`,
     })
     .where(and(eq(images.id, image.id), eq(images.claimRunId, claim.runId)));
+}
+
+/** A run and its reset share one claim: a release of the earlier run that is late would end the import of the later one. */
+async function requireNoLaterWriter(
+  db: Queries,
+  { id, epoch }: ImageRow,
+  attempt: AttemptOrder,
+): Promise<void> {
+  const isOfImport = (table: typeof leases | typeof stagedFiles) =>
+    and(eq(table.imageId, id), eq(table.epoch, epoch));
+  const writers = [
+    ...(await db.select({ attempt: leases.attempt }).from(leases).where(isOfImport(leases))),
+    ...(await db
+      .select({ attempt: stagedFiles.attempt })
+      .from(stagedFiles)
+      .where(isOfImport(stagedFiles))),
+  ];
+  if (!writers.some((writer) => isLater(writer.attempt, attempt))) return;
+  throw new ImportError(
+    "AttemptOvertaken",
+    `Cannot release the claim of image "${id}": a later run of its import writes with it`,
+  );
 }
 
 /** Locations of the import that holds the image; readers never saw them. */

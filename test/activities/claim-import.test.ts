@@ -8,7 +8,7 @@ import { ImportError } from "../../src/domain/import-failure.ts";
 import { StagingArea } from "../../src/staging/staging-area.ts";
 import { claimantOf, NODE, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { openNode, planOf, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { openNode, planOf, someBytes, type NodeRig, runStep } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 
@@ -448,13 +448,14 @@ describe("releaseImport()", () => {
   it.each(["", "no uuid"])("has nothing to release for a request with the id %j", async (id) => {
     const rig = await openNode(catalogue);
 
-    const releasing = rig.control.releaseImport({
+    const order = {
       image_id: id,
       workflow_id: `image-import/${id}`,
       run_id: randomUUID(),
       message: "Error: BadRequest: claim: no image",
       failed_stores: [],
-    });
+    };
+    const releasing = runStep(() => rig.control.releaseImport(order));
 
     await expect(releasing).resolves.toBeUndefined();
   });

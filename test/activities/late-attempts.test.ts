@@ -246,6 +246,35 @@ describe.each(SCENES)("%s that a later attempt makes in another process", (_, op
   });
 });
 
+describe("a late release of a claim with which a reset of its run goes on", () => {
+  const later: Partial<Info> = {
+    attempt: 1,
+    currentAttemptScheduledTimestampMs: 2_000,
+    workflowExecution: { workflowId: "image-import/x", runId: "the reset" },
+  };
+
+  it("changes nothing while the later run has a lease", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(BYTES);
+    await rig.store(plan, SIZE_BYTES, "fast", activityEnvironment(later));
+    const release = async (scheduledAtMs: number): Promise<void> =>
+      rig.release(
+        plan,
+        "Error: ImportCancelled: store: it was cancelled",
+        [],
+        activityEnvironment({ currentAttemptScheduledTimestampMs: scheduledAtMs }),
+      );
+
+    const failure = await failureOf(release(1_000));
+    const claimed = await catalogue.image(plan.image_id);
+    await release(3_000);
+
+    expect(failure).toMatchObject({ code: "AttemptOvertaken", retryable: true });
+    expect(claimed).toMatchObject({ status: "importing", claimRunId: plan.run_id });
+    expect(await catalogue.image(plan.image_id)).toMatchObject({ claimRunId: null });
+  });
+});
+
 describe("an attempt in the process that runs the one after it", () => {
   it("steps back, and does not end the later one", async () => {
     const rig = await openNode(catalogue, { stores: { fast: SLOWLY } });

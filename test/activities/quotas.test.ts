@@ -4,7 +4,7 @@ import type { Limits } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { LimitedOwner, limitsOf } from "../support/limited-owner.ts";
-import { openNode, someBytes } from "../support/node-rig.ts";
+import { openNode, someBytes, runStep } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 
@@ -48,13 +48,14 @@ describe("claimImport() within quotas", () => {
     const { claims } = await rig.control.findAbandoned();
 
     const found = claims.find(({ image_id: id }) => id === imageId);
-    await rig.control.releaseImport({
+    const order = {
       image_id: imageId,
       workflow_id: found?.workflow_id ?? "",
       run_id: found?.run_id ?? "",
       message: "Error: ImportAbandoned",
       failed_stores: [],
-    });
+    };
+    await runStep(() => rig.control.releaseImport(order));
 
     expect((await owner.usage()).image_size_total).toEqual({ usage: 0, reserved: 0 });
     expect((await rig.claim(imageId)).epoch).toBe(abandoned.epoch + 1);

@@ -177,14 +177,16 @@ export class NodeRig {
     { image_id, run_id }: ImportPlan,
     message = "Error: ImportCancelled: store: it was cancelled",
     failedStores: readonly string[] = [],
+    environment = activityEnvironment(),
   ): Promise<void> {
-    await this.control.releaseImport({
+    const order = {
       image_id,
       workflow_id: `image-import/${image_id}`,
       run_id,
       message,
       failed_stores: failedStores,
-    });
+    };
+    await runStep(() => this.control.releaseImport(order), environment);
   }
 
   /** What a person does who deletes an image. */
