@@ -40,7 +40,8 @@ function configWithStaging(staging: string): string {
 /** Puts a file under the staging root. Returns its path. */
 function putIntoStaging(name: string): string {
   const path = join(stack.staging, name);
-  writeFileSync(path, "not staged by us");
+  // A text is refused as an image.
+  writeFileSync(path, Buffer.alloc(16, 0xab));
   onTestFinished(() => {
     rmSync(path, { force: true });
   });
