@@ -358,8 +358,20 @@ describe("ImageImportClient", () => {
       free_bytes: expect.any(Number) as number,
     };
     expect(stores).toEqual([
-      { ...working, name: "fast", default: true, location: join(rig.directory, "fast") },
-      { ...working, name: "slow", default: false, location: join(rig.directory, "slow") },
+      {
+        ...working,
+        name: "fast",
+        mark: "present",
+        default: true,
+        location: join(rig.directory, "fast"),
+      },
+      {
+        ...working,
+        name: "slow",
+        mark: "none yet",
+        default: false,
+        location: join(rig.directory, "slow"),
+      },
     ]);
   });
 

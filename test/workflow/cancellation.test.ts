@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
+import { ImportError } from "../../src/domain/import-failure.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig } from "../support/import-rig.ts";
@@ -114,6 +115,7 @@ describe("importImage() that is cancelled", () => {
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
 
     await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.copied(imageId, "fast");
     await rig.copying(imageId, "slow");
     await rig.client.cancelImport(imageId, { wait: true });
 
@@ -180,11 +182,12 @@ describe("importImage() that is cancelled", () => {
   });
 
   it.each([
-    { call: "activateImage", hold: "before" },
-    { call: "activateImage", hold: "after" },
-    { call: "unstageImage", hold: "before" },
-    { call: "unstageImage", hold: "after" },
-  ] as const)("completes when that comes $hold the work of $call", async ({ call, hold }) => {
+    { call: "activateImage", hold: "before", answer: "taken up" },
+    { call: "activateImage", hold: "after", answer: "taken up" },
+    { call: "unstageImage", hold: "before", answer: "ImportEnded" },
+    { call: "unstageImage", hold: "after", answer: "ImportEnded" },
+  ] as const)("completes when that comes $hold the work of $call", async (each) => {
+    const { call, hold, answer } = each;
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const step = new Hold();
@@ -192,10 +195,14 @@ describe("importImage() that is cancelled", () => {
 
     await rig.client.startImport(imageId);
     await step.reached;
-    await rig.client.cancelImport(imageId);
+    const cancelled = await rig.client.cancelImport(imageId).then(
+      () => "taken up",
+      (error: unknown) => (error instanceof ImportError ? error.code : error),
+    );
     step.release();
     const outcome = await rig.client.waitForImport(imageId);
 
+    expect(cancelled).toBe(answer);
     expect(outcome.status).toBe("active");
     expect((await rig.client.importStatus(imageId)).phase).toBe("done");
     expect(await rig.state(imageId)).toEqual({

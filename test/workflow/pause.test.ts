@@ -3,6 +3,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { cancelled } from "@temporalio/activity";
 import { describe, expect, it } from "vitest";
+import { MARK_NAME } from "../../src/stores/store-mark.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
@@ -11,7 +12,8 @@ const MEBIBYTE = 1024 * 1024;
 
 /** What the one copy of an image in the store `slow` is now, finished or not. */
 async function copyInSlow(rig: ImportRig): Promise<{ name: string; ino: number; size: number }> {
-  const [name = ""] = await readdir(join(rig.directory, "slow"));
+  const names = await readdir(join(rig.directory, "slow"));
+  const name = names.find((each) => each !== MARK_NAME) ?? "";
   const { ino, size } = await stat(join(rig.directory, "slow", name));
   return { name, ino, size };
 }
