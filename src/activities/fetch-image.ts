@@ -220,7 +220,7 @@ async function fetchOrCleanUp(
     return fetched(digests, held.path);
   } catch (error) {
     if (error instanceof ImportError && error.code === "ImportLost") {
-      // What can't be removed now keeps its row, and the sweeper removes it; the reason is what must be told.
+      // What can't be removed now keeps its row, and the sweeper removes it; the caller must see the reason.
       await removeOrphaned(dependencies, held).catch(() => undefined);
     }
     throw error;

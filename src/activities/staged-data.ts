@@ -182,7 +182,7 @@ export async function changingStaged(
     const before = await fingerprintOf(staged.handle);
     await change();
     const after = await fingerprintOf(staged.handle);
-    // Only our own change is taken for good. Another writer's stays visible, and the bytes are digested again.
+    // Only the change that this process made is accepted. Another writer's stays visible, and the bytes are digested again.
     const wasAsRecorded =
       locked.fingerprint !== null && compareFingerprints(locked.fingerprint, before) === "same";
     if (wasAsRecorded && compareFingerprints(before, after) !== "changed") {

@@ -218,7 +218,7 @@ async function writeOrCleanUp(
   try {
     return await writeCopy(dependencies, order, store, lease, progress);
   } catch (error) {
-    // What can't be removed now keeps its lease, and the reconciler removes it; the reason is what must be told.
+    // What can't be removed now keeps its lease, and the reconciler removes it; the caller must see the reason.
     if (isLost(error)) await removeOrphaned(dependencies, store, lease).catch(() => undefined);
     throw error;
   }

@@ -14,7 +14,7 @@ export class UsageError extends Error {
   }
 }
 
-/** Tells that an import failed whose image the same command had made, and what has become of that image. */
+/** An import failed whose image the same command had made: reports that, and whether the image was kept. */
 export class FailedImport extends ImportError {
   readonly image_id: string;
   readonly image: "kept" | "removed";

@@ -7,7 +7,7 @@ export const WAITING_FOR_A_WORKER =
 // A worker that runs answers within moments. Below the time after which a query without an answer is given up.
 const WORD_AFTER_MS = 2_500;
 
-/** Does what only a worker can answer; while none does, a person is told so. */
+/** Does what only a worker can answer; while none does, the terminal says so. */
 export async function withWordOfWaiting<T>(session: Session, work: () => Promise<T>): Promise<T> {
   const word = setTimeout(() => {
     session.progress.note(WAITING_FOR_A_WORKER);

@@ -209,7 +209,7 @@ function asItIs(
   return { ...status, stores: Object.fromEntries(stores) };
 }
 
-/** The failure that a message of a task tells: `Error: <type>: <text>`. */
+/** The failure in the message of a task: `Error: <type>: <text>`. */
 export function failureOfTask(message: string): ImportError {
   const [, type, text] = /^Error: (\w+): (.*)$/s.exec(message) ?? [];
   return new ImportError(isImportFailureCode(type) ? type : "ImportAbandoned", text ?? message);

@@ -180,7 +180,7 @@ class Copies implements AsyncDisposable {
     if (digests.osHashValue === this.#image.os_hash_value) return true;
     const last = this.#open;
     if (last === undefined) return false;
-    // Of two copies that were put together nobody can say which is damaged: the second is read alone.
+    // Where two copies were put together, the digest does not show which is damaged: the second is read alone.
     if (last === first) await this.#damaged(last.location, `its ${algo} differs`);
     else this.#left.unshift(last.location);
     return false;

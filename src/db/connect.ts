@@ -121,7 +121,7 @@ export function connectTo(
   try {
     return postgres(url, {
       onnotice: () => undefined,
-      // postgres.js (3.4.9) asks for the array types on each new connection, and where nobody can catch it when the
+      // postgres.js (3.4.9) asks for the array types on each new connection, and its rejection cannot be caught when the
       // server ends the session meanwhile: that would end this process. Drizzle reads and writes arrays without.
       fetch_types: false,
       ...options,

@@ -161,7 +161,7 @@ export const imageLocations = pgTable(
     crc32: sizeBytes("crc32").notNull(),
     /** The copy is still another name of the staged file's inode. */
     shared: boolean("shared").notNull().default(false),
-    /** The state of the copy when it was checked, as its store tells states apart; null: from before this was recorded. */
+    /** The state of the copy when it was checked, in the words of its store; null: from before this was recorded. */
     version: text("version"),
     /** Why a later look found the copy not to be the image; null: no look has. */
     damage: text("damage"),
@@ -326,7 +326,7 @@ export const leases = pgTable(
     sizeBytes: sizeBytes("size"),
     crc32: sizeBytes("crc32"),
     shared: boolean("shared").notNull().default(false),
-    /** The state of the published copy when it was checked, as its store tells states apart. */
+    /** The state of the published copy when it was checked, in the words of its store. */
     version: text("version"),
     createdAt: instant("created_at").notNull().defaultNow(),
     updatedAt: instant("updated_at").notNull().defaultNow(),

@@ -15,7 +15,7 @@ export const ENCRYPTIONS = ["luks1", "luks2", "qcow2_luks"] as const;
 export type Encryption = (typeof ENCRYPTIONS)[number];
 
 /**
- * Checks of partition tables that find what is unusual, and that can be told or held against a disk: `mbr` of boot sectors,
+ * Checks of partition tables that find what is unusual, and that can be reported or held against a disk: `mbr` of boot sectors,
  * `gpt` of headers and their copies. Partitions that are cut off are no such check.
  */
 export const PARTITION_CHECKS = ["mbr", "gpt"] as const;

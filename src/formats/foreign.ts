@@ -54,7 +54,7 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   disk("acronis", "an Acronis backup", at(0, "\xb4\x6e\x68\x44")),
   disk("sdi", "a Windows SDI disk", at(0, "$SDI0001")),
 
-  // Discs that other programs attach. Most of them end in their marks, behind data that may be a disc by itself.
+  // Discs that other programs attach. Most of them end in their marks, behind data that may be a whole disc.
   disk("cso", "a compressed disc (CSO)", at(0, "CISO", "ZISO")),
   disk("daa", "a compressed disc of PowerISO (DAA)", at(0, "DAA\0\0\0", "GBI\0\0\0")),
   disk("isz", "a compressed disc of UltraISO (ISZ)", at(0, "IsZ!")),

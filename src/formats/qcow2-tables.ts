@@ -9,7 +9,7 @@ export interface Qcow2Layout {
   readonly clusterBits: number;
   /** The size of the disk. */
   readonly sizeBytes: number;
-  /** Whether an entry of an L2 table has 16 bytes, and tells the subclusters. */
+  /** Whether an entry of an L2 table has 16 bytes, and describes the subclusters. */
   readonly extendsL2: boolean;
   /** How its compressed clusters are compressed. */
   readonly compression: "deflate" | "zstd";
@@ -182,7 +182,7 @@ class TableWalk {
     this.end.reach(COMPRESSED_CLUSTER, isWithinSector ? this.#image.sizeBytes : endBytes);
   }
 
-  /** Decompresses the cluster that the file may end in: only that tells whether all of it is there. */
+  /** Decompresses the cluster that the file may end in: only that shows whether all of it is there. */
   async #unsureCluster(): Promise<void> {
     const { sizeBytes } = this.#image;
     if (this.#unsure === undefined || this.#layout.compression !== "deflate") return;

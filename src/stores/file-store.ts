@@ -62,7 +62,7 @@ export interface FileStoreOptions {
   readonly name: string;
   /** Absolute path of the directory. One of a store that was never used is created by {@link FileStore.prepare}. */
   readonly path: string;
-  /** Tells the directory from an empty mount point. Default: the directory is taken for what it is */
+  /** Distinguishes the directory from an empty mount point. Default: any directory is accepted */
   readonly mark?: StoreMark | undefined;
   /** Whether a copy may share blocks or its inode with staged data. */
   readonly zeroCopy: boolean;

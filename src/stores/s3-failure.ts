@@ -42,7 +42,7 @@ export class S3Failure extends ImportError {
   /**
    * @param request - what was asked of which store, for the message
    * @param error - what the SDK threw
-   * @param settings - what names the server and its authorities. Default: a failure of TLS is told as it is
+   * @param settings - what names the server and its authorities. Default: a failure of TLS keeps its own words
    */
   constructor(request: string, error: unknown, settings?: TlsSettings) {
     const answer = answerOf(error);

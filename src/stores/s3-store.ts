@@ -36,7 +36,7 @@ export interface S3StoreOptions extends S3BucketOptions {
   /** How many parts of one copy may be without an answer. Default: 4. */
   readonly partsInFlight?: number | undefined;
   readonly limiter?: BandwidthLimit | undefined;
-  /** Tells the bucket from one that was emptied or replaced. Default: the bucket is taken for what it is */
+  /** Distinguishes the bucket from one that was emptied or replaced. Default: any bucket is accepted */
   readonly mark?: StoreMark | undefined;
 }
 

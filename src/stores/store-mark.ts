@@ -70,7 +70,7 @@ export interface StoreMarkOptions {
 const LOOKED_FOR = 64;
 
 /**
- * The mark of a store: a random id in its place, and the same id in the catalogue. It tells the store from an empty
+ * The mark of a store: a random id in its place, and the same id in the catalogue. It distinguishes the store from an empty
  * mount point, from another store's directory, and from a bucket that was emptied or replaced. Without it nothing is
  * written there, and nothing there counts as missing or removed.
  */
@@ -99,7 +99,7 @@ export class StoreMark {
    * gets its mark by the first write.
    *
    * @param purpose - `write` also marks; `begin` asks the catalogue anew, for another process may have replaced the mark
-   * @throws ImportError `StoreUnavailable` when it is another place, or cannot be told from one
+   * @throws ImportError `StoreUnavailable` when it is another place, or cannot be distinguished from one
    */
   async require(place: MarkedPlace, purpose: "read" | "write" | "begin"): Promise<void> {
     const found = await place.read();

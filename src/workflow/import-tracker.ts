@@ -35,7 +35,7 @@ const BRIEF_PHASES: readonly ImportPhase[] = ["saving", "activating", "unstaging
 /** A server refuses longer values, and its database keeps no more. */
 const MOST_CHARACTERS = 255;
 
-/** What people are told in place of the names of activities. */
+/** Names of steps for people, in place of the names of activities. */
 const STEPS: Readonly<Record<string, string>> = {
   fetchImage: "fetch",
   verifyStaging: "verify",
@@ -194,7 +194,7 @@ export class ImportTracker {
     this.#causes = ["it was paused then"];
   }
 
-  /** What people are told of an import that did not end in time. */
+  /** The message of an import that did not end in time. */
   get pastDeadline(): string {
     return ["it did not end before its deadline", ...this.#causes].join("; ");
   }

@@ -34,7 +34,7 @@ export interface PreparedImage {
   readonly stagedDigests?: Digests | null;
 }
 
-// A transform is always told a format: bytes that nothing was said of are bytes as they are.
+// A transform always gets a format: `raw` where the request names none.
 const UNDECLARED = "raw";
 
 /** The bytes come into staging, are judged, and are changed as it is configured, before any store is touched. */

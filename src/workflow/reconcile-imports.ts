@@ -45,7 +45,7 @@ const COPIES_AT_ONCE = 4;
 // Steps that need only the catalogue, and starts of workflows.
 const OTHERS_AT_ONCE = 20;
 
-/** One reconciliation: what it does, and what came of it. */
+/** One reconciliation: what it does, and its result. */
 class Reconciliation {
   readonly #failures: string[] = [];
   readonly #done = { claims: 0, copies: 0, deletions: 0 };

@@ -65,8 +65,8 @@ export function confirmSteps(node: string, heartbeatTimeoutMs: number) {
 const HEARTBEAT_TIMEOUT_MS = 15_000;
 
 /**
- * Undos on a staging volume: bounded, because the undo after it must not wait for a store that is away for good. The
- * heartbeat tells of a worker that died in an undo, which is then tried again within the bound.
+ * Undos on a staging volume: bounded, because the undo after it must not wait for a store that never comes back. The
+ * heartbeat reveals a worker that died in an undo, which is then tried again within the bound.
  */
 export function undoSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS) {
   return proxyActivities<PromptActivities>({

@@ -216,7 +216,7 @@ async function startAndFollow(
 }
 
 /**
- * Starts an import. While no worker answers a person is told so; when none has answered in the end, what is known is the
+ * Starts an import. While no worker answers, the terminal says so; when none has answered in the end, what is known is the
  * answer of the command, with exit code 5.
  *
  * @returns undefined when it is started and not accepted yet
@@ -305,7 +305,7 @@ export function answerAccepted(
 }
 
 /**
- * What a person is told of an import that failed. The image that this command made for it is removed, unless it is to be
+ * The failure of an import, for a person. The image that this command made for it is removed, unless it is to be
  * kept, or may be imported all the same.
  */
 async function failedImport(

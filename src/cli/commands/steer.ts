@@ -77,7 +77,7 @@ async function cancel(
   answer(session, imageId, wait ? "cancelled" : "cancelling", isTaken);
 }
 
-/** What no worker has taken up is told with exit code 5: Temporal keeps it for one. */
+/** A request that no worker has taken up ends with exit code 5: Temporal keeps it for one. */
 function answer(session: Session, imageId: string, status: string, isTaken: boolean): void {
   session.answer({ image_id: imageId, status: isTaken ? status : "waiting" }, () =>
     fields([
