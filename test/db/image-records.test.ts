@@ -151,7 +151,7 @@ describe("insertImage()", () => {
     expect(failure).toMatchObject({
       code: "BadRequest",
       message: "Attribute 'os_glance_importing_to_stores' is reserved",
-      hint: "Choose a property name that does not begin with os_glance_.",
+      hint: "Choose another name for the property; `image-import image set --help` names what is set in another way.",
     });
     expect(await failureOf(find(id))).toMatchObject(notFound(id));
   });
