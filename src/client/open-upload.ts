@@ -7,6 +7,10 @@ import { ImportError } from "../domain/import-failure.ts";
 // Node decodes the arguments of a program as UTF-8, and puts this character in place of bytes that are not: they are lost.
 const REPLACEMENT = "\ufffd";
 
+const URL_START = /^https?:/i;
+const URL_HINT =
+  "`image-import import URL` downloads an image; this command takes a file, or `-` where it reads standard input.";
+
 /**
  * Opens what a person wants to import: a regular file.
  *
@@ -21,7 +25,10 @@ export async function openUpload(path: string): Promise<FileHandle> {
     }
     if (hasErrorCode(error, "ENOENT", "ENOTDIR")) {
       if (path.includes(REPLACEMENT)) throw notUtf8(path, error);
-      throw new ImportError("FileNotFound", `There is no file "${path}"`, { cause: error });
+      throw new ImportError("FileNotFound", `There is no file "${path}"`, {
+        cause: error,
+        ...(URL_START.test(path) ? { hint: URL_HINT } : {}),
+      });
     }
     if (hasErrorCode(error, "EACCES", "EPERM")) {
       throw new ImportError("UnusableFile", `Cannot read "${path}": permission denied`, {

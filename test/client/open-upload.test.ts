@@ -36,6 +36,13 @@ describe("openUpload()", () => {
     });
   });
 
+  it("names the command that takes a URL when it is given one", async () => {
+    expect(await failureOf(openUpload("https://example.org/disk.raw"))).toMatchObject({
+      code: "FileNotFound",
+      hint: expect.stringContaining("`image-import import URL` downloads an image") as unknown,
+    });
+  });
+
   it.each([
     ["directory", async (path: string) => mkdir(path)],
     ["FIFO", async (path: string) => execFileSync("mkfifo", [path])],
