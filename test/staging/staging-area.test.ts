@@ -263,7 +263,9 @@ describe("StagingArea.requireRoom()", () => {
   it("is content with what is free", async () => {
     const area = await openArea();
 
-    await expect(area.requireRoom(await area.freeBytes())).resolves.toBeUndefined();
+    // Half of it: other programs fill the same file system between the two looks.
+    const wanted = Math.floor((await area.freeBytes()) / 2);
+    await expect(area.requireRoom(wanted)).resolves.toBeUndefined();
   });
 
   it("refuses more than any volume has, naming what is free", async () => {
