@@ -67,6 +67,7 @@ const DEFAULTS = {
   keyFile: undefined,
   verifyOnPublish: false,
   reconcileEveryMs: 5 * 60_000,
+  logging: { level: "info", maxSizeBytes: 16 * 1024 ** 2, keep: 5 },
 };
 
 const QUOTAS_OF_ALL = {
@@ -139,9 +140,11 @@ describe("parseConfig()", () => {
       secrets: { key_file: secrets.key }
       verify_on_publish: true
       reconcile_every: 10m
+      logging: { level: debug, max_size: 1MiB, keep: 2 }
     `;
 
     expect(parseConfig(text, PATH)).toEqual({
+      logging: { level: "debug", maxSizeBytes: 1024 ** 2, keep: 2 },
       nodeStagingUri: "file:///srv/staging",
       hashAlgo: "sha256",
       defaultStore: "fast",
