@@ -15,6 +15,8 @@ export function logFields(meta: Readonly<Record<string, unknown>>): Record<strin
     if (SUPERFLUOUS.includes(name) || value === undefined) continue;
     fields[RENAMED[name] ?? snakeCase(name)] = plain(value);
   }
+  // The SDK's core describes its errors as texts.
+  if (typeof fields["error"] === "string") fields["error"] = { message: fields["error"] };
   if (fields["error"] instanceof Object) fields["error"] = withCode(fields["error"], fields);
   const [, imageId] =
     /^image-(?:import|delete|remove-copy)\/([^/]+)/.exec(String(fields["workflow_id"])) ?? [];

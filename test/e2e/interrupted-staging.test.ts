@@ -26,11 +26,11 @@ interface HalfStaged {
 }
 
 /** Starts to import a file with one command, and waits until half of it lies in staging. */
-async function stageHalf(): Promise<HalfStaged> {
+async function stageHalf(...options: readonly string[]): Promise<HalfStaged> {
   const imageId = randomUUID();
   const path = join(makeTemporaryDirectory(), "disk.raw");
   await writeRandomFile(path, IMAGE_BYTES);
-  const importing = stack.commandLine.start("import", path, "--id", imageId);
+  const importing = stack.commandLine.start("import", path, "--id", imageId, ...options);
   await waitForPart(stack.staging, imageId, IMAGE_BYTES / 2);
   return { imageId, path, importing };
 }
@@ -97,8 +97,11 @@ describe("the part that a killed staging left", () => {
 });
 
 describe("import that is interrupted while it stages", () => {
-  it("leaves no bytes and a queued image", async () => {
-    const { imageId, importing } = await stageHalf();
+  it.each([
+    { options: [], image: "deleted" },
+    { options: ["--keep"], image: "queued" },
+  ])("leaves no bytes and an image that is $image with $options", async ({ options, image }) => {
+    const { imageId, importing } = await stageHalf(...options);
     const part = findPart(stack.staging, imageId);
 
     importing.interrupt();
@@ -107,11 +110,11 @@ describe("import that is interrupted while it stages", () => {
     expectThatItHitTheMiddle(part);
     expect(result).toMatchObject({ exitCode: 1, answer: undefined });
     expect(result.failure).toMatchObject({ code: "Interrupted" });
-    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued", isClaimed: false });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image, isClaimed: false });
   });
 
-  it("leaves an image that can be staged and imported at once", async () => {
-    const { imageId, path, importing } = await stageHalf();
+  it("leaves an image that can be staged and imported at once with --keep", async () => {
+    const { imageId, path, importing } = await stageHalf("--keep");
     importing.interrupt();
     await importing.result();
 

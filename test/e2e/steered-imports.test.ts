@@ -136,7 +136,8 @@ describe("cancel --wait in the middle of a copy", () => {
     const result = await importing.result();
 
     expect(result).toMatchObject({ exitCode: 1, failure: { code: "ImportCancelled" } });
-    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });
+    expect(result).toMatchObject({ failure: { image: "removed" } });
+    expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "deleted" });
   });
 });
 

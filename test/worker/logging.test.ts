@@ -77,6 +77,14 @@ describe("createLogger()", () => {
     expect(text()).not.toContain("hidden");
   });
 
+  it("describes an error that the SDK's core has as a text like any other", () => {
+    const { log, lines } = logger();
+
+    log.warn("It is tried again", { error: "tcp connect error" });
+
+    expect(lines()[0]?.["error"]).toEqual({ message: "tcp connect error" });
+  });
+
   it("says where a bug was thrown", () => {
     const { log, lines } = logger();
 
