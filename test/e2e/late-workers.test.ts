@@ -52,6 +52,14 @@ async function awaitWriter(service: Service, { pid }: WorkerProcess): Promise<vo
   }, PATIENCE);
 }
 
+/** Waits until a worker that stands still writes nothing any more: another one writes each file, or has finished it. */
+async function awaitTakeOver(service: Service, { pid }: WorkerProcess): Promise<void> {
+  await vi.waitFor(async () => {
+    const { copies, downloads } = await writersOf(service);
+    expect([...copies, ...downloads]).not.toContain(pid);
+  }, PATIENCE);
+}
+
 describe("a worker that stands still until another worker has taken its imports over", () => {
   it("ends none of them when it goes on", async () => {
     const { origin, release } = await openHoldingOrigin();
@@ -85,8 +93,8 @@ describe("a worker that stands still until another worker has taken its imports 
     await late.stop();
     const lateFiles = late.openFiles(".part").map(({ path }) => path);
 
-    const other = await service.startWorker();
-    await awaitWriter(service, other);
+    await service.startWorker();
+    await awaitTakeOver(service, late);
     await vi.waitUntil(() => origin.exchanges.length > 1, PATIENCE);
     late.continue();
     // All that it had begun it lets go; what it is given from then on has other names.
