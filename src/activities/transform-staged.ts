@@ -62,7 +62,7 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
   return {
     /**
      * Runs a transform on the staged bytes, or on what the transform before it made of them, and publishes its product
-     * in staging; what was staged is left as it is. An attempt that died is not resumed: what it wrote is removed. An
+     * in staging; the upload or download stays as it is. An attempt that died is not resumed: what it wrote is removed. An
      * attempt that is late touches nothing.
      *
      * @throws ImportError `ImportLost`, `TransformFailed`, `BadConfiguration`, `NoSpace`, `QuotaExceeded`, `StagedDataMissing`,

@@ -47,10 +47,10 @@ export class S3Failure extends ImportError {
   constructor(request: string, error: unknown, settings?: TlsSettings) {
     const answer = answerOf(error);
     const s3Code = codeOf(error, answer.status);
-    const told = error instanceof Error && error.message !== s3Code ? `: ${error.message}` : "";
-    const isTold = error instanceof Error && settings !== undefined;
-    const tls = isTold ? tlsFailure(error, settings) : undefined;
-    const reason = tls?.reason ?? `${s3Code}${told}`;
+    const message = error instanceof Error && error.message !== s3Code ? `: ${error.message}` : "";
+    const mayBeTls = error instanceof Error && settings !== undefined;
+    const tls = mayBeTls ? tlsFailure(error, settings) : undefined;
+    const reason = tls?.reason ?? `${s3Code}${message}`;
     super(importCodeOf(s3Code, answer.status), `Cannot ${request}: ${reason}`, {
       cause: error,
       ...(tls === undefined ? {} : { hint: tls.hint }),
