@@ -1,6 +1,8 @@
-import { readdir, rm, stat, writeFile } from "node:fs/promises";
+import { readdirSync, statSync } from "node:fs";
+import { rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
+import { setImmediate } from "node:timers/promises";
 import { describe, expect, it, vi } from "vitest";
 import { adoptStagedFile, stageData, type StagedImage } from "../../src/client/stage-image.ts";
 import { Database } from "../../src/db/connect.ts";
@@ -191,7 +193,12 @@ describe("adoptStagedFile() within limits", () => {
   });
 });
 
-/** Adds up the files of a directory again and again while something goes on. Returns the most there ever was. */
+/**
+ * Adds up the files of a directory again and again while something goes on. One sum is one synchronous look: nothing
+ * else of this process can give room back and use it again between the first file and the last.
+ *
+ * @returns the largest sum, in bytes
+ */
 async function mostBytesDuring(directory: string, work: Promise<unknown>): Promise<number> {
   const state = { isOver: false };
   const ending = work.finally(() => {
@@ -199,14 +206,15 @@ async function mostBytesDuring(directory: string, work: Promise<unknown>): Promi
   });
   let most = 0;
   while (!state.isOver) {
-    const names = (await readdir(directory)).filter((name) => !name.startsWith("."));
-    const found = await Promise.all(
-      names.map((name) => stat(join(directory, name)).catch(() => undefined)),
+    const names = readdirSync(directory).filter((name) => !name.startsWith("."));
+    const sizes = names.map(
+      (name) => statSync(join(directory, name), { throwIfNoEntry: false })?.size ?? 0,
     );
     most = Math.max(
       most,
-      found.reduce((total, each) => total + (each?.size ?? 0), 0),
+      sizes.reduce((total, size) => total + size, 0),
     );
+    await setImmediate();
   }
   await ending;
   return most;

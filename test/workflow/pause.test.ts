@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { cancelled } from "@temporalio/activity";
 import { describe, expect, it } from "vitest";
 import { MARK_NAME } from "../../src/stores/store-mark.ts";
+import { importWorkflowId } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
@@ -146,7 +147,8 @@ describe("pauseImport", () => {
 
     await rig.client.startImport(imageId);
     await step.reached;
-    await rig.client.pauseImport(imageId);
+    // The request alone: the import may have failed before a client could read that it is paused.
+    await rig.temporal.workflow.getHandle(importWorkflowId(imageId)).signal("pauseImport");
     const failure = await failureOf(rig.client.waitForImport(imageId));
 
     expect(failure).toMatchObject({ code: "NoSpace", message: 'store "fast": it is full' });
