@@ -2,6 +2,7 @@ import { builtinModules } from "node:module";
 import jsdoc from "eslint-plugin-jsdoc";
 import { defineConfig } from "eslint/config";
 import tseslint from "typescript-eslint";
+import plainEnglish from "./scripts/lint/plain-english.mjs";
 
 const nodeBuiltins = builtinModules.flatMap((name) => [name, `node:${name}`]);
 
@@ -10,7 +11,7 @@ export default defineConfig(
   tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true } },
-    plugins: { jsdoc },
+    plugins: { jsdoc, "plain-english": plainEnglish },
     rules: {
       // A promise nobody awaits is, in workflow code, a step that may never run.
       "@typescript-eslint/no-floating-promises": "error",
@@ -31,6 +32,10 @@ export default defineConfig(
       "jsdoc/check-param-names": ["error", { disableMissingParamChecks: true }],
       "jsdoc/no-types": "error",
       "jsdoc/require-throws-description": "off",
+
+      "plain-english/words": "warn",
+      "plain-english/doc-opening": "warn",
+      "plain-english/comment-width": "error",
     },
   },
   {

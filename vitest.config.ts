@@ -67,7 +67,8 @@ export default defineConfig({
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
           globalSetup: [build, services],
-          // Whole stacks that are killed and restarted; alone on the machine, after everything else.
+          // Whole stacks that are killed and restarted; alone on the machine, after everything
+          // else.
           sequence: { groupOrder: 1 },
           testTimeout: 180_000,
           hookTimeout: 180_000,

@@ -1,9 +1,11 @@
-// Imports one disk image with the typed client, shows how far it is, and prints where its bytes lie.
+// Imports one disk image with the typed client, shows how far it is, and prints where its bytes
+// lie.
 //
 //   npm start                                 in another terminal, once
 //   node examples/import-a-file.ts disk.qcow2
 //
-// It needs the addresses that `npm start` prints, in the variables below; TEMPORAL_ADDRESS is read by the client. Node
+// It needs the addresses that `npm start` prints, in the variables below; TEMPORAL_ADDRESS is read
+// by the client. Node
 // 22.18 and newer run it as it stands, older ones after `npx tsc`.
 import { basename } from "node:path";
 import { detectFormat, ImageImportClient, ImportError, readConfig } from "image-import";
@@ -17,7 +19,8 @@ if (file === undefined || DATABASE_URL === undefined || IMAGE_IMPORT_CONFIG === 
 
 const client = await ImageImportClient.connect({
   databaseUrl: DATABASE_URL,
-  // The staging area and the stores of this host; starting, steering and following imports don't need it.
+  // The staging area and the stores of this host; starting, steering and following imports don't
+  // need it.
   config: readConfig(IMAGE_IMPORT_CONFIG),
 });
 try {

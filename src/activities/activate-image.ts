@@ -18,9 +18,9 @@ export interface ActivateOrder {
 export function activateImageActivities({ database, taskTimeToLiveMs }: Dependencies) {
   return {
     /**
-     * `saving → active` in one transaction: locations live, task → `success` with its result, claim released. A task
-     * that is gone or has ended is left as it is; the image becomes active all the same. The format and the properties
-     * that transforms gave are set with it. Safe to repeat.
+     * `saving → active` in one transaction: locations live, task → `success` with its result, claim
+     * released. A task that is gone or has ended is left as it is; the image becomes active all the
+     * same. The format and the properties that transforms gave are set with it. Safe to repeat.
      *
      * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
      */

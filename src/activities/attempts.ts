@@ -13,8 +13,8 @@ interface Attempt {
 /** Settings of {@link Attempts}. */
 export interface AttemptsOptions {
   /**
-   * How long to wait for an attempt that is ended, in ms. It stops within a block; longer than this it hangs in a call
-   * to the file system, and can't be waited for. Default: 5 s.
+   * How long to wait for an attempt that is ended, in ms. It stops within a block; longer than this
+   * it hangs in a call to the file system, and can't be waited for. Default: 5 s.
    */
   readonly patienceMs?: number;
 }
@@ -36,7 +36,8 @@ export function currentAttempt(): AttemptOrder {
 }
 
 /**
- * Makes sure that an attempt is not late: that the attempt which holds a lease does not come after it.
+ * Makes sure that an attempt is not late: that the attempt which holds a lease does not come after
+ * it.
  *
  * @param held - null: the lease is of a version that kept no order
  * @throws ImportError `AttemptOvertaken`
@@ -54,9 +55,9 @@ export function requireNotLate(
 }
 
 /**
- * The attempts that run in this process, by what they write. Temporal may start a second attempt while the first one
- * still runs (it missed a heartbeat); the second one ends the first before it touches anything. A late attempt, which
- * begins after the attempt that followed it, ends none.
+ * The attempts that run in this process, by what they write. Temporal may start a second attempt
+ * while the first one still runs (it missed a heartbeat); the second one ends the first before it
+ * touches anything. A late attempt, which begins after the attempt that followed it, ends none.
  */
 export class Attempts {
   readonly #patienceMs: number;
@@ -69,7 +70,8 @@ export class Attempts {
   /**
    * Ends the attempts that have this key now, also one that was given up because it hangs.
    *
-   * @param order - of the undo that ends them; it leaves those alone that come after it. Default: it ends all
+   * @param order - of the undo that ends them; it leaves those alone that come after it. Default:
+   *   it ends all
    * @returns "over" when no attempt that it ends writes any more, "hanging" when one would not end
    */
   async end(key: string, order?: AttemptOrder): Promise<Previous> {

@@ -20,7 +20,9 @@ import { TASK_TYPE } from "../domain/task-status.ts";
 import { currentAttempt } from "./attempts.ts";
 import type { Dependencies, ImportTimes } from "./dependencies.ts";
 
-/** What the run knows once its import is accepted; everything that it needs later is frozen in here. */
+/**
+ * What the run knows once its import is accepted; everything that it needs later is frozen in here.
+ */
 export interface ImportPlan {
   readonly image_id: string;
   readonly task_id: string;
@@ -44,7 +46,10 @@ export interface ImportPlan {
   readonly known?: KnownImage;
   readonly expected?: Expected;
   readonly roles?: readonly string[];
-  /** Names of the transforms, in their order; frozen here, so that a change of the configuration meets no running import. */
+  /**
+   * Names of the transforms, in their order; frozen here, so that a change of the configuration
+   * meets no running import.
+   */
   readonly transforms?: readonly string[];
   /** The multihash that steps compute. */
   readonly hash_algo?: string;
@@ -75,11 +80,12 @@ export function claimImportActivities(dependencies: Dependencies) {
     dependencies;
   return {
     /**
-     * Accepts an import in one transaction: validates the request against the image, takes the claim with a new
-     * epoch, image → `importing`, inserts the task as `pending`. The same run gets the same answer again.
+     * Accepts an import in one transaction: validates the request against the image, takes the
+     * claim with a new epoch, image → `importing`, inserts the task as `pending`. The same run gets
+     * the same answer again.
      *
-     * @throws ImportError `BadRequest`, `UnknownStore`, `BadTaskConfiguration`, `ImageNotFound`, `ImageConflict`,
-     * `ImageBusy`, `StagingBusy`, `ImageTooLarge`, `QuotaExceeded`
+     * @throws ImportError `BadRequest`, `UnknownStore`, `BadTaskConfiguration`, `ImageNotFound`,
+     *   `ImageConflict`, `ImageBusy`, `StagingBusy`, `ImageTooLarge`, `QuotaExceeded`
      */
     async claimImport(input: unknown, claimant: Claimant): Promise<ImportPlan | NothingToCopy> {
       const request = parseImportRequest(input);
@@ -124,10 +130,11 @@ export function claimImportActivities(dependencies: Dependencies) {
     },
 
     /**
-     * Undoes {@link claimImport}, in one transaction: image back to its earlier status, task → `failure` with the
-     * reason, claim released. Does nothing when this run holds no claim.
+     * Undoes {@link claimImport}, in one transaction: image back to its earlier status, task →
+     * `failure` with the reason, claim released. Does nothing when this run holds no claim.
      *
-     * @throws ImportError retried: `AttemptOvertaken` when a reset of this run goes on with the claim
+     * @throws ImportError retried: `AttemptOvertaken` when a reset of this run goes on with the
+     *   claim
      */
     async releaseImport(order: ReleaseOrder): Promise<void> {
       // A request without an image never claimed one.
@@ -178,7 +185,10 @@ interface PlannedCopies {
   readonly node: string;
 }
 
-/** Glance's rules of `copy-image`: all stores that lack the image, or those named, of which none may have it. */
+/**
+ * Glance's rules of `copy-image`: all stores that lack the image, or those named, of which none may
+ * have it.
+ */
 async function planCopies(
   db: Queries,
   request: ImportRequest,
@@ -224,7 +234,10 @@ function noCopy({ id }: ImageRow): ImportError {
   return new ImportError("CopyNotFound", `Image "${id}" not found in any configured store`);
 }
 
-/** Of an active image digests are known; a checksum of another kind can't be compared without reading it all. */
+/**
+ * Of an active image digests are known; a checksum of another kind can't be compared without
+ * reading it all.
+ */
 function requireKnown(request: ImportRequest, { size, digests }: KnownImage): void {
   if (requireExpected(expectedOf(request).expected ?? {}, { size, digests })) return;
   throw new ImportError(
@@ -237,12 +250,18 @@ function nothingToCopy(request: ImportRequest, { has, known }: PlannedCopies): N
   return { image_id: request.image_id, already_in: has, ...known };
 }
 
-/** Data that was adopted lies where somebody put it; what our own staging wrote, at the default place. */
+/**
+ * Data that was adopted lies where somebody put it; what our own staging wrote, at the default
+ * place.
+ */
 function uriOfAdopted(staged: StagedRow | undefined): string | null {
   return staged === undefined || staged.ours ? null : pathToFileURL(staged.path).href;
 }
 
-/** The id is what keeps a second run of the same image from starting; any other id would go around it. */
+/**
+ * The id is what keeps a second run of the same image from starting; any other id would go around
+ * it.
+ */
 function requireWorkflowId(request: ImportRequest, { workflowId }: Claimant): void {
   const expected = `image-import/${request.image_id}`;
   if (workflowId === expected) return;

@@ -18,11 +18,12 @@ export function confirmCopiesActivities(dependencies: NodeDependencies) {
   const { database, idleTimeoutMs } = dependencies;
   return {
     /**
-     * Makes sure that every copy is as it was when it was checked. One that may have changed since (a link is another name
-     * of the staged file, which its owner can still write to) is read again and compared with the digests.
+     * Makes sure that every copy is as it was when it was checked. One that may have changed since
+     * (a link is another name of the staged file, which its owner can still write to) is read again
+     * and compared with the digests.
      *
-     * @throws ImportError `StagedDataChanged` for a copy that is still the staged file, `DigestMismatch` for one that is
-     * not, `CopyNotFound`; retried: `StoreUnavailable`
+     * @throws ImportError `StagedDataChanged` for a copy that is still the staged file,
+     *   `DigestMismatch` for one that is not, `CopyNotFound`; retried: `StoreUnavailable`
      */
     async confirmCopies(order: ConfirmOrder): Promise<void> {
       const copies = await database.query((db) =>

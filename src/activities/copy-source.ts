@@ -48,17 +48,18 @@ export interface OpenSource extends AsyncDisposable {
   /** Makes sure that what was copied without being read is what was opened. */
   requireInPlace(copied: Copied): Promise<void>;
   /**
-   * Makes sure that what was copied without being read has the bytes of the crc32 that was taken for it.
+   * Makes sure that what was copied without being read has the bytes of the crc32 that was taken
+   * for it.
    *
-   * @throws ImportError `StagedDataChanged`; `CopyMismatch` when the source is damaged, and there is another one;
-   * `DigestMismatch` when there is none
+   * @throws ImportError `StagedDataChanged`; `CopyMismatch` when the source is damaged, and there
+   *   is another one; `DigestMismatch` when there is none
    */
   requireUnchanged(copied: Copied, progress: Progress): Promise<void>;
   /**
    * Asked when a copy differs from the source: makes sure that the copy is to blame.
    *
-   * @throws ImportError `CopyMismatch` when the source itself is damaged, and there is another one; `DigestMismatch` when
-   * there is none; `StagedDataChanged`
+   * @throws ImportError `CopyMismatch` when the source itself is damaged, and there is another one;
+   *   `DigestMismatch` when there is none; `StagedDataChanged`
    */
   requireSound(progress: Progress): Promise<void>;
   /** Publishes a copy, in such a way that the source is not taken for changed by it. */
@@ -68,7 +69,8 @@ export interface OpenSource extends AsyncDisposable {
 /**
  * Opens what an import copies: the staged bytes, or a copy of an active image.
  *
- * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`; `CopyNotFound`, `StoreUnavailable`
+ * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`;
+ *   `CopyNotFound`, `StoreUnavailable`
  */
 export async function openSource(
   dependencies: NodeDependencies,
@@ -115,7 +117,8 @@ async function openStaged(
       );
     },
     whilePublishing: async ({ shared }, publish) => {
-      // Between the two names of a shared inode the number of links changes, and with it the ctime of what is staged.
+      // Between the two names of a shared inode the number of links changes, and with it the ctime
+      // of what is staged.
       if (shared) await changingStaged(dependencies, staged, publish);
       else await publish();
     },
@@ -124,9 +127,10 @@ async function openStaged(
 }
 
 /**
- * Opens the first copy that can be read: the one in the default store before others, as Glance does; each attempt begins
- * with another, because one that reads back wrong is found out only at the end. Copies that are known to be damaged come
- * last, and are read before a byte of them is written anywhere.
+ * Opens the first copy that can be read: the one in the default store before others, as Glance
+ * does; each attempt begins with another, because one that reads back wrong is found out only at
+ * the end. Copies that are known to be damaged come last, and are read before a byte of them is
+ * written anywhere.
  */
 async function openPublished(
   dependencies: NodeDependencies,

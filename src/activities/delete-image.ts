@@ -20,10 +20,15 @@ export interface DeletionPlan {
   readonly nodes: readonly string[];
 }
 
-/** The database steps of a deletion. It has no undo: it was promised when the image became `pending_delete`. */
+/**
+ * The database steps of a deletion. It has no undo: it was promised when the image became
+ * `pending_delete`.
+ */
 export function deleteImageActivities({ database }: Dependencies) {
   return {
-    /** What is left of an image in `pending_delete`; nothing when it is deleted, or never was to be. */
+    /**
+     * What is left of an image in `pending_delete`; nothing when it is deleted, or never was to be.
+     */
     async planDeletion(imageId: string): Promise<DeletionPlan> {
       const remains = await database.query((db) => findRemains(db, imageId));
       return {
@@ -64,8 +69,9 @@ export function removeImageBytesActivities(
   const removing = { database, stores, removals };
   return {
     /**
-     * Removes all bytes of a deleted image on this node, and the rows that named them. Nothing there is success, and
-     * nothing is touched of an image that is not being deleted. A store that is away keeps no other from being emptied.
+     * Removes all bytes of a deleted image on this node, and the rows that named them. Nothing
+     * there is success, and nothing is touched of an image that is not being deleted. A store that
+     * is away keeps no other from being emptied.
      *
      * @throws ImportError `StoreUnavailable`, retried until the store is back
      */
@@ -82,8 +88,8 @@ export function removeImageBytesActivities(
     },
 
     /**
-     * Removes the bytes of one copy on this node whose removal has begun, and then its row. Nothing there is success,
-     * and nothing is touched of a copy that readers see.
+     * Removes the bytes of one copy on this node whose removal has begun, and then its row. Nothing
+     * there is success, and nothing is touched of a copy that readers see.
      *
      * @throws ImportError `StoreUnavailable`, retried until the store is back
      */
@@ -121,7 +127,10 @@ async function removeStaged(
   await database.transaction((db) => dropStagedRow(db, imageId, token));
 }
 
-/** A removal was promised: it waits for a person who gives the right, or configures the store again, too. */
+/**
+ * A removal was promised: it waits for a person who gives the right, or configures the store again,
+ * too.
+ */
 async function removeFrom(
   { stores, removals }: Pick<Removing, "stores" | "removals">,
   name: string,

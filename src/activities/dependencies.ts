@@ -10,7 +10,10 @@ import type { Transforms } from "../transforms/open-transforms.ts";
 import type { Attempts } from "./attempts.ts";
 import type { LastFailure } from "./progress.ts";
 
-/** The times that an import runs with; they travel in its history, so that a replay sees the same. In ms. */
+/**
+ * The times that an import runs with; they travel in its history, so that a replay sees the same.
+ * In ms.
+ */
 export interface ImportTimes {
   readonly deadlineMs: number;
   readonly heartbeatTimeoutMs: number;
@@ -40,7 +43,9 @@ export interface Dependencies {
   readonly taskTimeToLiveMs: number;
   readonly hashAlgo: string;
   readonly limits: Limits;
-  /** Whether a run of this workflow id is open in Temporal; what Temporal no longer knows is not. */
+  /**
+   * Whether a run of this workflow id is open in Temporal; what Temporal no longer knows is not.
+   */
   readonly isRunOpen: (workflowId: string) => Promise<boolean>;
   /** Names of the search attributes of imports that Temporal has now. Default: all. */
   readonly searchAttributes?: () => Promise<readonly string[]>;

@@ -68,7 +68,8 @@ export function digestStagedActivities(dependencies: NodeDependencies) {
     },
 
     /**
-     * Compares the staged bytes with a checksum of an algorithm that nobody else computes, beside the copies.
+     * Compares the staged bytes with a checksum of an algorithm that nobody else computes, beside
+     * the copies.
      *
      * @throws ImportError `ChecksumMismatch`, `StagedDataMissing`, `StagedDataChanged`
      */

@@ -69,13 +69,13 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
   const { attempts, idleTimeoutMs, sealingKeys } = dependencies;
   return {
     /**
-     * Downloads an image into staging, digested on the way, where it then lies like data that a person staged. It goes
-     * on from the part of an attempt that is surely over, and asks the origin for the rest only. An attempt that is late
-     * touches nothing.
+     * Downloads an image into staging, digested on the way, where it then lies like data that a
+     * person staged. It goes on from the part of an attempt that is surely over, and asks the
+     * origin for the rest only. An attempt that is late touches nothing.
      *
-     * @throws ImportError `BadRequest`, `BadConfiguration`, `SourceForbidden`, `SourceRefused`, `SourceTooLarge`,
-     * `QuotaExceeded`, `ImageConflict`, `ImportLost`, `NoSpace`; retried: `SourceUnavailable`, `StagingUnavailable`,
-     * `AttemptOvertaken`
+     * @throws ImportError `BadRequest`, `BadConfiguration`, `SourceForbidden`, `SourceRefused`,
+     *   `SourceTooLarge`, `QuotaExceeded`, `ImageConflict`, `ImportLost`, `NoSpace`; retried:
+     *   `SourceUnavailable`, `StagingUnavailable`, `AttemptOvertaken`
      */
     async fetchImage(order: FetchOrder): Promise<FetchedImage> {
       const id = { imageId: order.image_id, epoch: order.epoch };
@@ -104,8 +104,9 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
 export function discardFetchedActivities({ database, staging, attempts }: NodeDependencies) {
   return {
     /**
-     * Undoes `fetchImage`: removes what this import fetched, whole or in part, then its row. Never touches what a
-     * person staged, nor what a later run of the same import fetches. Nothing there is success.
+     * Undoes `fetchImage`: removes what this import fetched, whole or in part, then its row. Never
+     * touches what a person staged, nor what a later run of the same import fetches. Nothing there
+     * is success.
      *
      * @throws ImportError retried: `StagingUnavailable`, `AttemptOvertaken`
      */
@@ -159,13 +160,14 @@ async function takeOver(
     const digests = isOurs && before.state === "staged" ? knownDigests(before) : undefined;
     if (before !== undefined && digests !== undefined) return { digests, path: before.path };
     if (isOurs) requireNotLate(before.attempt, attempt, `the download of image "${id.imageId}"`);
-    // Without a source there is nothing to go on from, and perhaps a writer before its holder who is alive.
+    // Without a source there is nothing to go on from, and perhaps a writer before its holder who
+    // is alive.
     const mayResume = isOurs && before.fetchedFrom !== null;
     const left = mayResume && (await isOver(before.writer, previous)) ? before : undefined;
     if (before !== undefined && left === undefined) {
       const taker = { node: staging.node, token, writer, attempt };
-      // Taken away before its files: what a late writer makes after that is never published, and removed by itself. A
-      // file that was adopted stays where somebody put it.
+      // Taken away before its files: what a late writer makes after that is never published, and
+      // removed by itself. A file that was adopted stays where somebody put it.
       if (!(await database.transaction((db) => takeRow(db, id, before, taker)))) continue;
       if (before.epoch !== null) await staging.discard({ part: before.part, path: before.path });
     }
@@ -187,7 +189,10 @@ async function takeOver(
   }
 }
 
-/** The digests of a part to which an earlier attempt had fetched all bytes, when it is still that file. */
+/**
+ * The digests of a part to which an earlier attempt had fetched all bytes, when it is still that
+ * file.
+ */
 async function digestsOfWhole(
   { staging }: NodeDependencies,
   { id, part, path, left }: HeldFetch,
@@ -205,7 +210,10 @@ async function digestsOfWhole(
     : undefined;
 }
 
-/** Fetches and publishes; an attempt whose import has lost the image meanwhile leaves nothing of what it made. */
+/**
+ * Fetches and publishes; an attempt whose import has lost the image meanwhile leaves nothing of
+ * what it made.
+ */
 async function fetchOrCleanUp(
   dependencies: NodeDependencies,
   held: HeldFetch,
@@ -220,7 +228,8 @@ async function fetchOrCleanUp(
     return fetched(digests, held.path);
   } catch (error) {
     if (error instanceof ImportError && error.code === "ImportLost") {
-      // What can't be removed now keeps its row, and the sweeper removes it; the caller must see the reason.
+      // What can't be removed now keeps its row, and the sweeper removes it; the caller must see
+      // the reason.
       await removeOrphaned(dependencies, held).catch(() => undefined);
     }
     throw error;
@@ -299,7 +308,8 @@ async function writePart(
       ledger.writtenBytes = doneBytes;
     },
   }).catch(async (error: unknown) => {
-    // A late attempt must not decide what is final. A catalogue that is away costs another attempt that ends alike.
+    // A late attempt must not decide what is final. A catalogue that is away costs another attempt
+    // that ends alike.
     await ledger.recordFindings().catch((failure: unknown) => {
       if (isLost(failure) && !progress.signal.aborted) throw failure;
     });
@@ -319,7 +329,10 @@ async function writePart(
   return digests;
 }
 
-/** What the dead wrote before the machine itself died is there for sure only as far as it was synced. */
+/**
+ * What the dead wrote before the machine itself died is there for sure only as far as it was
+ * synced.
+ */
 async function trustedBytes(target: FileHandle, left: StagedRow | undefined): Promise<number> {
   if (left?.fetchedFrom == null) return 0;
   const { size } = await target.stat();
@@ -378,12 +391,16 @@ class SourceLedger {
     await this.#dependencies.staging.syncPart(this.#target, this.#held.part);
     this.#entry = { ...this.#entry, syncedBytes, end: this.#source.earlyEnd };
     await this.#record().catch((error: unknown) => {
-      // A catalogue that is away is no reason to stop; having lost the image is, and so is another attempt.
+      // A catalogue that is away is no reason to stop; having lost the image is, and so is another
+      // attempt.
       if (isLost(error)) throw error;
     });
   }
 
-  /** Keeps for the next attempt that the origin is not fit for several connections, and how it ended early. */
+  /**
+   * Keeps for the next attempt that the origin is not fit for several connections, and how it ended
+   * early.
+   */
   async recordFindings(): Promise<void> {
     const { fallBack, earlyEnd: end } = this.#source;
     const { id, token } = this.#held;
@@ -403,7 +420,10 @@ class SourceLedger {
   }
 }
 
-/** Whoever took over, or the undo, removes what is there; a late writer is the only one who knows what it made since. */
+/**
+ * Whoever took over, or the undo, removes what is there; a late writer is the only one who knows
+ * what it made since.
+ */
 async function publishOrDiscard(dependencies: NodeDependencies, held: HeldFetch): Promise<void> {
   try {
     await publish(dependencies, held);
@@ -446,7 +466,9 @@ async function publish(
   await database.transaction((db) => finishFetch(db, id, token, { path: realPath, fingerprint }));
 }
 
-/** Nobody else has that name: what has it was published by an attempt whose part this one took over. */
+/**
+ * Nobody else has that name: what has it was published by an attempt whose part this one took over.
+ */
 async function openPublished(
   staging: StagingArea,
   { imageId }: FetchId,

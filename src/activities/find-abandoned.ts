@@ -25,7 +25,9 @@ export interface Abandoned {
   readonly copies: readonly AbandonedCopy[];
   /** Images whose deletion began and did not end. */
   readonly deletions: readonly string[];
-  /** Copies of published images whose removal began and did not end; not told in histories of 0.1.0. */
+  /**
+   * Copies of published images whose removal began and did not end; not told in histories of 0.1.0.
+   */
   readonly removals?: readonly AbandonedCopy[];
   /** All staging volumes that hold something. */
   readonly nodes: readonly string[];
@@ -34,18 +36,22 @@ export interface Abandoned {
 // A deletion that began just now has a workflow of its own, which may be about to start.
 const DELETION_GRACE_MS = 30_000;
 
-// One reconciliation is one history: Temporal ends one of more than 51,200 events, and takes no more than 2,000 steps that
-// are under way. The next reconciliation does the rest.
+// One reconciliation is one history: Temporal ends one of more than 51,200 events, and takes no
+// more than 2,000 steps that are under way. The next reconciliation does the rest.
 const MOST_CLAIMS = 300;
 const MOST_COPIES = 1_000;
 const MOST_DELETIONS = 300;
-// Questions to Temporal that are under way at once: thousands of claims must be looked at within the time of a step.
+// Questions to Temporal that are under way at once: thousands of claims must be looked at within
+// the time of a step.
 const QUESTIONS_AT_ONCE = 20;
 
 /** What the reconciler looks for. */
 export function findAbandonedActivities({ database, isRunOpen, staging }: Dependencies) {
   return {
-    /** Finds what no running import owns: after terminate, reset and lost history, which run no undo. */
+    /**
+     * Finds what no running import owns: after terminate, reset and lost history, which run no
+     * undo.
+     */
     async findAbandoned(): Promise<Abandoned> {
       const held = await database.query(listClaims);
       const orphaned = await filterSideBySide(

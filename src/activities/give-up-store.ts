@@ -13,7 +13,10 @@ export interface GiveUpOrder {
 /** The record of a store that an import goes on without; its bytes were removed before. */
 export function giveUpStoreActivities({ database }: Dependencies) {
   return {
-    /** The store leaves `os_glance_importing_to_stores`, and enters `os_glance_failed_import` if it failed. */
+    /**
+     * The store leaves `os_glance_importing_to_stores`, and enters `os_glance_failed_import` if it
+     * failed.
+     */
     async giveUpStore(order: GiveUpOrder): Promise<void> {
       const claim = { imageId: order.image_id, epoch: order.epoch };
       await database.query((db) => recordGivenUp(db, claim, order.store, order.has_failed));

@@ -33,7 +33,9 @@ export function createControlActivities(dependencies: Dependencies) {
   };
 }
 
-/** The steps that move or read bytes for a long time: a few at once, where the staging volume is. */
+/**
+ * The steps that move or read bytes for a long time: a few at once, where the staging volume is.
+ */
 export function createByteActivities(dependencies: NodeDependencies) {
   return {
     ...fetchImageActivities(dependencies),
@@ -45,8 +47,8 @@ export function createByteActivities(dependencies: NodeDependencies) {
 }
 
 /**
- * The short steps that need the staging volume or a store, and must not wait behind copies: the last look before the
- * activation, undos and clean-up. All of them have heartbeats.
+ * The short steps that need the staging volume or a store, and must not wait behind copies: the
+ * last look before the activation, undos and clean-up. All of them have heartbeats.
  */
 export function createPromptActivities(dependencies: NodeDependencies) {
   const removals = new StoreCalls();

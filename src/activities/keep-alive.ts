@@ -8,9 +8,10 @@ const STOP_PATIENCE_MS = 5_000;
 type Steps = Record<string, (...args: never[]) => Promise<unknown>>;
 
 /**
- * Gives every step heartbeats from a timer, so that the death of its worker is noticed within the heartbeat timeout and
- * the step is tried again elsewhere. A step that is cancelled, or has timed out, ends here soon also when it hangs in a
- * call; what it still does then is only what it would have done anyway, because each of these steps may run twice.
+ * Gives every step heartbeats from a timer, so that the death of its worker is noticed within the
+ * heartbeat timeout and the step is tried again elsewhere. A step that is cancelled, or has timed
+ * out, ends here soon also when it hangs in a call; what it still does then is only what it would
+ * have done anyway, because each of these steps may run twice.
  */
 export function keepAlive<Kept extends Steps>(steps: Kept): Kept {
   const kept = Object.entries(steps).map(([name, step]) => [

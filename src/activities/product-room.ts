@@ -9,8 +9,8 @@ import type { NodeDependencies } from "./dependencies.ts";
 const LOOK_EVERY_MS = 1_000;
 
 /**
- * Reserves room in the owner's quotas for a product while it grows, as far as it can be seen from outside. One that grows
- * beyond them is stopped.
+ * Reserves room in the owner's quotas for a product while it grows, as far as it can be seen from
+ * outside. One that grows beyond them is stopped.
  */
 export class ProductRoom implements AsyncDisposable {
   /** As much as quotas and the cap leave when the transform begins. */
@@ -54,7 +54,8 @@ export class ProductRoom implements AsyncDisposable {
   }
 
   /**
-   * @param besideBytes - what the product before this one has in staging as long as this one is made of it
+   * @param besideBytes - what the product before this one has in staging as long as this one is
+   *   made of it
    * @throws ImportError `ImportLost`
    */
   static async hold(

@@ -2,7 +2,9 @@ import { cancelled, cancellationSignal, heartbeat } from "@temporalio/activity";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
 
-/** What the last heartbeat of a byte step says; people see it in the Web UI, clients in the status. */
+/**
+ * What the last heartbeat of a byte step says; people see it in the Web UI, clients in the status.
+ */
 export interface ByteProgress {
   readonly step: "fetch" | "verify" | "transform" | "digest" | "store" | "confirm";
   readonly store?: string;
@@ -52,13 +54,15 @@ export interface ProgressOptions {
 
 // A fifth of the shortest heartbeat timeout that makes sense. The SDK throttles what it sends on.
 const HEARTBEAT_EVERY_MS = 500;
-// After the last byte come fsync and rename, which report nothing and may flush gigabytes to a slow disk.
+// After the last byte come fsync and rename, which report nothing and may flush gigabytes to a slow
+// disk.
 const IDLE_FACTOR_AFTER_LAST_BYTE = 10;
 
 /**
- * Runs a byte step with heartbeats. They come from a timer and not from the bytes: a slow phase must look alive. A
- * step in which nothing moves must not, so the timer watches the bytes. A file system that hangs can't be
- * interrupted: then the step ends, and what hangs is left to whoever takes over the attempt.
+ * Runs a byte step with heartbeats. They come from a timer and not from the bytes: a slow phase
+ * must look alive. A step in which nothing moves must not, so the timer watches the bytes. A file
+ * system that hangs can't be interrupted: then the step ends, and what hangs is left to whoever
+ * takes over the attempt.
  */
 export async function withProgress<T>(
   options: ProgressOptions,
@@ -103,7 +107,8 @@ class ProgressWatch implements Progress {
       this.#reject = reject;
     });
     this.stalled.catch(() => undefined);
-    // Not at once: each beat costs the server a write, and most steps on small images are over before the first.
+    // Not at once: each beat costs the server a write, and most steps on small images are over
+    // before the first.
     this.#timer = setInterval(() => {
       this.#beat();
     }, HEARTBEAT_EVERY_MS);

@@ -17,8 +17,8 @@ export interface SaveOrder {
 export function saveImageActivities({ database }: Dependencies) {
   return {
     /**
-     * Image → `saving`: all copies agree with the digests; size and digests are recorded, and a pending location
-     * for each copy. Safe to repeat.
+     * Image → `saving`: all copies agree with the digests; size and digests are recorded, and a
+     * pending location for each copy. Safe to repeat.
      *
      * @throws ImportError `StagedDataChanged` when a copy and the digests disagree, `ImportLost`
      */
@@ -37,7 +37,10 @@ export function saveImageActivities({ database }: Dependencies) {
   };
 }
 
-/** Copy and digests were read from the same staged bytes at different times: if they differ, the bytes changed. */
+/**
+ * Copy and digests were read from the same staged bytes at different times: if they differ, the
+ * bytes changed.
+ */
 function requireAgreement(copy: StoredCopy, digests: Digests): void {
   if (copy.crc32 === digests.crc32 && copy.size === digests.sizeBytes) return;
   throw new ImportError(

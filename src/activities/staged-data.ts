@@ -46,8 +46,8 @@ export interface TrustedStaged extends AsyncDisposable {
 }
 
 /**
- * Opens the staged bytes of an image and makes sure that they are what the catalogue says, by the rule of fingerprints:
- * unchanged is trusted, touched or changed is digested again and compared.
+ * Opens the staged bytes of an image and makes sure that they are what the catalogue says, by the
+ * rule of fingerprints: unchanged is trusted, touched or changed is digested again and compared.
  *
  * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`
  */
@@ -121,7 +121,8 @@ export async function requireAsRecorded(
   { handle, row }: Pick<TrustedStaged, "handle" | "row">,
   progress: Progress,
 ): Promise<void> {
-  // A link or chmod of our own, by another store's step, may be between the file and the row: look again under the lock.
+  // A link or chmod of our own, by another store's step, may be between the file and the row: look
+  // again under the lock.
   const settled = await dependencies.database.transaction(async (db) => {
     const locked = await lockStaged(db, row.imageId, row.token);
     if (locked?.fingerprint == null) throw missing(row.imageId);
@@ -166,8 +167,9 @@ function changed(row: StagedRow): ImportError {
 }
 
 /**
- * Does something to the staged inode that changes its ctime (chmod, link, unlink of another name) and takes its new
- * fingerprint, under the lock of its row, so that no other step mistakes it for a stranger's change.
+ * Does something to the staged inode that changes its ctime (chmod, link, unlink of another name)
+ * and takes its new fingerprint, under the lock of its row, so that no other step mistakes it for a
+ * stranger's change.
  */
 export async function changingStaged(
   { database }: NodeDependencies,
@@ -182,7 +184,8 @@ export async function changingStaged(
     const before = await fingerprintOf(staged.handle);
     await change();
     const after = await fingerprintOf(staged.handle);
-    // Only the change that this process made is accepted. Another writer's stays visible, and the bytes are digested again.
+    // Only the change that this process made is accepted. Another writer's stays visible, and the
+    // bytes are digested again.
     const wasAsRecorded =
       locked.fingerprint !== null && compareFingerprints(locked.fingerprint, before) === "same";
     if (wasAsRecorded && compareFingerprints(before, after) !== "changed") {
@@ -229,11 +232,11 @@ export function linkingFor(
 }
 
 /**
- * Records a file that lies under the staging root as the staged data of an image, digests unknown, unless the
- * catalogue knows it already.
+ * Records a file that lies under the staging root as the staged data of an image, digests unknown,
+ * unless the catalogue knows it already.
  *
- * @throws ImportError `StagedDataRefused` for a file that belongs to another image, or to the area itself;
- * `ImageTooLarge`, `QuotaExceeded`
+ * @throws ImportError `StagedDataRefused` for a file that belongs to another image, or to the area
+ *   itself; `ImageTooLarge`, `QuotaExceeded`
  */
 export async function adoptIfUnknown(
   { database, staging, stagingTimeToLiveMs, limits }: NodeDependencies,
@@ -249,8 +252,9 @@ export async function adoptIfUnknown(
       throw refused(opened.path, "another import fetched it, and it goes with that one");
     }
     if (row?.path === opened.path) return;
-    // A queued image has no staged data: what it has was adopted by an earlier import, which failed.
-    // Nor is what an earlier import fetched thrown away here: the sweeper removes its file, too.
+    // A queued image has no staged data: what it has was adopted by an earlier import, which
+    // failed. Nor is what an earlier import fetched thrown away here: the sweeper removes its file,
+    // too.
     if (row !== undefined && (image.claimEarlierStatus !== "queued" || row.epoch !== null)) {
       throw refused(
         opened.path,

@@ -9,8 +9,8 @@ export interface StoreCallsOptions {
   readonly atOnce: number;
 }
 
-// Removing takes milliseconds, and seconds of the largest files; four are half of the slots of a worker's clean-up, so that
-// one store which does not answer leaves the other half to the rest.
+// Removing takes milliseconds, and seconds of the largest files; four are half of the slots of a
+// worker's clean-up, so that one store which does not answer leaves the other half to the rest.
 const REMOVALS: StoreCallsOptions = { limitMs: 20_000, atOnce: 4 };
 // A store that answers slowly has this long before further calls are turned away, in ms.
 const SLOW_MS = 2_000;
@@ -20,9 +20,10 @@ const FORGOTTEN_MS = 300_000;
 const RETRY_AFTER_MS = 2_000;
 
 /**
- * Calls of stores that may hang: a mount whose server is away, a bucket that takes the connection and never answers. Each
- * call has a time limit, and calls of a store that does not answer are turned away at once, so that the steps which wait
- * for one store leave the slots of this worker to those of other stores.
+ * Calls of stores that may hang: a mount whose server is away, a bucket that takes the connection
+ * and never answers. Each call has a time limit, and calls of a store that does not answer are
+ * turned away at once, so that the steps which wait for one store leave the slots of this worker to
+ * those of other stores.
  */
 export class StoreCalls {
   readonly #options: StoreCallsOptions;
@@ -37,8 +38,8 @@ export class StoreCalls {
   /**
    * Makes a call of a store.
    *
-   * @throws ImportError `StoreUnavailable`, retried, when the store does not answer in time or has not answered calls
-   * before; what the call throws
+   * @throws ImportError `StoreUnavailable`, retried, when the store does not answer in time or has
+   *   not answered calls before; what the call throws
    */
   async run<T>(store: string, call: () => Promise<T>): Promise<T> {
     this.#requireAnswering(store);

@@ -67,12 +67,14 @@ export function storeImageActivities(dependencies: NodeDependencies) {
   const { stores, attempts, idleTimeoutMs } = dependencies;
   return {
     /**
-     * Copies the staged bytes, or another store's copy, into a store and publishes the copy there under a key of this
-     * import's own; readers do not see it before the activation. It resumes from the part that an attempt left whose
-     * process is dead, and from no other part. An attempt that is late touches nothing.
+     * Copies the staged bytes, or another store's copy, into a store and publishes the copy there
+     * under a key of this import's own; readers do not see it before the activation. It resumes
+     * from the part that an attempt left whose process is dead, and from no other part. An attempt
+     * that is late touches nothing.
      *
-     * @throws ImportError `ImportLost`, `NoSpace`, `PermissionDenied`, `StagedDataChanged`, `StagedDataMissing`, `CopyNotFound`;
-     * `DigestMismatch`; retried: `StoreUnavailable`, `CopyMismatch`, `AttemptOvertaken`
+     * @throws ImportError `ImportLost`, `NoSpace`, `PermissionDenied`, `StagedDataChanged`,
+     *   `StagedDataMissing`, `CopyNotFound`; `DigestMismatch`; retried: `StoreUnavailable`,
+     *   `CopyMismatch`, `AttemptOvertaken`
      */
     async storeImage(order: StoreOrder): Promise<StoredCopy> {
       const copy = { imageId: order.image_id, epoch: order.epoch, store: order.store };
@@ -109,8 +111,9 @@ export function removeCopyActivities(
 ) {
   return {
     /**
-     * Undoes `storeImage`: removes part and copy of this epoch, then the lease. Never touches a copy that the
-     * catalogue publishes, nor what a later run of the same import writes. Nothing there is success.
+     * Undoes `storeImage`: removes part and copy of this epoch, then the lease. Never touches a
+     * copy that the catalogue publishes, nor what a later run of the same import writes. Nothing
+     * there is success.
      *
      * @throws ImportError retried: `StoreUnavailable`, `AttemptOvertaken`
      */
@@ -123,7 +126,8 @@ export function removeCopyActivities(
         const found = await findLease(db, copy);
         if (found === undefined || (await isPublishedLocation(db, copy))) return undefined;
         requireNotLate(found.attempt, attempt, `the removal of the copy in "${copy.store}"`);
-        // Taken away before the bytes: a late writer that begins behind the removal finds that it may not publish.
+        // Taken away before the bytes: a late writer that begins behind the removal finds that it
+        // may not publish.
         await takeLease(db, copy, { ...found, attempt, token });
         return found;
       });
@@ -177,7 +181,8 @@ async function takeOver(
     requireNotLate(before?.attempt ?? null, attempt, `the copy in store "${store.name}"`);
     const mayResume =
       before !== undefined &&
-      // What a server has copied by itself can't be told from what was sent to it: that begins afresh.
+      // What a server has copied by itself can't be told from what was sent to it: that begins
+      // afresh.
       !(order.from === "stores" && store.kind === "s3") &&
       // What was written before the machine went down may not be there, or be zeros.
       (store.kind === "s3" || before.writer.bootId === writer.bootId) &&
@@ -185,7 +190,8 @@ async function takeOver(
       !(store.kind === "s3" && before.earlierParts.length > 0) &&
       (await isOver(before.writer, previous));
     const part = mayResume ? before.part : newPartName(copy.imageId, copy.epoch);
-    // A writer that may still be alive keeps its file, without a name: what it writes is never published.
+    // A writer that may still be alive keeps its file, without a name: what it writes is never
+    // published.
     const left = mayResume ? before.earlierParts : [...(before?.earlierParts ?? []), before?.part];
     const earlierParts = left.filter((name) => name !== undefined);
     const isTaken = await database.transaction(async (db) => {
@@ -199,7 +205,8 @@ async function takeOver(
     });
     if (!isTaken) continue;
     if (earlierParts.length > 0) {
-      // Behind the lease: an attempt that stood still before this line would take away what a later one writes.
+      // Behind the lease: an attempt that stood still before this line would take away what a later
+      // one writes.
       await store.remove(earlierParts);
       await database.query((db) => dropEarlierParts(db, copy, token));
     }
@@ -207,7 +214,10 @@ async function takeOver(
   }
 }
 
-/** Writes the copy; an attempt whose import has lost the image meanwhile leaves nothing of what it made. */
+/**
+ * Writes the copy; an attempt whose import has lost the image meanwhile leaves nothing of what it
+ * made.
+ */
 async function writeOrCleanUp(
   dependencies: NodeDependencies,
   order: StoreOrder,
@@ -218,7 +228,8 @@ async function writeOrCleanUp(
   try {
     return await writeCopy(dependencies, order, store, lease, progress);
   } catch (error) {
-    // What can't be removed now keeps its lease, and the reconciler removes it; the caller must see the reason.
+    // What can't be removed now keeps its lease, and the reconciler removes it; the caller must see
+    // the reason.
     if (isLost(error)) await removeOrphaned(dependencies, store, lease).catch(() => undefined);
     throw error;
   }
@@ -253,7 +264,8 @@ async function finishedCopy(
     return undefined;
   }
   const found = await store.find(lease.key, signal);
-  // One that may have changed since it was checked is checked again, like one of which nothing is known.
+  // One that may have changed since it was checked is checked again, like one of which nothing is
+  // known.
   if (found === undefined || mayHaveChanged(lease.version, found.version)) return undefined;
   return {
     store: store.name,
@@ -294,7 +306,8 @@ async function writeCopy(
   await requireAgreement(dependencies, store, lease, source, copied, progress);
   await database.transaction((db) => requireLease(db, lease.copy, lease.token));
   await source.whilePublishing(copied, () => publish(store, copied));
-  // Before the looks that follow: what is changed after them has another version, and is read again when it goes live.
+  // Before the looks that follow: what is changed after them has another version, and is read again
+  // when it goes live.
   const version = found?.version ?? (await store.find(lease.key, progress.signal))?.version;
   await requireSourceUnchanged(dependencies, store, lease, source, copied, progress);
   if (dependencies.verifyOnPublish && found === undefined) {
@@ -319,7 +332,10 @@ async function writeCopy(
   };
 }
 
-/** An attempt may have died between publishing and telling the catalogue: its copy is checked and taken. */
+/**
+ * An attempt may have died between publishing and telling the catalogue: its copy is checked and
+ * taken.
+ */
 async function copyUnderKey(
   store: Store,
   lease: HeldLease,
@@ -347,8 +363,8 @@ async function copyUnderKey(
 }
 
 /**
- * Every copy must agree with the digests, where they are known. The source was read as it is now, so a copy that
- * differs is a copy that went wrong: it is thrown away and made again.
+ * Every copy must agree with the digests, where they are known. The source was read as it is now,
+ * so a copy that differs is a copy that went wrong: it is thrown away and made again.
  */
 async function requireAgreement(
   dependencies: NodeDependencies,
@@ -368,7 +384,10 @@ async function requireAgreement(
   );
 }
 
-/** A copy that was made without reading its source is thrown away when that was not what the catalogue says. */
+/**
+ * A copy that was made without reading its source is thrown away when that was not what the
+ * catalogue says.
+ */
 async function requireSourceUnchanged(
   dependencies: NodeDependencies,
   store: Store,
@@ -415,7 +434,10 @@ async function requireReadBack(
   );
 }
 
-/** Under the lock of the claim: what lies there may be the good copy of an attempt that took over long ago. */
+/**
+ * Under the lock of the claim: what lies there may be the good copy of an attempt that took over
+ * long ago.
+ */
 async function throwAway(
   { database }: NodeDependencies,
   store: Store,
@@ -429,7 +451,8 @@ async function throwAway(
 
 async function publish(store: Store, copy: PrivateCopy): Promise<void> {
   if ((await copy.publish()) === "published") return;
-  // A late writer was faster. Nobody has checked what it wrote: the next attempt finds it there, and does.
+  // A late writer was faster. Nobody has checked what it wrote: the next attempt finds it there,
+  // and does.
   throw new ImportError(
     "CopyMismatch",
     `An earlier attempt published its copy in store "${store.name}" meanwhile`,

@@ -25,9 +25,10 @@ export interface Swept {
 }
 
 /**
- * Removes from the staging area and the stores of a node what nobody owns: stagings whose stager died, staged data
- * past its time to live, products of imports that are over, private files without a row; and undoes what transforms did
- * elsewhere for such imports. What can't be removed now keeps nothing else from going; then the first failure is thrown.
+ * Removes from the staging area and the stores of a node what nobody owns: stagings whose stager
+ * died, staged data past its time to live, products of imports that are over, private files without
+ * a row; and undoes what transforms did elsewhere for such imports. What can't be removed now keeps
+ * nothing else from going; then the first failure is thrown.
  */
 export async function sweepNode(dependencies: NodeDependencies): Promise<Swept> {
   const [staged, parts, undone] = await Promise.allSettled([
@@ -89,7 +90,8 @@ async function sweepParts({ database, staging, stores }: NodeDependencies): Prom
 async function sweepStore(database: Database, store: Store): Promise<number> {
   if (!(await store.check()).works) return 0;
   const parts = await store.listParts(STAGING_LEASE_SECONDS * 1000);
-  // An import that runs owns all private names of its key: those of its earlier attempts go when it has ended.
+  // An import that runs owns all private names of its key: those of its earlier attempts go when it
+  // has ended.
   const rows = await database.query((db) => listLeases(db, store.name));
   const leased = new Set(rows.map(({ key }) => key));
   const unowned = parts.filter((part) => !leased.has(keyOfPart(part)));

@@ -49,7 +49,10 @@ export interface TransformOrder extends StagedOrder {
 
 /** What a transform made of an image. */
 export interface Transformed {
-  /** The product that holds the bytes now: that of the order when the bytes are as before, else the next. */
+  /**
+   * The product that holds the bytes now: that of the order when the bytes are as before, else the
+   * next.
+   */
   readonly product: number;
   readonly disk_format: DiskFormat;
   /** To be set on the image when it becomes active. */
@@ -61,12 +64,13 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
   const { transforms, attempts, idleTimeoutMs } = dependencies;
   return {
     /**
-     * Runs a transform on the staged bytes, or on what the transform before it made of them, and publishes its product
-     * in staging; the upload or download stays as it is. An attempt that died is not resumed: what it wrote is removed. An
-     * attempt that is late touches nothing.
+     * Runs a transform on the staged bytes, or on what the transform before it made of them, and
+     * publishes its product in staging; the upload or download stays as it is. An attempt that died
+     * is not resumed: what it wrote is removed. An attempt that is late touches nothing.
      *
-     * @throws ImportError `ImportLost`, `TransformFailed`, `BadConfiguration`, `NoSpace`, `QuotaExceeded`, `StagedDataMissing`,
-     * `StagedDataChanged`; retried: `TransformUnavailable`, `StagingUnavailable`, `AttemptOvertaken`
+     * @throws ImportError `ImportLost`, `TransformFailed`, `BadConfiguration`, `NoSpace`,
+     *   `QuotaExceeded`, `StagedDataMissing`, `StagedDataChanged`; retried: `TransformUnavailable`,
+     *   `StagingUnavailable`, `AttemptOvertaken`
      */
     async transformStaged(order: TransformOrder): Promise<Transformed> {
       const transform = transforms.get(order.transform);
@@ -91,17 +95,20 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
   };
 }
 
-/** The undo of {@link transformStagedActivities}. It runs on a queue of its own, never behind copies. */
+/**
+ * The undo of {@link transformStagedActivities}. It runs on a queue of its own, never behind
+ * copies.
+ */
 export function discardProductsActivities(dependencies: NodeDependencies) {
   const { database, staging, attempts } = dependencies;
   return {
     /**
-     * Undoes all transforms of an import: removes their products, and what they did elsewhere. What was staged stays.
-     * Nothing there is success.
+     * Undoes all transforms of an import: removes their products, and what they did elsewhere. What
+     * was staged stays. Nothing there is success.
      *
-     * @throws ImportError retried `AttemptOvertaken` when a later run of the same import makes a product;
-     * `BadConfiguration`, or retried `TransformUnavailable`, for a transform that can't be undone,
-     * when all else is done
+     * @throws ImportError retried `AttemptOvertaken` when a later run of the same import makes a
+     *   product; `BadConfiguration`, or retried `TransformUnavailable`, for a transform that can't
+     *   be undone, when all else is done
      */
     async discardProducts(order: DiscardOrder): Promise<void> {
       const attempt = currentAttempt();
@@ -157,7 +164,8 @@ async function transformOnce(
   try {
     return await makeProduct(dependencies, transform, order, attempt, progress);
   } catch (error) {
-    // The attempt that took over, or the undo, removes it too; of a late one only the attempt itself knows the name.
+    // The attempt that took over, or the undo, removes it too; of a late one only the attempt
+    // itself knows the name.
     await staging.discard({ part }).catch(() => undefined);
     if (error instanceof ImportError && error.code === "ImportLost") {
       // The undo of a lost import may have come before this attempt took its row.
@@ -179,7 +187,10 @@ function productOf(order: TransformOrder): ProductId {
   return { imageId: order.image_id, epoch: order.epoch, product: order.product + 1 };
 }
 
-/** Takes the lease for this attempt, with nothing left of those before; or finds that one of them finished. */
+/**
+ * Takes the lease for this attempt, with nothing left of those before; or finds that one of them
+ * finished.
+ */
 async function takeOver(
   { database, staging }: NodeDependencies,
   transform: Transform,
@@ -280,7 +291,10 @@ async function runOn(
   return outcome;
 }
 
-/** Nobody knows how large the product will be; that it is as large as its source is the best guess. Holes need no room. */
+/**
+ * Nobody knows how large the product will be; that it is as large as its source is the best guess.
+ * Holes need no room.
+ */
 async function requireRoomFor({ staging }: NodeDependencies, source: TrustedStaged): Promise<void> {
   const { size, blocks } = await source.handle.stat();
   await staging.requireRoom(Math.min(size, blocks * 512));

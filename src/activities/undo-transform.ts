@@ -3,9 +3,11 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 
 /**
- * Undoes what a transform did outside of its product, and forgets it. One that can't be undone now is not forgotten.
+ * Undoes what a transform did outside of its product, and forgets it. One that can't be undone now
+ * is not forgotten.
  *
- * @throws ImportError `BadConfiguration` when this worker has no such transform any more; retried: `TransformUnavailable`
+ * @throws ImportError `BadConfiguration` when this worker has no such transform any more; retried:
+ *   `TransformUnavailable`
  */
 export async function undoTransform(
   { database, transforms }: NodeDependencies,

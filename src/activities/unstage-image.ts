@@ -10,8 +10,8 @@ export interface UnstageOrder {
 export function unstageImageActivities({ database, staging }: NodeDependencies) {
   return {
     /**
-     * Deletes the staged data of a published image, and all that transforms made of it; a linked copy is its own from
-     * then on. Nothing there is success.
+     * Deletes the staged data of a published image, and all that transforms made of it; a linked
+     * copy is its own from then on. Nothing there is success.
      */
     async unstageImage({ image_id: imageId }: UnstageOrder): Promise<void> {
       const all = await database.query((db) => listStagedOf(db, imageId));

@@ -31,7 +31,8 @@ export interface VerifiedStaging {
   readonly virtual_size: number | null;
   readonly detected_format: string;
   /**
-   * The disk format of bytes of which none was declared; null while they are compressed. Undefined when one was declared.
+   * The disk format of bytes of which none was declared; null while they are compressed. Undefined
+   * when one was declared.
    */
   readonly disk_format?: DiskFormat | null;
   /** The checks of the verdict: `pass`, or why the image fails one that the policy tolerates. */
@@ -40,19 +41,24 @@ export interface VerifiedStaging {
   readonly digests: Digests | null;
 }
 
-// What a transform made has the format that it says: another one inside is one that was smuggled in.
+// What a transform made has the format that it says: another one inside is one that was smuggled
+// in.
 const STRICT = { requireImageFormatMatch: true };
 
-/** The verdict on staged bytes. It has no undo: it changes nothing but what the catalogue knows of the file. */
+/**
+ * The verdict on staged bytes. It has no undo: it changes nothing but what the catalogue knows of
+ * the file.
+ */
 export function verifyStagingActivities(dependencies: NodeDependencies) {
   const { database, idleTimeoutMs, limits, formatPolicy } = dependencies;
   return {
     /**
-     * Judges the staged bytes before any store is touched: a regular file below the staging root, unchanged since it
-     * was staged, in the format that was declared, and safe to be opened.
+     * Judges the staged bytes before any store is touched: a regular file below the staging root,
+     * unchanged since it was staged, in the format that was declared, and safe to be opened.
      *
-     * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`, `ChecksumMismatch`,
-     * `FormatMismatch`, `FormatNotAllowed`, `UnsafeImage`, `ImageTooLarge`, `QuotaExceeded`, `ImportLost`
+     * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`,
+     *   `ChecksumMismatch`, `FormatMismatch`, `FormatNotAllowed`, `UnsafeImage`, `ImageTooLarge`,
+     *   `QuotaExceeded`, `ImportLost`
      */
     async verifyStaging(order: VerifyOrder): Promise<VerifiedStaging> {
       const claim = { imageId: order.image_id, epoch: order.epoch };
@@ -125,8 +131,8 @@ async function judge(
 }
 
 /**
- * The bytes of the staged file. The tables of a large image take many reads: each shows that the step still moves, and
- * none begins after the step was cancelled or paused.
+ * The bytes of the staged file. The tables of a large image take many reads: each shows that the
+ * step still moves, and none begins after the step was cancelled or paused.
  */
 function watchedReader(handle: PositionalReader, progress: Progress): PositionalReader {
   let readBytes = 0;

@@ -7,8 +7,9 @@ interface Waiter {
 }
 
 /**
- * A rate that several transfers share: a token bucket that holds at most one second's worth. Requests are served in the
- * order in which they come, so that transfers which ask block by block get equal shares.
+ * A rate that several transfers share: a token bucket that holds at most one second's worth.
+ * Requests are served in the order in which they come, so that transfers which ask block by block
+ * get equal shares.
  */
 export class BandwidthLimit {
   readonly bytesPerSecond: number;
@@ -29,8 +30,8 @@ export class BandwidthLimit {
   }
 
   /**
-   * Waits until `bytes` may be moved. More than one second's worth is let through when the bucket is full, and paid
-   * back by whoever comes next.
+   * Waits until `bytes` may be moved. More than one second's worth is let through when the bucket
+   * is full, and paid back by whoever comes next.
    *
    * @throws the signal's reason when it is aborted; nothing is taken then
    */

@@ -25,7 +25,10 @@ interface Waiter {
   reject(reason: Error): void;
 }
 
-/** A fixed number of 1 MiB blocks over one piece of shared memory, handed out in the order in which they are asked for. */
+/**
+ * A fixed number of 1 MiB blocks over one piece of shared memory, handed out in the order in which
+ * they are asked for.
+ */
 export class BlockPool {
   readonly memory: SharedArrayBuffer;
   readonly #freeOffsets: number[];
@@ -34,7 +37,8 @@ export class BlockPool {
 
   constructor(blockCount: number) {
     this.memory = new SharedArrayBuffer(blockCount * BLOCK_BYTES);
-    // Last in, first out, from the start of the memory: what is never needed is never touched, and so never allocated.
+    // Last in, first out, from the start of the memory: what is never needed is never touched, and
+    // so never allocated.
     this.#freeOffsets = Array.from(
       { length: blockCount },
       (_, index) => (blockCount - 1 - index) * BLOCK_BYTES,

@@ -28,11 +28,17 @@ export interface BlockCopy {
   readonly zeroBlocks?: ZeroBlocks | undefined;
   /** Slows the writing down; blocks that are skipped because they are zero take nothing from it. */
   readonly limiter?: BandwidthLimit;
-  /** Makes durable what was written so far; called now and then beside the writing. Default: nobody does. */
+  /**
+   * Makes durable what was written so far; called now and then beside the writing. Default: nobody
+   * does.
+   */
   readonly sync?: () => Promise<void>;
   /** Stops the copy within a block. What was written stays, to be resumed. */
   readonly signal?: AbortSignal;
-  /** Called after every block, or run of known zeros, with how many bytes are copied so far, `startAt` included. */
+  /**
+   * Called after every block, or run of known zeros, with how many bytes are copied so far,
+   * `startAt` included.
+   */
   readonly onProgress?: (doneBytes: number) => void;
 }
 
@@ -45,29 +51,33 @@ export interface CopyResult {
 }
 
 /**
- * Copies a file block by block, and computes the crc32 of what it copies on the way. The next block is read while
- * the last is written. Zero blocks are skipped, so that the target stays sparse. At most two blocks are held.
+ * Copies a file block by block, and computes the crc32 of what it copies on the way. The next block
+ * is read while the last is written. Zero blocks are skipped, so that the target stays sparse. At
+ * most two blocks are held.
  *
- * The target is cut to `startAt` first: a zero block that is skipped must not uncover bytes of an earlier attempt. It
- * has exactly `sizeBytes` at the end, and is not yet synced.
+ * The target is cut to `startAt` first: a zero block that is skipped must not uncover bytes of an
+ * earlier attempt. It has exactly `sizeBytes` at the end, and is not yet synced.
  *
  * @throws ImportError `StagedDataChanged` when the source is shorter than `sizeBytes`
- * @throws RangeError when the target is shorter than `startAt`, or `startAt` lies beyond `sizeBytes`
+ * @throws RangeError when the target is shorter than `startAt`, or `startAt` lies beyond
+ *   `sizeBytes`
  * @throws the signal's reason when it is aborted, else the system's own error (`ENOSPC`, `EIO`, …)
  */
 export async function copyBlocks(copy: BlockCopy): Promise<CopyResult> {
   await cutToStart(copy);
   const behind = new WriteBehind(copy.sync ?? (() => Promise.resolve()));
   const buffers: [Buffer, Buffer] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
-  // A sync that still runs is waited for, also when the copy fails: the caller closes the file then.
+  // A sync that still runs is waited for, also when the copy fails: the caller closes the file
+  // then.
   const result = await copyFrom(copy, buffers, behind).finally(() => behind.end());
   await copy.target.truncate(copy.sizeBytes);
   return result;
 }
 
 /**
- * The crc32 of the first `lengthBytes` of a file, to resume a copy after them. It is computed from what really
- * lies there, so that a part that does not hold the source's bytes is found out at the end of the copy.
+ * The crc32 of the first `lengthBytes` of a file, to resume a copy after them. It is computed from
+ * what really lies there, so that a part that does not hold the source's bytes is found out at the
+ * end of the copy.
  *
  * @param handle - the part file
  * @param lengthBytes - how much of it counts: its size, floored to a block
@@ -127,7 +137,8 @@ async function copyFrom(
     const isZero = isZeroBlock(bytes);
     const writing = isZero ? 0 : write(copy, block);
     crc = isZero ? appendZeros(crc, bytes.length) : crc32(bytes, crc);
-    // Both are waited for, also when one fails: nothing may still read or write once the caller closes the files.
+    // Both are waited for, also when one fails: nothing may still read or write once the caller
+    // closes the files.
     const [read, written] = await Promise.allSettled([reading, writing]);
     if (written.status === "rejected") throw written.reason;
     writtenBytes += written.value;
@@ -146,7 +157,9 @@ interface Block {
   readonly bytes: Buffer;
 }
 
-/** The first block from `position` on that is not known to be zero; empty at the end of the copy. */
+/**
+ * The first block from `position` on that is not known to be zero; empty at the end of the copy.
+ */
 async function readNext(copy: BlockCopy, buffer: Buffer, position: number): Promise<Block> {
   copy.signal?.throwIfAborted();
   const start = skipZeros(copy, position);

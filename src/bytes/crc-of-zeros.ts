@@ -2,8 +2,9 @@
 const POLYNOMIAL = 0xedb88320;
 
 /**
- * The crc32 of some bytes and a run of zeros after them, without looking at a single zero: each byte of it multiplies what
- * the register holds, which is the complement of the crc, by x^8, modulo the polynomial.
+ * The crc32 of some bytes and a run of zeros after them, without looking at a single zero: each
+ * byte of it multiplies what the register holds, which is the complement of the crc, by x^8, modulo
+ * the polynomial.
  *
  * @param crc - of the bytes before; 0 for none
  * @param lengthBytes - how many zeros

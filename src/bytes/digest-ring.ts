@@ -32,13 +32,15 @@ interface Threads {
 }
 
 /**
- * Computes all {@link Digests} of a stream of blocks, without blocking the event loop: md5 and the multihash each in
- * a worker thread over shared memory, crc32 here (0.3 ms per block; in a thread it is no faster on the whole). What
- * fits into one block is hashed here at the end, because starting threads takes longer than that.
+ * Computes all {@link Digests} of a stream of blocks, without blocking the event loop: md5 and the
+ * multihash each in a worker thread over shared memory, crc32 here (0.3 ms per block; in a thread
+ * it is no faster on the whole). What fits into one block is hashed here at the end, because
+ * starting threads takes longer than that.
  *
- * The order of use is: {@link acquire} a block, fill it, {@link submit} it, `release()` it when done with it, and so on;
- * then {@link finish}, and {@link close} in any case. Acquiring waits while all blocks are in use, which is what keeps
- * memory bounded and the reader no faster than the hashing.
+ * The order of use is: {@link acquire} a block, fill it, {@link submit} it, `release()` it when
+ * done with it, and so on; then {@link finish}, and {@link close} in any case. Acquiring waits
+ * while all blocks are in use, which is what keeps memory bounded and the reader no faster than the
+ * hashing.
  */
 export class DigestRing implements AsyncDisposable {
   readonly #hashAlgo: string;
@@ -79,8 +81,8 @@ export class DigestRing implements AsyncDisposable {
   }
 
   /**
-   * Adds the first `lengthBytes` of a block to the digests, after everything submitted before. The block stays the
-   * caller's too, for reading, until the caller releases it.
+   * Adds the first `lengthBytes` of a block to the digests, after everything submitted before. The
+   * block stays the caller's too, for reading, until the caller releases it.
    *
    * @throws Error when the ring is finished or closed, or one of its threads died
    */
@@ -110,7 +112,9 @@ export class DigestRing implements AsyncDisposable {
     return this.#digests;
   }
 
-  /** Ends the threads and refuses everyone who still waits. Safe at any time, and more than once. */
+  /**
+   * Ends the threads and refuses everyone who still waits. Safe at any time, and more than once.
+   */
   async close(): Promise<void> {
     this.#closed ??= this.#end(new Error("Cannot compute digests: the ring was closed"));
     return this.#closed;

@@ -1,6 +1,6 @@
 /**
- * The program of one digest thread: hashes ranges of shared memory in the order in which they are named. Runs in a
- * worker thread only; {@link ThreadHasher} is its other end.
+ * The program of one digest thread: hashes ranges of shared memory in the order in which they are
+ * named. Runs in a worker thread only; {@link ThreadHasher} is its other end.
  */
 import { createHash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";

@@ -4,10 +4,14 @@ import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { hasErrorCode } from "./system-error.ts";
 
-// What link(2) says where a file system (FAT, some network mounts) or a policy (fs.protected_hardlinks) has no hard links.
+// What link(2) says where a file system (FAT, some network mounts) or a policy
+// (fs.protected_hardlinks) has no hard links.
 const NO_HARD_LINKS = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"];
 
-/** Makes the names in a directory as durable as the disk: what was created, renamed or removed in it stays so. */
+/**
+ * Makes the names in a directory as durable as the disk: what was created, renamed or removed in it
+ * stays so.
+ */
 export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
@@ -18,8 +22,8 @@ export async function syncDirectory(path: string): Promise<void> {
 }
 
 /**
- * Creates a file that is surely ours, open for reading and writing. Whatever lies there already, also a dangling
- * symbolic link, is left alone.
+ * Creates a file that is surely ours, open for reading and writing. Whatever lies there already,
+ * also a dangling symbolic link, is left alone.
  *
  * @param path - a name that nobody else uses
  * @param mode - permission bits, less the umask
@@ -31,8 +35,9 @@ export async function createPrivateFile(path: string, mode: number): Promise<Fil
 }
 
 /**
- * Makes a file's bytes as durable as the disk, or removes the file. A failed fsync is never tried again: the kernel may
- * have marked the lost pages as clean, and the second try would succeed without them.
+ * Makes a file's bytes as durable as the disk, or removes the file. A failed fsync is never tried
+ * again: the kernel may have marked the lost pages as clean, and the second try would succeed
+ * without them.
  *
  * @param handle - the open file; closing it stays with its owner
  * @param path - its name, which is ours alone
@@ -42,15 +47,17 @@ export async function syncOrDiscard(handle: Pick<FileHandle, "sync">, path: stri
   try {
     await handle.sync();
   } catch (error) {
-    // The failed fsync is what must be told, not that cleaning up failed too; the lease's sweeper comes back for the file.
+    // The failed fsync is what must be told, not that cleaning up failed too; the lease's sweeper
+    // comes back for the file.
     await unlink(path).catch(() => undefined);
     throw error;
   }
 }
 
 /**
- * Gives a finished, synced private file its final name, durably, and never replaces a file of that name. The private name
- * is gone afterwards. Safe to repeat: a publish that was cut short is completed.
+ * Gives a finished, synced private file its final name, durably, and never replaces a file of that
+ * name. The private name is gone afterwards. Safe to repeat: a publish that was cut short is
+ * completed.
  *
  * @returns "exists" when another file has the final name; the private file is untouched then
  * @throws the system's own error, such as `EXDEV` when the names are on two file systems
@@ -61,7 +68,8 @@ export async function publishNoReplace(
 ): Promise<"published" | "exists"> {
   const outcome = await linkUnlessTaken(privatePath, finalPath);
   if (outcome === "exists") return outcome;
-  // A link and then an unlink, not a rename: rename replaces what it finds, and between two links of one file does nothing.
+  // A link and then an unlink, not a rename: rename replaces what it finds, and between two links
+  // of one file does nothing.
   if (outcome === "linked") await unlink(privatePath);
   await syncDirectory(dirname(finalPath));
   if (dirname(privatePath) !== dirname(finalPath)) await syncDirectory(dirname(privatePath));
@@ -111,9 +119,10 @@ async function linkUnlessTaken(
 }
 
 /**
- * Without hard links there is no publish that is atomic and never replaces, and Node has no renameat2(RENAME_NOREPLACE).
- * What is left is to look first. The gap between looking and renaming is covered by the claim on the image and by final
- * names that carry the attempt's epoch: nobody else writes this name.
+ * Without hard links there is no publish that is atomic and never replaces, and Node has no
+ * renameat2(RENAME_NOREPLACE). What is left is to look first. The gap between looking and renaming
+ * is covered by the claim on the image and by final names that carry the attempt's epoch: nobody
+ * else writes this name.
  */
 async function renameUnlessTaken(
   privatePath: string,

@@ -1,8 +1,8 @@
 import type { BigIntStats } from "node:fs";
 
 /**
- * What tells one state of a file from another without reading it. Decimal strings: the numbers outgrow 2^53 and
- * travel through JSON and Postgres.
+ * What tells one state of a file from another without reading it. Decimal strings: the numbers
+ * outgrow 2^53 and travel through JSON and Postgres.
  */
 export interface Fingerprint {
   readonly dev: string;
@@ -10,7 +10,10 @@ export interface Fingerprint {
   readonly sizeBytes: string;
   /** When the bytes last changed, in ns since the Unix epoch. */
   readonly mtimeNs: string;
-  /** When the bytes, the mode, the owner or the number of links last changed, in ns since the Unix epoch. */
+  /**
+   * When the bytes, the mode, the owner or the number of links last changed, in ns since the Unix
+   * epoch.
+   */
   readonly ctimeNs: string;
 }
 
@@ -34,8 +37,10 @@ export async function fingerprintOf(handle: Fingerprintable): Promise<Fingerprin
 /**
  * What must be done about a file whose digests were recorded with a fingerprint:
  * - `same`: nothing, the digests hold;
- * - `touched`: only ctime or dev differ, which a link, a chmod or a remount does. Hash again, and take the result;
- * - `changed`: inode, size or mtime differ. Hash again and compare; another digest means that the data changed.
+ * - `touched`: only ctime or dev differ, which a link, a chmod or a remount does. Hash again, and
+ *   take the result;
+ * - `changed`: inode, size or mtime differ. Hash again and compare; another digest means that the
+ *   data changed.
  */
 export function compareFingerprints(
   recorded: Fingerprint,

@@ -18,7 +18,8 @@ export interface HashFileOptions {
 }
 
 /**
- * Computes the digests of a file. It reads ahead of the hashing by up to eight blocks, and holds no more than those.
+ * Computes the digests of a file. It reads ahead of the hashing by up to eight blocks, and holds no
+ * more than those.
  *
  * @throws ImportError `StagedDataChanged` when the file is shorter than `sizeBytes`
  * @throws the signal's reason when it is aborted

@@ -4,9 +4,10 @@ import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
 
 /**
- * A directory that this process holds open. Whatever is reached through {@link HeldDirectory.pathOf} lies in this very
- * directory, also when its path leads elsewhere by then: while it is held, its volume cannot be unmounted, and a volume
- * that is mounted over it is not entered.
+ * A directory that this process holds open. Whatever is reached through
+ * {@link HeldDirectory.pathOf} lies in this very directory, also when its path leads elsewhere by
+ * then: while it is held, its volume cannot be unmounted, and a volume that is mounted over it is
+ * not entered.
  */
 export class HeldDirectory implements AsyncDisposable {
   /** The path by which it was opened, for messages. */
@@ -37,7 +38,8 @@ export class HeldDirectory implements AsyncDisposable {
 
   /** A path of the directory itself, valid in this process as long as it is held. */
   get ownPath(): string {
-    // The kernel resolves it to the open directory, whatever its name is by then: see proc_pid_fd(5).
+    // The kernel resolves it to the open directory, whatever its name is by then: see
+    // proc_pid_fd(5).
     return `/proc/self/fd/${String(this.#handle.fd)}`;
   }
 

@@ -36,14 +36,15 @@ export class OutsideRootError extends Error {
 }
 
 /**
- * Opens a regular file for reading, and nothing else: a symbolic link is not followed, a FIFO not waited for.
+ * Opens a regular file for reading, and nothing else: a symbolic link is not followed, a FIFO not
+ * waited for.
  *
  * @throws NotARegularFileError when it is something else
  * @throws the system's own error otherwise, such as `ENOENT` or `EACCES`
  */
 export async function openRegularFile(path: string): Promise<FileHandle> {
-  // Looked at before it is opened, because opening some devices does something; and after, because only the open file
-  // is surely the one that is read.
+  // Looked at before it is opened, because opening some devices does something; and after, because
+  // only the open file is surely the one that is read.
   assertRegular(await lstat(path), path);
   const handle = await openWithoutFollowing(path);
   try {
@@ -56,8 +57,9 @@ export async function openRegularFile(path: string): Promise<FileHandle> {
 }
 
 /**
- * The canonical form of a path that lies below a directory, with no symbolic link in any parent that could lead out of it.
- * The last component is not looked at; {@link openRegularFile} does that.
+ * The canonical form of a path that lies below a directory, with no symbolic link in any parent
+ * that could lead out of it. The last component is not looked at; {@link openRegularFile} does
+ * that.
  *
  * @param root - the directory to stay in; may itself be reached through symbolic links
  * @param path - absolute, or relative to `root`

@@ -5,7 +5,9 @@ import { join } from "node:path";
 const PART =
   /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\.\d+\.[0-9a-f]{8}\.part$/;
 
-/** A private name for one attempt: image id, epoch, and eight hex digits that no other attempt has. */
+/**
+ * A private name for one attempt: image id, epoch, and eight hex digits that no other attempt has.
+ */
 export function newPartName(imageId: string, epoch: number): string {
   return `${imageId}.${String(epoch)}.${randomBytes(4).toString("hex")}.part`;
 }
@@ -21,8 +23,8 @@ export function isPartName(name: string): boolean {
 }
 
 /**
- * The private files in a directory that were last written more than `olderThanMs` ago. What has no such name is not
- * ours to judge.
+ * The private files in a directory that were last written more than `olderThanMs` ago. What has no
+ * such name is not ours to judge.
  *
  * @param isOurs - tells the names; default: private names of attempts
  */

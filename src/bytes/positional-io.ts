@@ -43,8 +43,9 @@ export async function readFully(
 }
 
 /**
- * So much is written at once: 256 KiB. Larger writes of several files side by side cost the kernel two to three times the
- * time (ext4 on Linux 6.18: three copies of 1 GiB took 2.3 s with 256 KiB, 4.5 s with 512 KiB or 1 MiB).
+ * So much is written at once: 256 KiB. Larger writes of several files side by side cost the kernel
+ * two to three times the time (ext4 on Linux 6.18: three copies of 1 GiB took 2.3 s with 256 KiB,
+ * 4.5 s with 512 KiB or 1 MiB).
  */
 const WRITE_BYTES = 256 * 1024;
 

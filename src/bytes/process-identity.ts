@@ -2,7 +2,10 @@ import { readdir, readFile, readlink } from "node:fs/promises";
 import { hostname } from "node:os";
 import { hasErrorCode } from "./system-error.ts";
 
-/** One process, never to be mistaken for a later one that got the same id. Travels through JSON and Postgres. */
+/**
+ * One process, never to be mistaken for a later one that got the same id. Travels through JSON and
+ * Postgres.
+ */
 export interface ProcessIdentity {
   /** Which machine, or container of one, as far as it tells itself: several may share a volume. */
   readonly machine: string;
@@ -29,10 +32,11 @@ export async function thisProcess(): Promise<ProcessIdentity> {
 }
 
 /**
- * Whether a process can still do anything. A zombie is dead: it only waits for its parent to ask for its exit code.
+ * Whether a process can still do anything. A zombie is dead: it only waits for its parent to ask
+ * for its exit code.
  *
- * @returns "unknown" when it runs on another machine, in another pid namespace, such as another container, or is hidden
- * from this user
+ * @returns "unknown" when it runs on another machine, in another pid namespace, such as another
+ *   container, or is hidden from this user
  */
 export async function isRunning(
   identity: ProcessIdentity,
@@ -70,8 +74,9 @@ async function readStat(path: string): Promise<ProcessStat | undefined> {
     if (hasErrorCode(error, "ENOENT", "ESRCH")) return undefined;
     throw error;
   }
-  // The second field is the program's name in parentheses, and may itself hold spaces and parentheses (proc(5)). After
-  // its last one come field 3, the state, and so on; the start time is field 22.
+  // The second field is the program's name in parentheses, and may itself hold spaces and
+  // parentheses (proc(5)). After its last one come field 3, the state, and so on; the start time is
+  // field 22.
   const fields = line.slice(line.lastIndexOf(")") + 2).split(" ");
   return { state: fields[0] ?? "", startTicks: Number(fields[22 - 3]) };
 }
@@ -81,8 +86,8 @@ function hasEnded({ state }: ProcessStat): boolean {
 }
 
 /**
- * A killed process is a zombie as soon as its first thread has ended, while another may still sit in a write(2) that
- * cannot be interrupted, and finish it.
+ * A killed process is a zombie as soon as its first thread has ended, while another may still sit
+ * in a write(2) that cannot be interrupted, and finish it.
  */
 async function hasLiveThread(pid: number): Promise<boolean> {
   const threads = await readdir(`/proc/${pid}/task`).catch(() => []);

@@ -24,7 +24,8 @@ const MISUSES = [
 ];
 
 /**
- * Says what an error of the operating system means for an import. Anything else is returned as it is.
+ * Says what an error of the operating system means for an import. Anything else is returned as it
+ * is.
  *
  * @param place - what was used, such as `store "local"`, for the message
  * @param unavailable - the code for a place that is away
@@ -40,14 +41,17 @@ export function systemFailure(
     new ImportError(kind, `Cannot use ${place}: ${text} (${error.message})`, { cause: error });
   if (NO_SPACE.includes(code)) return failure("NoSpace", "no space is left");
   if (NOT_PERMITTED.includes(code)) return failure("PermissionDenied", "permission denied");
-  // Whatever else the system reports, EIO, ESTALE or a code that only one file system knows: the disk, the mount or the
-  // server behind it is broken or unreachable, and trying again later may help.
+  // Whatever else the system reports, EIO, ESTALE or a code that only one file system knows: the
+  // disk, the mount or the server behind it is broken or unreachable, and trying again later may
+  // help.
   return isSystemCode(code) && !MISUSES.includes(code)
     ? failure(unavailable, "it does not work")
     : error;
 }
 
-/** Whether a code is the system's: Node's own have an underscore, such as `ERR_INVALID_ARG_TYPE`. */
+/**
+ * Whether a code is the system's: Node's own have an underscore, such as `ERR_INVALID_ARG_TYPE`.
+ */
 function isSystemCode(code: string): boolean {
   return /^(E[A-Z0-9]+|Unknown system error -?\d+)$/.test(code);
 }

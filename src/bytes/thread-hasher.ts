@@ -1,7 +1,8 @@
 import { Worker } from "node:worker_threads";
 import type { DigestThreadAnswer, DigestThreadData, DigestThreadOrder } from "./digest-thread.ts";
 
-// Threads run compiled code only. The path leads there from src/bytes (tests run sources) and from dist/bytes alike.
+// Threads run compiled code only. The path leads there from src/bytes (tests run sources) and from
+// dist/bytes alike.
 const THREAD_PROGRAM = new URL("../../dist/bytes/digest-thread.js", import.meta.url);
 
 /** A run of bytes in the shared memory. */
@@ -11,8 +12,8 @@ export interface MemoryRange {
 }
 
 /**
- * One hash, computed in a thread of its own from shared memory. The thread keeps the process alive while it has work,
- * which always ends, and never otherwise.
+ * One hash, computed in a thread of its own from shared memory. The thread keeps the process alive
+ * while it has work, which always ends, and never otherwise.
  */
 export class ThreadHasher {
   readonly #worker: Worker;
@@ -24,7 +25,8 @@ export class ThreadHasher {
   private constructor(data: DigestThreadData, onDeath: (reason: Error) => void) {
     this.#algorithm = data.algorithm;
     this.#onDeath = onDeath;
-    // No execArgv: a loader or an inspector of the process is of no use to fifteen lines of hashing.
+    // No execArgv: a loader or an inspector of the process is of no use to fifteen lines of
+    // hashing.
     this.#worker = new Worker(THREAD_PROGRAM, {
       name: `digest ${data.algorithm}`,
       workerData: data,
@@ -58,7 +60,10 @@ export class ThreadHasher {
     this.#order({ kind: "hash", ...range }, onHashed);
   }
 
-  /** Ends the hash. Nothing can be added afterwards. Never settles when the thread dies or is stopped. */
+  /**
+   * Ends the hash. Nothing can be added afterwards. Never settles when the thread dies or is
+   * stopped.
+   */
   finish(): Promise<string> {
     return new Promise((resolve) => {
       this.#order({ kind: "finish" }, (answer) => {

@@ -2,8 +2,9 @@
 const EVERY_BYTES = 128 * 1024 * 1024;
 
 /**
- * Lets the disk begin while bytes are still being written, so that the last sync has little left to do: it would wait for
- * all of them otherwise, with nothing else going on. One sync at a time; the writing does not wait for it.
+ * Lets the disk begin while bytes are still being written, so that the last sync has little left to
+ * do: it would wait for all of them otherwise, with nothing else going on. One sync at a time; the
+ * writing does not wait for it.
  */
 export class WriteBehind {
   readonly #sync: () => Promise<void>;
@@ -19,7 +20,8 @@ export class WriteBehind {
   /**
    * So many more bytes were written.
    *
-   * @throws what a sync has failed with: what it did not write may be lost, whatever a later one says
+   * @throws what a sync has failed with: what it did not write may be lost, whatever a later one
+   *   says
    */
   wrote(lengthBytes: number): void {
     this.#throwFailure();

@@ -7,7 +7,10 @@ export function isZeroBlock(block: Buffer): boolean {
   return block.equals(ZERO_BLOCK.subarray(0, block.length));
 }
 
-/** Which blocks of a file hold nothing but zeros, by their number from 0: a bit for each, 128 KiB for a TiB. */
+/**
+ * Which blocks of a file hold nothing but zeros, by their number from 0: a bit for each, 128 KiB
+ * for a TiB.
+ */
 export class ZeroBlocks {
   #bits: Buffer;
 

@@ -18,7 +18,8 @@ export interface Finding {
 }
 
 /**
- * Looks at everything that imports depend on. One thing that is wrong stops no other look; nothing is changed.
+ * Looks at everything that imports depend on. One thing that is wrong stops no other look; nothing
+ * is changed.
  */
 export async function examine(session: Session): Promise<Finding[]> {
   return [
@@ -135,7 +136,8 @@ async function examineWorkers(
   const { pollers } = await connection.workflowService.describeTaskQueue({
     namespace,
     taskQueue: { name: CONTROL_QUEUE },
-    // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- the enum is in no package of ours
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- the enum is in no
+    // package of ours
     taskQueueType: WORKFLOW_QUEUE,
   });
   const alive = pollers.filter(
@@ -167,7 +169,10 @@ async function examineWorkers(
   });
 }
 
-/** Staging area, keys, transforms and stores. That nothing configures them is told once, by the look at the configuration. */
+/**
+ * Staging area, keys, transforms and stores. That nothing configures them is told once, by the look
+ * at the configuration.
+ */
 async function examineHost(session: Session): Promise<Finding[]> {
   const config = configOf(session);
   if (config === undefined) return [];

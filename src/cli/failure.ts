@@ -14,7 +14,10 @@ export class UsageError extends Error {
   }
 }
 
-/** An import failed whose image the same command had made: reports that, and whether the image was kept. */
+/**
+ * An import failed whose image the same command had made: reports that, and whether the image was
+ * kept.
+ */
 export class FailedImport extends ImportError {
   readonly image_id: string;
   readonly image: "kept" | "removed";
@@ -64,7 +67,8 @@ function badUsage(message: string, hint: string): ShownFailure {
 }
 
 /**
- * The text of a failure on stderr: `error: …` and the way out for people, one JSON document for programs.
+ * The text of a failure on stderr: `error: …` and the way out for people, one JSON document for
+ * programs.
  *
  * @param isJson - whether `--json` was given
  */

@@ -15,15 +15,16 @@ import { WAITING_FOR_A_WORKER } from "./waiting-for-a-worker.ts";
 export type Followed =
   { readonly kind: "ended"; readonly outcome: ImportOutcome } | { readonly kind: "left" };
 
-// A worker that runs answers within moments; after this a person wants to know what it is that takes so long.
+// A worker that runs answers within moments; after this a person wants to know what it is that
+// takes so long.
 const SILENCE_MS = 3_000;
 // A restarted server or worker answers again within seconds.
 const RETRY_EVERY_MS = 1_000;
 const LAST_LOOK_MS = 2_000;
 
 /**
- * Shows how far an import is, until it has ended. A Temporal server or a worker that is away for a while ends nothing:
- * the import goes on, and so does the look at it.
+ * Shows how far an import is, until it has ended. A Temporal server or a worker that is away for a
+ * while ends nothing: the import goes on, and so does the look at it.
  *
  * The signal is aborted when the person wants to leave.
  *

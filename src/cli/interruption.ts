@@ -4,7 +4,8 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 export class Interruption implements Disposable {
   readonly #controller = new AbortController();
   readonly #listener = (): void => {
-    // A second wish: whoever is asked twice has been too slow. What is left behind is found and removed later.
+    // A second wish: whoever is asked twice has been too slow. What is left behind is found and
+    // removed later.
     if (this.#controller.signal.aborted) process.exit(1);
     this.#controller.abort();
   };

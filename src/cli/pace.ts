@@ -11,7 +11,10 @@ const WINDOW_MS = 10_000;
 // Before that a rate would be a guess.
 const SHORTEST_MS = 2_000;
 
-/** How fast a piece of work goes, by what it did in the last ten seconds, and how long it will take at that rate. */
+/**
+ * How fast a piece of work goes, by what it did in the last ten seconds, and how long it will take
+ * at that rate.
+ */
 export class Pace {
   #samples: Sample[] = [];
 

@@ -21,8 +21,8 @@ export interface Progress {
 const LINE_EVERY_MS = 5_000;
 
 /**
- * Bars on a terminal, a line now and then elsewhere. With `--json` the lines are left out: stderr then holds the
- * document of a failure, or nothing.
+ * Bars on a terminal, a line now and then elsewhere. With `--json` the lines are left out: stderr
+ * then holds the document of a failure, or nothing.
  */
 export function openProgress(stream: NodeJS.WriteStream, isJson: boolean): Progress {
   if (stream.isTTY) return new Bars(stream);

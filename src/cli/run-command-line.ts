@@ -4,14 +4,15 @@ import { buildProgram } from "./program.ts";
 import { json } from "./render.ts";
 
 /**
- * Runs one command, and sets the exit code of the process: 0 done, 1 failed or cancelled, 2 wrong use, 3 not found,
- * 4 conflict, 5 asked for, and no worker has answered yet.
+ * Runs one command, and sets the exit code of the process: 0 done, 1 failed or cancelled, 2 wrong
+ * use, 3 not found, 4 conflict, 5 asked for, and no worker has answered yet.
  *
  * @param args - what follows the program's name
  */
 export async function runCommandLine(args: readonly string[]): Promise<void> {
   const isJson = wantsJson(args);
-  // Kept apart from what commander itself might write: with `--json` it becomes part of the document.
+  // Kept apart from what commander itself might write: with `--json` it becomes part of the
+  // document.
   let shownText = "";
   const program = buildProgram((text) => {
     shownText += text;

@@ -36,14 +36,20 @@ export class Session {
     return this.#location;
   }
 
-  /** The configuration of this host; undefined when nothing names one. @throws ImportError `BadConfiguration` */
+  /**
+   * The configuration of this host; undefined when nothing names one. @throws ImportError
+   * `BadConfiguration`
+   */
   get config(): Config | undefined {
     const { configPath } = this.location;
     if (configPath !== undefined) this.#config ??= readConfig(configPath);
     return this.#config;
   }
 
-  /** The same for a command that is of no use without. @throws ImportError `NotConfigured`, `BadConfiguration` */
+  /**
+   * The same for a command that is of no use without. @throws ImportError `NotConfigured`,
+   * `BadConfiguration`
+   */
   get requiredConfig(): Config {
     if (this.config !== undefined) return this.config;
     throw notConfigured(
@@ -52,19 +58,27 @@ export class Session {
     );
   }
 
-  /** Address of the catalogue, for a command that connects by itself. @throws ImportError `NotConfigured` */
+  /**
+   * Address of the catalogue, for a command that connects by itself. @throws ImportError
+   * `NotConfigured`
+   */
   get requiredDatabaseUrl(): string {
     const { databaseUrl } = this.location;
     if (databaseUrl !== undefined) return databaseUrl;
     throw notConfigured("the catalogue", "DATABASE_URL");
   }
 
-  /** A client for what needs no configuration file: a mistake in that file must not stop a `cancel`. */
+  /**
+   * A client for what needs no configuration file: a mistake in that file must not stop a `cancel`.
+   */
   async client(): Promise<ImageImportClient> {
     return this.#connect(undefined);
   }
 
-  /** A client that also knows staging area and stores of this host. @throws ImportError `BadConfiguration` */
+  /**
+   * A client that also knows staging area and stores of this host. @throws ImportError
+   * `BadConfiguration`
+   */
   async hostClient(): Promise<ImageImportClient> {
     return this.#connect(this.config);
   }
@@ -103,7 +117,8 @@ export class Session {
 }
 
 /** The action of a command: opens a session, does the work, ends the session. */
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- it lets each work name its arguments
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- it lets each work
+// name its arguments
 export function inSession<Arguments extends readonly unknown[]>(
   work: (session: Session, ...args: Arguments) => Promise<void>,
 ): (...received: unknown[]) => Promise<void> {
@@ -141,7 +156,10 @@ function storesHere(session: Session): string[] {
   }
 }
 
-/** Who has started nothing and configured nothing is told that, and not that a server of his is away. */
+/**
+ * Who has started nothing and configured nothing is told that, and not that a server of his is
+ * away.
+ */
 function whereNothingIsNamed(error: unknown, session: Session): unknown {
   const isAway = error instanceof ImportError && error.code === "TemporalUnavailable";
   if (!isAway || session.location.isTemporalNamed) return error;

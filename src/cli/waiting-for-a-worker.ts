@@ -4,7 +4,8 @@ import type { Session } from "./session.ts";
 export const WAITING_FOR_A_WORKER =
   "waiting for a worker; `image-import doctor` shows whether one runs";
 
-// A worker that runs answers within moments. Below the time after which a query without an answer is given up.
+// A worker that runs answers within moments. Below the time after which a query without an answer
+// is given up.
 const WORD_AFTER_MS = 2_500;
 
 /** Does what only a worker can answer; while none does, the terminal says so. */

@@ -19,8 +19,8 @@ export type DeletionState = "deleted" | "pending_delete";
 export type CopyRemovalState = "removed" | "pending_delete";
 
 /**
- * Starts the workflow that removes the bytes of an image in `pending_delete`, and waits for it a while. When Temporal
- * is away, the reconciler starts it later.
+ * Starts the workflow that removes the bytes of an image in `pending_delete`, and waits for it a
+ * while. When Temporal is away, the reconciler starts it later.
  */
 export async function finishDeletion(
   connect: () => Promise<Client>,
@@ -59,7 +59,10 @@ interface Removal {
   readonly staticSummary: string;
 }
 
-/** Whether the workflow has ended well, after waiting for it a while. What it has not done, the reconciler goes on with. */
+/**
+ * Whether the workflow has ended well, after waiting for it a while. What it has not done, the
+ * reconciler goes on with.
+ */
 async function hasEnded(
   connect: () => Promise<Client>,
   removal: Removal,

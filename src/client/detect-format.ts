@@ -6,13 +6,14 @@ import { inspectFile } from "./inspect-file.ts";
 import { openUpload } from "./open-upload.ts";
 
 /**
- * The disk format to import a file as: the declared one, else by its marks, `raw` when it has none. Refuses a file that
- * nobody may import. Whether it has the declared format is for the import to say, which leaves an image that can be
- * declared anew.
+ * The disk format to import a file as: the declared one, else by its marks, `raw` when it has none.
+ * Refuses a file that nobody may import. Whether it has the declared format is for the import to
+ * say, which leaves an image that can be declared anew.
  *
  * @param policy - which images are let in. Default: what holds where nothing is configured
  * @param known - the declared formats, and the compressed formats that the import decompresses
- * @returns undefined for a compressed file whose format nothing declares: the import finds it once it has decompressed it
+ * @returns undefined for a compressed file whose format nothing declares: the import finds it once
+ *   it has decompressed it
  * @throws ImportError `FileNotFound`, `UnusableFile`, `FormatNotAllowed`, `UnsafeImage`
  */
 export async function detectFormat(

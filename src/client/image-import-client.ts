@@ -57,11 +57,17 @@ import {
 import { temporalFailure } from "./temporal-failure.ts";
 import { usageView, type UsageView } from "./usage-view.ts";
 
-/** How to reach the service. Whatever a verb needs and is not given makes that verb fail with `NotConfigured`. */
+/**
+ * How to reach the service. Whatever a verb needs and is not given makes that verb fail with
+ * `NotConfigured`.
+ */
 export interface ClientOptions {
   /** Temporal's address. Default: Temporal's own environment variables, then `localhost:7233`. */
   readonly temporal?: TemporalAddress | { readonly address: string; readonly namespace?: string };
-  /** The catalogue, for the verbs on images and tasks. Starting, steering and following imports don't need it. */
+  /**
+   * The catalogue, for the verbs on images and tasks. Starting, steering and following imports
+   * don't need it.
+   */
   readonly databaseUrl?: string | undefined;
   /** Staging area and stores of this host, for staging, download and verification. */
   readonly config?: Config | undefined;
@@ -99,7 +105,10 @@ export interface StoreView {
   readonly reason: string | null;
   /** Null when nobody knows, as of an S3 store. */
   readonly free_bytes: number | null;
-  /** Whether its place has the store's mark, or gets one by its first use; null when it does not work or no catalogue is known. */
+  /**
+   * Whether its place has the store's mark, or gets one by its first use; null when it does not
+   * work or no catalogue is known.
+   */
   readonly mark: "present" | "none yet" | null;
 }
 
@@ -117,8 +126,8 @@ export interface AdoptedStore {
 }
 
 /**
- * The typed way in: everything that the command line does. All failures are `ImportError`s with a stable `code` and a
- * `hint`.
+ * The typed way in: everything that the command line does. All failures are `ImportError`s with a
+ * stable `code` and a `hint`.
  *
  * @example
  * ```ts
@@ -157,12 +166,14 @@ export class ImageImportClient {
   // Imports: these need Temporal alone.
 
   /**
-   * Starts the import of an image and answers once it is accepted; from then on it goes on without this client.
+   * Starts the import of an image and answers once it is accepted; from then on it goes on without
+   * this client.
    *
    * A URL with a query is sealed first, by a key of this host's configuration.
    *
-   * @throws ImportError `BadRequest`, `UnknownStore`, `ImageNotFound`, `ImageConflict`, `ImageBusy`, `StagingBusy`,
-   * `QuotaExceeded`, `BadTaskConfiguration`, `NotConfigured`, `TemporalUnavailable`
+   * @throws ImportError `BadRequest`, `UnknownStore`, `ImageNotFound`, `ImageConflict`,
+   *   `ImageBusy`, `StagingBusy`, `QuotaExceeded`, `BadTaskConfiguration`, `NotConfigured`,
+   *   `TemporalUnavailable`
    */
   async startImport(imageId: string, options: StartOptions = {}): Promise<AcceptedImport> {
     // What is no URL may hold a secret all the same, and would stand in the history of the run.
@@ -186,11 +197,11 @@ export class ImageImportClient {
   }
 
   /**
-   * Copies an active image into more stores, from whichever store has it; it stays active meanwhile. Wait for the end and
-   * steer it like any other import.
+   * Copies an active image into more stores, from whichever store has it; it stays active
+   * meanwhile. Wait for the end and steer it like any other import.
    *
-   * @throws ImportError `BadRequest` also when a named store has the image, `UnknownStore`, `ImageNotFound`,
-   * `ImageConflict`, `ImageBusy`, `CopyNotFound`, `TemporalUnavailable`
+   * @throws ImportError `BadRequest` also when a named store has the image, `UnknownStore`,
+   *   `ImageNotFound`, `ImageConflict`, `ImageBusy`, `CopyNotFound`, `TemporalUnavailable`
    */
   async copyImage(imageId: string, options: CopyOptions = {}): Promise<AcceptedCopy> {
     return (await this.#ofTemporal()).copy(imageId, options);
@@ -237,7 +248,9 @@ export class ImageImportClient {
     return (await this.#ofTemporal()).status(imageId);
   }
 
-  /** Follows the newest import of an image until it has ended; the last status is that of its end. */
+  /**
+   * Follows the newest import of an image until it has ended; the last status is that of its end.
+   */
   async *watchImport(imageId: string, everyMs = 250): AsyncGenerator<ImportStatus> {
     yield* (await this.#ofTemporal()).watch(imageId, everyMs);
   }
@@ -263,11 +276,12 @@ export class ImageImportClient {
   }
 
   /**
-   * Lets the running import of an image go on without one of its stores: the copy there is stopped and removed.
+   * Lets the running import of an image go on without one of its stores: the copy there is stopped
+   * and removed.
    *
    * @returns the stores that are left
-   * @throws ImportError `ImportNotFound`, `ImportEnded`, `ImageConflict` when it is the last one, or the import does
-   * not copy to it any more, `NotAcceptedYet` when no worker answers
+   * @throws ImportError `ImportNotFound`, `ImportEnded`, `ImageConflict` when it is the last one,
+   *   or the import does not copy to it any more, `NotAcceptedYet` when no worker answers
    */
   async dropStore(imageId: string, store: string): Promise<readonly string[]> {
     return (await this.#ofTemporal()).dropStore(imageId, store);
@@ -289,7 +303,10 @@ export class ImageImportClient {
 
   // Images: these need the catalogue.
 
-  /** The quotas of the configuration hold, where this client has one. @throws ImportError `BadRequest`, `ImageExists`, `QuotaExceeded` */
+  /**
+   * The quotas of the configuration hold, where this client has one. @throws ImportError
+   * `BadRequest`, `ImageExists`, `QuotaExceeded`
+   */
   async createImage(image: CreateImage): Promise<ImageView> {
     const id = image.id ?? randomUUID();
     requireUuid(id);
@@ -299,7 +316,10 @@ export class ImageImportClient {
     });
   }
 
-  /** Changes name, formats, properties and tags; nothing that is not named. @throws ImportError `ImageConflict` */
+  /**
+   * Changes name, formats, properties and tags; nothing that is not named. @throws ImportError
+   * `ImageConflict`
+   */
   async changeImage(imageId: string, changes: ImageChanges): Promise<ImageView> {
     requireUuid(imageId);
     return this.#catalogue().transaction(async (db) => {
@@ -337,8 +357,8 @@ export class ImageImportClient {
   }
 
   /**
-   * Deletes an image durably: nobody finds it from here on, an import of it is cancelled, and its bytes are removed,
-   * also when a store or Temporal is away now.
+   * Deletes an image durably: nobody finds it from here on, an import of it is cancelled, and its
+   * bytes are removed, also when a store or Temporal is away now.
    *
    * @param waitMs - how long to wait for the bytes to be gone. Default: 30 s
    */
@@ -362,12 +382,14 @@ export class ImageImportClient {
   }
 
   /**
-   * Removes one copy of an active or deactivated image durably, and never its last: nobody reads it from here on, and
-   * its bytes are removed, also when its store or Temporal is away now. Asked again while it is removed, it goes on.
+   * Removes one copy of an active or deactivated image durably, and never its last: nobody reads it
+   * from here on, and its bytes are removed, also when its store or Temporal is away now. Asked
+   * again while it is removed, it goes on.
    *
-   * @param waitMs - how long to wait for the bytes to be gone; `Infinity` waits as long as the removal can be followed.
-   * Default: 30 s
-   * @throws ImportError `ImageNotFound`; `CopyNotFound`; `ImageConflict` when it is not published, or it is the last
+   * @param waitMs - how long to wait for the bytes to be gone; `Infinity` waits as long as the
+   *   removal can be followed. Default: 30 s
+   * @throws ImportError `ImageNotFound`; `CopyNotFound`; `ImageConflict` when it is not published,
+   *   or it is the last
    */
   async removeCopy(imageId: string, store: string, waitMs = 30_000): Promise<CopyRemovalState> {
     requireUuid(imageId);
@@ -383,8 +405,8 @@ export class ImageImportClient {
   /**
    * Stages the data of a queued image, digesting it on the way.
    *
-   * @throws ImportError `ImageNotFound`, `ImageConflict`, `StagingBusy`, `FileNotFound`, `UnusableFile`, `NoSpace`,
-   * `ImageTooLarge`, `QuotaExceeded`, `Interrupted`
+   * @throws ImportError `ImageNotFound`, `ImageConflict`, `StagingBusy`, `FileNotFound`,
+   *   `UnusableFile`, `NoSpace`, `ImageTooLarge`, `QuotaExceeded`, `Interrupted`
    */
   async stageImage(
     imageId: string,
@@ -395,7 +417,9 @@ export class ImageImportClient {
     return stageData(await this.#staging(), imageId, source, options);
   }
 
-  /** Records a file that lies under the staging root already as the staged data of a queued image. */
+  /**
+   * Records a file that lies under the staging root already as the staged data of a queued image.
+   */
   async adoptStaged(imageId: string, uri?: string): Promise<StagedImage> {
     requireUuid(imageId);
     return adoptStagedFile(await this.#staging(), imageId, uri);
@@ -408,7 +432,8 @@ export class ImageImportClient {
   }
 
   /**
-   * Writes the bytes of an active image to a file, which appears only whole and verified, or to a stream.
+   * Writes the bytes of an active image to a file, which appears only whole and verified, or to a
+   * stream.
    *
    * @throws ImportError `ImageConflict` when it is not active, `DigestMismatch`
    */
@@ -439,7 +464,10 @@ export class ImageImportClient {
     }
   }
 
-  /** An image may be deleted while a walk through all of them goes on; then nothing is left to compare. */
+  /**
+   * An image may be deleted while a walk through all of them goes on; then nothing is left to
+   * compare.
+   */
   async #verifyUnlessGone(
     imageId: string,
     onProgress: ((doneBytes: number) => void) | undefined,
@@ -470,7 +498,8 @@ export class ImageImportClient {
   }
 
   /**
-   * How the newest import of an image stands, from the catalogue where there is one, with what its own run says.
+   * How the newest import of an image stands, from the catalogue where there is one, with what its
+   * own run says.
    *
    * @throws ImportError `ImageNotFound`; `ImportNotFound` when no import is on record
    */
@@ -517,8 +546,8 @@ export class ImageImportClient {
   /**
    * The stores of this host, each looked at unless it is disabled.
    *
-   * @param look - `trial` also writes something small into each that may be written, reads it back and removes it.
-   * Default: `writable`
+   * @param look - `trial` also writes something small into each that may be written, reads it back
+   *   and removes it. Default: `writable`
    */
   async listStores(look: "writable" | "trial" = "writable"): Promise<StoreView[]> {
     const stores = await this.#storesHere();
@@ -542,11 +571,12 @@ export class ImageImportClient {
   }
 
   /**
-   * Makes the place of a store, as it is now, that of the store: one that was moved, replaced, emptied, restored, or lost
-   * its mark. Copies that the catalogue lists and that do not lie there count as missing from then on.
+   * Makes the place of a store, as it is now, that of the store: one that was moved, replaced,
+   * emptied, restored, or lost its mark. Copies that the catalogue lists and that do not lie there
+   * count as missing from then on.
    *
-   * @throws ImportError `UnknownStore`; `ImageConflict` when it is another store's place; `StoreUnavailable`,
-   * `PermissionDenied`; `NotConfigured` without a catalogue
+   * @throws ImportError `UnknownStore`; `ImageConflict` when it is another store's place;
+   *   `StoreUnavailable`, `PermissionDenied`; `NotConfigured` without a catalogue
    */
   async adoptStore(name: string): Promise<AdoptedStore> {
     const stores = await this.#storesHere();

@@ -16,14 +16,17 @@ export interface RunView {
 }
 
 /**
- * How the newest import of an image stands: `waiting` for its acceptance, `running`, or ended: it `succeeded`, `failed`
- * (also when it was cancelled), was `refused`, or was `abandoned`, which means that its run ended without an undo;
- * `unknown` while Temporal can't be asked.
+ * How the newest import of an image stands: `waiting` for its acceptance, `running`, or ended: it
+ * `succeeded`, `failed` (also when it was cancelled), was `refused`, or was `abandoned`, which
+ * means that its run ended without an undo; `unknown` while Temporal can't be asked.
  */
 export type ImportState =
   "waiting" | "running" | "succeeded" | "failed" | "refused" | "abandoned" | "unknown";
 
-/** What is known of the newest import of an image: its task from the catalogue, and what its own run says. */
+/**
+ * What is known of the newest import of an image: its task from the catalogue, and what its own run
+ * says.
+ */
 export interface ImportReport {
   readonly image_id: string;
   /** Status of the image; null when no catalogue is configured. */
@@ -55,9 +58,10 @@ export interface KnownImports {
 }
 
 /**
- * Says how the newest import of an image stands. The task says how an import that was accepted ended; a run speaks for a
- * task only when it has that task, which after a refused start or a reset is not always the newest one; a run that is
- * open and has another task or none is a later import that waits for its acceptance.
+ * Says how the newest import of an image stands. The task says how an import that was accepted
+ * ended; a run speaks for a task only when it has that task, which after a refused start or a reset
+ * is not always the newest one; a run that is open and has another task or none is a later import
+ * that waits for its acceptance.
  *
  * @throws ImportError `ImportNotFound`
  */
@@ -196,7 +200,10 @@ function hasEnded({ status }: TaskView): boolean {
   return status === "success" || status === "failure";
 }
 
-/** What a run that has ended says of itself, without what has changed since: copies that were removed. */
+/**
+ * What a run that has ended says of itself, without what has changed since: copies that were
+ * removed.
+ */
 function asItIs(
   status: ImportStatus | null | undefined,
   { stores: present }: Pick<ImageView, "stores">,

@@ -60,11 +60,14 @@ export interface StartOptions extends CopyOptions {
   /** How its bytes come to us. Default: `glance-direct`, from staging. */
   readonly method?: Exclude<ImportMethod, "copy-image"> | undefined;
   /**
-   * `glance-direct`: a file below the staging root, `file:///…`; default: what was staged for the image. `web-download`:
-   * an `http` or `https` URL.
+   * `glance-direct`: a file below the staging root, `file:///…`; default: what was staged for the
+   * image. `web-download`: an `http` or `https` URL.
    */
   readonly uri?: string | undefined;
-  /** Give an image without a disk format the one that its bytes have. Default: false, such an image is refused. */
+  /**
+   * Give an image without a disk format the one that its bytes have. Default: false, such an image
+   * is refused.
+   */
   readonly detectFormat?: boolean | undefined;
   /** What the bytes must hash to: `sha256:<hex>`, or `md5:` or `sha512:`. Default: nobody knows. */
   readonly checksum?: string | undefined;
@@ -212,7 +215,8 @@ export class Imports {
       let followed = run?.runId ?? runId;
       for (;;) {
         try {
-          // The id may stand for a later run of the same image: a given run is followed, and what a reset made of it.
+          // The id may stand for a later run of the same image: a given run is followed, and what a
+          // reset made of it.
           const outcome: unknown = await this.#handle(imageId, followed).result();
           return outcome as ImportOutcome;
         } catch (error) {
@@ -371,7 +375,8 @@ export class Imports {
     { acceptUntilMs, signal }: Patience,
   ): Promise<AcceptedCopy> {
     const requestId = request.request_id ?? "";
-    // A closed run goes on giving the answer that it gave to an update id; the next run must be asked under another.
+    // A closed run goes on giving the answer that it gave to an update id; the next run must be
+    // asked under another.
     const updateId = attempt === 1 ? requestId : `${requestId}/${String(attempt)}`;
     const wanted = request.all_stores === true ? ["all stores"] : (request.stores ?? []);
     const stores = wanted.length === 0 ? "" : ` → ${wanted.join(", ")}`;
@@ -512,7 +517,10 @@ function notFound(imageId: string): ImportError {
   );
 }
 
-/** The run that is ending, when that is why the start was refused; also when it closed before it could answer. */
+/**
+ * The run that is ending, when that is why the start was refused; also when it closed before it
+ * could answer.
+ */
 function endingRun(error: unknown): { readonly runId: string | undefined } | undefined {
   if (!(error instanceof WorkflowUpdateFailedError)) return undefined;
   const { cause } = error;

@@ -9,8 +9,8 @@ type PendingActivity = NonNullable<
 type Payloads = NonNullable<PendingActivity["heartbeatDetails"]>;
 
 /**
- * Adds what the running steps told with their last heartbeat, and why their last attempt failed, to what the workflow
- * says of itself.
+ * Adds what the running steps told with their last heartbeat, and why their last attempt failed, to
+ * what the workflow says of itself.
  */
 export function withLiveProgress(
   status: ImportStatus,

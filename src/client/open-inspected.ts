@@ -11,8 +11,8 @@ export interface Inspected extends AsyncDisposable {
 const SECTOR_BYTES = 512;
 
 /**
- * Opens an image that is only judged. Symbolic links are followed, and block devices are read: pools are full of the ones, and
- * logical volumes are the others. Staging takes neither.
+ * Opens an image that is only judged. Symbolic links are followed, and block devices are read:
+ * pools are full of the ones, and logical volumes are the others. Staging takes neither.
  *
  * @throws ImportError `FileNotFound`, `UnusableFile`
  */
@@ -33,7 +33,10 @@ export async function openInspected(path: string): Promise<Inspected> {
   }
 }
 
-/** The size of a block device: Linux states it in sectors of 512 bytes, whatever those of the device are. */
+/**
+ * The size of a block device: Linux states it in sectors of 512 bytes, whatever those of the device
+ * are.
+ */
 async function deviceBytes(rdev: number): Promise<number> {
   // gnu_dev_major() and gnu_dev_minor() of glibc's sys/sysmacros.h.
   const number = BigInt(rdev);

@@ -4,7 +4,8 @@ import { hasErrorCode } from "../bytes/system-error.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-// Node decodes the arguments of a program as UTF-8, and puts this character in place of bytes that are not: they are lost.
+// Node decodes the arguments of a program as UTF-8, and puts this character in place of bytes that
+// are not: they are lost.
 const REPLACEMENT = "\ufffd";
 
 const URL_START = /^https?:/i;

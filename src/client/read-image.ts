@@ -20,7 +20,9 @@ export interface ReadOptions {
   readonly signal?: AbortSignal;
   /** Called after every block. */
   readonly onProgress?: (doneBytes: number) => void;
-  /** Called for every copy that turns out to be damaged; another one is read then, if there is one. */
+  /**
+   * Called for every copy that turns out to be damaged; another one is read then, if there is one.
+   */
   readonly onDamage?: (copy: DamagedCopy) => void;
 }
 
@@ -46,12 +48,13 @@ export interface VerifiedLocation {
 type Sink = (bytes: Buffer, position: number) => Promise<void>;
 
 /**
- * Reads an active image, and compares its digest on the way. A copy that is damaged or breaks off is followed by another
- * one. A file appears only complete and verified. What a stream has taken cannot be taken back: a copy that may have
- * changed since it was checked is read once before its first byte goes out.
+ * Reads an active image, and compares its digest on the way. A copy that is damaged or breaks off
+ * is followed by another one. A file appears only complete and verified. What a stream has taken
+ * cannot be taken back: a copy that may have changed since it was checked is read once before its
+ * first byte goes out.
  *
- * @throws ImportError `ImageConflict`; `DigestMismatch` when no copy is the image, and when a stream has taken bytes that are
- * not; `StoreUnavailable`; `UnusableFile`, `FileNotFound`
+ * @throws ImportError `ImageConflict`; `DigestMismatch` when no copy is the image, and when a
+ *   stream has taken bytes that are not; `StoreUnavailable`; `UnusableFile`, `FileNotFound`
  */
 export async function readImage(
   database: Database,
@@ -71,7 +74,9 @@ export async function readImage(
   else await readToStream(copies, options.to, options);
 }
 
-/** The copies of one image, of which one is open: those that are not known to be damaged come first. */
+/**
+ * The copies of one image, of which one is open: those that are not known to be damaged come first.
+ */
 class Copies implements AsyncDisposable {
   readonly #database: Database;
   readonly #stores: Stores;
@@ -97,7 +102,8 @@ class Copies implements AsyncDisposable {
   }
 
   /**
-   * Writes the image to a target that may be written again from its beginning, until a copy is the image.
+   * Writes the image to a target that may be written again from its beginning, until a copy is the
+   * image.
    *
    * @param restart - empties the target
    */
@@ -147,7 +153,10 @@ class Copies implements AsyncDisposable {
     throw new ImportError("StoreUnavailable", `Image "${this.#image.id}" lies in no store`);
   }
 
-  /** Whether the open copy may not be the image: it is known to be damaged, or was written to since it was checked. */
+  /**
+   * Whether the open copy may not be the image: it is known to be damaged, or was written to since
+   * it was checked.
+   */
   #isSuspect(): boolean {
     if (this.#open === undefined) return false;
     const { location, copy } = this.#open;
@@ -156,7 +165,10 @@ class Copies implements AsyncDisposable {
     return damage !== null || (version !== null && mayHaveChanged(version, copy.version, true));
   }
 
-  /** Writes the open copy, and others from where one breaks off. @returns whether the bytes were those of the image */
+  /**
+   * Writes the open copy, and others from where one breaks off. @returns whether the bytes were
+   * those of the image
+   */
   async #isImage(sink: Sink): Promise<boolean> {
     const { signal, onProgress } = this.#options;
     const algo = this.#image.os_hash_algo ?? "sha512";
@@ -180,7 +192,8 @@ class Copies implements AsyncDisposable {
     if (digests.osHashValue === this.#image.os_hash_value) return true;
     const last = this.#open;
     if (last === undefined) return false;
-    // Where two copies were put together, the digest does not show which is damaged: the second is read alone.
+    // Where two copies were put together, the digest does not show which is damaged: the second is
+    // read alone.
     if (last === first) await this.#damaged(last.location, `its ${algo} differs`);
     else this.#left.unshift(last.location);
     return false;
@@ -223,7 +236,10 @@ class Copies implements AsyncDisposable {
   }
 }
 
-/** Readers take other copies first from then on. Reading goes on where the catalogue cannot take it down. */
+/**
+ * Readers take other copies first from then on. Reading goes on where the catalogue cannot take it
+ * down.
+ */
 async function rememberDamage(
   database: Database,
   location: LocationRow,
@@ -265,14 +281,18 @@ async function readToFile(copies: Copies, path: string): Promise<void> {
 }
 
 async function readToStream(copies: Copies, stream: Writable, options: ReadOptions): Promise<void> {
-  // Every failure is told by the write that meets it, which is waited for; the event must not end the process.
+  // Every failure is told by the write that meets it, which is waited for; the event must not end
+  // the process.
   const heedNot = (): void => undefined;
   stream.on("error", heedNot);
   await copies.writeOnce((bytes) => writeTo(stream, bytes, options.signal));
   stream.off("error", heedNot);
 }
 
-/** Waits until the stream has taken the bytes: a reader that is slow is waited for, one that is gone is noticed. */
+/**
+ * Waits until the stream has taken the bytes: a reader that is slow is waited for, one that is gone
+ * is noticed.
+ */
 async function writeTo(
   stream: Writable,
   bytes: Buffer,

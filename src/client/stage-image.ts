@@ -72,7 +72,10 @@ const RENEW_EVERY_MS = 5_000;
 // As long as a source or store may move nothing. What a stream has brought can't be brought again.
 const CATALOGUE_PATIENCE_MS = 60_000;
 
-/** Stages a file, or a stream to its end. A failure or an abort leaves no bytes, and the image `queued`. */
+/**
+ * Stages a file, or a stream to its end. A failure or an abort leaves no bytes, and the image
+ * `queued`.
+ */
 export async function stageData(
   tools: StagingTools,
   imageId: string,
@@ -138,7 +141,8 @@ async function stageSource(
     );
     return stagedImage(imageId, staged.path, digests.sizeBytes, digests);
   } catch (error) {
-    // What can't be undone now has a lease, and goes when that is taken over; the reason is what must be told.
+    // What can't be undone now has a lease, and goes when that is taken over; the reason is what
+    // must be told.
     await undoStaging(tools, imageId, { token, part, path }).catch(() => undefined);
     throw interrupted(error, imageId, options.signal);
   }
@@ -167,7 +171,10 @@ async function writePart(
   }
 }
 
-/** Where the staged bytes lie by their real path, as the import will look for them, and their fingerprint. */
+/**
+ * Where the staged bytes lie by their real path, as the import will look for them, and their
+ * fingerprint.
+ */
 async function locate(
   staging: StagingArea,
   imageId: string,
@@ -178,8 +185,8 @@ async function locate(
 }
 
 /**
- * Removes what this stager wrote. The final name is touched only while the lease is ours: after a takeover it is
- * somebody else's. When the catalogue can't be asked, the takeover cleans up.
+ * Removes what this stager wrote. The final name is touched only while the lease is ours: after a
+ * takeover it is somebody else's. When the catalogue can't be asked, the takeover cleans up.
  */
 async function undoStaging(
   { database, staging }: StagingTools,
@@ -242,7 +249,9 @@ class StagingLease {
     );
   }
 
-  /** While the database is away it is waited for, up to a minute: nobody can take over without it. */
+  /**
+   * While the database is away it is waited for, up to a minute: nobody can take over without it.
+   */
   async patiently<T>(work: () => Promise<T>): Promise<T> {
     const giveUpAtMs = Date.now() + CATALOGUE_PATIENCE_MS;
     for (;;) {
@@ -256,7 +265,10 @@ class StagingLease {
     }
   }
 
-  /** Renews while the work runs. A database that is away is no reason to stop: nobody can take over without it. */
+  /**
+   * Renews while the work runs. A database that is away is no reason to stop: nobody can take over
+   * without it.
+   */
   async during<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const timer = setInterval(() => {
       this.renew().catch((error: unknown) => {
@@ -291,7 +303,10 @@ function stagedImage(
   };
 }
 
-/** Records a file that lies under the staging root as the staged data of a queued image, digests unknown. */
+/**
+ * Records a file that lies under the staging root as the staged data of a queued image, digests
+ * unknown.
+ */
 export async function adoptStagedFile(
   { database, staging, timeToLiveMs, limits }: StagingTools,
   imageId: string,
@@ -339,7 +354,9 @@ export async function adoptStagedFile(
   return stagedImage(imageId, path, sizeBytes, undefined);
 }
 
-/** Removes staged data that no import holds; the image is `queued` again. Nothing there is success. */
+/**
+ * Removes staged data that no import holds; the image is `queued` again. Nothing there is success.
+ */
 export async function dropStagedData(
   { database, staging }: StagingTools,
   imageId: string,

@@ -7,7 +7,10 @@ export interface WaitingRun {
   readonly run_id: string;
 }
 
-/** Reports that an import was started, or perhaps was, and that no worker has accepted or refused it yet. */
+/**
+ * Reports that an import was started, or perhaps was, and that no worker has accepted or refused it
+ * yet.
+ */
 export class UnansweredStart extends ImportError {
   /** Undefined when it is not known whether the import was started. */
   readonly run: WaitingRun | undefined;

@@ -1,7 +1,10 @@
 import type { QuotaUsage } from "../db/quota-records.ts";
 import { quotaLimitsOf, type Limits, type Quota } from "../domain/quota.ts";
 
-/** What an owner has, and may have, of each quota, as people and programs see it. Bytes, or numbers of images. */
+/**
+ * What an owner has, and may have, of each quota, as people and programs see it. Bytes, or numbers
+ * of images.
+ */
 export interface UsageView {
   /** Null: the images that belong to nobody. */
   readonly owner: string | null;

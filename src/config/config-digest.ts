@@ -3,8 +3,9 @@ import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 
 /**
- * Twelve hex digits that stand for what a configuration file says. Comments, the order of settings and the place of the
- * file change nothing: workers on several hosts with the same settings have the same digest.
+ * Twelve hex digits that stand for what a configuration file says. Comments, the order of settings
+ * and the place of the file change nothing: workers on several hosts with the same settings have
+ * the same digest.
  *
  * @returns undefined when the file can't be read or is not YAML
  */

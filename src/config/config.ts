@@ -79,7 +79,10 @@ export interface Config {
   readonly importDeadlineMs: number;
   /** How long the record of a task is kept after its end. */
   readonly taskTimeToLiveMs: number;
-  /** How long Temporal keeps a run after its end, set by `migrate`. Default: as the namespace has it. */
+  /**
+   * How long Temporal keeps a run after its end, set by `migrate`. Default: as the namespace has
+   * it.
+   */
   readonly runTimeToLiveMs: number | undefined;
   readonly heartbeatTimeoutMs: number;
   /** How long a source or store may move nothing. */
@@ -173,7 +176,10 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
   };
 }
 
-/** Where a mistake is, and what it is: a store's name and settings that do not exist stand one level deeper than others. */
+/**
+ * Where a mistake is, and what it is: a store's name and settings that do not exist stand one level
+ * deeper than others.
+ */
 function mistakesIn(issue: z.core.$ZodIssue): string[] {
   return textsOf(issue).map((text) => `${issue.path.join(".") || "file"}: ${text}`);
 }
@@ -184,7 +190,10 @@ function textsOf(issue: z.core.$ZodIssue): string[] {
   return [issue.issues.map(({ message }) => message).join(", ")];
 }
 
-/** What is right by itself, so that mistakes between stores are told together with the mistakes in others. */
+/**
+ * What is right by itself, so that mistakes between stores are told together with the mistakes in
+ * others.
+ */
 const soundStores = z
   .object({
     default_store: z.string().optional().catch(undefined),

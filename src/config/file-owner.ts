@@ -7,7 +7,10 @@ export function isForbidden(error: unknown): boolean {
   );
 }
 
-/** The user to whom a file or directory belongs: `user "alice"`, or `user 1001` without a name; undefined when it can't be seen. */
+/**
+ * The user to whom a file or directory belongs: `user "alice"`, or `user 1001` without a name;
+ * undefined when it can't be seen.
+ */
 export function ownerOf(path: string): string | undefined {
   try {
     const { uid } = statSync(path);

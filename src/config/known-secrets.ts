@@ -12,7 +12,10 @@ const VARIABLES = [
   "HTTPS_PROXY",
 ];
 
-/** The secrets that this process was given, so that no log line repeats one; `keyFile` has the keys that seal URLs. */
+/**
+ * The secrets that this process was given, so that no log line repeats one; `keyFile` has the keys
+ * that seal URLs.
+ */
 export function knownSecrets(
   {
     databaseUrl,

@@ -7,7 +7,10 @@ import { temporalAddress, type TemporalAddress } from "./temporal-address.ts";
 
 /** What a person says on the command line about where the service is. */
 export interface LocationOptions {
-  /** Data directory of a stack. Default: `IMAGE_IMPORT_DATA_DIR`, else `.image-import` in the package. */
+  /**
+   * Data directory of a stack. Default: `IMAGE_IMPORT_DATA_DIR`, else `.image-import` in the
+   * package.
+   */
   readonly dataDir?: string | undefined;
   /** The configuration file. Default: `IMAGE_IMPORT_CONFIG`, else that of the stack. */
   readonly config?: string | undefined;
@@ -21,7 +24,9 @@ export interface ServiceLocation {
   readonly stack: StackFile | undefined;
   /** The catalogue; undefined when nothing names one. */
   readonly databaseUrl: string | undefined;
-  /** The Temporal server; when nothing names one, it is Temporal's own default, `localhost:7233`. */
+  /**
+   * The Temporal server; when nothing names one, it is Temporal's own default, `localhost:7233`.
+   */
   readonly temporal: TemporalAddress;
   /** Whether something names the Temporal server. */
   readonly isTemporalNamed: boolean;
@@ -32,11 +37,13 @@ export interface ServiceLocation {
 const DEFAULT_DATA_DIR = fileURLToPath(new URL("../../.image-import", import.meta.url));
 
 /**
- * Finds the service: the addresses of the stack on the data directory, each replaced by what is configured explicitly
- * (`--config`, `DATABASE_URL`, `TEMPORAL_*`, `IMAGE_IMPORT_CONFIG`).
+ * Finds the service: the addresses of the stack on the data directory, each replaced by what is
+ * configured explicitly (`--config`, `DATABASE_URL`, `TEMPORAL_*`, `IMAGE_IMPORT_CONFIG`).
  *
- * @param env - the environment; `TEMPORAL_*` are always read from that of this process, by Temporal's own rules
- * @throws ImportError `BadConfiguration` when the stack file or Temporal's configuration can't be read
+ * @param env - the environment; `TEMPORAL_*` are always read from that of this process, by
+ *   Temporal's own rules
+ * @throws ImportError `BadConfiguration` when the stack file or Temporal's configuration can't be
+ *   read
  */
 export function locateService(
   options: LocationOptions,

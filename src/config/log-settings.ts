@@ -12,7 +12,8 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export const logging = z
   .strictObject({
     level: z.enum(LOG_LEVELS).default("info"),
-    // Of the logs of a stack; what a worker writes to stderr elsewhere is kept by whatever started it.
+    // Of the logs of a stack; what a worker writes to stderr elsewhere is kept by whatever started
+    // it.
     max_size: bytes.default(16 * 1024 * 1024),
     keep: z.int().min(1).max(100).default(5),
   })

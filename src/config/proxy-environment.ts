@@ -16,19 +16,25 @@ const GRPC_EXCEPTIONS = ["no_grpc_proxy", "no_proxy"];
 /** A variable, in any case, that names a proxy, or hosts that need none, for some program. */
 const PROXY_VARIABLE = /^(no_)?([a-z]+_)?proxy$/i;
 
-/** Options of a gRPC channel, as grpc-js names them; a `NativeConnection` has none, and passes over them. */
+/**
+ * Options of a gRPC channel, as grpc-js names them; a `NativeConnection` has none, and passes over
+ * them.
+ */
 export interface ChannelArgs {
   readonly channelArgs?: { readonly "grpc.enable_http_proxy": 0 };
 }
 
-/** The environment without the variables that name proxies, for a program that speaks to this machine only. */
+/**
+ * The environment without the variables that name proxies, for a program that speaks to this
+ * machine only.
+ */
 export function withoutProxies(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !PROXY_VARIABLE.test(name)));
 }
 
 /**
- * Options of a gRPC connection that never asks a proxy for a server on this machine. Connections to other machines go
- * on using the proxy that the environment names.
+ * Options of a gRPC connection that never asks a proxy for a server on this machine. Connections to
+ * other machines go on using the proxy that the environment names.
  */
 export function directToLoopback<T extends { readonly address?: string }>(
   options: T,
@@ -38,7 +44,8 @@ export function directToLoopback<T extends { readonly address?: string }>(
 }
 
 /**
- * The proxy of the environment that a gRPC client asks for a server; undefined when it connects to the server itself.
+ * The proxy of the environment that a gRPC client asks for a server; undefined when it connects to
+ * the server itself.
  *
  * @param address - `host:port`. Default: a server on this machine
  */
@@ -65,14 +72,18 @@ function isException(host: string, env: NodeJS.ProcessEnv): boolean {
   });
 }
 
-/** Whether an address of gRPC (`host:port`, `[ip]:port`, `unix:path`, `dns:///host:port`) is one of this machine. */
+/**
+ * Whether an address of gRPC (`host:port`, `[ip]:port`, `unix:path`, `dns:///host:port`) is one of
+ * this machine.
+ */
 function isThisMachine(address: string | undefined): boolean {
   // Temporal's own default is localhost:7233.
   if (address === undefined || /^unix(-abstract)?:/.test(address)) return true;
   const host = hostOf(address).replace(/\.$/, "").toLowerCase();
   if (host === "localhost" || host.endsWith(".localhost")) return true;
   if (isIP(host) === 0) return false;
-  // A mapped address (::ffff:127.0.0.1) is what it maps to, and a connection to "any address" reaches this machine.
+  // A mapped address (::ffff:127.0.0.1) is what it maps to, and a connection to "any address"
+  // reaches this machine.
   const range = ipaddr.process(host).range();
   return range === "loopback" || range === "unspecified";
 }

@@ -18,9 +18,15 @@ const stackFile = z.object({
   boot_id: z.string(),
   /** The process that watches the others; `start_time` in clock ticks since boot. */
   supervisor: z.object({ pid: processId, start_time: startTime }),
-  /** Process ids; null while a program does not run, between its death and its next start for instance. */
+  /**
+   * Process ids; null while a program does not run, between its death and its next start for
+   * instance.
+   */
   pids: z.record(z.enum(STACK_PROGRAMS), processId.nullable()),
-  /** When each of `pids` started, in clock ticks since boot: with it a process id names one process for good. */
+  /**
+   * When each of `pids` started, in clock ticks since boot: with it a process id names one process
+   * for good.
+   */
   start_times: z.record(z.enum(STACK_PROGRAMS), startTime.nullable()),
   /** The whole address of the catalogue's database, password included. */
   database_url: z.string(),
@@ -45,8 +51,8 @@ export function stackFilePath(dataDir: string): string {
 }
 
 /**
- * Reads what the stack on `dataDir` tells about itself. A file that is there does not prove that the stack runs: a
- * killed one leaves it behind.
+ * Reads what the stack on `dataDir` tells about itself. A file that is there does not prove that
+ * the stack runs: a killed one leaves it behind.
  *
  * @returns undefined when there is none
  * @throws Error when the file is there and is no stack file
@@ -62,7 +68,9 @@ export function readStackFile(dataDir: string): StackFile | undefined {
   );
 }
 
-/** Replaces the stack file of `file.data_dir` in one step: a reader sees the old one or the new one. */
+/**
+ * Replaces the stack file of `file.data_dir` in one step: a reader sees the old one or the new one.
+ */
 export function writeStackFile(file: StackFile): void {
   const path = stackFilePath(file.data_dir);
   // Synchronous, so that no process of ours runs for long without standing in the file.

@@ -31,7 +31,8 @@ const fileMode = z
     return z.NEVER;
   });
 
-// Numbers alone: what a name means is for the host's name service to say, and the worker's host may have another one.
+// Numbers alone: what a name means is for the host's name service to say, and the worker's host may
+// have another one.
 const fileOwner = z
   .string()
   .regex(/^\d{1,10}:\d{1,10}$/, 'must be "uid:gid" in numbers, such as "64055:64055"')
@@ -49,7 +50,9 @@ const fileStore = z.strictObject({
   ...ofEveryStore,
 });
 
-/** What is wrong with the address of an S3 server; it is never repeated, as it may hold a password. */
+/**
+ * What is wrong with the address of an S3 server; it is never repeated, as it may hold a password.
+ */
 function mistakeInEndpoint(text: string): string | undefined {
   if (!URL.canParse(text)) return "must be a URL such as https://s3.example.org";
   const { protocol, username, password, pathname, search, hash } = new URL(text);
@@ -105,7 +108,10 @@ export const configuredStore = z.discriminatedUnion("type", [fileStore, s3Store]
 // The words of AWS, of Glance's s3 driver and of the other tools that ask for the same.
 const CREDENTIAL = /access.?key|secret|password|token|credential/i;
 
-/** What to tell of settings that do not exist: where credentials are looked for, if that is what they are. */
+/**
+ * What to tell of settings that do not exist: where credentials are looked for, if that is what
+ * they are.
+ */
 export function mistakesInNames(names: readonly string[]): string[] {
   const credentials = names.filter((name) => CREDENTIAL.test(name));
   const others = names.filter((name) => !CREDENTIAL.test(name));
@@ -159,7 +165,8 @@ export function settingsOf(
     // A variable that is set to nothing counts as not set.
     region: store.region ?? (env["AWS_REGION"] || "us-east-1"),
     endpoint: store.endpoint,
-    // AWS wants the bucket in the host's name; Ceph RGW, MinIO and Garage would need a wildcard in DNS for that.
+    // AWS wants the bucket in the host's name; Ceph RGW, MinIO and Garage would need a wildcard in
+    // DNS for that.
     caFile: store.ca_file === undefined ? undefined : resolve(folder, store.ca_file),
     pathStyle: store.path_style ?? store.endpoint !== undefined,
     checksums: store.checksums,

@@ -9,9 +9,10 @@ export interface TemporalAddress {
 }
 
 /**
- * Reads Temporal's own variables and configuration file (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_TLS_*`,
- * `TEMPORAL_API_KEY`, …): the same that the `temporal` command reads. An address that is `known` stands behind what
- * the environment says. A server on this machine is reached without the proxy that the environment names.
+ * Reads Temporal's own variables and configuration file (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,
+ * `TEMPORAL_TLS_*`, `TEMPORAL_API_KEY`, …): the same that the `temporal` command reads. An address
+ * that is `known` stands behind what the environment says. A server on this machine is reached
+ * without the proxy that the environment names.
  */
 export function temporalAddress(known?: {
   readonly address: string;

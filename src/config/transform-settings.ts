@@ -58,7 +58,10 @@ export const transformSections = {
     .prefault({}),
 };
 
-/** Settings of the transforms: sizes in bytes, times in ms, paths absolute, every default in its place. */
+/**
+ * Settings of the transforms: sizes in bytes, times in ms, paths absolute, every default in its
+ * place.
+ */
 export type ConfiguredTransforms = ReturnType<typeof transformsOf>;
 
 /** @param folder - where relative paths start */

@@ -36,11 +36,12 @@ export interface Claim {
 }
 
 /**
- * Accepts an import, in the caller's one transaction: checks the request against the image, takes the claim under a
- * new epoch, inserts the task, and reserves what the import will come to. Idempotent by run: the run that holds the
- * claim gets the same answer again.
+ * Accepts an import, in the caller's one transaction: checks the request against the image, takes
+ * the claim under a new epoch, inserts the task, and reserves what the import will come to.
+ * Idempotent by run: the run that holds the claim gets the same answer again.
  *
- * @throws ImportError `ImageNotFound`, `ImageConflict`, `ImageBusy`, `StagingBusy`, `ImageTooLarge`, `QuotaExceeded`
+ * @throws ImportError `ImageNotFound`, `ImageConflict`, `ImageBusy`, `StagingBusy`,
+ *   `ImageTooLarge`, `QuotaExceeded`
  */
 export async function takeClaim(
   db: Queries,
@@ -103,7 +104,9 @@ function formatMissing(field: string, hint: string): ImportError {
   return new ImportError("ImageConflict", `'${field}' needs to be set before import`, { hint });
 }
 
-/** The rules of who may be imported, in Glance's order and words. Returns the status to go back to. */
+/**
+ * The rules of who may be imported, in Glance's order and words. Returns the status to go back to.
+ */
 async function requireImportable(
   db: Queries,
   image: ImageRow,
@@ -111,8 +114,9 @@ async function requireImportable(
   claimant: Claimant,
 ): Promise<EarlierStatus> {
   if (image.claimTaskId !== null) {
-    // Only one run of a workflow id is open at a time. We have that id, so the run that took the claim has closed
-    // without its undo (terminated, or its history was lost); what it left is fenced off by the new epoch.
+    // Only one run of a workflow id is open at a time. We have that id, so the run that took the
+    // claim has closed without its undo (terminated, or its history was lost); what it left is
+    // fenced off by the new epoch.
     if (image.claimWorkflowId !== claimant.workflowId) throw busy(image);
     await failTask(
       db,
@@ -205,8 +209,9 @@ export interface ClaimId {
 }
 
 /**
- * Undoes {@link takeClaim}, in one transaction: the image goes back to its earlier status, locations that were never
- * live go, the task fails with the reason, the claim is free. Does nothing when this run holds no claim.
+ * Undoes {@link takeClaim}, in one transaction: the image goes back to its earlier status,
+ * locations that were never live go, the task fails with the reason, the claim is free. Does
+ * nothing when this run holds no claim.
  *
  * @param failedStores - added to `os_glance_failed_import`
  * @param attempt - of the step that releases the claim. Default: null, it is not compared
@@ -245,7 +250,10 @@ export async function releaseClaim(
     .where(and(eq(images.id, image.id), eq(images.claimRunId, claim.runId)));
 }
 
-/** A run and its reset share one claim: a release of the earlier run that is late would end the import of the later one. */
+/**
+ * A run and its reset share one claim: a release of the earlier run that is late would end the
+ * import of the later one.
+ */
 async function requireNoLaterWriter(
   db: Queries,
   { id, epoch }: ImageRow,
@@ -315,8 +323,8 @@ export interface SavedImage {
 }
 
 /**
- * `importing → saving`: records size and digests, and a pending location per copy. An image of which more copies are made
- * stays active. Idempotent.
+ * `importing → saving`: records size and digests, and a pending location per copy. An image of
+ * which more copies are made stays active. Idempotent.
  *
  * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
  */
@@ -386,13 +394,16 @@ async function insertPendingLocation(
       shared: lease.shared,
       version: lease.version,
     })
-    // Only what we recorded before is no conflict: another live copy in this store must not go unnoticed.
+    // Only what we recorded before is no conflict: another live copy in this store must not go
+    // unnoticed.
     .onConflictDoNothing({
       target: [imageLocations.imageId, imageLocations.store, imageLocations.epoch],
     });
 }
 
-/** What transforms made of an image, told with its activation: a failed import leaves it as it was. */
+/**
+ * What transforms made of an image, told with its activation: a failed import leaves it as it was.
+ */
 export interface Transformations {
   /** Default: as it was declared. */
   readonly diskFormat?: DiskFormat | undefined;
@@ -407,8 +418,9 @@ export interface Activation {
 }
 
 /**
- * `saving → active`, or the end of copying an active image: the point of no return: locations go live, the task succeeds, the claim is free and the leases
- * end, all in the caller's one transaction. Idempotent: an unknown COMMIT is resolved by reading back our epoch.
+ * `saving → active`, or the end of copying an active image: the point of no return: locations go
+ * live, the task succeeds, the claim is free and the leases end, all in the caller's one
+ * transaction. Idempotent: an unknown COMMIT is resolved by reading back our epoch.
  *
  * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
  */
@@ -452,7 +464,8 @@ export async function activate(
     .set({ status: "active" })
     .where(isOurs)
     .returning({ store: imageLocations.store });
-  // The lease of a store that was given up stays as long as something may be left there: the reconciler goes on.
+  // The lease of a store that was given up stays as long as something may be left there: the
+  // reconciler goes on.
   await db.delete(leases).where(
     and(
       eq(leases.imageId, claim.imageId),
@@ -508,8 +521,8 @@ export async function recordStored(
 }
 
 /**
- * A store is given up and the import goes on without it: it leaves `os_glance_importing_to_stores`, and one that failed
- * enters `os_glance_failed_import`. Idempotent.
+ * A store is given up and the import goes on without it: it leaves `os_glance_importing_to_stores`,
+ * and one that failed enters `os_glance_failed_import`. Idempotent.
  */
 export async function recordGivenUp(
   db: Queries,

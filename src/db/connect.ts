@@ -14,14 +14,21 @@ export type Queries = Pick<
 export interface DatabaseOptions {
   /** `postgres://user:password@host:port/database`. */
   readonly url: string;
-  /** Connections at most. Default: 8, a little more than the database steps that one worker runs at once. */
+  /**
+   * Connections at most. Default: 8, a little more than the database steps that one worker runs at
+   * once.
+   */
   readonly maxConnections?: number;
-  /** How long a statement may take in the server, in ms. Default: 20 s, below the 30 s of a database step. */
+  /**
+   * How long a statement may take in the server, in ms. Default: 20 s, below the 30 s of a database
+   * step.
+   */
   readonly statementTimeoutMs?: number;
 }
 
 const DEFAULT_STATEMENT_TIMEOUT_MS = 20_000;
-// The server's limit fires first when the server is alive; ours is for a server that no longer answers.
+// The server's limit fires first when the server is alive; ours is for a server that no longer
+// answers.
 const CLIENT_MARGIN_MS = 5_000;
 /** For statements under way on connections that are to end. */
 const LAST_SECONDS = 1;
@@ -38,17 +45,17 @@ export class Database {
   /**
    * Runs a single statement, or several that need not agree.
    *
-   * @throws ImportError `DatabaseUnavailable` when the database can't be reached, doesn't answer in time, or can't do it
-   * now; `BadConfiguration` when DATABASE_URL is not a URL, or an operator must change the database; StatementError
-   * when a statement is wrong
+   * @throws ImportError `DatabaseUnavailable` when the database can't be reached, doesn't answer in
+   *   time, or can't do it now; `BadConfiguration` when DATABASE_URL is not a URL, or an operator
+   *   must change the database; StatementError when a statement is wrong
    */
   async query<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return this.#within((pool) => work(drizzle(pool)));
   }
 
   /**
-   * Runs statements that take effect together or not at all. When the answer to COMMIT is lost, the outcome is
-   * unknown and this throws `DatabaseUnavailable`: the work must be safe to run again.
+   * Runs statements that take effect together or not at all. When the answer to COMMIT is lost, the
+   * outcome is unknown and this throws `DatabaseUnavailable`: the work must be safe to run again.
    */
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return this.#within((pool) => transact(pool, work));
@@ -80,7 +87,8 @@ export class Database {
     try {
       return await Promise.race([work(pool), silence]);
     } catch (error) {
-      // The server may have restarted, and the other connections with it; statements on them get a moment to finish.
+      // The server may have restarted, and the other connections with it; statements on them get a
+      // moment to finish.
       if (needsNewConnection(error)) this.#discard(pool, LAST_SECONDS);
       throw databaseFailure(error);
     } finally {
@@ -102,7 +110,10 @@ export class Database {
     });
   }
 
-  /** A pool with a connection that hangs or broke is given up whole; the next statement opens a new one. */
+  /**
+   * A pool with a connection that hangs or broke is given up whole; the next statement opens a new
+   * one.
+   */
   #discard(pool: postgres.Sql, timeout = 0): void {
     if (this.#pool === pool) this.#pool = undefined;
     void pool.end({ timeout }).catch(() => undefined);
@@ -112,7 +123,8 @@ export class Database {
 /**
  * Opens a pool; connections are made when a statement needs one.
  *
- * @throws ImportError `BadConfiguration` when `url` is not a URL; the message does not contain it, it may hold a password
+ * @throws ImportError `BadConfiguration` when `url` is not a URL; the message does not contain it,
+ *   it may hold a password
  */
 export function connectTo(
   url: string,
@@ -121,8 +133,9 @@ export function connectTo(
   try {
     return postgres(url, {
       onnotice: () => undefined,
-      // postgres.js (3.4.9) asks for the array types on each new connection, and its rejection cannot be caught when the
-      // server ends the session meanwhile: that would end this process. Drizzle reads and writes arrays without.
+      // postgres.js (3.4.9) asks for the array types on each new connection, and its rejection
+      // cannot be caught when the server ends the session meanwhile: that would end this process.
+      // Drizzle reads and writes arrays without.
       fetch_types: false,
       ...options,
     });
@@ -139,10 +152,11 @@ export function connectTo(
 }
 
 /**
- * A transaction whose work outlives its connection. postgres.js (3.4.9) writes what is sent on a connection that has gone
- * into a socket that is none, and throws that where nobody can catch it: the next statement of the work would end this
- * process, and so would the ROLLBACK that it sends by itself when the work fails. So the work gets no statement any more,
- * and does not seem to fail: postgres.js learns from the connection that the transaction has.
+ * A transaction whose work outlives its connection. postgres.js (3.4.9) writes what is sent on a
+ * connection that has gone into a socket that is none, and throws that where nobody can catch it:
+ * the next statement of the work would end this process, and so would the ROLLBACK that it sends by
+ * itself when the work fails. So the work gets no statement any more, and does not seem to fail:
+ * postgres.js learns from the connection that the transaction has.
  */
 export async function transact<T>(
   pool: postgres.Sql,

@@ -3,7 +3,10 @@ import { ImportError } from "../domain/import-failure.ts";
 
 /** What a group of SQLSTATEs means for the statement that failed. */
 interface Condition {
-  /** `away`: the same statement may succeed later. `refused`: an operator must change the database. `bug`: ours. */
+  /**
+   * `away`: the same statement may succeed later. `refused`: an operator must change the database.
+   * `bug`: ours.
+   */
   readonly kind: "away" | "refused" | "bug";
   /** The way out. Default: that of the failure code. */
   readonly hint?: string;
@@ -12,13 +15,15 @@ interface Condition {
 const RETRIED = "the step is retried automatically.";
 
 /**
- * SQLSTATEs and classes of them (the first two characters), the longest match counts. Whatever the table does not name
- * is a condition of the server that this version does not know, and is retried: an import must not fail because of it.
+ * SQLSTATEs and classes of them (the first two characters), the longest match counts. Whatever the
+ * table does not name is a condition of the server that this version does not know, and is retried:
+ * an import must not fail because of it.
  *
  * https://www.postgresql.org/docs/18/errcodes-appendix.html
  */
 const CONDITIONS: Readonly<Record<string, Condition>> = {
-  // Protocol: a migration has changed a table under a prepared statement, or a pooler has changed the session under it.
+  // Protocol: a migration has changed a table under a prepared statement, or a pooler has changed
+  // the session under it.
   "0A": { kind: "bug" },
   "0A000": { kind: "away" },
   "26": { kind: "away", hint: `Let the connection pooler keep prepared statements; ${RETRIED}` },
@@ -43,7 +48,8 @@ const CONDITIONS: Readonly<Record<string, Condition>> = {
     kind: "refused",
     hint: "GRANT this user of DATABASE_URL all rights on the tables, or let it own them.",
   },
-  // A schema of another version. 3F000: schema, 42P01: table, 42703: column, 42704: type, 42883: function.
+  // A schema of another version. 3F000: schema, 42P01: table, 42703: column, 42704: type, 42883:
+  // function.
   "3F": { kind: "refused", hint: "`image-import migrate` brings the database up to date." },
   "42P01": { kind: "refused", hint: "`image-import migrate` brings the database up to date." },
   "42703": { kind: "refused", hint: "`image-import migrate` brings the database up to date." },
@@ -91,8 +97,8 @@ const CONDITIONS: Readonly<Record<string, Condition>> = {
 };
 
 const UNKNOWN: Condition = { kind: "away" };
-// Class 08: connection; 57P: operator intervention; 25006: after a fail-over DATABASE_URL leads to another server;
-// 0A000, 26000: the session's prepared statements are of no use any more.
+// Class 08: connection; 57P: operator intervention; 25006: after a fail-over DATABASE_URL leads to
+// another server; 0A000, 26000: the session's prepared statements are of no use any more.
 const LAST_STATES = /^(08|57P|25006|25P03|25P04|0A000|26000)/;
 // postgres.js' own words for a call that it does not understand.
 const MISUSES = [
@@ -110,8 +116,8 @@ const TLS_CODES =
 const TLS_HINT = `Correct \`sslmode\` in DATABASE_URL, or the certificate of Postgres; ${RETRIED}`;
 
 /**
- * A refusal of the database that an operator ends with a command: no right, or tables of another version. What was
- * accepted before need not fail because of it.
+ * A refusal of the database that an operator ends with a command: no right, or tables of another
+ * version. What was accepted before need not fail because of it.
  */
 export class DatabaseRefusal extends ImportError {
   constructor(message: string, hint: string, cause: Error) {
@@ -120,8 +126,9 @@ export class DatabaseRefusal extends ImportError {
 }
 
 /**
- * A statement of ours that Postgres rejects: a bug. Unlike Drizzle's error it contains neither the statement nor its
- * parameters, which may be secrets; `code` is the SQLSTATE, and `constraint` names the constraint that was violated.
+ * A statement of ours that Postgres rejects: a bug. Unlike Drizzle's error it contains neither the
+ * statement nor its parameters, which may be secrets; `code` is the SQLSTATE, and `constraint`
+ * names the constraint that was violated.
  */
 export class StatementError extends Error {
   override readonly name = "StatementError";
@@ -136,8 +143,8 @@ export class StatementError extends Error {
 }
 
 /**
- * Says what an error of a statement, a connection or the work around them means. Errors that do not come from the
- * database are returned as they are.
+ * Says what an error of a statement, a connection or the work around them means. Errors that do not
+ * come from the database are returned as they are.
  */
 export function databaseFailure(error: unknown): unknown {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
@@ -148,7 +155,10 @@ export function databaseFailure(error: unknown): unknown {
   return error;
 }
 
-/** Whether the connection on which this happened is gone, is just ending, or leads to a server that became a standby. */
+/**
+ * Whether the connection on which this happened is gone, is just ending, or leads to a server that
+ * became a standby.
+ */
 export function needsNewConnection(error: unknown): boolean {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     // The server ends a session with a FATAL message, whatever its code.
@@ -163,13 +173,17 @@ function isOfConnection(code: string): boolean {
   return CONNECTION_CODES.test(code) || TLS_CODES.test(code);
 }
 
-/** The error that Drizzle puts around that of a statement; its text holds the statement and the parameters. */
+/**
+ * The error that Drizzle puts around that of a statement; its text holds the statement and the
+ * parameters.
+ */
 function isStatement(error: Error): boolean {
   return "query" in error && "params" in error && error.cause instanceof Error;
 }
 
 /**
- * @param isOfStatement - whether a statement failed with it; else it may come from the work around the statements
+ * @param isOfStatement - whether a statement failed with it; else it may come from the work around
+ *   the statements
  */
 function ofDriver(error: Error, isOfStatement: boolean): Error | undefined {
   const code = codeOf(error);
@@ -219,7 +233,10 @@ function codeOf(error: Error): string {
   return "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
-/** What the system says of a server that is to be reached by a socket file; other missing files are those of the work. */
+/**
+ * What the system says of a server that is to be reached by a socket file; other missing files are
+ * those of the work.
+ */
 function isMissingSocket(error: Error): boolean {
   return (
     hasErrorCode(error, "ENOENT", "EACCES", "EPERM") &&

@@ -73,12 +73,13 @@ export async function findNodeBytes(
 }
 
 /**
- * Begins the removal of one copy of a published image, and never of its last: from here on readers do not see it, and
- * what remains is to remove its bytes.
+ * Begins the removal of one copy of a published image, and never of its last: from here on readers
+ * do not see it, and what remains is to remove its bytes.
  *
  * @returns the copy; also when its removal began before and has not ended
- * @throws ImportError `ImageNotFound` also for an image that is being deleted; `ImageConflict` when it is not published,
- * this is its last copy, or the others are known to be damaged; `CopyNotFound`
+ * @throws ImportError `ImageNotFound` also for an image that is being deleted; `ImageConflict` when
+ *   it is not published, this is its last copy, or the others are known to be damaged;
+ *   `CopyNotFound`
  */
 export async function beginCopyRemoval(
   db: Queries,
@@ -169,8 +170,8 @@ export async function findCopyToRemove(
 }
 
 /**
- * Copies of images that stay whose removal began more than `olderThanMs` ago and has not ended: their workflow may have
- * been lost.
+ * Copies of images that stay whose removal began more than `olderThanMs` ago and has not ended:
+ * their workflow may have been lost.
  */
 export async function listUnfinishedCopyRemovals(
   db: Queries,

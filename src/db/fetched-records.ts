@@ -38,12 +38,12 @@ function lostFetch({ imageId }: FetchId): ImportError {
 }
 
 /**
- * What is in staging for an image whose import is about to fetch its bytes: what an earlier attempt left, or nothing, or
- * something that this import may throw away.
+ * What is in staging for an image whose import is about to fetch its bytes: what an earlier attempt
+ * left, or nothing, or something that this import may throw away.
  *
  * @param node - of the staging volume that fetches
- * @throws ImportError `ImportLost`; `ImageConflict` when a person staged data, which no import throws away;
- * `StagingUnavailable`, retried, while it lies on another node and waits to be swept
+ * @throws ImportError `ImportLost`; `ImageConflict` when a person staged data, which no import
+ *   throws away; `StagingUnavailable`, retried, while it lies on another node and waits to be swept
  */
 export async function findReplaceable(
   db: Queries,
@@ -71,8 +71,9 @@ export async function findReplaceable(
 }
 
 /**
- * Takes away what is there, if it still is what was looked at: the attempt that wrote it can't finish any more. It forgets
- * where the bytes came from, so that no later attempt goes on from a part whose writer may be alive.
+ * Takes away what is there, if it still is what was looked at: the attempt that wrote it can't
+ * finish any more. It forgets where the bytes came from, so that no later attempt goes on from a
+ * part whose writer may be alive.
  *
  * @throws ImportError `ImportLost`
  */
@@ -99,7 +100,8 @@ export async function takeRow(
 /**
  * The row of an attempt that still holds it.
  *
- * @throws ImportError `AttemptOvertaken` when another attempt fetches it, `ImportLost` when the import was undone
+ * @throws ImportError `AttemptOvertaken` when another attempt fetches it, `ImportLost` when the
+ *   import was undone
  */
 export async function requireFetch(db: Queries, id: FetchId, token: string): Promise<StagedRow> {
   await requireClaim(db, id);
@@ -125,9 +127,9 @@ async function updateFetch(
 }
 
 /**
- * Takes the row of a fetch for an attempt: the lease, before the first byte. A resumed one keeps what it knows of its
- * source; one that begins afresh keeps only whether its source is fit for several connections. The caller has made sure
- * that the attempt is not late.
+ * Takes the row of a fetch for an attempt: the lease, before the first byte. A resumed one keeps
+ * what it knows of its source; one that begins afresh keeps only whether its source is fit for
+ * several connections. The caller has made sure that the attempt is not late.
  */
 export async function takeFetch(
   db: Queries,
@@ -162,7 +164,8 @@ export async function takeFetch(
 }
 
 /**
- * Records that several connections to the source failed: every later attempt of this import takes one.
+ * Records that several connections to the source failed: every later attempt of this import takes
+ * one.
  *
  * @throws ImportError `AttemptOvertaken`
  */
@@ -177,7 +180,8 @@ export async function recordSingleConnection(
 /**
  * Records what is being fetched, and how much of it is safe.
  *
- * @throws ImportError `AttemptOvertaken` when another attempt fetches it, `ImportLost` when the import was undone
+ * @throws ImportError `AttemptOvertaken` when another attempt fetches it, `ImportLost` when the
+ *   import was undone
  */
 export async function recordSource(
   db: Queries,
@@ -189,8 +193,8 @@ export async function recordSource(
 }
 
 /**
- * Records what the bytes turned out to be, before they get their final name: whoever finds them after a death needs
- * nothing but their fingerprint.
+ * Records what the bytes turned out to be, before they get their final name: whoever finds them
+ * after a death needs nothing but their fingerprint.
  *
  * @throws ImportError `ImportLost`, `AttemptOvertaken`
  */
@@ -205,7 +209,8 @@ export async function recordFetched(
 }
 
 /**
- * Ends a fetch well: the bytes have their final name, and are staged like those that a person staged.
+ * Ends a fetch well: the bytes have their final name, and are staged like those that a person
+ * staged.
  *
  * @throws ImportError `ImportLost`, `AttemptOvertaken`
  */
@@ -228,8 +233,10 @@ export async function finishFetch(
 /**
  * Takes what an import fetched away from it, for its removal: a late attempt finds another's token.
  *
- * @param requireNotLate - throws when the attempt that holds the row comes after the undo. Default: none does
- * @returns what it was; undefined when the import fetched nothing, or a person staged something since
+ * @param requireNotLate - throws when the attempt that holds the row comes after the undo. Default:
+ *   none does
+ * @returns what it was; undefined when the import fetched nothing, or a person staged something
+ *   since
  */
 export async function takeFetchedAway(
   db: Queries,

@@ -37,7 +37,8 @@ export interface NewImage {
 /**
  * Adds an image in status `queued`.
  *
- * @throws ImportError `BadRequest` for a reserved name; `ImageExists` when the id is taken; `QuotaExceeded`
+ * @throws ImportError `BadRequest` for a reserved name; `ImageExists` when the id is taken;
+ *   `QuotaExceeded`
  */
 export async function insertImage(db: Queries, limits: Limits, image: NewImage): Promise<void> {
   requireImageFields(image);
@@ -109,7 +110,8 @@ export async function lockImage(db: Queries, imageId: string): Promise<ImageRow>
 }
 
 /**
- * Reads one image and what belongs to it; an image that is being deleted is found, a deleted one is not.
+ * Reads one image and what belongs to it; an image that is being deleted is found, a deleted one is
+ * not.
  *
  * @throws ImportError `ImageNotFound`
  */
@@ -171,7 +173,8 @@ export async function recordVersion(
 }
 
 /**
- * Records the result of a look at a copy: readers take those that are not known to be damaged first.
+ * Records the result of a look at a copy: readers take those that are not known to be damaged
+ * first.
  *
  * @param damage - why it is not the image; null: it is
  */
@@ -202,7 +205,10 @@ export async function listImages(db: Queries, filter: ImageFilter): Promise<Imag
   return recordsOf(db, isWanted, filter.limit);
 }
 
-/** The ids of active and deactivated images after `afterId`, in the order of ids: for a walk through all of them. */
+/**
+ * The ids of active and deactivated images after `afterId`, in the order of ids: for a walk through
+ * all of them.
+ */
 export async function listPublishedIds(
   db: Queries,
   afterId: string | undefined,
@@ -251,8 +257,8 @@ async function recordsOf(
 }
 
 /**
- * Images and their live copies, a row for each copy. One statement, and so one moment: nobody sees an image from before
- * its activation with copies from after it.
+ * Images and their live copies, a row for each copy. One statement, and so one moment: nobody sees
+ * an image from before its activation with copies from after it.
  */
 async function selectWithLocations(db: Queries, isWanted: SQL | undefined, limit: number) {
   const image = db
@@ -282,9 +288,11 @@ export interface ImageChanges {
 }
 
 /**
- * Changes just the columns named, so that an import that runs and a person who edits don't undo each other.
+ * Changes just the columns named, so that an import that runs and a person who edits don't undo
+ * each other.
  *
- * @throws ImportError `BadRequest` for a reserved name; `ImageNotFound`; `ImageConflict` when formats are changed after the import froze them
+ * @throws ImportError `BadRequest` for a reserved name; `ImageNotFound`; `ImageConflict` when
+ *   formats are changed after the import froze them
  */
 export async function changeImage(
   db: Queries,
@@ -345,8 +353,8 @@ async function removeNamed(db: Queries, imageId: string, changes: ImageChanges):
 export async function moveImage(db: Queries, imageId: string, to: ImageStatus): Promise<void> {
   const image = await lockImage(db, imageId);
   const status = nextImageStatus(image.status, to);
-  // What is legal for the import itself (`saving → active`) is nobody else's to do. Copies of an active image leave its
-  // status alone.
+  // What is legal for the import itself (`saving → active`) is nobody else's to do. Copies of an
+  // active image leave its status alone.
   if (image.claimTaskId !== null && image.claimEarlierStatus !== "active") {
     throw new ImportError(
       "ImageBusy",
@@ -360,8 +368,8 @@ export async function moveImage(db: Queries, imageId: string, to: ImageStatus): 
 }
 
 /**
- * Begins the deletion of an image, in one transaction with its locations: from here on nobody reads it, and what
- * remains is to remove the bytes.
+ * Begins the deletion of an image, in one transaction with its locations: from here on nobody reads
+ * it, and what remains is to remove the bytes.
  *
  * @throws ImportError `ImageNotFound`; deleting again what is being deleted is no error
  */
@@ -382,7 +390,8 @@ export async function beginDeletion(db: Queries, imageId: string): Promise<void>
 }
 
 /**
- * Begins the deletion of an image, see {@link beginDeletion}, that no import holds and that was never published.
+ * Begins the deletion of an image, see {@link beginDeletion}, that no import holds and that was
+ * never published.
  *
  * @returns false, and changes nothing, when it is another image
  * @throws ImportError `ImageNotFound` also for an image that is being deleted
@@ -408,7 +417,10 @@ export async function endDeletion(db: Queries, imageId: string): Promise<boolean
   return moved.length > 0;
 }
 
-/** Images whose deletion began more than `olderThanMs` ago and has not ended: their workflow may have been lost. */
+/**
+ * Images whose deletion began more than `olderThanMs` ago and has not ended: their workflow may
+ * have been lost.
+ */
 export async function listUnfinishedDeletions(db: Queries, olderThanMs: number): Promise<string[]> {
   const rows = await db
     .select({ id: images.id })

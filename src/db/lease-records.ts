@@ -25,7 +25,8 @@ function isLease(copy: CopyId) {
 }
 
 const WHILE_IMPORTED: readonly ImageStatus[] = ["importing", "saving"];
-// Of an active image more copies are made without a change of its status; a person may deactivate it meanwhile.
+// Of an active image more copies are made without a change of its status; a person may deactivate
+// it meanwhile.
 const WHILE_COPIED: readonly ImageStatus[] = ["active", "deactivated"];
 
 /**
@@ -58,8 +59,8 @@ export async function requireClaim(
 }
 
 /**
- * Takes the lease of a copy for an attempt, from the attempt that held it. What was published stays published. The caller
- * has made sure that the attempt is not late.
+ * Takes the lease of a copy for an attempt, from the attempt that held it. What was published stays
+ * published. The caller has made sure that the attempt is not late.
  */
 export async function takeLease(
   db: Queries,
@@ -102,7 +103,8 @@ export async function findLease(db: Queries, copy: CopyId): Promise<LeaseRow | u
 /**
  * Records that the copy lies under its final name.
  *
- * @throws ImportError `AttemptOvertaken` when another attempt holds the lease, `ImportLost` when the import was undone
+ * @throws ImportError `AttemptOvertaken` when another attempt holds the lease, `ImportLost` when
+ *   the import was undone
  */
 export async function publishLease(
   db: Queries,
@@ -112,7 +114,10 @@ export async function publishLease(
     readonly sizeBytes: number;
     readonly crc32: number;
     readonly shared: boolean;
-    /** The version in which the copy was checked. Default: none, so that it is read again before it goes live */
+    /**
+     * The version in which the copy was checked. Default: none, so that it is read again before it
+     * goes live
+     */
     readonly version?: string | undefined;
   },
 ): Promise<void> {
@@ -129,7 +134,8 @@ export async function publishLease(
 /**
  * Makes sure that this attempt still holds the lease.
  *
- * @throws ImportError `AttemptOvertaken` when another attempt holds it, `ImportLost` when the import was undone
+ * @throws ImportError `AttemptOvertaken` when another attempt holds it, `ImportLost` when the
+ *   import was undone
  */
 export async function requireLease(db: Queries, copy: CopyId, token: string): Promise<void> {
   await requireClaim(db, copy);
@@ -145,12 +151,18 @@ function lostLease(copy: CopyId): ImportError {
   );
 }
 
-/** All names in a store under which bytes of a lease may lie: those of its attempts, and the final one. */
+/**
+ * All names in a store under which bytes of a lease may lie: those of its attempts, and the final
+ * one.
+ */
 export function namesOf({ earlierParts, part, key }: LeaseRow): string[] {
   return [...earlierParts, part, key];
 }
 
-/** Forgets private names of earlier attempts, which are gone, unless another attempt holds the lease by now. */
+/**
+ * Forgets private names of earlier attempts, which are gone, unless another attempt holds the lease
+ * by now.
+ */
 export async function dropEarlierParts(db: Queries, copy: CopyId, token: string): Promise<void> {
   await db
     .update(leases)
@@ -159,12 +171,14 @@ export async function dropEarlierParts(db: Queries, copy: CopyId, token: string)
 }
 
 /**
- * Takes the lease of a copy away from an attempt whose import does not hold the image any more, for the removal of what
- * the attempt has made: the undo of that import may have come before the attempt began.
+ * Takes the lease of a copy away from an attempt whose import does not hold the image any more, for
+ * the removal of what the attempt has made: the undo of that import may have come before the
+ * attempt began.
  *
  * @param token - of the attempt
  * @param taker - the token with which the lease is held from then on
- * @returns what it was; undefined while the import holds its image, and when another attempt or an undo has the lease
+ * @returns what it was; undefined while the import holds its image, and when another attempt or an
+ *   undo has the lease
  */
 export async function takeOrphanedLease(
   db: Queries,
@@ -218,7 +232,9 @@ export async function isPublishedLocation(db: Queries, copy: CopyId): Promise<bo
   return location !== undefined;
 }
 
-/** Leases that no claim covers any more: their import ended without removing them, or was killed. */
+/**
+ * Leases that no claim covers any more: their import ended without removing them, or was killed.
+ */
 export async function listAbandonedLeases(db: Queries): Promise<LeaseRow[]> {
   const rows = await db
     .select({ lease: leases })

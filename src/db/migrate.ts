@@ -13,12 +13,13 @@ const MIGRATION_LOCK = 0x69_6d_67;
 export const MIGRATIONS = fileURLToPath(new URL("./migrations", import.meta.url));
 
 /**
- * Brings a database to this version: runs the SQL files that it lacks, in order, in one transaction. Safe when many
- * processes do it at once, also on an empty database: an advisory lock of the session lets one at a time look and
- * migrate. Writes nothing to a database that is up to date, so that it may be read-only.
+ * Brings a database to this version: runs the SQL files that it lacks, in order, in one
+ * transaction. Safe when many processes do it at once, also on an empty database: an advisory lock
+ * of the session lets one at a time look and migrate. Writes nothing to a database that is up to
+ * date, so that it may be read-only.
  *
- * Drizzle's own migrator is not used: it writes in any case, and a connection that breaks in the middle of its
- * transaction ends this process (see {@link transact}). The table is Drizzle's.
+ * Drizzle's own migrator is not used: it writes in any case, and a connection that breaks in the
+ * middle of its transaction ends this process (see {@link transact}). The table is Drizzle's.
  *
  * @throws ImportError `DatabaseUnavailable`, `BadConfiguration`
  */
@@ -43,7 +44,10 @@ export async function migrateDatabase(url: string): Promise<void> {
   }
 }
 
-/** The migrations of this version that the database lacks, in order; all of them when it was never migrated. */
+/**
+ * The migrations of this version that the database lacks, in order; all of them when it was never
+ * migrated.
+ */
 export async function findMissingMigrations(
   db: Pick<Queries, "execute">,
 ): Promise<MigrationMeta[]> {

@@ -37,9 +37,10 @@ export interface ProductAttempt extends ProductId {
 /**
  * Takes the lease of a product for an attempt, from the attempt that held it.
  *
- * @returns what was there before: its files are to be removed, and then the attempt calls {@link beginProduct}
- * @throws ImportError `ImportLost`; `AttemptOvertaken` when the attempt is late; `StagingUnavailable`, retried, while it lies
- * on another node and waits to be swept
+ * @returns what was there before: its files are to be removed, and then the attempt calls
+ *   {@link beginProduct}
+ * @throws ImportError `ImportLost`; `AttemptOvertaken` when the attempt is late;
+ *   `StagingUnavailable`, retried, while it lies on another node and waits to be swept
  */
 export async function takeProduct(
   db: Queries,
@@ -104,7 +105,8 @@ export async function beginProduct(db: Queries, attempt: ProductAttempt): Promis
 /**
  * Makes sure that this attempt still holds the lease.
  *
- * @throws ImportError `AttemptOvertaken` when another attempt holds it, `ImportLost` when the import was undone
+ * @throws ImportError `AttemptOvertaken` when another attempt holds it, `ImportLost` when the
+ *   import was undone
  */
 export async function requireProduct(
   db: Queries,

@@ -21,9 +21,9 @@ export interface QuotaUsage {
 }
 
 /**
- * What an owner has of each quota, as Glance counts it: every copy of an image counts, and nothing of an image whose
- * deletion has begun. It is summed up from the rows that are there anyway: with a claim or a staging goes, in the same
- * transaction, what it reserved.
+ * What an owner has of each quota, as Glance counts it: every copy of an image counts, and nothing
+ * of an image whose deletion has begun. It is summed up from the rows that are there anyway: with a
+ * claim or a staging goes, in the same transaction, what it reserved.
  *
  * @param owner - null: the images that belong to nobody
  */
@@ -79,9 +79,10 @@ function total(amount: unknown) {
 export type Growth = Readonly<Partial<Record<Quota, number>>>;
 
 /**
- * Makes sure that what this transaction has changed leaves the owner within all quotas that it makes grow. From here to
- * the end of the transaction nothing else of that owner grows, so that many at once can't exceed a quota together. To be
- * called last: whoever holds an owner must wait for no row.
+ * Makes sure that what this transaction has changed leaves the owner within all quotas that it
+ * makes grow. From here to the end of the transaction nothing else of that owner grows, so that
+ * many at once can't exceed a quota together. To be called last: whoever holds an owner must wait
+ * for no row.
  *
  * @throws ImportError `QuotaExceeded`
  */
@@ -136,7 +137,10 @@ export class HeldQuotas {
     return Math.max(0, this.#limits[quota] - this.#usage(quota));
   }
 
-  /** @throws ImportError `QuotaExceeded` when so much more does not fit; asking for nothing is always granted */
+  /**
+   * @throws ImportError `QuotaExceeded` when so much more does not fit; asking for nothing is
+   *   always granted
+   */
   require(quota: Quota, wanted: number): void {
     if (wanted <= 0 || wanted <= this.left(quota)) return;
     const limit = this.#limits[quota];
@@ -154,8 +158,9 @@ export class HeldQuotas {
 const QUOTA_LOCK = 0x71_74_61;
 
 /**
- * Reserves what an import that is just being accepted will come to, for its claim: the size of the image, where it is
- * known already, in each store. What is not known yet grows by {@link growReservation}.
+ * Reserves what an import that is just being accepted will come to, for its claim: the size of the
+ * image, where it is known already, in each store. What is not known yet grows by
+ * {@link growReservation}.
  *
  * @param image - as it was before the claim
  * @throws ImportError `ImageTooLarge`, `QuotaExceeded`
@@ -179,20 +184,25 @@ export async function reserveImport(
   });
 }
 
-/** What an import has found out about its size. All in bytes, and all in total: to repeat it changes nothing. */
+/**
+ * What an import has found out about its size. All in bytes, and all in total: to repeat it changes
+ * nothing.
+ */
 export interface ReservationGrowth {
   /** How large the image has become. */
   readonly imageBytes: number;
   /** How large it may be granted to become where there is room. Default: `imageBytes`. */
   readonly welcomeBytes?: number;
-  /** What transforms have in staging beside what is staged, all their products together. Default: 0. */
+  /**
+   * What transforms have in staging beside what is staged, all their products together. Default: 0.
+   */
   readonly productBytes?: number;
 }
 
 /**
- * Reserves for an import whose size was not known when it was accepted, or turns out to be larger: to be called before
- * the bytes are written, as by `RoomAhead`. It counts in each store, and in staging as far as it is being staged. It
- * never shrinks; the end of the claim settles it.
+ * Reserves for an import whose size was not known when it was accepted, or turns out to be larger:
+ * to be called before the bytes are written, as by `RoomAhead`. It counts in each store, and in
+ * staging as far as it is being staged. It never shrinks; the end of the claim settles it.
  *
  * @returns how large the image may become before this is asked again
  * @throws ImportError `ImportLost`, `ImageTooLarge`, `QuotaExceeded`
@@ -250,8 +260,9 @@ export async function growReservation(
 }
 
 /**
- * How large a file may become that this import writes into staging now, in bytes, as far as quotas and the cap say at
- * this moment; `Infinity` without limits. It is a hint for whoever can stop early: {@link growReservation} decides.
+ * How large a file may become that this import writes into staging now, in bytes, as far as quotas
+ * and the cap say at this moment; `Infinity` without limits. It is a hint for whoever can stop
+ * early: {@link growReservation} decides.
  *
  * @throws ImportError `ImportLost`
  */

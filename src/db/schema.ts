@@ -30,7 +30,10 @@ function quoted(words: readonly string[]) {
 export interface FetchedFrom {
   /** As people may see it. */
   readonly url: string;
-  /** What the source has to agree with for its bytes to be put behind those that are there; null: nothing would. */
+  /**
+   * What the source has to agree with for its bytes to be put behind those that are there; null:
+   * nothing would.
+   */
   readonly validator: string | null;
   /** Null when the source does not say it. */
   readonly sizeBytes: number | null;
@@ -46,8 +49,8 @@ const sizeBytes = (name: string) => bigint(name, { mode: "number" });
 const instant = (name: string) => timestamp(name, { withTimezone: true });
 
 /**
- * The images, and in each row the claim of the one import that may write it. `epoch` is the fence: it grows with
- * every claim, and whatever an import writes names the epoch it was given.
+ * The images, and in each row the claim of the one import that may write it. `epoch` is the fence:
+ * it grows with every claim, and whatever an import writes names the epoch it was given.
  */
 export const images = pgTable(
   "images",
@@ -76,7 +79,10 @@ export const images = pgTable(
     claimWorkflowId: text("claim_workflow_id"),
     claimRunId: text("claim_run_id"),
     claimEarlierStatus: text("claim_earlier_status", { enum: ["queued", "uploading", "active"] }),
-    /** What the claim reserves of its owner's quotas; without a claim it means nothing. Bytes of each copy, so far. */
+    /**
+     * What the claim reserves of its owner's quotas; without a claim it means nothing. Bytes of
+     * each copy, so far.
+     */
     claimSizeBytes: sizeBytes("claim_size").notNull().default(0),
     claimCopies: integer("claim_copies").notNull().default(0),
     /** Bytes in staging beside what is staged: products of transforms. */
@@ -140,8 +146,8 @@ export const imageTags = pgTable(
 );
 
 /**
- * Where the bytes of an image lie. `pending` until the image is active, `pending_delete` until the bytes are gone;
- * then the row goes. Readers see `active` rows only.
+ * Where the bytes of an image lie. `pending` until the image is active, `pending_delete` until the
+ * bytes are gone; then the row goes. Readers see `active` rows only.
  */
 export const imageLocations = pgTable(
   "image_locations",
@@ -161,7 +167,10 @@ export const imageLocations = pgTable(
     crc32: sizeBytes("crc32").notNull(),
     /** The copy is still another name of the staged file's inode. */
     shared: boolean("shared").notNull().default(false),
-    /** The state of the copy when it was checked, in the words of its store; null: from before this was recorded. */
+    /**
+     * The state of the copy when it was checked, in the words of its store; null: from before this
+     * was recorded.
+     */
     version: text("version"),
     /** Why a later look found the copy not to be the image; null: no look has. */
     damage: text("damage"),
@@ -180,8 +189,8 @@ export const imageLocations = pgTable(
 );
 
 /**
- * The mark that the place of each store carries. A place without it is an empty mount point, or another place: it is
- * neither written nor believed.
+ * The mark that the place of each store carries. A place without it is an empty mount point, or
+ * another place: it is neither written nor believed.
  */
 export const storeMarks = pgTable("store_marks", {
   store: text("store").primaryKey(),
@@ -223,10 +232,10 @@ export interface MadeProduct {
 }
 
 /**
- * What lies in staging for an image, or is being written there: as product 0 what was staged, fetched or adopted, and
- * as product n what the n-th transform of an import made of it. While `staging`, the row is the writer's lease. A
- * stager renews `renewed_at`, and whoever finds it too old takes over with a token of its own; a transform lives by the
- * claim of its import.
+ * What lies in staging for an image, or is being written there: as product 0 what was staged,
+ * fetched or adopted, and as product n what the n-th transform of an import made of it. While
+ * `staging`, the row is the writer's lease. A stager renews `renewed_at`, and whoever finds it too
+ * old takes over with a token of its own; a transform lives by the claim of its import.
  */
 export const stagedFiles = pgTable(
   "staged_files",
@@ -241,7 +250,10 @@ export const stagedFiles = pgTable(
     state: text("state", { enum: ["staging", "staged"] }).notNull(),
     token: uuid("token").notNull(),
     writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
-    /** Which attempt of an import's step the writer is; null: a person stages, or a version wrote it that kept no order. */
+    /**
+     * Which attempt of an import's step the writer is; null: a person stages, or a version wrote it
+     * that kept no order.
+     */
     attempt: jsonb("attempt").$type<AttemptOrder>(),
     renewedAt: instant("renewed_at").notNull().defaultNow(),
     /** Attempt-private name inside the staging root, while `staging`. */
@@ -250,7 +262,10 @@ export const stagedFiles = pgTable(
     path: text("path").notNull(),
     /** Our own staging wrote it, so that nobody else holds it open. */
     ours: boolean("ours").notNull(),
-    /** What a stager reserves of the owner's quota, ahead of the bytes; 0 once they are staged and `size` tells. */
+    /**
+     * What a stager reserves of the owner's quota, ahead of the bytes; 0 once they are staged and
+     * `size` tells.
+     */
     reservedBytes: sizeBytes("reserved").notNull().default(0),
     /** While an import fetches it. */
     fetchedFrom: jsonb("fetched_from").$type<FetchedFrom>(),
@@ -281,7 +296,10 @@ export const stagedFiles = pgTable(
   ],
 );
 
-/** What a transform may have done outside of its product: undone when its import is, for good when it is published. */
+/**
+ * What a transform may have done outside of its product: undone when its import is, for good when
+ * it is published.
+ */
 export const transformUndos = pgTable(
   "transform_undos",
   {
@@ -300,8 +318,9 @@ export const transformUndos = pgTable(
 );
 
 /**
- * A copy that an import writes, or has written and not yet activated: the row exists before the first byte does.
- * It says who writes, so that a part is adopted only from the dead, and what to remove when the import is undone.
+ * A copy that an import writes, or has written and not yet activated: the row exists before the
+ * first byte does. It says who writes, so that a part is adopted only from the dead, and what to
+ * remove when the import is undone.
  */
 export const leases = pgTable(
   "leases",
@@ -313,7 +332,10 @@ export const leases = pgTable(
     /** The attempt that holds the lease. A late writer finds another's token here, and stops. */
     token: uuid("token").notNull(),
     writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
-    /** Which attempt of the import's step the writer is; null: a version wrote it that kept no order. */
+    /**
+     * Which attempt of the import's step the writer is; null: a version wrote it that kept no
+     * order.
+     */
     attempt: jsonb("attempt").$type<AttemptOrder>(),
     part: text("part").notNull(),
     /** Private names of earlier attempts that may not be gone yet. */

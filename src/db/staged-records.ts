@@ -14,7 +14,10 @@ import { imageLocations, images, leases, stagedFiles } from "./schema.ts";
 /** What lies in staging, as the catalogue has it. */
 export type StagedRow = typeof stagedFiles.$inferSelect;
 
-/** How long a stager may be silent before anybody takes over, in seconds: four missed renewals of 5 s. */
+/**
+ * How long a stager may be silent before anybody takes over, in seconds: four missed renewals of 5
+ * s.
+ */
 export const STAGING_LEASE_SECONDS = 20;
 
 const isStale = lt(
@@ -65,18 +68,22 @@ export interface StagingAttempt {
   readonly writer: ProcessIdentity;
   readonly part: string;
   readonly path: string;
-  /** How many bytes will be staged, as far as that is known; the rest is asked for by {@link growStaging}. */
+  /**
+   * How many bytes will be staged, as far as that is known; the rest is asked for by
+   * {@link growStaging}.
+   */
   readonly sizeBytes: number;
   /** Take the place of data that is staged already. */
   readonly replace: boolean;
 }
 
 /**
- * Begins to stage: image `queued → uploading`, and the row that is the lease and the reservation. A stager that died is
- * taken over.
+ * Begins to stage: image `queued → uploading`, and the row that is the lease and the reservation. A
+ * stager that died is taken over.
  *
  * @returns what was there before, whose files the caller removes
- * @throws ImportError `ImageNotFound`, `ImageConflict`, `StagingBusy`, `ImageTooLarge`, `QuotaExceeded`
+ * @throws ImportError `ImageNotFound`, `ImageConflict`, `StagingBusy`, `ImageTooLarge`,
+ *   `QuotaExceeded`
  */
 export async function beginStaging(
   db: Queries,
@@ -178,11 +185,12 @@ function takenOver(imageId: string): ImportError {
 }
 
 /**
- * Reserves room for a stager whose source turns out to be longer, before the bytes are written; see `RoomAhead`. It
- * renews the lease, too.
+ * Reserves room for a stager whose source turns out to be longer, before the bytes are written; see
+ * `RoomAhead`. It renews the lease, too.
  *
  * @returns how long it may become before this is asked again
- * @throws ImportError `StagingBusy` when somebody took over, or the image was deleted; `ImageTooLarge`, `QuotaExceeded`
+ * @throws ImportError `StagingBusy` when somebody took over, or the image was deleted;
+ *   `ImageTooLarge`, `QuotaExceeded`
  */
 export async function growStaging(
   db: Queries,
@@ -277,7 +285,8 @@ async function setStagedSize(db: Queries, imageId: string, sizeBytes: number): P
 }
 
 /**
- * Ends staging without data: the row goes, the image is `queued` again. Only the holder of the token does this.
+ * Ends staging without data: the row goes, the image is `queued` again. Only the holder of the
+ * token does this.
  */
 export async function dropStaging(db: Queries, imageId: string, token: string): Promise<void> {
   await dropStagedRow(db, imageId, token);
@@ -301,8 +310,8 @@ export async function dropStaging(db: Queries, imageId: string, token: string): 
 const noStaged = sql`NOT EXISTS (SELECT 1 FROM staged_files WHERE staged_files.image_id = images.id AND staged_files.product = 0)`;
 
 /**
- * Records a file that somebody else put into staging, digests unknown. The file is theirs: it is never linked, and
- * read with distrust.
+ * Records a file that somebody else put into staging, digests unknown. The file is theirs: it is
+ * never linked, and read with distrust.
  */
 export async function adoptStaged(
   db: Queries,
@@ -337,7 +346,10 @@ export async function moveToUploading(
     .where(and(eq(images.id, imageId), eq(images.status, "queued")));
 }
 
-/** Takes the new fingerprint after a change of our own (chmod, link), or digests that were just computed. */
+/**
+ * Takes the new fingerprint after a change of our own (chmod, link), or digests that were just
+ * computed.
+ */
 export async function updateStaged(
   db: Queries,
   imageId: string,
@@ -396,8 +408,8 @@ export async function takeLinkRight(
 }
 
 /**
- * Gives the right to link back, after the link is gone. A later import may have linked into that store meanwhile: its
- * lease stands before its link does, and keeps the right.
+ * Gives the right to link back, after the link is gone. A later import may have linked into that
+ * store meanwhile: its lease stands before its link does, and keeps the right.
  */
 export async function returnLinkRight(
   db: Queries,
@@ -426,9 +438,9 @@ export async function returnLinkRight(
 }
 
 /**
- * What may be swept from the staging area of a node: stagings whose stager has been silent too long, staged data past
- * its time to live, and staged data of images that are published already. Never what an import holds. And products of
- * imports that hold their image no more.
+ * What may be swept from the staging area of a node: stagings whose stager has been silent too
+ * long, staged data past its time to live, and staged data of images that are published already.
+ * Never what an import holds. And products of imports that hold their image no more.
  */
 export async function listExpiredStaging(db: Queries, node: string): Promise<StagedRow[]> {
   const rows = await db
@@ -470,8 +482,8 @@ export async function lockStaged(
 }
 
 /**
- * Takes over what may be swept (see {@link listExpiredStaging}): from here on nobody imports or stages it until
- * {@link dropStaging}.
+ * Takes over what may be swept (see {@link listExpiredStaging}): from here on nobody imports or
+ * stages it until {@link dropStaging}.
  *
  * @returns what it was, or undefined when it may not be swept any more
  */
@@ -511,7 +523,8 @@ export async function dropStagedRow(db: Queries, imageId: string, token: string)
 }
 
 /**
- * Takes staged data away from an image that nobody imports, for its removal; see {@link dropStaging}.
+ * Takes staged data away from an image that nobody imports, for its removal; see
+ * {@link dropStaging}.
  *
  * @throws ImportError `ImageBusy`, `StagingBusy`
  */

@@ -25,7 +25,9 @@ export class StoreMarkRecords {
     return row?.mark;
   }
 
-  /** Copies in a store, those that readers see before others and the newest first, `limit` at most. */
+  /**
+   * Copies in a store, those that readers see before others and the newest first, `limit` at most.
+   */
   async listCopies(store: string, limit: number): Promise<{ readonly key: string }[]> {
     return this.#database.query((db) =>
       db
@@ -40,7 +42,8 @@ export class StoreMarkRecords {
   /**
    * Records a mark for a store that has none.
    *
-   * @returns the mark that the store has now; or the other store whose mark this is, and then nothing is recorded
+   * @returns the mark that the store has now; or the other store whose mark this is, and then
+   *   nothing is recorded
    */
   async record(store: string, mark: string): Promise<MarkRow> {
     return this.#database.transaction(async (db) => {
@@ -49,7 +52,9 @@ export class StoreMarkRecords {
     });
   }
 
-  /** Records a mark in place of the store's earlier one. @returns as {@link StoreMarkRecords.record} */
+  /**
+   * Records a mark in place of the store's earlier one. @returns as {@link StoreMarkRecords.record}
+   */
   async replace(store: string, mark: string): Promise<MarkRow> {
     return this.#database.transaction(async (db) => {
       const [other] = await db

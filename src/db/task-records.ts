@@ -7,7 +7,10 @@ import { images, tasks } from "./schema.ts";
 /** A task as the catalogue has it. */
 export type TaskRow = typeof tasks.$inferSelect;
 
-/** How long the record of a task that has ended is kept, in ms: Glance's default of `task_time_to_live`, 48 h. */
+/**
+ * How long the record of a task that has ended is kept, in ms: Glance's default of
+ * `task_time_to_live`, 48 h.
+ */
 export const DEFAULT_TASK_TIME_TO_LIVE_MS = 48 * 3_600_000;
 
 function expiresIn(timeToLiveMs: number) {
@@ -42,7 +45,9 @@ function mayBecome(taskId: string, to: TaskStatus) {
   return and(eq(tasks.id, taskId), inArray(tasks.status, taskStatusesBefore(to)));
 }
 
-/** Says that the first byte step began. A task that is further already, or gone, is left as it is. */
+/**
+ * Says that the first byte step began. A task that is further already, or gone, is left as it is.
+ */
 export async function beginProcessing(db: Queries, taskId: string): Promise<void> {
   await db
     .update(tasks)
@@ -70,7 +75,10 @@ export async function succeedTask(
   return ended.length > 0;
 }
 
-/** Ends a task with the reason. Returns false, and changes nothing, when it is gone or has ended already. */
+/**
+ * Ends a task with the reason. Returns false, and changes nothing, when it is gone or has ended
+ * already.
+ */
 export async function failTask(
   db: Queries,
   taskId: string,
@@ -91,8 +99,8 @@ export async function failTask(
 }
 
 /**
- * Removes records of tasks that have ended and whose time to live has passed, the oldest first; never that of a task
- * that holds an image.
+ * Removes records of tasks that have ended and whose time to live has passed, the oldest first;
+ * never that of a task that holds an image.
  *
  * @param limit - how many at most
  * @returns how many were removed

@@ -21,7 +21,9 @@ export async function listUndosOf(
     .where(and(eq(transformUndos.imageId, imageId), eq(transformUndos.epoch, epoch)));
 }
 
-/** What transforms did on a node for imports that hold their image no more, and were not published. */
+/**
+ * What transforms did on a node for imports that hold their image no more, and were not published.
+ */
 export async function listAbandonedUndos(db: Queries, node: string): Promise<TransformUndo[]> {
   const rows = await db
     .select({ undo: transformUndos })

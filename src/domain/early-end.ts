@@ -1,6 +1,9 @@
 /** How downloads of a resource ended before its last byte, in the same way each time. */
 export interface EarlyEnd {
-  /** `broke`: the origin ended the connection. `changed`: the rest that it then gave was that of another state. */
+  /**
+   * `broke`: the origin ended the connection. `changed`: the rest that it then gave was that of
+   * another state.
+   */
   readonly how: "broke" | "changed";
   /** So many bytes of the resource had come. */
   readonly atByte: number;
@@ -8,14 +11,17 @@ export interface EarlyEnd {
   readonly times: number;
 }
 
-// Each attempt reads all bytes up to the end again: the same byte twice is no accident of the network.
+// Each attempt reads all bytes up to the end again: the same byte twice is no accident of the
+// network.
 const FINAL_WITHOUT_VALIDATOR = 2;
-// Each attempt asks for the rest alone, and a server that has just begun to restart may end several of these at once.
+// Each attempt asks for the rest alone, and a server that has just begun to restart may end several
+// of these at once.
 const FINAL_WITH_VALIDATOR = 4;
 
 /**
- * Counts one more early end. A download that got further than the ends before it begins the count again; a
- * `changed` one has the same end also where it did not come as far, because its bytes were others.
+ * Counts one more early end. A download that got further than the ends before it begins the count
+ * again; a `changed` one has the same end also where it did not come as far, because its bytes were
+ * others.
  *
  * @param earlier - the end of the attempts before; undefined: none of them ended early
  */

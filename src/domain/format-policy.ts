@@ -15,8 +15,9 @@ export const ENCRYPTIONS = ["luks1", "luks2", "qcow2_luks"] as const;
 export type Encryption = (typeof ENCRYPTIONS)[number];
 
 /**
- * Checks of partition tables that find what is unusual, and that can be reported or held against a disk: `mbr` of boot sectors,
- * `gpt` of headers and their copies. Partitions that are cut off are no such check.
+ * Checks of partition tables that find what is unusual, and that can be reported or held against a
+ * disk: `mbr` of boot sectors, `gpt` of headers and their copies. Partitions that are cut off are
+ * no such check.
  */
 export const PARTITION_CHECKS = ["mbr", "gpt"] as const;
 
@@ -32,7 +33,10 @@ export interface FormatPolicy {
   readonly gptSafetyChecksNonfatal: readonly (typeof PARTITION_CHECKS)[number][];
   /** Whether images are accepted that their last writer did not close. */
   readonly allowDirty: boolean;
-  /** Whether images are accepted that hold internal snapshots: earlier states of the disk, which come with it. */
+  /**
+   * Whether images are accepted that hold internal snapshots: earlier states of the disk, which
+   * come with it.
+   */
   readonly allowSnapshots: boolean;
   /** The largest disk that a guest may see, in bytes. */
   readonly maxVirtualSizeBytes: number;
@@ -40,7 +44,10 @@ export interface FormatPolicy {
   readonly maxVirtualRatio: number | null;
 }
 
-/** The policy where nothing is configured. It refuses dangerous and incomplete images, and accepts unusual ones. */
+/**
+ * The policy where nothing is configured. It refuses dangerous and incomplete images, and accepts
+ * unusual ones.
+ */
 export const DEFAULT_FORMAT_POLICY: FormatPolicy = {
   requireImageFormatMatch: true,
   diskFormats: DISK_FORMATS,
@@ -53,6 +60,7 @@ export const DEFAULT_FORMAT_POLICY: FormatPolicy = {
   allowSnapshots: true,
   // The most that a VHDX can state.
   maxVirtualSizeBytes: 64 * 1024 ** 4,
-  // An empty qcow2 of any size is a few hundred KiB. `maxVirtualSizeBytes`, the quotas and the limits of transforms bound the rest.
+  // An empty qcow2 of any size is a few hundred KiB. `maxVirtualSizeBytes`, the quotas and the
+  // limits of transforms bound the rest.
   maxVirtualRatio: null,
 };

@@ -30,7 +30,8 @@ export function parseChecksum(text: string): GivenChecksum | undefined {
 /**
  * Compares what was found with what was given, as far as it is known.
  *
- * @returns false when the algorithm of the checksum is not among the digests, so that nobody can say yet
+ * @returns false when the algorithm of the checksum is not among the digests, so that nobody can
+ *   say yet
  * @throws ImportError `ChecksumMismatch`
  */
 export function requireExpected(

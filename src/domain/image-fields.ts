@@ -12,8 +12,8 @@ export interface ImageFields {
 const LONGEST_NAME = 255;
 const LONGEST_VALUE = 65_535;
 
-// Glance's three groups of names that are no properties: those that the service alone sets, those that it keeps for
-// itself, and those of attributes that are set in another way.
+// Glance's three groups of names that are no properties: those that the service alone sets, those
+// that it keeps for itself, and those of attributes that are set in another way.
 const READ_ONLY = [
   ...["id", "status", "checksum", "size", "virtual_size", "os_hash_algo", "os_hash_value"],
   ...["created_at", "updated_at", "direct_url", "self", "file", "schema", "stores", "locations"],
@@ -27,7 +27,8 @@ const BASE = [
 /**
  * Checks the fields of an image that are given.
  *
- * @throws ImportError `BadRequest` for a name that is reserved, or a text that is too long, empty or not printable
+ * @throws ImportError `BadRequest` for a name that is reserved, or a text that is too long, empty
+ *   or not printable
  */
 export function requireImageFields({ name, owner, properties = {}, tags = [] }: ImageFields): void {
   const mistakes = [

@@ -2,7 +2,10 @@
 interface FailureKind {
   /** Whether the same step may succeed when it is tried again, with nothing changed by a person. */
   readonly retryable: boolean;
-  /** Exit code of the command line: 1 failed, 2 wrong use, 3 not found, 4 conflict, 5 not answered yet. */
+  /**
+   * Exit code of the command line: 1 failed, 2 wrong use, 3 not found, 4 conflict, 5 not answered
+   * yet.
+   */
   readonly exitCode: 1 | 2 | 3 | 4 | 5;
   /** The way out, in one sentence. */
   readonly hint: string;
@@ -17,8 +20,9 @@ function transient(hint: string): FailureKind {
 }
 
 /**
- * Every failure this software knows, by its stable code. The code is the `type` of Temporal's failure, the word in a
- * task's message, and the `code` of the command line. A failure that is not in this table is a bug and looks like one.
+ * Every failure this software knows, by its stable code. The code is the `type` of Temporal's
+ * failure, the word in a task's message, and the `code` of the command line. A failure that is not
+ * in this table is a bug and looks like one.
  */
 export const IMPORT_FAILURES = {
   BadRequest: permanent(2, "Correct the request and send it again."),
@@ -134,7 +138,10 @@ export const IMPORT_FAILURES = {
 /** The stable code of a failure. */
 export type ImportFailureCode = keyof typeof IMPORT_FAILURES;
 
-/** A failure of the closed table {@link IMPORT_FAILURES}. Its message names the value, the rule and where it was. */
+/**
+ * A failure of the closed table {@link IMPORT_FAILURES}. Its message names the value, the rule and
+ * where it was.
+ */
 export class ImportError extends Error {
   readonly code: ImportFailureCode;
   /** A way out that is better than the table's, where the thrower knows one. */

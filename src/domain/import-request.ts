@@ -4,10 +4,15 @@ import { ImportError } from "./import-failure.ts";
 /** The import methods that exist. Glance's words. */
 export const IMPORT_METHODS = ["glance-direct", "web-download", "copy-image"] as const;
 
-/** How the bytes of an image come to us: from staging, from a URL, or from a store that has them already. */
+/**
+ * How the bytes of an image come to us: from staging, from a URL, or from a store that has them
+ * already.
+ */
 export type ImportMethod = (typeof IMPORT_METHODS)[number];
 
-/** What a person asks for: the one argument of the workflow `importImage`. Its names are Glance's. */
+/**
+ * What a person asks for: the one argument of the workflow `importImage`. Its names are Glance's.
+ */
 export interface ImportRequest {
   /** The image, by its id in the catalogue. */
   readonly image_id: string;
@@ -15,24 +20,25 @@ export interface ImportRequest {
   readonly method?: ImportMethod;
   /**
    * `glance-direct`: where the staged bytes lie, `file:///…` below the staging root; default
-   * `<node staging uri>/<image id>`. `web-download`: the `http` or `https` URL, sealed where it has a query.
+   * `<node staging uri>/<image id>`. `web-download`: the `http` or `https` URL, sealed where it has
+   * a query.
    */
   readonly uri?: string;
   /** The stores to fill. Default: the configured default store. */
   readonly stores?: readonly string[];
   /**
-   * Fill every store that takes images, in the order of the configuration; `copy-image` leaves out those that have the
-   * image. Not together with `stores`. Default: false.
+   * Fill every store that takes images, in the order of the configuration; `copy-image` leaves out
+   * those that have the image. Not together with `stores`. Default: false.
    */
   readonly all_stores?: boolean;
   /**
-   * Whether the first store that fails for good fails the import. If not, the image goes active in the stores that
-   * have it, as long as there is one. Default: true.
+   * Whether the first store that fails for good fails the import. If not, the image goes active in
+   * the stores that have it, as long as there is one. Default: true.
    */
   readonly all_stores_must_succeed?: boolean;
   /**
-   * Whether an image without a disk format gets the one that its bytes have, when they are judged. A format that was
-   * declared stays. Default: false, such an image is refused.
+   * Whether an image without a disk format gets the one that its bytes have, when they are judged.
+   * A format that was declared stays. Default: false, such an image is refused.
    */
   readonly detect_format?: boolean;
   /** What the bytes must hash to, `sha256:<hex>`, or `md5:` or `sha512:`. Default: nobody knows. */
@@ -41,7 +47,10 @@ export interface ImportRequest {
   readonly size?: number;
   /** Roles of who asks; some transforms are not for all. Default: none. */
   readonly roles?: readonly string[];
-  /** Tells a client's retry from another client's request. Default: none, as for `temporal workflow start`. */
+  /**
+   * Tells a client's retry from another client's request. Default: none, as for
+   * `temporal workflow start`.
+   */
   readonly request_id?: string;
 }
 

@@ -1,4 +1,5 @@
-// What stands behind the question mark of a URL, or before its @, may be a secret. Text ends at what JSON ends it with.
+// What stands behind the question mark of a URL, or before its @, may be a secret. Text ends at
+// what JSON ends it with.
 const QUERY = /(\b[a-z][a-z0-9+.-]*:\/\/[^\s"'<>\\?]*)\?[^\s"'<>\\]*/gi;
 const CREDENTIALS = /(\b[a-z][a-z0-9+.-]*:\/\/)[^\s"'<>\\/?@]*:[^\s"'<>\\/?]*@/gi;
 const TOKEN = /\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}/gi;
@@ -6,7 +7,8 @@ const TOKEN = /\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}/gi;
 const SHORTEST_SECRET = 6;
 
 /**
- * A text without secrets: those that are known, queries and credentials of URLs, and tokens become `[hidden]`.
+ * A text without secrets: those that are known, queries and credentials of URLs, and tokens become
+ * `[hidden]`.
  *
  * @param secrets - passwords and keys as they are written; shorter than 6 characters they are left
  */

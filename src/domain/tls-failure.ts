@@ -20,8 +20,8 @@ export interface TlsSettings {
   readonly address: string;
 }
 
-// Node's names: those of OpenSSL's verification (`CERT_HAS_EXPIRED`), its own (`ERR_TLS_CERT_ALTNAME_INVALID`), and
-// OpenSSL's reasons and alerts behind `ERR_SSL_`.
+// Node's names: those of OpenSSL's verification (`CERT_HAS_EXPIRED`), its own
+// (`ERR_TLS_CERT_ALTNAME_INVALID`), and OpenSSL's reasons and alerts behind `ERR_SSL_`.
 const KINDS: readonly Kind[] = [
   {
     codes: /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|UNKNOWN_PROTOCOL)$/,
@@ -82,7 +82,8 @@ const KINDS: readonly Kind[] = [
   },
 ];
 
-// A connection that breaks or is disturbed under way, or a server with a trouble of its own, may be better the next time.
+// A connection that breaks or is disturbed under way, or a server with a trouble of its own, may be
+// better the next time.
 const PASSING = /BAD_RECORD_MAC|BAD_DECRYPT|DECRYPT|UNEXPECTED_EOF|INTERNAL_ERROR|SHUTDOWN/;
 
 /**

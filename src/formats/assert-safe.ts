@@ -9,7 +9,8 @@ import type { Verdict } from "./judge-image.ts";
  * @param declared - as it was given to the verdict
  * @throws ImportError `FormatMismatch` when the bytes are not of the declared format
  * @throws ImportError `FormatNotAllowed` when the policy does not allow that format
- * @throws ImportError `UnsafeImage` for every other check, all of them named. The hint is that of the checks named
+ * @throws ImportError `UnsafeImage` for every other check, all of them named. The hint is that of
+ *   the checks named
  */
 export function assertSafe(verdict: Verdict, declared?: DeclaredFormats): void {
   if (verdict.safe) return;

@@ -3,7 +3,8 @@ import type { Detector, RecognisedFormat } from "./detector.ts";
 /** Disks that are recognised in order to be refused, whatever they are declared as. */
 export const BANNED_DETECTORS: readonly Detector[] = [
   banned("qed", "QED\0", "it is a qed, a format that QEMU itself has given up"),
-  // crosvm's disk/src/composite.rs: a list of files of the host, which crosvm opens when it looks what the image is.
+  // crosvm's disk/src/composite.rs: a list of files of the host, which crosvm opens when it looks
+  // what the image is.
   banned(
     "composite",
     "composite_disk\x1d",

@@ -8,7 +8,8 @@ const MARK_AT = 510;
 const MARK = 0xaa55;
 const PROTECTIVE = 0xee;
 
-// The same mark ends the boot sector of a file system, and the header of a Linux kernel, which say so elsewhere.
+// The same mark ends the boot sector of a file system, and the header of a Linux kernel, which say
+// so elsewhere.
 const FATS_AT = 0x10;
 const MEDIA_AT = 0x15;
 const FIXED_DISK = 0xf8;
@@ -21,7 +22,10 @@ const NAMES: readonly (readonly [position: number, name: string])[] = [
   [0x202, "HdrS"],
 ];
 
-/** An entry of a partition table of the older kind. Its addresses by cylinder, head and sector are not read: no program does. */
+/**
+ * An entry of a partition table of the older kind. Its addresses by cylinder, head and sector are
+ * not read: no program does.
+ */
 export interface MbrEntry {
   /** 1 to 4. */
   readonly number: number;
@@ -35,7 +39,10 @@ export interface MbrEntry {
   readonly isUsed: boolean;
 }
 
-/** The first sector of an image that carries the mark of a boot sector, and belongs to no file system known here; else undefined. */
+/**
+ * The first sector of an image that carries the mark of a boot sector, and belongs to no file
+ * system known here; else undefined.
+ */
 export function bootSectorOf({ first }: ImageBytes): readonly MbrEntry[] | undefined {
   if (first.length < SECTOR_BYTES || first.readUInt16LE(MARK_AT) !== MARK) return undefined;
   const isFat = first[FATS_AT] === 2 && first[MEDIA_AT] === FIXED_DISK;
@@ -63,7 +70,10 @@ function entriesOf(first: Buffer): readonly MbrEntry[] {
   });
 }
 
-/** Why a boot sector holds no partition table, by the rule of Linux (block/partitions/msdos.c); undefined when it holds one. */
+/**
+ * Why a boot sector holds no partition table, by the rule of Linux (block/partitions/msdos.c);
+ * undefined when it holds one.
+ */
 export function noTableProblem(entries: readonly MbrEntry[]): string | undefined {
   const odd = entries.find(({ bootFlag }) => bootFlag !== 0 && bootFlag !== 0x80);
   if (odd !== undefined) {

@@ -10,7 +10,10 @@ interface CheckRule {
   readonly alone: boolean;
   /** The way out that does not touch the policy. */
   readonly hint: string;
-  /** The setting that can tolerate it. A check without one endangers the program that opens the image, or finds it incomplete. */
+  /**
+   * The setting that can tolerate it. A check without one endangers the program that opens the
+   * image, or finds it incomplete.
+   */
   readonly tolerance?: Tolerance;
 }
 
@@ -40,8 +43,8 @@ function partitionCheck(check: FormatPolicy["gptSafetyChecksNonfatal"][number]):
 }
 
 /**
- * Every check with a rule of its own, the ones that are reported first at the top. A check that is not in this table is
- * reported by `ELSE`, and nothing tolerates it.
+ * Every check with a rule of its own, the ones that are reported first at the top. A check that is
+ * not in this table is reported by `ELSE`, and nothing tolerates it.
  */
 const RULES: Readonly<Record<string, CheckRule>> = {
   one_format: {
@@ -141,7 +144,10 @@ export function withSetting(check: string, finding: Finding): string {
   return `${finding.reason} (\`${tolerance.setting}\`)`;
 }
 
-/** The way out for the person whose image fails a check: what to do with the image, and the setting that would let it in. */
+/**
+ * The way out for the person whose image fails a check: what to do with the image, and the setting
+ * that would let it in.
+ */
 export function wayOut(check: string, finding: Finding): string {
   const tolerance = toleranceOf(check, finding);
   const hint = finding.hint ?? ruleOf(check).hint;
@@ -152,7 +158,8 @@ export function wayOut(check: string, finding: Finding): string {
 }
 
 /**
- * The checks that an error names, of those that refuse an image: one that makes all others pointless stands alone.
+ * The checks that an error names, of those that refuse an image: one that makes all others
+ * pointless stands alone.
  *
  * @param refused - names of checks
  */

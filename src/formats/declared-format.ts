@@ -5,12 +5,14 @@ import type { Detector, Finding, RecognisedFormat } from "./detector.ts";
 export interface DeclaredFormats {
   readonly diskFormat: DiskFormat;
   readonly containerFormat: ContainerFormat;
-  /** Formats that are decompressed before anything is stored, and judged again then. Default: none. */
+  /**
+   * Formats that are decompressed before anything is stored, and judged again then. Default: none.
+   */
   readonly decompressed?: readonly RecognisedFormat[];
 }
 
-// A partitioned disk and an encrypted one are raw to whoever attaches them. Amazon's three have no mark of their own, but a
-// ramdisk is compressed as a rule; ploop's mark is that of Parallels.
+// A partitioned disk and an encrypted one are raw to whoever attaches them. Amazon's three have no
+// mark of their own, but a ramdisk is compressed as a rule; ploop's mark is that of Parallels.
 const RAW: readonly RecognisedFormat[] = ["raw", "gpt", "mbr", "luks", "udf", "iso"];
 
 const EXPECTED: Readonly<Record<DiskFormat, readonly RecognisedFormat[]>> = {
@@ -31,8 +33,8 @@ const EXPECTED: Readonly<Record<DiskFormat, readonly RecognisedFormat[]>> = {
 const BARE: readonly ContainerFormat[] = ["bare", "ami", "ari", "aki"];
 
 /**
- * Whether the declared disk format is that of something inside of the bytes. What is inside can't be judged; that the bytes
- * are no bare disk can.
+ * Whether the declared disk format is that of something inside of the bytes. What is inside can't
+ * be judged; that the bytes are no bare disk can.
  */
 export function isWrapped({ containerFormat }: DeclaredFormats): boolean {
   return !BARE.includes(containerFormat);
@@ -41,7 +43,10 @@ export function isWrapped({ containerFormat }: DeclaredFormats): boolean {
 /** The formats that the transform `decompress` takes. */
 export const DECOMPRESSED: readonly RecognisedFormat[] = ["gzip", "zstd", "xz", "zip"];
 
-/** The disk format under which bytes are imported that nothing was declared of; undefined when there is none. */
+/**
+ * The disk format under which bytes are imported that nothing was declared of; undefined when there
+ * is none.
+ */
 export function diskFormatOf(format: string): DiskFormat | undefined {
   const formats: readonly DiskFormat[] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso"];
   // A disc may be attached as a disk; where nothing is declared, it is a disc.

@@ -97,7 +97,9 @@ export interface Detector {
   readonly isWeak?: boolean;
   /** Whether the image carries the mark of the format. */
   matches(image: ImageBytes): boolean;
-  /** Formats whose marks may stand in an image of this format and mean nothing then. Default: none. */
+  /**
+   * Formats whose marks may stand in an image of this format and mean nothing then. Default: none.
+   */
   covers?(image: ImageBytes): readonly RecognisedFormat[];
   /**
    * What the image says of itself. Called only for an image that matches.
@@ -109,16 +111,21 @@ export interface Detector {
 
 /** What one detector found. */
 export interface Examination {
-  /** The size of the disk that a guest would see, in bytes; null where the header does not say it. */
+  /**
+   * The size of the disk that a guest would see, in bytes; null where the header does not say it.
+   */
   readonly virtualSizeBytes: bigint | number | null;
   /**
-   * By the name of the check: why the image fails it, or undefined when it passes. Whether the policy
-   * tolerates a failed check is not the detector's to decide: `check-rules.ts` is.
+   * By the name of the check: why the image fails it, or undefined when it passes. Whether the
+   * policy tolerates a failed check is not the detector's to decide: `check-rules.ts` is.
    */
   readonly checks: Readonly<Record<string, string | Finding | undefined>>;
 }
 
-/** The reason why an image fails a check. A finding without more to say than its reason is a plain string. */
+/**
+ * The reason why an image fails a check. A finding without more to say than its reason is a plain
+ * string.
+ */
 export interface Finding {
   /** A clause such as "it is a differencing vhd". */
   readonly reason: string;
@@ -128,7 +135,10 @@ export interface Finding {
   readonly encryption?: Encryption;
 }
 
-/** A finding of bytes that are missing: an image that ends too early has come through a transfer that broke. */
+/**
+ * A finding of bytes that are missing: an image that ends too early has come through a transfer
+ * that broke.
+ */
 export function cutOff(reason: string): Finding {
   return {
     reason,

@@ -14,9 +14,10 @@ const HEAD_BYTES = 4096;
 const BTRFS = { at: 64 * 1024, bytes: 512, magicAt: 64, deviceBytesAt: 209 };
 
 /**
- * File systems whose size shows whether a raw disk was cut off: no other mark of a raw disk does. Offsets are those of
- * the superblocks in Linux (fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h, fs/f2fs, fs/erofs/erofs_fs.h, fs/squashfs), of
- * Microsoft's specifications of FAT and exFAT, of Apple's TN1150 (HFS+) and of its File System Reference (APFS).
+ * File systems whose size shows whether a raw disk was cut off: no other mark of a raw disk does.
+ * Offsets are those of the superblocks in Linux (fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h,
+ * fs/f2fs, fs/erofs/erofs_fs.h, fs/squashfs), of Microsoft's specifications of FAT and exFAT, of
+ * Apple's TN1150 (HFS+) and of its File System Reference (APFS).
  */
 const FILE_SYSTEMS: readonly (readonly [name: string, sizing: Sizing])[] = [
   ["ext", extBytes],
@@ -77,7 +78,10 @@ const FILE_SYSTEMS: readonly (readonly [name: string, sizing: Sizing])[] = [
   ["LVM", lvmBytes],
 ];
 
-/** The file system that begins at a byte of the image; undefined when there is none, or the marks of several. */
+/**
+ * The file system that begins at a byte of the image; undefined when there is none, or the marks of
+ * several.
+ */
 export async function fileSystemAt(
   image: ImageBytes,
   position: number,
@@ -150,7 +154,10 @@ function fatBytes(head: Buffer): bigint | undefined {
   return fat === undefined ? undefined : times(fat.sectorBytes, BigInt(fat.sectors));
 }
 
-/** Whether the last cluster in use of a floppy lies in the image: boot loaders' floppies end there, without their free sectors. */
+/**
+ * Whether the last cluster in use of a floppy lies in the image: boot loaders' floppies end there,
+ * without their free sectors.
+ */
 async function holdsAllClusters(image: ImageBytes): Promise<boolean> {
   const fat = fatOf(image.first);
   const MOST_FAT12_SECTORS = 12;

@@ -14,8 +14,9 @@ const WAYS_OUT = {
 };
 
 /**
- * Formats of others: without these, their files would be taken for raw disks, and a guest would boot from compressed bytes,
- * from a backup or from a document. Marks are bytes in latin1, from the sources named.
+ * Formats of others: without these, their files would be taken for raw disks, and a guest would
+ * boot from compressed bytes, from a backup or from a document. Marks are bytes in latin1, from the
+ * sources named.
  */
 export const FOREIGN_DETECTORS: readonly Detector[] = [
   // Disks that other programs attach.
@@ -54,7 +55,8 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   disk("acronis", "an Acronis backup", at(0, "\xb4\x6e\x68\x44")),
   disk("sdi", "a Windows SDI disk", at(0, "$SDI0001")),
 
-  // Discs that other programs attach. Most of them end in their marks, behind data that may be a whole disc.
+  // Discs that other programs attach. Most of them end in their marks, behind data that may be a
+  // whole disc.
   disk("cso", "a compressed disc (CSO)", at(0, "CISO", "ZISO")),
   disk("daa", "a compressed disc of PowerISO (DAA)", at(0, "DAA\0\0\0", "GBI\0\0\0")),
   disk("isz", "a compressed disc of UltraISO (ISZ)", at(0, "IsZ!")),
@@ -70,7 +72,8 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   disk("cd_sectors", "a disc in raw sectors (BIN)", at(0, `\0${"\xff".repeat(10)}\0`)),
 
   compressed("gzip", "gzip data", "gzip -d", at(0, "\x1f\x8b\x08")),
-  // RFC 8878: a frame, a frame without data, which parallel writers begin with; then the formats before version 0.8.
+  // RFC 8878: a frame, a frame without data, which parallel writers begin with; then the formats
+  // before version 0.8.
   compressed("zstd", "zstd data", "zstd -d", at(0, "\x28\xb5\x2f\xfd"), ({ first }) =>
     /^(?:[\x50-\x5f]\x2a\x4d\x18|[\x22-\x27]\xb5\x2f\xfd)/.test(first.toString("latin1", 0, 4)),
   ),
@@ -96,7 +99,8 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   archive("7z", "a 7z archive", at(0, "7z\xbc\xaf\x27\x1c")),
   archive("rar", "a rar archive", at(0, "Rar!\x1a\x07")),
   archive("tar", "a tar archive", ({ first }) => isTar(first)),
-  // Documentation/driver-api/early-userspace/buffer-format.rst of Linux, and cpio(5) for the binary kind.
+  // Documentation/driver-api/early-userspace/buffer-format.rst of Linux, and cpio(5) for the binary
+  // kind.
   archive("cpio", "a cpio archive", at(0, "070701", "070702", "070707"), isBinaryCpio),
   archive("ar", "an ar archive, such as a Debian package", at(0, "!<arch>\n", "!<thin>\n")),
   archive("rpm", "an RPM package", at(0, "\xed\xab\xee\xdb")),
@@ -215,7 +219,9 @@ function foreign(format: ForeignFormat, is: Foreign, marks: readonly Matches[]):
   };
 }
 
-/** A format whose mark may stand in others by chance, or behind a disc that is complete without it. */
+/**
+ * A format whose mark may stand in others by chance, or behind a disc that is complete without it.
+ */
 function weak(detector: Detector): Detector {
   return { ...detector, isWeak: true };
 }
@@ -228,7 +234,8 @@ function bzip2Marks(): string[] {
   ]);
 }
 
-// The header of LZMA alone has no mark; xz's and file's own test is that all of its fields make sense.
+// The header of LZMA alone has no mark; xz's and file's own test is that all of its fields make
+// sense.
 const LZMA = { mostProperties: 225, dictionaryAt: 1, sizeAt: 5, dataAt: 13, mostBytes: 2n ** 38n };
 
 function isLzma({ first }: ImageBytes): boolean {
@@ -244,7 +251,10 @@ function isLzma({ first }: ImageBytes): boolean {
   return isDictionary && isSize && isCoded;
 }
 
-/** The binary kind of cpio: a number of two bytes in either order, and a name that ends where the header says. */
+/**
+ * The binary kind of cpio: a number of two bytes in either order, and a name that ends where the
+ * header says.
+ */
 function isBinaryCpio({ first }: ImageBytes): boolean {
   if (first.length < 26) return false;
   const isLittle = first.readUInt16LE(0) === 0o070707;

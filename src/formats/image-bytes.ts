@@ -1,20 +1,28 @@
 import { readFully, type PositionalReader } from "../bytes/positional-io.ts";
 
-// The farthest mark is ISO 9660's at 32 KiB; a qcow2's header extensions lie in its first cluster, of 64 KiB as a rule.
+// The farthest mark is ISO 9660's at 32 KiB; a qcow2's header extensions lie in its first cluster,
+// of 64 KiB as a rule.
 const FIRST_BYTES = 64 * 1024;
 
 // Tables are read piece by piece, so that they never take more memory than this.
 const PIECE_BYTES = 256 * 1024;
 
-// The end of a VMDK stream is three sectors: a marker, the footer, a marker. A fixed VHD and a DMG carry their mark in the last.
+// The end of a VMDK stream is three sectors: a marker, the footer, a marker. A fixed VHD and a DMG
+// carry their mark in the last.
 const LAST_BYTES = 3 * 512;
 
-/** The size of a disk of raw bytes, as a guest sees it: it has whole sectors, and the rest of the last one is zero. */
+/**
+ * The size of a disk of raw bytes, as a guest sees it: it has whole sectors, and the rest of the
+ * last one is zero.
+ */
 export function wholeSectors(sizeBytes: number): number {
   return Math.ceil(sizeBytes / 512) * 512;
 }
 
-/** Tells that the structures of an image can't be read. Its message is a clause such as "its vdi header is cut off". */
+/**
+ * Tells that the structures of an image can't be read. Its message is a clause such as "its vdi
+ * header is cut off".
+ */
 export class BrokenImage extends Error {
   /** Whether bytes are missing; else those that are there make no sense. */
   readonly isCutOff: boolean;

@@ -4,14 +4,15 @@ import { bootSectorOf, SECTOR_BYTES } from "./boot-sector.ts";
 import { gptAtStart, hasGptMark } from "./gpt-header.ts";
 import { standardsOf } from "./udf.ts";
 
-// ISO 9660 leaves sixteen sectors of 2 KiB to the system; then come volume descriptors of a sector, each with its type in
-// the first byte and its standard's name after that.
+// ISO 9660 leaves sixteen sectors of 2 KiB to the system; then come volume descriptors of a sector,
+// each with its type in the first byte and its standard's name after that.
 const DESCRIPTORS_AT = 32 * 1024;
 const DESCRIPTOR_BYTES = 2048;
 const STANDARD = "CD001";
 const PRIMARY = 1;
 
-// Offsets in a primary volume descriptor of ISO 9660, the little-endian halves of its both-endian numbers.
+// Offsets in a primary volume descriptor of ISO 9660, the little-endian halves of its both-endian
+// numbers.
 const VOLUME_BLOCKS_AT = 80;
 const BLOCK_SIZE_AT = 128;
 
@@ -22,8 +23,9 @@ const PADDING_BYTES = 150 * 2048;
 export const iso: Detector = {
   format: "iso",
   matches: (image) => standardsOf(image).includes(STANDARD),
-  // A hybrid boots from a stick too. Its tables describe the disc to other firmware, each in a way of its own, and as an iso
-  // it is never read by them. A bridge is a UDF volume too, of the same files.
+  // A hybrid boots from a stick too. Its tables describe the disc to other firmware, each in a way
+  // of its own, and as an iso it is never read by them. A bridge is a UDF volume too, of the same
+  // files.
   covers: () => ["gpt", "mbr", "udf"],
   examine: async (image) => {
     const volumeBytes = volumeBytesOf(image);
@@ -57,8 +59,8 @@ function completeProblem(
 }
 
 /**
- * Partitions of a hybrid that begin behind the volume, such as the one that UEFI boots from. One that begins inside of it
- * describes the volume itself, and is often rounded up to whole cylinders.
+ * Partitions of a hybrid that begin behind the volume, such as the one that UEFI boots from. One
+ * that begins inside of it describes the volume itself, and is often rounded up to whole cylinders.
  */
 async function appendedProblem(
   image: ImageBytes,

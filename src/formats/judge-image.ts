@@ -36,12 +36,18 @@ const DETECTORS: readonly Detector[] = [
 export interface Verdict {
   /** `ambiguous` when the image carries the marks of several formats. */
   readonly format: RecognisedFormat | "ambiguous";
-  /** The size of the disk that a guest would see, in bytes; null where the header does not say it, or beyond 2^53. */
+  /**
+   * The size of the disk that a guest would see, in bytes; null where the header does not say it,
+   * or beyond 2^53.
+   */
   readonly virtualSizeBytes: number | null;
   readonly sizeBytes: number;
   /** Whether all checks passed but those that the policy tolerates. */
   readonly safe: boolean;
-  /** Every check that was made: `pass`, or why the image fails it, a clause such as "it is a differencing vhd". */
+  /**
+   * Every check that was made: `pass`, or why the image fails it, a clause such as "it is a
+   * differencing vhd".
+   */
   readonly checks: Readonly<Record<string, string>>;
   /** Checks that failed and are not held against the image. */
   readonly tolerated: readonly string[];
@@ -52,8 +58,9 @@ export interface Verdict {
 }
 
 /**
- * Judges an image by a few reads at its start, at its end, and where its header points to, and by its tables of blocks, read
- * once and piece by piece: as a rule less than a thousandth of the image, and never more than twice its size.
+ * Judges an image by a few reads at its start, at its end, and where its header points to, and by
+ * its tables of blocks, read once and piece by piece: as a rule less than a thousandth of the
+ * image, and never more than twice its size.
  *
  * @param reader - the image, open for reading
  * @param declared - what it was declared as; else it is judged as what it turns out to be

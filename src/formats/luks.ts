@@ -99,7 +99,10 @@ async function examine2(image: ImageBytes): Promise<Examination> {
   };
 }
 
-/** The segments of the disk; those that only describe how it looks after or before a change of its key are no data of their own. */
+/**
+ * The segments of the disk; those that only describe how it looks after or before a change of its
+ * key are no data of their own.
+ */
 function segmentsOf({ segments }: Luks2Header): readonly Segment[] {
   return Object.values(segments)
     .filter(({ flags }) => !flags.some((flag) => flag.startsWith("backup-")))

@@ -2,7 +2,8 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { BrokenImage, type ImageBytes } from "./image-bytes.ts";
 
-// The LUKS2 on-disk format, section 2: a binary header, big-endian, then JSON that ends with a zero byte. A second copy follows.
+// The LUKS2 on-disk format, section 2: a binary header, big-endian, then JSON that ends with a zero
+// byte. A second copy follows.
 const FIRST_MAGIC = Buffer.from("LUKS\xba\xbe", "latin1");
 const SECOND_MAGIC = Buffer.from("SKUL\xba\xbe", "latin1");
 const SIZE_AT = 8;
@@ -12,7 +13,10 @@ const POSITION_AT = 256;
 const CHECKSUM = { at: 448, bytes: 64 };
 const BINARY_BYTES = 4096;
 
-/** The sizes that a header has, JSON included, in bytes; the second copy begins where the first ends. */
+/**
+ * The sizes that a header has, JSON included, in bytes; the second copy begins where the first
+ * ends.
+ */
 const SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096].map((kib) => kib * 1024);
 
 /** The checksums that cryptsetup may write; it writes sha256. */
@@ -43,7 +47,9 @@ const metadata = z.object({
   digests: z.record(z.string(), hashing),
 });
 
-/** The header of a LUKS2 container, as far as the verdict needs it. Offsets and sizes are in bytes. */
+/**
+ * The header of a LUKS2 container, as far as the verdict needs it. Offsets and sizes are in bytes.
+ */
 export interface Luks2Header extends z.infer<typeof metadata> {
   /** The size of one copy, JSON included. */
   readonly copyBytes: number;
@@ -55,9 +61,11 @@ interface Copy {
 }
 
 /**
- * Reads the header of a LUKS2 container as cryptsetup does: of the two copies one must have a right checksum, and the newer one counts.
+ * Reads the header of a LUKS2 container as cryptsetup does: of the two copies one must have a right
+ * checksum, and the newer one counts.
  *
- * @throws BrokenImage when the file ends inside of the first copy, when the checksums of both copies are wrong, or when
+ * @throws BrokenImage when the file ends inside of the first copy, when the checksums of both
+ *   copies are wrong, or when
  *   the JSON makes no sense
  */
 export async function readLuks2Header(image: ImageBytes): Promise<Luks2Header> {

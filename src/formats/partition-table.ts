@@ -32,7 +32,10 @@ export const mbr: Detector = {
   }),
 };
 
-/** What is unusual in the record before a GPT. Firmware and systems go by the GPT, some by other partitions in the record. */
+/**
+ * What is unusual in the record before a GPT. Firmware and systems go by the GPT, some by other
+ * partitions in the record.
+ */
 function protectiveProblem(entries: readonly MbrEntry[]): string | undefined {
   const others = entries.filter(({ isUsed, isProtective }) => isUsed && !isProtective);
   if (others.length > 0) return "the mbr before its gpt defines other partitions";
@@ -82,7 +85,10 @@ function endProblem(image: ImageBytes, endBytes: bigint): Finding | undefined {
   );
 }
 
-/** A partition that is larger than the disk is unusual; one whose file system is cut off is incomplete. */
+/**
+ * A partition that is larger than the disk is unusual; one whose file system is cut off is
+ * incomplete.
+ */
 async function mbrChecks(
   image: ImageBytes,
   entries: readonly MbrEntry[],

@@ -1,5 +1,5 @@
-// What QEMU would take for something else than a file: the names of its protocol drivers before a colon
-// (`qemu-img --help`, "Supported formats"), and its `json:` pseudo-protocol.
+// What QEMU would take for something else than a file: the names of its protocol drivers before a
+// colon (`qemu-img --help`, "Supported formats"), and its `json:` pseudo-protocol.
 const PROTOCOLS =
   /(?<![\w.])(?:json|nbd|https?|ftps?|ssh|sftp|iscsi|iser|rbd|nfs|gluster|sheepdog|smb|nvme|vvfat|fat|file|fd|data|blkdebug|blkverify|blklogwrites|host_device|host_cdrom|null-co|null-aio|vhost-user-blk|io_uring)(?:\+[a-z]{1,16})?:/i;
 

@@ -4,7 +4,10 @@ import { DataEnd } from "./data-end.ts";
 import type { Finding } from "./detector.ts";
 import type { ImageBytes } from "./image-bytes.ts";
 
-/** The tables of a qcow2, as its header names them. Places and lengths in bytes; L1, refcounts and snapshots begin at clusters. */
+/**
+ * The tables of a qcow2, as its header names them. Places and lengths in bytes; L1, refcounts and
+ * snapshots begin at clusters.
+ */
 export interface Qcow2Layout {
   readonly clusterBits: number;
   /** The size of the disk. */
@@ -45,7 +48,8 @@ const OFFSET_LOW = 0xfffffe00;
 const COMPRESSED_HIGH = 0x40000000;
 const SUBCLUSTERS = 32;
 
-// A snapshot has an L1 table of its own, and shares most L2 tables. So many are remembered: 64 MiB of memory at most.
+// A snapshot has an L1 table of its own, and shares most L2 tables. So many are remembered: 64 MiB
+// of memory at most.
 const MOST_REMEMBERED = 1024 * 1024;
 
 // QEMU's own bounds (block/qcow2.h).
@@ -57,8 +61,8 @@ const MOST_L1_BYTES = 32 * 1024 * 1024;
 class BrokenTables extends Error {}
 
 /**
- * Walks through all tables of a qcow2, and finds the farthest byte that they refer to. It reads every table once: of a
- * disk that is full, with clusters of 64 KiB, one byte in 8192.
+ * Walks through all tables of a qcow2, and finds the farthest byte that they refer to. It reads
+ * every table once: of a disk that is full, with clusters of 64 KiB, one byte in 8192.
  */
 export async function walkTables(image: ImageBytes, layout: Qcow2Layout): Promise<Qcow2Walk> {
   const walk = new TableWalk(image, layout);
@@ -182,7 +186,9 @@ class TableWalk {
     this.end.reach(COMPRESSED_CLUSTER, isWithinSector ? this.#image.sizeBytes : endBytes);
   }
 
-  /** Decompresses the cluster that the file may end in: only that shows whether all of it is there. */
+  /**
+   * Decompresses the cluster that the file may end in: only that shows whether all of it is there.
+   */
   async #unsureCluster(): Promise<void> {
     const { sizeBytes } = this.#image;
     if (this.#unsure === undefined || this.#layout.compression !== "deflate") return;
@@ -263,7 +269,9 @@ class TableWalk {
     }
   }
 
-  /** A hostile image could name the same table again and again, and keep the verdict busy for years. */
+  /**
+   * A hostile image could name the same table again and again, and keep the verdict busy for years.
+   */
   #count(tableBytes: number): void {
     this.#tableBytes += tableBytes;
     if (this.#tableBytes > 2 * this.#image.sizeBytes) {

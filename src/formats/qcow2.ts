@@ -118,7 +118,8 @@ async function examineHeader(
     // A guest sees whole sectors.
     virtualSizeBytes: sizeBytes - (sizeBytes % 512n),
     checks: {
-      // Either makes a program that opens the image read another file of the host, one that the image names.
+      // Either makes a program that opens the image read another file of the host, one that the
+      // image names.
       backing_file: hasBackingFile
         ? "it is a qcow2 overlay that refers to a backing file"
         : undefined,
@@ -202,7 +203,8 @@ function layoutOf(
             position: Number(crypto.readBigUInt64BE(0)),
             lengthBytes: Number(crypto.readBigUInt64BE(8)),
           },
-    // Without that bit some program has written the image that did not know them, and they count for nothing.
+    // Without that bit some program has written the image that did not know them, and they count
+    // for nothing.
     bitmaps:
       bitmaps === undefined || !hasBitmaps
         ? undefined

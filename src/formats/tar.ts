@@ -3,7 +3,10 @@ const CHECKSUM_AT = 148;
 const CHECKSUM_BYTES = 8;
 const USTAR_AT = 257;
 
-/** Whether these bytes begin with a member of a tar archive: by its mark, or for the oldest kind by its checksum. */
+/**
+ * Whether these bytes begin with a member of a tar archive: by its mark, or for the oldest kind by
+ * its checksum.
+ */
 export function isTar(first: Buffer): boolean {
   if (first.length < HEADER_BYTES) return false;
   return first.toString("latin1", USTAR_AT, USTAR_AT + 5) === "ustar" || hasChecksum(first);

@@ -2,8 +2,9 @@ import type { Detector } from "./detector.ts";
 import type { ImageBytes } from "./image-bytes.ts";
 
 /**
- * A text: what a server sends in place of an image, such as a login page, an error or a listing, and what lies beside
- * images, such as a checksum. No program boots from it, whatever it was declared as.
+ * A text: what a server sends in place of an image, such as a login page, an error or a listing,
+ * and what lies beside images, such as a checksum. No program boots from it, whatever it was
+ * declared as.
  */
 export const text: Detector = {
   format: "text",
@@ -75,7 +76,9 @@ function kindOf(decodedText: string): string {
   return ofRoot ?? kind;
 }
 
-/** The start of a text, without byte order mark, white space and comments before the first element. */
+/**
+ * The start of a text, without byte order mark, white space and comments before the first element.
+ */
 function begin(decodedText: string): string {
   return decodedText.slice(0, 4096).replace(/^(?:[\s\ufeff]|<!--[^]{0,2000}?-->)+/, "");
 }
@@ -94,7 +97,8 @@ function decoded(
   isPart: boolean,
 ): string | undefined {
   if (bytes.length === 0) return undefined;
-  // Numbers and marks make 16-bit texts of many bytes: only ASCII, with its zero in the right half, is believed.
+  // Numbers and marks make 16-bit texts of many bytes: only ASCII, with its zero in the right half,
+  // is believed.
   if (encoding !== "utf-8" && !isWideAscii(bytes, encoding)) return undefined;
   try {
     const decoder = new TextDecoder(encoding, { fatal: true });
@@ -118,7 +122,9 @@ function isWideAscii(bytes: Buffer, encoding: "utf-16le" | "utf-16be"): boolean 
   return pairs >= 4 && zeros >= pairs * 0.75;
 }
 
-/** Control characters that stand in no text: all but tab, newlines, form feed, backspace and escape. */
+/**
+ * Control characters that stand in no text: all but tab, newlines, form feed, backspace and escape.
+ */
 function hasControls(decodedText: string): boolean {
   return /[\0-\x07\x0b\x0e-\x1a\x1c-\x1f\x7f]/.test(decodedText);
 }
@@ -130,7 +136,10 @@ function isMostlyText(bytes: Buffer): boolean {
   return beyond <= bytes.length / 8;
 }
 
-/** Fewer characters than this, and no words: bytes that happen to be printable, such as one letter again and again. */
+/**
+ * Fewer characters than this, and no words: bytes that happen to be printable, such as one letter
+ * again and again.
+ */
 const LEAST_CHARACTERS = 12;
 
 function looksWritten(decodedText: string): boolean {

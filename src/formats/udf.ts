@@ -2,13 +2,15 @@ import type { Detector } from "./detector.ts";
 import { cutOff, type Finding } from "./detector.ts";
 import { wholeSectors, type ImageBytes } from "./image-bytes.ts";
 
-// ECMA-167: sixteen sectors of 2 KiB are left to the system, then come descriptors of the standards that the volume keeps.
+// ECMA-167: sixteen sectors of 2 KiB are left to the system, then come descriptors of the standards
+// that the volume keeps.
 const DESCRIPTORS_AT = 32 * 1024;
 const DESCRIPTOR_BYTES = [2048, 4096];
 const MOST_DESCRIPTORS = 8;
 const STANDARDS = ["NSR02", "NSR03"];
 
-// The anchor in block 256 says where the descriptors of the volume lie; the blocks of hard disks and discs differ.
+// The anchor in block 256 says where the descriptors of the volume lie; the blocks of hard disks
+// and discs differ.
 const BLOCK_SIZES = [2048, 512, 4096, 1024];
 const ANCHOR_BLOCK = 256;
 const ANCHOR_TAG = 2;
@@ -17,8 +19,9 @@ const SEQUENCE = { lengthAt: 16, blockAt: 20, mostBlocks: 32 };
 const PARTITION = { startAt: 188, lengthAt: 192 };
 
 /**
- * A UDF volume: on a disc, or on a hard disk as Windows, macOS and mkudffs write it. It is attached as either, and so it
- * is taken for raw and for iso. A disc that is ISO 9660 too (a bridge) is an iso.
+ * A UDF volume: on a disc, or on a hard disk as Windows, macOS and mkudffs write it. It is attached
+ * as either, and so it is taken for raw and for iso. A disc that is ISO 9660 too (a bridge) is an
+ * iso.
  */
 export const udf: Detector = {
   format: "udf",

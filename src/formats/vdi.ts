@@ -24,7 +24,8 @@ const VERSION = { major: 1, minor: 1 };
 const SELF_CONTAINED_TYPES = [1, 2];
 
 const SECTOR_BYTES = 512;
-// QEMU reads blocks of this size only, and VirtualBox makes no others unless a person asks for them.
+// QEMU reads blocks of this size only, and VirtualBox makes no others unless a person asks for
+// them.
 const BLOCK_BYTES = 1024 * 1024;
 const MOST_BLOCKS = 0x3fffffff;
 /** In the block map: a block that is not there, or has zeros (`0xfffffffe`). */

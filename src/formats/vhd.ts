@@ -5,7 +5,8 @@ import { BrokenImage, type ImageBytes } from "./image-bytes.ts";
 const COOKIE = Buffer.from("conectix", "latin1");
 const DYNAMIC_COOKIE = Buffer.from("cxsparse", "latin1");
 
-// Offsets of Microsoft's "Virtual Hard Disk Image Format Specification"; big-endian. Hard disk footer:
+// Offsets of Microsoft's "Virtual Hard Disk Image Format Specification"; big-endian. Hard disk
+// footer:
 const FOOTER_BYTES = 512;
 // Before 2004 Virtual PC wrote it without its last byte, and QEMU reads none of those.
 const OLD_FOOTER_BYTES = 511;
@@ -18,7 +19,9 @@ const FOOTER_CHECKSUM_AT = 64;
 const FIXED = 2;
 const DYNAMIC = 3;
 const DIFFERENCING = 4;
-/** What the header and the footer must say alike: features to the size, its geometry, and the type. */
+/**
+ * What the header and the footer must say alike: features to the size, its geometry, and the type.
+ */
 const COMPARED = [
   [DATA_OFFSET_AT, DATA_OFFSET_AT + 8],
   [CREATOR_AT, CREATOR_AT + 4],
@@ -37,7 +40,8 @@ const PARENT_NAME_AND_LOCATORS = [64, 768] as const;
 const SECTOR_BYTES = 512;
 const UNUSED = 0xffffffff;
 
-// Which programs state the size of the disk as it is: others mean the geometry, which QEMU follows for them (block/vpc.c).
+// Which programs state the size of the disk as it is: others mean the geometry, which QEMU follows
+// for them (block/vpc.c).
 const CREATORS_OF_SIZES = ["win ", "qem2", "d2v ", "CTXS", "tap", "wa\0\0"];
 /** The largest geometry stands for every larger disk. */
 const MOST_GEOMETRY_SECTORS = 65535 * 16 * 255;
@@ -174,7 +178,10 @@ function blockTableProblem(header: Buffer, diskBytes: bigint): string | undefine
   return "the blocks of its vhd header make less than its size";
 }
 
-/** Walks through the block table: a block is a bitmap of its sectors, in whole sectors, and the data. */
+/**
+ * Walks through the block table: a block is a bitmap of its sectors, in whole sectors, and the
+ * data.
+ */
 async function missingBlocks(image: ImageBytes, header: Buffer): Promise<Finding | undefined> {
   const entries = header.readUInt32BE(TABLE_ENTRIES_AT);
   const blockBytes = header.readUInt32BE(BLOCK_SIZE_AT);

@@ -1,7 +1,8 @@
 import { crc32c } from "./crc32c.ts";
 import { BrokenImage, type ImageBytes } from "./image-bytes.ts";
 
-// MS-VHDX, 2.3: the log is a ring of sectors; an entry has a header, descriptors, and a data sector per data descriptor.
+// MS-VHDX, 2.3: the log is a ring of sectors; an entry has a header, descriptors, and a data sector
+// per data descriptor.
 const SECTOR_BYTES = 4096;
 const HEADER_BYTES = 64;
 const DESCRIPTOR_BYTES = 32;
@@ -35,8 +36,9 @@ export interface LogReplay {
 }
 
 /**
- * Reads what a program would write that replays the log. It does not ask which entries are current, as such a program
- * does: it takes every entry that bears the identity of the log and has the right checksum.
+ * Reads what a program would write that replays the log. It does not ask which entries are current,
+ * as such a program does: it takes every entry that bears the identity of the log and has the right
+ * checksum.
  *
  * @throws BrokenImage when the log is cut off, or too long
  */
@@ -91,7 +93,8 @@ function writesOf(entry: Buffer): LogWrite[] {
       writes.push({ position, lengthBytes, data: undefined });
     }
     if (kind !== "desc") continue;
-    // The first 8 bytes and the last 4 stand in the descriptor: marks are in their place in the data sector.
+    // The first 8 bytes and the last 4 stand in the descriptor: marks are in their place in the
+    // data sector.
     const data = Buffer.concat([
       entry.subarray(at + 8, at + 16),
       entry.subarray(dataAt + 8, dataAt + SECTOR_BYTES - 4),

@@ -6,7 +6,8 @@ import { readLog, type LogReplay } from "./vhdx-log.ts";
 
 const MAGIC = Buffer.from("vhdxfile", "latin1");
 
-// Microsoft's "Virtual Hard Disk v2 (VHDX) File Format", MS-VHDX; little-endian. Two headers and two region tables:
+// Microsoft's "Virtual Hard Disk v2 (VHDX) File Format", MS-VHDX; little-endian. Two headers and
+// two region tables:
 const KiB = 1024;
 const MiB = 1024 * KiB;
 const HEADERS_AT = [64 * KiB, 128 * KiB] as const;
@@ -45,7 +46,8 @@ const ITEM = {
 };
 const HAS_PARENT = 2;
 
-// Entries of the block table: the state of a block, and where it lies. A chunk of blocks is followed by an entry for its bitmap.
+// Entries of the block table: the state of a block, and where it lies. A chunk of blocks is
+// followed by an entry for its bitmap.
 const STATE_MASK = 7;
 const FULLY_PRESENT = 6;
 const PARTIALLY_PRESENT = 7;
@@ -127,7 +129,8 @@ async function readRegions(image: ImageBytes): Promise<ReadonlyMap<string, Exten
   const what = "vhdx region table";
   const one = await image.read(what, REGION_TABLES_AT[0], REGION_TABLE_BYTES);
   const other = await image.read(what, REGION_TABLES_AT[1], REGION_TABLE_BYTES);
-  // QEMU reads the first, and Hyper-V takes the second when the first is damaged: two that differ are two images.
+  // QEMU reads the first, and Hyper-V takes the second when the first is damaged: two that differ
+  // are two images.
   if (!isIntact(one) || one.toString("latin1", 0, 4) !== "regi") {
     throw new BrokenImage(`its first ${what} has a wrong signature or checksum`);
   }
@@ -297,7 +300,10 @@ async function replayOf(
   return replay.entries === 0 ? undefined : replay;
 }
 
-/** The log is written over the rest when the image is opened: it must not make another image of it than the judged one. */
+/**
+ * The log is written over the rest when the image is opened: it must not make another image of it
+ * than the judged one.
+ */
 function logProblem({ writes }: LogReplay, { metadata, header }: Layout): string | undefined {
   const judged = [
     { start: 0, end: MiB },

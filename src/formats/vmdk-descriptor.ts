@@ -4,11 +4,15 @@ import { protocolProblem } from "./protocol-strings.ts";
 
 const TITLE = /^# ?disk ?descriptorfile/i;
 
-// QEMU's own test for a descriptor without that title (block/vmdk.c, vmdk_probe): comments and blank lines, then a version.
+// QEMU's own test for a descriptor without that title (block/vmdk.c, vmdk_probe): comments and
+// blank lines, then a version.
 const VERSION_AFTER_COMMENTS = /^(?:[ \t]*(?:#[^\n]*)?\r?\n)* *version=[123]\r?\n/;
 
 const SECTOR_BYTES = 512;
-/** QEMU reads so much behind the header, whatever the header says of the descriptor (block/vmdk.c, DESC_SIZE). */
+/**
+ * QEMU reads so much behind the header, whatever the header says of the descriptor (block/vmdk.c,
+ * DESC_SIZE).
+ */
 export const QEMU_DESCRIPTOR_BYTES = 20 * SECTOR_BYTES;
 
 const EXTENT_LINE = /^(?:RW|RDONLY|NOACCESS)\s/i;
@@ -18,7 +22,8 @@ const DATABASE_COMMENT = /^ddb\b(?!.*=)/i;
 /** A parent's identity when there is no parent. */
 const NO_PARENT = "ffffffff";
 
-// Keys that programs write and that name nothing. VirtualBox's identities of a parent are in the next list.
+// Keys that programs write and that name nothing. VirtualBox's identities of a parent are in the
+// next list.
 const HARMLESS =
   /^(?:version|encoding|cid|createtype|ddb\.(?:adaptertype|comment|deletable|encoding|longcontentid|thinprovisioned|toolsversion|toolsinstalltype|uuid|uuid\.image|uuid\.modification|virtualhwversion|geometry\.\w+))$/;
 
@@ -33,8 +38,9 @@ const WITHOUT_PARENT: Readonly<Record<string, RegExp>> = {
   "ddb.uuid.parentmodification": /^[0-]*$/,
 };
 
-// Keys that name a file, a program or a device, by their own names: "changeTrackPath", "ddb.nativeParentHint",
-// "ddb.iofilters", "ddb.sidecars", "digestFilename", "ddb.deviceFile", "encryptionKeys".
+// Keys that name a file, a program or a device, by their own names: "changeTrackPath",
+// "ddb.nativeParentHint", "ddb.iofilters", "ddb.sidecars", "digestFilename", "ddb.deviceFile",
+// "encryptionKeys".
 const NAMES_SOMETHING =
   /file|path|hint|parent|native|track|filter|sidecar|digest|device|redo|delta|snapshot|encryption|key|ur[il]|object/i;
 
@@ -42,7 +48,10 @@ const NAMES_SOMETHING =
 const LOOKS_LIKE_PLACE =
   /[/\\]|^\w:|\.(?:vm\w+|vswp|rdm|raw|img|iso|qcow2?|vhdx?|vdi|dsk|flt|vmfd)$/i;
 
-/** The name under which our stores keep images: another image may stand beside this one, with such a name. */
+/**
+ * The name under which our stores keep images: another image may stand beside this one, with such a
+ * name.
+ */
 const STORED_NAME = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?:\.\d+)?$/i;
 
 /** Whether a file starts like the text descriptor of a VMDK. */
@@ -53,16 +62,20 @@ export function isDescriptor(first: Buffer): boolean {
 
 /** A descriptor as it lies in a file. */
 export interface DescriptorBytes {
-  /** From the second sector on: the sectors of the descriptor, and whatever else QEMU reads with them. */
+  /**
+   * From the second sector on: the sectors of the descriptor, and whatever else QEMU reads with
+   * them.
+   */
   readonly region: Buffer;
   /** How many of them the header gives to the descriptor. */
   readonly declaredBytes: number;
 }
 
 /**
- * Judges the descriptor that is inside of a VMDK, as far as any program reads it: VMware and VirtualBox read the sectors
- * that the header states, QEMU always twenty, up to the first NUL. Every occurrence of a word counts, in whichever line it
- * stands: QEMU searches some of them as plain text, even in comments. `capacitySectors` is the size of the disk by the header.
+ * Judges the descriptor that is inside of a VMDK, as far as any program reads it: VMware and
+ * VirtualBox read the sectors that the header states, QEMU always twenty, up to the first NUL.
+ * Every occurrence of a word counts, in whichever line it stands: QEMU searches some of them as
+ * plain text, even in comments. `capacitySectors` is the size of the disk by the header.
  *
  * @returns the checks, as detectors give them
  */
@@ -114,7 +127,10 @@ function linesProblem(lines: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** QEMU does not open an image without the two identities, which it searches as plain text (`vmdk_read_cid`). */
+/**
+ * QEMU does not open an image without the two identities, which it searches as plain text
+ * (`vmdk_read_cid`).
+ */
 function cidProblem(region: Buffer): string | undefined {
   const read = region.toString("latin1", 0, Math.min(region.length, QEMU_DESCRIPTOR_BYTES - 1));
   const [text = ""] = read.split("\0", 1);
@@ -159,7 +175,10 @@ function parentProblem(text: string): string | undefined {
   return hasParent ? "it is a vmdk overlay that refers to a parent" : undefined;
 }
 
-/** What VMware would open beside the image, or load: the log of its changes, filters with their files, parents of an array. */
+/**
+ * What VMware would open beside the image, or load: the log of its changes, filters with their
+ * files, parents of an array.
+ */
 function otherFilesProblem(lines: readonly string[]): Finding | undefined {
   const found = fieldsOf(lines).find(({ key, value }) => {
     if (HARMLESS.test(key) || JUDGED_AS_PARENT.includes(key)) return false;
@@ -176,9 +195,10 @@ function otherFilesProblem(lines: readonly string[]): Finding | undefined {
 }
 
 /**
- * The only extent must be this file. QEMU and VirtualBox never look at its name where the data is behind the header. VMware
- * opens a growable disk by it, in the directory of the descriptor: so it may be any plain name, as programs write their own
- * file's, which an import changes; but none with a path, and none of another image in a store.
+ * The only extent must be this file. QEMU and VirtualBox never look at its name where the data is
+ * behind the header. VMware opens a growable disk by it, in the directory of the descriptor: so it
+ * may be any plain name, as programs write their own file's, which an import changes; but none with
+ * a path, and none of another image in a store.
  */
 function extentProblem(lines: readonly string[], capacitySectors: bigint): string | undefined {
   const [extent, ...others] = lines.filter((line) => EXTENT_LINE.test(line));

@@ -28,8 +28,8 @@ const MARKER_LENGTH_AT = 8;
 const RUN_BYTES = 256 * 1024;
 
 /**
- * Walks through the grain directory and its tables, and finds the farthest byte that they refer to. It reads every table
- * once: with grains of 64 KiB, one byte of the disk in 16384.
+ * Walks through the grain directory and its tables, and finds the farthest byte that they refer to.
+ * It reads every table once: with grains of 64 KiB, one byte of the disk in 16384.
  *
  * @throws BrokenImage when the tables overlap
  */

@@ -26,9 +26,10 @@ export type NameLookup = (
 ) => void;
 
 /**
- * The one way out: makes connections, each to an address that the policy was asked about. A name is resolved once,
- * every address that it has must pass, and the connection goes to one of those. Nothing resolves it again: a proxy is
- * asked for the address. It is never asked for an origin on this machine, which would be another machine to it.
+ * The one way out: makes connections, each to an address that the policy was asked about. A name is
+ * resolved once, every address that it has must pass, and the connection goes to one of those.
+ * Nothing resolves it again: a proxy is asked for the address. It is never asked for an origin on
+ * this machine, which would be another machine to it.
  */
 export function checkedConnector(
   policy: EgressPolicy,
@@ -81,7 +82,9 @@ export function checkedConnector(
   };
 }
 
-/** The address that a proxy is asked for: the first one, after all that the name has were checked. */
+/**
+ * The address that a proxy is asked for: the first one, after all that the name has were checked.
+ */
 async function checkedAddress(
   policy: EgressPolicy,
   host: string,

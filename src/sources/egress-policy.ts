@@ -12,13 +12,17 @@ export interface EgressRules {
   readonly ports: readonly number[];
   /** CIDRs that may be reached although they are not public. */
   readonly allowedNetworks: readonly string[];
-  /** The only hosts that may be named: `example.org`, or `*.example.org` for all below it. Empty: any. */
+  /**
+   * The only hosts that may be named: `example.org`, or `*.example.org` for all below it. Empty:
+   * any.
+   */
   readonly allowedHosts: readonly string[];
   /** Hosts that may not be named, also when they are in the other list. */
   readonly deniedHosts: readonly string[];
 }
 
-// Where clouds tell a machine its credentials. Some have public addresses, and some would be let in by a wide CIDR.
+// Where clouds tell a machine its credentials. Some have public addresses, and some would be let in
+// by a wide CIDR.
 const METADATA_HOSTS = [
   "metadata",
   "metadata.google.internal",
@@ -45,8 +49,8 @@ const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR("2000::/3");
 type Network = ReturnType<typeof ipaddr.parseCIDR>;
 
 /**
- * Decides what a download may reach. Nothing is resolved here: names are judged as they stand, and addresses when a
- * connection is about to be made to one.
+ * Decides what a download may reach. Nothing is resolved here: names are judged as they stand, and
+ * addresses when a connection is about to be made to one.
  */
 export class EgressPolicy {
   readonly #rules: EgressRules;
@@ -58,7 +62,8 @@ export class EgressPolicy {
   }
 
   /**
-   * Judges a URL before anything is asked of it: the one that was given, and every one that it leads to.
+   * Judges a URL before anything is asked of it: the one that was given, and every one that it
+   * leads to.
    *
    * @throws ImportError `SourceForbidden`
    */
@@ -77,7 +82,8 @@ export class EgressPolicy {
    * Judges the address to which a connection is about to be made.
    *
    * @param host - the name that led there, or the address itself
-   * @throws ImportError `SourceForbidden`; it does not tell the address behind a name, which may be nobody's business
+   * @throws ImportError `SourceForbidden`; it does not tell the address behind a name, which may be
+   *   nobody's business
    */
   requireAddress(host: string, address: string): void {
     const kind = this.#forbiddenKind(address);
@@ -178,7 +184,10 @@ function kindOf(address: Address): string {
   return range === "unicast" ? "reserved" : range;
 }
 
-/** Whether a pattern, `example.org` or `*.example.org`, means a name in lower case without a dot at its end. */
+/**
+ * Whether a pattern, `example.org` or `*.example.org`, means a name in lower case without a dot at
+ * its end.
+ */
 export function isNamed(name: string, pattern: string): boolean {
   return pattern.startsWith("*.") ? name.endsWith(pattern.slice(1)) : name === pattern;
 }

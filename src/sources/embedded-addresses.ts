@@ -7,8 +7,9 @@ const WELL_KNOWN_NAT64 = ipaddr.IPv6.parseCIDR("64:ff9b::/96");
 const COMPATIBLE = ipaddr.IPv6.parseCIDR("::/96");
 
 /**
- * The addresses to which a packet for this one may go in the end: an IPv4 address can be written as IPv6 in many ways
- * (mapped, compatible, translated, NAT64, 6to4, Teredo), and gateways take it out again.
+ * The addresses to which a packet for this one may go in the end: an IPv4 address can be written as
+ * IPv6 in many ways (mapped, compatible, translated, NAT64, 6to4, Teredo), and gateways take it out
+ * again.
  *
  * @param text - canonical, as URLs and name services give it; a zone is ignored
  */
@@ -27,7 +28,8 @@ function inside(address: ipaddr.IPv6): ipaddr.IPv4[] {
   // The server, and the client behind it with its bits turned over.
   if (range === "teredo")
     return [at(4), new ipaddr.IPv4(bytes.slice(12).map((byte) => byte ^ 0xff))];
-  // Of NAT64 only the well-known prefix says where the address stands; the local-use one (RFC 8215) is left as it is.
+  // Of NAT64 only the well-known prefix says where the address stands; the local-use one (RFC 8215)
+  // is left as it is.
   const endsWithIt =
     range === "ipv4Mapped" ||
     range === "rfc6145" ||

@@ -13,7 +13,9 @@ export interface WebRequest {
   readonly headers: Readonly<Record<string, string>>;
   /** How long to wait for the head of each answer, connection included, in ms. */
   readonly answerTimeoutMs: number;
-  /** How much of the body is received before anybody reads it, in bytes. Default: undici's, 64 KiB. */
+  /**
+   * How much of the body is received before anybody reads it, in bytes. Default: undici's, 64 KiB.
+   */
   readonly aheadBytes?: number | undefined;
   /** Ends the request, and later the body. */
   readonly signal: AbortSignal;
@@ -26,8 +28,8 @@ export interface WebAnswer {
 }
 
 /**
- * Sends a GET, and goes where redirects lead: ten at most, each judged like the first URL, and never from https to
- * http.
+ * Sends a GET, and goes where redirects lead: ten at most, each judged like the first URL, and
+ * never from https to http.
  *
  * @throws ImportError `SourceForbidden`, `SourceRefused`, `SourceUnavailable`
  */
@@ -57,7 +59,8 @@ async function get(
   url: URL,
   { headers, answerTimeoutMs, aheadBytes, signal }: WebRequest,
 ): Promise<Dispatcher.ResponseData> {
-  // Not the timeout of undici: an origin keeps that one waiting with interim answers for as long as it likes.
+  // Not the timeout of undici: an origin keeps that one waiting with interim answers for as long as
+  // it likes.
   const patience = new AbortController();
   const timer = setTimeout(() => {
     patience.abort(unavailable(displayedUrl(url), `no answer came in ${answerTimeoutMs / 1000} s`));

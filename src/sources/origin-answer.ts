@@ -32,7 +32,8 @@ export interface OriginAnswer {
 }
 
 /**
- * Judges the head of an answer: whether its body is the resource, or the part of it that was asked for.
+ * Judges the head of an answer: whether its body is the resource, or the part of it that was asked
+ * for.
  *
  * @param asked - undefined when the whole was asked for
  * @returns undefined when it is a part of something else than what was begun: all must be asked for
@@ -85,12 +86,14 @@ function singleHeaders(
   return single;
 }
 
-// Names that stand in `Content-Encoding` and leave the bytes as they are. S3 keeps "aws-chunked" of an upload that it has
-// decoded; others put a transfer encoding of e-mail, the name of a character set or an unset variable there.
+// Names that stand in `Content-Encoding` and leave the bytes as they are. S3 keeps "aws-chunked" of
+// an upload that it has decoded; others put a transfer encoding of e-mail, the name of a character
+// set or an unset variable there.
 const CODES_NOTHING =
   /^((x-)?identity|aws-chunked|chunked|none|null|undefined|binary|raw|[78]bit|utf-?8|(us-)?ascii|iso-8859-\d+|latin-?1)?$/;
 
-// Bytes that would have to be decoded are not those that a range counts, nor those of which others know the digest.
+// Bytes that would have to be decoded are not those that a range counts, nor those of which others
+// know the digest.
 function requirePlain(headers: IncomingHttpHeaders, where: string): void {
   const codings = (headers["content-encoding"] ?? "").toLowerCase().split(",");
   // Parameters of a coding (`identity;q=1`) belong into a request; a few servers send them back.
@@ -179,8 +182,8 @@ function continued(
 }
 
 /**
- * The range that was asked for is not there: all has come already, the resource is another now, or the origin promised more
- * than it has.
+ * The range that was asked for is not there: all has come already, the resource is another now, or
+ * the origin promised more than it has.
  */
 function nothingMore(
   headers: IncomingHttpHeaders,

@@ -56,8 +56,9 @@ const TRY_TLS =
   "A server that speaks TLS at that port ends plain connections so: try the URL with https://.";
 
 /**
- * Translates an error of a connection. Anything else is returned as it is. The error itself is not passed on as a cause:
- * it may hold what the origin sent, and with it the query that it was asked for.
+ * Translates an error of a connection. Anything else is returned as it is. The error itself is not
+ * passed on as a cause: it may hold what the origin sent, and with it the query that it was asked
+ * for.
  *
  * @param where - the URL as people may see it
  */
@@ -91,7 +92,10 @@ function proxyFailure({ message, isFinal }: ProxyError, where: string): ImportEr
   return isFinal ? refused(where, reason, { hint }) : unavailable(where, reason, { hint });
 }
 
-/** The system's own words behind ours; of several addresses each has failed, each for a reason of its own. */
+/**
+ * The system's own words behind ours; of several addresses each has failed, each for a reason of
+ * its own.
+ */
 function reasonOf(error: Error, code: string): string {
   const { reason } = PASSING[code] ?? {};
   const own =
@@ -149,7 +153,10 @@ export class SlowOrigin extends Error {
   override readonly name = "SlowOrigin";
 }
 
-/** Whether the origin itself ended a body with this error: time-outs, a slow origin and a network that is away are none. */
+/**
+ * Whether the origin itself ended a body with this error: time-outs, a slow origin and a network
+ * that is away are none.
+ */
 export function isOriginsEnd(error: unknown): boolean {
   if (!(error instanceof Error) || error instanceof SlowOrigin) return false;
   return !("code" in error && OF_THE_WAY.includes(String(error.code)));

@@ -2,16 +2,23 @@ import type { IncomingHttpHeaders } from "node:http";
 
 /** What tells one state of a resource from another, as its origin says it. */
 export interface OriginState {
-  /** What `If-Range` takes; null when the origin gives nothing that two different states could not share. */
+  /**
+   * What `If-Range` takes; null when the origin gives nothing that two different states could not
+   * share.
+   */
   readonly validator: string | null;
   /** Size of the whole resource; null when the origin does not say it. */
   readonly sizeBytes: number | null;
 }
 
-// RFC 9110, 8.8.2.2: the time of the last change tells two states apart only when the answer was made well after it.
+// RFC 9110, 8.8.2.2: the time of the last change tells two states apart only when the answer was
+// made well after it.
 const SURELY_LATER_MS = 60_000;
 
-/** The validator of an answer that is strong enough to put two parts together by it; null when it has none. */
+/**
+ * The validator of an answer that is strong enough to put two parts together by it; null when it
+ * has none.
+ */
 export function strongValidator(headers: IncomingHttpHeaders): string | null {
   const { etag, date } = headers;
   const modified = headers["last-modified"];
@@ -21,7 +28,10 @@ export function strongValidator(headers: IncomingHttpHeaders): string | null {
   return ageMs >= SURELY_LATER_MS ? modified : null;
 }
 
-/** What a `Content-Range` says, such as `bytes 5-9/10`; of a range that is not there it says the size alone. */
+/**
+ * What a `Content-Range` says, such as `bytes 5-9/10`; of a range that is not there it says the
+ * size alone.
+ */
 export interface ContentRange {
   /** First and last byte; undefined when there is none. */
   readonly bytes: readonly [first: number, last: number] | undefined;
@@ -31,7 +41,8 @@ export interface ContentRange {
 
 /** Reads a `Content-Range`; undefined when it is none of bytes. */
 export function parseContentRange(text: string | undefined): ContentRange | undefined {
-  // Some servers put an equals sign behind the unit, as in a request, or more spaces than RFC 9110 has.
+  // Some servers put an equals sign behind the unit, as in a request, or more spaces than RFC 9110
+  // has.
   const match = /^bytes[ =]+(?:(\d+)-(\d+)|\*) *\/ *(\d+|\*)$/i.exec(text?.trim() ?? "");
   if (match === null) return undefined;
   const [, first, last, size = ""] = match;

@@ -12,7 +12,10 @@ export interface OutboundProxy {
   readonly exceptions: readonly string[];
 }
 
-/** The failure of a proxy, not of the origin behind it. Its message holds neither credentials nor what the proxy sent. */
+/**
+ * The failure of a proxy, not of the origin behind it. Its message holds neither credentials nor
+ * what the proxy sent.
+ */
 export class ProxyError extends Error {
   /** Whether the proxy will answer the same the next time. */
   readonly isFinal: boolean;

@@ -23,9 +23,9 @@ export function isSealed(uri: string): boolean {
 }
 
 /**
- * Keys that hide the secrets of URIs wherever those are kept: in histories, rows and payloads. A sealed URI reads
- * `sealed:v1:<key id>:<base64url>`, and is of use for one image only. The first key seals, every key opens: a new one
- * is put before the old ones.
+ * Keys that hide the secrets of URIs wherever those are kept: in histories, rows and payloads. A
+ * sealed URI reads `sealed:v1:<key id>:<base64url>`, and is of use for one image only. The first
+ * key seals, every key opens: a new one is put before the old ones.
  */
 export class SealingKeys {
   readonly #keys: readonly Key[];
@@ -75,8 +75,8 @@ export class SealingKeys {
   /**
    * The URI in a sealed one; any other is returned as it is.
    *
-   * @throws ImportError `BadConfiguration` when its key is not here, `BadRequest` when it was sealed for another image
-   * or was changed
+   * @throws ImportError `BadConfiguration` when its key is not here, `BadRequest` when it was
+   *   sealed for another image or was changed
    */
   open(imageId: string, uri: string): string {
     if (!isSealed(uri)) return uri;

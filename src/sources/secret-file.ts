@@ -25,7 +25,9 @@ export async function readSecretFile(what: string, path: string): Promise<string
   }
 }
 
-/** The failure of a file of secrets that can't be used; nothing of what it holds is in the message. */
+/**
+ * The failure of a file of secrets that can't be used; nothing of what it holds is in the message.
+ */
 export function unusableSecret(
   what: string,
   path: string,

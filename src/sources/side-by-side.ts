@@ -5,14 +5,20 @@ export const RANGE_BYTES = 4 * 1024 * 1024;
 
 /** What {@link receiveSideBySide} receives, and how. */
 export interface SideBySide {
-  /** The answer that there is already: bytes from `startAt` on. No more than one range of it is read. */
+  /**
+   * The answer that there is already: bytes from `startAt` on. No more than one range of it is
+   * read.
+   */
   readonly first: Readable;
   readonly startAt: number;
   /** Of the whole resource: more than a range lies before it. */
   readonly sizeBytes: number;
   /** How many ranges are on their way at once, the one that is read included. */
   readonly connections: number;
-  /** Asks for the bytes from the first position to before the second, which come also while nobody reads them. */
+  /**
+   * Asks for the bytes from the first position to before the second, which come also while nobody
+   * reads them.
+   */
   readonly ask: (startAt: number, endAt: number) => Promise<Readable>;
 }
 
@@ -22,13 +28,15 @@ interface ComingRange {
 }
 
 /**
- * The rest of a resource, in order, while the ranges that follow come over connections of their own: from an origin that
- * gives each connection only so much, more of them bring more. At most `connections` ranges are held in memory. When it
- * ends early, or anything fails, all connections end.
+ * The rest of a resource, in order, while the ranges that follow come over connections of their
+ * own: from an origin that gives each connection only so much, more of them bring more. At most
+ * `connections` ranges are held in memory. When it ends early, or anything fails, all connections
+ * end.
  *
  * What an origin sends behind the end of the resource is given, too: it is for the caller to see.
  *
- * @throws Error when a range is not as long as it was asked for; what `ask` and the connections fail with
+ * @throws Error when a range is not as long as it was asked for; what `ask` and the connections
+ *   fail with
  */
 export async function* receiveSideBySide(order: SideBySide): AsyncGenerator<Buffer, undefined> {
   const { first, startAt, sizeBytes, connections } = order;
@@ -52,7 +60,8 @@ export async function* receiveSideBySide(order: SideBySide): AsyncGenerator<Buff
       if (range === undefined) return undefined;
       const body = await range.body;
       for await (const chunk of body as AsyncIterable<Buffer>) {
-        // The first answer goes on to the end of the resource, over a connection that others have left behind.
+        // The first answer goes on to the end of the resource, over a connection that others have
+        // left behind.
         const wanted = body === first ? chunk.subarray(0, range.endAt - position) : chunk;
         position += wanted.length;
         if (position > range.endAt && range.endAt < sizeBytes) throw wrongLength();

@@ -42,7 +42,10 @@ export interface DownloadOrder {
   readonly signal: AbortSignal;
 }
 
-/** Downloads over http and https, under one policy. Proxies of the environment are not used: they would go around it. */
+/**
+ * Downloads over http and https, under one policy. Proxies of the environment are not used: they
+ * would go around it.
+ */
 export class WebSource {
   readonly #policy: EgressPolicy;
   readonly #settings: WebSourceSettings;
@@ -58,7 +61,8 @@ export class WebSource {
   /**
    * Asks an origin for a resource, or for the rest of it.
    *
-   * @throws ImportError `BadRequest`, `SourceForbidden`, `SourceRefused`, `SourceTooLarge`, `SourceUnavailable`
+   * @throws ImportError `BadRequest`, `SourceForbidden`, `SourceRefused`, `SourceTooLarge`,
+   *   `SourceUnavailable`
    */
   async open(order: DownloadOrder): Promise<WebDownload> {
     const { headerTimeoutMs, idleTimeoutMs, connectTimeoutMs } = this.#settings;
@@ -99,7 +103,8 @@ export class WebSource {
   }
 }
 
-// A body that nobody reads may fail as it likes; one that is read tells its failure to who reads it.
+// A body that nobody reads may fail as it likes; one that is read tells its failure to who reads
+// it.
 function ignore(): void {
   return;
 }
@@ -115,15 +120,20 @@ function rangeOf(from: Continuation | undefined): Record<string, string> {
   return { range: `bytes=${from.startAt}-${last}`, "if-range": from.state.validator };
 }
 
-// A connection that brought less is fruitless; after so many in a row it is time to wait before the next.
+// A connection that brought less is fruitless; after so many in a row it is time to wait before the
+// next.
 const FRUITFUL_BYTES = 1024 * 1024;
 const FRUITLESS_CONNECTIONS = 3;
-// A server that ends each connection while it restarts has half a minute before that is taken for final.
+// A server that ends each connection while it restarts has half a minute before that is taken for
+// final.
 const WAIT_PER_SAME_END_MS = 5_000;
-// What an origin sends beyond its own Content-Length comes with the last bytes, or just behind them.
+// What an origin sends beyond its own Content-Length comes with the last bytes, or just behind
+// them.
 const EXCESS_PATIENCE_MS = 50;
 
-/** A resource that is being downloaded: what arrives, in order. Connections that break are replaced. */
+/**
+ * A resource that is being downloaded: what arrives, in order. Connections that break are replaced.
+ */
 export class WebDownload implements AsyncDisposable {
   readonly #agent: Agent;
   readonly #ask: (from: Continuation | undefined) => Promise<OriginAnswer>;
@@ -179,14 +189,17 @@ export class WebDownload implements AsyncDisposable {
   }
 
   /**
-   * Whether several connections failed: `single`, the rest comes over one; `afresh`, the origin does not answer several
-   * requests alike, and all is to come in one answer.
+   * Whether several connections failed: `single`, the rest comes over one; `afresh`, the origin
+   * does not answer several requests alike, and all is to come in one answer.
    */
   get fallBack(): "none" | "single" | "afresh" {
     return this.#fallBack;
   }
 
-  /** How this attempt and those before it ended early, each in the same way; undefined when this one got further. */
+  /**
+   * How this attempt and those before it ended early, each in the same way; undefined when this one
+   * got further.
+   */
   get earlyEnd(): EarlyEnd | undefined {
     return this.#offset > (this.#earlyEnd?.atByte ?? 0) ? undefined : this.#earlyEnd;
   }
@@ -205,8 +218,8 @@ export class WebDownload implements AsyncDisposable {
    * Fills as much of the buffer as has come.
    *
    * @returns how many bytes it put there; 0 at the end of the whole resource
-   * @throws ImportError `SourceUnavailable` when the rest does not come now, or the resource has changed;
-   * `SourceRefused`, `SourceTooLarge`
+   * @throws ImportError `SourceUnavailable` when the rest does not come now, or the resource has
+   *   changed; `SourceRefused`, `SourceTooLarge`
    */
   async read(buffer: Buffer): Promise<number> {
     while (this.#rest.length === 0) {
@@ -307,8 +320,8 @@ export class WebDownload implements AsyncDisposable {
 
   async #reconnect(error: unknown): Promise<void> {
     const reason = error instanceof Error ? error.message : String(error);
-    // What has come and was not read is lost with the connection, but counts: how far the origin goes does not depend on
-    // how fast this process reads.
+    // What has come and was not read is lost with the connection, but counts: how far the origin
+    // goes does not depend on how fast this process reads.
     const atByte = this.#offset + (this.#isSideBySide ? 0 : (this.#body?.readableLength ?? 0));
     // After several connections comes one, which may get further.
     const isCounted = !this.#isSideBySide && isOriginsEnd(error);
@@ -316,7 +329,8 @@ export class WebDownload implements AsyncDisposable {
     this.#chunks = undefined;
     // An origin for which several were too many may serve one.
     this.#connections = 1;
-    // At most one range has come from an origin that has never answered with one: little is lost with it.
+    // At most one range has come from an origin that has never answered with one: little is lost
+    // with it.
     if (this.#isSideBySide) this.#fallBack = this.#hasAnsweredRange ? "single" : "afresh";
     this.#fruitless = this.#offset - this.#connectedAt < FRUITFUL_BYTES ? this.#fruitless + 1 : 0;
     if (this.#state.validator === null || this.#fruitless >= FRUITLESS_CONNECTIONS) {
@@ -335,7 +349,8 @@ export class WebDownload implements AsyncDisposable {
   }
 
   /**
-   * The failure of an attempt that did not get all bytes: final when the attempts before it ended in the same way.
+   * The failure of an attempt that did not get all bytes: final when the attempts before it ended
+   * in the same way.
    *
    * @param end - undefined: it says nothing of how the next attempt will end
    */

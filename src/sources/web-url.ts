@@ -5,7 +5,8 @@ const IMPORT_AS_FILE = "download the file yourself and import it as a file";
 /**
  * Reads the URL of a download. Error messages never contain the URL: it may hold a secret.
  *
- * @throws ImportError `BadRequest` when it is not a URL, not one of http or https, or has a user name or password
+ * @throws ImportError `BadRequest` when it is not a URL, not one of http or https, or has a user
+ *   name or password
  */
 export function parseWebUrl(text: string): URL {
   // No cause: Node's error has the text in it.
@@ -70,14 +71,20 @@ function hintForScheme(scheme: string): string {
 // Longer than the path of any real image; a longer one would bury what a message says of it.
 const SHOWN_PATH_LENGTH = 500;
 
-/** A URL as people, logs, rows and errors may see it: without user info, query and fragment, where secrets are kept. */
+/**
+ * A URL as people, logs, rows and errors may see it: without user info, query and fragment, where
+ * secrets are kept.
+ */
 export function displayedUrl(url: URL): string {
   const { protocol, host, pathname } = url;
   const isLong = pathname.length > SHOWN_PATH_LENGTH;
   return `${protocol}//${host}${isLong ? `${pathname.slice(0, SHOWN_PATH_LENGTH)}…` : pathname}`;
 }
 
-/** Whether a URI has a part in which secrets are kept, so that it must be sealed before it goes anywhere. */
+/**
+ * Whether a URI has a part in which secrets are kept, so that it must be sealed before it goes
+ * anywhere.
+ */
 export function needsSealing(uri: string): boolean {
   if (!URL.canParse(uri)) return false;
   const { protocol, username, password, search, hash } = new URL(uri);

@@ -12,9 +12,10 @@ export interface DataDirectoryLock {
 }
 
 /**
- * Takes the exclusive lock of a data directory. The lock is an abstract Unix socket named after the directory's inode:
- * the kernel gives the name to one process, takes it back when that process dies, however it dies, and leaves no file.
- * Whoever connects to it is told the holder's process id.
+ * Takes the exclusive lock of a data directory. The lock is an abstract Unix socket named after the
+ * directory's inode: the kernel gives the name to one process, takes it back when that process
+ * dies, however it dies, and leaves no file. Whoever connects to it is told the holder's process
+ * id.
  *
  * @throws StackBusyError naming the holder, when another process has it
  */
@@ -28,8 +29,8 @@ export async function lockDataDirectory(dataDir: string): Promise<DataDirectoryL
 }
 
 /**
- * Takes the turn of a demo on a data directory. The first of two at once has started the stack and stops it at its end,
- * so that the second must not use it.
+ * Takes the turn of a demo on a data directory. The first of two at once has started the stack and
+ * stops it at its end, so that the second must not use it.
  *
  * @returns undefined while another demo has it
  */

@@ -48,8 +48,8 @@ secrets:
 `;
 
 /**
- * Opens a data directory, and makes what is missing of it: a new one is for its owner alone, and its configuration
- * has one file store. What is there is left as it is.
+ * Opens a data directory, and makes what is missing of it: a new one is for its owner alone, and
+ * its configuration has one file store. What is there is left as it is.
  *
  * @throws StackError when this user cannot use the directory
  */

@@ -10,7 +10,8 @@ const PARTITION_FIRST_SECTOR = 2048;
 const LINUX_PARTITION = 0x83;
 
 /**
- * Boot code for the first sector, 16-bit x86: prints the text behind it by the BIOS (int 10h, function 0Eh) and halts.
+ * Boot code for the first sector, 16-bit x86: prints the text behind it by the BIOS (int 10h,
+ * function 0Eh) and halts.
  *
  * `xor ax,ax; mov ds,ax; mov si,0x7c14; lodsb; test al,al; jz +6; mov ah,0x0e; int 0x10; jmp -11; hlt; jmp -3`
  */
@@ -21,8 +22,8 @@ const BOOT_CODE = Buffer.from("31c08ed8be147cac84c07406b40ecd10ebf5f4ebfd90", "h
 const BOOT_TEXT = "Image Import demo disk\r\n\0";
 
 /**
- * Writes a disk image that boots on a BIOS (it greets and halts): a master boot record with one partition, which holds
- * random data with a hole in every fourth MiB, as file systems have.
+ * Writes a disk image that boots on a BIOS (it greets and halts): a master boot record with one
+ * partition, which holds random data with a hole in every fourth MiB, as file systems have.
  */
 export async function writeDemoDisk(path: string): Promise<void> {
   const disk = await open(path, "wx", 0o600);

@@ -56,7 +56,8 @@ async function demo(): Promise<number> {
       interruption.abort();
     });
   }
-  // The reader of a pipe may be gone before the demo, whose servers have to be stopped all the same.
+  // The reader of a pipe may be gone before the demo, whose servers have to be stopped all the
+  // same.
   process.stdout.on("error", () => undefined);
   try {
     // Before anything is started: a file that is not there needs no stack.
@@ -187,7 +188,10 @@ async function importFile(
   say(table(image, status, { stagingMs, runId: run_id, run }));
 }
 
-/** Removes what the demo has brought, also when it has failed; an import that goes on is cancelled by that. */
+/**
+ * Removes what the demo has brought, also when it has failed; an import that goes on is cancelled
+ * by that.
+ */
 async function removeImage(
   client: ImageImportClient,
   id: string,

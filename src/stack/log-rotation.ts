@@ -19,9 +19,9 @@ export interface RotationLimits {
 }
 
 /**
- * Puts a log aside that has grown too long: its bytes are copied to `<log>.1`, and it is emptied. The file itself stays,
- * because programs that outlive this one have it open, for appending. What a program writes between the last read of
- * the copy and the emptying, some microseconds, is lost.
+ * Puts a log aside that has grown too long: its bytes are copied to `<log>.1`, and it is emptied.
+ * The file itself stays, because programs that outlive this one have it open, for appending. What a
+ * program writes between the last read of the copy and the emptying, some microseconds, is lost.
  */
 export function rotateIfLong(logFile: string, { maxSizeBytes, keep }: RotationLimits): void {
   const sizeBytes = statSync(logFile, { throwIfNoEntry: false })?.size ?? 0;
@@ -34,7 +34,9 @@ export function rotateIfLong(logFile: string, { maxSizeBytes, keep }: RotationLi
   renameSync(`${logFile}.new`, `${logFile}.1`);
 }
 
-/** Appends to the copy what was written meanwhile, until there is nothing more, and empties the log. */
+/**
+ * Appends to the copy what was written meanwhile, until there is nothing more, and empties the log.
+ */
 function emptyAfter(logFile: string, copiedBytes: number): void {
   const log = openSync(logFile, "r+");
   const copy = openSync(`${logFile}.new`, "a");

@@ -18,7 +18,10 @@ const DEFAULT_DATA_DIR = fileURLToPath(new URL("../../.image-import", import.met
 
 process.exitCode = await runStack();
 
-/** @returns the exit code: 0 stopped by a person, 1 failed, 2 wrong use, 4 a stack runs there already */
+/**
+ * @returns the exit code: 0 stopped by a person, 1 failed, 2 wrong use, 4 a stack runs there
+ *   already
+ */
 async function runStack(): Promise<number> {
   const options = readOptions();
   if (typeof options === "number") return options;
@@ -67,8 +70,9 @@ function readOptions(): { dataDir: string; temporalCli: string } | number {
 }
 
 /**
- * Aborts at the first signal that asks us to end; later ones change nothing, each program has its own limit. SIGHUP asks
- * for that when the terminal has gone; else it asks for the configuration to be read again, as of other services.
+ * Aborts at the first signal that asks us to end; later ones change nothing, each program has its
+ * own limit. SIGHUP asks for that when the terminal has gone; else it asks for the configuration to
+ * be read again, as of other services.
  */
 function interruptedBySignal(running: () => OwnStack | undefined): AbortSignal {
   const interruption = new AbortController();

@@ -13,9 +13,10 @@ import {
 export const STACK_MARK = "IMAGE_IMPORT_STACK";
 
 /**
- * Ends what a killed stack left running on a data directory: two servers on the same files would destroy them. To be
- * called with the directory's lock held. The stack file names the processes; should it be lost or late, the mark in
- * their environment and Postgres' own lock file find them too.
+ * Ends what a killed stack left running on a data directory: two servers on the same files would
+ * destroy them. To be called with the directory's lock held. The stack file names the processes;
+ * should it be lost or late, the mark in their environment and Postgres' own lock file find them
+ * too.
  *
  * @returns how many processes were ended
  */

@@ -4,8 +4,8 @@ import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createServer, type ListenOptions, type Server } from "node:net";
 import { z } from "zod";
 
-// Above the well-known ports, below those that Linux gives to outgoing connections (32768 on): a port that is kept
-// must not be taken by a browser's connection while the stack is down.
+// Above the well-known ports, below those that Linux gives to outgoing connections (32768 on): a
+// port that is kept must not be taken by a browser's connection while the stack is down.
 const FIRST_PORT = 20_000;
 const LAST_PORT = 32_767;
 
@@ -19,8 +19,8 @@ const portsFile = z.object({
 export type StackPorts = Readonly<z.infer<typeof portsFile>>;
 
 /**
- * The ports of the stack that keeps them in `path`: the same at every start, so that addresses stay valid, unless
- * another program has taken one meanwhile.
+ * The ports of the stack that keeps them in `path`: the same at every start, so that addresses stay
+ * valid, unless another program has taken one meanwhile.
  */
 export async function choosePorts(path: string): Promise<StackPorts> {
   const kept = readPorts(path);
@@ -35,8 +35,9 @@ export async function choosePorts(path: string): Promise<StackPorts> {
 }
 
 /**
- * Finds a port of 127.0.0.1 on which nobody listens. As long as this process lives, no other stack finds the same one,
- * though it may take seconds until the program that is to have it listens there.
+ * Finds a port of 127.0.0.1 on which nobody listens. As long as this process lives, no other stack
+ * finds the same one, though it may take seconds until the program that is to have it listens
+ * there.
  */
 export async function findFreePort(): Promise<number> {
   for (;;) {
@@ -54,7 +55,8 @@ const reserved = new Map<number, Server>();
 
 async function reserve(port: number): Promise<boolean> {
   if (!reserved.has(port)) {
-    // An abstract Unix socket: the kernel gives a name to one process, and takes it back when that dies.
+    // An abstract Unix socket: the kernel gives a name to one process, and takes it back when that
+    // dies.
     const sign = await tryToListen({ path: `\0image-import-port-${port}` });
     if (sign === undefined) return false;
     // It must not keep a process alive that has nothing else to do.

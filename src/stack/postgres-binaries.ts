@@ -39,8 +39,8 @@ function findPackage(name: string): string {
 }
 
 /**
- * Makes the links between library names that a package from the registry cannot carry. The package does it in its
- * install script, which npm runs only where install scripts are allowed.
+ * Makes the links between library names that a package from the registry cannot carry. The package
+ * does it in its install script, which npm runs only where install scripts are allowed.
  */
 function completeLibraries(root: string): void {
   const list: unknown = JSON.parse(readFileSync(join(root, "native/pg-symlinks.json"), "utf8"));

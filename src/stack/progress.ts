@@ -5,8 +5,8 @@ const FIRST_LINE_AFTER_MS = 3_000;
 const LONGEST_PAUSE_MS = 60_000;
 
 /**
- * Runs `work` to its end. While it lasts, `log` gets a line such as `… starting postgres (3.0 s)`: the first after 3 s,
- * then each after twice the pause before, one minute at most.
+ * Runs `work` to its end. While it lasts, `log` gets a line such as `… starting postgres (3.0 s)`:
+ * the first after 3 s, then each after twice the pause before, one minute at most.
  *
  * @param log - takes one line for the person who waits
  * @param what - what happens, as in "starting postgres"; a function is asked for each line

@@ -1,6 +1,6 @@
 /**
- * Why a stack cannot be started, in words for the person at the terminal: what was wanted, what stands in the way,
- * and the way out.
+ * Why a stack cannot be started, in words for the person at the terminal: what was wanted, what
+ * stands in the way, and the way out.
  */
 export class StackError extends Error {
   override readonly name: string = "StackError";

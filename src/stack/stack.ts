@@ -20,7 +20,8 @@ const DATABASE = "image_import";
 
 // A log is not much longer than its limit when this looks at it.
 const ROTATE_EVERY_MS = 10_000;
-// By the file's state and not by events: those do not reach a file on a network or in a container's volume.
+// By the file's state and not by events: those do not reach a file on a network or in a container's
+// volume.
 const WATCH_EVERY_MS = 1_000;
 /** While the configuration can't be read. */
 const DEFAULT_ROTATION: RotationLimits = { maxSizeBytes: 16 * 1024 * 1024, keep: 5 };
@@ -48,16 +49,20 @@ export interface Stack {
 
 /** A stack that this process supervises. */
 export interface OwnStack extends Stack {
-  /** Lets the worker run with the configuration as it is now; the old worker goes on when a new one can't start. */
+  /**
+   * Lets the worker run with the configuration as it is now; the old worker goes on when a new one
+   * can't start.
+   */
   reload(): Promise<void>;
 }
 
 /**
- * Starts Postgres, Temporal and one worker on a data directory, and keeps them running. What a killed stack left
- * running there is ended first.
+ * Starts Postgres, Temporal and one worker on a data directory, and keeps them running. What a
+ * killed stack left running there is ended first.
  *
  * @returns when the worker polls
- * @throws StackBusyError when a stack runs on that directory; StackError when this one cannot be started
+ * @throws StackBusyError when a stack runs on that directory; StackError when this one cannot be
+ *   started
  */
 export async function startStack(options: StackOptions): Promise<OwnStack> {
   const directory = openDataDirectory(options.dataDir);

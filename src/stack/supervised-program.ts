@@ -3,15 +3,17 @@ import type { ProcessIdentity } from "./process-table.ts";
 import { waitUntilReady, type Program, type ProgramEnd } from "./program.ts";
 import { StackError } from "./stack-error.ts";
 
-// The first restart comes at once: most programs that were killed start again without trouble. One that keeps
-// dying is left alone for longer and longer, so that it does not fill its log and the processor.
+// The first restart comes at once: most programs that were killed start again without trouble. One
+// that keeps dying is left alone for longer and longer, so that it does not fill its log and the
+// processor.
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 10_000;
 
 // A program that lived this long did not die from how it was started.
 const HEALTHY_AFTER_MS = 20_000;
 
-// At its first start a program may trip over what a killed predecessor left, which passes within a second.
+// At its first start a program may trip over what a killed predecessor left, which passes within a
+// second.
 const FIRST_START_ATTEMPTS = 3;
 
 /** How one program is kept running. */

@@ -6,15 +6,17 @@ import { Program } from "./program.ts";
 /** The namespace that the development server makes. */
 export const TEMPORAL_NAMESPACE = "default";
 
-// By default the server takes 20 tasks per second from its only history shard, so that after a short burst every
-// dispatch waits 50 ms. These limits protect large clusters; here they would only be latency.
+// By default the server takes 20 tasks per second from its only history shard, so that after a
+// short burst every dispatch waits 50 ms. These limits protect large clusters; here they would only
+// be latency.
 const FASTER_DISPATCH = [
   "history.transferProcessorMaxPollRPS",
   "history.timerProcessorMaxPollRPS",
   "history.visibilityProcessorMaxPollRPS",
 ].flatMap((key) => ["--dynamic-config-value", `${key}=2000`]);
 
-// A write-ahead log is twice as fast as SQLite's default journal; 2 is FULL, which keeps every commit through a crash.
+// A write-ahead log is twice as fast as SQLite's default journal; 2 is FULL, which keeps every
+// commit through a crash.
 const DURABLE_AND_FAST = [
   ["--sqlite-pragma", "journal_mode=wal"],
   ["--sqlite-pragma", "synchronous=2"],

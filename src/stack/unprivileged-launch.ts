@@ -13,12 +13,14 @@ export interface UnprivilegedLaunch {
 }
 
 /**
- * Finds a way to run `program` without being root, with full access to `directory`. An ordinary user runs it as it
- * is. For root there are two ways, and each is tried before it is taken:
+ * Finds a way to run `program` without being root, with full access to `directory`. An ordinary
+ * user runs it as it is. For root there are two ways, and each is tried before it is taken:
  *
- * - a user namespace in which root has another number. Nothing changes hands, so it works below directories that only
+ * - a user namespace in which root has another number. Nothing changes hands, so it works below
+ *   directories that only
  *   root may enter; it needs a kernel (and a container) that lets us make a namespace.
- * - another user, who keeps the right to enter and write everywhere (two capabilities). It works without namespaces
+ * - another user, who keeps the right to enter and write everywhere (two capabilities). It works
+ *   without namespaces
  *   and below directories that belong to someone else; it needs the right to hand capabilities on.
  *
  * @throws StackError when root has neither way
@@ -53,7 +55,8 @@ function asOtherUser(): UnprivilegedLaunch {
     "--clear-groups",
     `--inh-caps=${capabilities}`,
     `--ambient-caps=${capabilities}`,
-    // Without it the kernel leaves capabilities out of access(2), by which Postgres looks for its own parts.
+    // Without it the kernel leaves capabilities out of access(2), by which Postgres looks for its
+    // own parts.
     "--securebits=+no_setuid_fixup",
     "--",
   ];

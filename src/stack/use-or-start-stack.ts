@@ -19,7 +19,8 @@ export interface UsableStack extends Stack {
  * Uses the stack that runs on the data directory, or starts one.
  *
  * @returns when its worker polls
- * @throws StackError when none can be started, or the one that runs does not become ready within 2 minutes
+ * @throws StackError when none can be started, or the one that runs does not become ready within 2
+ *   minutes
  */
 export async function useOrStartStack(options: StackOptions): Promise<UsableStack> {
   const log = options.log ?? (() => undefined);
@@ -52,7 +53,8 @@ async function startIfFree(options: StackOptions): Promise<UsableStack | undefin
 function useIfReady({ dataDir }: StackOptions): UsableStack | undefined {
   const directory = openDataDirectory(dataDir);
   const file = readStackFile(directory.path);
-  // A stack that was killed leaves its file behind, and it says so until the next one writes its own.
+  // A stack that was killed leaves its file behind, and it says so until the next one writes its
+  // own.
   if (file?.state !== "ready" || !supervises(file)) return undefined;
   return { addresses: file, directory, isOurs: false, stop: async () => undefined };
 }

@@ -65,8 +65,8 @@ function environmentOf({ addresses, env }: WorkerOptions): NodeJS.ProcessEnv {
     DATABASE_URL: addresses.database_url,
     TEMPORAL_ADDRESS: addresses.temporal_address,
     TEMPORAL_NAMESPACE: addresses.temporal_namespace,
-    // A profile that the person keeps for another Temporal must not reach ours: a file that is not there, because the
-    // SDK refuses one that is empty.
+    // A profile that the person keeps for another Temporal must not reach ours: a file that is not
+    // there, because the SDK refuses one that is empty.
     TEMPORAL_CONFIG_FILE: join(addresses.data_dir, "temporal", "temporal.toml"),
     IMAGE_IMPORT_CONFIG: addresses.config,
   };

@@ -34,7 +34,8 @@ import { systemFailure } from "../bytes/system-failure.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-// Names the staging volume: the worker that serves this id can reach these bytes, also after a restart elsewhere.
+// Names the staging volume: the worker that serves this id can reach these bytes, also after a
+// restart elsewhere.
 const NODE_FILE = ".image-import-node";
 const NODE_ID = /^[0-9a-f]{12}$/;
 
@@ -46,8 +47,8 @@ export interface OpenStaged {
 }
 
 /**
- * The directory where the bytes of images wait to be imported. It appears whole or not at all: what is written lies
- * under a private name until it is complete.
+ * The directory where the bytes of images wait to be imported. It appears whole or not at all: what
+ * is written lies under a private name until it is complete.
  */
 export class StagingArea {
   /** Absolute path of the directory. */
@@ -63,8 +64,8 @@ export class StagingArea {
   /**
    * Opens the staging area, and names its volume when nobody has.
    *
-   * @throws ImportError `BadTaskConfiguration` in Glance's words, when the URI is no `file:///` or the directory can't
-   * be used
+   * @throws ImportError `BadTaskConfiguration` in Glance's words, when the URI is no `file:///` or
+   *   the directory can't be used
    */
   static async open(nodeStagingUri: string): Promise<StagingArea> {
     const root = pathOfStagingUri(nodeStagingUri);
@@ -102,7 +103,10 @@ export class StagingArea {
     return join(this.root, part);
   }
 
-  /** Where the product of an attempt lies when it is finished: no other attempt's has this name, and no image's data. */
+  /**
+   * Where the product of an attempt lies when it is finished: no other attempt's has this name, and
+   * no image's data.
+   */
   productPathOf(part: string): string {
     return join(this.root, part.replace(/\.part$/, ".product"));
   }
@@ -113,8 +117,8 @@ export class StagingArea {
   }
 
   /**
-   * Opens the private file that an earlier attempt left, for going on with it, or creates it when none is there. Only for
-   * who knows that nobody else writes it.
+   * Opens the private file that an earlier attempt left, for going on with it, or creates it when
+   * none is there. Only for who knows that nobody else writes it.
    */
   async reopenPart(part: string): Promise<FileHandle> {
     const { O_RDWR, O_NOFOLLOW } = constants;
@@ -152,8 +156,9 @@ export class StagingArea {
   }
 
   /**
-   * Gives a finished private file its final name. A name that is there already is replaced only when `mayReplace`
-   * says so at that moment, and its inode stays whatever it was: a store may hold it under another name.
+   * Gives a finished private file its final name. A name that is there already is replaced only
+   * when `mayReplace` says so at that moment, and its inode stays whatever it was: a store may hold
+   * it under another name.
    */
   async publish(part: string, path: string, mayReplace: () => Promise<void>): Promise<void> {
     await this.#inVolume(async () => {
@@ -183,13 +188,19 @@ export class StagingArea {
     }
   }
 
-  /** Whether this path is a private file of an attempt, its product, or a file that the area keeps for itself. */
+  /**
+   * Whether this path is a private file of an attempt, its product, or a file that the area keeps
+   * for itself.
+   */
   isOwnFile(path: string): boolean {
     const name = basename(path);
     return name.startsWith(".") || isAttemptsFile(name);
   }
 
-  /** Removes what an attempt may have left: its private file, and the staged file. "Nothing there" is success. */
+  /**
+   * Removes what an attempt may have left: its private file, and the staged file. "Nothing there"
+   * is success.
+   */
   async discard(names: {
     readonly part?: string | null;
     readonly path?: string | null;
@@ -200,14 +211,18 @@ export class StagingArea {
     });
   }
 
-  /** Names of files that attempts wrote, private or finished, and that nobody has written for a while. */
+  /**
+   * Names of files that attempts wrote, private or finished, and that nobody has written for a
+   * while.
+   */
   async listParts(olderThanMs: number): Promise<string[]> {
     return this.#inVolume(({ ownPath }) => listPartsIn(ownPath, olderThanMs, isAttemptsFile));
   }
 
   /**
-   * Does some work in the root, held open, once it is known to be that of the volume: while its volume is not mounted, the
-   * empty directory below must not pass for one in which nothing is left.
+   * Does some work in the root, held open, once it is known to be that of the volume: while its
+   * volume is not mounted, the empty directory below must not pass for one in which nothing is
+   * left.
    */
   async #inVolume<T>(work: (directory: HeldDirectory) => Promise<T>): Promise<T> {
     return this.#translating(async () => {
@@ -277,7 +292,8 @@ export function pathOfStagingUri(uri: string): string {
 }
 
 function pathOfFileUri(uri: string): string | undefined {
-  // They would end the path: a file that has one in its name, not encoded, would be mistaken for another.
+  // They would end the path: a file that has one in its name, not encoded, would be mistaken for
+  // another.
   if (uri.includes("?") || uri.includes("#")) return undefined;
   try {
     // An encoded slash is refused by fileURLToPath; a zero byte is not.

@@ -52,15 +52,22 @@ export interface StagingWrite {
   /** The multihash, as node:crypto names it. */
   readonly hashAlgo: string;
   readonly limiter?: BandwidthLimit | undefined;
-  /** Waits for the right to write so many bytes in all; called before each block is written. Default: there is room. */
+  /**
+   * Waits for the right to write so many bytes in all; called before each block is written.
+   * Default: there is room.
+   */
   readonly reserve?: ((sizeBytes: number) => Promise<void>) | undefined;
   /** Is told of every block that is zero. */
   readonly zeroBlocks?: ZeroBlocks | undefined;
-  /** Makes durable what was written so far; called now and then beside the writing. Default: nobody does. */
+  /**
+   * Makes durable what was written so far; called now and then beside the writing. Default: nobody
+   * does.
+   */
   readonly sync?: () => Promise<void>;
   /**
-   * Where the target ends, when an earlier attempt has begun it: those bytes are read from it, and not written again, and
-   * the source goes on behind them. Default: nothing is there, and nobody will go on with this one.
+   * Where the target ends, when an earlier attempt has begun it: those bytes are read from it, and
+   * not written again, and the source goes on behind them. Default: nothing is there, and nobody
+   * will go on with this one.
    */
   readonly resumeAt?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -69,11 +76,12 @@ export interface StagingWrite {
 }
 
 /**
- * Writes a source to its end into a private file, digesting on the way, so that nothing reads these bytes a second
- * time. Zero blocks are skipped: a sparse source stays sparse. One block is written while the next one is read and
- * the last ones are digested.
+ * Writes a source to its end into a private file, digesting on the way, so that nothing reads these
+ * bytes a second time. Zero blocks are skipped: a sparse source stays sparse. One block is written
+ * while the next one is read and the last ones are digested.
  *
- * @throws the signal's reason when it is aborted, what `reserve` throws, else the system's own error
+ * @throws the signal's reason when it is aborted, what `reserve` throws, else the system's own
+ *   error
  */
 export async function writeStaged(
   source: ByteSource,
@@ -160,7 +168,10 @@ async function fill(
   }
 }
 
-/** A source may be silent for as long as it likes, such as a terminal; an abort does not wait for its next byte. */
+/**
+ * A source may be silent for as long as it likes, such as a terminal; an abort does not wait for
+ * its next byte.
+ */
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work;
   let abort: () => void = () => undefined;

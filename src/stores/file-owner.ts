@@ -10,8 +10,9 @@ export interface FileOwner {
 const CHOWN_BIT = 1n;
 
 /**
- * Whether this process may make its own files those of this owner. Nobody can be asked without doing it, and the
- * superuser of a container may lack the right, so that the rule of chown(2) is applied.
+ * Whether this process may make its own files those of this owner. Nobody can be asked without
+ * doing it, and the superuser of a container may lack the right, so that the rule of chown(2) is
+ * applied.
  */
 export async function mayGiveFilesTo({ uid, gid }: FileOwner): Promise<boolean> {
   const groups = [process.getegid?.(), ...(process.getgroups?.() ?? [])];

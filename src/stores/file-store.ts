@@ -60,7 +60,10 @@ import {
 /** Settings of a {@link FileStore}. */
 export interface FileStoreOptions {
   readonly name: string;
-  /** Absolute path of the directory. One of a store that was never used is created by {@link FileStore.prepare}. */
+  /**
+   * Absolute path of the directory. One of a store that was never used is created by
+   * {@link FileStore.prepare}.
+   */
   readonly path: string;
   /** Distinguishes the directory from an empty mount point. Default: any directory is accepted */
   readonly mark?: StoreMark | undefined;
@@ -80,8 +83,8 @@ const MARK_MODE = 0o444;
 // Others who are to read the images belong to the worker's group.
 const DIRECTORY_MODE = 0o750;
 
-// Two mounts of one file system (EXDEV), a file of another user (EPERM), and so on: copying the bytes may still work, or
-// will tell what is really wrong.
+// Two mounts of one file system (EXDEV), a file of another user (EPERM), and so on: copying the
+// bytes may still work, or will tell what is really wrong.
 const NO_LINK = ["EXDEV", "EPERM", "EACCES", "EROFS", "EMLINK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"];
 
 type FilePlace = Extract<CopyPlace, { kind: "file" }>;
@@ -194,8 +197,8 @@ export class FileStore implements Store {
   }
 
   /**
-   * Does some work in the directory of the store, once it is known to be that. Its paths stay in that directory: a
-   * volume that is unmounted or mounted over meanwhile changes nothing.
+   * Does some work in the directory of the store, once it is known to be that. Its paths stay in
+   * that directory: a volume that is unmounted or mounted over meanwhile changes nothing.
    */
   async #inside<T>(
     purpose: Parameters<StoreMark["require"]>[1],
@@ -228,7 +231,10 @@ export class FileStore implements Store {
     }
   }
 
-  /** A directory that is missing is created for a store that was never used; any other is on a volume that is not there. */
+  /**
+   * A directory that is missing is created for a store that was never used; any other is on a
+   * volume that is not there.
+   */
   async #isYetToCreate(): Promise<boolean> {
     const { path, mark } = this.#options;
     if (mark === undefined || (await lstatIfThere(path)) !== undefined) return false;
@@ -282,7 +288,10 @@ export class FileStore implements Store {
     return join(this.#options.path, basename(name));
   }
 
-  /** A link or a clone: possible when the source is known to be what its crc32 says, and on the same file system. */
+  /**
+   * A link or a clone: possible when the source is known to be what its crc32 says, and on the same
+   * file system.
+   */
   async #copyWithoutBytes(order: CopyOrder, directory: HeldDirectory): Promise<Copied | undefined> {
     const { place } = order.source;
     if (!this.#options.zeroCopy || place.kind !== "file" || order.crc32 === undefined) {
@@ -296,14 +305,18 @@ export class FileStore implements Store {
     return undefined;
   }
 
-  /** Shared blocks with an inode of its own: the better of the two where the file system can (xfs, btrfs). */
+  /**
+   * Shared blocks with an inode of its own: the better of the two where the file system can (xfs,
+   * btrfs).
+   */
   async #clone(source: FilePlace, path: string): Promise<boolean> {
     try {
       const mode = constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL;
       // The open file, and not whatever has its path by now.
       await copyFile(`/proc/self/fd/${String(source.handle.fd)}`, path, mode);
     } catch {
-      // No reflinks here, or not between these two: another way of copying will tell what is really wrong.
+      // No reflinks here, or not between these two: another way of copying will tell what is really
+      // wrong.
       await removeDurably(path);
       return false;
     }
@@ -329,7 +342,8 @@ export class FileStore implements Store {
   /** Makes the source read-only, and gives it another name; says whether that is possible here. */
   async #linkReadOnly({ handle, path }: FilePlace, part: string): Promise<boolean> {
     try {
-      // Before the link: nobody may open the inode for writing once it is two names of the same bytes.
+      // Before the link: nobody may open the inode for writing once it is two names of the same
+      // bytes.
       await this.#dress(handle);
       await handle.sync();
       await link(path, part);
@@ -447,7 +461,9 @@ async function lstatIfThere(path: string) {
   });
 }
 
-/** Whether an earlier attempt has written bytes there that are worth keeping; a link of one is not. */
+/**
+ * Whether an earlier attempt has written bytes there that are worth keeping; a link of one is not.
+ */
 async function hasBytes(part: string): Promise<boolean> {
   const found = await lstat(part).catch(() => undefined);
   if (found === undefined) return false;
@@ -492,7 +508,10 @@ async function openForWriting(path: string): Promise<FileHandle> {
   return open(path, constants.O_RDWR | constants.O_NOFOLLOW);
 }
 
-/** Whole blocks that are there already are not written again; their crc is taken from what really lies there. */
+/**
+ * Whole blocks that are there already are not written again; their crc is taken from what really
+ * lies there.
+ */
 async function resumePoint(
   order: CopyOrder,
   target: FileHandle,

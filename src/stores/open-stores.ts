@@ -30,7 +30,10 @@ export interface FileStoreSettings extends CommonSettings {
   readonly owner?: FileOwner | undefined;
 }
 
-/** A place in a bucket as it is configured. Credentials come from the AWS SDK's standard chain alone. */
+/**
+ * A place in a bucket as it is configured. Credentials come from the AWS SDK's standard chain
+ * alone.
+ */
 export interface S3StoreSettings extends CommonSettings {
   readonly type: "s3";
   readonly bucket: string;
@@ -39,7 +42,9 @@ export interface S3StoreSettings extends CommonSettings {
   readonly region: string;
   /** `https://host:port`. Default: AWS */
   readonly endpoint?: string | undefined;
-  /** Absolute path of a PEM file: authorities that are trusted beside the usual ones. Default: none */
+  /**
+   * Absolute path of a PEM file: authorities that are trusted beside the usual ones. Default: none
+   */
   readonly caFile?: string | undefined;
   /** The bucket stands in the path, not in the host's name. */
   readonly pathStyle: boolean;
@@ -150,8 +155,8 @@ export class Stores {
   }
 
   /**
-   * Makes sure that images may be imported into the store of that name. A disabled one is refused and not waited for:
-   * nothing has begun yet that would have to be brought to an end.
+   * Makes sure that images may be imported into the store of that name. A disabled one is refused
+   * and not waited for: nothing has begun yet that would have to be brought to an end.
    *
    * @throws ImportError `UnknownStore`; `BadRequest` when it is disabled or read-only
    */
@@ -241,7 +246,8 @@ async function openWritable(
   const { bandwidthLimit, ...options } = settings;
   const limiter = bandwidthLimit === undefined ? undefined : new BandwidthLimit(bandwidthLimit);
   if (options.type === "file") return new FileStore({ name, ...options, limiter, mark });
-  // The SDK's pinned version works on our oldest Node; that later ones won't is no news for the stderr of a command.
+  // The SDK's pinned version works on our oldest Node; that later ones won't is no news for the
+  // stderr of a command.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   // Loaded when it is needed: the SDK alone takes longer than a command should.
   const { S3Store } = await import("./s3-store.ts");
@@ -266,9 +272,9 @@ async function readAuthorities(
 }
 
 /**
- * A store in which nothing changes. What was promised to be removed from it stays promised: the deletion of its image
- * stays `pending_delete`, tells this reason, and ends when the store may be written again. Only with its bytes gone is an
- * image `deleted`.
+ * A store in which nothing changes. What was promised to be removed from it stays promised: the
+ * deletion of its image stays `pending_delete`, tells this reason, and ends when the store may be
+ * written again. Only with its bytes gone is an image `deleted`.
  */
 function readOnly(store: Store): Store {
   const refuse = async (): Promise<never> => {

@@ -20,11 +20,12 @@ export interface PlannedPart {
 }
 
 /**
- * The size of all parts but the last: the smallest number of MiB that is at least the minimum, and with which the
- * object has no more than 10,000 parts. It depends on nothing else, so that whoever resumes an upload cuts as it was
- * cut before.
+ * The size of all parts but the last: the smallest number of MiB that is at least the minimum, and
+ * with which the object has no more than 10,000 parts. It depends on nothing else, so that whoever
+ * resumes an upload cuts as it was cut before.
  *
- * @param sizeBytes - of the object; undefined when nobody knows it yet, and then there is room for the largest
+ * @param sizeBytes - of the object; undefined when nobody knows it yet, and then there is room for
+ *   the largest
  * @param minimumBytes - of a part, from 5 MiB
  * @throws ImportError `NoSpace` when S3 takes no such object
  * @throws RangeError when it takes no such parts

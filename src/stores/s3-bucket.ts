@@ -35,7 +35,10 @@ export interface S3BucketOptions {
   readonly authorities?: string | undefined;
   /** Whether the bucket is named in the path of a URL, not in its host. */
   readonly pathStyle: boolean;
-  /** `when_required` sends no checksum headers, for servers that refuse them. What is sent is signed in either case. */
+  /**
+   * `when_required` sends no checksum headers, for servers that refuse them. What is sent is signed
+   * in either case.
+   */
   readonly checksums: "when_supported" | "when_required";
   /** Default: what the standard chain of AWS finds: environment, files, role of the machine. */
   readonly credentials?: S3ClientConfig["credentials"];
@@ -99,13 +102,17 @@ type ListMultipartUploadsPage = Omit<ListMultipartUploadsCommandInput, "Bucket">
 const CONNECT_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 30_000;
 const NO_TIMEOUT = 0;
-// Metadata says whose object it is: an ETag or a size would be the same for any attempt's copy of one image.
+// Metadata says whose object it is: an ETag or a size would be the same for any attempt's copy of
+// one image.
 const PART_METADATA = "image-import-part";
 
 // The SDK's own silent logger writes to the console when a stream fails.
 const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
-/** The requests to one bucket, under one prefix. Failures are `S3Failure`s, or the reason of an aborted signal. */
+/**
+ * The requests to one bucket, under one prefix. Failures are `S3Failure`s, or the reason of an
+ * aborted signal.
+ */
 export class S3Bucket {
   readonly #options: S3BucketOptions;
   readonly #client: S3Client;
@@ -201,7 +208,10 @@ export class S3Bucket {
     return Body as Readable;
   }
 
-  /** The text of a small object; undefined when there is none. A missing bucket is a failure with `NoSuchBucket`. */
+  /**
+   * The text of a small object; undefined when there is none. A missing bucket is a failure with
+   * `NoSuchBucket`.
+   */
   async getText(key: string, signal?: AbortSignal): Promise<string | undefined> {
     try {
       const command = new GetObjectCommand(this.#object(key));
@@ -216,7 +226,10 @@ export class S3Bucket {
     }
   }
 
-  /** Puts a small object; if it is conditional, not in the place of one that is there (`PreconditionFailed`). */
+  /**
+   * Puts a small object; if it is conditional, not in the place of one that is there
+   * (`PreconditionFailed`).
+   */
   async putText(key: string, text: string, isConditional: boolean): Promise<void> {
     const command = new PutObjectCommand({
       ...this.#object(key),
@@ -227,7 +240,10 @@ export class S3Bucket {
     await this.#request("PutObject", (options) => this.#client.send(command, options));
   }
 
-  /** The place of the bucket in messages, such as `bucket "images" of https://s3.example.org, prefix "x/"`. */
+  /**
+   * The place of the bucket in messages, such as
+   * `bucket "images" of https://s3.example.org, prefix "x/"`.
+   */
   get title(): string {
     const { bucket, endpoint = "AWS" } = this.#options;
     const under = this.#prefix === "" ? "" : `, prefix "${this.#prefix}"`;
@@ -264,8 +280,8 @@ export class S3Bucket {
   }
 
   /**
-   * Begins an upload of that key for a private name, and tells its id. One that `isCopy` is of parts that the server
-   * copies by itself: not every server makes checksums of those.
+   * Begins an upload of that key for a private name, and tells its id. One that `isCopy` is of
+   * parts that the server copies by itself: not every server makes checksums of those.
    */
   async createUpload(
     key: string,
@@ -294,7 +310,8 @@ export class S3Bucket {
   ): Promise<Map<number, SentPart>> {
     const parts = new Map<number, SentPart>();
     let marker: string | undefined;
-    // Not the SDK's paginator: some servers name a next marker on the last page too, and it goes round for ever.
+    // Not the SDK's paginator: some servers name a next marker on the last page too, and it goes
+    // round for ever.
     do {
       const command = new ListPartsCommand({
         ...this.#object(key),
@@ -331,8 +348,9 @@ export class S3Bucket {
         ? { ChecksumAlgorithm: "SHA256", ChecksumSHA256: part.sha256.toString("base64") }
         : {}),
     });
-    // Signed with the hash of what is sent, as every S3 server checks it, with or without checksums. The SDK would
-    // wrap a stream in chunks of its own instead, which not every server takes.
+    // Signed with the hash of what is sent, as every S3 server checks it, with or without
+    // checksums. The SDK would wrap a stream in chunks of its own instead, which not every server
+    // takes.
     command.middlewareStack.add(
       (next) => (args) => {
         const { headers } = args.request as { headers: Record<string, string> };
@@ -350,7 +368,10 @@ export class S3Bucket {
     return ETag ?? "";
   }
 
-  /** Lets the server copy a part from an object that it has, as long as that is the one with its ETag. Tells its ETag. */
+  /**
+   * Lets the server copy a part from an object that it has, as long as that is the one with its
+   * ETag. Tells its ETag.
+   */
   async copyPart(
     { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
     { number, from, range }: PartToCopy,
@@ -375,8 +396,8 @@ export class S3Bucket {
   }
 
   /**
-   * Puts the parts together, all of them and in order, as the object of their key; if it is conditional, not when there
-   * is one. Not every server knows that condition.
+   * Puts the parts together, all of them and in order, as the object of their key; if it is
+   * conditional, not when there is one. Not every server knows that condition.
    */
   async completeUpload(
     { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
@@ -403,7 +424,10 @@ export class S3Bucket {
     );
   }
 
-  /** Aborts an upload: nothing can be added to it or made of it any more. One that is not there is aborted already. */
+  /**
+   * Aborts an upload: nothing can be added to it or made of it any more. One that is not there is
+   * aborted already.
+   */
   async abortUpload({ key, uploadId }: Pick<S3UploadId, "key" | "uploadId">): Promise<void> {
     const command = new AbortMultipartUploadCommand({ ...this.#object(key), UploadId: uploadId });
     try {
@@ -429,8 +453,8 @@ export class S3Bucket {
       return await this.#listUploads({ Prefix, ...marker }, signal);
     } catch (error) {
       if (marker.UploadIdMarker === undefined || !hasS3Code(error, "InvalidArgument")) throw error;
-      // That upload is gone since, or the server (versitygw 1.8) knows no such markers. What is left of its key is
-      // found when the upload is removed, together with all others of the key.
+      // That upload is gone since, or the server (versitygw 1.8) knows no such markers. What is
+      // left of its key is found when the upload is removed, together with all others of the key.
       return this.#listUploads({ Prefix, KeyMarker: marker.KeyMarker }, signal);
     }
   }

@@ -36,13 +36,17 @@ const PASSING_STATUS = [408, 429, 500, 502, 503, 504];
 export class S3Failure extends ImportError {
   /** The code of the answer, such as `NoSuchUpload`; of a connection, such as `ECONNRESET`. */
   readonly s3Code: string;
-  /** The same request may succeed in a moment. Of a request that got no answer, nobody knows whether it did. */
+  /**
+   * The same request may succeed in a moment. Of a request that got no answer, nobody knows whether
+   * it did.
+   */
   readonly isPassing: boolean;
 
   /**
    * @param request - what was asked of which store, for the message
    * @param error - what the SDK threw
-   * @param settings - what names the server and its authorities. Default: a failure of TLS keeps its own words
+   * @param settings - what names the server and its authorities. Default: a failure of TLS keeps
+   *   its own words
    */
   constructor(request: string, error: unknown, settings?: TlsSettings) {
     const answer = answerOf(error);
@@ -100,6 +104,7 @@ function codeOf(error: unknown, status: number | undefined): string {
 function importCodeOf(s3Code: string, status: number | undefined): ImportFailureCode {
   if (NOT_PERMITTED.includes(s3Code)) return "PermissionDenied";
   if (NO_SPACE.includes(s3Code) || status === 507) return "NoSpace";
-  // Whatever else it is, an expired token or a bucket that is gone: somebody may mend it while the step is retried.
+  // Whatever else it is, an expired token or a bucket that is gone: somebody may mend it while the
+  // step is retried.
   return "StoreUnavailable";
 }

@@ -26,7 +26,8 @@ export interface HashOptions {
 }
 
 /**
- * Reads a part of a source for its digests. The thread is taken for one block at a time, about a millisecond.
+ * Reads a part of a source for its digests. The thread is taken for one block at a time, about a
+ * millisecond.
  *
  * @throws ImportError `StagedDataChanged` when the source ends within the part
  */
@@ -60,10 +61,11 @@ export interface StreamOptions {
 }
 
 /**
- * Reads a part once more, to be sent: from the page cache, which costs less than the memory for whole parts, up to
- * half a GiB each. Once it is closed, nothing reads the source any more.
+ * Reads a part once more, to be sent: from the page cache, which costs less than the memory for
+ * whole parts, up to half a GiB each. Once it is closed, nothing reads the source any more.
  *
- * @throws ImportError `StagedDataChanged`, as the stream's error, when the source ends within the part
+ * @throws ImportError `StagedDataChanged`, as the stream's error, when the source ends within the
+ *   part
  */
 export function streamPart(
   source: PositionalReader,
@@ -79,8 +81,8 @@ async function* blocksOf(
   part: PlannedPart,
   { limiter, signal, onTaken }: StreamOptions,
 ): AsyncGenerator<Buffer> {
-  // Two are enough: a socket has taken the last block but one before it is given the last, and only then is a next one
-  // read. Should that ever not hold, the server refuses what it gets.
+  // Two are enough: a socket has taken the last block but one before it is given the last, and only
+  // then is a next one read. Should that ever not hold, the server refuses what it gets.
   const blockBytes = Math.min(BLOCK_BYTES, part.lengthBytes);
   let [current, spare] = [Buffer.allocUnsafe(blockBytes), Buffer.allocUnsafe(blockBytes)];
   for (let doneBytes = 0; doneBytes < part.lengthBytes;) {

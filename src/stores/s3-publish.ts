@@ -20,9 +20,9 @@ const TRIES = 4;
 /**
  * Makes an object of an upload, unless there is one of that key.
  *
- * What lies under the key decides, and no answer: a request that got none may have been heeded, one that is refused because
- * of an object may be refused because of our own, and versitygw 1.8 reports success as long as there is any object, or
- * while another request still puts it together.
+ * What lies under the key decides, and no answer: a request that got none may have been heeded, one
+ * that is refused because of an object may be refused because of our own, and versitygw 1.8 reports
+ * success as long as there is any object, or while another request still puts it together.
  */
 export async function publishUpload(
   bucket: S3Bucket,
@@ -40,7 +40,10 @@ export async function publishUpload(
   }
 }
 
-/** @returns a failure that leaves open whether there is an object now; undefined when the server says that it is done */
+/**
+ * @returns a failure that leaves open whether there is an object now; undefined when the server
+ *   says that it is done
+ */
 async function complete(
   bucket: S3Bucket,
   upload: WholeUpload,
@@ -55,7 +58,10 @@ async function complete(
   }
 }
 
-/** The key is of one import alone, so that the condition is an extra: where it isn't known it may be left out. */
+/**
+ * The key is of one import alone, so that the condition is an extra: where it isn't known it may be
+ * left out.
+ */
 async function completeUnlessExists(
   bucket: S3Bucket,
   upload: WholeUpload,

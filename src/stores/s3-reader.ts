@@ -8,8 +8,9 @@ const IDLE_TIMEOUT_MS = 30_000;
 const STREAMS = 3;
 
 /**
- * Reads an object. As long as a read begins where one before it ended they are served from one request, so that the
- * server reads ahead; a jump makes another. An object that is replaced meanwhile is noticed.
+ * Reads an object. As long as a read begins where one before it ended they are served from one
+ * request, so that the server reads ahead; a jump makes another. An object that is replaced
+ * meanwhile is noticed.
  */
 export class S3Reader implements OpenCopy {
   readonly sizeBytes: number;

@@ -7,8 +7,8 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
 
 /**
- * Does something again that failed in passing, up to five times, with longer and longer waits. The SDK does so by itself,
- * but not for what is sent or received as a stream.
+ * Does something again that failed in passing, up to five times, with longer and longer waits. The
+ * SDK does so by itself, but not for what is sent or received as a stream.
  *
  * @throws the signal's reason when it is aborted, else the last failure
  */
@@ -28,8 +28,8 @@ export async function retryPassing<T>(
 }
 
 /**
- * Waits as long as the server asks, up to 30 s, or else about twice as long after each try, so that many don't come at
- * once.
+ * Waits as long as the server asks, up to 30 s, or else about twice as long after each try, so that
+ * many don't come at once.
  *
  * @param tries - how many there were
  * @throws the signal's reason when it is aborted

@@ -6,11 +6,12 @@ import { retryPassing } from "./s3-retry.ts";
 import type { UploadOptions } from "./s3-upload.ts";
 import type { CopyOrder, PrivateCopy } from "./store.ts";
 
-// Nothing is told of a part until it is whole: one must not take longer than a step may stand still.
+// Nothing is told of a part until it is whole: one must not take longer than a step may stand
+// still.
 const LARGEST_PART_BYTES = 64 * 1024 * 1024;
 
-// What a server says that doesn't copy by itself, or not from there with these credentials. Sending the bytes may still
-// work, or will tell what is really wrong.
+// What a server says that doesn't copy by itself, or not from there with these credentials. Sending
+// the bytes may still work, or will tell what is really wrong.
 const REFUSALS = [
   "AccessDenied",
   "Forbidden",
@@ -24,9 +25,9 @@ const REFUSALS = [
 ];
 
 /**
- * Copies an object without one of its bytes leaving the server, where the source lies on the same server. It is a
- * multipart upload like any other copy of ours, so that it can be aborted. It is not resumed: whoever begins again has
- * aborted it.
+ * Copies an object without one of its bytes leaving the server, where the source lies on the same
+ * server. It is a multipart upload like any other copy of ours, so that it can be aborted. It is
+ * not resumed: whoever begins again has aborted it.
  *
  * @returns undefined when this server can't do that; nothing is left then
  */

@@ -31,12 +31,16 @@ import {
 
 /** Settings of an {@link S3Store}. */
 export interface S3StoreOptions extends S3BucketOptions {
-  /** Smallest size of a part, in bytes; large images get larger ones. From 5 MiB. Default: 16 MiB. */
+  /**
+   * Smallest size of a part, in bytes; large images get larger ones. From 5 MiB. Default: 16 MiB.
+   */
   readonly partSizeBytes?: number | undefined;
   /** How many parts of one copy may be without an answer. Default: 4. */
   readonly partsInFlight?: number | undefined;
   readonly limiter?: BandwidthLimit | undefined;
-  /** Distinguishes the bucket from one that was emptied or replaced. Default: any bucket is accepted */
+  /**
+   * Distinguishes the bucket from one that was emptied or replaced. Default: any bucket is accepted
+   */
   readonly mark?: StoreMark | undefined;
 }
 
@@ -46,8 +50,8 @@ const DEFAULT_PARTS_IN_FLIGHT = 4;
 const ABORT_ROUNDS = 10;
 
 /**
- * Keeps images as objects in a bucket. What is private is a multipart upload of the final key: nobody sees it, and
- * aborting it is the end of whoever writes it.
+ * Keeps images as objects in a bucket. What is private is a multipart upload of the final key:
+ * nobody sees it, and aborting it is the end of whoever writes it.
  */
 export class S3Store implements Store {
   readonly name: string;
@@ -145,8 +149,8 @@ export class S3Store implements Store {
   /**
    * Makes sure that the bucket is that of the store.
    *
-   * @throws ImportError `StoreUnavailable`; `BadConfiguration` when the bucket does not exist and never did, as far as the
-   * catalogue knows
+   * @throws ImportError `StoreUnavailable`; `BadConfiguration` when the bucket does not exist and
+   *   never did, as far as the catalogue knows
    */
   async #requirePlace(
     purpose: Parameters<StoreMark["require"]>[1],

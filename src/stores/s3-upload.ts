@@ -21,12 +21,13 @@ export interface UploadOptions {
 const OTHER_BYTES = ["BadDigest", "XAmzContentSHA256Mismatch"];
 
 /**
- * Sends the source to its key as a multipart upload, also when it is small or empty: an upload can be aborted, and
- * after that whoever else is still writing it can't make an object of it. A plain put could come at any time.
+ * Sends the source to its key as a multipart upload, also when it is small or empty: an upload can
+ * be aborted, and after that whoever else is still writing it can't make an object of it. A plain
+ * put could come at any time.
  *
- * Parts are hashed and sent one after the other, and their answers waited for side by side. Those that have arrived stay
- * for a later attempt.
- * Nothing reads the source any more once this has returned or thrown.
+ * Parts are hashed and sent one after the other, and their answers waited for side by side. Those
+ * that have arrived stay for a later attempt. Nothing reads the source any more once this has
+ * returned or thrown.
  */
 export async function uploadCopy(
   bucket: S3Bucket,
@@ -197,8 +198,8 @@ class Upload {
   }
 
   /**
-   * Bytes are sent one part after the other; only the answers are waited for side by side. So whoever dies leaves one
-   * part at most that has not arrived whole, and has to be sent again.
+   * Bytes are sent one part after the other; only the answers are waited for side by side. So
+   * whoever dies leaves one part at most that has not arrived whole, and has to be sent again.
    */
   async #standInLine(): Promise<() => void> {
     const before = this.#lastInLine;
@@ -243,7 +244,10 @@ interface BegunUpload {
   readonly parts: ReadonlyMap<number, SentPart>;
 }
 
-/** The upload of an attempt that is over, the one with most parts; others of the same key are aborted. */
+/**
+ * The upload of an attempt that is over, the one with most parts; others of the same key are
+ * aborted.
+ */
 async function takeUpBegun(
   bucket: S3Bucket,
   { key, signal }: CopyOrder,

@@ -25,7 +25,8 @@ export interface MarkRecords {
   /**
    * Records a mark for a store that has none.
    *
-   * @returns the mark that the store has now; or the other store whose mark this is, and then nothing is recorded
+   * @returns the mark that the store has now; or the other store whose mark this is, and then
+   *   nothing is recorded
    */
   record(store: string, mark: string): Promise<RecordedMark>;
   /** Records a mark in place of the store's earlier one. @returns as {@link MarkRecords.record} */
@@ -51,7 +52,9 @@ export interface Adopted {
   readonly mark: string;
   /** Whether this adoption wrote it; else it lay there. */
   readonly isNew: boolean;
-  /** How many of the newest copies of the catalogue were looked for there, and how many lie there. */
+  /**
+   * How many of the newest copies of the catalogue were looked for there, and how many lie there.
+   */
   readonly lookedFor: number;
   readonly found: number;
 }
@@ -70,9 +73,10 @@ export interface StoreMarkOptions {
 const LOOKED_FOR = 64;
 
 /**
- * The mark of a store: a random id in its place, and the same id in the catalogue. It distinguishes the store from an empty
- * mount point, from another store's directory, and from a bucket that was emptied or replaced. Without it nothing is
- * written there, and nothing there counts as missing or removed.
+ * The mark of a store: a random id in its place, and the same id in the catalogue. It distinguishes
+ * the store from an empty mount point, from another store's directory, and from a bucket that was
+ * emptied or replaced. Without it nothing is written there, and nothing there counts as missing or
+ * removed.
  */
 export class StoreMark {
   readonly #options: StoreMarkOptions;
@@ -95,21 +99,25 @@ export class StoreMark {
   }
 
   /**
-   * Makes sure that the place is that of the store. A store that was never used, or was filled before there were marks,
-   * gets its mark by the first write.
+   * Makes sure that the place is that of the store. A store that was never used, or was filled
+   * before there were marks, gets its mark by the first write.
    *
-   * @param purpose - `write` also marks; `begin` asks the catalogue anew, for another process may have replaced the mark
-   * @throws ImportError `StoreUnavailable` when it is another place, or cannot be distinguished from one
+   * @param purpose - `write` also marks; `begin` asks the catalogue anew, for another process may
+   *   have replaced the mark
+   * @throws ImportError `StoreUnavailable` when it is another place, or cannot be distinguished
+   *   from one
    */
   async require(place: MarkedPlace, purpose: "read" | "write" | "begin"): Promise<void> {
     const found = await place.read();
     const isKnown = found !== undefined && found === this.#recorded;
-    // The catalogue is not asked again in the middle of a transaction: publishing and throwing away are within one.
+    // The catalogue is not asked again in the middle of a transaction: publishing and throwing away
+    // are within one.
     if (isKnown && purpose !== "begin") return;
     const { records, store, isReadOnly } = this.#options;
     const recorded = await records.find(store);
     if (recorded !== undefined) {
-      // The catalogue has a mark only after its place: another process may have written both since the first look.
+      // The catalogue has a mark only after its place: another process may have written both since
+      // the first look.
       const now = found === recorded ? found : await place.read();
       if (now !== recorded) throw this.#notOurs(place, now, recorded);
       this.#recorded = recorded;
@@ -137,10 +145,11 @@ export class StoreMark {
   }
 
   /**
-   * Makes a place that of the store, because a person says so: its mark is taken, or one is written.
+   * Makes a place that of the store, because a person says so: its mark is taken, or one is
+   * written.
    *
-   * @throws ImportError `ImageConflict` when the place is another store's; `PermissionDenied` when it has no mark and
-   * nothing may be written there
+   * @throws ImportError `ImageConflict` when the place is another store's; `PermissionDenied` when
+   *   it has no mark and nothing may be written there
    */
   async adopt(place: MarkedPlace): Promise<Adopted> {
     const { records, store, isReadOnly } = this.#options;
@@ -193,7 +202,10 @@ export class StoreMark {
     return record();
   }
 
-  /** A place that has none of the copies that the catalogue lists is an empty mount point, or another place. */
+  /**
+   * A place that has none of the copies that the catalogue lists is an empty mount point, or
+   * another place.
+   */
   async #requireListedCopy(place: MarkedPlace): Promise<void> {
     const { records, store } = this.#options;
     const listed = await records.listCopies(store, LOOKED_FOR);

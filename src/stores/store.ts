@@ -29,16 +29,23 @@ export interface CopyOrder {
   readonly sizeBytes: number;
   /** crc32 of the source where it is known: with it a copy without bytes needs no reading. */
   readonly crc32: number | undefined;
-  /** Blocks that are known to be zero: a store that can keep holes need not read them. Default: nobody has looked. */
+  /**
+   * Blocks that are known to be zero: a store that can keep holes need not read them. Default:
+   * nobody has looked.
+   */
   readonly zeroBlocks?: ZeroBlocks | undefined;
   /** Attempt-private name to write under: `<key>.<eight hex digits>.part`. */
   readonly part: string;
   /** Final key that the copy is to get. */
   readonly key: string;
-  /** Whether what lies under that name was written by an attempt that is surely over, and may be continued. */
+  /**
+   * Whether what lies under that name was written by an attempt that is surely over, and may be
+   * continued.
+   */
   readonly mayResume: boolean;
   /**
-   * Makes the copy another name of the source's inode, by `link`, if this store may: one store at most does.
+   * Makes the copy another name of the source's inode, by `link`, if this store may: one store at
+   * most does.
    *
    * @returns whether it was done
    */
@@ -84,8 +91,8 @@ export interface OpenCopy extends CopySource, FoundCopy, AsyncDisposable {
 }
 
 /**
- * How closely to look at a store: whether what is in it can be read, whether it looks as if it could be written, too, or
- * whether something small that is written can be read back and removed.
+ * How closely to look at a store: whether what is in it can be read, whether it looks as if it
+ * could be written, too, or whether something small that is written can be read back and removed.
  */
 export type StoreLook = "readable" | "writable" | "trial";
 
@@ -95,14 +102,18 @@ export interface StoreHealth {
   /** What is wrong, when it doesn't. */
   readonly reason?: string;
   readonly freeBytes?: number;
-  /** Whether its place has a mark; `none yet` before its first use. Undefined where no catalogue says which. */
+  /**
+   * Whether its place has a mark; `none yet` before its first use. Undefined where no catalogue
+   * says which.
+   */
   readonly mark?: "present" | "none yet";
 }
 
 /**
  * Where images are kept. Keys are `<image id>.<epoch>`: no two imports ever write the same key.
  *
- * Failures are `ImportError`s: `NoSpace` and `PermissionDenied` are permanent, `StoreUnavailable` is not.
+ * Failures are `ImportError`s: `NoSpace` and `PermissionDenied` are permanent, `StoreUnavailable`
+ * is not.
  */
 export interface Store {
   readonly name: string;
@@ -110,14 +121,15 @@ export interface Store {
   /** URL of a key, as the catalogue records it. */
   urlOf(key: string): string;
   /**
-   * Brings the source to durable bytes under the private name, without reading it where this store and the source's
-   * place can. Cancelled, it keeps what it has, to be resumed.
+   * Brings the source to durable bytes under the private name, without reading it where this store
+   * and the source's place can. Cancelled, it keeps what it has, to be resumed.
    */
   copy(order: CopyOrder): Promise<PrivateCopy>;
   /**
    * Opens a published copy for reading.
    *
-   * @param signal - ends this and every read of the copy, with its reason, where they wait for a server
+   * @param signal - ends this and every read of the copy, with its reason, where they wait for a
+   *   server
    */
   open(key: string, signal?: AbortSignal): Promise<OpenCopy>;
   /**
@@ -127,8 +139,9 @@ export interface Store {
    */
   find(key: string, signal?: AbortSignal): Promise<FoundCopy | undefined>;
   /**
-   * Removes private names and keys durably; a late writer of a private name can publish nothing after that. "Nothing
-   * there" is success. With one private name may go all others of the same key: one attempt at most is alive.
+   * Removes private names and keys durably; a late writer of a private name can publish nothing
+   * after that. "Nothing there" is success. With one private name may go all others of the same
+   * key: one attempt at most is alive.
    */
   remove(names: readonly string[]): Promise<void>;
   /** Private names that nobody has written for a while. */
@@ -142,14 +155,15 @@ export interface Store {
   /**
    * Makes a store ready that was never used: creates its directory, and marks its place.
    *
-   * @throws ImportError `BadConfiguration` when its place does not exist and cannot be made; `StoreUnavailable` when its
-   * place exists no more, or is another one
+   * @throws ImportError `BadConfiguration` when its place does not exist and cannot be made;
+   *   `StoreUnavailable` when its place exists no more, or is another one
    */
   prepare(): Promise<void>;
   /**
    * Makes the place, as it is now, that of the store: a moved, replaced, emptied or restored one.
    *
-   * @throws ImportError `ImageConflict` when it is another store's place; `NotConfigured` without a catalogue
+   * @throws ImportError `ImageConflict` when it is another store's place; `NotConfigured` without a
+   *   catalogue
    */
   adopt(): Promise<Adopted>;
 }
@@ -157,7 +171,8 @@ export interface Store {
 /**
  * Whether a copy may have other bytes than in an earlier version.
  *
- * @param isShared - the copy was another name of a staged file, whose removal changed its ctime. Default: false
+ * @param isShared - the copy was another name of a staged file, whose removal changed its ctime.
+ *   Default: false
  */
 export function mayHaveChanged(then: string | null, now: string, isShared = false): boolean {
   if (then === null) return true;
@@ -168,7 +183,10 @@ export function mayHaveChanged(then: string | null, now: string, isShared = fals
 
 const FILE_VERSION = "file ";
 
-/** The version of a file: inode, size, and the times of its last changes in ns. A mount may change `dev` alone. */
+/**
+ * The version of a file: inode, size, and the times of its last changes in ns. A mount may change
+ * `dev` alone.
+ */
 export function fileVersion(file: {
   readonly ino: bigint;
   readonly size: bigint;

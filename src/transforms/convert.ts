@@ -32,8 +32,8 @@ export interface ConvertSettings {
 
 const GIB = 1024 ** 3;
 
-// Glance's names, as QEMU calls them. What is not here has no disk in it that could be converted, or must stay as it is: an
-// ISO is booted as a disc.
+// Glance's names, as QEMU calls them. What is not here has no disk in it that could be converted,
+// or must stay as it is: an ISO is booted as a disc.
 const DRIVERS: Readonly<Record<string, string>> = {
   raw: "raw",
   gpt: "raw",
@@ -46,13 +46,14 @@ const DRIVERS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Converts a disk image to another format with qemu-img. There is nothing to do for an image that has the format already,
- * and for those that are no disks (iso, ami, ari, aki, ploop). The image must have been judged before: qemu-img is run with
- * limits, and asked first what it sees, but it is not what finds hostile images.
+ * Converts a disk image to another format with qemu-img. There is nothing to do for an image that
+ * has the format already, and for those that are no disks (iso, ami, ari, aki, ploop). The image
+ * must have been judged before: qemu-img is run with limits, and asked first what it sees, but it
+ * is not what finds hostile images.
  *
- * `run` throws `ImportError`: `ConversionFailed` for an image that is encrypted, refers to other files, is not what it is
- * declared to be, or that qemu-img can't read, or takes too long for; `ProductTooLarge` beyond the limit; `NoSpace` and
- * the like for the disk.
+ * `run` throws `ImportError`: `ConversionFailed` for an image that is encrypted, refers to other
+ * files, is not what it is declared to be, or that qemu-img can't read, or takes too long for;
+ * `ProductTooLarge` beyond the limit; `NoSpace` and the like for the disk.
  */
 export function convert(settings: ConvertSettings): Transform {
   const { target, timeLimitMs = 6 * 3_600_000, qemuImg = "qemu-img" } = settings;
@@ -186,7 +187,10 @@ function assertSound(info: DiskInfo, driver: string): void {
 
 const LUKS_MARK = Buffer.from("LUKS\xba\xbe", "latin1");
 
-/** An encrypted disk in another format would be a disk that nobody can open, and qemu-img would not even notice. */
+/**
+ * An encrypted disk in another format would be a disk that nobody can open, and qemu-img would not
+ * even notice.
+ */
 async function assertNotLuks({ handle, driver }: DiskFile): Promise<void> {
   const first = Buffer.alloc(LUKS_MARK.length);
   await readFully(handle, first, 0);

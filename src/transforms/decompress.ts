@@ -18,7 +18,10 @@ export interface DecompressSettings {
   readonly maxRatio?: number;
   /** The ratio counts only for products larger than this, in bytes. Default: 64 MiB. */
   readonly ratioFreeBytes?: number;
-  /** Memory that zstd and xz may use for their windows, in bytes; zstd never more than 128 MiB. Default: 256 MiB. */
+  /**
+   * Memory that zstd and xz may use for their windows, in bytes; zstd never more than 128 MiB.
+   * Default: 256 MiB.
+   */
   readonly memoryBytes?: number;
   /** How long it may take, in milliseconds. Default: 6 h. */
   readonly timeLimitMs?: number;
@@ -31,11 +34,13 @@ export interface DecompressSettings {
 const MIB = 1024 * 1024;
 
 /**
- * Decompresses an image that is compressed by gzip, zstd, xz, or as the only member of a zip archive; one layer. It is
- * recognised by its first bytes; one whose container format is `compressed` is left as it is.
+ * Decompresses an image that is compressed by gzip, zstd, xz, or as the only member of a zip
+ * archive; one layer. It is recognised by its first bytes; one whose container format is
+ * `compressed` is left as it is.
  *
- * `run` throws `ImportError`: `DecompressionFailed` for an image that is damaged, cut off or followed by anything, or that
- * takes too long; `ProductTooLarge` beyond the limits; `NoSpace` and the like for the disk.
+ * `run` throws `ImportError`: `DecompressionFailed` for an image that is damaged, cut off or
+ * followed by anything, or that takes too long; `ProductTooLarge` beyond the limits; `NoSpace` and
+ * the like for the disk.
  */
 export function decompress(settings: DecompressSettings = {}): Transform {
   const { timeLimitMs = 6 * 3_600_000, zstd = "zstd", xz = "xz" } = settings;

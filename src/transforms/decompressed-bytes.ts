@@ -20,7 +20,10 @@ const MARKS: readonly (readonly [Compression, RegExp])[] = [
   ["zip", /^PK\x03\x04/],
 ];
 
-/** How bytes are compressed, by their first {@link COMPRESSION_MARK_BYTES}, whatever their name is; undefined when they aren't. */
+/**
+ * How bytes are compressed, by their first {@link COMPRESSION_MARK_BYTES}, whatever their name is;
+ * undefined when they aren't.
+ */
 export function recogniseCompression(first: Buffer): Compression | undefined {
   const text = first.toString("latin1", 0, COMPRESSION_MARK_BYTES);
   return MARKS.find(([, mark]) => mark.test(text))?.[0];
@@ -45,17 +48,22 @@ export interface DecompressionLimits {
 /** Settings of {@link decompressedBytes}. */
 export interface Decompression extends DecompressionLimits {
   readonly compression: Compression;
-  /** How many compressed bytes there are, if that is known already; the ratio is held against those that have come otherwise. */
+  /**
+   * How many compressed bytes there are, if that is known already; the ratio is held against those
+   * that have come otherwise.
+   */
   readonly compressedBytes?: number | undefined;
   readonly signal: AbortSignal;
 }
 
 /**
- * Decompresses bytes as they come, one layer. Bytes that come out are good only once all of them have: a wrong checksum is
- * found at the end.
+ * Decompresses bytes as they come, one layer. Bytes that come out are good only once all of them
+ * have: a wrong checksum is found at the end.
  *
- * @param compressed - the compressed bytes in chunks of any size; it must stop by itself when the signal is aborted
- * @throws ImportError `DecompressionFailed` when they are damaged, cut off, or followed by anything else
+ * @param compressed - the compressed bytes in chunks of any size; it must stop by itself when the
+ *   signal is aborted
+ * @throws ImportError `DecompressionFailed` when they are damaged, cut off, or followed by anything
+ *   else
  * @throws ImportError `ProductTooLarge` when more comes out than may
  * @throws the signal's reason when it is aborted; what `compressed` throws
  */
@@ -90,7 +98,9 @@ function decoded(reader: ChunkReader, options: Decompression): AsyncIterable<Buf
   }
 }
 
-/** As much as a window of 2^27 takes, the most that zstd itself decompresses without being asked to. */
+/**
+ * As much as a window of 2^27 takes, the most that zstd itself decompresses without being asked to.
+ */
 const ZSTD_WINDOW_BYTES = 128 * 1024 * 1024;
 
 function zstdArguments({ memoryBytes }: DecompressionLimits): readonly string[] {
@@ -134,7 +144,10 @@ async function* throughProgram(
   }
 }
 
-/** @throws what the source throws, with the program killed; a program that takes no more is no error here */
+/**
+ * @throws what the source throws, with the program killed; a program that takes no more is no error
+ *   here
+ */
 async function feed(running: RunningProgram, reader: ChunkReader): Promise<void> {
   try {
     for (let chunk = await reader.next(); chunk !== undefined; chunk = await reader.next()) {

@@ -5,14 +5,15 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { ChunkReader } from "./chunk-reader.ts";
 
 /**
- * Decompresses gzip, of one member or several. zlib works in threads of its own; it checks the crc32 and the length of
- * every member.
+ * Decompresses gzip, of one member or several. zlib works in threads of its own; it checks the
+ * crc32 and the length of every member.
  *
  * @throws ImportError `DecompressionFailed` when it is damaged, cut off, or followed by anything
  */
 export async function* gunzip(reader: ChunkReader): AsyncGenerator<Buffer> {
   yield* throughEngine(createGunzip({ chunkSize: BLOCK_BYTES }), reader);
-  // zlib goes on with whatever could be a member, and stops at a zero: padding, or something hidden behind one.
+  // zlib goes on with whatever could be a member, and stops at a zero: padding, or something hidden
+  // behind one.
   if ((await reader.peek(1)).length === 0) return;
   throw damaged(`something follows its end, at byte ${reader.takenBytes}`);
 }
@@ -51,7 +52,10 @@ async function* throughEngine(
   }
 }
 
-/** Ends with the bytes that the engine did not want put back: it takes everything until what it decompresses ends. */
+/**
+ * Ends with the bytes that the engine did not want put back: it takes everything until what it
+ * decompresses ends.
+ */
 async function feed(engine: Gunzip | InflateRaw, reader: ChunkReader): Promise<void> {
   for (let chunk = await reader.next(); chunk !== undefined; chunk = await reader.next()) {
     const takenBefore = engine.bytesWritten;

@@ -24,7 +24,10 @@ export interface LimitedProgram {
   readonly limits: ProgramLimits;
   /** Kills it, and whatever it started. */
   readonly signal: AbortSignal;
-  /** Files that it opens as `/proc/self/fd/3`, `/proc/self/fd/4`, …: those very files, whatever lies under their names. */
+  /**
+   * Files that it opens as `/proc/self/fd/3`, `/proc/self/fd/4`, …: those very files, whatever lies
+   * under their names.
+   */
   readonly files?: readonly FileHandle[];
 }
 
@@ -50,19 +53,20 @@ export interface RunningProgram {
 const KEPT_STDERR_BYTES = 1024;
 
 /**
- * Between the fork and the request to die with its parent, the parent may have died: then nobody would ever end the
- * program. `$0` is the parent's id.
+ * Between the fork and the request to die with its parent, the parent may have died: then nobody
+ * would ever end the program. `$0` is the parent's id.
  */
 const UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"';
 
 /**
- * Starts a program in a process group of its own, with limits, without the worker's environment, without a network where
- * that is allowed, and so that the kernel kills it when this process dies.
+ * Starts a program in a process group of its own, with limits, without the worker's environment,
+ * without a network where that is allowed, and so that the kernel kills it when this process dies.
  *
- * All of it are programs that run the next one in their place: the process that is started is the program in the end.
+ * All of it are programs that run the next one in their place: the process that is started is the
+ * program in the end.
  *
- * @throws the signal's reason when it is aborted already. `ended` rejects with ImportError `BadConfiguration` when the
- * programs that limit it are missing.
+ * @throws the signal's reason when it is aborted already. `ended` rejects with ImportError
+ *   `BadConfiguration` when the programs that limit it are missing.
  */
 export async function startLimited(program: LimitedProgram): Promise<RunningProgram> {
   const isolation = await networkIsolation();
@@ -72,7 +76,8 @@ export async function startLimited(program: LimitedProgram): Promise<RunningProg
   const child = spawn(command, args, {
     stdio: ["pipe", "pipe", "pipe", ...files.map(({ fd }) => fd)],
     detached: true,
-    // None of the worker's secrets. Few arenas: each takes 64 MiB of address space that nobody uses.
+    // None of the worker's secrets. Few arenas: each takes 64 MiB of address space that nobody
+    // uses.
     env: { PATH: process.env["PATH"], LC_ALL: "C", MALLOC_ARENA_MAX: "1" },
   }) as ChildProcess & { stdin: Writable; stdout: Readable; stderr: Readable };
   const kill = (): void => {
@@ -163,7 +168,10 @@ function killGroup(child: ChildProcess): void {
 
 let isolation: Promise<readonly string[]> | undefined;
 
-/** What takes the network from a program here: as root a namespace, else one inside a user namespace, else nothing. */
+/**
+ * What takes the network from a program here: as root a namespace, else one inside a user
+ * namespace, else nothing.
+ */
 async function networkIsolation(): Promise<readonly string[]> {
   isolation ??= firstThatRuns([
     ["unshare", "--net", "--"],

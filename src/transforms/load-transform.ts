@@ -9,7 +9,8 @@ const OPTIONAL = ["undo", "check"] as const;
  * Loads a user's own transform: the default export of a module.
  *
  * @param path - absolute
- * @throws ImportError `BadConfiguration` naming the file, and everything that is missing or wrong at once
+ * @throws ImportError `BadConfiguration` naming the file, and everything that is missing or wrong
+ *   at once
  */
 export async function loadTransform(path: string): Promise<Transform> {
   const transform: unknown = (await load(path))["default"];

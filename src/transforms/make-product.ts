@@ -5,10 +5,11 @@ import { systemFailure } from "../bytes/system-failure.ts";
 import type { TransformWork } from "./transform.ts";
 
 /**
- * Makes the file of a product, lets it be filled, and makes it as durable as the disk. Nothing of it is left when that
- * fails. What `fill` opened or started must be over when it ends.
+ * Makes the file of a product, lets it be filled, and makes it as durable as the disk. Nothing of
+ * it is left when that fails. What `fill` opened or started must be over when it ends.
  *
- * @throws what `fill` throws; ImportError `NoSpace`, `PermissionDenied` or `StagingUnavailable` for the disk's own errors
+ * @throws what `fill` throws; ImportError `NoSpace`, `PermissionDenied` or `StagingUnavailable` for
+ *   the disk's own errors
  */
 export async function makeProduct<T>(
   { productPath }: TransformWork,

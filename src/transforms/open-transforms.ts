@@ -32,7 +32,8 @@ export class Transforms {
   /**
    * Opens all transforms that are configured, and loads those of the user.
    *
-   * @throws ImportError `BadConfiguration` when one can't be loaded, is no transform, or has the name of another
+   * @throws ImportError `BadConfiguration` when one can't be loaded, is no transform, or has the
+   *   name of another
    */
   static async open(settings: TransformSettings): Promise<Transforms> {
     const transforms: Transform[] = [];

@@ -88,7 +88,8 @@ const CHECKED = ["qcow2", "vmdk", "vdi", "vhdx"];
 const ONLY_LEAKS = 3;
 
 /**
- * Asks qemu-img whether a disk is whole. Converting one that is cut off would succeed: what is missing reads as zeros.
+ * Asks qemu-img whether a disk is whole. Converting one that is cut off would succeed: what is
+ * missing reads as zeros.
  *
  * @throws ImportError `ConversionFailed` when it isn't
  */
@@ -115,8 +116,8 @@ export async function checkDisk(
 /**
  * Converts a disk. The target has all of its bytes then, not yet synced.
  *
- * @throws ImportError `ConversionFailed` when qemu-img fails or complains; `NoSpace` when the disk is full;
- * `ProductTooLarge` when the target became larger than its limit
+ * @throws ImportError `ConversionFailed` when qemu-img fails or complains; `NoSpace` when the disk
+ *   is full; `ProductTooLarge` when the target became larger than its limit
  * @throws the signal's reason when it is aborted
  */
 export async function convertDisk(qemuImg: string, conversion: DiskConversion): Promise<void> {
@@ -149,7 +150,10 @@ export async function convertDisk(qemuImg: string, conversion: DiskConversion): 
   assertEndedWell("convert", await running.ended);
 }
 
-/** A path that can't be taken for a protocol, and leads to the open file even if its name now leads to another. */
+/**
+ * A path that can't be taken for a protocol, and leads to the open file even if its name now leads
+ * to another.
+ */
 function fileAt(index: number): string {
   return `/proc/self/fd/${3 + index}`;
 }

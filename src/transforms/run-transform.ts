@@ -17,8 +17,9 @@ export interface Outcome {
 /**
  * Runs a transform, which may be a user's own, and believes nothing that it says.
  *
- * @throws ImportError `TransformFailed` naming the transform and the reason, `NoSpace`; retried: `TransformUnavailable`,
- * when what it throws is marked as `retryable`. An `ImportError` of its own passes through.
+ * @throws ImportError `TransformFailed` naming the transform and the reason, `NoSpace`; retried:
+ *   `TransformUnavailable`, when what it throws is marked as `retryable`. An `ImportError` of its
+ *   own passes through.
  */
 export async function runTransform(transform: Transform, work: TransformWork): Promise<Outcome> {
   const result = await resultOf(transform, work);

@@ -31,12 +31,12 @@ interface LocalHeader extends Member {
 }
 
 /**
- * The bytes of the only member of a zip archive, stored or deflated. The archive is read once from its start to its end,
- * as it comes, and every byte of it must be what the format puts there: nothing is hidden between its parts, before or
- * behind. The name of the member is ignored.
+ * The bytes of the only member of a zip archive, stored or deflated. The archive is read once from
+ * its start to its end, as it comes, and every byte of it must be what the format puts there:
+ * nothing is hidden between its parts, before or behind. The name of the member is ignored.
  *
- * @throws ImportError `DecompressionFailed` when it has several members, is encrypted, damaged, cut off or followed by
- * anything, or when what its headers say differs from what it holds
+ * @throws ImportError `DecompressionFailed` when it has several members, is encrypted, damaged, cut
+ *   off or followed by anything, or when what its headers say differs from what it holds
  */
 export async function* unzipMember(reader: ChunkReader): AsyncGenerator<Buffer> {
   const header = await readLocalHeader(reader);
@@ -93,8 +93,9 @@ async function* stored(
 }
 
 /**
- * What stands behind a member whose header was written before its size was known: with or without a mark, with sizes of 4
- * or of 8 bytes, which nothing in front of it says for sure. The directory must follow.
+ * What stands behind a member whose header was written before its size was known: with or without a
+ * mark, with sizes of 4 or of 8 bytes, which nothing in front of it says for sure. The directory
+ * must follow.
  */
 async function readDescriptor(reader: ChunkReader, member: Member): Promise<void> {
   const ahead = await reader.peek(28);
@@ -166,7 +167,8 @@ async function readEnd(reader: ChunkReader, directoryAt: number): Promise<void> 
   }
   const end = await reader.read(22);
   const stated = [end.readUInt16LE(10), end.readUInt32LE(12), end.readUInt32LE(16)];
-  // A number that is too wide for its field, or that the writer chose to state in the zip64 fields, is all ones.
+  // A number that is too wide for its field, or that the writer chose to state in the zip64 fields,
+  // is all ones.
   const isRight =
     end.readUInt32LE(0) === END &&
     [1, 0xffff].includes(stated[0] ?? 0) &&
@@ -179,7 +181,10 @@ async function readEnd(reader: ChunkReader, directoryAt: number): Promise<void> 
   }
 }
 
-/** Fields of 4 bytes; those that are all ones stand, in the same order, as 8 bytes each in the zip64 field. */
+/**
+ * Fields of 4 bytes; those that are all ones stand, in the same order, as 8 bytes each in the zip64
+ * field.
+ */
 function wideFields(extra: Buffer, fields: readonly number[]): readonly bigint[] {
   const zip64 = fieldOf(extra, ZIP64_FIELD);
   let at = 0;

@@ -5,8 +5,8 @@ import { WriteBehind } from "../bytes/write-behind.ts";
 import { isZeroBlock } from "../bytes/zero-blocks.ts";
 
 /**
- * Writes bytes into an empty file as they come; blocks of zeros are skipped, so that the file is sparse. One block is
- * written while the next one is filled. The file is not yet synced to its end.
+ * Writes bytes into an empty file as they come; blocks of zeros are skipped, so that the file is
+ * sparse. One block is written while the next one is filled. The file is not yet synced to its end.
  *
  * @returns how many bytes the file has
  * @throws what `chunks` throws, else the system's own error (`ENOSPC`, `EIO`, …)

@@ -20,7 +20,8 @@ import { rememberSearchAttributes } from "./search-attributes.ts";
 /**
  * Builds what the activities of a worker need. The caller closes the database.
  *
- * @throws ImportError `BadConfiguration` for a transform that can't work here: found out now, not in the first import
+ * @throws ImportError `BadConfiguration` for a transform that can't work here: found out now, not
+ *   in the first import
  */
 export async function buildDependencies(
   config: Config,
@@ -100,8 +101,8 @@ export function hasStaging(dependencies: Dependencies): dependencies is NodeDepe
 }
 
 /**
- * Asks for the newest run of the workflow id, not for the run that took the claim: after a reset the newest run goes
- * on with that claim, and a new import takes it over by itself.
+ * Asks for the newest run of the workflow id, not for the run that took the claim: after a reset
+ * the newest run goes on with that claim, and a new import takes it over by itself.
  */
 async function isRunOpen(client: Client, workflowId: string): Promise<boolean> {
   try {

@@ -4,7 +4,10 @@ import { translateFailures } from "./translate-failures.ts";
 /** Names of an order's fields that every line of its step has. */
 const NAMED = ["image_id", "task_id", "store", "transform"] as const;
 
-/** Translates the failures of each step, and names image, task and store in the lines that are about it. */
+/**
+ * Translates the failures of each step, and names image, task and store in the lines that are about
+ * it.
+ */
 export const stepInterceptors: ActivityInterceptorsFactory = () => {
   let attributes: Record<string, string> = {};
   return {

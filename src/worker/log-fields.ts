@@ -8,7 +8,9 @@ const SUPERFLUOUS = ["namespace", "timestampNanos", "taskToken", "activityId", "
 // One word for each thing, also where the SDK has two.
 const RENAMED: Readonly<Record<string, string>> = { workflowRunId: "run_id" };
 
-/** The fields of a log line: names as in our documents (`run_id`), errors as {@link errorFields}. */
+/**
+ * The fields of a log line: names as in our documents (`run_id`), errors as {@link errorFields}.
+ */
 export function logFields(meta: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const fields: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(meta)) {
@@ -23,7 +25,10 @@ export function logFields(meta: Readonly<Record<string, unknown>>): Record<strin
   return imageId === undefined ? fields : { image_id: imageId, ...fields };
 }
 
-/** An error of a workflow arrives as a copy that has lost its type; the run names it in fields of its own. */
+/**
+ * An error of a workflow arrives as a copy that has lost its type; the run names it in fields of
+ * its own.
+ */
 function withCode(error: object, { code, hint }: Readonly<Record<string, unknown>>): object {
   if ("code" in error || typeof code !== "string") return error;
   const { stack, ...rest } = error as Partial<ErrorFields>;
@@ -37,7 +42,10 @@ function withCode(error: object, { code, hint }: Readonly<Record<string, unknown
   };
 }
 
-/** An error as a log line has it. Only what is listed: other properties of an error may hold statements or requests. */
+/**
+ * An error as a log line has it. Only what is listed: other properties of an error may hold
+ * statements or requests.
+ */
 export interface ErrorFields {
   readonly name: string;
   /** The code of the table of failures; else that of Postgres, S3 or the system. */

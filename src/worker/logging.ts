@@ -34,8 +34,8 @@ export function createLogger({ level, secrets, write = writeToStderr() }: LogOpt
 }
 
 /**
- * Installs the process-wide logger of a worker, for what the SDK and its core report, too. To be called once, before
- * anything else touches the SDK.
+ * Installs the process-wide logger of a worker, for what the SDK and its core report, too. To be
+ * called once, before anything else touches the SDK.
  */
 export function installLogging(options: LogOptions): Logger {
   const logger = createLogger(options);
@@ -53,7 +53,9 @@ export function installLogging(options: LogOptions): Logger {
   return logger;
 }
 
-/** Written at once: a line that waits in a buffer is lost with the process that it would explain. */
+/**
+ * Written at once: a line that waits in a buffer is lost with the process that it would explain.
+ */
 function writeToStderr(): (line: string) => void {
   const stderr = pino.destination({ fd: 2, sync: true });
   return (line) => {

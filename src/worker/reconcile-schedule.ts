@@ -6,7 +6,9 @@ import {
 } from "@temporalio/client";
 import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
 
-/** Makes the Schedule of the reconciler, or gives the one that is there this interval. Idempotent. */
+/**
+ * Makes the Schedule of the reconciler, or gives the one that is there this interval. Idempotent.
+ */
 export async function scheduleReconciler(client: Client, everyMs: number): Promise<void> {
   const schedule = {
     spec: { intervals: [{ every: everyMs }] },
@@ -43,7 +45,10 @@ export async function hasReconcilerSchedule(client: Client): Promise<boolean> {
   }
 }
 
-/** Makes the Schedule of the reconciler when it is not there, as after the loss of the server's data. */
+/**
+ * Makes the Schedule of the reconciler when it is not there, as after the loss of the server's
+ * data.
+ */
 export async function ensureReconcilerSchedule(client: Client, everyMs: number): Promise<void> {
   if (!(await hasReconcilerSchedule(client))) await scheduleReconciler(client, everyMs);
 }

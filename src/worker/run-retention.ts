@@ -1,6 +1,9 @@
 import type { Connection } from "@temporalio/client";
 
-/** How long the namespace keeps a run after its end, in ms; undefined when the server does not say it. */
+/**
+ * How long the namespace keeps a run after its end, in ms; undefined when the server does not say
+ * it.
+ */
 export async function runRetentionOf(
   connection: Connection,
   namespace: string,
@@ -10,7 +13,9 @@ export async function runRetentionOf(
   return seconds == null ? undefined : Number(seconds) * 1000;
 }
 
-/** Sets how long the namespace keeps a run after its end. Needs the right to change the namespace. */
+/**
+ * Sets how long the namespace keeps a run after its end. Needs the right to change the namespace.
+ */
 export async function setRunRetention(
   connection: Connection,
   namespace: string,

@@ -29,7 +29,10 @@ export interface WorkerSettings {
   readonly onReady: () => void;
 }
 
-/** The workflows, bundled when the software was built; else bundled from their folder at start, which takes seconds. */
+/**
+ * The workflows, bundled when the software was built; else bundled from their folder at start,
+ * which takes seconds.
+ */
 export function workflowSource(): Pick<WorkerOptions, "workflowBundle" | "workflowsPath"> {
   const codePath = fileURLToPath(new URL("../workflow-bundle.js", import.meta.url));
   return existsSync(codePath)
@@ -37,7 +40,10 @@ export function workflowSource(): Pick<WorkerOptions, "workflowBundle" | "workfl
     : { workflowsPath: fileURLToPath(new URL("../workflow", import.meta.url)) };
 }
 
-/** Runs a worker until it is told to stop by a signal. Workflows, catalogue steps, and the bytes of its staging volume. */
+/**
+ * Runs a worker until it is told to stop by a signal. Workflows, catalogue steps, and the bytes of
+ * its staging volume.
+ */
 export async function runWorker(settings: WorkerSettings): Promise<void> {
   const { config, logger } = settings;
   const connection = await NativeConnection.connect(settings.temporal.connection);
@@ -76,7 +82,8 @@ const STORE_PATIENCE_MS = 5_000;
 /**
  * Makes directories and marks of stores that were never used, and names those that do not work.
  *
- * @throws ImportError for a store that was never used and cannot be: a worker with such a configuration is refused
+ * @throws ImportError for a store that was never used and cannot be: a worker with such a
+ *   configuration is refused
  */
 async function prepareStores({ stores }: Dependencies, logger: Logger): Promise<void> {
   const unready = await stores.prepare(STORE_PATIENCE_MS);
@@ -116,8 +123,8 @@ async function createWorkers(
       taskQueue: CONTROL_QUEUE,
       activities: createControlActivities(dependencies),
       maxConcurrentActivityTaskExecutions: 16,
-      // By default a workflow waits 10 s for the dead worker that had it before another one may go on: too long for a
-      // cancel, a pause and a look at its status.
+      // By default a workflow waits 10 s for the dead worker that had it before another one may go
+      // on: too long for a cancel, a pause and a look at its status.
       stickyQueueScheduleToStartTimeout: "2s",
     }),
   ];

@@ -4,7 +4,9 @@ import { temporalFailure } from "../client/temporal-failure.ts";
 import type { TemporalAddress } from "../config/temporal-address.ts";
 import { SEARCH_ATTRIBUTES } from "../workflow/contract.ts";
 
-/** What the search attributes of imports need: their names, by the server's number of their type. */
+/**
+ * What the search attributes of imports need: their names, by the server's number of their type.
+ */
 const WANTED = Object.fromEntries(
   Object.values(SEARCH_ATTRIBUTES).flatMap(({ name, type }) => {
     const number = encodeSearchAttributeIndexedValueType(type);
@@ -15,7 +17,10 @@ const WANTED = Object.fromEntries(
 // gRPC's ALREADY_EXISTS: another process registered them between our look and our call.
 const ALREADY_EXISTS = 6;
 
-/** Registers the search attributes of imports that the namespace lacks. Safe when many processes do it at once. */
+/**
+ * Registers the search attributes of imports that the namespace lacks. Safe when many processes do
+ * it at once.
+ */
 export async function registerSearchAttributes(
   connection: Pick<ConnectionLike, "operatorService">,
   namespace: string,
@@ -44,12 +49,14 @@ export async function missingSearchAttributes(
   return Object.keys(WANTED).filter((name) => !(name in customAttributes));
 }
 
-// Long enough for a hundred imports at once, and short enough for one that begins after a loss of the server's data.
+// Long enough for a hundred imports at once, and short enough for one that begins after a loss of
+// the server's data.
 const KNOWN_FOR_MS = 5_000;
 
 /**
- * Makes a question that each acceptance asks: which search attributes of imports the namespace has. What is missing is
- * registered on the way, for imports that come later; a server that does not say it has none.
+ * Makes a question that each acceptance asks: which search attributes of imports the namespace has.
+ * What is missing is registered on the way, for imports that come later; a server that does not say
+ * it has none.
  */
 export function rememberSearchAttributes(
   connection: Pick<ConnectionLike, "operatorService">,

@@ -4,12 +4,13 @@ import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
 import { ensureReconcilerSchedule, scheduleReconciler } from "./reconcile-schedule.ts";
 import { registerSearchAttributes } from "./search-attributes.ts";
 
-// A server that lost its data is put right within a minute: runs that wait for it try again more and more rarely.
+// A server that lost its data is put right within a minute: runs that wait for it try again more
+// and more rarely.
 const LOOK_EVERY_MS = 30_000;
 
 /**
- * Keeps in Temporal what imports need beside their runs: the reconciler's Schedule and the search attributes. A server may
- * come back empty, or be another one, while this worker lives.
+ * Keeps in Temporal what imports need beside their runs: the reconciler's Schedule and the search
+ * attributes. A server may come back empty, or be another one, while this worker lives.
  */
 export class TemporalUpkeep {
   readonly #client: Client;
@@ -27,7 +28,10 @@ export class TemporalUpkeep {
     this.#logger = logger;
   }
 
-  /** Puts all in its place once, with the interval that is configured now, and looks after it until it is stopped. */
+  /**
+   * Puts all in its place once, with the interval that is configured now, and looks after it until
+   * it is stopped.
+   */
   async start(): Promise<void> {
     await this.#attributes();
     await this.#trying("make the Schedule of the reconciler", () =>
@@ -69,7 +73,10 @@ export class TemporalUpkeep {
     );
   }
 
-  /** Without a Schedule the workers' own clocks start the reconciler; its workflow id lets one of them do it. */
+  /**
+   * Without a Schedule the workers' own clocks start the reconciler; its workflow id lets one of
+   * them do it.
+   */
   async #reconcile(): Promise<void> {
     this.#reconciledAtMs = Date.now();
     await this.#trying("start the reconciler", async () => {

@@ -9,8 +9,9 @@ import { ImportError } from "../domain/import-failure.ts";
 type Step = keyof (ControlActivities & ByteActivities & PromptActivities);
 
 /**
- * The steps that end their import when they fail again and again with an error that this software does not know. All
- * others are undos, removals and sweeps: those are tried again whatever they fail with, because what they leave stays.
+ * The steps that end their import when they fail again and again with an error that this software
+ * does not know. All others are undos, removals and sweeps: those are tried again whatever they
+ * fail with, because what they leave stays.
  */
 const GIVEN_UP: readonly string[] = [
   "claimImport",
@@ -24,11 +25,14 @@ const GIVEN_UP: readonly string[] = [
   "activateImage",
 ] satisfies readonly Step[];
 
-// An error that this software does not know is a bug, or a fault that we have not met: some patience, and then a person
-// must see it.
+// An error that this software does not know is a bug, or a fault that we have not met: some
+// patience, and then a person must see it.
 const PATIENCE_ATTEMPTS = 10;
 
-/** The one place where our failures become Temporal's: an activity throws `ImportError`, the workflow sees its code. */
+/**
+ * The one place where our failures become Temporal's: an activity throws `ImportError`, the
+ * workflow sees its code.
+ */
 export const translateFailures: ActivityInboundCallsInterceptor = {
   async execute(input, next) {
     try {
@@ -69,8 +73,8 @@ function translated(error: unknown, attempt: FailedAttempt): unknown {
 }
 
 /**
- * Before an import is accepted, a refusal of the database answers the person who asks. Afterwards there is finished
- * work, and an undo that must run: both wait for the operator.
+ * Before an import is accepted, a refusal of the database answers the person who asks. Afterwards
+ * there is finished work, and an undo that must run: both wait for the operator.
  */
 function isPermanent(error: ImportError): boolean {
   if (error instanceof DatabaseRefusal) return activityInfo().activityType === "claimImport";

@@ -11,7 +11,10 @@ export interface WorkerIdentity {
   readonly since: string;
 }
 
-/** The name of this worker in Temporal: the Web UI, histories and `doctor` read it there, of each worker that polls. */
+/**
+ * The name of this worker in Temporal: the Web UI, histories and `doctor` read it there, of each
+ * worker that polls.
+ */
 export function identityOf(configPath: string, now = new Date()): string {
   const digest = configDigest(configPath) ?? "unknown";
   return `${String(process.pid)}@${hostname()} config ${digest} since ${now.toISOString()}`;

@@ -10,8 +10,8 @@ type Verdict =
   | { readonly kind: "refused"; readonly failure: FailureReport };
 
 /**
- * Answers `acceptImport`, which a client sends with the start: whoever started the run gets the verdict of its claim,
- * anybody else is told which import holds the image.
+ * Answers `acceptImport`, which a client sends with the start: whoever started the run gets the
+ * verdict of its claim, anybody else is told which import holds the image.
  */
 export class Acceptance {
   readonly #ids: { readonly workflowId: string; readonly runId: string };

@@ -23,8 +23,8 @@ interface Compensation {
 }
 
 /**
- * The saga list: the undo of each step, registered before the step, because a step can take effect and still fail.
- * Each undo must be safe when its step never began.
+ * The saga list: the undo of each step, registered before the step, because a step can take effect
+ * and still fail. Each undo must be safe when its step never began.
  */
 export class Compensations {
   readonly #registered: Compensation[] = [];
@@ -34,13 +34,17 @@ export class Compensations {
     this.#registered.push({ name, group: undefined, undo });
   }
 
-  /** The same for one of several steps that run side by side: none of their undos waits for another one. */
+  /**
+   * The same for one of several steps that run side by side: none of their undos waits for another
+   * one.
+   */
   registerBeside(group: string, name: string, undo: Compensation["undo"]): void {
     this.#registered.push({ name, group, undo });
   }
 
   /**
-   * Runs all undos, last registered first, shielded from cancellation. One that fails never stops the others.
+   * Runs all undos, last registered first, shielded from cancellation. One that fails never stops
+   * the others.
    *
    * @returns what was left behind
    */
@@ -71,7 +75,10 @@ export class Compensations {
   }
 }
 
-/** Undos in their order, those of one group together: a store that is away must not hold up the undo in another one. */
+/**
+ * Undos in their order, those of one group together: a store that is away must not hold up the undo
+ * in another one.
+ */
 function groupsOf(undos: readonly Compensation[]): Compensation[][] {
   const groups: Compensation[][] = [];
   for (const undo of undos) {
@@ -85,8 +92,9 @@ function groupsOf(undos: readonly Compensation[]): Compensation[][] {
 }
 
 /**
- * Runs an undo again that gave up because of the database. The last undo of all, the release of the claim, needs the
- * database too: to go on without the others would leave more behind, and end nothing sooner.
+ * Runs an undo again that gave up because of the database. The last undo of all, the release of the
+ * claim, needs the database too: to go on without the others would leave more behind, and end
+ * nothing sooner.
  */
 async function untilDatabaseAnswers(undo: () => Promise<void>): Promise<void> {
   for (;;) {

@@ -10,12 +10,17 @@ export function byteQueue(node: string): string {
   return `image-import.staging.${node}`;
 }
 
-/** Task queue of undos and clean-up on a staging volume: short steps that never wait behind copies. */
+/**
+ * Task queue of undos and clean-up on a staging volume: short steps that never wait behind copies.
+ */
 export function promptQueue(node: string): string {
   return `image-import.staging.${node}.prompt`;
 }
 
-/** Workflow id of the import of an image. It is the lock that people see: one open run at a time has it. */
+/**
+ * Workflow id of the import of an image. It is the lock that people see: one open run at a time has
+ * it.
+ */
 export function importWorkflowId(imageId: string): string {
   return `image-import/${imageId}`;
 }
@@ -33,7 +38,9 @@ export interface CopyToRemove {
   readonly node: string;
 }
 
-/** Workflow id of the removal of one copy. Each copy has its own: none waits for a store of another. */
+/**
+ * Workflow id of the removal of one copy. Each copy has its own: none waits for a store of another.
+ */
 export function copyRemovalWorkflowId({ image_id, epoch, store }: CopyToRemove): string {
   return `image-remove-copy/${image_id}/${store}/${String(epoch)}`;
 }
@@ -90,7 +97,10 @@ export interface ImportStatus {
   readonly phases: readonly PhaseTime[];
   /** What the bytes are, once verified. */
   readonly detected_format: string | null;
-  /** The checks of the verdict: `pass`, or why the image fails one that is tolerated; none before it is verified. */
+  /**
+   * The checks of the verdict: `pass`, or why the image fails one that is tolerated; none before it
+   * is verified.
+   */
   readonly checks: Readonly<Record<string, string>>;
   /** Why it failed. */
   readonly message: string | null;
@@ -140,18 +150,23 @@ export const resumeImport = defineSignal("resumeImport");
 /** Sent with the start: answers with the verdict of the acceptance. */
 export const acceptImport = defineUpdate<AcceptedCopy, [string]>("acceptImport");
 
-/** Goes on without a store: its copy is stopped and removed. Answers with the stores that are left. */
+/**
+ * Goes on without a store: its copy is stopped and removed. Answers with the stores that are left.
+ */
 export const dropStore = defineUpdate<{ readonly stores: readonly string[] }, [string]>(
   "dropStore",
 );
 
 /**
- * Failure type of {@link acceptImport} from a run that is ending: start again once that run, which the failure's detail
- * names, has closed.
+ * Failure type of {@link acceptImport} from a run that is ending: start again once that run, which
+ * the failure's detail names, has closed.
  */
 export const IMPORT_ENDING = "ImportEnding";
 
-/** The details of a failure that ends a run or refuses an update, as {@link hintOf} reads them: `[{hint}]`, or none. */
+/**
+ * The details of a failure that ends a run or refuses an update, as {@link hintOf} reads them:
+ * `[{hint}]`, or none.
+ */
 export function failureDetails(hint: string | undefined): { readonly hint: string }[] {
   return hint === undefined ? [] : [{ hint }];
 }

@@ -23,8 +23,9 @@ interface GivingUp {
 }
 
 /**
- * The copies of one import, side by side. Where not all stores must succeed, one that fails is given up as long as
- * another is left; a person may drop one with the update `dropStore`, from the acceptance until all copies are made.
+ * The copies of one import, side by side. Where not all stores must succeed, one that fails is
+ * given up as long as another is left; a person may drop one with the update `dropStore`, from the
+ * acceptance until all copies are made.
  */
 export class Copies {
   readonly #copies = new Map<string, Copy>();
@@ -32,7 +33,9 @@ export class Copies {
   #givingUp: GivingUp | undefined;
   #isOver = false;
 
-  /** Answers `dropStore` from now on: a client may ask before it is known which copies there are. */
+  /**
+   * Answers `dropStore` from now on: a client may ask before it is known which copies there are.
+   */
   constructor() {
     setHandler(dropStore, (store: string) => this.#drop(store), {
       description: "Goes on without a store: its copy is stopped and removed",
@@ -70,7 +73,8 @@ export class Copies {
       const scope = begin(copy);
       const stored = await scope.run(work);
       copy.state = "stored";
-      // As long as other copies run, a person may still drop this one. It is they that a cancel stops.
+      // As long as other copies run, a person may still drop this one. It is they that a cancel
+      // stops.
       await CancellationScope.nonCancellable(() =>
         condition(() => copy.isDropped || !this.#isAnyToBeMade()),
       );
@@ -93,7 +97,10 @@ export class Copies {
     }
   }
 
-  /** Waits until it is recorded that the import goes on without a store that was dropped before its copy began. */
+  /**
+   * Waits until it is recorded that the import goes on without a store that was dropped before its
+   * copy began.
+   */
   async #leftOut(copy: Copy): Promise<undefined> {
     await condition(() => copy.state !== "giving up");
     return undefined;

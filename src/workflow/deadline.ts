@@ -1,8 +1,8 @@
 import { CancellationScope, sleep } from "@temporalio/workflow";
 
 /**
- * Runs work that must have ended in time. When the time is over, `onPassed` looks around first, while the steps of the
- * work still stand; then the work is cancelled.
+ * Runs work that must have ended in time. When the time is over, `onPassed` looks around first,
+ * while the steps of the work still stand; then the work is cancelled.
  *
  * @param timeMs - from now on
  */

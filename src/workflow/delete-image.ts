@@ -3,8 +3,9 @@ import type { CopyToRemove } from "./contract.ts";
 import { control, removalSteps, waiting } from "./steps.ts";
 
 /**
- * Deletes the bytes of an image that is `pending_delete`: cancels the import that still holds it, removes the bytes
- * where they lie, retried while a store is away, and ends with the image `deleted`.
+ * Deletes the bytes of an image that is `pending_delete`: cancels the import that still holds it,
+ * removes the bytes where they lie, retried while a store is away, and ends with the image
+ * `deleted`.
  */
 export async function deleteImage(imageId: string): Promise<void> {
   for (;;) {
@@ -38,7 +39,10 @@ async function removeBytes(imageId: string, nodes: readonly string[]): Promise<v
   else for (const node of nodes) await remove(node);
 }
 
-/** Removes the bytes of one copy that readers do not see any more, retried while its store is away; the image stays. */
+/**
+ * Removes the bytes of one copy that readers do not see any more, retried while its store is away;
+ * the image stays.
+ */
 export async function removeImageCopy({
   image_id,
   epoch,

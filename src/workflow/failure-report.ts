@@ -16,8 +16,8 @@ export interface FailureReport {
 }
 
 /**
- * Whether a step ended because it was told to: by a cancel, or by a failure that would have been tried again, had no
- * cancel been asked for meanwhile (its worker died, or its store went away).
+ * Whether a step ended because it was told to: by a cancel, or by a failure that would have been
+ * tried again, had no cancel been asked for meanwhile (its worker died, or its store went away).
  */
 export function wasStopped(error: unknown): boolean {
   if (isCancellation(error)) return true;

@@ -34,11 +34,11 @@ import {
 import { byteSteps, cleanUpSteps, confirmSteps, control, looks, undoSteps } from "./steps.ts";
 
 /**
- * Imports one image: its staged bytes are judged, copied into every requested store and published in the catalogue in
- * one atomic step; or the import fails, and nothing of it is left behind.
+ * Imports one image: its staged bytes are judged, copied into every requested store and published
+ * in the catalogue in one atomic step; or the import fails, and nothing of it is left behind.
  *
- * Read it from top to bottom: each step registers its undo before it begins. The undos run in reverse when a later
- * step fails, when the import is cancelled, and when its deadline passes.
+ * Read it from top to bottom: each step registers its undo before it begins. The undos run in
+ * reverse when a later step fails, when the import is cancelled, and when its deadline passes.
  */
 export async function importImage(input: ImportRequest): Promise<ImportOutcome> {
   // Anybody can start this with anything; the claim refuses what is no request.
@@ -158,7 +158,8 @@ async function importClaimed(accepted: ImportPlan, run: ImportRun): Promise<Impo
   tracker.enter("activating");
   await tracker.step("activate", undefined, () =>
     pause.before(async () => {
-      // Behind the pause, which may last for days: from here to the activation nothing waits any more.
+      // Behind the pause, which may last for days: from here to the activation nothing waits any
+      // more.
       if (patched("confirm-copies")) {
         await tracker.step("confirm", undefined, () => confirmCopies(accepted, digests));
       }
@@ -233,8 +234,9 @@ async function nothingToCopy(
 }
 
 /**
- * Digests, checks and copies, side by side. The first that fails stops the others; only when all have stopped does the
- * failure count, because an undo must not run beside a step that still writes.
+ * Digests, checks and copies, side by side. The first that fails stops the others; only when all
+ * have stopped does the failure count, because an undo must not run beside a step that still
+ * writes.
  */
 async function besideEachOther(
   digest: () => Promise<Digests>,
@@ -308,7 +310,9 @@ async function unstage({ node, image_id, times }: ImportPlan): Promise<boolean> 
   }
 }
 
-/** Whoever waits for an answer gets it before the run closes, also from a run that was cancelled. */
+/**
+ * Whoever waits for an answer gets it before the run closes, also from a run that was cancelled.
+ */
 async function everybodyAnswered(): Promise<void> {
   await CancellationScope.nonCancellable(() => condition(allHandlersFinished));
 }

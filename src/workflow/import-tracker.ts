@@ -29,7 +29,10 @@ export interface FailedAt {
   readonly store: string | undefined;
 }
 
-/** Milliseconds long as a rule: nobody searches for them, and each change of an attribute costs the server a write. */
+/**
+ * Milliseconds long as a rule: nobody searches for them, and each change of an attribute costs the
+ * server a write.
+ */
 const BRIEF_PHASES: readonly ImportPhase[] = ["saving", "activating", "unstaging"];
 
 /** A server refuses longer values, and its database keeps no more. */
@@ -53,7 +56,10 @@ const STEPS: Readonly<Record<string, string>> = {
 type Verified = Pick<VerifiedStaging, "size"> &
   Partial<Pick<VerifiedStaging, "detected_format" | "checks">>;
 
-/** What people see of an import: the query `importStatus`, the current details and the search attributes. */
+/**
+ * What people see of an import: the query `importStatus`, the current details and the search
+ * attributes.
+ */
 export class ImportTracker {
   readonly #imageId: string;
   readonly #method: ImportMethod;

@@ -3,8 +3,8 @@ import { pauseImport, resumeImport } from "./contract.ts";
 import { wasStopped } from "./failure-report.ts";
 
 /**
- * Pause and resume. A byte step that runs is stopped by cancelling it for that reason alone; its part stays, no undo
- * runs, and the same step is called again on resume.
+ * Pause and resume. A byte step that runs is stopped by cancelling it for that reason alone; its
+ * part stays, no undo runs, and the same step is called again on resume.
  */
 export class Pause {
   #isWanted = false;

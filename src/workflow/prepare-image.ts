@@ -26,7 +26,10 @@ export interface PreparedImage {
   readonly digests: Digests | null;
   readonly detected_format?: string;
   readonly checks?: Readonly<Record<string, string>>;
-  /** Which file in staging has the bytes: undefined for what was staged, else the product of a transform. */
+  /**
+   * Which file in staging has the bytes: undefined for what was staged, else the product of a
+   * transform.
+   */
   readonly product?: number;
   /** What transforms changed of the image itself; written when it becomes active. */
   readonly changes?: Pick<ActivateOrder, "disk_format" | "properties">;
@@ -37,7 +40,10 @@ export interface PreparedImage {
 // A transform always gets a format: `raw` where the request names none.
 const UNDECLARED = "raw";
 
-/** The bytes come into staging, are judged, and are changed as it is configured, before any store is touched. */
+/**
+ * The bytes come into staging, are judged, and are changed as it is configured, before any store is
+ * touched.
+ */
 export async function prepareImage(
   plan: ImportPlan,
   run: ImportRun,
@@ -56,7 +62,10 @@ export async function prepareImage(
     : staged;
 }
 
-/** Downloads the image into staging, if it is to be downloaded. Returns the plan, with where the bytes lie. */
+/**
+ * Downloads the image into staging, if it is to be downloaded. Returns the plan, with where the
+ * bytes lie.
+ */
 export async function fetchImage(
   plan: ImportPlan,
   { tracker, pause, undo }: ImportRun,
@@ -171,7 +180,10 @@ export async function digestStaged(
   );
 }
 
-/** Whether the owner gave a checksum that no other step compares: nobody computes it of what was staged. */
+/**
+ * Whether the owner gave a checksum that no other step compares: nobody computes it of what was
+ * staged.
+ */
 export function needsCheck(
   { expected, hash_algo, known }: ImportPlan,
   image: PreparedImage,

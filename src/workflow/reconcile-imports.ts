@@ -24,8 +24,8 @@ export interface Reconciled {
 }
 
 /**
- * Undoes what no running import owns: a terminated run, a reset one, one whose history was lost, and an undo that
- * could not reach its store. Runs on a Schedule; each run stands alone.
+ * Undoes what no running import owns: a terminated run, a reset one, one whose history was lost,
+ * and an undo that could not reach its store. Runs on a Schedule; each run stands alone.
  */
 export async function reconcileImports(): Promise<Reconciled> {
   const found = await control.findAbandoned.executeWithOptions(
@@ -40,7 +40,8 @@ export async function reconcileImports(): Promise<Reconciled> {
   return reconciliation.result;
 }
 
-// Of one store on one node: enough to hide the way there, and few enough to leave slots of the node to running imports.
+// Of one store on one node: enough to hide the way there, and few enough to leave slots of the node
+// to running imports.
 const COPIES_AT_ONCE = 4;
 // Steps that need only the catalogue, and starts of workflows.
 const OTHERS_AT_ONCE = 20;
@@ -57,9 +58,10 @@ class Reconciliation {
   }
 
   /**
-   * All at once, so that a store or node which is away holds up nothing but its own: each node is asked first whether it
-   * answers and which of its stores work, and what lies in the others is left to the next reconciliation. A claim is
-   * released when its copies are gone, or can't be removed now: their leases stay.
+   * All at once, so that a store or node which is away holds up nothing but its own: each node is
+   * asked first whether it answers and which of its stores work, and what lies in the others is
+   * left to the next reconciliation. A claim is released when its copies are gone, or can't be
+   * removed now: their leases stay.
    */
   async runSideBySide({ claims, copies, deletions, removals = [], nodes }: Abandoned) {
     await Promise.all([
@@ -217,7 +219,9 @@ class Line {
   }
 }
 
-/** Whether a step was retried until its bound: the next one of the same store would wait as long. */
+/**
+ * Whether a step was retried until its bound: the next one of the same store would wait as long.
+ */
 function ranOutOfTime(error: unknown): boolean {
   if (!(error instanceof ActivityFailure)) return false;
   return error.cause instanceof TimeoutFailure || error.retryState === "TIMEOUT";

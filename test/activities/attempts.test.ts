@@ -1,7 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { Attempts, type Previous } from "../../src/activities/attempts.ts";
 
-/** An attempt that has begun, and runs until the test ends it; one that heeds its signal ends by itself, too. */
+/**
+ * An attempt that has begun, and runs until the test ends it; one that heeds its signal ends by
+ * itself, too.
+ */
 class RunningAttempt {
   readonly result: Promise<string>;
   end: () => void = () => undefined;

@@ -38,7 +38,10 @@ const SLOWLY = { bandwidthLimit: 2 * MIB };
 const SIZE_BYTES = 8 * MIB + 17;
 const BYTES = someBytes(SIZE_BYTES);
 
-/** Attempts that Temporal had scheduled before the one that another process runs (number 1, at 1 ms). */
+/**
+ * Attempts that Temporal had scheduled before the one that another process runs (number 1, at 1
+ * ms).
+ */
 const LATE: readonly (readonly [string, Partial<Info>])[] = [
   ["of the same step", { attempt: 0, currentAttemptScheduledTimestampMs: 0 }],
   [

@@ -220,7 +220,10 @@ async function holds(node: S3Node, plan: ImportPlan, bytes: Buffer): Promise<boo
   return (await readFile(objectPath(node, plan))).equals(bytes);
 }
 
-/** Everything that an import has in the catalogue and in the bucket, to see whether anything changes. */
+/**
+ * Everything that an import has in the catalogue and in the bucket, to see whether anything
+ * changes.
+ */
 async function snapshot(node: S3Node, plan: ImportPlan): Promise<object> {
   const { ino, mtimeMs } = await stat(objectPath(node, plan));
   return {
@@ -341,7 +344,8 @@ describe("storeImage() into S3 in a process that stood still, and goes on late",
     gate.open();
 
     expect(await outcomeOf(late)).toEqual({ code: "StoreUnavailable" });
-    // All of them anew: nothing that the late one had sent was used, and nothing more was taken from it.
+    // All of them anew: nothing that the late one had sent was used, and nothing more was taken
+    // from it.
     expect(arrived(requests(node, "UploadPart"))).toEqual([1, 2, 1, 2, 3, 4]);
     expect(await snapshot(node, plan)).toEqual(before);
     expect(await holds(node, plan, bytes)).toBe(true);

@@ -44,7 +44,9 @@ import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/vol
 const catalogue = useCatalogue();
 const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount file systems)";
 
-/** What an earlier attempt left: its lease, by whoever wrote, and what lies under its private name. */
+/**
+ * What an earlier attempt left: its lease, by whoever wrote, and what lies under its private name.
+ */
 async function leaveAttempt(
   rig: NodeRig,
   plan: ImportPlan,

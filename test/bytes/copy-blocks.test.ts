@@ -21,7 +21,10 @@ beforeEach(async () => {
   directory = makeTemporaryDirectory();
 });
 
-/** A file of up to four blocks and a bit, each all zero, all random, or zero but for one byte at either end. */
+/**
+ * A file of up to four blocks and a bit, each all zero, all random, or zero but for one byte at
+ * either end.
+ */
 const aFile = fc
   .record({
     blocks: fc.array(fc.constantFrom("zero", "random", "first byte", "last byte"), {

@@ -21,7 +21,8 @@ import {
 } from "../../src/bytes/durable-file.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-// No file system at hand is without hard links, so that one answer of link(2) is made up; all else is the real thing.
+// No file system at hand is without hard links, so that one answer of link(2) is made up; all else
+// is the real thing.
 vi.mock("node:fs/promises", async (importOriginal) => {
   const actual = await importOriginal<typeof fsPromises>();
   return { ...actual, link: vi.fn(actual.link) };

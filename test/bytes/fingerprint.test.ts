@@ -17,7 +17,8 @@ async function fingerprint(): Promise<Fingerprint> {
   return await fingerprintOf(handle);
 }
 
-// File times advance with the kernel's tick, up to 10 ms; a change within one tick could not be seen.
+// File times advance with the kernel's tick, up to 10 ms; a change within one tick could not be
+// seen.
 async function nextTick(): Promise<void> {
   await setTimeout(20);
 }

@@ -227,7 +227,10 @@ describe("readImage() to a stream", () => {
 });
 
 describe("readImage() of an image with a damaged copy", () => {
-  /** Makes an image in two stores, of which the one that is read first is spoilt, and reads it to a file or stream. */
+  /**
+   * Makes an image in two stores, of which the one that is read first is spoilt, and reads it to a
+   * file or stream.
+   */
   async function readSpoilt(spoil: (path: string) => Promise<void>, isStream: boolean) {
     const rig = await openNode(catalogue);
     const bytes = someBytes(2 * MIB + 5);

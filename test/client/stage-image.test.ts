@@ -44,7 +44,9 @@ async function stage(
   return stageData(rig.stagingTools, imageId, source, options);
 }
 
-/** A staging from a stream that the test feeds, met in the middle: some bytes are in, more may come. */
+/**
+ * A staging from a stream that the test feeds, met in the middle: some bytes are in, more may come.
+ */
 async function beginToStage(rig: NodeRig, options: StageOptions = {}) {
   const imageId = await catalogue.newImage();
   const stream = new PassThrough();

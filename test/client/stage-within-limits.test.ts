@@ -109,7 +109,8 @@ describe("stageData() within limits", () => {
     }
     expect(await rig.names("staging")).toEqual(staged.map(({ image_id: id }) => id).sort());
     expect((await owner.counted()).image_stage_total).toBe(staged.length * MIB);
-    // What the refused ones had reserved is free again: as many as fit can be staged one after the other.
+    // What the refused ones had reserved is free again: as many as fit can be staged one after the
+    // other.
     for (let count = staged.length; count < 4; count += 1) {
       await stage(await owner.newImage(), streamOf(MIB));
     }
@@ -194,8 +195,9 @@ describe("adoptStagedFile() within limits", () => {
 });
 
 /**
- * Adds up the files of a directory again and again while something goes on. One sum is one synchronous look: nothing
- * else of this process can give room back and use it again between the first file and the last.
+ * Adds up the files of a directory again and again while something goes on. One sum is one
+ * synchronous look: nothing else of this process can give room back and use it again between the
+ * first file and the last.
  *
  * @returns the largest sum, in bytes
  */

@@ -265,7 +265,8 @@ describe("Database.transaction()", () => {
 describe("Database.transaction() whose connection breaks", () => {
   type Work = (db: Queries, cut: () => Promise<void>) => Promise<unknown>;
 
-  // postgres.js throws where nobody can catch it when it is asked for anything then: vitest tells of that by itself.
+  // postgres.js throws where nobody can catch it when it is asked for anything then: vitest tells
+  // of that by itself.
   it.each<[string, Work]>([
     [
       "while a statement is under way",

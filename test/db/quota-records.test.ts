@@ -438,7 +438,10 @@ describe("findQuotaLeft()", () => {
   });
 });
 
-/** Looks at what counts, again and again, while something goes on. Returns the most that was ever seen. */
+/**
+ * Looks at what counts, again and again, while something goes on. Returns the most that was ever
+ * seen.
+ */
 async function mostDuring(owner: LimitedOwner, quota: Quota, work: Promise<unknown>) {
   const state = { isOver: false };
   let most = 0;
@@ -603,7 +606,10 @@ class Model {
     };
   }
 
-  /** Does a step with the owner, where it is possible; a refusal must be what the model expects of this change. */
+  /**
+   * Does a step with the owner, where it is possible; a refusal must be what the model expects of
+   * this change.
+   */
   async take(owner: LimitedOwner, { act, image: index, bytes, copies }: Step): Promise<void> {
     const attempt = async <T>(
       change: Partial<Record<Quota, number>>,

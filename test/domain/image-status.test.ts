@@ -6,7 +6,8 @@ import {
   type ImageStatus,
 } from "../../src/domain/image-status.ts";
 
-// Written down a second time, on purpose: this table is the specification. A row is the status before.
+// Written down a second time, on purpose: this table is the specification. A row is the status
+// before.
 const LEGAL: Readonly<Record<ImageStatus, readonly ImageStatus[]>> = {
   queued: ["uploading", "importing", "pending_delete"],
   uploading: ["queued", "importing", "pending_delete"],

@@ -6,7 +6,8 @@ import {
   type TaskStatus,
 } from "../../src/domain/task-status.ts";
 
-// Written down a second time, on purpose: this table is the specification. A row is the status before.
+// Written down a second time, on purpose: this table is the specification. A row is the status
+// before.
 const LEGAL: Readonly<Record<TaskStatus, readonly TaskStatus[]>> = {
   pending: ["processing", "failure"],
   processing: ["success", "failure"],

@@ -40,7 +40,10 @@ function expectThatItHitTheMiddle(part: Part | undefined): void {
   expect(part?.sizeBytes).toBeLessThan(IMAGE_BYTES);
 }
 
-/** Waits out the lease of a stager that died: its last sign of life may be 20 s old before anybody takes over. */
+/**
+ * Waits out the lease of a stager that died: its last sign of life may be 20 s old before anybody
+ * takes over.
+ */
 async function untilTakeover(work: () => Promise<{ readonly exitCode: number | null }>) {
   await vi.waitUntil(async () => (await work()).exitCode === 0, {
     timeout: 60_000,

@@ -19,11 +19,15 @@ import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 const MiB = 1024 * 1024;
 const IMAGE_BYTES = 32 * MiB;
 
-// One second's worth of bytes passes at once, the rest at the rate of the store: three seconds for a copy in `slow`,
-// seven in `slower`, which is longer than a worker goes on after it was asked to end.
+// One second's worth of bytes passes at once, the rest at the rate of the store: three seconds for
+// a copy in `slow`, seven in `slower`, which is longer than a worker goes on after it was asked to
+// end.
 const RATE_BYTES = { slow: 8 * MiB, slower: 4 * MiB };
 
-/** When a copy is broken off: at twice what would pass at once, so that one that starts afresh is seen to be shorter. */
+/**
+ * When a copy is broken off: at twice what would pass at once, so that one that starts afresh is
+ * seen to be shorter.
+ */
 const BROKEN_OFF_AT_BYTES = { slow: 2 * RATE_BYTES.slow, slower: 2 * RATE_BYTES.slower };
 
 const stack = useRunningStack({
@@ -91,7 +95,10 @@ function expectThatItHitTheMiddle({ store, brokenOff }: Survival): void {
   expect(brokenOff?.sizeBytes).toBeLessThan(IMAGE_BYTES);
 }
 
-/** The part went on from where it was: under its name, and never shorter than the whole blocks that it had. */
+/**
+ * The part went on from where it was: under its name, and never shorter than the whole blocks that
+ * it had.
+ */
 function expectThatItWasResumed({ brokenOff, history }: Survival): void {
   const { name = "", sizeBytes = 0 } = brokenOff ?? {};
   expect(history.names).toEqual([name]);

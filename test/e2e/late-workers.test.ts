@@ -52,7 +52,10 @@ async function awaitWriter(service: Service, { pid }: WorkerProcess): Promise<vo
   }, PATIENCE);
 }
 
-/** Waits until a worker that stands still writes nothing any more: another one writes each file, or has finished it. */
+/**
+ * Waits until a worker that stands still writes nothing any more: another one writes each file, or
+ * has finished it.
+ */
 async function awaitTakeOver(service: Service, { pid }: WorkerProcess): Promise<void> {
   await vi.waitFor(async () => {
     const { copies, downloads } = await writersOf(service);

@@ -22,7 +22,10 @@ const stack = useRunningStack({
   config: { stores: { local: {}, copied: { zero_copy: false } } },
 });
 
-/** Imports a file with one command, into both stores, and reads what the service says of the image then. */
+/**
+ * Imports a file with one command, into both stores, and reads what the service says of the image
+ * then.
+ */
 async function importImage(path: string) {
   const imageId = randomUUID();
   const stores = ["--store", "local", "--store", "copied"];

@@ -21,8 +21,8 @@ const IMAGE_BYTES = 32 * MiB;
 /** Three parts. */
 const SMALL_BYTES = 12 * MiB;
 
-// One second's worth of bytes passes at once, the rest at this rate. Once a part has arrived there are seven seconds
-// left, enough for a command to start on a busy machine.
+// One second's worth of bytes passes at once, the rest at this rate. Once a part has arrived there
+// are seven seconds left, enough for a command to start on a busy machine.
 const RATE_BYTES = 4 * MiB;
 
 /** How long a condition may take to come true; generous, because machines are busy. */
@@ -106,8 +106,9 @@ function objectPath(imageId: string, prefix: string): string {
 }
 
 /**
- * The file of an image's first import, in the store of files, and when it was last written. Its ctime is no sign of
- * that: a published file loses its private name a moment after it has got this one.
+ * The file of an image's first import, in the store of files, and when it was last written. Its
+ * ctime is no sign of that: a published file loses its private name a moment after it has got this
+ * one.
  */
 function fileOf(imageId: string): { readonly ino: number; readonly mtimeMs: number } | undefined {
   const found = statSync(join(stack.store("files"), `${imageId}.1`), { throwIfNoEntry: false });
@@ -132,7 +133,10 @@ const NOTHING = {
   bucket: { objects: [], uploads: [] },
 };
 
-/** What is there of an image that was imported into these stores, one of them in the bucket, and nothing else. */
+/**
+ * What is there of an image that was imported into these stores, one of them in the bucket, and
+ * nothing else.
+ */
 function imported(...stores: readonly string[]): object {
   const inBucket = stores.filter((store) => store !== "files");
   return {
@@ -242,7 +246,8 @@ describe("cancel --wait in the middle of a copy into S3", () => {
 describe("a worker that stands still in the middle of a copy into S3 until another one has finished it", () => {
   it("changes nothing when it goes on", async () => {
     const service = await openOwnService();
-    // Between the first worker and Temporal: once it is cut, nobody tells that worker that it is late.
+    // Between the first worker and Temporal: once it is cut, nobody tells that worker that it is
+    // late.
     const relay = await Relay.open(`http://${stack.file.temporal_address}`);
     const { host } = new URL(relay.through(`http://${stack.file.temporal_address}`));
     const late = await WorkerProcess.start({ ...service.env, TEMPORAL_ADDRESS: host });

@@ -10,8 +10,8 @@ import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 const MiB = 1024 * 1024;
 const IMAGE_BYTES = 32 * MiB;
 
-// One second's worth of bytes passes at once, the rest at this rate. Once a quarter is written there are eight seconds
-// left, enough for a command to start on a busy machine.
+// One second's worth of bytes passes at once, the rest at this rate. Once a quarter is written
+// there are eight seconds left, enough for a command to start on a busy machine.
 const stack = useRunningStack({
   config: {
     stores: { slow: { zero_copy: false, bandwidth_limit: "3MiB" } },

@@ -14,7 +14,10 @@ const EXAMPLE = join(ROOT, "examples", "import-a-file.ts");
 
 const stack = new SharedStack();
 
-/** Runs the example as JavaScript, because Node 20 runs no TypeScript, beside the package that it imports from. */
+/**
+ * Runs the example as JavaScript, because Node 20 runs no TypeScript, beside the package that it
+ * imports from.
+ */
 async function runExample(env: NodeJS.ProcessEnv, ...args: readonly string[]) {
   const { outputText } = ts.transpileModule(readFileSync(EXAMPLE, "utf8"), {
     compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 },

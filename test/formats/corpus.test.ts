@@ -33,7 +33,8 @@ describe("judgeImage() of what real programs make", () => {
         tolerated: tolerates,
       });
       expect(verdict.safe).toBe(fails.length === 0);
-      // Both ends and some headers, and the tables: of a qcow2 with clusters of 2 MiB, two of a cluster each.
+      // Both ends and some headers, and the tables: of a qcow2 with clusters of 2 MiB, two of a
+      // cluster each.
       expect(verdict.bytesRead).toBeLessThan(/2 MiB/.test(name) ? 5 * 1024 ** 2 : 1024 ** 2);
       if (virtualSizeBytes !== undefined) expect(verdict.virtualSizeBytes).toBe(virtualSizeBytes);
     },

@@ -67,7 +67,10 @@ interface DiskImage {
   readonly name: string;
   readonly make: (path: string, corpus: Corpus) => Promise<unknown>;
   readonly declared?: "raw" | "iso";
-  /** Where the bytes end that a program reads, in bytes from the start, and why not later. Default: at the end of the file. */
+  /**
+   * Where the bytes end that a program reads, in bytes from the start, and why not later. Default:
+   * at the end of the file.
+   */
   readonly end?: (bytes: Buffer) => number;
 }
 
@@ -79,7 +82,10 @@ function ofCorpus(name: string): DiskImage["make"] {
   return image.make;
 }
 
-/** Behind the last partition of a GPT. What follows are free sectors and the copy of the table; a missing copy is reported. */
+/**
+ * Behind the last partition of a GPT. What follows are free sectors and the copy of the table; a
+ * missing copy is reported.
+ */
 function endOfPartitions(bytes: Buffer): number {
   const entriesAt = Number(bytes.readBigUInt64LE(512 + 72)) * 512;
   const ends = Array.from({ length: 128 }, (_, index) =>
@@ -88,7 +94,10 @@ function endOfPartitions(bytes: Buffer): number {
   return (Math.max(...ends) + 1) * 512;
 }
 
-/** Behind the last byte that is not zero: what follows is padding, which drives read ahead and no file refers to. */
+/**
+ * Behind the last byte that is not zero: what follows is padding, which drives read ahead and no
+ * file refers to.
+ */
 function endOfData(bytes: Buffer): number {
   let end = bytes.length;
   while (end > 0 && bytes[end - 1] === 0) end -= 1;
@@ -96,8 +105,9 @@ function endOfData(bytes: Buffer): number {
 }
 
 /**
- * Disks without tables of their blocks: a partition, a volume, a file system or a segment states where it ends. Disks that
- * state no end are not here, since no cut of them can be seen: zeros, data without a file system, an empty partition table.
+ * Disks without tables of their blocks: a partition, a volume, a file system or a segment states
+ * where it ends. Disks that state no end are not here, since no cut of them can be seen: zeros,
+ * data without a file system, an empty partition table.
  */
 const DISKS: readonly DiskImage[] = [
   { name: "gpt by sfdisk", make: ofCorpus("sfdisk gpt"), end: endOfPartitions },
@@ -113,7 +123,8 @@ const DISKS: readonly DiskImage[] = [
     declared: "iso",
     end: endOfData,
   },
-  // The data of a LUKS reaches until the end of the device, wherever that is: no header states where it was.
+  // The data of a LUKS reaches until the end of the device, wherever that is: no header states
+  // where it was.
   { name: "luks1", make: ofCorpus("luks1"), end: (bytes) => bytes.readUInt32BE(104) * 512 + 512 },
   { name: "luks2", make: ofCorpus("luks2"), end: () => 16 * MiB + 512 },
 ];

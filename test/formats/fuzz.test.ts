@@ -27,7 +27,10 @@ import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 // The budget is fixed: so many images per format in every run of the tests.
 const RUNS = 300;
 
-/** Both ends, the descriptor of a VMDK, the tables of a VHDX, and some headers; then every table once or twice. */
+/**
+ * Both ends, the descriptor of a VMDK, the tables of a VHDX, and some headers; then every table
+ * once or twice.
+ */
 const MOST_BYTES = 64 * 1024 + 1536 + 1024 * 1024 + 256 * 1024;
 const MOST_READS = 32;
 

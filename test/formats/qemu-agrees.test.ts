@@ -69,7 +69,8 @@ describe("judgeImage() finds no image safe that qemu-img can't open:", () => {
       fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 2 }), async (changes) => {
         const bytes = seal(patched(image, ...changes));
         const { safe, format, tolerated } = await judged(bytes);
-        // Of a mark that was changed nothing is left but a raw disk; a passphrase, or a log, is asked for.
+        // Of a mark that was changed nothing is left but a raw disk; a passphrase, or a log, is
+        // asked for.
         const isTold =
           tolerated.includes("encryption") || (driver === "vhdx" && tolerated.length > 0);
         if (!safe || isTold || (driver === "vpc" ? format !== "vhd" : format !== driver)) return;

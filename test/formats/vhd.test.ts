@@ -95,7 +95,8 @@ describe("vhd", () => {
     });
   });
 
-  // 90 cylinders, 4 heads, 17 sectors: less than its 3 MiB. Then the largest geometry, which stands for any larger size.
+  // 90 cylinders, 4 heads, 17 sectors: less than its 3 MiB. Then the largest geometry, which stands
+  // for any larger size.
   const SMALLER = "\0\x5a\x04\x11";
   const LARGEST = "\xff\xff\x10\xff";
   it.each([

@@ -282,7 +282,10 @@ describe("vmdk", () => {
   describe("with a descriptor that QEMU reads further than its header says", () => {
     const TAIL = '\nparentCID=1\nparentFileNameHint="/etc/passwd"\n';
 
-    /** Fills the sectors to the last byte: what follows is the same text for QEMU, which reads twenty. */
+    /**
+     * Fills the sectors to the last byte: what follows is the same text for QEMU, which reads
+     * twenty.
+     */
     function filled(sectors: number, tail: string): Buffer {
       const text = DESCRIPTOR.padEnd(sectors * 512, "#");
       return patched(image, [36, le(8, sectors)], [512, text + tail]);

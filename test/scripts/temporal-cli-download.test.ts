@@ -32,8 +32,9 @@ interface Behaviour {
 }
 
 /**
- * A clone of the scripts with a PATH, a cache and an SDK of its own. The network is nowhere in it: what pip and the SDK do
- * is said by each test, and the digest that is pinned for this machine is that of the clone's own wheel.
+ * A clone of the scripts with a PATH, a cache and an SDK of its own. The network is nowhere in it:
+ * what pip and the SDK do is said by each test, and the digest that is pinned for this machine is
+ * that of the clone's own wheel.
  */
 class Clone {
   readonly directory = makeTemporaryDirectory();
@@ -183,7 +184,10 @@ function makeProgram(path: string, printedVersion: string): string {
   return path;
 }
 
-/** A program in JavaScript. Through a shell, because a script's first line may be too short for node's path. */
+/**
+ * A program in JavaScript. Through a shell, because a script's first line may be too short for
+ * node's path.
+ */
 function makeNodeProgram(path: string, code: string): void {
   writeFileSync(`${path}.mjs`, code);
   writeFileSync(path, `#!/bin/sh\nexec "${process.execPath}" "$0.mjs" "$@"\n`);

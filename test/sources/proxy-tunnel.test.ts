@@ -40,7 +40,9 @@ function knowing(...addresses: readonly string[]): NameLookup {
   };
 }
 
-/** An origin that is reached through a proxy only: no route leads to the address that its name has. */
+/**
+ * An origin that is reached through a proxy only: no route leads to the address that its name has.
+ */
 async function behindProxy(
   behaviour: Behaviour,
   options: OriginOptions & ProxyBehaviour = {},

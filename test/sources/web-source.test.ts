@@ -57,7 +57,10 @@ async function* piecesOf(download: WebDownload): AsyncGenerator<Buffer> {
   }
 }
 
-/** A name service that answers each question with the next answer, and with the last one from then on. */
+/**
+ * A name service that answers each question with the next answer, and with the last one from then
+ * on.
+ */
 function answering(...answers: readonly string[][]) {
   let asked = 0;
   const lookup: NameLookup = (_host, _options, done) => {

@@ -16,7 +16,8 @@ const NOBODY = 65534;
 const BUILT_SERVER = fileURLToPath(new URL("../../dist/stack/postgres-server.js", import.meta.url));
 const BUILT_PROGRAM = fileURLToPath(new URL("../../dist/stack/program.js", import.meta.url));
 
-// Starts a server as whoever runs this, prints who that is and what the server answers, and stops it.
+// Starts a server as whoever runs this, prints who that is and what the server answers, and stops
+// it.
 const START_AND_ASK = `
   const [serverModule, programModule, directory, port] = process.argv.slice(1);
   const { PostgresServer } = await import(serverModule);

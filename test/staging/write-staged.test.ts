@@ -57,7 +57,10 @@ function inPieces(bytes: Buffer, pieceLengths: readonly number[]): ByteSource {
   };
 }
 
-/** Up to five blocks, each all zero, all random, or zero but for one byte at either end; less a few bytes at the end. */
+/**
+ * Up to five blocks, each all zero, all random, or zero but for one byte at either end; less a few
+ * bytes at the end.
+ */
 const someContent = fc.record({
   blocks: fc.array(fc.constantFrom("zero", "random", "first byte", "last byte"), { maxLength: 5 }),
   cutBytes: fc.oneof(fc.constantFrom(0, 1, BLOCK_BYTES - 1, BLOCK_BYTES), fc.nat(BLOCK_BYTES)),

@@ -122,7 +122,8 @@ describe("S3Store.copy()", () => {
     const failure = await failureOf(store.copy(orderOf(source, { part })));
 
     expect(failure).toMatchObject({ code: "StoreUnavailable" });
-    // A server that answers before it has read a body may break the connection before its answer is read.
+    // A server that answers before it has read a body may break the connection before its answer is
+    // read.
     expect(failure.message).toMatch(/NoSuchUpload|ECONNRESET|EPIPE/);
   });
 });

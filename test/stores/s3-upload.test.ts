@@ -530,7 +530,8 @@ describe("S3Store.copy() of a process that stood still", () => {
     const { exitCode, stderr } = await late.result();
 
     expect(exitCode).not.toBe(0);
-    // A server that answers before it has read a body may break the connection before its answer is read.
+    // A server that answers before it has read a body may break the connection before its answer is
+    // read.
     expect(stderr).toMatch(/NoSuchUpload|ECONNRESET|EPIPE/);
     expect(arrivedParts()).toHaveLength(2);
     expect((await publishedBytes(store)).toString()).toBe("whole");

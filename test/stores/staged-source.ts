@@ -29,7 +29,10 @@ export async function stage(
   return { path, handle, sizeBytes: bytes.length, crc32: crc32(bytes) };
 }
 
-/** Orders a copy of staged bytes, nothing known of them; nothing is linked, and nothing is there to be resumed. */
+/**
+ * Orders a copy of staged bytes, nothing known of them; nothing is linked, and nothing is there to
+ * be resumed.
+ */
 export function orderOf(source: StagedSource, fields: Partial<CopyOrder> = {}): CopyOrder {
   const part = newPartName(IMAGE_ID, 1);
   return {

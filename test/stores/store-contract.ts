@@ -15,7 +15,8 @@ const KEY = storeKey(IMAGE_ID, 1);
  * What every store promises; see `Store`.
  *
  * @param createStore - makes an empty store of the running test's own
- * @param blockBytes - what the store moves at once, and does not move again when it resumes. Default: 1 MiB
+ * @param blockBytes - what the store moves at once, and does not move again when it resumes.
+ *   Default: 1 MiB
  */
 export function itKeepsTheStoreContract(
   createStore: () => Promise<Store>,

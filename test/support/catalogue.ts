@@ -59,7 +59,9 @@ export interface ClaimedImage extends Claim, Claimant {
   readonly imageId: string;
 }
 
-/** A catalogue of one test file's own, on the shared Postgres; every test uses images of its own. */
+/**
+ * A catalogue of one test file's own, on the shared Postgres; every test uses images of its own.
+ */
 export class Catalogue {
   #database: Database | undefined;
   #testDatabase: TestDatabase | undefined;

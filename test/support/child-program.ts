@@ -26,8 +26,8 @@ export interface ProgramOptions {
 }
 
 /**
- * Runs a few lines as a module in a process of its own, beside the built sources: `import("./dist/…")`. The
- * project needs the build.
+ * Runs a few lines as a module in a process of its own, beside the built sources:
+ * `import("./dist/…")`. The project needs the build.
  */
 export async function runProgram(
   lines: string,
@@ -63,7 +63,9 @@ export class ChildProgram {
     this.#result = resultOf(child);
   }
 
-  /** Starts it, as {@link runProgram} does. What still runs when the test has finished is killed. */
+  /**
+   * Starts it, as {@link runProgram} does. What still runs when the test has finished is killed.
+   */
   static start(lines: string, options: ProgramOptions = {}): ChildProgram {
     const program = new ChildProgram(start(lines, options));
     onTestFinished(() => program.kill());

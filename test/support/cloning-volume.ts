@@ -11,7 +11,10 @@ const MKFS = process.env["MKFS_BTRFS"] ?? "mkfs.btrfs";
 /** Why no file system that can clone can be mounted here; undefined when one can. */
 export const WHY_NO_CLONES = whyNoClones();
 
-/** A btrfs of its own, which can share blocks between files; gone when the running test has finished. */
+/**
+ * A btrfs of its own, which can share blocks between files; gone when the running test has
+ * finished.
+ */
 export async function mountCloningVolume(): Promise<string> {
   const directory = makeTemporaryDirectory();
   const path = makeTemporaryDirectory();

@@ -31,7 +31,10 @@ export interface JsonCommandResult {
 export interface CommandLineOptions {
   /** Given as `--data-dir`. Default: none. */
   readonly dataDir?: string;
-  /** Variables of the service that are set. Default: none; those of the test's own environment never are. */
+  /**
+   * Variables of the service that are set. Default: none; those of the test's own environment never
+   * are.
+   */
   readonly env?: NodeJS.ProcessEnv;
   /** Put before the command, such as `setpriv` and its arguments. */
   readonly prefix?: readonly string[];
@@ -55,7 +58,9 @@ export class CommandLine {
     return jsonResultOf(this.#spawn([...args, "--json"]));
   }
 
-  /** The answer of a command that must end well. @throws Error with what it said, when it does not */
+  /**
+   * The answer of a command that must end well. @throws Error with what it said, when it does not
+   */
   async answer(...args: readonly string[]): Promise<unknown> {
     const { exitCode, answer, failure } = await this.json(...args);
     if (exitCode === 0) return answer;
@@ -64,7 +69,10 @@ export class CommandLine {
     );
   }
 
-  /** Starts a command with `--json` that runs beside the test. What still runs at the test's end is killed. */
+  /**
+   * Starts a command with `--json` that runs beside the test. What still runs at the test's end is
+   * killed.
+   */
   start(...args: readonly string[]): RunningCommand {
     const command = new RunningCommand(this.#spawn([...args, "--json"]));
     onTestFinished(() => command.kill());
@@ -111,7 +119,10 @@ export class RunningCommand {
   }
 }
 
-/** Without what a person set for another stack: the service is found by what a test says, and by nothing else. */
+/**
+ * Without what a person set for another stack: the service is found by what a test says, and by
+ * nothing else.
+ */
 function bareEnvironment(): NodeJS.ProcessEnv {
   const isOfService = /^(DATABASE_URL|TEMPORAL_.*|IMAGE_IMPORT_.*)$/;
   return Object.fromEntries(

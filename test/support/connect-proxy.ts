@@ -11,7 +11,10 @@ export interface ProxyBehaviour {
   readonly status?: number;
 }
 
-/** A proxy that knows CONNECT alone, and leads each tunnel to a port of this machine, whatever address it is asked for. */
+/**
+ * A proxy that knows CONNECT alone, and leads each tunnel to a port of this machine, whatever
+ * address it is asked for.
+ */
 export class ConnectProxy {
   /** The targets that it was asked for: `host:port`. */
   readonly targets: string[] = [];

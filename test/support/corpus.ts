@@ -11,7 +11,10 @@ export interface CorpusImage {
   readonly name: string;
   readonly make: (path: string, corpus: Corpus) => Promise<unknown>;
   readonly format: string;
-  /** Null when it is not known; undefined where it depends on the program. Default: that of the disk, 8 MiB. */
+  /**
+   * Null when it is not known; undefined where it depends on the program. Default: that of the
+   * disk, 8 MiB.
+   */
   readonly virtualSizeBytes?: number | null | undefined;
   /** Checks that refuse it. Default: none. */
   readonly fails?: readonly string[];
@@ -55,7 +58,8 @@ function created(format: string, options: string): CorpusImage["make"] {
     const create = async (attempt: number): Promise<unknown> =>
       runTool("qemu-img", ["create", ...secret, "-f", format, "-o", options, path, "8M"]).catch(
         (error: unknown) => {
-          // It gives up when the CPU time of a passphrase's hash, which the kernel counts in ticks, is none.
+          // It gives up when the CPU time of a passphrase's hash, which the kernel counts in ticks,
+          // is none.
           const isUncounted = /Unable to get accurate CPU usage/.test(String(error));
           if (!isUncounted || attempt === 50) throw error;
           return create(attempt + 1);
@@ -65,7 +69,10 @@ function created(format: string, options: string): CorpusImage["make"] {
   };
 }
 
-/** Like VMware: the header leaves open where the grain directory is, and a footer says it. qemu-img reads it, and writes none. */
+/**
+ * Like VMware: the header leaves open where the grain directory is, and a footer says it. qemu-img
+ * reads it, and writes none.
+ */
 const streamWithFooter: CorpusImage["make"] = async (path, corpus) => {
   await converted("vmdk", "subformat=streamOptimized")(path, corpus);
   const image = await readFile(path);

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { crc32c } from "../../src/formats/crc32c.ts";
 
-// The smallest images that are whole, one per format, for tests that change single bytes of them. What real programs write
-// stands in test/formats/corpus.test.ts.
+// The smallest images that are whole, one per format, for tests that change single bytes of them.
+// What real programs write stands in test/formats/corpus.test.ts.
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -58,7 +58,10 @@ export function craftedQcow2(version: 2 | 3 = 3): Buffer {
   return version === 2 ? common : patched(common, [96, be(4, 4)], [100, be(4, 104)]);
 }
 
-/** A qcow2 with a snapshot in its last cluster, of six, which shares the L1 table of the disk itself. */
+/**
+ * A qcow2 with a snapshot in its last cluster, of six, which shares the L1 table of the disk
+ * itself.
+ */
 export function craftedSnapshot(): Buffer {
   const cluster = 64 * KiB;
   return patched(
@@ -101,7 +104,10 @@ export function craftedVmdk(descriptor = DESCRIPTOR): Buffer {
   );
 }
 
-/** A VMDK as {@link craftedVmdk}, as a stream: what its header leaves open is said by a footer at its end. */
+/**
+ * A VMDK as {@link craftedVmdk}, as a stream: what its header leaves open is said by a footer at
+ * its end.
+ */
 export function craftedVmdkStream(): Buffer {
   const streamed = craftedVmdk(DESCRIPTOR.replace("monolithicSparse", "streamOptimized"));
   const marker = patched(Buffer.alloc(SECTOR), [0, le(8, 1)], [12, le(4, 3)]);
@@ -168,7 +174,10 @@ export const VHDX_GUIDS = {
   parentLocator: "2d5fd3a80bb34d45abf7d3d84834ab0c",
 };
 
-/** A VHDX of 9 MiB without data: headers, region tables, log at 1 MiB, metadata at 2 MiB, block table at 3 MiB. */
+/**
+ * A VHDX of 9 MiB without data: headers, region tables, log at 1 MiB, metadata at 2 MiB, block
+ * table at 3 MiB.
+ */
 export function craftedVhdx(): Buffer {
   const region = (name: string, position: number): Buffer =>
     patched(
@@ -266,7 +275,10 @@ export function craftedIso(): Buffer {
   );
 }
 
-/** A UDF volume whose partition ends with it. @param blockBytes - 512 or 4096 on a hard disk, 2048 on a disc */
+/**
+ * A UDF volume whose partition ends with it. @param blockBytes - 512 or 4096 on a hard disk, 2048
+ * on a disc
+ */
 export function craftedUdf(blockBytes = 2 * KiB): Buffer {
   const stride = Math.max(blockBytes, 2 * KiB);
   const anchorAt = 256 * blockBytes;
@@ -297,7 +309,10 @@ export function craftedMbr(): Buffer {
   );
 }
 
-/** A disk of 1 MiB with a GPT whose one partition ends where the copy of the GPT begins. @param sectorBytes - 512 or 4096 */
+/**
+ * A disk of 1 MiB with a GPT whose one partition ends where the copy of the GPT begins. @param
+ * sectorBytes - 512 or 4096
+ */
 export function craftedGpt(sectorBytes = SECTOR): Buffer {
   const sectors = MiB / sectorBytes;
   const entriesSectors = (128 * 128) / sectorBytes;
@@ -364,7 +379,10 @@ interface Luks2Parts {
   readonly json?: string;
 }
 
-/** A LUKS2 of 128 KiB: two headers of 16 KiB, a key slot, and 64 KiB of data. @param parts - what differs */
+/**
+ * A LUKS2 of 128 KiB: two headers of 16 KiB, a key slot, and 64 KiB of data. @param parts - what
+ * differs
+ */
 export function craftedLuks2({ segment, area, kdf, json }: Luks2Parts = {}): Buffer {
   const header = {
     keyslots: {

@@ -16,7 +16,10 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-/** Makes a database at this version's schema, empty, in some 70 ms: a copy of a template that is migrated once. */
+/**
+ * Makes a database at this version's schema, empty, in some 70 ms: a copy of a template that is
+ * migrated once.
+ */
 export async function createTestDatabase(): Promise<TestDatabase> {
   return makeDatabase(async (sql, name) => {
     await sql`SELECT pg_advisory_lock(${TEMPLATE_LOCK})`;

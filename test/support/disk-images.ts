@@ -22,7 +22,10 @@ function runs(program: string): boolean {
   }
 }
 
-/** Writes random bytes: nothing of them can be skipped, so that what was copied shows in the size of the copy. */
+/**
+ * Writes random bytes: nothing of them can be skipped, so that what was copied shows in the size of
+ * the copy.
+ */
 export async function writeRandomFile(path: string, sizeBytes: number): Promise<void> {
   const handle = await open(path, "wx");
   try {
@@ -34,7 +37,10 @@ export async function writeRandomFile(path: string, sizeBytes: number): Promise<
   }
 }
 
-/** A raw disk in `directory`: a boot sector, data, and a hole in every fourth MiB, as file systems have. */
+/**
+ * A raw disk in `directory`: a boot sector, data, and a hole in every fourth MiB, as file systems
+ * have.
+ */
 export async function makeRawDisk(directory: string, sizeBytes = 16 * MiB): Promise<string> {
   const path = join(directory, "disk.raw");
   const handle = await open(path, "wx");
@@ -81,7 +87,10 @@ export async function makeIso(directory: string): Promise<string> {
   return path;
 }
 
-/** Asks qemu-img whether two disks in the same format hold the same data. @throws Error when they don't */
+/**
+ * Asks qemu-img whether two disks in the same format hold the same data. @throws Error when they
+ * don't
+ */
 export async function compareDisks(format: string, one: string, other: string): Promise<string> {
   return qemuImg("compare", "-f", format, "-F", format, one, other);
 }

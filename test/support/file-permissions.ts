@@ -1,8 +1,8 @@
 import { execFileSync } from "node:child_process";
 
 /**
- * Put before a command so that file permissions hold for it. The superuser's do not, so it gives up just that; the
- * files of a clone that lies below a directory of its own stay within its reach.
+ * Put before a command so that file permissions hold for it. The superuser's do not, so it gives up
+ * just that; the files of a clone that lies below a directory of its own stay within its reach.
  */
 export const WITH_PERMISSIONS: readonly string[] =
   process.getuid?.() === 0 ? ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] : [];

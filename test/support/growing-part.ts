@@ -10,7 +10,8 @@ export interface Part {
   readonly inode: number;
 }
 
-// A copy that is cut to nothing needs much longer than this to be where it was: its rate is limited.
+// A copy that is cut to nothing needs much longer than this to be where it was: its rate is
+// limited.
 const LOOK_EVERY_MS = 10;
 
 /** The one private file of an image in a directory; undefined when there is none. */

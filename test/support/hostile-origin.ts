@@ -13,7 +13,10 @@ export interface OriginRequest {
 /** What an origin does with each request. */
 export type Behaviour = (exchange: Exchange) => Promise<void>;
 
-/** One request and the connection on which it came: all that an origin says is said here, byte for byte. */
+/**
+ * One request and the connection on which it came: all that an origin says is said here, byte for
+ * byte.
+ */
 export class Exchange {
   readonly request: OriginRequest;
   /** How many requests came before this one. */
@@ -35,7 +38,9 @@ export class Exchange {
     return this.#range?.from;
   }
 
-  /** The first byte that the client does not want any more; undefined when it wants all to the end. */
+  /**
+   * The first byte that the client does not want any more; undefined when it wants all to the end.
+   */
   get to(): number | undefined {
     return this.#range?.to;
   }
@@ -205,7 +210,10 @@ export function honest(bytes: Buffer, etag = ETAG): Behaviour {
   };
 }
 
-/** The head of an answer with all bytes, or with those from where the client wants to go on. Returns where that is. */
+/**
+ * The head of an answer with all bytes, or with those from where the client wants to go on. Returns
+ * where that is.
+ */
 export function beginAnswer(
   exchange: Exchange,
   bytes: Buffer,
@@ -236,7 +244,10 @@ export function beginAnswer(
   return start;
 }
 
-/** Answers as it should, but stops at a byte. Whoever calls decides what then happens to the connection. */
+/**
+ * Answers as it should, but stops at a byte. Whoever calls decides what then happens to the
+ * connection.
+ */
 export async function sendUpTo(
   exchange: Exchange,
   bytes: Buffer,

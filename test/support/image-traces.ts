@@ -4,7 +4,10 @@ import { ListMultipartUploadsCommand, ListObjectsV2Command } from "@aws-sdk/clie
 import postgres from "postgres";
 import type { S3Server } from "./s3-server.ts";
 
-/** What is there of an image, whoever wrote it: what an import that ended may leave, and what it must not. */
+/**
+ * What is there of an image, whoever wrote it: what an import that ended may leave, and what it
+ * must not.
+ */
 export interface ImageTraces {
   /** Status of the image; null when there is no such image. */
   readonly image: string | null;
@@ -27,7 +30,10 @@ export interface BucketTraces {
   readonly uploads: readonly string[];
 }
 
-/** Looks past the service: into its database, and into `staging/` and `stores/` under its data directory. */
+/**
+ * Looks past the service: into its database, and into `staging/` and `stores/` under its data
+ * directory.
+ */
 export async function imageTraces(
   databaseUrl: string,
   dataDir: string,

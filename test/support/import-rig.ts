@@ -60,7 +60,9 @@ export interface RigOptions {
   readonly nodeStagingUri?: string;
 }
 
-/** What has become of an image and its newest import: everything that an import may leave behind. */
+/**
+ * What has become of an image and its newest import: everything that an import may leave behind.
+ */
 export interface ImportState {
   readonly image: string;
   readonly isClaimed: boolean;
@@ -77,7 +79,10 @@ export interface ImportState {
   readonly slow: readonly string[];
 }
 
-/** The whole service in this process, on real servers, with an own namespace, database, staging area and stores. */
+/**
+ * The whole service in this process, on real servers, with an own namespace, database, staging area
+ * and stores.
+ */
 export interface ImportRig {
   readonly client: ImageImportClient;
   readonly temporal: Client;
@@ -86,7 +91,10 @@ export interface ImportRig {
   readonly database: Database;
   readonly config: Config;
   readonly directory: string;
-  /** The activities in the order in which they began, with the store where there is one: `storeImage fast`. */
+  /**
+   * The activities in the order in which they began, with the store where there is one:
+   * `storeImage fast`.
+   */
   readonly calls: readonly string[];
   /** Lets faults happen to the next calls of an activity, one fault each. */
   fail(call: string, ...faults: readonly Fault[]): void;
@@ -97,7 +105,10 @@ export interface ImportRig {
   startWorkers(): Promise<void>;
   /** An image in format `raw` with these bytes staged by our own staging. */
   stagedImage(bytes: Buffer): Promise<string>;
-  /** An image in format `raw` with these bytes put into staging by somebody else: their digests are unknown. */
+  /**
+   * An image in format `raw` with these bytes put into staging by somebody else: their digests are
+   * unknown.
+   */
   adoptedImage(bytes: Buffer): Promise<string>;
   /** The newest import of an image, as Temporal sees it. */
   run(imageId: string): WorkflowHandle;
@@ -130,7 +141,8 @@ Runtime.install({
 });
 
 /**
- * Builds the service for one test. When the test has finished, every run that it started is replayed on today's code.
+ * Builds the service for one test. When the test has finished, every run that it started is
+ * replayed on today's code.
  */
 export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
   const directory = await realpath(await mkdtemp(join(tmpdir(), "image-import-rig-")));

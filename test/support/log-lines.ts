@@ -11,8 +11,8 @@ export interface LogLine {
 }
 
 /**
- * The lines of a worker's log; each must be a JSON object with a level, a time and a message, must describe its error,
- * and must not contain a secret.
+ * The lines of a worker's log; each must be a JSON object with a level, a time and a message, must
+ * describe its error, and must not contain a secret.
  *
  * @param secrets - what no line may contain
  */
@@ -39,7 +39,10 @@ export function logLines(text: string, secrets: readonly string[] = []): LogLine
     });
 }
 
-/** Checks the log of the worker of a stack, with what its stack file and key file hold as the secrets. */
+/**
+ * Checks the log of the worker of a stack, with what its stack file and key file hold as the
+ * secrets.
+ */
 export function checkWorkerLog(dataDir: string, databaseUrl: string): LogLine[] {
   const log = join(dataDir, "logs", "worker.log");
   if (!existsSync(log)) return [];

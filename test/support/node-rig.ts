@@ -53,8 +53,8 @@ export const MIB = 1024 * 1024;
 /** Settings of a {@link NodeRig}. */
 export interface NodeRigOptions {
   /**
-   * Of a file store what is not the default: a directory of the rig's own, without zero copy. Default: `fast` and `slow`,
-   * both such.
+   * Of a file store what is not the default: a directory of the rig's own, without zero copy.
+   * Default: `fast` and `slow`, both such.
    */
   readonly stores?: Readonly<Record<string, Partial<FileStoreSettings> | S3StoreSettings>>;
   readonly idleTimeoutMs?: number;
@@ -70,11 +70,16 @@ export interface NodeRigOptions {
   /** Of downloads what is not as in {@link WEB_SETTINGS}. */
   readonly web?: Partial<WebSourceSettings>;
   readonly sealingKeys?: SealingKeys;
-  /** Makes the staging area's directory below that of the rig, and says its URI. Default: `staging`. */
+  /**
+   * Makes the staging area's directory below that of the rig, and says its URI. Default: `staging`.
+   */
   readonly makeStaging?: (directory: string) => Promise<string>;
 }
 
-/** Downloads as they are by default, but that they may reach nothing at all: a test says which port of which network. */
+/**
+ * Downloads as they are by default, but that they may reach nothing at all: a test says which port
+ * of which network.
+ */
 export const WEB_SETTINGS: WebSourceSettings = {
   schemes: ["http", "https"],
   ports: [443],
@@ -87,7 +92,10 @@ export const WEB_SETTINGS: WebSourceSettings = {
   minimumRate: 1024,
 };
 
-/** A worker's view of one staging volume and its stores, in a directory of the running test, on a real catalogue. */
+/**
+ * A worker's view of one staging volume and its stores, in a directory of the running test, on a
+ * real catalogue.
+ */
 export class NodeRig {
   readonly directory: string;
   readonly catalogue: Catalogue;
@@ -162,7 +170,10 @@ export class NodeRig {
     return this.claim(await this.stage(bytes), { stores });
   }
 
-  /** The accepted import of a file that somebody else put into staging, digests unknown, and adopted by its verdict. */
+  /**
+   * The accepted import of a file that somebody else put into staging, digests unknown, and adopted
+   * by its verdict.
+   */
   async adoptAndClaim(bytes: Buffer, stores: string[] = ["fast"]): Promise<ImportPlan> {
     const name = `foreign-${randomUUID()}`;
     await writeFile(this.staged(name), bytes);
@@ -279,7 +290,10 @@ export class NodeRig {
     await runStep(() => this.control.activateImage({ image_id, epoch, task_id }));
   }
 
-  /** The whole import of an image into one store, step by step, but for its unstaging. Returns its plan. */
+  /**
+   * The whole import of an image into one store, step by step, but for its unstaging. Returns its
+   * plan.
+   */
   async import(bytes: Buffer, store = "fast"): Promise<ImportPlan> {
     const plan = await this.stageAndClaim(bytes, [store]);
     await this.finish(plan, bytes.length, store);
@@ -361,13 +375,18 @@ export class NodeRig {
     return this.stored(`${image_id}.${String(epoch)}`, store);
   }
 
-  /** Names in a directory of the rig: `staging`, or a store; without what the area keeps for itself. */
+  /**
+   * Names in a directory of the rig: `staging`, or a store; without what the area keeps for itself.
+   */
   async names(folder: string): Promise<string[]> {
     const names = await readdir(join(this.directory, folder));
     return names.filter((name) => !name.startsWith(".")).sort();
   }
 
-  /** Waits until a private file, not the earlier one, holds so many bytes in a directory of the rig. Returns its name. */
+  /**
+   * Waits until a private file, not the earlier one, holds so many bytes in a directory of the rig.
+   * Returns its name.
+   */
   async awaitPart(folder: string, sizeBytes: number, earlier?: string): Promise<string> {
     return vi.waitUntil(
       async () => {
@@ -384,8 +403,8 @@ export class NodeRig {
   }
 
   /**
-   * Waits until a copy that runs has all its bytes, synced, and is about to be published; there it waits for these rows.
-   * It must be slow enough to be met while it copies.
+   * Waits until a copy that runs has all its bytes, synced, and is about to be published; there it
+   * waits for these rows. It must be slow enough to be met while it copies.
    */
   async holdBeforePublishing({ image_id }: ImportPlan, store = "fast"): Promise<HeldRows> {
     await this.awaitPart(store, MIB);
@@ -404,7 +423,10 @@ export class NodeRig {
     return rows;
   }
 
-  /** Everything that an import has in the catalogue and in file stores, to see whether anything changes. */
+  /**
+   * Everything that an import has in the catalogue and in file stores, to see whether anything
+   * changes.
+   */
   async snapshot(plan: ImportPlan): Promise<object> {
     const { catalogue } = this;
     const files: Record<string, object> = {};
@@ -486,7 +508,10 @@ export async function openNode(
   return new NodeRig(directory, catalogue, dependencies, settings, webSettings);
 }
 
-/** The marks of the running test's stores: copies that other tests made are in stores of the same names elsewhere. */
+/**
+ * The marks of the running test's stores: copies that other tests made are in stores of the same
+ * names elsewhere.
+ */
 class TestMarkRecords extends StoreMarkRecords {
   readonly #earlier: ReadonlySet<string>;
 
@@ -514,7 +539,10 @@ async function makeStagingDirectory(directory: string): Promise<string> {
   return pathToFileURL(join(directory, "staging")).href;
 }
 
-/** How an import loses its image to somebody else, each with the orders that its late steps still come with. */
+/**
+ * How an import loses its image to somebody else, each with the orders that its late steps still
+ * come with.
+ */
 export const WAYS_TO_LOSE_AN_IMAGE: readonly (readonly [
   string,
   (rig: NodeRig, plan: ImportPlan) => Promise<ImportPlan>,

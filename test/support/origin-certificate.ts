@@ -1,4 +1,7 @@
-/** A certificate of the tests for localhost, origin.example and 127.0.0.1, which nobody trusts unless told to. */
+/**
+ * A certificate of the tests for localhost, origin.example and 127.0.0.1, which nobody trusts
+ * unless told to.
+ */
 export const ORIGIN_CERTIFICATE = {
   key: `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQggQkz8Lutt3X4Uvob

@@ -50,7 +50,10 @@ export class Relay {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** Lets a request that contains this text reach the server, and ends the connection instead of its answer. */
+  /**
+   * Lets a request that contains this text reach the server, and ends the connection instead of its
+   * answer.
+   */
   cutInsteadOfAnswerTo(text: string): void {
     this.#fatalRequest = text;
   }

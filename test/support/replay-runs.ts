@@ -8,8 +8,8 @@ export interface StartedRun {
 }
 
 /**
- * Replays these runs on today's code, and fails when there is none, or when one of them does not replay: then the
- * workflow is not deterministic.
+ * Replays these runs on today's code, and fails when there is none, or when one of them does not
+ * replay: then the workflow is not deterministic.
  */
 export async function replayRuns(
   client: Client,

@@ -1,7 +1,10 @@
 import { randomUUID } from "node:crypto";
 import type { ImportRig } from "./import-rig.ts";
 
-/** Resets the newest run of an image's import, as `temporal workflow reset` does, to one of its workflow tasks. */
+/**
+ * Resets the newest run of an image's import, as `temporal workflow reset` does, to one of its
+ * workflow tasks.
+ */
 export async function resetRun(
   rig: ImportRig,
   imageId: string,

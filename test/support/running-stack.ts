@@ -20,8 +20,8 @@ const BUILT_STACK = fileURLToPath(new URL("../../dist/stack/main.js", import.met
 /** Settings of a {@link RunningStack}. */
 export interface RunningStackOptions {
   /**
-   * The configuration file; a function is asked at the first start, when other servers run. Default: the one that a stack
-   * makes for itself.
+   * The configuration file; a function is asked at the first start, when other servers run.
+   * Default: the one that a stack makes for itself.
    */
   readonly config?: StackConfig | (() => Promise<StackConfig>);
   /** Where everything lies. Default: a new directory, which goes with the stack. */
@@ -32,7 +32,10 @@ export interface RunningStackOptions {
   readonly env?: NodeJS.ProcessEnv;
 }
 
-/** What a test says in the configuration file. Stores without a type are directories of the stack's own. */
+/**
+ * What a test says in the configuration file. Stores without a type are directories of the stack's
+ * own.
+ */
 export interface StackConfig {
   readonly stores: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   readonly import?: Readonly<Record<string, unknown>>;
@@ -97,7 +100,10 @@ export class RunningStack {
     this.#isConfigured = true;
   }
 
-  /** Ends it, with everything that a test left of it, and removes its data if the directory is its own. */
+  /**
+   * Ends it, with everything that a test left of it, and removes its data if the directory is its
+   * own.
+   */
   async stop(): Promise<void> {
     const child = this.#supervisor;
     if (child !== undefined && child.exitCode === null && child.signalCode === null) {
@@ -124,12 +130,17 @@ export class RunningStack {
     return pid;
   }
 
-  /** Kills programs at once (SIGKILL), and waits until all are gone; the stack starts them again. */
+  /**
+   * Kills programs at once (SIGKILL), and waits until all are gone; the stack starts them again.
+   */
   async kill(...programs: readonly StackProgram[]): Promise<void> {
     await killAll(programs.map((program) => this.pidOf(program)));
   }
 
-  /** Kills `npm start` itself, and at the same moment the programs named; the others are left running. */
+  /**
+   * Kills `npm start` itself, and at the same moment the programs named; the others are left
+   * running.
+   */
   async killSupervisor(...programs: readonly StackProgram[]): Promise<void> {
     const child = this.#supervisor;
     if (child?.pid === undefined) throw new Error("The stack was not started");

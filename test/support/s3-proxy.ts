@@ -44,7 +44,9 @@ export interface S3Request {
   readonly partNumber: number | undefined;
   /** How much of the body has come from the client so far, in bytes as they were sent. */
   readonly bodyBytes: number;
-  /** The status that the client was told; undefined before, and for good when it was told nothing. */
+  /**
+   * The status that the client was told; undefined before, and for good when it was told nothing.
+   */
   readonly status: number | undefined;
 }
 
@@ -60,8 +62,9 @@ export interface S3FaultRule {
 export type S3Fault = (exchange: Exchange) => Promise<void>;
 
 /**
- * Stands between a client and a real S3 server: passes requests and answers on as they are, keeps account of them, and
- * fails where a test wants it. What a client signs for this endpoint is valid at the server, which sees the same Host.
+ * Stands between a client and a real S3 server: passes requests and answers on as they are, keeps
+ * account of them, and fails where a test wants it. What a client signs for this endpoint is valid
+ * at the server, which sees the same Host.
  */
 export class S3Proxy {
   readonly #target: { readonly endpoint: string };
@@ -101,7 +104,10 @@ export class S3Proxy {
     return this.#requests;
   }
 
-  /** Makes the next requests that match go wrong. Of several rules for one request the oldest that is left applies. */
+  /**
+   * Makes the next requests that match go wrong. Of several rules for one request the oldest that
+   * is left applies.
+   */
   inject(rule: S3FaultRule): void {
     this.#rules.push({ rule, timesLeft: rule.times ?? 1 });
   }
@@ -141,7 +147,10 @@ export class S3Proxy {
   }
 }
 
-/** Opens a way to an S3 server before the tests of a file, after the server has started, and closes it after them. */
+/**
+ * Opens a way to an S3 server before the tests of a file, after the server has started, and closes
+ * it after them.
+ */
 export function useS3Proxy(target: { readonly endpoint: string }): S3Proxy {
   const proxy = new S3Proxy(target);
   beforeAll(() => proxy.start());
@@ -162,8 +171,8 @@ export function slowDown({ retryAfterSeconds = 1 } = {}): S3Fault {
 }
 
 /**
- * A CompleteMultipartUpload fails after its status was sent: `InternalError` inside of an answer with status 200.
- * `completes` says whether the server has done it all the same.
+ * A CompleteMultipartUpload fails after its status was sent: `InternalError` inside of an answer
+ * with status 200. `completes` says whether the server has done it all the same.
  */
 export function internalErrorInside200({ completes }: { readonly completes: boolean }): S3Fault {
   return async (exchange) => {
@@ -174,7 +183,10 @@ export function internalErrorInside200({ completes }: { readonly completes: bool
   };
 }
 
-/** The connection is reset at this byte of the request's body; one with a shorter body passes. With 0, at once. */
+/**
+ * The connection is reset at this byte of the request's body; one with a shorter body passes. With
+ * 0, at once.
+ */
 export function resetAfter(bodyBytes: number): S3Fault {
   return async (exchange) => {
     if (bodyBytes === 0) exchange.reset();
@@ -198,7 +210,9 @@ export function stall(): S3Fault {
   };
 }
 
-/** The server does what it is asked; each ETag in its answer, in a header or in XML, is another one. */
+/**
+ * The server does what it is asked; each ETag in its answer, in a header or in XML, is another one.
+ */
 export function wrongETag(): S3Fault {
   return async (exchange) => {
     const answer = await exchange.forward();
@@ -253,7 +267,10 @@ class Exchange {
     return answer;
   }
 
-  /** Passes an answer on. @param options - `headers`: others, `change`: of the body, which is read whole then */
+  /**
+   * Passes an answer on. @param options - `headers`: others, `change`: of the body, which is read
+   * whole then
+   */
   async relay(
     answer: IncomingMessage,
     {
@@ -346,7 +363,8 @@ class Meter extends Transform {
     this.push(passing);
     // Never done then: nothing more comes through.
     if (this.#record.bodyBytes >= this.#limitBytes) this.#onLimit();
-    // A server that has answered early breaks the connection: its answer is to be read before more is sent.
+    // A server that has answered early breaks the connection: its answer is to be read before more
+    // is sent.
     else setImmediate(done);
   }
 }

@@ -23,7 +23,10 @@ interface Place {
   readonly data: string;
 }
 
-/** A real S3 server (versitygw) in a process of its own; buckets are folders, objects are files in them. */
+/**
+ * A real S3 server (versitygw) in a process of its own; buckets are folders, objects are files in
+ * them.
+ */
 export class S3Server {
   readonly accessKeyId = randomBytes(10).toString("hex").toUpperCase();
   readonly secretAccessKey = randomBytes(20).toString("hex");
@@ -40,8 +43,8 @@ export class S3Server {
   }
 
   /**
-   * Holds a folder for each bucket, in which the object `a/b` is the file `a/b`, and the parts of uploads that are not
-   * complete are below `.sgwtmp`. @throws Error before the first start
+   * Holds a folder for each bucket, in which the object `a/b` is the file `a/b`, and the parts of
+   * uploads that are not complete are below `.sgwtmp`. @throws Error before the first start
    */
   get directory(): string {
     return this.#started.data;
@@ -81,7 +84,10 @@ export class S3Server {
     await this.#process?.ended;
   }
 
-  /** Makes it stand still (SIGSTOP), and waits until all of its threads do: connections are taken, none is answered. */
+  /**
+   * Makes it stand still (SIGSTOP), and waits until all of its threads do: connections are taken,
+   * none is answered.
+   */
   async pause(): Promise<void> {
     this.#signal("SIGSTOP");
     await waitForStandstill(this.#process?.process?.pid);
@@ -104,7 +110,9 @@ export class S3Server {
     return this.#place;
   }
 
-  /** It keeps metadata in extended attributes, which not every file system for temporary files has. */
+  /**
+   * It keeps metadata in extended attributes, which not every file system for temporary files has.
+   */
   async #startInFirstPlace(): Promise<Place> {
     const program = await ensureVersitygw();
     if (program === undefined) throw new Error("There is no versitygw: the lines above say why");

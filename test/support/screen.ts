@@ -1,6 +1,9 @@
 import { Writable } from "node:stream";
 
-/** A stream, and what a person sees who looks at it: lines as a terminal shows them, escape sequences obeyed. */
+/**
+ * A stream, and what a person sees who looks at it: lines as a terminal shows them, escape
+ * sequences obeyed.
+ */
 export class Screen extends Writable {
   readonly isTTY: boolean;
   readonly columns = 120;

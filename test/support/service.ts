@@ -17,7 +17,9 @@ import { WorkerProcess } from "./worker-process.ts";
 
 /** Settings of a {@link Service}. */
 export interface ServiceOptions {
-  /** `stores` of the configuration file. Stores without a type are directories of the service's own. */
+  /**
+   * `stores` of the configuration file. Stores without a type are directories of the service's own.
+   */
   readonly stores: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   /** More of the configuration file. */
   readonly more?: Readonly<Record<string, unknown>>;
@@ -29,8 +31,8 @@ export interface ServiceOptions {
 const PATIENCE = { timeout: 90_000, interval: 50 };
 
 /**
- * A service whose workers are processes that the test starts: on real servers, with a namespace, a database, a staging
- * area and stores of its own. It goes with the running test.
+ * A service whose workers are processes that the test starts: on real servers, with a namespace, a
+ * database, a staging area and stores of its own. It goes with the running test.
  */
 export class Service {
   readonly dataDir: string;
@@ -122,7 +124,10 @@ export class Service {
     }, PATIENCE);
   }
 
-  /** How each completed step of this name came to its last attempt: `2: heartbeat`, or `1` where none failed. */
+  /**
+   * How each completed step of this name came to its last attempt: `2: heartbeat`, or `1` where
+   * none failed.
+   */
   async attemptsOf(imageId: string, step: string): Promise<string[]> {
     const { events } = await this.run(imageId).fetchHistory();
     const all = events ?? [];
@@ -151,7 +156,10 @@ export class Service {
   }
 }
 
-/** Writes a configuration file and makes the directories that it names; returns the path of the file. */
+/**
+ * Writes a configuration file and makes the directories that it names; returns the path of the
+ * file.
+ */
 function writeServiceConfig(
   dataDir: string,
   { stores, more = {} }: ServiceOptions,

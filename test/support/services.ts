@@ -44,7 +44,10 @@ const SEARCH_ATTRIBUTES = {
 // Every test project loads this file for itself; all of them share one pair of servers.
 const shared: { imageImportTestServices?: SharedServices } = globalThis as object;
 
-/** One real Postgres and one real Temporal server for the whole run, in a directory that goes with them. */
+/**
+ * One real Postgres and one real Temporal server for the whole run, in a directory that goes with
+ * them.
+ */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const entry = (shared.imageImportTestServices ??= { services: startServices(), users: 0 });
   entry.users += 1;

@@ -14,7 +14,8 @@ declare module "vitest" {
   }
 }
 
-// `slow` is for imports that a test catches while they run, `tiny` for a volume that a test mounts there.
+// `slow` is for imports that a test catches while they run, `tiny` for a volume that a test mounts
+// there.
 const CONFIG = `
 default_store: local
 stores:
@@ -24,7 +25,9 @@ stores:
 import: { slots: 8 }
 `;
 
-/** One whole stack for all files of a project, in a directory that goes with it. Needs the build. */
+/**
+ * One whole stack for all files of a project, in a directory that goes with it. Needs the build.
+ */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   await endAbandonedServices();
   const temporalCli = await ensureTemporalCli();

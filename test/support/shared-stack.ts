@@ -32,7 +32,8 @@ export class SharedStack extends RunningStack {
   }
 
   /**
-   * The command line of this stack, but that no worker runs for it: it asks Temporal in a namespace of its own.
+   * The command line of this stack, but that no worker runs for it: it asks Temporal in a namespace
+   * of its own.
    *
    * @param env - more variables
    */
@@ -89,10 +90,12 @@ export class SharedStack extends RunningStack {
   }
 
   /**
-   * An import that runs: one second's worth of its bytes lies in the store `slow`, and copying the rest takes a second
-   * for every 3 MiB. When the test has finished it is cancelled, if it still runs.
+   * An import that runs: one second's worth of its bytes lies in the store `slow`, and copying the
+   * rest takes a second for every 3 MiB. When the test has finished it is cancelled, if it still
+   * runs.
    *
-   * @param sizeBytes - less than the default where the test lets it end. Default: 32 MiB, ten seconds
+   * @param sizeBytes - less than the default where the test lets it end. Default: 32 MiB, ten
+   *   seconds
    */
   async runningImport(sizeBytes = 32 * MIB): Promise<AcceptedImport> {
     const imageId = await this.stagedImage(sizeBytes);

@@ -34,10 +34,11 @@ function killGroup(pid = 0): void {
 }
 
 /**
- * Starts a program that has a zombie: its child has ended, and it never asks for the child's exit code.
+ * Starts a program that has a zombie: its child has ended, and it never asks for the child's exit
+ * code.
  *
- * The shell that starts the child becomes that program, and the child ends only after that: a shell that still was one
- * would sometimes ask for the exit code.
+ * The shell that starts the child becomes that program, and the child ends only after that: a shell
+ * that still was one would sometimes ask for the exit code.
  */
 export async function startZombie(): Promise<number> {
   const child = 'until [ "$(cat /proc/$PPID/comm)" = sleep ]; do sleep 0.01; done';

@@ -7,7 +7,8 @@ import { isTemporalReady } from "../../src/stack/temporal-server.ts";
 import { makeServicesDirectory, markOf } from "./services-directory.ts";
 
 /**
- * Starts a Temporal development server whose operator has turned Schedules off. It goes with the running test.
+ * Starts a Temporal development server whose operator has turned Schedules off. It goes with the
+ * running test.
  *
  * @returns host and port
  */

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { onTestFinished } from "vitest";
 
 /**
- * A new directory of the running test's own, by its real path, for its user alone (mode 0700); removed when the test
- * has finished, also when the test has taken the right to do that.
+ * A new directory of the running test's own, by its real path, for its user alone (mode 0700);
+ * removed when the test has finished, also when the test has taken the right to do that.
  */
 export function makeTemporaryDirectory(): string {
   const path = realpathSync(mkdtempSync(join(tmpdir(), "image-import-test-")));

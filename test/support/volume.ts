@@ -6,7 +6,9 @@ import { promisify } from "node:util";
 import { onTestFinished } from "vitest";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
 
-/** Whether this user may mount file systems. Tests that need it are skipped otherwise, and say so. */
+/**
+ * Whether this user may mount file systems. Tests that need it are skipped otherwise, and say so.
+ */
 export const MAY_MOUNT = mayMount();
 
 /** A file system of its own with little room, gone when the running test has finished. */

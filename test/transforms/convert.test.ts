@@ -344,7 +344,8 @@ describe.skipIf(WHY_NOT !== undefined)(
 
     it("takes a qcow2 that only wastes space", async () => {
       const source = await inFormat(await makeRawDisk(makeTemporaryDirectory()), "qcow2");
-      // A cluster that nothing refers to: its count of references, at the end of the table's block, is 1.
+      // A cluster that nothing refers to: its count of references, at the end of the table's block,
+      // is 1.
       const bytes = readFileSync(source);
       const tableAt = Number(bytes.readBigUInt64BE(48));
       const countsAt = Number(bytes.readBigUInt64BE(tableAt));

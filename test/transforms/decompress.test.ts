@@ -35,7 +35,10 @@ function changed(path: string, change: (bytes: Buffer) => Buffer): string {
   return other;
 }
 
-/** Zeros, compressed so well that the real tool can be asked for a small part of them, which then is repeated. */
+/**
+ * Zeros, compressed so well that the real tool can be asked for a small part of them, which then is
+ * repeated.
+ */
 async function bomb(
   tool: "gzip" | "zstd" | "xz",
   partBytes: number,
@@ -304,7 +307,8 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
 
       it("fails when it stores a member without saying how long it is", async () => {
         const archive = await compress("zip", fileOf(randomBytes(MiB)), ["-0"]);
-        // The two sizes in the zip64 field, behind a header of 30 bytes, the name "-", and the field's own four.
+        // The two sizes in the zip64 field, behind a header of 30 bytes, the name "-", and the
+        // field's own four.
         const work = await workOn(changed(archive, (bytes) => bytes.fill(0, 35, 51)));
 
         expect((await failureOf(transform.run(work))).message).toContain("wrong or missing");

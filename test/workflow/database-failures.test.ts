@@ -8,7 +8,10 @@ import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
 
-/** Makes the database of a rig a standby, and a primary again: the server ends all sessions, new ones can't write. */
+/**
+ * Makes the database of a rig a standby, and a primary again: the server ends all sessions, new
+ * ones can't write.
+ */
 function failOver(rig: ImportRig): { away(): Promise<void>; back(): Promise<void> } {
   const admin = new Database({ url: inject("adminDatabaseUrl") });
   onTestFinished(() => admin.close());

@@ -348,7 +348,10 @@ function ended(phase: string): unknown {
   return { phase, started_at: anInstant(), ended_at: anInstant() };
 }
 
-/** What the Web UI writes on each step of the newest import of an image, in the order in which they were planned. */
+/**
+ * What the Web UI writes on each step of the newest import of an image, in the order in which they
+ * were planned.
+ */
 async function stepSummaries(rig: ImportRig, imageId: string): Promise<string[]> {
   const { events } = await rig.run(imageId).fetchHistory();
   return (events ?? [])

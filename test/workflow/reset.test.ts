@@ -48,7 +48,8 @@ describe("importImage() that is reset", () => {
       image: "uploading",
       isClaimed: false,
       failedStores: [],
-      // The attempt of the run before may have made the copy just then; the cancel is met a step later.
+      // The attempt of the run before may have made the copy just then; the cancel is met a step
+      // later.
       task: ["failure", expect.stringMatching(CANCELLED_AT_A_STEP) as string, null],
       locations: [],
       leases: [],

@@ -125,7 +125,10 @@ function detectionOf(diskFormat: DiskFormat | undefined): Pick<StartOptions, "de
   return diskFormat === undefined ? { detectFormat: true } : {};
 }
 
-/** A disk inside of a container is not looked at: its format must be declared before the first byte is fetched. */
+/**
+ * A disk inside of a container is not looked at: its format must be declared before the first byte
+ * is fetched.
+ */
 function requireKnownFormat(
   name: string,
   diskFormat: DiskFormat | undefined,
@@ -175,7 +178,10 @@ async function importFile(session: Session, file: string, options: ImportOptions
   }
 }
 
-/** Makes the image, of what is known of its source where the options don't say otherwise, and tells its id. */
+/**
+ * Makes the image, of what is known of its source where the options don't say otherwise, and tells
+ * its id.
+ */
 async function createImage(
   session: Session,
   client: ImageImportClient,
@@ -216,8 +222,8 @@ async function startAndFollow(
 }
 
 /**
- * Starts an import. While no worker answers, the terminal says so; when none has answered in the end, what is known is the
- * answer of the command, with exit code 5.
+ * Starts an import. While no worker answers, the terminal says so; when none has answered in the
+ * end, what is known is the answer of the command, with exit code 5.
  *
  * @returns undefined when it is started and not accepted yet
  */
@@ -255,7 +261,9 @@ function requireStores({ stores }: Config, wanted: readonly string[] = []): void
   );
 }
 
-/** Follows an accepted import and answers with its end; who leaves before is told how to come back. */
+/**
+ * Follows an accepted import and answers with its end; who leaves before is told how to come back.
+ */
 export async function waitFor(
   session: Session,
   client: ImageImportClient,
@@ -305,8 +313,8 @@ export function answerAccepted(
 }
 
 /**
- * The failure of an import, for a person. The image that this command made for it is removed, unless it is to be
- * kept, or may be imported all the same.
+ * The failure of an import, for a person. The image that this command made for it is removed,
+ * unless it is to be kept, or may be imported all the same.
  */
 async function failedImport(
   client: ImageImportClient,

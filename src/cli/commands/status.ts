@@ -30,7 +30,10 @@ async function status(session: Session, imageId: string): Promise<void> {
   session.answer(report, () => reportFields(report));
 }
 
-/** Ends as the import ends: with exit code 1 when it failed, was refused or was left without an undo. */
+/**
+ * Ends as the import ends: with exit code 1 when it failed, was refused or was left without an
+ * undo.
+ */
 async function watch(session: Session, imageId: string): Promise<void> {
   const client = await session.client();
   using interruption = new Interruption();

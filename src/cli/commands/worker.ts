@@ -23,8 +23,9 @@ export function addWorkerCommand(program: Command): void {
 }
 
 /**
- * A worker whose stderr is read by a program writes nothing but JSON lines, also when it fails; a person at a terminal
- * gets the error of any other command. The process that started it with a channel gets the error through it.
+ * A worker whose stderr is read by a program writes nothing but JSON lines, also when it fails; a
+ * person at a terminal gets the error of any other command. The process that started it with a
+ * channel gets the error through it.
  */
 async function workAndLog(session: Session, options: WorkerOptions): Promise<void> {
   const { createLogger, installLogging } = await import("../../worker/logging.ts");

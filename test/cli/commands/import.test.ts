@@ -601,7 +601,8 @@ describe.skipIf(!MAY_MOUNT)(`import where there is no room${needsMount}`, () => 
 /** Makes the store `tiny` as small as this volume, until the test has finished. */
 async function mountOnTiny(volume: string): Promise<void> {
   const path = stack.store("tiny");
-  // Without the mark of the store, the volume would be taken for a place where the store is not mounted.
+  // Without the mark of the store, the volume would be taken for a place where the store is not
+  // mounted.
   await copyFile(join(path, MARK_NAME), join(volume, MARK_NAME));
   await promisify(execFile)("mount", ["--bind", volume, path]);
   onTestFinished(async () => {

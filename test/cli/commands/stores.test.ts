@@ -22,7 +22,10 @@ function writeConfig(stores: Readonly<Record<string, object>>): string {
   return config;
 }
 
-/** A configuration with these stores, each a directory beside it that is there when its name says so. */
+/**
+ * A configuration with these stores, each a directory beside it that is there when its name says
+ * so.
+ */
 function configOf(...names: readonly string[]): string {
   const config = writeConfig(
     Object.fromEntries(
