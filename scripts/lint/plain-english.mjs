@@ -100,7 +100,7 @@ const commentWidth = {
  * @param {import("eslint").SourceCode} sourceCode
  */
 function blocksOf(sourceCode) {
-  /** @type {{ start: number, end: number, indent: number, comments: import("estree").Comment[] }[]} */
+  /** @type {{ start: number, end: number, indent: number, comments: ReturnType<typeof sourceCode.getAllComments> }[]} */
   const blocks = [];
   for (const comment of sourceCode.getAllComments()) {
     if (comment.type === "Shebang" || comment.loc == null || comment.range === undefined) continue;
