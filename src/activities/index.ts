@@ -47,12 +47,12 @@ export function createByteActivities(dependencies: NodeDependencies) {
 }
 
 /**
- * The short steps that need the staging volume or a store, and must not wait behind copies: the
- * last look before the activation, undos and clean-up. All of them have heartbeats.
+ * The short steps that need the staging volume or a store, and must not wait behind copies: undos,
+ * clean-up, and the last look before the activation. All of them have heartbeats.
  */
-export function createPromptActivities(dependencies: NodeDependencies) {
+export function createCleanUpActivities(dependencies: NodeDependencies) {
   const removals = new StoreCalls();
-  const promptSteps = keepAlive({
+  const steps = keepAlive({
     ...discardFetchedActivities(dependencies),
     ...removeCopyActivities(dependencies, removals),
     ...discardProductsActivities(dependencies),
@@ -61,12 +61,12 @@ export function createPromptActivities(dependencies: NodeDependencies) {
     ...probeStoresActivities(dependencies),
     ...sweepNodeActivities(dependencies),
   });
-  return { ...promptSteps, ...confirmCopiesActivities(dependencies) };
+  return { ...steps, ...confirmCopiesActivities(dependencies) };
 }
 
 /** Types of the steps, for the workflow's proxies. */
 export type ControlActivities = ReturnType<typeof createControlActivities>;
 /** Types of the byte steps. */
 export type ByteActivities = ReturnType<typeof createByteActivities>;
-/** Types of the short steps on a node. */
-export type PromptActivities = ReturnType<typeof createPromptActivities>;
+/** Types of undos and clean-up on a node. */
+export type CleanUpActivities = ReturnType<typeof createCleanUpActivities>;

@@ -5,13 +5,13 @@ import { NativeConnection, Worker, type Logger, type WorkerOptions } from "@temp
 import {
   createByteActivities,
   createControlActivities,
-  createPromptActivities,
+  createCleanUpActivities,
 } from "../activities/index.ts";
 import { sweepNode } from "../activities/sweep-node.ts";
 import type { Config } from "../config/config.ts";
 import type { TemporalAddress } from "../config/temporal-address.ts";
 import { STAGING_LEASE_SECONDS } from "../db/staged-records.ts";
-import { byteQueue, CONTROL_QUEUE, promptQueue } from "../workflow/contract.ts";
+import { byteQueue, CONTROL_QUEUE, cleanUpQueue } from "../workflow/contract.ts";
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
 import { buildDependencies, hasStaging } from "./dependencies.ts";
 import { stepInterceptors } from "./log-attributes.ts";
@@ -139,8 +139,8 @@ async function createWorkers(
     }),
     await Worker.create({
       ...common,
-      taskQueue: promptQueue(node),
-      activities: createPromptActivities(dependencies),
+      taskQueue: cleanUpQueue(node),
+      activities: createCleanUpActivities(dependencies),
       maxConcurrentActivityTaskExecutions: 8,
     }),
   );

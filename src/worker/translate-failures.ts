@@ -1,12 +1,12 @@
 import { activityInfo } from "@temporalio/activity";
 import { ApplicationFailure, CancelledFailure } from "@temporalio/common";
 import type { ActivityInboundCallsInterceptor } from "@temporalio/worker";
-import type { ByteActivities, ControlActivities, PromptActivities } from "../activities/index.ts";
+import type { ByteActivities, ControlActivities, CleanUpActivities } from "../activities/index.ts";
 import type { FailedAttempt } from "../activities/progress.ts";
 import { DatabaseRefusal } from "../db/database-failure.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-type Step = keyof (ControlActivities & ByteActivities & PromptActivities);
+type Step = keyof (ControlActivities & ByteActivities & CleanUpActivities);
 
 /**
  * The steps that end their import when they fail again and again with an error that this software

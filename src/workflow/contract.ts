@@ -12,8 +12,9 @@ export function byteQueue(node: string): string {
 
 /**
  * Task queue of undos and clean-up on a staging volume: short steps that never wait behind copies.
+ * Its name on the wire stays `prompt`: histories and running imports contain it.
  */
-export function promptQueue(node: string): string {
+export function cleanUpQueue(node: string): string {
   return `image-import.staging.${node}.prompt`;
 }
 

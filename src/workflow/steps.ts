@@ -1,6 +1,6 @@
 import { ActivityCancellationType, proxyActivities } from "@temporalio/workflow";
-import type { ByteActivities, ControlActivities, PromptActivities } from "../activities/index.ts";
-import { byteQueue, CONTROL_QUEUE, promptQueue } from "./contract.ts";
+import type { ByteActivities, ControlActivities, CleanUpActivities } from "../activities/index.ts";
+import { byteQueue, CONTROL_QUEUE, cleanUpQueue } from "./contract.ts";
 
 // The saga undoes files and rows: an undo may begin only when the step has really stopped. The
 // SDK's own default for activities lets the step go on behind the undo.
@@ -62,8 +62,8 @@ export type ByteSteps = ReturnType<typeof byteSteps>;
  * one has changed.
  */
 export function confirmSteps(node: string, heartbeatTimeoutMs: number) {
-  return proxyActivities<PromptActivities>({
-    taskQueue: promptQueue(node),
+  return proxyActivities<CleanUpActivities>({
+    taskQueue: cleanUpQueue(node),
     cancellationType,
     startToCloseTimeout: "7d",
     heartbeatTimeout: heartbeatTimeoutMs,
@@ -80,8 +80,8 @@ const HEARTBEAT_TIMEOUT_MS = 15_000;
  * within the bound.
  */
 export function undoSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS) {
-  return proxyActivities<PromptActivities>({
-    taskQueue: promptQueue(node),
+  return proxyActivities<CleanUpActivities>({
+    taskQueue: cleanUpQueue(node),
     cancellationType,
     heartbeatTimeout: heartbeatTimeoutMs,
     // A statement has 25 s, a store 20 s; what takes longer hangs, and another attempt has the rest
@@ -98,8 +98,8 @@ export function undoSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_M
  * it, and what is left is the sweeper's.
  */
 export function cleanUpSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS) {
-  return proxyActivities<PromptActivities>({
-    taskQueue: promptQueue(node),
+  return proxyActivities<CleanUpActivities>({
+    taskQueue: cleanUpQueue(node),
     cancellationType,
     heartbeatTimeout: heartbeatTimeoutMs,
     startToCloseTimeout: "30s",
@@ -113,8 +113,8 @@ export function cleanUpSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOU
  * node that is away.
  */
 export function probeSteps(node: string) {
-  return proxyActivities<PromptActivities>({
-    taskQueue: promptQueue(node),
+  return proxyActivities<CleanUpActivities>({
+    taskQueue: cleanUpQueue(node),
     cancellationType,
     startToCloseTimeout: "10s",
     scheduleToCloseTimeout: "20s",
@@ -124,8 +124,8 @@ export function probeSteps(node: string) {
 
 /** The sweep of a node. It is over before the next reconciliation, which sweeps again. */
 export function sweepSteps(node: string) {
-  return proxyActivities<PromptActivities>({
-    taskQueue: promptQueue(node),
+  return proxyActivities<CleanUpActivities>({
+    taskQueue: cleanUpQueue(node),
     cancellationType,
     heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
     startToCloseTimeout: "2m",
@@ -136,8 +136,8 @@ export function sweepSteps(node: string) {
 
 /** Removal of bytes that was promised: retried until the store or its node is back. */
 export function removalSteps(node: string) {
-  return proxyActivities<PromptActivities>({
-    taskQueue: promptQueue(node),
+  return proxyActivities<CleanUpActivities>({
+    taskQueue: cleanUpQueue(node),
     cancellationType,
     heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
     startToCloseTimeout: "2m",

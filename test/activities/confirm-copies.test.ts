@@ -29,7 +29,7 @@ async function save(): Promise<Saved> {
 }
 
 async function confirm({ rig, plan: { image_id, epoch }, digests }: Saved): Promise<void> {
-  await runStep(() => rig.prompt.confirmCopies({ image_id, epoch, digests }));
+  await runStep(() => rig.cleanUp.confirmCopies({ image_id, epoch, digests }));
 }
 
 /** Writes eight other bytes into a file, as its owner can at any time. */

@@ -15,7 +15,7 @@ import { MIB, openNode, runStep, someBytes, type NodeRig } from "../support/node
 const catalogue = useCatalogue();
 
 async function removeBytes(rig: NodeRig, imageId: string): Promise<void> {
-  await runStep(() => rig.prompt.removeImageBytes(imageId));
+  await runStep(() => rig.cleanUp.removeImageBytes(imageId));
 }
 
 /** A published image with copies in both stores. */
@@ -302,7 +302,7 @@ describe("removeImageBytes()", () => {
 
 describe("removePublishedCopy()", () => {
   async function removeCopy(rig: NodeRig, plan: ImportPlan, store: string): Promise<void> {
-    await runStep(() => rig.prompt.removePublishedCopy(orderOf(plan, store)));
+    await runStep(() => rig.cleanUp.removePublishedCopy(orderOf(plan, store)));
   }
 
   function orderOf({ image_id, epoch }: ImportPlan, store: string) {

@@ -920,7 +920,7 @@ describe("fetchImage()", () => {
     const staged = { ...plan, uri };
     expect(await rig.verify(staged)).toMatchObject({ size: SIZE_BYTES, digests });
     await rig.publish(staged, digests, [await rig.store(staged, SIZE_BYTES)]);
-    await runStep(() => rig.prompt.unstageImage(plan));
+    await runStep(() => rig.cleanUp.unstageImage(plan));
     expect(await traces(rig, plan.image_id)).toEqual({ ...NOTHING, status: "active" });
     expect((await readFile(rig.copyPath(plan))).equals(BYTES)).toBe(true);
   });

@@ -37,10 +37,10 @@ describe("the steps, by the queue that they run on", () => {
     ]);
   });
 
-  it("createPromptActivities() gives the short ones, which never wait behind bytes", async () => {
-    const { prompt } = await openNode(catalogue);
+  it("createCleanUpActivities() gives the short ones, which never wait behind bytes", async () => {
+    const { cleanUp } = await openNode(catalogue);
 
-    expect(Object.keys(prompt).sort()).toEqual([
+    expect(Object.keys(cleanUp).sort()).toEqual([
       "confirmCopies",
       "discardFetched",
       "discardProducts",

@@ -79,7 +79,7 @@ async function openCopy(): Promise<Scene> {
     run: (info) => rig.store(plan, SIZE_BYTES, "fast", activityEnvironment(info)),
     undo: (info) =>
       runStep(
-        () => rig.prompt.removeCopy({ image_id, epoch, store: "fast" }),
+        () => rig.cleanUp.removeCopy({ image_id, epoch, store: "fast" }),
         activityEnvironment(info),
       ),
     finish: async () => {
@@ -120,7 +120,7 @@ async function openUpload(): Promise<Scene> {
     run: (info) => rig.store(plan, SIZE_BYTES, "objects", activityEnvironment(info)),
     undo: (info) =>
       runStep(
-        () => rig.prompt.removeCopy({ image_id, epoch, store: "objects" }),
+        () => rig.cleanUp.removeCopy({ image_id, epoch, store: "objects" }),
         activityEnvironment(info),
       ),
     finish: async () => {
@@ -163,7 +163,7 @@ async function openDownload(): Promise<Scene> {
     plan,
     run: (info) => rig.fetch(plan, origin.url(), activityEnvironment(info)),
     undo: (info) =>
-      runStep(() => rig.prompt.discardFetched({ image_id, epoch }), activityEnvironment(info)),
+      runStep(() => rig.cleanUp.discardFetched({ image_id, epoch }), activityEnvironment(info)),
     finish: async () => {
       release();
       expect(await outcomeOf(writer)).toHaveProperty("fetched");
@@ -204,7 +204,7 @@ async function openTransform(): Promise<Scene> {
     plan,
     run: (info) => rig.transform(plan, "waiting", {}, activityEnvironment(info)),
     undo: (info) =>
-      runStep(() => rig.prompt.discardProducts({ image_id, epoch }), activityEnvironment(info)),
+      runStep(() => rig.cleanUp.discardProducts({ image_id, epoch }), activityEnvironment(info)),
     finish: async () => {
       await writeFile(join(directory, "go"), "");
       expect(await outcomeOf(writer)).toMatchObject({ transformed: { product: 1 } });

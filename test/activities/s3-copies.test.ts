@@ -337,7 +337,7 @@ describe("storeImage() into S3 in a process that stood still, and goes on late",
     await gate.reached;
     await late.stop();
     await rig.finish(plan, bytes.length, "objects");
-    await runStep(() => rig.prompt.unstageImage(plan));
+    await runStep(() => rig.cleanUp.unstageImage(plan));
     const before = await snapshot(node, plan);
 
     late.continue();
@@ -498,7 +498,7 @@ describe("removeCopy() of a copy in S3 that another process only begins behind i
 });
 
 describe("sweepNode() in a bucket", () => {
-  const sweep = async ({ rig }: S3Node) => runStep(() => rig.prompt.sweepNode());
+  const sweep = async ({ rig }: S3Node) => runStep(() => rig.cleanUp.sweepNode());
 
   /** An upload of which no lease knows. Returns the id of its image. */
   async function beginOrphan({ bucket }: S3Node): Promise<string> {

@@ -176,7 +176,7 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
     await rig.awaitPart("fast", 3 * MIB);
     await late.stop();
     await rig.finish(plan, bytes.length);
-    await runStep(() => rig.prompt.unstageImage(plan));
+    await runStep(() => rig.cleanUp.unstageImage(plan));
     const before = await rig.snapshot(plan);
 
     late.continue();

@@ -17,7 +17,7 @@ const catalogue = useCatalogue();
 const NOTHING = { staged: 0, parts: 0 };
 
 async function sweep(rig: NodeRig) {
-  return runStep(() => rig.prompt.sweepNode());
+  return runStep(() => rig.cleanUp.sweepNode());
 }
 
 /** What a stager has in the middle of its bytes: its lease, and its private file. */
@@ -208,7 +208,7 @@ describe("sweepNode() in the stores", () => {
   it("keeps published copies, and names that are not ours", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.import(someBytes(100));
-    await runStep(() => rig.prompt.unstageImage(plan));
+    await runStep(() => rig.cleanUp.unstageImage(plan));
     await writeFile(rig.stored("README"), "theirs");
     await age(rig.stored("README"));
     await age(rig.copyPath(plan));

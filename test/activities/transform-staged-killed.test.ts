@@ -163,7 +163,7 @@ describe("sweepNode() after the process of a transform was killed, and its run t
     await die(scene);
     await rig.release(plan);
 
-    await runStep(() => rig.prompt.sweepNode());
+    await runStep(() => rig.cleanUp.sweepNode());
 
     expect(await rig.names("staging")).toEqual([plan.image_id]);
     expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();
@@ -182,7 +182,7 @@ describe("transformStaged() in a process that stood still, and goes on late", ()
       async ({ rig, plan, bytes }) => {
         await rig.transform(plan, "invert", { product: 1 });
         await rig.finish(plan, bytes.length);
-        await runStep(() => rig.prompt.unstageImage(plan));
+        await runStep(() => rig.cleanUp.unstageImage(plan));
       },
     ],
     [

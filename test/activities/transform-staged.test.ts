@@ -330,7 +330,7 @@ describe("the product of transformStaged()", () => {
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.transform(plan, "mark");
 
-    await runStep(() => rig.prompt.unstageImage(plan));
+    await runStep(() => rig.cleanUp.unstageImage(plan));
 
     expect(await rig.names("staging")).toEqual([]);
     expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();
@@ -344,7 +344,7 @@ describe("the product of transformStaged()", () => {
     await rig.beginDeletion(plan.image_id);
     await rig.release(plan);
 
-    await runStep(() => rig.prompt.removeImageBytes(plan.image_id));
+    await runStep(() => rig.cleanUp.removeImageBytes(plan.image_id));
 
     expect(await rig.names("staging")).toEqual([]);
     expect(await rig.control.finishDeletion(plan.image_id)).toBe(true);
@@ -738,7 +738,7 @@ describe("discardProducts()", () => {
     await rig.finish(plan, 100);
 
     await rig.discardProducts(plan);
-    await runStep(() => rig.prompt.sweepNode());
+    await runStep(() => rig.cleanUp.sweepNode());
 
     expect(transform.notes.size).toBe(1);
     expect(await catalogue.transformUndos(plan.image_id)).toEqual([]);
@@ -747,9 +747,9 @@ describe("discardProducts()", () => {
 
 /** The same volume after its worker was configured without transforms. */
 async function withoutTransforms(rig: NodeRig) {
-  const { createPromptActivities } = await import("../../src/activities/index.ts");
+  const { createCleanUpActivities } = await import("../../src/activities/index.ts");
   const { Transforms } = await import("../../src/transforms/open-transforms.ts");
-  return createPromptActivities({ ...rig.dependencies, transforms: Transforms.of([]) });
+  return createCleanUpActivities({ ...rig.dependencies, transforms: Transforms.of([]) });
 }
 
 describe("sweepNode() after transforms", () => {
@@ -761,7 +761,7 @@ describe("sweepNode() after transforms", () => {
     await rig.transform(plan, "note", { product: 1 });
     await catalogue.expireStaged(plan.image_id);
 
-    expect(await runStep(() => rig.prompt.sweepNode())).toEqual({ staged: 0, parts: 0 });
+    expect(await runStep(() => rig.cleanUp.sweepNode())).toEqual({ staged: 0, parts: 0 });
     expect(await rig.names("staging")).toHaveLength(2);
     expect(transform.notes.size).toBe(1);
   });
@@ -781,7 +781,7 @@ describe("sweepNode() after transforms", () => {
     await rig.release(plan);
     await then(rig, plan);
 
-    expect(await runStep(() => rig.prompt.sweepNode())).toEqual({ staged: 1, parts: 0 });
+    expect(await runStep(() => rig.cleanUp.sweepNode())).toEqual({ staged: 1, parts: 0 });
     expect(await rig.names("staging")).toEqual([plan.image_id]);
     expect(await catalogue.staged(plan.image_id)).toMatchObject({ state: "staged" });
     expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();

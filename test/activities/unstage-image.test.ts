@@ -9,7 +9,7 @@ import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.
 const catalogue = useCatalogue();
 
 async function unstage(rig: NodeRig, { image_id }: ImportPlan): Promise<void> {
-  await runStep(() => rig.prompt.unstageImage({ image_id }));
+  await runStep(() => rig.cleanUp.unstageImage({ image_id }));
 }
 
 describe("unstageImage()", () => {

@@ -459,7 +459,7 @@ describe("stageData() while somebody else stages the image", () => {
     const rig = await openNode(catalogue);
     const { imageId, stream, staging } = await beginToStage(rig);
     await rig.beginDeletion(imageId);
-    await runStep(() => rig.prompt.removeImageBytes(imageId));
+    await runStep(() => rig.cleanUp.removeImageBytes(imageId));
 
     stream.end();
 
@@ -598,11 +598,11 @@ describe("stageData() in a process that is killed at 50 %", () => {
   it("is swept once it has been silent for 20 s, and the image is queued", async () => {
     const rig = await openNode(catalogue);
     const { imageId, part } = await killAtHalf(rig);
-    expect(await runStep(() => rig.prompt.sweepNode())).toEqual({ staged: 0, parts: 0 });
+    expect(await runStep(() => rig.cleanUp.sweepNode())).toEqual({ staged: 0, parts: 0 });
     expect(await rig.names("staging")).toEqual([part]);
     await catalogue.silenceStager(imageId, 21);
 
-    await runStep(() => rig.prompt.sweepNode());
+    await runStep(() => rig.cleanUp.sweepNode());
 
     expect(await rig.names("staging")).toEqual([]);
     expect((await catalogue.image(imageId)).status).toBe("queued");

@@ -78,7 +78,7 @@ describe("stageData() within limits", () => {
     expect(await rig.names("staging")).toEqual([first]);
     const plan = await rig.claim(first);
     await rig.finish(plan, 3 * MIB);
-    await runStep(() => rig.prompt.unstageImage({ image_id: first }));
+    await runStep(() => rig.cleanUp.unstageImage({ image_id: first }));
     expect(await stage(second, upload)).toMatchObject({ size: 2 * MIB });
   });
 
@@ -128,7 +128,7 @@ describe("stageData() within limits", () => {
     expect(await failureOf(stage(other, upload))).toMatchObject({ code: "QuotaExceeded" });
     await catalogue.silenceStager(imageId, 21);
 
-    await runStep(() => rig.prompt.sweepNode());
+    await runStep(() => rig.cleanUp.sweepNode());
 
     await expectNothing(rig, owner, imageId);
     await stage(other, upload);

@@ -13,7 +13,7 @@ import type { Dependencies } from "../../src/activities/dependencies.ts";
 import {
   createByteActivities,
   createControlActivities,
-  createPromptActivities,
+  createCleanUpActivities,
 } from "../../src/activities/index.ts";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import { parseConfig, type Config } from "../../src/config/config.ts";
@@ -29,7 +29,7 @@ import {
   byteQueue,
   CONTROL_QUEUE,
   importWorkflowId,
-  promptQueue,
+  cleanUpQueue,
   type ImportStatus,
 } from "../../src/workflow/contract.ts";
 import { createTestDatabase } from "./database.ts";
@@ -311,8 +311,8 @@ class RigWorkers {
         }),
         await Worker.create({
           ...common,
-          taskQueue: promptQueue(node),
-          activities: this.#wrapped(createPromptActivities(this.#dependencies)),
+          taskQueue: cleanUpQueue(node),
+          activities: this.#wrapped(createCleanUpActivities(this.#dependencies)),
         }),
       );
     }

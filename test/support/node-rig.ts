@@ -14,10 +14,10 @@ import type { DigestOrder } from "../../src/activities/digest-staged.ts";
 import {
   createByteActivities,
   createControlActivities,
-  createPromptActivities,
+  createCleanUpActivities,
   type ByteActivities,
   type ControlActivities,
-  type PromptActivities,
+  type CleanUpActivities,
 } from "../../src/activities/index.ts";
 import type { FetchedImage, FetchOrder } from "../../src/activities/fetch-image.ts";
 import type { SaveOrder } from "../../src/activities/save-image.ts";
@@ -104,7 +104,7 @@ export class NodeRig {
   readonly webSettings: WebSourceSettings;
   readonly control: ControlActivities;
   readonly bytes: ByteActivities;
-  readonly prompt: PromptActivities;
+  readonly cleanUp: CleanUpActivities;
 
   constructor(
     directory: string,
@@ -120,7 +120,7 @@ export class NodeRig {
     this.webSettings = webSettings;
     this.control = createControlActivities(dependencies);
     this.bytes = createByteActivities(dependencies);
-    this.prompt = createPromptActivities(dependencies);
+    this.cleanUp = createCleanUpActivities(dependencies);
   }
 
   /** What staging in this volume needs. */
@@ -228,7 +228,7 @@ export class NodeRig {
 
   /** Runs the undo of a download. */
   async discardFetched({ image_id, epoch }: ImportPlan): Promise<void> {
-    await runStep(() => this.prompt.discardFetched({ image_id, epoch }));
+    await runStep(() => this.cleanUp.discardFetched({ image_id, epoch }));
   }
 
   /** The download in a process of its own, which the test stops, continues and kills. */
@@ -266,7 +266,7 @@ export class NodeRig {
 
   /** Runs the undo of all transforms. */
   async discardProducts({ image_id, epoch }: ImportPlan): Promise<void> {
-    await runStep(() => this.prompt.discardProducts({ image_id, epoch }));
+    await runStep(() => this.cleanUp.discardProducts({ image_id, epoch }));
   }
 
   /** Runs the copy into a store. */
@@ -282,7 +282,7 @@ export class NodeRig {
   /** Runs the undo of a copy. */
   async removeCopy(plan: ImportPlan, store = "fast"): Promise<void> {
     const { image_id, epoch } = plan;
-    await runStep(() => this.prompt.removeCopy({ image_id, epoch, store }));
+    await runStep(() => this.cleanUp.removeCopy({ image_id, epoch, store }));
   }
 
   /** Publishes an image whose copies are made. */
