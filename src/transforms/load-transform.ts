@@ -19,7 +19,7 @@ export async function loadTransform(path: string): Promise<Transform> {
   throw new ImportError(
     "BadConfiguration",
     `The transform "${path}" is wrong: ${mistakes.join("; ")}`,
-    { hint: "README.md, “A transform of your own”, says what a transform exports." },
+    { hint: "docs/writing-a-transform.md says what a transform exports." },
   );
 }
 

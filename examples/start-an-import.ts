@@ -1,0 +1,14 @@
+// Starts the import of an upload and waits for its end:
+//
+//   TEMPORAL_ADDRESS=127.0.0.1:… node examples/start-an-import.ts <image-id>
+//
+// `npm start` prints the address. Node 22.18 and newer run this file as it is.
+import { ImageImportClient } from "image-import";
+
+const [imageId = ""] = process.argv.slice(2);
+const client = await ImageImportClient.connect();
+const { run_id } = await client.startImport(imageId, { stores: ["local"] });
+for await (const { phase } of client.watchImport(imageId)) process.stderr.write(`${phase}\n`);
+const { size, os_hash_value } = await client.waitForImport(imageId, run_id);
+process.stdout.write(`${String(size)} bytes, sha512 ${os_hash_value}\n`);
+await client.close();

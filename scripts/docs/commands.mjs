@@ -1,0 +1,73 @@
+import { wrapped } from "./regions.mjs";
+
+/** @typedef {import("commander").Command} Command */
+
+/**
+ * All commands that a user can run, by their names, such as `image create`.
+ *
+ * @param {Command} program
+ * @returns {Map<string, Command>}
+ */
+export function commandsOf(program) {
+  return new Map(
+    program.commands.flatMap((command) =>
+      command.commands.length === 0
+        ? [[command.name(), command]]
+        : command.commands.map((each) => [`${command.name()} ${each.name()}`, each]),
+    ),
+  );
+}
+
+/**
+ * A command's usage, description and options, as Markdown.
+ *
+ * @param {string} name - such as `image create`
+ * @param {Command} command
+ */
+export function commandText(name, command) {
+  const usage = `image-import ${name} ${argumentsOf(command)}`.trim();
+  const options = command.options.filter((option) => !option.hidden).map(optionText);
+  return [
+    `### \`${usage}\``,
+    "",
+    wrapped(sentence(command.description())),
+    ...(options.length === 0 ? [] : ["", ...options]),
+  ].join("\n");
+}
+
+/** @param {Command} command */
+function argumentsOf(command) {
+  return command.registeredArguments
+    .map((argument) => (argument.required ? `<${argument.name()}>` : `[${argument.name()}]`))
+    .join(" ");
+}
+
+/**
+ * The options that every command has.
+ *
+ * @param {Command} program
+ */
+export function globalOptions(program) {
+  return program.options.map(optionText).join("\n");
+}
+
+/** @param {import("commander").Option} option */
+function optionText(option) {
+  const choices = option.argChoices?.map((choice) => `\`${choice}\``).join(", ");
+  const text = [
+    `\`${option.flags}\`${option.mandatory ? " (required)" : ""}: ${option.description}`,
+    ...(choices === undefined ? [] : [`One of ${choices}`]),
+    ...(isShown(option.defaultValue) ? [`Default: \`${String(option.defaultValue)}\``] : []),
+  ].join(". ");
+  return wrapped(text, { first: "- ", rest: "  " });
+}
+
+/** @param {unknown} value */
+function isShown(value) {
+  return typeof value === "number" || typeof value === "string";
+}
+
+/** @param {string} text */
+function sentence(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
+}
