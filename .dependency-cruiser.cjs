@@ -18,12 +18,18 @@ module.exports = {
       from: { path: "^src/bytes/" },
       to: { path: "^src/", pathNot: "^src/(bytes|domain)/" },
     },
+    {
+      name: "processes-know-only-bytes",
+      severity: "error",
+      from: { path: "^src/processes/" },
+      to: { path: "^src/", pathNot: "^src/(processes|bytes|domain)/" },
+    },
     ...tools.map((tool) => ({
       name: `${tool}-is-a-tool`,
-      comment: "Tools know the words and the byte tools, not each other.",
+      comment: "Tools know the words, bytes and processes, not each other.",
       severity: "error",
       from: { path: `^src/${tool}/` },
-      to: { path: "^src/", pathNot: `^src/(${tool}|bytes|domain)/` },
+      to: { path: "^src/", pathNot: `^src/(${tool}|processes|bytes|domain)/` },
     })),
     {
       name: "workflow-is-deterministic",
@@ -46,7 +52,10 @@ module.exports = {
       name: "activities-know-only-tools",
       severity: "error",
       from: { path: "^src/activities/" },
-      to: { path: "^src/", pathNot: `^src/(activities|${tools.join("|")}|bytes|domain)/` },
+      to: {
+        path: "^src/",
+        pathNot: `^src/(activities|${tools.join("|")}|processes|bytes|domain)/`,
+      },
     },
     {
       name: "config-knows-only-domain",

@@ -6,8 +6,8 @@ import { whileSaying } from "./progress.mjs";
 
 /**
  * Runs `action` while no other process of this machine runs one under the same name; waits for its
- * turn. The lock is an abstract Unix socket: the kernel gives it to one process and takes it back
- * when that process dies, however it dies.
+ * turn. The lock is an abstract Unix socket, as in src/processes/name-lock.ts, which this cannot
+ * import: it guards the build that makes that file a program.
  *
  * @param name - what is guarded, a path for instance
  * @param what - what the other process does, for the person who waits for it: "installs and builds this clone"

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { activityInfo } from "@temporalio/activity";
-import { isRunning, thisProcess, type ProcessIdentity } from "../bytes/process-identity.ts";
+import { livenessOf, thisProcess, type ProcessIdentity } from "../processes/process-identity.ts";
 import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
@@ -146,5 +146,5 @@ export async function isOver(writer: ProcessIdentity, previous: Previous): Promi
     writer.startTicks === here.startTicks &&
     writer.bootId === here.bootId &&
     writer.pidNamespace === here.pidNamespace;
-  return isHere ? previous === "over" : (await isRunning(writer)) === "dead";
+  return isHere ? previous === "over" : (await livenessOf(writer)) === "dead";
 }

@@ -3,7 +3,7 @@ import type { FileHandle } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 import { compareFingerprints, fingerprintOf } from "../bytes/fingerprint.ts";
 import { newPartName } from "../bytes/part-name.ts";
-import { thisProcess } from "../bytes/process-identity.ts";
+import { thisProcess } from "../processes/process-identity.ts";
 import { RoomAhead } from "../bytes/room-ahead.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";

@@ -3,7 +3,7 @@ import { lstat, type FileHandle } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 import { compareFingerprints, fingerprintOf, type Fingerprint } from "../bytes/fingerprint.ts";
 import { hashFile } from "../bytes/hash-file.ts";
-import { thisProcess } from "../bytes/process-identity.ts";
+import { thisProcess } from "../processes/process-identity.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Queries } from "../db/connect.ts";
 import { lockImage } from "../db/image-records.ts";

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { cancellationDetails } from "@temporalio/activity";
 import { rebuildCrc } from "../bytes/copy-blocks.ts";
 import { newPartName } from "../bytes/part-name.ts";
-import { thisProcess } from "../bytes/process-identity.ts";
+import { thisProcess } from "../processes/process-identity.ts";
 import { recordStored } from "../db/claim-records.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import {

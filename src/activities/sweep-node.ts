@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { basename } from "node:path";
 import { log } from "@temporalio/activity";
 import { keyOfPart } from "../bytes/part-name.ts";
-import { thisProcess } from "../bytes/process-identity.ts";
+import { thisProcess } from "../processes/process-identity.ts";
 import type { Database } from "../db/connect.ts";
 import {
   dropStaging,

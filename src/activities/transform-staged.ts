@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { newPartName } from "../bytes/part-name.ts";
 import { fingerprintOf } from "../bytes/fingerprint.ts";
-import { thisProcess } from "../bytes/process-identity.ts";
+import { thisProcess } from "../processes/process-identity.ts";
 import {
   beginProduct,
   finishProduct,

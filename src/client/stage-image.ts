@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { newPartName } from "../bytes/part-name.ts";
-import { thisProcess } from "../bytes/process-identity.ts";
+import { thisProcess } from "../processes/process-identity.ts";
 import { RoomAhead } from "../bytes/room-ahead.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import type { Database } from "../db/connect.ts";

@@ -1,5 +1,5 @@
 import { and, eq, sql } from "drizzle-orm";
-import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { ImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";

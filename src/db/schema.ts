@@ -14,7 +14,7 @@ import {
   uuid,
 } from "drizzle-orm/pg-core";
 import type { Fingerprint } from "../bytes/fingerprint.ts";
-import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { EarlyEnd } from "../domain/early-end.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";

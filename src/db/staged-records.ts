@@ -1,6 +1,6 @@
 import { and, eq, inArray, isNotNull, isNull, lt, ne, notExists, or, sql } from "drizzle-orm";
 import type { Fingerprint } from "../bytes/fingerprint.ts";
-import type { ProcessIdentity } from "../bytes/process-identity.ts";
+import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 import { nextImageStatus } from "../domain/image-status.ts";

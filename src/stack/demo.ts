@@ -12,7 +12,8 @@ import { formatBytes } from "../domain/byte-size.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { IMPORT_FAILURES, ImportError } from "../domain/import-failure.ts";
 import { importWorkflowId, type ImportStatus } from "../workflow/contract.ts";
-import { tryToTakeDemoTurn, type DataDirectoryLock } from "./data-directory-lock.ts";
+import type { NameLock } from "../processes/name-lock.ts";
+import { tryToTakeDemoTurn } from "./data-directory-lock.ts";
 import { openDataDirectory } from "./data-directory.ts";
 import { writeDemoDisk } from "./demo-disk.ts";
 import { whileSaying } from "./progress.ts";
@@ -81,7 +82,7 @@ async function demo(): Promise<number> {
   }
 }
 
-async function waitForTurn(dataDir: string, signal: AbortSignal): Promise<DataDirectoryLock> {
+async function waitForTurn(dataDir: string, signal: AbortSignal): Promise<NameLock> {
   const { path } = openDataDirectory(dataDir);
   return whileSaying(say, `waiting for another demo on ${path}`, async () => {
     for (;;) {

@@ -5,9 +5,9 @@ import {
   findProcessesWithEnvironment,
   isRunning,
   readBootId,
-  stopProcess,
-  type ProcessIdentity,
-} from "./process-table.ts";
+  type LocalProcess,
+} from "../processes/process-table.ts";
+import { stopProcess } from "../processes/stop-process.ts";
 
 /** Stands in the environment of every program of a stack, with the data directory as its value. */
 export const STACK_MARK = "IMAGE_IMPORT_STACK";
@@ -39,7 +39,7 @@ export async function stopOrphans(
   return orphans.size;
 }
 
-function readNamedProcesses(dataDir: string): ProcessIdentity[] {
+function readNamedProcesses(dataDir: string): LocalProcess[] {
   const file = readStackFile(dataDir);
   if (file?.boot_id !== readBootId()) return [];
   return STACK_PROGRAMS.flatMap((program) => processOf(file, program) ?? []).filter(isRunning);
@@ -48,8 +48,8 @@ function readNamedProcesses(dataDir: string): ProcessIdentity[] {
 function processOf(
   file: StackFile,
   program: (typeof STACK_PROGRAMS)[number],
-): ProcessIdentity | undefined {
+): LocalProcess | undefined {
   const pid = file.pids[program];
-  const startTime = file.start_times[program];
-  return pid === null || startTime === null ? undefined : { pid, startTime };
+  const startTicks = file.start_times[program];
+  return pid === null || startTicks === null ? undefined : { pid, startTicks };
 }

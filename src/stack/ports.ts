@@ -1,8 +1,9 @@
 import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { createServer, type ListenOptions, type Server } from "node:net";
+import { createServer } from "node:net";
 import { z } from "zod";
+import { tryToLockName, type NameLock } from "../processes/name-lock.ts";
 
 // Above the well-known ports, below those that Linux gives to outgoing connections (32768 on): a
 // port that is kept must not be taken by a browser's connection while the stack is down.
@@ -50,32 +51,28 @@ async function keepOrFind(port: number | undefined): Promise<number> {
   return port !== undefined && (await reserve(port)) ? port : findFreePort();
 }
 
-/** The ports that this process has found, each with the socket whose name says so to others. */
-const reserved = new Map<number, Server>();
+/** The ports that this process has found, each with the lock that keeps other stacks from it. */
+const reserved = new Map<number, NameLock>();
 
 async function reserve(port: number): Promise<boolean> {
   if (!reserved.has(port)) {
-    // An abstract Unix socket: the kernel gives a name to one process, and takes it back when that
-    // dies.
-    const sign = await tryToListen({ path: `\0image-import-port-${port}` });
-    if (sign === undefined) return false;
-    // It must not keep a process alive that has nothing else to do.
-    sign.unref();
-    reserved.set(port, sign);
+    const lock = await tryToLockName(`image-import-port-${port}`);
+    if (lock === undefined) return false;
+    reserved.set(port, lock);
   }
-  const trial = await tryToListen({ port, host: "127.0.0.1" });
-  trial?.close();
-  return trial !== undefined;
+  return isFree(port);
 }
 
-async function tryToListen(where: ListenOptions): Promise<Server | undefined> {
-  const server = createServer();
+async function isFree(port: number): Promise<boolean> {
+  const trial = createServer();
   try {
-    server.listen(where);
-    await once(server, "listening");
-    return server;
+    trial.listen({ port, host: "127.0.0.1" });
+    await once(trial, "listening");
+    return true;
   } catch {
-    return undefined;
+    return false;
+  } finally {
+    trial.close();
   }
 }
 

@@ -21,8 +21,8 @@ import {
   findProcess,
   isTaken,
   readWorkingDirectory,
-  type ProcessIdentity,
-} from "./process-table.ts";
+  type LocalProcess,
+} from "../processes/process-table.ts";
 import { Program } from "./program.ts";
 import { StackError } from "./stack-error.ts";
 import { findUnprivilegedLaunch, type UnprivilegedLaunch } from "./unprivileged-launch.ts";
@@ -185,7 +185,7 @@ async function runInitdb(command: string, args: readonly string[]): Promise<stri
 }
 
 /** The server that runs on the cluster in `directory`, whoever started it, or undefined. */
-export function findPostgresOn(directory: string): ProcessIdentity | undefined {
+export function findPostgresOn(directory: string): LocalProcess | undefined {
   const cluster = join(directory, "cluster");
   const pid = readServerPid(cluster);
   // Postgres makes its cluster its working directory, no other program does.

@@ -3,12 +3,8 @@ import { closeSync, openSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { IMPORT_FAILURES, isImportFailureCode } from "../domain/import-failure.ts";
 import { rotateIfLong } from "./log-rotation.ts";
-import {
-  findProcess,
-  stopProcess,
-  type ProcessIdentity,
-  type StopOptions,
-} from "./process-table.ts";
+import { findProcess, type LocalProcess } from "../processes/process-table.ts";
+import { stopProcess, type StopOptions } from "../processes/stop-process.ts";
 import { StackError } from "./stack-error.ts";
 
 // Restarts append to one log. A stack looks at its logs while its programs run, by its own limits.
@@ -54,7 +50,7 @@ export class Program {
   readonly ended: Promise<ProgramEnd>;
   readonly #child: ChildProcess;
   readonly #stop: StopOptions;
-  readonly #identity: ProcessIdentity | undefined;
+  readonly #identity: LocalProcess | undefined;
   #isReady = false;
   #failure: ToldFailure | undefined;
 
@@ -86,7 +82,7 @@ export class Program {
   }
 
   /** Its process, or undefined when it could not be started. */
-  get process(): ProcessIdentity | undefined {
+  get process(): LocalProcess | undefined {
     return this.#identity;
   }
 

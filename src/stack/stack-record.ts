@@ -4,7 +4,7 @@ import {
   type StackFile,
   type StackProgram,
 } from "../config/stack-file.ts";
-import { findProcess, readBootId, type ProcessIdentity } from "./process-table.ts";
+import { findProcess, readBootId, type LocalProcess } from "../processes/process-table.ts";
 
 /** What a stack file says from the start to the end of a stack. */
 export type StackAddresses = Pick<
@@ -22,7 +22,7 @@ export class StackRecord {
     this.#file = {
       state: "starting",
       boot_id: readBootId(),
-      supervisor: { pid: process.pid, start_time: supervisor?.startTime ?? 0 },
+      supervisor: { pid: process.pid, start_time: supervisor?.startTicks ?? 0 },
       pids: { postgres: null, temporal: null, worker: null },
       start_times: { postgres: null, temporal: null, worker: null },
       ...addresses,
@@ -31,11 +31,11 @@ export class StackRecord {
   }
 
   /** Records that a program runs as this process, or that it does not run. */
-  setProcess(program: StackProgram, identity: ProcessIdentity | undefined): void {
+  setProcess(program: StackProgram, identity: LocalProcess | undefined): void {
     const { pids, start_times: startTimes } = this.#file;
     this.#change({
       pids: { ...pids, [program]: identity?.pid ?? null },
-      start_times: { ...startTimes, [program]: identity?.startTime ?? null },
+      start_times: { ...startTimes, [program]: identity?.startTicks ?? null },
     });
   }
 

@@ -3,7 +3,8 @@ import { unwatchFile, watchFile } from "node:fs";
 import { configDigest } from "../config/config-digest.ts";
 import { readConfig } from "../config/config.ts";
 import type { StackProgram } from "../config/stack-file.ts";
-import { lockDataDirectory, type DataDirectoryLock } from "./data-directory-lock.ts";
+import type { NameLock } from "../processes/name-lock.ts";
+import { lockDataDirectory } from "./data-directory-lock.ts";
 import { rotateIfLong, type RotationLimits } from "./log-rotation.ts";
 import { openDataDirectory, type DataDirectory } from "./data-directory.ts";
 import { STACK_MARK, stopOrphans } from "./orphans.ts";
@@ -86,7 +87,7 @@ class SupervisedStack implements OwnStack {
   readonly directory: DataDirectory;
   readonly #temporalCli: string;
   readonly #log: (line: string) => void;
-  readonly #lock: DataDirectoryLock;
+  readonly #lock: NameLock;
   readonly #ports: StackPorts;
   readonly #postgresServer: PostgresServer;
   readonly #record: StackRecord;
@@ -101,7 +102,7 @@ class SupervisedStack implements OwnStack {
   constructor(
     { temporalCli, log }: Required<Pick<StackOptions, "temporalCli" | "log">>,
     directory: DataDirectory,
-    lock: DataDirectoryLock,
+    lock: NameLock,
     ports: StackPorts,
   ) {
     this.directory = directory;

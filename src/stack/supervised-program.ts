@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ProcessIdentity } from "./process-table.ts";
+import type { LocalProcess } from "../processes/process-table.ts";
 import { waitUntilReady, type Program, type ProgramEnd } from "./program.ts";
 import { StackError } from "./stack-error.ts";
 
@@ -23,7 +23,7 @@ export interface SupervisionOptions {
   /** Asks a started program whether it answers; a rejection means "not yet". */
   readonly isReady: (program: Program) => boolean | Promise<boolean>;
   /** Told at once when the process came or went: undefined while there is none. */
-  readonly onProcess: (process: ProcessIdentity | undefined) => void;
+  readonly onProcess: (process: LocalProcess | undefined) => void;
   /** Takes one line for the person who watches the stack. */
   readonly log: (line: string) => void;
 }

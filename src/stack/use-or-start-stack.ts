@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { readStackFile, type StackFile } from "../config/stack-file.ts";
 import { openDataDirectory } from "./data-directory.ts";
-import { isRunning, readBootId } from "./process-table.ts";
+import { isRunning, readBootId } from "../processes/process-table.ts";
 import { whileSaying } from "./progress.ts";
 import { StackBusyError, StackError } from "./stack-error.ts";
 import { startStack, type Stack, type StackOptions } from "./stack.ts";
@@ -60,7 +60,7 @@ function useIfReady({ dataDir }: StackOptions): UsableStack | undefined {
 }
 
 function supervises({ boot_id, supervisor: { pid, start_time } }: StackFile): boolean {
-  return boot_id === readBootId() && isRunning({ pid, startTime: start_time });
+  return boot_id === readBootId() && isRunning({ pid, startTicks: start_time });
 }
 
 function notReady({ dataDir }: StackOptions): StackError {

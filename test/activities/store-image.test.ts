@@ -22,7 +22,7 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
-import { thisProcess, type ProcessIdentity } from "../../src/bytes/process-identity.ts";
+import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { takeLease } from "../../src/db/lease-records.ts";
 import { imageLocations } from "../../src/db/schema.ts";
 import { storeKey } from "../../src/stores/store.ts";

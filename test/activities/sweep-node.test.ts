@@ -4,7 +4,7 @@ import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import { sweepNode } from "../../src/activities/sweep-node.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
-import { thisProcess } from "../../src/bytes/process-identity.ts";
+import { thisProcess } from "../../src/processes/process-identity.ts";
 import { adoptStagedFile } from "../../src/client/stage-image.ts";
 import { beginStaging, takeOverStaging } from "../../src/db/staged-records.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";

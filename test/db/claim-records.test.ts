@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { eq, sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
-import { thisProcess } from "../../src/bytes/process-identity.ts";
+import { thisProcess } from "../../src/processes/process-identity.ts";
 import {
   activate,
   listClaims,

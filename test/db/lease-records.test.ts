@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
-import { thisProcess, type ProcessIdentity } from "../../src/bytes/process-identity.ts";
+import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import { beginDeletion } from "../../src/db/image-records.ts";
 import {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { thisProcess } from "../../src/bytes/process-identity.ts";
+import { thisProcess } from "../../src/processes/process-identity.ts";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import {
   beginProduct,

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { thisProcess } from "../../src/bytes/process-identity.ts";
+import { thisProcess } from "../../src/processes/process-identity.ts";
 import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
 import { findQuotaLeft } from "../../src/db/quota-records.ts";
 import { takeOverStaging } from "../../src/db/staged-records.ts";

@@ -14,7 +14,7 @@ import {
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { findProcess } from "../../src/stack/process-table.ts";
+import { findProcess } from "../../src/processes/process-table.ts";
 import { zipFiles } from "../support/compressed-files.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 

@@ -10,12 +10,12 @@ import {
   findProcess,
   isRunning,
   readBootId,
-  type ProcessIdentity,
-} from "../../src/stack/process-table.ts";
+  type LocalProcess,
+} from "../../src/processes/process-table.ts";
 import { waitUntilReady } from "../../src/stack/program.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-async function startSleeper(env: NodeJS.ProcessEnv = {}): Promise<ProcessIdentity> {
+async function startSleeper(env: NodeJS.ProcessEnv = {}): Promise<LocalProcess> {
   const child = spawn("sleep", ["60"], { stdio: "ignore", env: { ...process.env, ...env } });
   onTestFinished(() => void child.kill("SIGKILL"));
   await once(child, "spawn");
@@ -26,7 +26,7 @@ async function startSleeper(env: NodeJS.ProcessEnv = {}): Promise<ProcessIdentit
 
 function writeStackFileNaming(
   directory: DataDirectory,
-  worker: ProcessIdentity,
+  worker: LocalProcess,
   bootId = readBootId(),
 ): void {
   writeStackFile({
@@ -34,7 +34,7 @@ function writeStackFileNaming(
     boot_id: bootId,
     supervisor: { pid: 1, start_time: 0 },
     pids: { postgres: null, temporal: null, worker: worker.pid },
-    start_times: { postgres: null, temporal: null, worker: worker.startTime },
+    start_times: { postgres: null, temporal: null, worker: worker.startTicks },
     database_url: "postgresql://127.0.0.1:1/image_import",
     temporal_address: "127.0.0.1:1",
     temporal_namespace: "default",
@@ -59,7 +59,7 @@ describe("stopOrphans()", () => {
   it("leaves a process alone that got an orphan's id after its end", async () => {
     const directory = openDataDirectory(makeTemporaryDirectory());
     const stranger = await startSleeper();
-    writeStackFileNaming(directory, { ...stranger, startTime: stranger.startTime - 1 });
+    writeStackFileNaming(directory, { ...stranger, startTicks: stranger.startTicks - 1 });
 
     const count = await stopOrphans(directory);
 

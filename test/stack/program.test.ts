@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { isRunning } from "../../src/stack/process-table.ts";
+import { isRunning } from "../../src/processes/process-table.ts";
 import { Program, waitUntilReady, type ProgramOptions } from "../../src/stack/program.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 

@@ -10,7 +10,7 @@ import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
 import { readStackFile, type StackFile } from "../../src/config/stack-file.ts";
 import { openDataDirectory } from "../../src/stack/data-directory.ts";
 import { stopOrphans } from "../../src/stack/orphans.ts";
-import { findProcess } from "../../src/stack/process-table.ts";
+import { findProcess } from "../../src/processes/process-table.ts";
 import { useOrStartStack } from "../../src/stack/use-or-start-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 

@@ -4,7 +4,7 @@ import { Client, Connection } from "@temporalio/client";
 import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
 import { findFreePort } from "../../src/stack/ports.ts";
 import { PostgresServer } from "../../src/stack/postgres-server.ts";
-import { findProcess, isRunning, type ProcessIdentity } from "../../src/stack/process-table.ts";
+import { findProcess, isRunning, type LocalProcess } from "../../src/processes/process-table.ts";
 import { Program } from "../../src/stack/program.ts";
 import { SupervisedProgram, type SupervisionOptions } from "../../src/stack/supervised-program.ts";
 import { isTemporalReady, startTemporal } from "../../src/stack/temporal-server.ts";
@@ -14,11 +14,11 @@ interface Watched {
   readonly supervised: SupervisedProgram;
   readonly log: string[];
   /** The process that runs now. */
-  current(): ProcessIdentity | undefined;
+  current(): LocalProcess | undefined;
 }
 
 async function supervise(how: Pick<SupervisionOptions, "start" | "isReady">): Promise<Watched> {
-  let current: ProcessIdentity | undefined;
+  let current: LocalProcess | undefined;
   const log: string[] = [];
   const supervised = new SupervisedProgram({
     ...how,

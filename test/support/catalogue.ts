@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { eq, sql, type SQL } from "drizzle-orm";
 import { afterAll, beforeAll } from "vitest";
 import type { Fingerprint } from "../../src/bytes/fingerprint.ts";
-import { thisProcess } from "../../src/bytes/process-identity.ts";
+import { thisProcess } from "../../src/processes/process-identity.ts";
 import {
   activate,
   recordSaved,

@@ -4,7 +4,7 @@ import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
-import type { ProcessIdentity } from "../../src/bytes/process-identity.ts";
+import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { waitForStandstill } from "./standstill.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -96,7 +96,7 @@ export class ChildProgram {
 }
 
 const TELL_IDENTITY = `
-  const { thisProcess } = await import("./dist/bytes/process-identity.js");
+  const { thisProcess } = await import("./dist/processes/process-identity.js");
   process.stdout.write(JSON.stringify(await thisProcess()) + "\\n");
   setInterval(() => {}, 1000);`;
 

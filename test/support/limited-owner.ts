@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
-import { thisProcess } from "../../src/bytes/process-identity.ts";
+import { thisProcess } from "../../src/processes/process-identity.ts";
 import {
   activate,
   recordSaved,

@@ -9,7 +9,7 @@ import type { ImageView, TaskView } from "../../src/client/image-view.ts";
 import { readStackFile, type StackFile, type StackProgram } from "../../src/config/stack-file.ts";
 import { openDataDirectory } from "../../src/stack/data-directory.ts";
 import { stopOrphans } from "../../src/stack/orphans.ts";
-import { findProcess } from "../../src/stack/process-table.ts";
+import { findProcess } from "../../src/processes/process-table.ts";
 import { CommandLine } from "./command-line.ts";
 import { checkWorkerLog } from "./log-lines.ts";
 import { imageTraces, type ImageTraces } from "./image-traces.ts";

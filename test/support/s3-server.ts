@@ -5,7 +5,7 @@ import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll } from "vitest";
 import { ensureVersitygw } from "../../scripts/versitygw.mjs";
 import { findFreePort } from "../../src/stack/ports.ts";
-import { isRunning } from "../../src/stack/process-table.ts";
+import { isRunning } from "../../src/processes/process-table.ts";
 import { Program, waitUntilReady } from "../../src/stack/program.ts";
 import { makeServicesDirectory, markOf } from "./services-directory.ts";
 import { waitForStandstill } from "./standstill.ts";

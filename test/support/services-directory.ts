@@ -2,14 +2,14 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { STACK_MARK, stopOrphans } from "../../src/stack/orphans.ts";
-import { findProcess, isRunning } from "../../src/stack/process-table.ts";
+import { findProcess, isRunning } from "../../src/processes/process-table.ts";
 
 const NAME = /^image-import-services-(\d+)-(\d+)-/;
 
 /** A directory for the servers of this run; its name says whose it is. */
 export function makeServicesDirectory(): string {
-  const startTime = findProcess(process.pid)?.startTime ?? 0;
-  return mkdtempSync(join(tmpdir(), `image-import-services-${process.pid}-${startTime}-`));
+  const startTicks = findProcess(process.pid)?.startTicks ?? 0;
+  return mkdtempSync(join(tmpdir(), `image-import-services-${process.pid}-${startTicks}-`));
 }
 
 /** What makes a server recognisable as one of the run that has this directory. */
@@ -20,9 +20,9 @@ export function markOf(directory: string): NodeJS.ProcessEnv {
 /** Ends the servers of test runs that were killed, and removes what they left. */
 export async function endAbandonedServices(): Promise<void> {
   for (const name of readdirSync(tmpdir())) {
-    const [, pid, startTime] = NAME.exec(name) ?? [];
-    if (pid === undefined || startTime === undefined) continue;
-    if (isRunning({ pid: Number(pid), startTime: Number(startTime) })) continue;
+    const [, pid, startTicks] = NAME.exec(name) ?? [];
+    if (pid === undefined || startTicks === undefined) continue;
+    if (isRunning({ pid: Number(pid), startTicks: Number(startTicks) })) continue;
     const path = join(tmpdir(), name);
     await stopOrphans({ path, postgres: join(path, "postgres") });
     rmSync(path, { recursive: true, force: true });

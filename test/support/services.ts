@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { findFreePort } from "../../src/stack/ports.ts";
 import { PostgresServer } from "../../src/stack/postgres-server.ts";
-import { isRunning } from "../../src/stack/process-table.ts";
+import { isRunning } from "../../src/processes/process-table.ts";
 import { waitUntilReady, type Program } from "../../src/stack/program.ts";
 import { isTemporalReady, startTemporal } from "../../src/stack/temporal-server.ts";
 import { endAbandonedServices, makeServicesDirectory, markOf } from "./services-directory.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { ensureTemporalCli } from "../../scripts/temporal-cli.mjs";
 import { readStackFile, STACK_PROGRAMS } from "../../src/config/stack-file.ts";
-import { isRunning } from "../../src/stack/process-table.ts";
+import { isRunning } from "../../src/processes/process-table.ts";
 import { startStack } from "../../src/stack/stack.ts";
 import { endAbandonedServices, makeServicesDirectory } from "./services-directory.ts";
 
@@ -53,8 +53,8 @@ function askToEnd(dataDir: string): void {
   const stack = readStackFile(dataDir);
   if (stack === undefined) return;
   for (const program of STACK_PROGRAMS) {
-    const [pid, startTime] = [stack.pids[program], stack.start_times[program]];
-    if (pid === null || startTime === null || !isRunning({ pid, startTime })) continue;
+    const [pid, startTicks] = [stack.pids[program], stack.start_times[program]];
+    if (pid === null || startTicks === null || !isRunning({ pid, startTicks })) continue;
     process.kill(pid, "SIGINT");
   }
 }

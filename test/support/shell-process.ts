@@ -2,13 +2,13 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { expect, onTestFinished, vi } from "vitest";
-import { findProcess, type ProcessIdentity } from "../../src/stack/process-table.ts";
+import { findProcess, type LocalProcess } from "../../src/processes/process-table.ts";
 
 /** Starts a shell command, waits until it says something, and ends it with the test. */
 export async function startShell(
   command: string,
   env: NodeJS.ProcessEnv = {},
-): Promise<{ readonly identity: ProcessIdentity; readonly ended: Promise<unknown> }> {
+): Promise<{ readonly identity: LocalProcess; readonly ended: Promise<unknown> }> {
   const child = spawn("sh", ["-c", command], {
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "ignore"],

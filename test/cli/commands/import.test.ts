@@ -7,7 +7,7 @@ import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { findFreePort } from "../../../src/stack/ports.ts";
-import { findProcessesWithEnvironment } from "../../../src/stack/process-table.ts";
+import { findProcessesWithEnvironment } from "../../../src/processes/process-table.ts";
 import { MARK_NAME } from "../../../src/stores/store-mark.ts";
 import { CommandLine } from "../../support/command-line.ts";
 import { craftedVhdx } from "../../support/crafted-images.ts";

@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { findFreePort } from "../../../src/stack/ports.ts";
-import { findProcessesWithEnvironment } from "../../../src/stack/process-table.ts";
+import { findProcessesWithEnvironment } from "../../../src/processes/process-table.ts";
 import { CommandLine } from "../../support/command-line.ts";
 import { logLines } from "../../support/log-lines.ts";
 import { makeSeparateService, type SeparateService } from "../../support/separate-service.ts";

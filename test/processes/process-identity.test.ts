@@ -4,8 +4,8 @@ import { once } from "node:events";
 import { copyFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { isRunning, thisProcess } from "../../src/bytes/process-identity.ts";
-import type { ProcessIdentity } from "../../src/bytes/process-identity.ts";
+import { livenessOf, thisProcess } from "../../src/processes/process-identity.ts";
+import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 /** Starts a program that is killed when the test ends. */
@@ -39,22 +39,22 @@ describe("thisProcess()", () => {
   });
 });
 
-describe("isRunning()", () => {
+describe("livenessOf()", () => {
   it("finds this process running", async () => {
-    expect(await isRunning(await thisProcess())).toBe("running");
+    expect(await livenessOf(await thisProcess())).toBe("running");
   });
 
   it("finds a child running, also stopped, and dead once it was killed", async () => {
     const child = await start("sleep", ["60"]);
     const identity = await identityOf(child.pid);
-    expect(await isRunning(identity)).toBe("running");
+    expect(await livenessOf(identity)).toBe("running");
 
     child.kill("SIGSTOP");
-    expect(await isRunning(identity)).toBe("running");
+    expect(await livenessOf(identity)).toBe("running");
 
     child.kill("SIGKILL");
     await once(child, "exit");
-    expect(await isRunning(identity)).toBe("dead");
+    expect(await livenessOf(identity)).toBe("dead");
   });
 
   it("is not confused by a program's name with spaces and parentheses", async () => {
@@ -62,7 +62,7 @@ describe("isRunning()", () => {
     await copyFile("/bin/sleep", program);
     const child = await start(program, ["60"]);
 
-    expect(await isRunning(await identityOf(child.pid))).toBe("running");
+    expect(await livenessOf(await identityOf(child.pid))).toBe("running");
   });
 
   it("takes a zombie for dead", async () => {
@@ -75,30 +75,30 @@ describe("isRunning()", () => {
       expect(await readFile(`/proc/${pid}/stat`, "latin1")).toContain(") Z ");
     });
 
-    expect(await isRunning(identity)).toBe("dead");
+    expect(await livenessOf(identity)).toBe("dead");
   });
 
   it("takes a later process with the same id for another one", async () => {
     const identity = await thisProcess();
 
-    expect(await isRunning({ ...identity, startTicks: identity.startTicks - 1 })).toBe("dead");
+    expect(await livenessOf({ ...identity, startTicks: identity.startTicks - 1 })).toBe("dead");
   });
 
   it("takes every process of another boot for dead", async () => {
     const identity = { ...(await thisProcess()), bootId: "00000000-0000-0000-0000-000000000000" };
 
-    expect(await isRunning(identity)).toBe("dead");
+    expect(await livenessOf(identity)).toBe("dead");
   });
 
   it("does not know about processes of another machine, whose boot is another, too", async () => {
     const elsewhere = { machine: "@elsewhere", bootId: "00000000-0000-0000-0000-000000000000" };
 
-    expect(await isRunning({ ...(await thisProcess()), ...elsewhere })).toBe("unknown");
+    expect(await livenessOf({ ...(await thisProcess()), ...elsewhere })).toBe("unknown");
   });
 
   it("does not know about processes of another pid namespace", async () => {
     const identity = { ...(await thisProcess()), pidNamespace: "pid:[1]" };
 
-    expect(await isRunning(identity)).toBe("unknown");
+    expect(await livenessOf(identity)).toBe("unknown");
   });
 });

@@ -4,8 +4,8 @@ import {
   findProcessesWithEnvironment,
   isRunning,
   readWorkingDirectory,
-  stopProcess,
-} from "../../src/stack/process-table.ts";
+} from "../../src/processes/process-table.ts";
+import { stopProcess } from "../../src/processes/stop-process.ts";
 import { startShell, startZombie } from "../support/shell-process.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
@@ -27,7 +27,7 @@ describe("isRunning()", () => {
     const { identity } = await startShell("echo started; exec sleep 60");
 
     expect(isRunning(identity)).toBe(true);
-    expect(isRunning({ ...identity, startTime: identity.startTime - 1 })).toBe(false);
+    expect(isRunning({ ...identity, startTicks: identity.startTicks - 1 })).toBe(false);
   });
 });
 
@@ -52,7 +52,7 @@ describe("stopProcess()", () => {
 
   it("leaves a process alone that was given the id later", async () => {
     const { identity } = await startShell("echo started; exec sleep 60");
-    const earlier = { ...identity, startTime: identity.startTime - 1 };
+    const earlier = { ...identity, startTicks: identity.startTicks - 1 };
 
     await stopProcess(earlier, { signal: "SIGKILL", withinMs: 0 });
 
