@@ -6,31 +6,43 @@ import { z } from "zod";
 import type { FormatPolicy } from "../domain/format-policy.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Limits } from "../domain/quota.ts";
+import type { StoreSettings } from "../domain/store-settings.ts";
+import type { TransformSettings } from "../domain/transform-settings.ts";
+import type { WebSettings } from "../domain/web-settings.ts";
 import { limits, limitsOf } from "./limits.ts";
 import { formatPolicy } from "./format-settings.ts";
 import { logging, type LogLevel } from "./log-settings.ts";
 import { bytes, durationMs } from "./quantities.ts";
-import { webSettingsOf, webSource, type WebSettings } from "./source-settings.ts";
+import { webSettingsOf, webSource } from "./source-settings.ts";
 import {
   configuredStore,
   mistakesInNames,
   settingsOf,
   sharedPlaces,
   takesImports,
-  type StoreSettings,
 } from "./store-settings.ts";
-import {
-  configuredTransforms,
-  transformSections,
-  transformsOf,
-  type ConfiguredTransforms,
-} from "./transform-settings.ts";
+import { configuredTransforms, transformSections, transformsOf } from "./transform-settings.ts";
 
-/** The configuration file. README.md lists every setting with its unit and default. */
-const file = z.strictObject({
-  node_staging_uri: z.string().optional(),
-  hashing_algorithm: z.enum(["sha256", "sha384", "sha512"]).default("sha512"),
-  default_store: z.string().optional(),
+/**
+ * The configuration file. docs/configuration.md is generated from the metadata of its settings:
+ * `description`; `values` or `unit`, where the schema does not show what a setting takes;
+ * `default`, where the default is not a value.
+ */
+export const configurationFile = z.strictObject({
+  node_staging_uri: z.string().optional().meta({
+    description: "The staging area. The id of its volume is kept in a file inside it.",
+    values: "`file:///` and an absolute path",
+    default: "the directory `staging` beside the configuration file",
+  }),
+  hashing_algorithm: z.enum(["sha256", "sha384", "sha512"]).default("sha512").meta({
+    description: "The algorithm of the multihash, Glance's `os_hash_algo`.",
+  }),
+  default_store: z.string().optional().meta({
+    description:
+      "The store that an import fills when it names none. It must be neither `read_only` nor `disabled`.",
+    values: "name of a store",
+    default: "the first store that accepts imports",
+  }),
   stores: z
     .record(
       z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "store names are a-z, 0-9, _ and -"),
@@ -39,18 +51,42 @@ const file = z.strictObject({
     .refine((stores) => Object.keys(stores).length > 0, "must name at least one store"),
   staging: z
     .strictObject({
-      time_to_live: durationMs.default(24 * 3_600_000),
-      bandwidth_limit: bytes.optional(),
+      time_to_live: durationMs.default(24 * 3_600_000).meta({
+        description: "How long an upload is kept that no import has used.",
+      }),
+      bandwidth_limit: bytes.optional().meta({
+        description: "The bandwidth of each upload into staging.",
+        unit: "size per second",
+        default: "no limit",
+      }),
     })
     .prefault({}),
   import: z
     .strictObject({
-      deadline: durationMs.default(24 * 3_600_000),
-      heartbeat_timeout: durationMs.default(15_000),
-      idle_timeout: durationMs.default(60_000),
-      task_time_to_live: durationMs.default(48 * 3_600_000),
-      run_time_to_live: durationMs.optional(),
-      slots: z.int().min(1).max(64).default(3),
+      deadline: durationMs.default(24 * 3_600_000).meta({
+        description: "An import that takes longer fails, and is undone.",
+      }),
+      heartbeat_timeout: durationMs.default(15_000).meta({
+        description:
+          "A step that shows no sign of life for this long is tried again, by another worker if there is one.",
+      }),
+      idle_timeout: durationMs.default(60_000).meta({
+        description:
+          "How long a source, a store or a transform may make no progress before its step is tried again.",
+      }),
+      task_time_to_live: durationMs.default(48 * 3_600_000).meta({
+        description:
+          "How long the record of a task is kept after its end. The reconciler removes it.",
+      }),
+      run_time_to_live: durationMs.optional().meta({
+        description:
+          "How long Temporal keeps a run after its end. `migrate` sets it, and `doctor` shows it.",
+        default: "the setting of the Temporal namespace stays",
+      }),
+      slots: z.int().min(1).max(64).default(3).meta({
+        description:
+          "The number of steps that move bytes, such as copies and downloads, that one worker runs at once.",
+      }),
       transforms: configuredTransforms,
     })
     .prefault({}),
@@ -58,10 +94,25 @@ const file = z.strictObject({
   ...transformSections,
   formats: formatPolicy,
   sources: z.strictObject({ web: webSource }).prefault({}),
-  secrets: z.strictObject({ key_file: z.string().min(1).optional() }).prefault({}),
-  verify_on_publish: z.boolean().default(false),
+  secrets: z
+    .strictObject({
+      key_file: z.string().min(1).optional().meta({
+        description:
+          "The file with the keys that encrypt secrets in the URLs of downloads. Each line is a key: 32 bytes in base64. The first key encrypts, and all of them decrypt. Other users must not be able to read the file.",
+        values: "path",
+        default: "none; a URL that may contain a secret is refused",
+      }),
+    })
+    .prefault({}),
+  verify_on_publish: z.boolean().default(false).meta({
+    description:
+      "`true`: every copy is read back from its store and compared before its image becomes active.",
+  }),
   logging,
-  reconcile_every: durationMs.default(5 * 60_000),
+  reconcile_every: durationMs.default(5 * 60_000).meta({
+    description:
+      "How often the reconciler looks for what terminated or lost runs have left behind, and removes it.",
+  }),
 });
 
 /** The service's settings: times in ms, sizes in bytes, paths absolute. */
@@ -91,7 +142,7 @@ export interface Config {
   readonly byteSlots: number;
   /** The cap on one image, and the quotas of owners. */
   readonly limits: Limits;
-  readonly transforms: ConfiguredTransforms;
+  readonly transforms: TransformSettings;
   /** Which images are let in. */
   readonly formatPolicy: FormatPolicy;
   readonly web: WebSettings;
@@ -135,7 +186,7 @@ function readText(path: string): string {
 export function parseConfig(text: string, path: string, env = process.env): Config {
   const document = parseYaml(text, path);
   const folder = dirname(resolve(path));
-  const parsed = file.safeParse(document);
+  const parsed = configurationFile.safeParse(document);
   const sound = soundStores.parse(document);
   const stores = Object.entries(sound.stores).flatMap(([name, each]) =>
     each === null ? [] : [[name, settingsOf(each, folder, env)] as const],

@@ -12,19 +12,56 @@ import { bytes } from "./quantities.ts";
 /** The section `formats` of the configuration file; names are Glance's where it has one. */
 export const formatPolicy = z
   .strictObject({
-    require_image_format_match: z.boolean().default(DEFAULT_FORMAT_POLICY.requireImageFormatMatch),
-    disk_formats: listOf(DISK_FORMATS, DEFAULT_FORMAT_POLICY.diskFormats),
-    container_formats: listOf(CONTAINER_FORMATS, DEFAULT_FORMAT_POLICY.containerFormats),
-    vmdk_allowed_types: listOf(VMDK_TYPES, DEFAULT_FORMAT_POLICY.vmdkAllowedTypes),
-    allowed_encryption: listOf(ENCRYPTIONS, DEFAULT_FORMAT_POLICY.allowedEncryption),
+    require_image_format_match: z
+      .boolean()
+      .default(DEFAULT_FORMAT_POLICY.requireImageFormatMatch)
+      .meta({
+        description:
+          "Refuse an image whose bytes are not of the declared format. `false`: the mismatch is only reported.",
+      }),
+    disk_formats: listOf(DISK_FORMATS, DEFAULT_FORMAT_POLICY.diskFormats).meta({
+      description: "The disk formats that may be imported.",
+      default: "all",
+    }),
+    container_formats: listOf(CONTAINER_FORMATS, DEFAULT_FORMAT_POLICY.containerFormats).meta({
+      description: "The container formats that may be imported.",
+      default: "all",
+    }),
+    vmdk_allowed_types: listOf(VMDK_TYPES, DEFAULT_FORMAT_POLICY.vmdkAllowedTypes).meta({
+      description:
+        "The types of VMDK that may be imported. No other type is ever accepted: it refers to other files.",
+    }),
+    allowed_encryption: listOf(ENCRYPTIONS, DEFAULT_FORMAT_POLICY.allowedEncryption).meta({
+      description:
+        "The kinds of encryption that are accepted. The content of an encrypted image is not checked.",
+      default: "all",
+    }),
     gpt_safety_checks_nonfatal: listOf(
       PARTITION_CHECKS,
       DEFAULT_FORMAT_POLICY.gptSafetyChecksNonfatal,
-    ),
-    allow_dirty: z.boolean().default(DEFAULT_FORMAT_POLICY.allowDirty),
-    allow_snapshots: z.boolean().default(DEFAULT_FORMAT_POLICY.allowSnapshots),
-    max_virtual_size: bytes.default(DEFAULT_FORMAT_POLICY.maxVirtualSizeBytes),
-    max_virtual_ratio: z.number().min(1).nullable().default(DEFAULT_FORMAT_POLICY.maxVirtualRatio),
+    ).meta({
+      description:
+        "The checks of partition tables whose findings are only reported. The findings of the others refuse the image.",
+    }),
+    allow_dirty: z.boolean().default(DEFAULT_FORMAT_POLICY.allowDirty).meta({
+      description: "Accept an image that its last writer did not close.",
+    }),
+    allow_snapshots: z.boolean().default(DEFAULT_FORMAT_POLICY.allowSnapshots).meta({
+      description: "Accept a qcow2 with internal snapshots. Their data stays in the image.",
+    }),
+    max_virtual_size: bytes.default(DEFAULT_FORMAT_POLICY.maxVirtualSizeBytes).meta({
+      description: "The largest disk that a guest may see.",
+    }),
+    max_virtual_ratio: z
+      .number()
+      .min(1)
+      .nullable()
+      .default(DEFAULT_FORMAT_POLICY.maxVirtualRatio)
+      .meta({
+        description: "How many times larger than the image the disk that a guest sees may be.",
+        values: "number from 1 on, or `null` for no limit",
+        default: "no limit",
+      }),
   })
   .prefault({})
   .transform((formats): FormatPolicy => ({
@@ -40,7 +77,7 @@ export const formatPolicy = z
     maxVirtualRatio: formats.max_virtual_ratio,
   }));
 
-/** Names out of a closed list; a list of its own replaces the default. */
+/** A list of names. One in the file replaces the default, and does not add to it. */
 function listOf<const Name extends string>(names: readonly Name[], fallback: readonly Name[]) {
   return z.array(z.enum(names)).default([...fallback]);
 }

@@ -2,24 +2,37 @@ import { z } from "zod";
 import { UNLIMITED, type Limits, type QuotaLimits } from "../domain/quota.ts";
 import { bytes, quotaBytes, quotaCount } from "./quantities.ts";
 
-const quotas = {
-  image_size_total: quotaBytes.optional(),
-  image_stage_total: quotaBytes.optional(),
-  image_count_total: quotaCount.optional(),
-  image_count_uploading: quotaCount.optional(),
-};
+/** The four quotas, described for every owner or for one. */
+function quotas(owner: string, fallback: string) {
+  const facts = (limited: string) => ({ description: `${owner}: ${limited}.`, default: fallback });
+  return {
+    image_size_total: quotaBytes.optional().meta(facts("bytes in stores; every copy counts")),
+    image_stage_total: quotaBytes.optional().meta(facts("bytes in staging")),
+    image_count_total: quotaCount.optional().meta(facts("images")),
+    image_count_uploading: quotaCount
+      .optional()
+      .meta(facts("images that are being staged or imported, or wait in staging")),
+  };
+}
 
 /** The section `limits`. */
 export const limits = z
   .strictObject({
     // Glance's.
-    image_size_cap: bytes.default(1024 ** 4),
-    ...quotas,
-    owners: z.record(z.string().min(1), z.strictObject(quotas)).default({}),
+    image_size_cap: bytes.default(1024 ** 4).meta({
+      description: "The largest image that is accepted.",
+    }),
+    ...quotas("Each owner", "no limit"),
+    owners: z
+      .record(
+        z.string().min(1),
+        z.strictObject(quotas("The owner NAME", "the quota of each owner")),
+      )
+      .default({}),
   })
   .prefault({});
 
-/** What the section says, with what it leaves out. */
+/** The limits that the section sets, with the defaults of what it leaves out. */
 export function limitsOf({
   image_size_cap: imageSizeCapBytes,
   owners,

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { ImportError } from "../domain/import-failure.ts";
 import { bytes } from "./quantities.ts";
 
-/** How much a worker logs: lines of this level and of those behind it. */
+/** The levels of log lines, least important first. A worker logs its level and those behind it. */
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 
 /** A level of {@link LOG_LEVELS}. */
@@ -11,11 +11,17 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** The section `logging`. */
 export const logging = z
   .strictObject({
-    level: z.enum(LOG_LEVELS).default("info"),
-    // Of the logs of a stack; what a worker writes to stderr elsewhere is kept by whatever started
-    // it.
-    max_size: bytes.default(16 * 1024 * 1024),
-    keep: z.int().min(1).max(100).default(5),
+    level: z.enum(LOG_LEVELS).default("info").meta({
+      description:
+        "The least important level that a worker logs. `IMAGE_IMPORT_LOG_LEVEL` and `worker --log-level` take precedence.",
+    }),
+    // Only a stack rotates logs: the stderr of any other worker belongs to whatever started it.
+    max_size: bytes.default(16 * 1024 * 1024).meta({
+      description: "`npm start` rotates a log that is larger.",
+    }),
+    keep: z.int().min(1).max(100).default(5).meta({
+      description: "The number of rotated logs that `npm start` keeps, of each process.",
+    }),
   })
   .prefault({});
 

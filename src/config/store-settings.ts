@@ -1,8 +1,9 @@
 import { resolve } from "node:path";
 import { z } from "zod";
+import type { StoreSettings } from "../domain/store-settings.ts";
 import { bytes } from "./quantities.ts";
 
-/** What a slower rate would do: one block of 1 MiB would look like a store that has stalled. */
+/** The slowest bandwidth limit: below it, a block of 1 MiB looks like a store that has stalled. */
 const SLOWEST_BYTES_PER_SECOND = 64 * 1024;
 
 /** The bounds of S3 for a part that is not the last one. */
@@ -12,13 +13,24 @@ const LARGEST_PART_BYTES = 5 * 1024 ** 3;
 const ofEveryStore = {
   bandwidth_limit: bytes
     .refine((rate) => rate >= SLOWEST_BYTES_PER_SECOND, "must be at least 64KiB per second")
-    .optional(),
-  read_only: z.boolean().default(false),
-  disabled: z.boolean().default(false),
+    .optional()
+    .meta({
+      description:
+        "The bandwidth that all copies into the store share, such as `50MiB`. At least `64KiB`.",
+      unit: "size per second",
+      default: "no limit",
+    }),
+  read_only: z.boolean().default(false).meta({
+    description:
+      "`true`: images are read from the store; nothing is imported into it or removed from it. A deletion waits until the store is writable again.",
+  }),
+  disabled: z.boolean().default(false).meta({
+    description: "`true`: the store is not used at all, as if it were unreachable.",
+  }),
 };
 
 const fileMode = z
-  // YAML takes the number 0440 for four hundred and forty.
+  // YAML reads the number 0440 as four hundred and forty.
   .string('must be octal text in quotes, such as "0440"')
   .transform((text, context) => {
     const mode = /^0?[0-7]{3}$/.test(text) ? Number.parseInt(text, 8) : undefined;
@@ -26,13 +38,12 @@ const fileMode = z
     const message =
       mode === undefined
         ? `must be octal text such as "0440", not "${text}"`
-        : `must let the owner read, and nobody write: published files are read-only, and "${text}" is not`;
+        : `must let its owner read and no user write, not "${text}": published files are read-only`;
     context.addIssue({ code: "custom", message });
     return z.NEVER;
   });
 
-// Numbers alone: what a name means is for the host's name service to say, and the worker's host may
-// have another one.
+// Numbers alone: a name may stand for another user on the worker's host.
 const fileOwner = z
   .string()
   .regex(/^\d{1,10}:\d{1,10}$/, 'must be "uid:gid" in numbers, such as "64055:64055"')
@@ -42,22 +53,42 @@ const fileOwner = z
   });
 
 const fileStore = z.strictObject({
-  type: z.literal("file"),
-  path: z.string().min(1),
-  zero_copy: z.boolean().default(true),
-  mode: fileMode.default(0o440),
-  owner: fileOwner.optional(),
+  type: z.literal("file").meta({
+    description: "The kind of store. There may be any number of each kind.",
+  }),
+  path: z.string().min(1).meta({
+    description:
+      "File store: its directory. A worker creates the directory of a store that was never used.",
+    values: "path",
+  }),
+  zero_copy: z.boolean().default(true).meta({
+    description:
+      "File store: link the staged file instead of copying it where that is safe, which means that this service staged it and that the store is on the same file system.",
+  }),
+  mode: fileMode.default(0o440).meta({
+    description: "File store: the permissions of published files. They must not include writing.",
+    values: "octal text in quotes",
+    default: '`"0440"`',
+  }),
+  owner: fileOwner.optional().meta({
+    description:
+      "File store: the owner of published files. A worker that gives files to another owner must be root or have `CAP_CHOWN`.",
+    values: '`"uid:gid"` in numbers',
+    default: "the user and group of the worker",
+  }),
   ...ofEveryStore,
 });
 
 /**
- * What is wrong with the address of an S3 server; it is never repeated, as it may hold a password.
+ * The reason why a text is not the address of an S3 server, or undefined. It does not repeat the
+ * text, which may contain a password.
  */
 function mistakeInEndpoint(text: string): string | undefined {
   if (!URL.canParse(text)) return "must be a URL such as https://s3.example.org";
   const { protocol, username, password, pathname, search, hash } = new URL(text);
-  if (username !== "" || password !== "") return `must hold no credentials: ${CREDENTIALS_CHAIN}`;
-  if (protocol !== "http:" && protocol !== "https:") return "must be a URL of http or https";
+  if (username !== "" || password !== "")
+    return `must not contain credentials: ${CREDENTIALS_CHAIN}`;
+  if (protocol !== "http:" && protocol !== "https:") return "must be an http or https URL";
   if (pathname !== "/" || search !== "" || hash !== "") return "must end after host and port";
   return undefined;
 }
@@ -73,30 +104,64 @@ const endpoint = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
-const PREFIX_RULE = 'must be names parted by "/", none of them empty, "." or ".."';
+const PREFIX_RULE = 'must be names separated by "/", none of them empty, "." or ".."';
 const prefix = z
   .string()
   .regex(/^(?:(?!\.{1,2}(?:\/|$))[^/]+(?:\/|$))*$/, PREFIX_RULE)
   .transform((text) => (text === "" || text.endsWith("/") ? text : `${text}/`));
 
 const s3Store = z.strictObject({
-  type: z.literal("s3"),
+  type: z.literal("s3").meta({
+    description: "The kind of store. There may be any number of each kind.",
+  }),
   bucket: z
     .string()
-    .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, "must be 3 to 63 of a-z, 0-9, . and -"),
-  prefix: prefix.default(""),
-  region: z.string().min(1).optional(),
-  endpoint: endpoint.optional(),
-  path_style: z.boolean().optional(),
-  ca_file: z.string().min(1).optional(),
-  checksums: z.enum(["when_supported", "when_required"]).default("when_supported"),
+    .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, "must be 3 to 63 of a-z, 0-9, . and -")
+    .meta({ description: "S3 store: its bucket.", values: "name" }),
+  prefix: prefix.default("").meta({
+    description:
+      "S3 store: the prefix of its keys. Two stores must not have the same place, nor one inside the other's.",
+    values: "names separated by `/`",
+    default: "none",
+  }),
+  region: z.string().min(1).optional().meta({
+    description: "S3 store: its region. For Garage, the `s3_region` of the server.",
+    values: "name",
+    default: "`AWS_REGION`, or else `us-east-1`",
+  }),
+  endpoint: endpoint.optional().meta({
+    description:
+      "S3 store: the address of Ceph RGW, MinIO, Garage or another server, without a path.",
+    values: "`https://host:port`",
+    default: "that of AWS",
+  }),
+  path_style: z.boolean().optional().meta({
+    description: "S3 store: put the bucket into the path of a URL instead of its host name.",
+    default: "`true` with an `endpoint`, else `false`",
+  }),
+  ca_file: z.string().min(1).optional().meta({
+    description:
+      "S3 store: certificate authorities that are trusted in addition to the usual ones.",
+    values: "path of a PEM file",
+    default: "none",
+  }),
+  checksums: z.enum(["when_supported", "when_required"]).default("when_supported").meta({
+    description:
+      "S3 store: `when_required` is for servers that refuse the checksum headers of recent AWS clients.",
+  }),
   part_size: bytes
     .refine(
       (size) => size >= SMALLEST_PART_BYTES && size <= LARGEST_PART_BYTES,
       "must be at least 5MiB and at most 5GiB",
     )
-    .default(16 * 1024 ** 2),
-  parts_in_flight: z.int().min(1).max(16).default(4),
+    .default(16 * 1024 ** 2)
+    .meta({
+      description:
+        "S3 store: the smallest part of an upload, from `5MiB` to `5GiB`. Large images get larger parts.",
+    }),
+  parts_in_flight: z.int().min(1).max(16).default(4).meta({
+    description: "S3 store: the number of parts of one copy that are sent at once.",
+  }),
   ...ofEveryStore,
 });
 
@@ -109,8 +174,8 @@ export const configuredStore = z.discriminatedUnion("type", [fileStore, s3Store]
 const CREDENTIAL = /access.?key|secret|password|token|credential/i;
 
 /**
- * What to tell of settings that do not exist: where credentials are looked for, if that is what
- * they are.
+ * The mistakes of settings that do not exist. If they look like credentials, the text says where
+ * the service looks for these.
  */
 export function mistakesInNames(names: readonly string[]): string[] {
   const credentials = names.filter((name) => CREDENTIAL.test(name));
@@ -129,20 +194,17 @@ function quoted(names: readonly string[]): string {
   return names.map((name) => `"${name}"`).join(", ");
 }
 
-/** A store's settings: sizes in bytes, paths absolute, every default in its place. */
-export type StoreSettings = ReturnType<typeof settingsOf>;
-
 /**
  * The settings of one store.
  *
  * @param folder - where relative paths start
- * @param env - for the region, where the file names none
+ * @param env - holds the region, if the file names none
  */
 export function settingsOf(
   store: z.output<typeof configuredStore>,
   folder: string,
   env: NodeJS.ProcessEnv,
-) {
+): StoreSettings {
   const common = {
     bandwidthLimit: store.bandwidth_limit,
     readOnly: store.read_only,
@@ -156,32 +218,35 @@ export function settingsOf(
       mode: store.mode,
       owner: store.owner,
       ...common,
-    } as const;
+    };
   }
   return {
     type: store.type,
     bucket: store.bucket,
     prefix: store.prefix,
-    // A variable that is set to nothing counts as not set.
+    // An empty variable counts as not set.
     region: store.region ?? (env["AWS_REGION"] || "us-east-1"),
     endpoint: store.endpoint,
-    // AWS wants the bucket in the host's name; Ceph RGW, MinIO and Garage would need a wildcard in
-    // DNS for that.
     caFile: store.ca_file === undefined ? undefined : resolve(folder, store.ca_file),
+    // AWS wants the bucket in the host's name. Ceph RGW, MinIO and Garage would need a wildcard in
+    // DNS for that.
     pathStyle: store.path_style ?? store.endpoint !== undefined,
     checksums: store.checksums,
     partSizeBytes: store.part_size,
     partsInFlight: store.parts_in_flight,
     ...common,
-  } as const;
+  };
 }
 
-/** Whether images can be imported into it. */
+/** True if images can be imported into the store. */
 export function takesImports({ readOnly, disabled }: StoreSettings): boolean {
   return !readOnly && !disabled;
 }
 
-/** Two stores in one place would take each other's copies for their own, and remove them. */
+/**
+ * The mistakes of stores that share a place: each would take the other's copies for its own, and
+ * remove them.
+ */
 export function sharedPlaces(stores: readonly (readonly [string, StoreSettings])[]): string[] {
   return stores.flatMap(([name, store], index) => {
     for (const [other, earlier] of stores.slice(0, index)) {
@@ -198,12 +263,12 @@ function sharedPlace(
   other: string,
 ): string | undefined {
   if (store.type === "file" && earlier.type === "file" && store.path === earlier.path) {
-    return `path: "${store.path}" is the path of "${other}" already`;
+    return `path: "${store.path}" is already the path of "${other}"`;
   }
   if (store.type !== "s3" || earlier.type !== "s3") return undefined;
   if (store.endpoint !== earlier.endpoint || store.bucket !== earlier.bucket) return undefined;
   if (store.prefix === earlier.prefix) {
-    return `prefix: "${store.prefix}" of bucket "${store.bucket}" is the place of "${other}" already`;
+    return `prefix: "${store.prefix}" of bucket "${store.bucket}" is already the place of "${other}"`;
   }
   const isInside = store.prefix.startsWith(earlier.prefix);
   if (!isInside && !earlier.prefix.startsWith(store.prefix)) return undefined;

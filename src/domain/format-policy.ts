@@ -5,8 +5,11 @@ import {
   type DiskFormat,
 } from "./disk-format.ts";
 
-/** VMDKs that hold their data themselves: no other type is ever accepted. */
+/** The `createType` of VMDKs that contain their data. No other type is ever accepted. */
 export const VMDK_TYPES = ["monolithicSparse", "streamOptimized"] as const;
+
+/** The `createType` of a VMDK that contains its data. */
+export type VmdkType = (typeof VMDK_TYPES)[number];
 
 /** Ways of encryption that can be accepted; what is inside is then not judged. */
 export const ENCRYPTIONS = ["luks1", "luks2", "qcow2_luks"] as const;
@@ -27,7 +30,7 @@ export interface FormatPolicy {
   readonly requireImageFormatMatch: boolean;
   readonly diskFormats: readonly DiskFormat[];
   readonly containerFormats: readonly ContainerFormat[];
-  readonly vmdkAllowedTypes: readonly (typeof VMDK_TYPES)[number][];
+  readonly vmdkAllowedTypes: readonly VmdkType[];
   readonly allowedEncryption: readonly Encryption[];
   /** Checks that are told and not held against a partitioned disk. */
   readonly gptSafetyChecksNonfatal: readonly (typeof PARTITION_CHECKS)[number][];

@@ -1,25 +1,9 @@
 import { isIP } from "node:net";
 import ipaddr from "ipaddr.js";
 import { ImportError } from "../domain/import-failure.ts";
+import type { EgressRules } from "../domain/web-settings.ts";
 import { embeddedAddresses, type Address } from "./embedded-addresses.ts";
 import { displayedUrl } from "./web-url.ts";
-
-/** What downloads may reach. */
-export interface EgressRules {
-  /** Without a colon: `https`. */
-  readonly schemes: readonly string[];
-  /** The ports that are really used, whether a URL names them or not. */
-  readonly ports: readonly number[];
-  /** CIDRs that may be reached although they are not public. */
-  readonly allowedNetworks: readonly string[];
-  /**
-   * The only hosts that may be named: `example.org`, or `*.example.org` for all below it. Empty:
-   * any.
-   */
-  readonly allowedHosts: readonly string[];
-  /** Hosts that may not be named, also when they are in the other list. */
-  readonly deniedHosts: readonly string[];
-}
 
 // Where clouds tell a machine its credentials. Some have public addresses, and some would be let in
 // by a wide CIDR.

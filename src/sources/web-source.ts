@@ -5,8 +5,9 @@ import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { countEnd, isFinalEnd, type EarlyEnd } from "../domain/early-end.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { DownloadSettings } from "../domain/web-settings.ts";
 import { checkedConnector, type ConnectionSettings } from "./checked-connector.ts";
-import { EgressPolicy, type EgressRules } from "./egress-policy.ts";
+import { EgressPolicy } from "./egress-policy.ts";
 import { getFollowing } from "./follow-redirects.ts";
 import { judgeAnswer, type Continuation, type OriginAnswer } from "./origin-answer.ts";
 import { isOriginsEnd, refused, SlowOrigin, unavailable } from "./origin-failure.ts";
@@ -15,18 +16,7 @@ import { RANGE_BYTES, receiveSideBySide } from "./side-by-side.ts";
 import { displayedUrl, parseWebUrl } from "./web-url.ts";
 
 /** Settings of {@link WebSource}. */
-export interface WebSourceSettings extends EgressRules, ConnectionSettings {
-  /** For the head of an answer, once connected, in ms. */
-  readonly headerTimeoutMs: number;
-  /** How long no byte may come, in ms; also the time over which the rate is measured. */
-  readonly idleTimeoutMs: number;
-  /** Bytes per second; a connection that is slower is given up. */
-  readonly minimumRate: number;
-  /** How many connections bring one image at once, where the origin has ranges. Default: 1. */
-  readonly connections?: number | undefined;
-  /** Bytes per second of all downloads of this process. Default: no limit. */
-  readonly bandwidthLimit?: number | undefined;
-}
+export interface WebSourceSettings extends DownloadSettings, ConnectionSettings {}
 
 /** What to download. */
 export interface DownloadOrder {

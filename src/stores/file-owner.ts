@@ -1,10 +1,5 @@
 import { readFile } from "node:fs/promises";
-
-/** Whose a file is, in the numbers of the host. */
-export interface FileOwner {
-  readonly uid: number;
-  readonly gid: number;
-}
+import type { FileOwner } from "../domain/store-settings.ts";
 
 // Bit 0 of the capabilities in proc(5): CAP_CHOWN.
 const CHOWN_BIT = 1n;

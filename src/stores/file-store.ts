@@ -33,7 +33,8 @@ import { hasErrorCode } from "../bytes/system-error.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import { mayGiveFilesTo, type FileOwner } from "./file-owner.ts";
+import type { FileOwner } from "../domain/store-settings.ts";
+import { mayGiveFilesTo } from "./file-owner.ts";
 import {
   MARK_NAME,
   markText,

@@ -3,60 +3,10 @@ import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import type { FileOwner } from "./file-owner.ts";
+import type { StoreSettings } from "../domain/store-settings.ts";
 import { FileStore } from "./file-store.ts";
 import { StoreMark, type MarkRecords } from "./store-mark.ts";
 import type { Store } from "./store.ts";
-
-/** What every store can be told. */
-interface CommonSettings {
-  /** Bytes per second that all copies into this store share. Default: no limit */
-  readonly bandwidthLimit?: number | undefined;
-  /** Its images are read, and nothing in it is written or removed. Default: false */
-  readonly readOnly?: boolean;
-  /** It is not touched at all, as if it were away. Default: false */
-  readonly disabled?: boolean;
-}
-
-/** A directory as it is configured. */
-export interface FileStoreSettings extends CommonSettings {
-  readonly type: "file";
-  /** Absolute path. */
-  readonly path: string;
-  readonly zeroCopy: boolean;
-  /** Permissions of published files. Default: 0440 */
-  readonly mode?: number;
-  /** Whose they are. Default: the worker's */
-  readonly owner?: FileOwner | undefined;
-}
-
-/**
- * A place in a bucket as it is configured. Credentials come from the AWS SDK's standard chain
- * alone.
- */
-export interface S3StoreSettings extends CommonSettings {
-  readonly type: "s3";
-  readonly bucket: string;
-  /** Empty, or ended by `/`. */
-  readonly prefix: string;
-  readonly region: string;
-  /** `https://host:port`. Default: AWS */
-  readonly endpoint?: string | undefined;
-  /**
-   * Absolute path of a PEM file: authorities that are trusted beside the usual ones. Default: none
-   */
-  readonly caFile?: string | undefined;
-  /** The bucket stands in the path, not in the host's name. */
-  readonly pathStyle: boolean;
-  readonly checksums: "when_supported" | "when_required";
-  /** Smallest size of a part. */
-  readonly partSizeBytes: number;
-  /** How many parts of one copy may be without an answer. */
-  readonly partsInFlight: number;
-}
-
-/** One store as it is configured. */
-export type StoreSettings = FileStoreSettings | S3StoreSettings;
 
 /** A store that a worker cannot use when it starts. */
 export interface Unready {

@@ -2,7 +2,9 @@ import { readFully } from "../bytes/positional-io.ts";
 import { WriteBehind } from "../bytes/write-behind.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { formatDuration } from "../domain/duration.ts";
+import { VMDK_TYPES } from "../domain/format-policy.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { ConvertSettings } from "../domain/transform-settings.ts";
 import { whyNotRunnable, type ProgramLimits } from "./limited-program.ts";
 import { makeProduct } from "./make-product.ts";
 import { checkDisk, conversionFailed, convertDisk, inspectDisk } from "./qemu-img.ts";
@@ -10,25 +12,6 @@ import type { DiskFile, DiskInfo } from "./qemu-img.ts";
 import type { Transform, TransformWork } from "./transform.ts";
 
 const ALIVE_EVERY_MS = 1_000;
-
-/** The `createType` of a VMDK that lies in one file. */
-export type VmdkType = "monolithicSparse" | "streamOptimized";
-
-/** Settings of {@link convert}. */
-export interface ConvertSettings {
-  /** The format of the product. */
-  readonly target: "raw" | "qcow2" | "vmdk";
-  /** The type of a VMDK that is written. Default: `monolithicSparse`. */
-  readonly vmdkType?: VmdkType;
-  /** The types of VMDKs that are read. Default: both. */
-  readonly vmdkAllowedTypes?: readonly VmdkType[];
-  /** Address space of qemu-img, in bytes. Default: 1 GiB. */
-  readonly memoryBytes?: number;
-  /** How long it may take, in milliseconds. Default: 6 h. */
-  readonly timeLimitMs?: number;
-  /** The program `qemu-img`, by name or path. Default: `qemu-img` on PATH. */
-  readonly qemuImg?: string;
-}
 
 const GIB = 1024 ** 3;
 
@@ -155,9 +138,7 @@ class Conversion {
   }
 
   #assertAllowedType(createType: string | undefined): void {
-    const allowed: readonly string[] = [
-      ...(this.#settings.vmdkAllowedTypes ?? ["monolithicSparse", "streamOptimized"]),
-    ];
+    const allowed: readonly string[] = [...(this.#settings.vmdkAllowedTypes ?? VMDK_TYPES)];
     if (createType !== undefined && allowed.includes(createType)) return;
     throw conversionFailed(
       `it is a vmdk of type "${createType ?? ""}"; allowed are ${allowed.join(", ") || "none"}`,

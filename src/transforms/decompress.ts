@@ -2,6 +2,7 @@ import { BLOCK_BYTES } from "../bytes/block-size.ts";
 import { readFully } from "../bytes/positional-io.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { DecompressSettings } from "../domain/transform-settings.ts";
 import {
   COMPRESSION_MARK_BYTES,
   decompressedBytes,
@@ -11,25 +12,6 @@ import { whyNotRunnable } from "./limited-program.ts";
 import { makeProduct } from "./make-product.ts";
 import type { Transform, TransformWork } from "./transform.ts";
 import { writeProduct } from "./write-product.ts";
-
-/** Settings of {@link decompress}. Each has a default. */
-export interface DecompressSettings {
-  /** How many times larger than the compressed image the product may become. Default: 64. */
-  readonly maxRatio?: number;
-  /** The ratio counts only for products larger than this, in bytes. Default: 64 MiB. */
-  readonly ratioFreeBytes?: number;
-  /**
-   * Memory that zstd and xz may use for their windows, in bytes; zstd never more than 128 MiB.
-   * Default: 256 MiB.
-   */
-  readonly memoryBytes?: number;
-  /** How long it may take, in milliseconds. Default: 6 h. */
-  readonly timeLimitMs?: number;
-  /** The program `zstd`, by name or path. Default: `zstd` on PATH. */
-  readonly zstd?: string;
-  /** The program `xz`, by name or path. Default: `xz` on PATH. */
-  readonly xz?: string;
-}
 
 const MIB = 1024 * 1024;
 

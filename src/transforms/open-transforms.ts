@@ -1,18 +1,10 @@
 import { ImportError } from "../domain/import-failure.ts";
-import { convert, type ConvertSettings } from "./convert.ts";
-import { decompress, type DecompressSettings } from "./decompress.ts";
-import { injectMetadata, type InjectMetadataSettings } from "./inject-metadata.ts";
+import type { TransformSettings } from "../domain/transform-settings.ts";
+import { convert } from "./convert.ts";
+import { decompress } from "./decompress.ts";
+import { injectMetadata } from "./inject-metadata.ts";
 import { loadTransform } from "./load-transform.ts";
 import type { Transform } from "./transform.ts";
-
-/** The settings of the transforms that come with this software, each in its own section. */
-export interface TransformSettings {
-  /** In the order in which they run: a name, or the path of a user's own. */
-  readonly order: readonly (string | { readonly module: string })[];
-  readonly decompress: DecompressSettings;
-  readonly convert: ConvertSettings;
-  readonly injectMetadata: InjectMetadataSettings;
-}
 
 /** What makes each transform that has a name in the configuration. */
 const FACTORIES: Readonly<Record<string, (settings: TransformSettings) => Transform>> = {

@@ -11,7 +11,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { onTestFinished, beforeEach, describe, expect, it, vi, afterEach } from "vitest";
 import { StoreMarkRecords } from "../../src/db/store-mark-records.ts";
-import type { StoreSettings } from "../../src/stores/open-stores.ts";
+import type { StoreSettings } from "../../src/domain/store-settings.ts";
 import { Stores } from "../../src/stores/open-stores.ts";
 import { MARK_NAME } from "../../src/stores/store-mark.ts";
 import { storeKey, type Store } from "../../src/stores/store.ts";

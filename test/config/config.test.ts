@@ -1,7 +1,8 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { parseConfig, readConfig } from "../../src/config/config.ts";
+import { z } from "zod";
+import { configurationFile, parseConfig, readConfig } from "../../src/config/config.ts";
 import { UNLIMITED } from "../../src/domain/quota.ts";
 import { DEFAULT_FORMAT_POLICY } from "../../src/domain/format-policy.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
@@ -219,7 +220,7 @@ describe("parseConfig()", () => {
     });
   });
 
-  it("keeps a staging URI as it was written, also when it is none", () => {
+  it("keeps a staging URI as it was written, even if it is not a URI", () => {
     const text = `node_staging_uri: /srv/staging\n${ONE_STORE}`;
 
     expect(parseConfig(text, PATH).nodeStagingUri).toBe("/srv/staging");
@@ -233,7 +234,7 @@ describe("parseConfig()", () => {
       "stores.../fast: store names are a-z, 0-9, _ and -",
     ],
     [
-      "a default store that is none",
+      "a default store that does not exist",
       `default_store: slow\n${ONE_STORE}`,
       'default_store: "slow" is not one of stores',
     ],
@@ -243,7 +244,7 @@ describe("parseConfig()", () => {
       'default_store: "constructor" is not one of stores',
     ],
     [
-      "a size that is none",
+      "a text that is not a size",
       `staging: {bandwidth_limit: fast}\n${ONE_STORE}`,
       'staging.bandwidth_limit: must be a size such as 64MiB, not "fast"',
     ],
@@ -258,7 +259,7 @@ describe("parseConfig()", () => {
       "formats.max_virtual_ratio: Too small: expected number to be >=1",
     ],
     [
-      "a duration that is none",
+      "a text that is not a duration",
       `import: {deadline: soon}\n${ONE_STORE}`,
       'import.deadline: must be a duration such as 15s, not "soon"',
     ],
@@ -273,7 +274,7 @@ describe("parseConfig()", () => {
       "import.slots: Too small: expected number to be >=1",
     ],
     [
-      "a quota that is no size",
+      "a quota that is not a size",
       `limits: {image_size_total: -1}\n${ONE_STORE}`,
       'limits.image_size_total: must be a size such as 500GiB, or unlimited, not "-1"',
     ],
@@ -323,7 +324,7 @@ describe("parseConfig()", () => {
     );
   });
 
-  it("tells where it is no YAML", () => {
+  it("names the place where the text is not YAML", () => {
     expect(() => parseConfig("stores: [", PATH)).toThrow(
       expect.objectContaining({
         code: "BadConfiguration",
@@ -358,6 +359,46 @@ describe("readConfig()", () => {
     );
   });
 });
+
+describe("configurationFile", () => {
+  it("describes every setting for docs/configuration.md", () => {
+    const settings = settingsIn(configurationFile, "");
+
+    expect(settings.length).toBeGreaterThan(70);
+    expect(settings.filter(({ description }) => !/^[`A-Z].*\.$/.test(description))).toEqual([]);
+  });
+});
+
+/** A setting of the file, by its place. */
+interface DescribedSetting {
+  readonly name: string;
+  readonly description: string;
+}
+
+function settingsIn(schema: z.core.$ZodType, name: string, description = ""): DescribedSetting[] {
+  const { def } = schema._zod as unknown as { readonly def: z.core.$ZodTypes["_zod"]["def"] };
+  const own = z.globalRegistry.get(schema)?.description ?? description;
+  const below = (key: string): string => (name === "" ? key : `${name}.${key}`);
+  switch (def.type) {
+    case "object":
+      return Object.entries(def.shape).flatMap(([key, each]) => settingsIn(each, below(key)));
+    case "default":
+    case "prefault":
+    case "optional":
+    case "nullable":
+      return settingsIn(def.innerType, name, own);
+    case "pipe":
+      return settingsIn(def.in, name, own);
+    case "union":
+      return "discriminator" in def
+        ? def.options.flatMap((each) => settingsIn(each, name))
+        : [{ name, description: own }];
+    case "record":
+      return own === "" ? settingsIn(def.valueType, below("NAME")) : [{ name, description: own }];
+    default:
+      return [{ name, description: own }];
+  }
+}
 
 describe("parseConfig() of downloads", () => {
   it.each([

@@ -75,7 +75,7 @@ describe("a file store", () => {
     ...["0640", "0460", "0442", "0040"].map((mode) => [
       "mode",
       `path: /a, mode: '${mode}'`,
-      `must let the owner read, and nobody write: published files are read-only, and "${mode}" is not`,
+      `must let its owner read and no user write, not "${mode}": published files are read-only`,
     ]),
     [
       "owner",
@@ -149,7 +149,9 @@ describe("an s3 store", () => {
     "refuses the prefix %j",
     (prefix) => {
       expect(() => parseStore(`type: s3, bucket: images, prefix: '${prefix}'`)).toThrow(
-        mistakes('stores.it.prefix: must be names parted by "/", none of them empty, "." or ".."'),
+        mistakes(
+          'stores.it.prefix: must be names separated by "/", none of them empty, "." or ".."',
+        ),
       );
     },
   );
@@ -165,11 +167,11 @@ describe("an s3 store", () => {
 
   it.each([
     ["s3.example.org", "must be a URL such as https://s3.example.org"],
-    ["ftp://s3.example.org", "must be a URL of http or https"],
+    ["ftp://s3.example.org", "must be an http or https URL"],
     ["https://s3.example.org/images", "must end after host and port"],
     ["https://s3.example.org?x=1", "must end after host and port"],
     ["https://s3.example.org#x", "must end after host and port"],
-    ["https://key:sesame@s3.example.org", `must hold no credentials: ${CHAIN}`],
+    ["https://key:sesame@s3.example.org", `must not contain credentials: ${CHAIN}`],
   ])("refuses the endpoint %s", (endpoint, mistake) => {
     expect(() => parseStore(`type: s3, bucket: images, endpoint: '${endpoint}'`)).toThrow(
       mistakes(`stores.it.endpoint: ${mistake}`),
@@ -202,13 +204,13 @@ describe("an s3 store", () => {
     "session_token",
     "credentials",
     "password",
-  ])("is told where credentials belong when it has the setting %s", (setting) => {
+  ])("is refused with the places for credentials when it has the setting %s", (setting) => {
     expect(() => parseStore(`type: s3, bucket: images, ${setting}: sesame`)).toThrow(
       mistakes(`stores.it: "${setting}" must not be in this file: ${CHAIN}`),
     );
   });
 
-  it("is told of credentials and of other settings that do not exist", () => {
+  it("is refused for credentials and for other settings that do not exist", () => {
     expect(() => parseStore("type: s3, bucket: images, path: /a, secret_key: sesame")).toThrow(
       mistakes(
         `stores.it: "secret_key" must not be in this file: ${CHAIN}`,
@@ -222,7 +224,7 @@ describe("a store", () => {
   it.each([
     ["of a type that does not exist", "{ type: tape }", ".type"],
     ["without a type", "{ path: /srv }", ".type"],
-    ["that is none", "7", ""],
+    ["that is a number", "7", ""],
   ])("%s is refused", (_, store, place) => {
     expect(() => parseConfig(`stores: { it: ${store} }`, PATH)).toThrow(
       mistakes(`stores.it${place}: must be of the type "file" or "s3"`),
@@ -280,25 +282,25 @@ describe("two stores", () => {
       "one directory",
       "{ type: file, path: /srv/x }",
       "{ type: file, path: /srv/y/../x/ }",
-      'path: "/srv/x" is the path of "a" already',
+      'path: "/srv/x" is already the path of "a"',
     ],
     [
       "one directory, one of them disabled",
       "{ type: file, path: /srv/x }",
       "{ type: file, path: /srv/x, disabled: true }",
-      'path: "/srv/x" is the path of "a" already',
+      'path: "/srv/x" is already the path of "a"',
     ],
     [
       "one bucket",
       "{ type: s3, bucket: images }",
       "{ type: s3, bucket: images, region: eu-west-1 }",
-      'prefix: "" of bucket "images" is the place of "a" already',
+      'prefix: "" of bucket "images" is already the place of "a"',
     ],
     [
       "one prefix of one server",
       "{ type: s3, bucket: images, prefix: x, endpoint: 'http://s3:80' }",
       "{ type: s3, bucket: images, prefix: x/, endpoint: 'http://S3/', path_style: false }",
-      'prefix: "x/" of bucket "images" is the place of "a" already',
+      'prefix: "x/" of bucket "images" is already the place of "a"',
     ],
     [
       "one prefix inside the other's",
@@ -339,7 +341,7 @@ describe("two stores", () => {
 });
 
 describe("mistakes in stores", () => {
-  it("are told all at once, those between stores and the default too", () => {
+  it("are reported all at once, also those between stores and the default", () => {
     const text = `
       default_store: a
       stores:
@@ -355,12 +357,12 @@ describe("mistakes in stores", () => {
 
     expect(() => parseConfig(text, PATH)).toThrow(
       mistakes(
-        'stores.c.mode: must let the owner read, and nobody write: published files are read-only, and "0666" is not',
+        'stores.c.mode: must let its owner read and no user write, not "0666": published files are read-only',
         `stores.d: "secret_key" must not be in this file: ${CHAIN}`,
         'stores.e.type: must be of the type "file" or "s3"',
         'staging.time_to_live: must be a duration such as 15s, not "soon"',
         'default_store: "a" takes no imports, it is read_only',
-        'stores.b.path: "/a" is the path of "a" already',
+        'stores.b.path: "/a" is already the path of "a"',
         'stores.g.prefix: "x/y/" of bucket "images" lies inside "x/" of "f"',
       ),
     );

@@ -37,7 +37,7 @@ describe("parseConfig() of transforms", () => {
         ignore_user_roles: admin
     `;
     const item =
-      'must be one of "decompress", "convert", "inject_metadata", or {module: FILE} for one of your own';
+      'must be one of "decompress", "convert", "inject_metadata", or {module: FILE} for a transform of your own';
 
     expect(() => parse(text)).toThrow(
       mistakes(
@@ -57,7 +57,7 @@ describe("parseConfig() of transforms", () => {
     );
   });
 
-  it("takes none twice", () => {
+  it("refuses a transform that is listed twice", () => {
     const text = "import: {transforms: [convert, {module: x.mjs}, convert, {module: x.mjs}]}";
 
     expect(() => parse(text)).toThrow(
@@ -68,10 +68,10 @@ describe("parseConfig() of transforms", () => {
     );
   });
 
-  it("decompresses before it converts", () => {
+  it("refuses convert before decompress", () => {
     expect(() => parse("import: {transforms: [convert, decompress]}")).toThrow(
       mistakes(
-        'import.transforms.0: "decompress" must come before "convert", which reads no compressed image',
+        'import.transforms.0: "decompress" must come before "convert", which cannot read a compressed image',
       ),
     );
   });

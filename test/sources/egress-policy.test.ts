@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { EgressPolicy, type EgressRules } from "../../src/sources/egress-policy.ts";
+import type { EgressRules } from "../../src/domain/web-settings.ts";
+import { EgressPolicy } from "../../src/sources/egress-policy.ts";
 import { failureOf } from "../support/failure-of.ts";
 
 const DEFAULTS: EgressRules = {

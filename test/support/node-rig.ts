@@ -32,15 +32,15 @@ import type { Digests } from "../../src/domain/digests.ts";
 import { DEFAULT_FORMAT_POLICY, type FormatPolicy } from "../../src/domain/format-policy.ts";
 import type { ImportFailureCode } from "../../src/domain/import-failure.ts";
 import { NO_LIMITS, type Limits } from "../../src/domain/quota.ts";
+import type {
+  FileStoreSettings,
+  S3StoreSettings,
+  StoreSettings,
+} from "../../src/domain/store-settings.ts";
 import { SealingKeys } from "../../src/sources/sealing-keys.ts";
 import { WebSource, type WebSourceSettings } from "../../src/sources/web-source.ts";
 import { StagingArea } from "../../src/staging/staging-area.ts";
-import {
-  Stores,
-  type FileStoreSettings,
-  type S3StoreSettings,
-  type StoreSettings,
-} from "../../src/stores/open-stores.ts";
+import { Stores } from "../../src/stores/open-stores.ts";
 import { Transforms } from "../../src/transforms/open-transforms.ts";
 import type { Transform } from "../../src/transforms/transform.ts";
 import type { Catalogue } from "./catalogue.ts";

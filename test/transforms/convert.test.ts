@@ -11,7 +11,8 @@ import {
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it, vi } from "vitest";
-import { convert, type ConvertSettings } from "../../src/transforms/convert.ts";
+import type { ConvertSettings } from "../../src/domain/transform-settings.ts";
+import { convert } from "../../src/transforms/convert.ts";
 import { ChildProgram, runProgram } from "../support/child-program.ts";
 import { makeRawDisk, writeRandomFile } from "../support/disk-images.ts";
 import { failureOf } from "../support/failure-of.ts";

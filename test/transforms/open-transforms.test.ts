@@ -1,7 +1,8 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { Transforms, type TransformSettings } from "../../src/transforms/open-transforms.ts";
+import type { TransformSettings } from "../../src/domain/transform-settings.ts";
+import { Transforms } from "../../src/transforms/open-transforms.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
