@@ -1,5 +1,5 @@
 import { log } from "@temporalio/activity";
-import { activate } from "../db/claim-records.ts";
+import { activate } from "../db/outcome-records.ts";
 import type { DiskFormat } from "../domain/disk-format.ts";
 import type { Dependencies } from "./dependencies.ts";
 

@@ -1,11 +1,12 @@
 import {
   dropLocation,
+  endDeletion,
   findCopyToRemove,
   findNodeBytes,
   findRemains,
 } from "../db/deletion-records.ts";
-import { endDeletion, type LocationRow } from "../db/image-records.ts";
-import { dropLease, namesOf, type LeaseRow } from "../db/lease-records.ts";
+import type { LocationRow } from "../db/image-records.ts";
+import { dropLease, type LeaseRow, namesOf } from "../db/lease-records.ts";
 import { dropStagedRow, type StagedRow } from "../db/staged-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";

@@ -7,6 +7,7 @@ import { thisProcess } from "../processes/process-identity.ts";
 import { RoomAhead } from "../bytes/room-ahead.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
+import type { ImportId } from "../db/claim-guard.ts";
 import {
   findReplaceable,
   finishFetch,
@@ -17,12 +18,11 @@ import {
   takeFetch,
   takeFetchedAway,
   takeRow,
-  type FetchId,
 } from "../db/fetched-records.ts";
 import { growReservation, type ReservationGrowth } from "../db/quota-records.ts";
-import type { FetchedFrom } from "../db/schema.ts";
 import { dropStagedRow, knownDigests, type StagedRow } from "../db/staged-records.ts";
 import { beginProcessing } from "../db/task-records.ts";
+import type { FetchedFrom } from "../db/schema.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -53,7 +53,7 @@ export interface FetchedImage {
 
 /** The row of this attempt. */
 interface HeldFetch {
-  readonly id: FetchId;
+  readonly id: ImportId;
   readonly token: string;
   readonly part: string;
   /** Where the bytes lie when they are whole. */
@@ -132,7 +132,7 @@ export interface DiscardOrder {
   readonly epoch: number;
 }
 
-function attemptKey({ imageId, epoch }: FetchId): string {
+function attemptKey({ imageId, epoch }: ImportId): string {
   return `${imageId}.${String(epoch)} in staging`;
 }
 
@@ -147,7 +147,7 @@ function fetched(digests: Digests, path: string): FetchedImage {
  */
 async function takeOver(
   { database, staging }: NodeDependencies,
-  id: FetchId,
+  id: ImportId,
   taskId: string,
   attempt: AttemptOrder,
   previous: Previous,
@@ -471,7 +471,7 @@ async function publish(
  */
 async function openPublished(
   staging: StagingArea,
-  { imageId }: FetchId,
+  { imageId }: ImportId,
   path: string,
 ): Promise<OpenStaged | undefined> {
   try {

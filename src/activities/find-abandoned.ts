@@ -1,7 +1,10 @@
 import { listClaims } from "../db/claim-records.ts";
-import { listDeletionSites, listUnfinishedCopyRemovals } from "../db/deletion-records.ts";
-import { listUnfinishedDeletions } from "../db/image-records.ts";
-import { listAbandonedLeases, listLeasesOf, type CopyId } from "../db/lease-records.ts";
+import {
+  listDeletionSites,
+  listUnfinishedCopyRemovals,
+  listUnfinishedDeletions,
+} from "../db/deletion-records.ts";
+import { type CopyId, listAbandonedLeases, listLeasesOf } from "../db/lease-records.ts";
 import type { Dependencies } from "./dependencies.ts";
 
 /** A copy that no running import owns. */

@@ -1,4 +1,4 @@
-import { recordGivenUp } from "../db/claim-records.ts";
+import { recordGivenUp } from "../db/outcome-records.ts";
 import type { Dependencies } from "./dependencies.ts";
 
 /** Which store an import goes on without. */

@@ -1,4 +1,4 @@
-import { recordSaved } from "../db/claim-records.ts";
+import { recordSaved } from "../db/outcome-records.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Dependencies } from "./dependencies.ts";

@@ -3,24 +3,24 @@ import { cancellationDetails } from "@temporalio/activity";
 import { rebuildCrc } from "../bytes/copy-blocks.ts";
 import { newPartName } from "../bytes/part-name.ts";
 import { thisProcess } from "../processes/process-identity.ts";
-import { recordStored } from "../db/claim-records.ts";
-import type { AttemptOrder } from "../domain/attempt-order.ts";
+import { requireClaim } from "../db/claim-guard.ts";
 import {
+  type CopyId,
   dropEarlierParts,
   dropLease,
   findLease,
   isPublishedLocation,
+  type LeaseRow,
   namesOf,
   publishLease,
-  requireClaim,
   requireLease,
   takeLease,
   takeOrphanedLease,
-  type CopyId,
-  type LeaseRow,
 } from "../db/lease-records.ts";
+import { recordStored } from "../db/outcome-records.ts";
 import { returnLinkRight } from "../db/staged-records.ts";
 import { beginProcessing } from "../db/task-records.ts";
+import type { AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
 import {
   mayHaveChanged,

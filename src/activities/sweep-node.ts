@@ -4,15 +4,15 @@ import { log } from "@temporalio/activity";
 import { keyOfPart } from "../bytes/part-name.ts";
 import { thisProcess } from "../processes/process-identity.ts";
 import type { Database } from "../db/connect.ts";
+import { listLeases } from "../db/lease-records.ts";
+import { listStaged } from "../db/staged-records.ts";
+import { listAbandonedUndos, type TransformUndo } from "../db/transform-undo-records.ts";
 import {
   dropStaging,
   listExpiredStaging,
-  listStaged,
   STAGING_LEASE_SECONDS,
   takeOverStaging,
-} from "../db/staged-records.ts";
-import { listLeases } from "../db/lease-records.ts";
-import { listAbandonedUndos, type TransformUndo } from "../db/transform-undo-records.ts";
+} from "../db/upload-records.ts";
 import type { Store } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { StoreCalls } from "./store-calls.ts";

@@ -2,16 +2,16 @@ import { randomUUID } from "node:crypto";
 import { newPartName } from "../bytes/part-name.ts";
 import { fingerprintOf } from "../bytes/fingerprint.ts";
 import { thisProcess } from "../processes/process-identity.ts";
+import { requireClaim } from "../db/claim-guard.ts";
 import {
   beginProduct,
   finishProduct,
+  type ProductAttempt,
+  type ProductId,
   requireProduct,
   takeProduct,
   takeProductsAway,
-  type ProductAttempt,
-  type ProductId,
 } from "../db/product-records.ts";
-import { requireClaim } from "../db/lease-records.ts";
 import { dropStagedRow, findStaged, type StagedRow } from "../db/staged-records.ts";
 import { beginProcessing } from "../db/task-records.ts";
 import { listUndosOf, promiseUndo } from "../db/transform-undo-records.ts";

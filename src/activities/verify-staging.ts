@@ -6,7 +6,7 @@ import { requireExpected, type Expected } from "../domain/given-checksum.ts";
 import { assertSafe } from "../formats/assert-safe.ts";
 import { DECOMPRESSED, diskFormatOf, type DeclaredFormats } from "../formats/declared-format.ts";
 import { judgeImage, type Verdict } from "../formats/judge-image.ts";
-import { requireClaim } from "../db/lease-records.ts";
+import { requireClaim } from "../db/claim-guard.ts";
 import { growReservation } from "../db/quota-records.ts";
 import { findStaged } from "../db/staged-records.ts";
 import type { NodeDependencies } from "./dependencies.ts";

@@ -6,18 +6,16 @@ import type { Config } from "../config/config.ts";
 import { notConfigured } from "../config/locate.ts";
 import { directToLoopback } from "../config/proxy-environment.ts";
 import { Database } from "../db/connect.ts";
-import { beginCopyRemoval } from "../db/deletion-records.ts";
+import { beginCopyRemoval, beginDeletion, beginDiscarding } from "../db/deletion-records.ts";
 import {
-  beginDeletion,
-  beginDiscarding,
   changeImage,
   findImage,
+  type ImageChanges,
+  type ImageFilter,
   insertImage,
   listImages,
   listPublishedIds,
   moveImage,
-  type ImageChanges,
-  type ImageFilter,
 } from "../db/image-records.ts";
 import { readUsage } from "../db/quota-records.ts";
 import { StoreMarkRecords } from "../db/store-mark-records.ts";

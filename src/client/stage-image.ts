@@ -11,16 +11,18 @@ import { findImage, lockImage } from "../db/image-records.ts";
 import { requireQuotas } from "../db/quota-records.ts";
 import {
   adoptStaged,
-  beginStaging,
-  dropStaging,
   findStaged,
   findStagedByPath,
+  moveToUploading,
+} from "../db/staged-records.ts";
+import {
+  beginStaging,
+  dropStaging,
   finishStaging,
   growStaging,
-  moveToUploading,
   renewStaging,
   takeStagedAway,
-} from "../db/staged-records.ts";
+} from "../db/upload-records.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";

@@ -3,8 +3,8 @@ import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { requireClaim, type ImportId } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
-import { requireClaim } from "./lease-records.ts";
 import { lockImage } from "./image-records.ts";
 import { stagedFiles, type FetchedFrom } from "./schema.ts";
 import {
@@ -15,13 +15,7 @@ import {
   type StagedRow,
 } from "./staged-records.ts";
 
-/** Which import fetches the bytes of which image. */
-export interface FetchId {
-  readonly imageId: string;
-  readonly epoch: number;
-}
-
-function isFetcher({ imageId, epoch }: FetchId, token: string) {
+function isFetcher({ imageId, epoch }: ImportId, token: string) {
   return and(
     isStaged(imageId),
     eq(stagedFiles.epoch, epoch),
@@ -30,7 +24,7 @@ function isFetcher({ imageId, epoch }: FetchId, token: string) {
   );
 }
 
-function lostFetch({ imageId }: FetchId): ImportError {
+function lostFetch({ imageId }: ImportId): ImportError {
   return new ImportError(
     "AttemptOvertaken",
     `Another attempt fetches the bytes of image "${imageId}"`,
@@ -47,7 +41,7 @@ function lostFetch({ imageId }: FetchId): ImportError {
  */
 export async function findReplaceable(
   db: Queries,
-  id: FetchId,
+  id: ImportId,
   node: string,
 ): Promise<StagedRow | undefined> {
   await requireClaim(db, id);
@@ -79,7 +73,7 @@ export async function findReplaceable(
  */
 export async function takeRow(
   db: Queries,
-  id: FetchId,
+  id: ImportId,
   before: StagedRow,
   taker: {
     readonly node: string;
@@ -103,7 +97,7 @@ export async function takeRow(
  * @throws ImportError `AttemptOvertaken` when another attempt fetches it, `ImportLost` when the
  *   import was undone
  */
-export async function requireFetch(db: Queries, id: FetchId, token: string): Promise<StagedRow> {
+export async function requireFetch(db: Queries, id: ImportId, token: string): Promise<StagedRow> {
   await requireClaim(db, id);
   const [row] = await db.select().from(stagedFiles).where(isFetcher(id, token));
   if (row === undefined) throw lostFetch(id);
@@ -112,7 +106,7 @@ export async function requireFetch(db: Queries, id: FetchId, token: string): Pro
 
 async function updateFetch(
   db: Queries,
-  id: FetchId,
+  id: ImportId,
   token: string,
   columns: PgUpdateSetSource<typeof stagedFiles>,
 ): Promise<void> {
@@ -133,7 +127,7 @@ async function updateFetch(
  */
 export async function takeFetch(
   db: Queries,
-  id: FetchId,
+  id: ImportId,
   attempt: {
     readonly node: string;
     readonly token: string;
@@ -171,7 +165,7 @@ export async function takeFetch(
  */
 export async function recordSingleConnection(
   db: Queries,
-  id: FetchId,
+  id: ImportId,
   token: string,
 ): Promise<void> {
   await updateFetch(db, id, token, { singleConnection: true });
@@ -185,7 +179,7 @@ export async function recordSingleConnection(
  */
 export async function recordSource(
   db: Queries,
-  id: FetchId,
+  id: ImportId,
   token: string,
   fetchedFrom: FetchedFrom,
 ): Promise<void> {
@@ -200,7 +194,7 @@ export async function recordSource(
  */
 export async function recordFetched(
   db: Queries,
-  id: FetchId,
+  id: ImportId,
   token: string,
   fetched: StagedData,
 ): Promise<void> {
@@ -216,7 +210,7 @@ export async function recordFetched(
  */
 export async function finishFetch(
   db: Queries,
-  id: FetchId,
+  id: ImportId,
   token: string,
   place: Pick<StagedData, "path" | "fingerprint">,
 ): Promise<void> {
@@ -240,7 +234,7 @@ export async function finishFetch(
  */
 export async function takeFetchedAway(
   db: Queries,
-  id: FetchId,
+  id: ImportId,
   taker: {
     readonly token: string;
     readonly writer: ProcessIdentity;

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gt, inArray, lt, ne, sql, type SQL } from "drizzle-orm";
+import { and, asc, desc, eq, gt, inArray, ne, sql, type SQL } from "drizzle-orm";
 import { alias } from "drizzle-orm/pg-core";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import { imageStatusesBefore, nextImageStatus, type ImageStatus } from "../domain/image-status.ts";
@@ -152,7 +152,8 @@ export async function listPendingLocations(
     .orderBy(asc(imageLocations.store));
 }
 
-function isLocation({ imageId, store, epoch }: LocationId) {
+/** The condition that a location is this copy. */
+export function isLocation({ imageId, store, epoch }: LocationId) {
   return and(
     eq(imageLocations.imageId, imageId),
     eq(imageLocations.store, store),
@@ -365,71 +366,4 @@ export async function moveImage(db: Queries, imageId: string, to: ImageStatus): 
     .update(images)
     .set({ status, updatedAt: sql`now()` })
     .where(and(eq(images.id, imageId), inArray(images.status, imageStatusesBefore(to))));
-}
-
-/**
- * Begins the deletion of an image, in one transaction with its locations: from here on nobody reads
- * it, and what remains is to remove the bytes.
- *
- * @throws ImportError `ImageNotFound`; deleting again what is being deleted is no error
- */
-export async function beginDeletion(db: Queries, imageId: string): Promise<void> {
-  const [image] = await db.select().from(images).where(eq(images.id, imageId)).for("update");
-  if (image === undefined || image.status === "deleted") {
-    throw new ImportError("ImageNotFound", `No image has the id "${imageId}"`);
-  }
-  if (image.status === "pending_delete") return;
-  await db
-    .update(images)
-    .set({ status: nextImageStatus(image.status, "pending_delete"), updatedAt: sql`now()` })
-    .where(eq(images.id, imageId));
-  await db
-    .update(imageLocations)
-    .set({ status: "pending_delete" })
-    .where(eq(imageLocations.imageId, imageId));
-}
-
-/**
- * Begins the deletion of an image, see {@link beginDeletion}, that no import holds and that was
- * never published.
- *
- * @returns false, and changes nothing, when it is another image
- * @throws ImportError `ImageNotFound` also for an image that is being deleted
- */
-export async function beginDiscarding(db: Queries, imageId: string): Promise<boolean> {
-  const { status, claimTaskId } = await lockImage(db, imageId);
-  if (claimTaskId !== null || (status !== "queued" && status !== "uploading")) return false;
-  await beginDeletion(db, imageId);
-  return true;
-}
-
-/** Ends a deletion: no bytes and no claim are left. Says whether it moved. */
-export async function endDeletion(db: Queries, imageId: string): Promise<boolean> {
-  const moved = await db
-    .update(images)
-    .set({
-      status: nextImageStatus("pending_delete", "deleted"),
-      deletedAt: sql`now()`,
-      updatedAt: sql`now()`,
-    })
-    .where(and(eq(images.id, imageId), eq(images.status, "pending_delete")))
-    .returning({ id: images.id });
-  return moved.length > 0;
-}
-
-/**
- * Images whose deletion began more than `olderThanMs` ago and has not ended: their workflow may
- * have been lost.
- */
-export async function listUnfinishedDeletions(db: Queries, olderThanMs: number): Promise<string[]> {
-  const rows = await db
-    .select({ id: images.id })
-    .from(images)
-    .where(
-      and(
-        eq(images.status, "pending_delete"),
-        lt(images.updatedAt, sql`now() - make_interval(secs => ${olderThanMs / 1000})`),
-      ),
-    );
-  return rows.map((row) => row.id);
 }

@@ -1,8 +1,8 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
-import type { ImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { requireClaim, type ImportId } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
 import { imageLocations, images, leases } from "./schema.ts";
 
@@ -10,9 +10,7 @@ import { imageLocations, images, leases } from "./schema.ts";
 export type LeaseRow = typeof leases.$inferSelect;
 
 /** Which copy a lease is about. */
-export interface CopyId {
-  readonly imageId: string;
-  readonly epoch: number;
+export interface CopyId extends ImportId {
   readonly store: string;
 }
 
@@ -22,40 +20,6 @@ function isLease(copy: CopyId) {
     eq(leases.epoch, copy.epoch),
     eq(leases.store, copy.store),
   );
-}
-
-const WHILE_IMPORTED: readonly ImageStatus[] = ["importing", "saving"];
-// Of an active image more copies are made without a change of its status; a person may deactivate
-// it meanwhile.
-const WHILE_COPIED: readonly ImageStatus[] = ["active", "deactivated"];
-
-/**
- * Locks the image for this transaction if the import of this epoch still holds it.
- *
- * @throws ImportError `ImportLost` when it was deleted, taken or released meanwhile
- */
-export async function requireClaim(
-  db: Queries,
-  claim: { readonly imageId: string; readonly epoch: number },
-): Promise<void> {
-  const [image] = await db
-    .select({
-      status: images.status,
-      epoch: images.epoch,
-      claim: images.claimTaskId,
-      earlier: images.claimEarlierStatus,
-    })
-    .from(images)
-    .where(eq(images.id, claim.imageId))
-    .for("update");
-  const isOurs = image?.epoch === claim.epoch && image.claim !== null;
-  const statuses = image?.earlier === "active" ? WHILE_COPIED : WHILE_IMPORTED;
-  if (!isOurs || !statuses.includes(image.status)) {
-    throw new ImportError(
-      "ImportLost",
-      `Image "${claim.imageId}" was deleted or taken while it was imported (it is ${image?.status ?? "gone"})`,
-    );
-  }
 }
 
 /**
@@ -250,10 +214,7 @@ export async function listLeases(db: Queries, store: string): Promise<LeaseRow[]
 }
 
 /** All leases of one import. */
-export async function listLeasesOf(
-  db: Queries,
-  claim: { readonly imageId: string; readonly epoch: number },
-): Promise<LeaseRow[]> {
+export async function listLeasesOf(db: Queries, claim: ImportId): Promise<LeaseRow[]> {
   return db
     .select()
     .from(leases)

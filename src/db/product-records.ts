@@ -2,8 +2,8 @@ import { and, eq, sql } from "drizzle-orm";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { requireClaim, type ImportId } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
-import { requireClaim } from "./lease-records.ts";
 import { stagedFiles, type MadeProduct } from "./schema.ts";
 import {
   findStaged,
@@ -14,9 +14,7 @@ import {
 } from "./staged-records.ts";
 
 /** Which product of which import. */
-export interface ProductId {
-  readonly imageId: string;
-  readonly epoch: number;
+export interface ProductId extends ImportId {
   /** At least 1. */
   readonly product: number;
 }
@@ -152,7 +150,7 @@ function lostProduct({ imageId, product }: Pick<ProductId, "imageId" | "product"
  */
 export async function takeProductsAway(
   db: Queries,
-  { imageId, epoch }: Pick<ProductId, "imageId" | "epoch">,
+  { imageId, epoch }: ImportId,
   taker: {
     readonly node: string;
     readonly token: string;

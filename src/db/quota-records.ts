@@ -9,7 +9,7 @@ import {
   type QuotaLimits,
 } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
-import { requireClaim } from "./lease-records.ts";
+import { requireClaim, type ImportId } from "./claim-guard.ts";
 import { imageLocations, images, stagedFiles } from "./schema.ts";
 
 /** What an owner has of one quota, in bytes or images. */
@@ -210,7 +210,7 @@ export interface ReservationGrowth {
 export async function growReservation(
   db: Queries,
   limits: Limits,
-  claim: { readonly imageId: string; readonly epoch: number },
+  claim: ImportId,
   { imageBytes, welcomeBytes = imageBytes, productBytes = 0 }: ReservationGrowth,
 ): Promise<number> {
   await requireClaim(db, claim);
@@ -266,11 +266,7 @@ export async function growReservation(
  *
  * @throws ImportError `ImportLost`
  */
-export async function findQuotaLeft(
-  db: Queries,
-  limits: Limits,
-  claim: { readonly imageId: string; readonly epoch: number },
-): Promise<number> {
+export async function findQuotaLeft(db: Queries, limits: Limits, claim: ImportId): Promise<number> {
   await requireClaim(db, claim);
   const reserved = await findReservation(db, claim.imageId);
   const quotas = await HeldQuotas.hold(db, limits, reserved.owner);

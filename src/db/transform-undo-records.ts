@@ -1,4 +1,5 @@
 import { and, eq, sql } from "drizzle-orm";
+import type { ImportId } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
 import { images, transformUndos } from "./schema.ts";
 
@@ -13,7 +14,7 @@ export async function promiseUndo(db: Queries, undo: TransformUndo): Promise<voi
 /** What transforms of one import may have done. */
 export async function listUndosOf(
   db: Queries,
-  { imageId, epoch }: Pick<TransformUndo, "imageId" | "epoch">,
+  { imageId, epoch }: ImportId,
 ): Promise<TransformUndo[]> {
   return db
     .select()
@@ -55,10 +56,7 @@ export async function dropUndo(
 }
 
 /** Forgets what transforms did for an import that is published: it stays. */
-export async function dropUndosOf(
-  db: Queries,
-  { imageId, epoch }: Pick<TransformUndo, "imageId" | "epoch">,
-): Promise<void> {
+export async function dropUndosOf(db: Queries, { imageId, epoch }: ImportId): Promise<void> {
   await db
     .delete(transformUndos)
     .where(and(eq(transformUndos.imageId, imageId), eq(transformUndos.epoch, epoch)));

@@ -6,7 +6,7 @@ import { sweepNode } from "../../src/activities/sweep-node.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { thisProcess } from "../../src/processes/process-identity.ts";
 import { adoptStagedFile } from "../../src/client/stage-image.ts";
-import { beginStaging, takeOverStaging } from "../../src/db/staged-records.ts";
+import { beginStaging, takeOverStaging } from "../../src/db/upload-records.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";

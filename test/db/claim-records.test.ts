@@ -2,21 +2,19 @@ import { randomUUID } from "node:crypto";
 import { eq, sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import { thisProcess } from "../../src/processes/process-identity.ts";
+import { type Claim, listClaims, releaseClaim, takeClaim } from "../../src/db/claim-records.ts";
+import { beginDeletion } from "../../src/db/deletion-records.ts";
+import { changeImage, findImage, moveImage } from "../../src/db/image-records.ts";
+import { takeLease } from "../../src/db/lease-records.ts";
 import {
   activate,
-  listClaims,
   recordGivenUp,
   recordSaved,
   recordStored,
-  releaseClaim,
-  takeClaim,
-  type Claim,
   type SavedImage,
-} from "../../src/db/claim-records.ts";
-import { beginDeletion, changeImage, findImage, moveImage } from "../../src/db/image-records.ts";
-import { takeLease } from "../../src/db/lease-records.ts";
-import { tasks } from "../../src/db/schema.ts";
+} from "../../src/db/outcome-records.ts";
 import { beginProcessing, failTask, listTasks } from "../../src/db/task-records.ts";
+import { tasks } from "../../src/db/schema.ts";
 import type { ImportRequest } from "../../src/domain/import-request.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import {

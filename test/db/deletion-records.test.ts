@@ -4,7 +4,9 @@ import { describe, expect, it } from "vitest";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import {
   beginCopyRemoval,
+  beginDeletion,
   dropLocation,
+  endDeletion,
   findCopyToRemove,
   findNodeBytes,
   findRemains,
@@ -12,7 +14,7 @@ import {
   listUnfinishedCopyRemovals,
   type Remains,
 } from "../../src/db/deletion-records.ts";
-import { beginDeletion, endDeletion, findImage } from "../../src/db/image-records.ts";
+import { findImage } from "../../src/db/image-records.ts";
 import { dropLease } from "../../src/db/lease-records.ts";
 import { dropStagedRow } from "../../src/db/staged-records.ts";
 import { NODE, useCatalogue } from "../support/catalogue.ts";

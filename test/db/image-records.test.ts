@@ -3,17 +3,19 @@ import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import {
   beginDeletion,
-  changeImage,
   endDeletion,
+  listUnfinishedDeletions,
+} from "../../src/db/deletion-records.ts";
+import {
+  changeImage,
   findImage,
+  type ImageChanges,
+  type ImageRecord,
   insertImage,
   listImages,
   listPublishedIds,
-  listUnfinishedDeletions,
   lockImage,
   moveImage,
-  type ImageChanges,
-  type ImageRecord,
   type NewImage,
 } from "../../src/db/image-records.ts";
 import { IMAGE_STATUSES, type ImageStatus } from "../../src/domain/image-status.ts";

@@ -2,21 +2,21 @@ import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
+import { requireClaim } from "../../src/db/claim-guard.ts";
 import { releaseClaim } from "../../src/db/claim-records.ts";
-import { beginDeletion } from "../../src/db/image-records.ts";
+import { beginDeletion } from "../../src/db/deletion-records.ts";
 import {
+  type CopyId,
   dropLease,
   findLease,
   isPublishedLocation,
+  type LeaseRow,
   listAbandonedLeases,
   listLeases,
   listLeasesOf,
   publishLease,
-  requireClaim,
   requireLease,
   takeLease,
-  type CopyId,
-  type LeaseRow,
 } from "../../src/db/lease-records.ts";
 import { NODE, useCatalogue, type ClaimedImage } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";

@@ -5,12 +5,13 @@ import { releaseClaim } from "../../src/db/claim-records.ts";
 import {
   beginProduct,
   finishProduct,
+  type ProductAttempt,
   requireProduct,
   takeProduct,
   takeProductsAway,
-  type ProductAttempt,
 } from "../../src/db/product-records.ts";
-import { findStaged, listExpiredStaging, listStagedOf } from "../../src/db/staged-records.ts";
+import { findStaged, listStagedOf } from "../../src/db/staged-records.ts";
+import { listExpiredStaging } from "../../src/db/upload-records.ts";
 import { NODE, SOME_FINGERPRINT, useCatalogue, type ClaimedImage } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { thisProcess } from "../../src/processes/process-identity.ts";
 import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
 import { findQuotaLeft } from "../../src/db/quota-records.ts";
-import { takeOverStaging } from "../../src/db/staged-records.ts";
+import { takeOverStaging } from "../../src/db/upload-records.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { QUOTAS, UNLIMITED, type Limits, type Quota } from "../../src/domain/quota.ts";
 import { NODE, useCatalogue } from "../support/catalogue.ts";

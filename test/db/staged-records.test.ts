@@ -2,30 +2,32 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
-import { beginDeletion } from "../../src/db/image-records.ts";
+import { beginDeletion } from "../../src/db/deletion-records.ts";
 import {
   adoptStaged,
-  beginStaging,
   dropStagedRow,
-  dropStaging,
   findStaged,
   findStagedByPath,
-  finishStaging,
   knownDigests,
-  listExpiredStaging,
   listStaged,
   lockStaged,
   moveToUploading,
-  renewStaging,
   returnLinkRight,
-  takeLinkRight,
-  takeOverStaging,
-  takeStagedAway,
-  updateStaged,
   type StagedData,
   type StagedRow,
-  type StagingAttempt,
+  takeLinkRight,
+  updateStaged,
 } from "../../src/db/staged-records.ts";
+import {
+  beginStaging,
+  dropStaging,
+  finishStaging,
+  listExpiredStaging,
+  renewStaging,
+  type StagingAttempt,
+  takeOverStaging,
+  takeStagedAway,
+} from "../../src/db/upload-records.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { NODE, SOME_DIGESTS, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";

@@ -3,21 +3,19 @@ import { eq, sql, type SQL } from "drizzle-orm";
 import { afterAll, beforeAll } from "vitest";
 import type { Fingerprint } from "../../src/bytes/fingerprint.ts";
 import { thisProcess } from "../../src/processes/process-identity.ts";
+import { type Claim, type Claimant, takeClaim } from "../../src/db/claim-records.ts";
 import {
-  activate,
-  recordSaved,
-  takeClaim,
-  type Claim,
-  type Claimant,
-} from "../../src/db/claim-records.ts";
-import { Database } from "../../src/db/connect.ts";
-import {
-  insertImage,
   type ImageRow,
+  insertImage,
   type LocationRow,
   type NewImage,
 } from "../../src/db/image-records.ts";
-import { publishLease, takeLease, type CopyId } from "../../src/db/lease-records.ts";
+import { type CopyId, type LeaseRow, publishLease, takeLease } from "../../src/db/lease-records.ts";
+import { activate, recordSaved } from "../../src/db/outcome-records.ts";
+import type { StagedRow } from "../../src/db/staged-records.ts";
+import { beginProcessing, type TaskRow } from "../../src/db/task-records.ts";
+import { beginStaging, finishStaging } from "../../src/db/upload-records.ts";
+import { Database } from "../../src/db/connect.ts";
 import {
   imageLocations,
   images,
@@ -26,9 +24,6 @@ import {
   tasks,
   transformUndos,
 } from "../../src/db/schema.ts";
-import { beginStaging, finishStaging, type StagedRow } from "../../src/db/staged-records.ts";
-import type { LeaseRow } from "../../src/db/lease-records.ts";
-import { beginProcessing, type TaskRow } from "../../src/db/task-records.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { createTestDatabase, type TestDatabase } from "./database.ts";

@@ -1,28 +1,24 @@
 import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { thisProcess } from "../../src/processes/process-identity.ts";
-import {
-  activate,
-  recordSaved,
-  releaseClaim,
-  takeClaim,
-  type Claimant,
-} from "../../src/db/claim-records.ts";
-import { beginDeletion, insertImage } from "../../src/db/image-records.ts";
+import { type Claimant, releaseClaim, takeClaim } from "../../src/db/claim-records.ts";
+import { beginDeletion } from "../../src/db/deletion-records.ts";
+import { insertImage } from "../../src/db/image-records.ts";
 import { publishLease, takeLease } from "../../src/db/lease-records.ts";
+import { activate, recordSaved } from "../../src/db/outcome-records.ts";
 import {
   growReservation,
-  readUsage,
   type QuotaUsage,
+  readUsage,
   type ReservationGrowth,
 } from "../../src/db/quota-records.ts";
+import { dropStagedRow } from "../../src/db/staged-records.ts";
 import {
   beginStaging,
-  dropStagedRow,
   dropStaging,
   finishStaging,
   growStaging,
-} from "../../src/db/staged-records.ts";
+} from "../../src/db/upload-records.ts";
 import { NO_LIMITS, UNLIMITED, type Limits, type Quota } from "../../src/domain/quota.ts";
 import { claimantOf, NODE, SOME_DIGESTS, SOME_FINGERPRINT, type Catalogue } from "./catalogue.ts";
 

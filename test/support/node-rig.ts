@@ -26,7 +26,8 @@ import type { Transformed, TransformOrder } from "../../src/activities/transform
 import type { VerifiedStaging, VerifyOrder } from "../../src/activities/verify-staging.ts";
 import { stageData, type StagingTools } from "../../src/client/stage-image.ts";
 import type { Database } from "../../src/db/connect.ts";
-import { beginDeletion, type NewImage } from "../../src/db/image-records.ts";
+import { beginDeletion } from "../../src/db/deletion-records.ts";
+import type { NewImage } from "../../src/db/image-records.ts";
 import { StoreMarkRecords } from "../../src/db/store-mark-records.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { DEFAULT_FORMAT_POLICY, type FormatPolicy } from "../../src/domain/format-policy.ts";

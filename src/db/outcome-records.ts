@@ -1,0 +1,224 @@
+import { and, eq, inArray, or, sql } from "drizzle-orm";
+import type { AnyPgColumn } from "drizzle-orm/pg-core";
+import type { DiskFormat } from "../domain/disk-format.ts";
+import type { Digests } from "../domain/digests.ts";
+import { importLost, isClaimedBy, type ImportId } from "./claim-guard.ts";
+import type { Queries } from "./connect.ts";
+import { writeProperties } from "./image-records.ts";
+import { imageLocations, images, leases } from "./schema.ts";
+import { DEFAULT_TASK_TIME_TO_LIVE_MS, succeedTask } from "./task-records.ts";
+import { dropUndosOf } from "./transform-undo-records.ts";
+
+/** It stays what it is meanwhile, and may be deactivated and activated again. */
+const isBeingCopied = and(
+  eq(images.claimEarlierStatus, "active"),
+  inArray(images.status, ["active", "deactivated"]),
+);
+
+const isBeingImported = or(inArray(images.status, ["importing", "saving"]), isBeingCopied);
+
+/** What the copies of an import turned out to be. */
+export interface SavedImage extends ImportId {
+  readonly digests: Digests;
+  readonly virtualSizeBytes: number | null;
+  readonly locations: readonly { readonly store: string; readonly url: string }[];
+}
+
+/**
+ * `importing → saving`: records size and digests, and a pending location per copy. An image of
+ * which more copies are made stays active. Idempotent.
+ *
+ * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
+ */
+export async function recordSaved(db: Queries, saved: SavedImage): Promise<void> {
+  const { digests } = saved;
+  const moved = await db
+    .update(images)
+    .set({
+      status: sql`CASE WHEN ${images.claimEarlierStatus} = 'active' THEN ${images.status} ELSE 'saving' END`,
+      sizeBytes: digests.sizeBytes,
+      virtualSizeBytes: saved.virtualSizeBytes,
+      checksum: digests.checksum,
+      osHashAlgo: digests.osHashAlgo,
+      osHashValue: digests.osHashValue,
+      updatedAt: sql`now()`,
+    })
+    .where(and(isClaimedBy(saved), isBeingImported))
+    .returning({ id: images.id });
+  if (moved.length === 0) throw importLost(saved.imageId);
+  for (const location of saved.locations) await insertPendingLocation(db, saved, location);
+}
+
+async function insertPendingLocation(
+  db: Queries,
+  saved: SavedImage,
+  location: SavedImage["locations"][number],
+): Promise<void> {
+  const [lease] = await db
+    .select()
+    .from(leases)
+    .where(
+      and(
+        eq(leases.imageId, saved.imageId),
+        eq(leases.epoch, saved.epoch),
+        eq(leases.store, location.store),
+        eq(leases.state, "published"),
+      ),
+    );
+  if (lease?.crc32 == null || lease.sizeBytes === null) throw importLost(saved.imageId);
+  await db
+    .insert(imageLocations)
+    .values({
+      imageId: saved.imageId,
+      store: location.store,
+      epoch: saved.epoch,
+      status: "pending",
+      node: lease.node,
+      key: lease.key,
+      url: location.url,
+      sizeBytes: lease.sizeBytes,
+      crc32: lease.crc32,
+      shared: lease.shared,
+      version: lease.version,
+    })
+    // Only what we recorded before is no conflict: another live copy in this store must not go
+    // unnoticed.
+    .onConflictDoNothing({
+      target: [imageLocations.imageId, imageLocations.store, imageLocations.epoch],
+    });
+}
+
+/**
+ * What transforms made of an image, told with its activation: a failed import leaves it as it was.
+ */
+export interface Transformations {
+  /** Default: as it was declared. */
+  readonly diskFormat?: DiskFormat | undefined;
+  /** Set beside those that people have set meanwhile. Default: none. */
+  readonly properties?: Readonly<Record<string, string>> | undefined;
+}
+
+/** How an activation ended. */
+export interface Activation {
+  /** False when the task was gone or had ended already; the image is active all the same. */
+  readonly taskEnded: boolean;
+}
+
+/**
+ * `saving → active`, or the end of copying an active image: the point of no return: locations go
+ * live, the task succeeds, the claim is free and the leases end, all in the caller's one
+ * transaction. Idempotent: an unknown COMMIT is resolved by reading back our epoch.
+ *
+ * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
+ */
+export async function activate(
+  db: Queries,
+  claim: ImportId & { readonly taskId: string },
+  transformed: Transformations = {},
+  taskTimeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
+): Promise<Activation> {
+  const { diskFormat, properties = {} } = transformed;
+  const moved = await db
+    .update(images)
+    .set({
+      status: sql`CASE WHEN ${images.claimEarlierStatus} = 'active' THEN ${images.status} ELSE 'active' END`,
+      ...(diskFormat === undefined ? {} : { diskFormat }),
+      claimTaskId: null,
+      claimWorkflowId: null,
+      claimRunId: null,
+      claimEarlierStatus: null,
+      importingToStores: [],
+      updatedAt: sql`now()`,
+    })
+    .where(
+      and(
+        isClaimedBy(claim),
+        eq(images.claimTaskId, claim.taskId),
+        or(eq(images.status, "saving"), isBeingCopied),
+      ),
+    )
+    .returning({ id: images.id });
+  if (moved.length === 0) return { taskEnded: await requireActivatedByUs(db, claim) };
+  await writeProperties(db, claim.imageId, properties);
+  // What transforms did outside is there for good.
+  await dropUndosOf(db, claim);
+  const isOurs = and(
+    eq(imageLocations.imageId, claim.imageId),
+    eq(imageLocations.epoch, claim.epoch),
+  );
+  const live = await db
+    .update(imageLocations)
+    .set({ status: "active" })
+    .where(isOurs)
+    .returning({ store: imageLocations.store });
+  // The lease of a store that was given up stays as long as something may be left there: the
+  // reconciler goes on.
+  await db.delete(leases).where(
+    and(
+      eq(leases.imageId, claim.imageId),
+      eq(leases.epoch, claim.epoch),
+      inArray(
+        leases.store,
+        live.map(({ store }) => store),
+      ),
+    ),
+  );
+  return { taskEnded: await succeedTask(db, claim.taskId, claim.imageId, taskTimeToLiveMs) };
+}
+
+async function requireActivatedByUs(db: Queries, claim: ImportId): Promise<boolean> {
+  const rows = await db
+    .select({ store: imageLocations.store })
+    .from(imageLocations)
+    .innerJoin(images, eq(images.id, imageLocations.imageId))
+    .where(
+      and(
+        eq(imageLocations.imageId, claim.imageId),
+        eq(imageLocations.epoch, claim.epoch),
+        or(
+          eq(imageLocations.status, "active"),
+          // A copy of a published image that was live may be on its way out by now.
+          and(
+            eq(imageLocations.status, "pending_delete"),
+            inArray(images.status, ["active", "deactivated"]),
+          ),
+        ),
+      ),
+    );
+  if (rows.length === 0) throw importLost(claim.imageId);
+  return true;
+}
+
+/** A store has its copy: it leaves `os_glance_importing_to_stores`. */
+export async function recordStored(db: Queries, claim: ImportId, store: string): Promise<void> {
+  await db
+    .update(images)
+    .set({
+      importingToStores: sql`array_remove(${images.importingToStores}, ${store})`,
+      updatedAt: sql`now()`,
+    })
+    .where(isClaimedBy(claim));
+}
+
+/**
+ * A store is given up and the import goes on without it: it leaves `os_glance_importing_to_stores`,
+ * and one that failed enters `os_glance_failed_import`. Idempotent.
+ */
+export async function recordGivenUp(
+  db: Queries,
+  claim: ImportId,
+  store: string,
+  hasFailed: boolean,
+): Promise<void> {
+  const without = (stores: AnyPgColumn) => sql`array_remove(${stores}, ${store})`;
+  await db
+    .update(images)
+    .set({
+      importingToStores: without(images.importingToStores),
+      ...(hasFailed
+        ? { failedImport: sql`array_append(${without(images.failedImport)}, ${store})` }
+        : {}),
+      updatedAt: sql`now()`,
+    })
+    .where(isClaimedBy(claim));
+}
