@@ -1,10 +1,11 @@
 import type { PositionalReader } from "../bytes/positional-io.ts";
+import { COMPRESSIONS } from "../domain/compression.ts";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { Digests } from "../domain/digests.ts";
 import type { FormatPolicy } from "../domain/format-policy.ts";
 import { requireExpected, type Expected } from "../domain/given-checksum.ts";
 import { assertSafe } from "../formats/assert-safe.ts";
-import { DECOMPRESSED, diskFormatOf, type DeclaredFormats } from "../formats/declared-format.ts";
+import { diskFormatOf, type DeclaredFormats } from "../formats/declared-format.ts";
 import { judgeImage, type Verdict } from "../formats/judge-image.ts";
 import { requireClaim } from "../db/claim-guard.ts";
 import { growReservation } from "../db/quota-records.ts";
@@ -108,7 +109,7 @@ async function judge(
   const asDeclared = (diskFormat: DiskFormat): DeclaredFormats => ({
     diskFormat,
     containerFormat: order.container_format as ContainerFormat,
-    ...(order.decompresses === true ? { decompressed: DECOMPRESSED } : {}),
+    ...(order.decompresses === true ? { decompressed: COMPRESSIONS } : {}),
   });
   if (order.disk_format !== null) {
     const declared = asDeclared(order.disk_format as DiskFormat);
@@ -118,7 +119,7 @@ async function judge(
   }
   const found = await judgeImage(reader, sizeBytes, policy);
   const isCompressed =
-    order.decompresses === true && DECOMPRESSED.some((format) => format === found.format);
+    order.decompresses === true && COMPRESSIONS.some((format) => format === found.format);
   if (!isCompressed) {
     assertSafe(found);
     return { verdict: found, diskFormat: diskFormatOf(found.format) ?? "raw" };

@@ -40,9 +40,6 @@ export function isWrapped({ containerFormat }: DeclaredFormats): boolean {
   return !BARE.includes(containerFormat);
 }
 
-/** The formats that the transform `decompress` takes. */
-export const DECOMPRESSED: readonly RecognisedFormat[] = ["gzip", "zstd", "xz", "zip"];
-
 /**
  * The disk format under which bytes are imported that nothing was declared of; undefined when there
  * is none.

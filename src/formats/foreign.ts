@@ -1,11 +1,9 @@
+import { COMPRESSIONS, recogniseCompression, type Compression } from "../domain/compression.ts";
 import type { Detector, Foreign, ForeignFormat } from "./detector.ts";
 import type { ImageBytes } from "./image-bytes.ts";
 import { isTar } from "./tar.ts";
 
 type Matches = Detector["matches"];
-
-/** The compressed formats that the transform `decompress` takes. */
-const TRANSFORMED: readonly ForeignFormat[] = ["gzip", "zstd", "xz"];
 
 const WAYS_OUT = {
   disk: "Convert it to qcow2 or raw, with `qemu-img convert` where that reads it, or with the program that wrote it.",
@@ -71,14 +69,13 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   // ECMA-130: each sector of 2352 bytes begins with a pattern for the drive.
   disk("cd_sectors", "a disc in raw sectors (BIN)", at(0, `\0${"\xff".repeat(10)}\0`)),
 
-  compressed("gzip", "gzip data", "gzip -d", at(0, "\x1f\x8b\x08")),
-  // RFC 8878: a frame, a frame without data, which parallel writers begin with; then the formats
-  // before version 0.8.
-  compressed("zstd", "zstd data", "zstd -d", at(0, "\x28\xb5\x2f\xfd"), ({ first }) =>
-    /^(?:[\x50-\x5f]\x2a\x4d\x18|[\x22-\x27]\xb5\x2f\xfd)/.test(first.toString("latin1", 0, 4)),
+  compressed("gzip", "gzip data", "gzip -d", by("gzip")),
+  // RFC 8878, then the formats before version 0.8.
+  compressed("zstd", "zstd data", "zstd -d", by("zstd"), ({ first }) =>
+    /^[\x22-\x27]\xb5\x2f\xfd/.test(first.toString("latin1", 0, 4)),
   ),
   other("zstd_dictionary", "a dictionary of zstd", at(0, "\x37\xa4\x30\xec")),
-  compressed("xz", "xz data", "xz -d", at(0, "\xfd7zXZ\0")),
+  compressed("xz", "xz data", "xz -d", by("xz")),
   compressed("bzip2", "bzip2 data", "bzip2 -d", at(0, ...bzip2Marks())),
   compressed("lz4", "lz4 data", "lz4 -d", at(0, "\x04\x22\x4d\x18", "\x02\x21\x4c\x18")),
   compressed("lzma", "lzma data", "xz -d --format=lzma", isLzma),
@@ -95,7 +92,7 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   ),
   weak(compressed("pack", "data of pack (.z)", "gzip -d", at(0, "\x1f\x1e\0"))),
 
-  archive("zip", "a zip archive", at(0, "PK\x03\x04", "PK\x05\x06", "PK\x07\x08", "PK00PK")),
+  archive("zip", "a zip archive", by("zip"), at(0, "PK\x05\x06", "PK\x07\x08", "PK00PK")),
   archive("7z", "a 7z archive", at(0, "7z\xbc\xaf\x27\x1c")),
   archive("rar", "a rar archive", at(0, "Rar!\x1a\x07")),
   archive("tar", "a tar archive", ({ first }) => isTar(first)),
@@ -172,6 +169,11 @@ function at(position: number, ...marks: readonly string[]): Matches {
   return (image) => marks.some((mark) => textAt(image, position, mark.length) === mark);
 }
 
+/** A condition that the image is compressed in this way. */
+function by(compression: Compression): Matches {
+  return ({ first }) => recogniseCompression(first) === compression;
+}
+
 function textAt({ first }: ImageBytes, position: number, length: number): string {
   return first.toString("latin1", position, position + length);
 }
@@ -196,7 +198,7 @@ function compressed(
   program: string,
   ...marks: readonly Matches[]
 ): Detector {
-  const isTransform = TRANSFORMED.includes(format);
+  const isTransform = (COMPRESSIONS as readonly ForeignFormat[]).includes(format);
   const orTransform = isTransform ? ", or add `decompress` to `import.transforms`" : "";
   const wayOut = `Decompress it, for example with \`${program}\`, and import the result${orTransform}.`;
   return foreign(format, { what, kind: "compressed", wayOut }, marks);

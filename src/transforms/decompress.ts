@@ -1,13 +1,10 @@
 import { BLOCK_BYTES } from "../bytes/block-size.ts";
 import { readFully } from "../bytes/positional-io.ts";
+import { COMPRESSION_MARK_BYTES, recogniseCompression } from "../domain/compression.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { DecompressSettings } from "../domain/transform-settings.ts";
-import {
-  COMPRESSION_MARK_BYTES,
-  decompressedBytes,
-  recogniseCompression,
-} from "./decompressed-bytes.ts";
+import { decompressedBytes } from "./decompressed-bytes.ts";
 import { whyNotRunnable } from "./limited-program.ts";
 import { makeProduct } from "./make-product.ts";
 import type { Transform, TransformWork } from "./transform.ts";

@@ -1,33 +1,11 @@
 import { formatBytes } from "../domain/byte-size.ts";
+import type { Compression } from "../domain/compression.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { ChunkReader } from "./chunk-reader.ts";
 import { damaged, gunzip } from "./inflate.ts";
 import { startLimited } from "./limited-program.ts";
 import type { ProgramEnding, RunningProgram } from "./limited-program.ts";
 import { unzipMember } from "./unzip-member.ts";
-
-/** How bytes can be compressed. Of zip archives, those that hold one file. */
-export type Compression = "gzip" | "zstd" | "xz" | "zip";
-
-/** So many bytes from the start are enough to tell a compression. */
-export const COMPRESSION_MARK_BYTES = 6;
-
-const MARKS: readonly (readonly [Compression, RegExp])[] = [
-  ["gzip", /^\x1f\x8b\x08/],
-  // The second is a frame that carries no data: parallel writers begin with one.
-  ["zstd", /^(?:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)/],
-  ["xz", /^\xfd7zXZ\x00/],
-  ["zip", /^PK\x03\x04/],
-];
-
-/**
- * How bytes are compressed, by their first {@link COMPRESSION_MARK_BYTES}, whatever their name is;
- * undefined when they aren't.
- */
-export function recogniseCompression(first: Buffer): Compression | undefined {
-  const text = first.toString("latin1", 0, COMPRESSION_MARK_BYTES);
-  return MARKS.find(([, mark]) => mark.test(text))?.[0];
-}
 
 /** What decompressing may take, and what it needs. */
 export interface DecompressionLimits {

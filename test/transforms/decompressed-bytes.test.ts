@@ -4,19 +4,14 @@ import { join } from "node:path";
 import { deflateRawSync, gzipSync, crc32 } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { COMPRESSIONS, type Compression } from "../../src/domain/compression.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
-import {
-  decompressedBytes,
-  recogniseCompression,
-  type Compression,
-  type Decompression,
-} from "../../src/transforms/decompressed-bytes.ts";
+import { decompressedBytes, type Decompression } from "../../src/transforms/decompressed-bytes.ts";
 import { compress, DECOMPRESSORS, MISSING_COMPRESSOR } from "../support/compressed-files.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const MiB = 1024 * 1024;
-const FORMATS = ["gzip", "zstd", "xz", "zip"] as const;
 
 async function* chunksOf(bytes: Buffer, chunkBytes: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += chunkBytes) {
@@ -45,34 +40,10 @@ async function compressed(tool: Compression, bytes: Buffer): Promise<Buffer> {
   return readFileSync(await compress(tool, path));
 }
 
-describe("recogniseCompression()", () => {
-  it.each([
-    ["1f8b0800", "gzip"],
-    ["28b52ffd", "zstd"],
-    ["502a4d18", "zstd"],
-    ["fd377a585a00", "xz"],
-    ["504b0304", "zip"],
-    // Empty and split archives; bzip2; lz4; a gzip of no known method; the mark cut off.
-    ["504b0506", undefined],
-    ["504b0708", undefined],
-    ["425a6839", undefined],
-    ["04224d18", undefined],
-    ["1f8b0700", undefined],
-    ["fd377a585a", undefined],
-    ["", undefined],
-  ])("takes %s for %s", (hex, compression) => {
-    expect(recogniseCompression(Buffer.from(hex, "hex"))).toBe(compression);
-  });
-
-  it("looks at the start only", () => {
-    expect(recogniseCompression(Buffer.from("001f8b08", "hex"))).toBeUndefined();
-  });
-});
-
 describe.skipIf(MISSING_COMPRESSOR !== undefined)(
   `decompressedBytes()${MISSING_COMPRESSOR === undefined ? "" : `, skipped without ${MISSING_COMPRESSOR}`}`,
   () => {
-    it.each(FORMATS)("decompresses %s that comes in chunks of any size", async (format) => {
+    it.each(COMPRESSIONS)("decompresses %s that comes in chunks of any size", async (format) => {
       const bytes = Buffer.concat([randomBytes(5000), Buffer.alloc(5000), randomBytes(7)]);
       const whole = await compressed(format, bytes);
 
@@ -95,7 +66,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       },
     );
 
-    it.each(FORMATS)("finds what follows %s, in a chunk of its own", async (format) => {
+    it.each(COMPRESSIONS)("finds what follows %s, in a chunk of its own", async (format) => {
       const whole = await compressed(format, Buffer.from("bytes"));
       for (const rest of [Buffer.alloc(1), Buffer.from("garbage "), Buffer.alloc(3)]) {
         const chunks = async function* (): AsyncGenerator<Buffer> {
@@ -108,7 +79,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       }
     });
 
-    it.each(FORMATS)(
+    it.each(COMPRESSIONS)(
       "holds the bytes of %s against those that have come so far",
       async (format) => {
         const zeros = await compressed(format, Buffer.alloc(4 * MiB));
@@ -122,7 +93,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       },
     );
 
-    it.each(FORMATS)("fails as the source of %s does", async (format) => {
+    it.each(COMPRESSIONS)("fails as the source of %s does", async (format) => {
       const whole = await compressed(format, randomBytes(3 * MiB));
       const reason = new Error("the source is gone");
       const chunks = async function* (): AsyncGenerator<Buffer> {
@@ -133,7 +104,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       await expect(decompressAll(chunks(), format)).rejects.toBe(reason);
     });
 
-    it.each(FORMATS)("lets the source of %s go when nobody wants more", async (format) => {
+    it.each(COMPRESSIONS)("lets the source of %s go when nobody wants more", async (format) => {
       const whole = await compressed(format, randomBytes(8 * MiB));
       let takenBytes = 0;
       let isOver = false;
@@ -154,7 +125,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(takenBytes).toBeLessThan(whole.length);
     });
 
-    it.each(FORMATS)("stops %s whose source waits when it is cancelled", async (format) => {
+    it.each(COMPRESSIONS)("stops %s whose source waits when it is cancelled", async (format) => {
       const whole = await compressed(format, randomBytes(3 * MiB));
       const cancellation = new AbortController();
       const reason = new Error("cancelled");

@@ -5,11 +5,11 @@ import { detectFormat } from "../../client/detect-format.ts";
 import type { StartOptions } from "../../client/imports.ts";
 import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/locate.ts";
+import { COMPRESSIONS, nameWhenDecompressed } from "../../domain/compression.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { imageNameOf } from "../../domain/image-fields.ts";
 import { UnansweredStart } from "../../client/unanswered-start.ts";
 import { IMPORT_FAILURES, ImportError } from "../../domain/import-failure.ts";
-import { DECOMPRESSED } from "../../formats/declared-format.ts";
 import { parseWebUrl } from "../../sources/web-url.ts";
 import type { AcceptedCopy } from "../../workflow/contract.ts";
 import {
@@ -102,7 +102,6 @@ const FORMAT_OF_ENDING: Readonly<Record<string, DiskFormat>> = {
   vhdx: "vhdx",
   iso: "iso",
 };
-const COMPRESSED = /\.(gz|xz|zst|zip)$/i;
 
 /** The last part of a URL's path, as it is shown to people: without what may be a secret. */
 function nameOf(url: string): string {
@@ -117,7 +116,11 @@ function nameOf(url: string): string {
 
 /** The format that the end of a name stands for; undefined when only the bytes can say it. */
 function formatOf(name: string): DiskFormat | undefined {
-  return FORMAT_OF_ENDING[extname(name.replace(COMPRESSED, "")).slice(1).toLowerCase()];
+  return FORMAT_OF_ENDING[
+    extname(nameWhenDecompressed(name) ?? name)
+      .slice(1)
+      .toLowerCase()
+  ];
 }
 
 /** Lets the import read the format from the bytes, where nothing else says it. */
@@ -148,12 +151,13 @@ async function importFile(session: Session, file: string, options: ImportOptions
   const name = basename(file);
   const isDecompressed = config.transforms.order.includes("decompress");
   // The marks of a compressed file are not those of the disk in it, but its name may say more.
-  const named = isDecompressed && COMPRESSED.test(name) ? formatOf(name) : undefined;
+  const isCompressed = nameWhenDecompressed(name) !== undefined;
+  const named = isDecompressed && isCompressed ? formatOf(name) : undefined;
   const declared = options.diskFormat ?? named;
   const diskFormat = await detectFormat(file, config.formatPolicy, {
     ...options,
     ...(declared === undefined ? {} : { diskFormat: declared }),
-    ...(isDecompressed ? { decompressed: DECOMPRESSED } : {}),
+    ...(isDecompressed ? { decompressed: COMPRESSIONS } : {}),
   });
   requireKnownFormat(name, diskFormat, options);
   const id = await createImage(session, client, { name, diskFormat }, options);
