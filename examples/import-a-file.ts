@@ -34,24 +34,27 @@ try {
   await client.close();
 }
 
-async function importFile(images: ImageImportClient, path: string): Promise<void> {
-  const { id } = await images.createImage({
+async function importFile(
+  { files, images, imports }: ImageImportClient,
+  path: string,
+): Promise<void> {
+  const { id } = await images.create({
     name: basename(path),
     diskFormat: await detectFormat(path),
     containerFormat: "bare",
   });
-  await images.stageImage(id, path);
+  await files.stage(id, path);
 
   // From here on the import goes on by itself, whatever becomes of this program.
-  const { run_id } = await images.startImport(id);
-  for await (const { phase, stores } of images.watchImport(id)) {
+  const { run_id } = await imports.start(id);
+  for await (const { phase, stores } of imports.watch(id)) {
     const states = Object.entries(stores).map(([store, { state }]) => `${store} ${state}`);
     process.stderr.write(`${[phase, ...states].join(", ")}\n`);
   }
 
   // Throws what the import failed with.
-  const { size, os_hash_algo, os_hash_value } = await images.waitForImport(id, run_id);
-  const { locations } = await images.showImage(id);
+  const { size, os_hash_algo, os_hash_value } = await imports.wait(id, run_id);
+  const { locations } = await images.show(id);
   process.stdout.write(`${id}: ${String(size)} bytes, ${os_hash_algo} ${os_hash_value}\n`);
   for (const { store, url } of locations) process.stdout.write(`${store}: ${url}\n`);
 }

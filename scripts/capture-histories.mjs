@@ -25,7 +25,7 @@ stores:
 const SCENARIOS = {
   async succeeded(service) {
     const { imageId } = await started(service, 1000);
-    await service.client.waitForImport(imageId);
+    await service.client.imports.wait(imageId);
     return importOf(imageId);
   },
 
@@ -41,17 +41,17 @@ const SCENARIOS = {
   async cancelled(service) {
     const { imageId } = await started(service, 6 * MEBIBYTE);
     await inTheMiddle(service, imageId);
-    await service.client.cancelImport(imageId, { wait: true });
+    await service.client.imports.cancel(imageId, { wait: true });
     return importOf(imageId);
   },
 
   async "paused-and-resumed"(service) {
     const { imageId } = await started(service, 4 * MEBIBYTE);
     await inTheMiddle(service, imageId);
-    await service.client.pauseImport(imageId);
-    await until(async () => (await service.client.importStatus(imageId)).pause === "paused");
-    await service.client.resumeImport(imageId);
-    await service.client.waitForImport(imageId);
+    await service.client.imports.pause(imageId);
+    await until(async () => (await service.client.imports.status(imageId)).pause === "paused");
+    await service.client.imports.resume(imageId);
+    await service.client.imports.wait(imageId);
     return importOf(imageId);
   },
 
@@ -59,29 +59,29 @@ const SCENARIOS = {
     const { imageId, path } = await started(service, 6 * MEBIBYTE, { allStoresMustSucceed: false });
     await inTheMiddle(service, imageId);
     await truncate(path, 3 * MEBIBYTE);
-    await service.client.waitForImport(imageId);
+    await service.client.imports.wait(imageId);
     return importOf(imageId);
   },
 
   async "store-dropped"(service) {
     const { imageId } = await started(service, 6 * MEBIBYTE);
     await inTheMiddle(service, imageId);
-    await service.client.dropStore(imageId, "slow");
-    await service.client.waitForImport(imageId);
+    await service.client.imports.dropStore(imageId, "slow");
+    await service.client.imports.wait(imageId);
     return importOf(imageId);
   },
 
   async "copy-removed"(service) {
     const { imageId } = await started(service, 1000);
-    await service.client.waitForImport(imageId);
-    await service.client.removeCopy(imageId, "slow");
+    await service.client.imports.wait(imageId);
+    await service.client.images.removeCopy(imageId, "slow");
     return `image-remove-copy/${imageId}/slow/1`;
   },
 
   async deleted(service) {
     const { imageId } = await started(service, 6 * MEBIBYTE);
     await inTheMiddle(service, imageId);
-    await service.client.deleteImage(imageId);
+    await service.client.images.delete(imageId);
     return `image-delete/${imageId}`;
   },
 
@@ -145,22 +145,22 @@ function importOf(imageId) {
 }
 
 async function started({ client }, sizeBytes, options = {}) {
-  const { id } = await client.createImage({ diskFormat: "raw", containerFormat: "bare" });
-  const { path } = await client.stageImage(id, Readable.from([randomBytes(sizeBytes)]));
-  await client.startImport(id, { stores: ["fast", "slow"], ...options });
+  const { id } = await client.images.create({ diskFormat: "raw", containerFormat: "bare" });
+  const { path } = await client.files.stage(id, Readable.from([randomBytes(sizeBytes)]));
+  await client.imports.start(id, { stores: ["fast", "slow"], ...options });
   return { imageId: id, path };
 }
 
 /** Waits until `fast` has its copy and `slow` is in the middle of it. */
 async function inTheMiddle({ client }, imageId) {
   await until(async () => {
-    const { stores } = await client.importStatus(imageId);
+    const { stores } = await client.imports.status(imageId);
     return stores.fast?.state === "stored" && stores.slow?.done_bytes > 0;
   });
 }
 
 async function ended({ client }, imageId) {
-  await client.waitForImport(imageId).catch(() => undefined);
+  await client.imports.wait(imageId).catch(() => undefined);
 }
 
 async function until(condition) {

@@ -26,8 +26,8 @@ export const CASES = [
         async () => {
           const id = await service.createImage();
           await service.warmMemory(GIB);
-          const seconds = await secondsOf(() => service.client.stageImage(id, file));
-          await service.client.deleteImage(id);
+          const seconds = await secondsOf(() => service.client.files.stage(id, file));
+          await service.client.images.delete(id);
           return seconds;
         },
         async () => {
@@ -54,7 +54,7 @@ export const CASES = [
             await service.warmMemory(GIB);
             const how = { method: "web-download", uri, stores: ["linked"] };
             const { wholeSeconds, stepSeconds } = await service.import(id, how, ["fetching"]);
-            await service.client.deleteImage(id);
+            await service.client.images.delete(id);
             whole.push(wholeSeconds);
             return stepSeconds;
           },
@@ -127,7 +127,7 @@ export const CASES = [
             stores: ["other"],
             uri,
           });
-          await service.client.deleteImage(id);
+          await service.client.images.delete(id);
           whole.push(wholeSeconds);
           return stepSeconds;
         },
@@ -152,7 +152,7 @@ export const CASES = [
           const stores = ["copied", "second", "third"];
           await service.warmMemory(3 * GIB);
           const { wholeSeconds, stepSeconds } = await service.import(id, { stores });
-          await service.client.deleteImage(id);
+          await service.client.images.delete(id);
           whole.push(wholeSeconds);
           return stepSeconds;
         },
@@ -186,7 +186,7 @@ export const CASES = [
           async () => {
             const id = await service.stage(file);
             const { wholeSeconds, stepSeconds } = await service.import(id, { stores: ["s3"] });
-            await service.client.deleteImage(id);
+            await service.client.images.delete(id);
             whole.push(wholeSeconds);
             return stepSeconds;
           },
@@ -211,7 +211,7 @@ export const CASES = [
           const id = await service.stage(file);
           await service.warmMemory(GIB, service.otherPath("warm"));
           const { wholeSeconds, stepSeconds } = await service.import(id, { stores: ["other"] });
-          await service.client.deleteImage(id);
+          await service.client.images.delete(id);
           whole.push(wholeSeconds);
           return stepSeconds;
         },
@@ -274,7 +274,7 @@ export const CASES = [
         service.forgetPeak();
         await service.import(id, { stores: ["copied", "second"], uri: service.stagingUri(id) });
         peaks.push(service.peakMemoryMib);
-        await service.client.deleteImage(id);
+        await service.client.images.delete(id);
       }
       return sizes.map((gib, index) => {
         const note =
@@ -295,10 +295,10 @@ export const CASES = [
       const measured = [];
       for (let round = 0; round < (rounds ?? (isQuick ? 2 : 5)); round += 1) {
         const id = await service.stage(file);
-        await service.client.startImport(id, { stores: ["slow"] });
+        await service.client.imports.start(id, { stores: ["slow"] });
         await untilCopying(service, id);
-        measured.push(await secondsOf(() => service.client.cancelImport(id, { wait: true })));
-        await service.client.deleteImage(id);
+        measured.push(await secondsOf(() => service.client.imports.cancel(id, { wait: true })));
+        await service.client.images.delete(id);
       }
       return [result("cancel to clean", { measured })];
     },
@@ -311,7 +311,7 @@ async function importOnce(service, file, store, what, writtenBytes = 0) {
   const id = await service.stage(file);
   await service.warmMemory(writtenBytes);
   const seconds = (await service.import(id, { stores: [store] }))[what];
-  await service.client.deleteImage(id);
+  await service.client.images.delete(id);
   return seconds;
 }
 
@@ -330,7 +330,7 @@ async function spread(items, atOnce, work) {
 
 async function untilCopying(service, id) {
   for (;;) {
-    const { stores } = await service.client.importStatus(id);
+    const { stores } = await service.client.imports.status(id);
     if ((stores.slow?.done_bytes ?? 0) > 0) return;
     await sleep(100);
   }

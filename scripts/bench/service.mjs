@@ -105,14 +105,14 @@ class Service {
   }
 
   async createImage() {
-    const { id } = await this.client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+    const { id } = await this.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
     return id;
   }
 
   /** A queued image with this file staged by us. */
   async stage(file) {
     const id = await this.createImage();
-    await this.client.stageImage(id, file);
+    await this.client.files.stage(id, file);
     return id;
   }
 
@@ -133,8 +133,8 @@ class Service {
 
   /** Imports a staged image. */
   async importAlone(id, options = {}) {
-    const { run_id } = await this.client.startImport(id, options);
-    await this.client.waitForImport(id, run_id);
+    const { run_id } = await this.client.imports.start(id, options);
+    await this.client.imports.wait(id, run_id);
   }
 
   /** Serves a file on {@link originPort}, from a process of its own, until the answer is called. */
@@ -154,7 +154,7 @@ class Service {
   /** Imports a staged image. Seconds of the whole import, and of its byte steps by their own clock. */
   async import(id, options = {}, steps = ["verifying", "storing"]) {
     const wholeSeconds = await secondsOf(() => this.importAlone(id, options));
-    const { phases } = await this.client.importStatus(id);
+    const { phases } = await this.client.imports.status(id);
     const stepSeconds = phases
       .filter(({ phase }) => steps.includes(phase))
       .reduce(

@@ -1,7 +1,7 @@
 import type { Connection } from "@temporalio/client";
 import { configDigest } from "../config/config-digest.ts";
 import type { Config } from "../config/config.ts";
-import type { StoreView } from "../client/image-import-client.ts";
+import type { StoreView } from "../client/administration.ts";
 import { IMPORT_FAILURES, ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import type { Session } from "./session.ts";
@@ -136,8 +136,8 @@ async function examineWorkers(
   const { pollers } = await connection.workflowService.describeTaskQueue({
     namespace,
     taskQueue: { name: CONTROL_QUEUE },
-    // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- the enum is in no
-    // package of ours
+    // The enum is in none of our dependencies.
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
     taskQueueType: WORKFLOW_QUEUE,
   });
   const alive = pollers.filter(
@@ -223,7 +223,7 @@ async function examineStaging({ nodeStagingUri }: Config): Promise<string> {
 }
 
 async function examineStores(session: Session): Promise<Finding[]> {
-  const stores = await (await session.hostClient()).listStores();
+  const stores = await (await session.hostClient()).admin.listStores();
   return stores
     .filter(({ disabled }) => !disabled)
     .map(({ name, works, reason, free_bytes: freeBytes, mark }) => ({

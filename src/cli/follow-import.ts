@@ -36,7 +36,7 @@ export async function followImport(
   { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
 ): Promise<Followed> {
   const shown = new ShownPhases(progress);
-  const ended = patiently(() => client.waitForImport(imageId, runId), progress, signal);
+  const ended = patiently(() => client.imports.wait(imageId, runId), progress, signal);
   const showing = new AbortController();
   const stopped = AbortSignal.any([signal, showing.signal]);
   const show = showStatus(client, imageId, shown, stopped);
@@ -98,7 +98,7 @@ async function showStatus(
 ): Promise<void> {
   while (!signal.aborted) {
     try {
-      for await (const status of client.watchImport(imageId)) {
+      for await (const status of client.imports.watch(imageId)) {
         // Ends up in the catch, and so at the end of the loop.
         signal.throwIfAborted();
         shown.show(status);

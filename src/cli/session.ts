@@ -117,8 +117,8 @@ export class Session {
 }
 
 /** The action of a command: opens a session, does the work, ends the session. */
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- it lets each work
-// name its arguments
+// Each work names its arguments.
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters
 export function inSession<Arguments extends readonly unknown[]>(
   work: (session: Session, ...args: Arguments) => Promise<void>,
 ): (...received: unknown[]) => Promise<void> {

@@ -1,623 +1,233 @@
-import { randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
-import {
-  WithStartWorkflowOperation,
-  WorkflowFailedError,
-  WorkflowNotFoundError,
-  WorkflowUpdateFailedError,
-  WorkflowUpdateRPCTimeoutOrCancelledError,
-  type Client,
-  type WorkflowExecutionDescription,
-  type WorkflowHandle,
-} from "@temporalio/client";
-import {
-  ApplicationFailure,
-  CancelledFailure,
-  TerminatedFailure,
-  TimeoutFailure,
-  type Workflow,
-} from "@temporalio/common";
-import { ImportError, isImportFailureCode } from "../domain/import-failure.ts";
-import {
-  parseImportRequest,
-  type ImportMethod,
-  type ImportRequest,
-} from "../domain/import-request.ts";
-import {
-  CONTROL_QUEUE,
-  dropStore,
-  hintOf,
-  IMPORT_ENDING,
-  importWorkflowId,
-  type AcceptedCopy,
-  type AcceptedImport,
-  type ImportOutcome,
-  type ImportStatus,
+import { notConfigured } from "../config/locate.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { SealingKeys } from "../sources/sealing-keys.ts";
+import { needsSealing, parseWebUrl } from "../sources/web-url.ts";
+import type {
+  AcceptedCopy,
+  AcceptedImport,
+  ImportOutcome,
+  ImportStatus,
 } from "../workflow/contract.ts";
-import type { RunState, RunView } from "./import-report.ts";
-import { withLiveProgress } from "./live-progress.ts";
-import { temporalFailure } from "./temporal-failure.ts";
-import { UnansweredStart, type WaitingRun } from "./unanswered-start.ts";
+import type { Administration } from "./administration.ts";
+import type { Connections } from "./connections.ts";
+import type { ImageView, TaskView } from "./image-view.ts";
+import type { Images } from "./images.ts";
+import { failureOfTask, reportOf, type ImportReport, type RunView } from "./import-report.ts";
+import { ImportRuns } from "./import-runs.ts";
+import { requireId } from "./require-id.ts";
+import type { CopyOptions, StartOptions } from "./start-options.ts";
 
-/** What may be said of copies of an active image. */
-export interface CopyOptions {
-  /** The stores to fill. Default: the configured default store. */
-  readonly stores?: readonly string[] | undefined;
-  /** Fill every store that takes images. Default: false. */
-  readonly allStores?: boolean | undefined;
-  /** Whether the first store that fails for good fails the import. Default: true. */
-  readonly allStoresMustSucceed?: boolean | undefined;
-  /** Makes a repeated start harmless. Default: a new UUID. */
-  readonly requestId?: string | undefined;
-  /** How long to wait for a worker's verdict, in ms. Default: 60 s. */
-  readonly acceptTimeoutMs?: number | undefined;
-  /** Ends the wait for the verdict; an import that is started goes on. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** What may be said of an import. */
-export interface StartOptions extends CopyOptions {
-  /** How its bytes come to us. Default: `glance-direct`, from staging. */
-  readonly method?: Exclude<ImportMethod, "copy-image"> | undefined;
-  /**
-   * `glance-direct`: a file below the staging root, `file:///…`; default: what was staged for the
-   * image. `web-download`: an `http` or `https` URL.
-   */
-  readonly uri?: string | undefined;
-  /**
-   * Give an image without a disk format the one that its bytes have. Default: false, such an image
-   * is refused.
-   */
-  readonly detectFormat?: boolean | undefined;
-  /** What the bytes must hash to: `sha256:<hex>`, or `md5:` or `sha512:`. Default: nobody knows. */
-  readonly checksum?: string | undefined;
-  /** How many bytes there must be. Default: nobody knows. */
-  readonly size?: number | undefined;
-  /** Roles of who asks. Default: none. */
-  readonly roles?: readonly string[] | undefined;
-}
-
-type RequestOptions = Omit<StartOptions, "method"> & { readonly method?: ImportMethod | undefined };
-
-/** How long a start waits for its verdict. */
-interface Patience {
-  readonly acceptUntilMs: number;
-  readonly signal: AbortSignal;
-}
-
-/** Memo of a run: the request that started it. */
-const REQUEST_ID = "request_id";
-
-const DEFAULT_ACCEPT_TIMEOUT_MS = 60_000;
-// The removal of what was copied is part of the answer, and is tried for a minute.
-const DROP_PATIENCE_MS = 90_000;
-// A failed workflow task and a restarted server need moments.
-const ASK_AGAIN_MS = 500;
-// A person waits for it, also one who wants to leave.
-const LOOK_PATIENCE_MS = 5_000;
-// A worker that runs answers a query within moments.
-const ANSWER_PATIENCE_MS = 3_000;
-// A run whose claim is free closes within moments; longer than this something is wrong with it.
-const ENDING_PATIENCE_MS = 30_000;
-
-/** Starts, follows and steers imports. It needs Temporal alone. */
+/**
+ * Starts, steers and follows imports. Temporal alone is enough; `report`, and `wait` for an import
+ * whose run is lost, also read the catalogue if one is configured.
+ */
 export class Imports {
-  readonly #client: Client;
+  readonly #connections: Connections;
+  readonly #images: Images;
+  readonly #admin: Administration;
 
-  constructor(client: Client) {
-    this.#client = client;
-  }
-
-  /** See `ImageImportClient.startImport`. */
-  async start(imageId: string, options: StartOptions): Promise<AcceptedImport> {
-    // Only copies of an image that is there already may turn out to be nothing to do.
-    return (await this.#request(imageId, options)) as AcceptedImport;
-  }
-
-  /** See `ImageImportClient.copyImage`. */
-  async copy(imageId: string, options: CopyOptions): Promise<AcceptedCopy> {
-    return this.#request(imageId, { ...options, method: "copy-image" });
-  }
-
-  async #request(imageId: string, options: RequestOptions): Promise<AcceptedCopy> {
-    const request = requestOf(imageId, options);
-    const nowMs = Date.now();
-    const { signal = new AbortController().signal } = options;
-    const patience = {
-      acceptUntilMs: nowMs + (options.acceptTimeoutMs ?? DEFAULT_ACCEPT_TIMEOUT_MS),
-      signal,
-    };
-    const giveUpAtMs = nowMs + ENDING_PATIENCE_MS;
-    // What was sent before under the same id may have been carried out without an answer.
-    const before = options.requestId === undefined ? undefined : await this.#newest(imageId);
-    if (before !== undefined && isOf(before, request) && !isOpen(before)) {
-      return this.#answerOf(imageId, before);
-    }
-    for (let attempt = 1; ;) {
-      try {
-        return await this.#startOnce(request, attempt, patience);
-      } catch (error) {
-        const ending = endingRun(error);
-        if (ending === undefined) {
-          const answer = await this.#withoutAnswer(request, error, patience);
-          if (answer !== undefined) return answer;
-        } else {
-          if (Date.now() > giveUpAtMs || signal.aborted) throw startFailure(error, imageId);
-          await this.#closeOf(imageId, ending.runId, giveUpAtMs - Date.now());
-          attempt += 1;
-        }
-      }
-    }
+  constructor(connections: Connections, images: Images, admin: Administration) {
+    this.#connections = connections;
+    this.#images = images;
+    this.#admin = admin;
   }
 
   /**
-   * Finds out what has become of a request whose answer did not come.
+   * Starts the import of an image and returns once a worker has accepted it. From then on the
+   * import continues without this client.
    *
-   * @returns undefined when it is to be sent again
-   * @throws what is known: the refusal, or that the import is started, or was not
+   * A URL with a query is encrypted first, with a key of this host's configuration.
+   *
+   * @throws ImportError `BadRequest`, `UnknownStore`, `ImageNotFound`, `ImageConflict`,
+   *   `ImageBusy`, `StagingBusy`, `QuotaExceeded`, `BadTaskConfiguration`, `NotConfigured`,
+   *   `NotAcceptedYet`, `TemporalUnavailable`
    */
-  async #withoutAnswer(
-    request: ImportRequest,
-    error: unknown,
-    { acceptUntilMs, signal }: Patience,
-  ): Promise<AcceptedCopy | undefined> {
-    const { image_id: imageId } = request;
-    const failure = startFailure(error, imageId);
-    if (error instanceof WorkflowUpdateFailedError) throw failure;
-    if (isRefusal(failure) && !signal.aborted) throw failure;
-    let newest: WorkflowExecutionDescription | undefined;
-    try {
-      newest = await this.#newest(imageId);
-    } catch (away) {
-      if (away instanceof ImportError) throw UnansweredStart.unknown(imageId, away);
-      throw away;
-    }
-    const isLate = signal.aborted || Date.now() >= acceptUntilMs;
-    if (newest !== undefined && isOf(newest, request)) {
-      if (!isOpen(newest)) return this.#answerOf(imageId, newest);
-      if (isLate) throw UnansweredStart.started(runOf(imageId, newest), error);
-    } else if (isLate) {
-      throw notStarted(imageId, newest, failure, signal);
-    }
-    // A workflow task that failed is tried again, and so is a server that was restarted.
-    await sleep(ASK_AGAIN_MS, undefined, { signal }).catch(() => undefined);
-    return undefined;
+  async start(imageId: string, options: StartOptions = {}): Promise<AcceptedImport> {
+    // A malformed URL may hold a secret, too, and must not reach the history of the run.
+    if (options.method === "web-download" && options.uri !== undefined) parseWebUrl(options.uri);
+    const uri = await this.#sealed(imageId, options.uri);
+    return (await this.#runs()).start(imageId, { ...options, uri });
   }
 
-  /** The newest run of an image, asked for in seconds; undefined when Temporal has none. */
-  async #newest(imageId: string): Promise<WorkflowExecutionDescription | undefined> {
-    try {
-      return await this.#client.withDeadline(Date.now() + LOOK_PATIENCE_MS, () =>
-        this.#describe(imageId),
+  /** Encrypts a URL whose query may be a secret. */
+  async #sealed(imageId: string, uri: string | undefined): Promise<string | undefined> {
+    if (uri === undefined || !needsSealing(uri)) return uri;
+    const { config } = this.#connections;
+    if (config === undefined) {
+      throw notConfigured(
+        "the configuration, whose key seals URLs with a query",
+        "IMAGE_IMPORT_CONFIG",
       );
-    } catch (error) {
-      if (error instanceof ImportError && error.code === "ImportNotFound") return undefined;
-      throw error;
     }
+    const { keyFile } = config;
+    const keys = keyFile === undefined ? new SealingKeys() : await SealingKeys.read(keyFile);
+    return keys.seal(imageId, uri);
   }
 
-  /** The answer to a request from its run, which has closed. */
-  async #answerOf(imageId: string, { runId }: WorkflowExecutionDescription): Promise<AcceptedCopy> {
-    const run = await this.run(imageId, runId);
-    const taskId = run?.status?.task_id;
-    if (taskId != null) {
-      const workflow_id = importWorkflowId(imageId);
-      return { image_id: imageId, task_id: taskId, workflow_id, run_id: runId };
-    }
-    const { image_id, task_id, workflow_id, run_id } = await this.wait(imageId, runId);
-    return { image_id, task_id, workflow_id, run_id };
+  /**
+   * Copies an active image into more stores, from any store that has it. The image stays active.
+   * Wait for the end and steer it like any other import.
+   *
+   * @throws ImportError `BadRequest`, also if a named store already has the image; `UnknownStore`,
+   *   `ImageNotFound`, `ImageConflict`, `ImageBusy`, `CopyNotFound`, `NotAcceptedYet`,
+   *   `TemporalUnavailable`
+   */
+  async copy(imageId: string, options: CopyOptions = {}): Promise<AcceptedCopy> {
+    return (await this.#runs()).copy(imageId, options);
   }
 
-  /** See `ImageImportClient.waitForImport`. */
-  async wait(imageId: string, runId: string | undefined): Promise<ImportOutcome> {
+  /**
+   * Waits until an import has ended.
+   *
+   * @param runId - the run to wait for. Default: the newest
+   * @throws ImportError with the code of its failure; `ImportCancelled`; `ImportNotFound`
+   */
+  async wait(imageId: string, runId?: string): Promise<ImportOutcome> {
     try {
-      let run = runId === undefined ? await this.#describe(imageId) : undefined;
-      let followed = run?.runId ?? runId;
-      for (;;) {
-        try {
-          // The id may stand for a later run of the same image: a given run is followed, and what a
-          // reset made of it.
-          const outcome: unknown = await this.#handle(imageId, followed).result();
-          return outcome as ImportOutcome;
-        } catch (error) {
-          run = await this.#successorOf(imageId, followed, error);
-          if (run === undefined) throw error;
-          followed = run.runId;
-        }
-      }
+      return await (await this.#runs()).wait(imageId, runId);
     } catch (error) {
-      throw outcomeFailure(error, imageId);
+      return await this.#recordedEnd(imageId, runId, error);
     }
   }
 
-  /** The run with which a reset goes on, when that is why a run ended. */
-  async #successorOf(
+  /** The end of an import as the catalogue records it, for a run that Temporal has lost. */
+  async #recordedEnd(
     imageId: string,
     runId: string | undefined,
     error: unknown,
-  ): Promise<WorkflowExecutionDescription | undefined> {
-    const isTerminated =
-      error instanceof WorkflowFailedError && error.cause instanceof TerminatedFailure;
-    if (!isTerminated) return undefined;
-    const [before, newest] = await Promise.all([
-      this.#describe(imageId, runId),
-      this.#describe(imageId),
-    ]);
-    const isSuccessor = newest.runId !== before.runId && chainOf(newest) === chainOf(before);
-    return isSuccessor ? newest : undefined;
+  ): Promise<ImportOutcome> {
+    const isLost =
+      error instanceof ImportError &&
+      (error.code === "ImportNotFound" || error.code === "ImportAbandoned");
+    if (!isLost || runId === undefined || !this.#hasCatalogue) throw error;
+    const tasks = await this.#admin.listTasks({ imageId });
+    const task = tasks.find(({ run_id }) => run_id === runId);
+    if (task === undefined) throw error;
+    if (task.status === "success") return outcomeOf(await this.#images.show(imageId), task);
+    if (task.status === "failure") throw failureOfTask(task.message);
+    throw error.code === "ImportAbandoned" ? error : failureOfTask(LOST);
   }
 
   /**
-   * One run of an image's import, as Temporal knows it.
+   * The status of the newest import of an image, with the progress of its running steps.
    *
-   * @param runId - default: the newest
-   * @returns undefined when Temporal has no such run
+   * @throws ImportError `ImportNotFound`
    */
-  async run(imageId: string, runId?: string): Promise<RunView | undefined> {
+  async status(imageId: string): Promise<ImportStatus> {
+    return (await this.#runs()).status(imageId);
+  }
+
+  /** Yields the status of the newest import of an image until it has ended; the last is its end. */
+  async *watch(imageId: string, everyMs = 250): AsyncGenerator<ImportStatus> {
+    yield* (await this.#runs()).watch(imageId, everyMs);
+  }
+
+  /**
+   * Pauses the running import of an image.
+   *
+   * @returns true if a worker has received the request; if not, Temporal keeps it for one
+   * @throws ImportError `ImportNotFound`; `ImportEnded`, also if it is too late for a pause
+   */
+  async pause(imageId: string): Promise<boolean> {
+    return (await this.#runs()).signal(imageId, "pauseImport");
+  }
+
+  /**
+   * Resumes a paused import.
+   *
+   * @returns as {@link Imports.pause}
+   * @throws ImportError `ImportNotFound`, `ImportEnded`
+   */
+  async resume(imageId: string): Promise<boolean> {
+    return (await this.#runs()).signal(imageId, "resumeImport");
+  }
+
+  /**
+   * Drops one store of the running import of an image: its copy there is stopped and removed, and
+   * the import continues with the other stores.
+   *
+   * @returns the remaining stores
+   * @throws ImportError `ImportNotFound`; `ImportEnded`; `ImageConflict` if it is the last store,
+   *   or if the import no longer copies to it; `NotAcceptedYet` if no worker answers
+   */
+  async dropStore(imageId: string, store: string): Promise<readonly string[]> {
+    return (await this.#runs()).dropStore(imageId, store);
+  }
+
+  /**
+   * Cancels the running import of an image; the import undoes its work.
+   * With `wait` this returns only after the undo.
+   *
+   * @returns as {@link Imports.pause}
+   * @throws ImportError `ImportNotFound`; `ImportEnded`, also if it is too late to cancel it
+   */
+  async cancel(
+    imageId: string,
+    { wait = false }: { readonly wait?: boolean } = {},
+  ): Promise<boolean> {
+    return (await this.#runs()).cancel(imageId, wait);
+  }
+
+  /**
+   * Reports on the newest import of an image: its record in the catalogue, if one is configured,
+   * and the status of its run.
+   *
+   * @throws ImportError `ImageNotFound`; `ImportNotFound` if no import is recorded
+   */
+  async report(imageId: string): Promise<ImportReport> {
+    requireId(imageId);
+    if (!this.#hasCatalogue) {
+      const newest = await (await this.#runs()).run(imageId);
+      return reportOf({ imageId, image: undefined, task: undefined, newest, claimant: undefined });
+    }
+    // The run is read before the rows: a run that has ended by now has its end in the rows.
+    const newest = await this.#newestRun(imageId);
+    const image = await this.#images.show(imageId);
+    const holder = image.os_glance_import_task;
+    const task =
+      holder === null
+        ? (await this.#admin.listTasks({ imageId, limit: 1 }))[0]
+        : await this.#admin.showTask(holder);
+    const isOther = task !== undefined && newest !== "away" && newest?.run_id !== task.run_id;
+    const claimant = isOther ? await (await this.#runs()).run(imageId, task.run_id) : undefined;
+    return reportOf({ imageId, image, task, newest, claimant });
+  }
+
+  async #newestRun(imageId: string): Promise<RunView | undefined | "away"> {
     try {
-      const description = await this.#describe(imageId, runId);
-      const handle = this.#handle(imageId, description.runId);
-      const status = await this.#client
-        .withDeadline(Date.now() + ANSWER_PATIENCE_MS, () =>
-          handle.query<ImportStatus>("importStatus"),
-        )
-        // No worker runs, or the one that runs stands still.
-        .catch(() => null);
-      return {
-        run_id: description.runId,
-        first_run_id: chainOf(description),
-        state: stateOf(description),
-        status: status === null ? null : withLiveProgress(status, description),
-      };
+      return await (await this.#runs()).run(imageId);
     } catch (error) {
-      if (error instanceof ImportError && error.code === "ImportNotFound") return undefined;
+      if (error instanceof ImportError && error.code === "TemporalUnavailable") return "away";
       throw error;
     }
   }
 
-  /** See `ImageImportClient.importStatus`. */
-  async status(imageId: string): Promise<ImportStatus> {
-    return (await this.#look(imageId)).status;
+  get #hasCatalogue(): boolean {
+    return this.#connections.databaseUrl !== undefined;
   }
 
-  /** See `ImageImportClient.watchImport`. */
-  async *watch(imageId: string, everyMs: number): AsyncGenerator<ImportStatus> {
-    for (;;) {
-      const { status, isOpen } = await this.#look(imageId);
-      yield status;
-      if (!isOpen) return;
-      await new Promise((resolve) => setTimeout(resolve, everyMs));
-    }
-  }
-
-  /** See `ImageImportClient.pauseImport`. */
-  async signal(imageId: string, name: "pauseImport" | "resumeImport"): Promise<boolean> {
-    const { runId } = await this.#requireOpen(imageId);
-    const handle = this.#handle(imageId, runId);
-    try {
-      await handle.signal(name);
-    } catch (error) {
-      throw error instanceof WorkflowNotFoundError
-        ? await this.#endedMeanwhile(imageId)
-        : temporalFailure(error);
-    }
-    // A run answers a query after it has taken what was sent before.
-    const status = (await this.run(imageId, runId))?.status ?? null;
-    if (status === null) return false;
-    if (name === "pauseImport" && status.pause === "running") {
-      throw new ImportError(
-        "ImportEnded",
-        `Cannot pause the import of image "${imageId}": it is ${status.phase}, or was resumed meanwhile`,
-      );
-    }
-    return true;
-  }
-
-  /** See `ImageImportClient.dropStore`. */
-  async dropStore(imageId: string, store: string): Promise<readonly string[]> {
-    const { runId } = await this.#requireOpen(imageId);
-    const handle = this.#handle(imageId, runId);
-    try {
-      const { stores } = await this.#client.withDeadline(Date.now() + DROP_PATIENCE_MS, () =>
-        handle.executeUpdate(dropStore, { args: [store] }),
-      );
-      return stores;
-    } catch (error) {
-      if (error instanceof WorkflowUpdateFailedError) {
-        if (endedBeforeItAnswered(error)) throw await this.#endedMeanwhile(imageId);
-        throw ofCause(error.cause, error);
-      }
-      if (error instanceof WorkflowNotFoundError) throw await this.#endedMeanwhile(imageId);
-      if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) {
-        throw new ImportError(
-          "NotAcceptedYet",
-          `No worker has answered the request to drop store "${store}" of image "${imageId}"; it may still be dropped`,
-          { cause: error, hint: `\`image-import status ${imageId}\` shows whether it was.` },
-        );
-      }
-      throw temporalFailure(error);
-    }
-  }
-
-  /** What is to be said of a run that was open a moment ago. */
-  async #endedMeanwhile(imageId: string): Promise<ImportError> {
-    const { status } = await this.#describe(imageId);
-    return ended(imageId, status.name);
-  }
-
-  /** See `ImageImportClient.cancelImport`. */
-  async cancel(imageId: string, wait: boolean): Promise<boolean> {
-    const { runId } = await this.#requireOpen(imageId);
-    const handle = this.#handle(imageId, runId);
-    await translating(imageId, () => handle.cancel());
-    if (!wait) {
-      const status = (await this.run(imageId, runId))?.status ?? null;
-      if (status?.phase === "unstaging" || status?.phase === "done") throw tooLate(imageId);
-      return status !== null;
-    }
-    try {
-      await handle.result();
-    } catch (error) {
-      if (!(error instanceof WorkflowFailedError)) throw temporalFailure(error);
-      if (!(error.cause instanceof CancelledFailure)) throw outcomeFailure(error, imageId);
-      return true;
-    }
-    throw tooLate(imageId);
-  }
-
-  #handle(imageId: string, runId?: string): WorkflowHandle {
-    return this.#client.workflow.getHandle(importWorkflowId(imageId), runId);
-  }
-
-  async #startOnce(
-    request: ImportRequest,
-    attempt: number,
-    { acceptUntilMs, signal }: Patience,
-  ): Promise<AcceptedCopy> {
-    const requestId = request.request_id ?? "";
-    // A closed run goes on giving the answer that it gave to an update id; the next run must be
-    // asked under another.
-    const updateId = attempt === 1 ? requestId : `${requestId}/${String(attempt)}`;
-    const wanted = request.all_stores === true ? ["all stores"] : (request.stores ?? []);
-    const stores = wanted.length === 0 ? "" : ` → ${wanted.join(", ")}`;
-    const startWorkflowOperation = new WithStartWorkflowOperation("importImage", {
-      workflowId: importWorkflowId(request.image_id),
-      taskQueue: CONTROL_QUEUE,
-      args: [request],
-      workflowIdConflictPolicy: "USE_EXISTING",
-      // By this a run is known again whose answer was lost.
-      memo: { [REQUEST_ID]: requestId },
-      staticSummary: `import ${request.image_id}${stores}`,
-      staticDetails: `Import of image \`${request.image_id}\` by \`${request.method ?? "glance-direct"}\`${stores}`,
-    });
-    const send = () =>
-      this.#client.workflow.executeUpdateWithStart<Workflow, AcceptedCopy, [string]>(
-        "acceptImport",
-        {
-          startWorkflowOperation,
-          args: [requestId],
-          updateId,
-        },
-      );
-    signal.throwIfAborted();
-    // The SDK leaves a listener on its signal for every call.
-    return this.#client.withAbortSignal(AbortSignal.any([signal]), () =>
-      this.#client.withDeadline(acceptUntilMs, send),
-    );
-  }
-
-  async #closeOf(imageId: string, runId: string | undefined, patienceMs: number): Promise<void> {
-    const closed = this.#handle(imageId, runId)
-      .result()
-      .catch(() => undefined);
-    let timer: NodeJS.Timeout | undefined;
-    const patience = new Promise((resolve) => {
-      timer = setTimeout(resolve, Math.max(0, patienceMs));
-    });
-    await Promise.race([closed, patience]);
-    clearTimeout(timer);
-  }
-
-  async #describe(imageId: string, runId?: string): Promise<WorkflowExecutionDescription> {
-    return translating(imageId, () => this.#handle(imageId, runId).describe());
-  }
-
-  async #look(imageId: string): Promise<{ status: ImportStatus; isOpen: boolean }> {
-    // Described first: a run that is closed by now answers the query with its end.
-    const description = await this.#describe(imageId);
-    const handle = this.#handle(imageId, description.runId);
-    const status = await translating(imageId, () => handle.query<ImportStatus>("importStatus"));
-    return {
-      status: withLiveProgress(status, description),
-      isOpen: isOpen(description),
-    };
-  }
-
-  async #requireOpen(imageId: string): Promise<WorkflowExecutionDescription> {
-    const description = await this.#describe(imageId);
-    if (isOpen(description)) return description;
-    throw ended(imageId, description.status.name);
+  async #runs(): Promise<ImportRuns> {
+    return new ImportRuns(await this.#connections.temporal());
   }
 }
 
-function ended(imageId: string, status: string): ImportError {
-  return new ImportError(
-    "ImportEnded",
-    `The import of image "${imageId}" has ended already (${status.toLowerCase()})`,
-  );
-}
+const LOST =
+  "Error: ImportAbandoned: Temporal has no run of this import any more, its history was deleted or lost; the reconciler undoes within minutes what it left";
 
-function tooLate(imageId: string): ImportError {
-  return new ImportError(
-    "ImportEnded",
-    `Image "${imageId}" became active before the cancel could stop it`,
-  );
-}
-
-/** Whether the run closed while it owed the answer to an update. */
-function endedBeforeItAnswered({ cause }: WorkflowUpdateFailedError): boolean {
-  return cause instanceof ApplicationFailure && cause.type === "AcceptedUpdateCompletedWorkflow";
-}
-
-function isOpen({ status }: WorkflowExecutionDescription): boolean {
-  return status.name === "RUNNING" || status.name === "PAUSED";
-}
-
-const RUN_STATES: Readonly<Record<string, RunState>> = {
-  RUNNING: "open",
-  PAUSED: "open",
-  COMPLETED: "completed",
-  CANCELLED: "cancelled",
-  TERMINATED: "terminated",
-  TIMED_OUT: "timed out",
-};
-
-function stateOf({ status }: WorkflowExecutionDescription): RunState {
-  return RUN_STATES[status.name] ?? "failed";
-}
-
-/** The first run of the chain: a reset begins no new one. */
-function chainOf({ raw, runId }: WorkflowExecutionDescription): string {
-  const { firstRunId } = raw.workflowExecutionInfo ?? {};
-  return firstRunId == null || firstRunId === "" ? runId : firstRunId;
-}
-
-function requestOf(imageId: string, options: RequestOptions): ImportRequest {
-  const fields = {
-    image_id: imageId,
-    method: options.method ?? "glance-direct",
-    request_id: options.requestId ?? randomUUID(),
-    uri: options.uri,
-    stores: options.stores,
-    all_stores: options.allStores,
-    all_stores_must_succeed: options.allStoresMustSucceed,
-    detect_format: options.detectFormat,
-    checksum: options.checksum,
-    size: options.size,
-    roles: options.roles,
+/** The outcome of an import that has succeeded, from its image and its task in the catalogue. */
+function outcomeOf(image: ImageView, task: TaskView): ImportOutcome {
+  return {
+    image_id: image.id,
+    task_id: task.id,
+    workflow_id: task.workflow_id,
+    run_id: task.run_id,
+    status: "active",
+    size: image.size ?? 0,
+    virtual_size: image.virtual_size,
+    checksum: image.checksum ?? "",
+    os_hash_algo: image.os_hash_algo ?? "",
+    os_hash_value: image.os_hash_value ?? "",
+    stores: image.stores,
+    unstaged: false,
   };
-  // What was not said stands in no history.
-  const said = Object.entries(fields).filter(([, value]) => value !== undefined);
-  return parseImportRequest(Object.fromEntries(said));
-}
-
-async function translating<T>(imageId: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof WorkflowNotFoundError) throw notFound(imageId);
-    throw temporalFailure(error);
-  }
-}
-
-function notFound(imageId: string): ImportError {
-  return new ImportError(
-    "ImportNotFound",
-    `Temporal knows no import of image "${imageId}" that could be asked`,
-  );
-}
-
-/**
- * The run that is ending, when that is why the start was refused; also when it closed before it
- * could answer.
- */
-function endingRun(error: unknown): { readonly runId: string | undefined } | undefined {
-  if (!(error instanceof WorkflowUpdateFailedError)) return undefined;
-  const { cause } = error;
-  if (!(cause instanceof ApplicationFailure)) return undefined;
-  if (cause.type === "AcceptedUpdateCompletedWorkflow") return { runId: undefined };
-  if (cause.type !== IMPORT_ENDING) return undefined;
-  const [runId] = cause.details ?? [];
-  return { runId: typeof runId === "string" ? runId : undefined };
-}
-
-function startFailure(error: unknown, imageId: string): unknown {
-  if (endingRun(error) !== undefined) {
-    return new ImportError(
-      "ImageBusy",
-      `The import of image "${imageId}" that ran before has not closed yet`,
-      { cause: error },
-    );
-  }
-  if (error instanceof WorkflowUpdateFailedError) return ofCause(error.cause, error);
-  const isUnanswered =
-    error instanceof WorkflowUpdateRPCTimeoutOrCancelledError ||
-    error instanceof WorkflowNotFoundError;
-  if (isUnanswered) {
-    return new ImportError("TemporalUnavailable", "The Temporal server did not answer in time", {
-      cause: error,
-    });
-  }
-  return temporalFailure(error);
-}
-
-/** Whether the server is there and will not take the request, however often it is sent. */
-function isRefusal(failure: unknown): boolean {
-  return !(failure instanceof ImportError) || failure.code === "BadConfiguration";
-}
-
-/** Whether this run was started by this request. */
-function isOf({ memo }: WorkflowExecutionDescription, { request_id }: ImportRequest): boolean {
-  return memo?.[REQUEST_ID] === request_id;
-}
-
-function runOf(imageId: string, { runId }: WorkflowExecutionDescription): WaitingRun {
-  return { image_id: imageId, workflow_id: importWorkflowId(imageId), run_id: runId };
-}
-
-/** Why nothing was started: another import is open, the person has left, or Temporal is away. */
-function notStarted(
-  imageId: string,
-  newest: WorkflowExecutionDescription | undefined,
-  failure: unknown,
-  signal: AbortSignal,
-): unknown {
-  if (newest !== undefined && isOpen(newest)) {
-    return new ImportError(
-      "ImageBusy",
-      `Another import of image "${imageId}" is open (run ${newest.runId}) and no worker answers for it; this one was not started`,
-      { cause: failure },
-    );
-  }
-  if (!signal.aborted) return failure;
-  return new ImportError(
-    "Interrupted",
-    `The start of the import of image "${imageId}" was interrupted before it was made`,
-    { cause: failure },
-  );
-}
-
-function outcomeFailure(error: unknown, imageId: string): unknown {
-  if (error instanceof WorkflowNotFoundError) return notFound(imageId);
-  if (error instanceof WorkflowFailedError) return ofCause(error.cause, error);
-  return temporalFailure(error);
-}
-
-/** The failure that a run or an update ended with, as ours. */
-function ofCause(cause: unknown, error: Error): unknown {
-  if (cause instanceof CancelledFailure) {
-    return new ImportError("ImportCancelled", "The import was cancelled", { cause: error });
-  }
-  if (cause instanceof TerminatedFailure) {
-    return new ImportError(
-      "ImportAbandoned",
-      "The import was terminated; what it left is removed by the reconciler within minutes",
-      { cause: error },
-    );
-  }
-  if (cause instanceof TimeoutFailure) {
-    return new ImportError(
-      "ImportAbandoned",
-      "The run of the import passed the time limit with which it was started; what it left is removed by the reconciler within minutes",
-      { cause: error },
-    );
-  }
-  if (cause instanceof ApplicationFailure && isImportFailureCode(cause.type)) {
-    const hint = hintOf(cause.details);
-    return new ImportError(cause.type, cause.message, {
-      cause: error,
-      ...(hint === undefined ? {} : { hint }),
-    });
-  }
-  return cause ?? error;
 }

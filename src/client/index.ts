@@ -1,19 +1,17 @@
 // The public door: what `import … from "image-import"` gives.
 export { ImageImportClient } from "./image-import-client.ts";
-export type {
-  AdoptedStore,
-  ClientOptions,
-  CreateImage,
-  ImportReport,
-  ImportState,
-  StoreView,
-} from "./image-import-client.ts";
+export type { ClientOptions } from "./connections.ts";
+export type { Imports } from "./imports.ts";
+export type { Images, CreateImage } from "./images.ts";
+export type { HostFiles } from "./host-files.ts";
+export type { Administration, AdoptedStore, StoreView } from "./administration.ts";
+export type { ImportReport, ImportState } from "./import-report.ts";
 export type { CopyRemovalState, DeletionState } from "./delete-image.ts";
 export { detectFormat } from "./detect-format.ts";
 export { inspectFile } from "./inspect-file.ts";
 export type { Verdict } from "../formats/judge-image.ts";
 export type { ImageView, TaskView } from "./image-view.ts";
-export type { CopyOptions, StartOptions } from "./imports.ts";
+export type { CopyOptions, StartOptions } from "./start-options.ts";
 export type { UsageView } from "./usage-view.ts";
 export type {
   AcceptedCopy,

@@ -139,7 +139,7 @@ async function importAndCompare(
     const file = given ?? join(scratch, "demo-disk.raw");
     if (given === undefined) await timed("making a disk image", () => writeDemoDisk(file));
     const diskFormat = await detectFormat(file);
-    const { id } = await client.createImage({
+    const { id } = await client.images.create({
       name: basename(file),
       diskFormat,
       containerFormat: "bare",
@@ -169,14 +169,14 @@ async function importFile(
   };
   await timed(
     "staging",
-    () => client.stageImage(id, file, { signal, onProgress }),
+    () => client.files.stage(id, file, { signal, onProgress }),
     () => staged,
   );
   const stagingMs = Date.now() - stagedAtMs;
-  const { run_id } = await client.startImport(id);
+  const { run_id } = await client.imports.start(id);
   const status = await follow(client, id, signal);
-  await client.waitForImport(id, run_id);
-  const locations = await timed("reading back", () => client.verifyImage(id));
+  await client.imports.wait(id, run_id);
+  const locations = await timed("reading back", () => client.files.verify(id));
   const wrong = locations.filter((location) => !location.ok);
   if (wrong.length > 0 || locations.length === 0) {
     throw new ImportError(
@@ -184,7 +184,7 @@ async function importFile(
       `The stored image differs: ${wrong.map((each) => `${each.store}: ${each.reason ?? ""}`).join(", ")}`,
     );
   }
-  const image = await client.showImage(id);
+  const image = await client.images.show(id);
   const run = `${webUi}/namespaces/default/workflows/${encodeURIComponent(importWorkflowId(id))}/${run_id}/history`;
   say(table(image, status, { stagingMs, runId: run_id, run }));
 }
@@ -205,7 +205,7 @@ async function removeImage(
     return;
   }
   try {
-    await whileSaying(say, "removing the image", async () => client.deleteImage(id));
+    await whileSaying(say, "removing the image", async () => client.images.delete(id));
     say("\nThe image is removed again; `npm run demo -- --keep` keeps it.");
   } catch (error) {
     say(stays);
@@ -225,7 +225,7 @@ async function follow(
   let last: ImportStatus | undefined;
   const now = (): string => (last === undefined ? "accepting" : progressOf(last));
   await whileSaying(say, now, async () => {
-    for await (const status of client.watchImport(imageId, 200)) {
+    for await (const status of client.imports.watch(imageId, 200)) {
       requireUninterrupted(signal);
       last = status;
       const ended = status.phases.filter((phase) => phase.ended_at !== null);

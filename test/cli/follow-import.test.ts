@@ -87,7 +87,7 @@ describe("followImport()", () => {
   it("tells no bytes of a copy that took none", async () => {
     const client = await stack.connect();
     const imageId = await stack.stagedImage(IMAGE_BYTES);
-    const accepted = await client.startImport(imageId, { stores: ["local"] });
+    const accepted = await client.imports.start(imageId, { stores: ["local"] });
 
     const { progress, followed } = follow(client, accepted);
     await followed;
@@ -100,9 +100,9 @@ describe("followImport()", () => {
     const accepted = await stack.runningImport(2 * IMAGE_BYTES);
     const { progress, followed } = follow(client, accepted);
 
-    await client.pauseImport(accepted.image_id);
+    await client.imports.pause(accepted.image_id);
     await vi.waitUntil(() => progress.notes.includes("paused"), { timeout: 30_000 });
-    await client.resumeImport(accepted.image_id);
+    await client.imports.resume(accepted.image_id);
 
     expect(await followed).toMatchObject({ kind: "ended" });
     expect(progress.notes.slice(progress.notes.indexOf("paused"))).toEqual([
@@ -118,9 +118,9 @@ describe("followImport()", () => {
   it("tells once for each reason why something is tried again", async () => {
     const client = await stack.connect();
     const accepted = await stack.runningImport(IMAGE_BYTES);
-    const status = await client.importStatus(accepted.image_id);
+    const status = await client.imports.status(accepted.image_id);
     const inSlow = (slow: StoreProgress): ImportStatus => ({ ...status, stores: { slow } });
-    vi.spyOn(client, "watchImport").mockImplementation(async function* () {
+    vi.spyOn(client.imports, "watch").mockImplementation(async function* () {
       yield { ...status, attempt: 2, last_failure: "no answer" };
       yield { ...status, attempt: 3, last_failure: "no answer" };
       yield inSlow({ state: "copying", attempt: 1 });
@@ -161,7 +161,7 @@ describe("followImport()", () => {
     leave.abort();
 
     expect(await followed).toEqual({ kind: "left" });
-    expect(await client.importStatus(accepted.image_id)).toMatchObject({ phase: "storing" });
+    expect(await client.imports.status(accepted.image_id)).toMatchObject({ phase: "storing" });
   });
 
   it("leaves at once when the person has left before", async () => {

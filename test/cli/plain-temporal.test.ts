@@ -40,7 +40,7 @@ describe("temporal workflow start --type importImage", () => {
     const imageId = await stack.queuedImage();
 
     await startPlainly(imageId);
-    const waiting = (await stack.connect()).waitForImport(imageId);
+    const waiting = (await stack.connect()).imports.wait(imageId);
 
     await expect(waiting).rejects.toMatchObject({
       code: "ImageConflict",
@@ -52,7 +52,7 @@ describe("temporal workflow start --type importImage", () => {
     const imageId = await stack.stagedImage();
 
     await startPlainly(imageId, { stores: [], method: "magic", colour: "blue" });
-    const waiting = (await stack.connect()).waitForImport(imageId);
+    const waiting = (await stack.connect()).imports.wait(imageId);
 
     await expect(waiting).rejects.toMatchObject({
       code: "BadRequest",
@@ -78,7 +78,7 @@ describe("temporal workflow start --type importImage", () => {
     await temporal("workflow", "signal", ...run, "--name", "resumeImport");
     await temporal("workflow", "cancel", ...run);
 
-    await expect((await stack.connect()).waitForImport(imageId)).rejects.toMatchObject({
+    await expect((await stack.connect()).imports.wait(imageId)).rejects.toMatchObject({
       code: "ImportCancelled",
     });
   });

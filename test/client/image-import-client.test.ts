@@ -3,7 +3,8 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { describe, expect, inject, it, onTestFinished } from "vitest";
-import { ImageImportClient, type ClientOptions } from "../../src/client/image-import-client.ts";
+import type { ClientOptions } from "../../src/client/connections.ts";
+import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import { findFreePort } from "../../src/stack/ports.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
@@ -32,8 +33,8 @@ async function nowhere(): Promise<{ readonly address: string }> {
 async function rigWithImage(bytes = randomBytes(1000)) {
   const rig = await createRig();
   const imageId = await rig.stagedImage(bytes);
-  const accepted = await rig.client.startImport(imageId);
-  await rig.client.waitForImport(imageId);
+  const accepted = await rig.client.imports.start(imageId);
+  await rig.client.imports.wait(imageId);
   return { rig, imageId, accepted };
 }
 
@@ -41,8 +42,8 @@ async function rigWithImage(bytes = randomBytes(1000)) {
 async function rigWithTwoCopies() {
   const rig = await createRig();
   const imageId = await rig.stagedImage(randomBytes(1000));
-  await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
-  await rig.client.waitForImport(imageId);
+  await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+  await rig.client.imports.wait(imageId);
   return { rig, imageId };
 }
 
@@ -52,8 +53,8 @@ describe("ImageImportClient with Temporal alone", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const client = await connectToTemporal(rig);
 
-    const accepted = await client.startImport(imageId, { stores: ["fast", "slow"] });
-    const outcome = await client.waitForImport(imageId, accepted.run_id);
+    const accepted = await client.imports.start(imageId, { stores: ["fast", "slow"] });
+    const outcome = await client.imports.wait(imageId, accepted.run_id);
 
     expect(outcome).toMatchObject({ ...accepted, status: "active", stores: ["fast", "slow"] });
   });
@@ -62,10 +63,10 @@ describe("ImageImportClient with Temporal alone", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const client = await connectToTemporal(rig);
-    await client.startImport(imageId);
+    await client.imports.start(imageId);
 
     const phases = [];
-    for await (const { phase } of client.watchImport(imageId, 20)) phases.push(phase);
+    for await (const { phase } of client.imports.watch(imageId, 20)) phases.push(phase);
 
     expect(phases.at(-1)).toBe("done");
   });
@@ -74,15 +75,15 @@ describe("ImageImportClient with Temporal alone", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
     const client = await connectToTemporal(rig);
-    await client.startImport(imageId, { stores: ["slow"] });
+    await client.imports.start(imageId, { stores: ["slow"] });
 
-    await client.pauseImport(imageId);
+    await client.imports.pause(imageId);
     await rig.paused(imageId);
-    const paused = await client.importStatus(imageId);
-    await client.resumeImport(imageId);
-    const resumed = await client.importStatus(imageId);
-    await client.cancelImport(imageId, { wait: true });
-    const cancelled = await client.importStatus(imageId);
+    const paused = await client.imports.status(imageId);
+    await client.imports.resume(imageId);
+    const resumed = await client.imports.status(imageId);
+    await client.imports.cancel(imageId, { wait: true });
+    const cancelled = await client.imports.status(imageId);
 
     expect([paused.pause, resumed.pause, cancelled.phase]).toEqual([
       "paused",
@@ -95,7 +96,7 @@ describe("ImageImportClient with Temporal alone", () => {
     const { rig, imageId } = await rigWithImage();
     const client = await connectToTemporal(rig);
 
-    const report = await client.importReport(imageId);
+    const report = await client.imports.report(imageId);
 
     expect(report).toMatchObject({
       image_id: imageId,
@@ -108,7 +109,7 @@ describe("ImageImportClient with Temporal alone", () => {
   it("says which setting it lacks for the catalogue", async () => {
     const client = await connect({ temporal: { address: inject("temporalAddress") } });
 
-    const failure = await failureOf(client.showImage(randomUUID()));
+    const failure = await failureOf(client.images.show(randomUUID()));
 
     expect(failure).toMatchObject({
       code: "NotConfigured",
@@ -119,7 +120,7 @@ describe("ImageImportClient with Temporal alone", () => {
   it("says which setting it lacks for staging and stores", async () => {
     const client = await connect({ databaseUrl: "postgres://127.0.0.1/none" });
 
-    const failure = await failureOf(client.verifyImage(randomUUID()));
+    const failure = await failureOf(client.files.verify(randomUUID()));
 
     expect(failure).toMatchObject({
       code: "NotConfigured",
@@ -133,7 +134,7 @@ describe("ImageImportClient without a Temporal server", () => {
   it("says that it does not answer", async () => {
     const client = await connect({ temporal: await nowhere() });
 
-    const failure = await failureOf(client.startImport(randomUUID()));
+    const failure = await failureOf(client.imports.start(randomUUID()));
 
     expect(failure.code).toBe("TemporalUnavailable");
     expect(failure.message).toMatch(/^The Temporal server does not answer: /);
@@ -146,9 +147,9 @@ describe("ImageImportClient without a Temporal server", () => {
       databaseUrl: rig.databaseUrl,
     });
 
-    const whileAway = await client.deleteImage(imageId);
+    const whileAway = await client.images.delete(imageId);
     const state = await rig.state(imageId);
-    const onceBack = await rig.client.deleteImage(imageId);
+    const onceBack = await rig.client.images.delete(imageId);
 
     expect([whileAway, onceBack]).toEqual(["pending_delete", "deleted"]);
     expect(state).toMatchObject({ image: "pending_delete", fast: ["@.1"] });
@@ -161,10 +162,10 @@ describe("ImageImportClient without a Temporal server", () => {
       databaseUrl: rig.databaseUrl,
     });
 
-    const whileAway = await client.removeCopy(imageId, "slow", Infinity);
-    const { stores } = await client.showImage(imageId);
+    const whileAway = await client.images.removeCopy(imageId, "slow", Infinity);
+    const { stores } = await client.images.show(imageId);
     const state = await rig.state(imageId);
-    const onceBack = await rig.client.removeCopy(imageId, "slow");
+    const onceBack = await rig.client.images.removeCopy(imageId, "slow");
 
     expect([whileAway, onceBack]).toEqual(["pending_delete", "removed"]);
     expect(stores).toEqual(["fast"]);
@@ -182,7 +183,7 @@ describe("ImageImportClient without a Temporal server", () => {
       databaseUrl: rig.databaseUrl,
     });
 
-    const report = await client.importReport(imageId);
+    const report = await client.imports.report(imageId);
 
     expect(report).toMatchObject({
       image_id: imageId,
@@ -201,7 +202,7 @@ describe("ImageImportClient", () => {
     await writeFile(upload, bytes);
     const { client } = rig;
 
-    const image = await client.createImage({
+    const image = await client.images.create({
       name: "disk",
       owner: "project-7",
       diskFormat: "raw",
@@ -209,15 +210,15 @@ describe("ImageImportClient", () => {
       properties: { os_distro: "debian" },
       tags: ["golden"],
     });
-    await client.stageImage(image.id, upload);
-    await client.startImport(image.id);
-    await client.waitForImport(image.id);
-    const verified = await client.verifyImage(image.id);
+    await client.files.stage(image.id, upload);
+    await client.imports.start(image.id);
+    await client.imports.wait(image.id);
+    const verified = await client.files.verify(image.id);
     const copy = join(rig.directory, "copy.raw");
-    await client.downloadImage(image.id, { to: copy });
-    const deactivated = await client.deactivateImage(image.id);
-    const reactivated = await client.reactivateImage(image.id);
-    const deletion = await client.deleteImage(image.id);
+    await client.files.download(image.id, { to: copy });
+    const deactivated = await client.images.deactivate(image.id);
+    const reactivated = await client.images.reactivate(image.id);
+    const deletion = await client.images.delete(image.id);
 
     expect(image.status).toBe("queued");
     expect(verified).toMatchObject([{ store: "fast", ok: true, reason: null }]);
@@ -227,13 +228,13 @@ describe("ImageImportClient", () => {
       "active",
       "deleted",
     ]);
-    expect(await failureOf(client.showImage(image.id))).toMatchObject({ code: "ImageNotFound" });
+    expect(await failureOf(client.images.show(image.id))).toMatchObject({ code: "ImageNotFound" });
   });
 
   it("shows an image as it is published", async () => {
     const { rig, imageId } = await rigWithImage();
 
-    const image = await rig.client.showImage(imageId);
+    const image = await rig.client.images.show(imageId);
 
     expect(image).toMatchObject({
       id: imageId,
@@ -252,10 +253,10 @@ describe("ImageImportClient", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
-    const { task_id: taskId } = await rig.client.startImport(imageId);
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
     await storing.reached;
 
-    const image = await rig.client.showImage(imageId);
+    const image = await rig.client.images.show(imageId);
 
     expect(image).toMatchObject({
       status: "importing",
@@ -263,13 +264,13 @@ describe("ImageImportClient", () => {
       os_glance_import_task: taskId,
     });
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   it("shows the task of an import", async () => {
     const { rig, imageId, accepted } = await rigWithImage();
 
-    const task = await rig.client.showTask(accepted.task_id);
+    const task = await rig.client.admin.showTask(accepted.task_id);
 
     expect(task).toMatchObject({
       id: accepted.task_id,
@@ -289,10 +290,10 @@ describe("ImageImportClient", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.after);
-    const { task_id: taskId } = await rig.client.startImport(imageId);
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
     await storing.reached;
 
-    const report = await rig.client.importReport(imageId);
+    const report = await rig.client.imports.report(imageId);
 
     expect(report).toMatchObject({
       image_id: imageId,
@@ -301,19 +302,19 @@ describe("ImageImportClient", () => {
       live: { task_id: taskId, phase: "storing" },
     });
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   it("reports the newest import of an image that was imported twice", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
-    await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
-    const { task_id: taskId } = await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
-    const report = await rig.client.importReport(imageId);
+    const report = await rig.client.imports.report(imageId);
 
     expect(report).toMatchObject({
       task: { id: taskId, status: "success" },
@@ -325,7 +326,7 @@ describe("ImageImportClient", () => {
     const { rig } = await rigWithImage();
     const other = await rig.stagedImage(randomBytes(1000));
 
-    const failure = await failureOf(rig.client.importReport(other));
+    const failure = await failureOf(rig.client.imports.report(other));
 
     expect(failure).toMatchObject({
       code: "ImportNotFound",
@@ -335,10 +336,10 @@ describe("ImageImportClient", () => {
 
   it("lists images and tasks, newest first", async () => {
     const { rig, imageId, accepted } = await rigWithImage();
-    const other = await rig.client.createImage({ name: "other" });
+    const other = await rig.client.images.create({ name: "other" });
 
-    const images = await rig.client.listImages();
-    const tasks = await rig.client.listTasks();
+    const images = await rig.client.images.list();
+    const tasks = await rig.client.admin.listTasks();
 
     expect(images.map((image) => image.id)).toEqual([other.id, imageId]);
     expect(tasks.map((task) => task.id)).toEqual([accepted.task_id]);
@@ -347,7 +348,7 @@ describe("ImageImportClient", () => {
   it("lists the stores of this host, and says which works", async () => {
     const { rig } = await rigWithImage();
 
-    const stores = await rig.client.listStores();
+    const stores = await rig.client.admin.listStores();
 
     const working = {
       type: "file",
@@ -379,11 +380,11 @@ describe("ImageImportClient", () => {
     const { rig, imageId } = await rigWithTwoCopies();
     const copy = join(rig.directory, "copy.raw");
 
-    const removal = await rig.client.removeCopy(imageId, "fast");
+    const removal = await rig.client.images.removeCopy(imageId, "fast");
 
-    await rig.client.downloadImage(imageId, { to: copy });
+    await rig.client.files.download(imageId, { to: copy });
     expect(removal).toBe("removed");
-    expect(await rig.client.showImage(imageId)).toMatchObject({
+    expect(await rig.client.images.show(imageId)).toMatchObject({
       status: "active",
       stores: ["slow"],
       locations: [{ store: "slow", url: `file://${rig.directory}/slow/${imageId}.1` }],
@@ -393,15 +394,15 @@ describe("ImageImportClient", () => {
 
   it("finds no copy any more that was removed, and refuses the last", async () => {
     const { rig, imageId } = await rigWithTwoCopies();
-    await rig.client.removeCopy(imageId, "fast");
+    await rig.client.images.removeCopy(imageId, "fast");
 
     const [again, last] = [
-      await failureOf(rig.client.removeCopy(imageId, "fast")),
-      await failureOf(rig.client.removeCopy(imageId, "slow")),
+      await failureOf(rig.client.images.removeCopy(imageId, "fast")),
+      await failureOf(rig.client.images.removeCopy(imageId, "slow")),
     ];
 
     expect([again.code, last.code]).toEqual(["CopyNotFound", "ImageConflict"]);
-    expect((await rig.client.showImage(imageId)).stores).toEqual(["slow"]);
+    expect((await rig.client.images.show(imageId)).stores).toEqual(["slow"]);
   });
 
   it("waits as long as it takes for the bytes of a copy to be gone", async () => {
@@ -409,9 +410,9 @@ describe("ImageImportClient", () => {
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);
 
-    const removal = rig.client.removeCopy(imageId, "slow", Infinity);
+    const removal = rig.client.images.removeCopy(imageId, "slow", Infinity);
     await removing.reached;
-    const meanwhile = await rig.client.removeCopy(imageId, "slow", 0);
+    const meanwhile = await rig.client.images.removeCopy(imageId, "slow", 0);
     removing.release();
 
     expect([meanwhile, await removal]).toEqual(["pending_delete", "removed"]);
@@ -425,8 +426,8 @@ describe("ImageImportClient", () => {
       const isWhole = kind === "image-delete";
       rig.fail(isWhole ? "removeImageBytes" : "removePublishedCopy slow", removing.before);
       const removal = isWhole
-        ? rig.client.deleteImage(imageId)
-        : rig.client.removeCopy(imageId, "slow");
+        ? rig.client.images.delete(imageId)
+        : rig.client.images.removeCopy(imageId, "slow");
       await removing.reached;
 
       const workflowId = isWhole ? `${kind}/${imageId}` : `${kind}/${imageId}/slow/1`;
@@ -441,9 +442,9 @@ describe("ImageImportClient", () => {
     const { rig } = await rigWithImage();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
-    await rig.client.dropStaged(imageId);
-    const dropped = await rig.client.showImage(imageId);
-    const staged = await rig.client.stageImage(imageId, Readable.from([randomBytes(500)]));
+    await rig.client.files.unstage(imageId);
+    const dropped = await rig.client.images.show(imageId);
+    const staged = await rig.client.files.stage(imageId, Readable.from([randomBytes(500)]));
 
     expect(dropped.status).toBe("queued");
     expect(staged).toMatchObject({ image_id: imageId, status: "uploading", size: 500 });
@@ -452,18 +453,18 @@ describe("ImageImportClient", () => {
   it.each([
     {
       verb: "createImage",
-      call: (client: ImageImportClient) => client.createImage({ id: "disk" }),
+      call: (client: ImageImportClient) => client.images.create({ id: "disk" }),
     },
-    { verb: "changeImage", call: (client: ImageImportClient) => client.changeImage("disk", {}) },
-    { verb: "showImage", call: (client: ImageImportClient) => client.showImage("disk") },
-    { verb: "deleteImage", call: (client: ImageImportClient) => client.deleteImage("disk") },
+    { verb: "changeImage", call: (client: ImageImportClient) => client.images.change("disk", {}) },
+    { verb: "showImage", call: (client: ImageImportClient) => client.images.show("disk") },
+    { verb: "deleteImage", call: (client: ImageImportClient) => client.images.delete("disk") },
     {
       verb: "removeCopy",
-      call: (client: ImageImportClient) => client.removeCopy("disk", "fast"),
+      call: (client: ImageImportClient) => client.images.removeCopy("disk", "fast"),
     },
-    { verb: "adoptStaged", call: (client: ImageImportClient) => client.adoptStaged("disk") },
-    { verb: "dropStaged", call: (client: ImageImportClient) => client.dropStaged("disk") },
-    { verb: "importReport", call: (client: ImageImportClient) => client.importReport("disk") },
+    { verb: "adoptStaged", call: (client: ImageImportClient) => client.files.adopt("disk") },
+    { verb: "dropStaged", call: (client: ImageImportClient) => client.files.unstage("disk") },
+    { verb: "importReport", call: (client: ImageImportClient) => client.imports.report("disk") },
   ])("refuses an id that is no UUID in $verb", async ({ call }) => {
     const client = await connect({ databaseUrl: "postgres://127.0.0.1/none" });
 
@@ -480,7 +481,7 @@ describe("ImageImportClient", () => {
     const { rig } = await rigWithImage();
     const unknown = randomUUID();
 
-    const failure = await failureOf(rig.client.showTask(unknown));
+    const failure = await failureOf(rig.client.admin.showTask(unknown));
 
     expect(failure).toMatchObject({
       code: "TaskNotFound",

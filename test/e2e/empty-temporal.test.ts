@@ -86,7 +86,7 @@ describe("a worker whose Temporal server takes no Schedules", () => {
     });
     await service.startWorker();
     const imageId = await service.stagedImage(32 * MIB);
-    await service.client.startImport(imageId);
+    await service.client.imports.start(imageId);
     await waitForPart(service.store("slow"), imageId, 1);
     await service.run(imageId).terminate();
 

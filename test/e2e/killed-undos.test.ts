@@ -19,13 +19,13 @@ describe("an import whose worker is killed in an undo", () => {
     const { client } = service;
     const worker = await service.startWorker();
     const imageId = await service.stagedImage(16 * MIB);
-    await client.startImport(imageId, { stores: ["slow"] });
+    await client.imports.start(imageId, { stores: ["slow"] });
     await waitForPart(service.store("slow"), imageId, 1);
     const lease = await HeldRows.hold(
       service,
       sql`SELECT 1 FROM leases WHERE image_id = ${imageId}`,
     );
-    await client.cancelImport(imageId);
+    await client.imports.cancel(imageId);
     await service.awaitStep(imageId, "removeCopy");
     await lease.awaitWaiters();
     await worker.kill();
@@ -33,7 +33,7 @@ describe("an import whose worker is killed in an undo", () => {
     expect((await service.traces(imageId)).leases).toEqual(["slow writing"]);
 
     await service.startWorker();
-    await client.waitForImport(imageId).catch(() => undefined);
+    await client.imports.wait(imageId).catch(() => undefined);
 
     expect((await service.run(imageId).describe()).status.name).toBe("CANCELLED");
     expect(await service.attemptsOf(imageId, "removeCopy")).toEqual([
@@ -60,7 +60,7 @@ describe("an active image whose worker is killed while it deletes the staged dat
       service,
       sql`SELECT 1 FROM staged_files WHERE image_id = ${imageId}`,
     );
-    await client.startImport(imageId, { stores: ["fast"] });
+    await client.imports.start(imageId, { stores: ["fast"] });
     await service.awaitStep(imageId, "unstageImage");
     await staged.awaitWaiters();
     await worker.kill();
@@ -68,9 +68,9 @@ describe("an active image whose worker is killed while it deletes the staged dat
     expect(await service.traces(imageId)).toMatchObject({ image: "active", isClaimed: false });
 
     await service.startWorker();
-    const outcome = await client.waitForImport(imageId);
-    await client.copyImage(imageId, { stores: ["slow"] });
-    await client.waitForImport(imageId);
+    const outcome = await client.imports.wait(imageId);
+    await client.imports.copy(imageId, { stores: ["slow"] });
+    await client.imports.wait(imageId);
 
     expect(outcome).toMatchObject({ status: "active", unstaged: true });
     expect(await service.traces(imageId)).toEqual({

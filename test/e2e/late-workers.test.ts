@@ -80,12 +80,14 @@ describe("a worker that stands still until another worker has taken its imports 
     const imageIds = await Promise.all(
       Array.from({ length: COPIES }, () => service.stagedImage(IMAGE_BYTES)),
     );
-    await Promise.all(imageIds.map((imageId) => client.startImport(imageId, { stores: ["slow"] })));
-    const { id: fetched } = await client.createImage({
+    await Promise.all(
+      imageIds.map((imageId) => client.imports.start(imageId, { stores: ["slow"] })),
+    );
+    const { id: fetched } = await client.images.create({
       diskFormat: "raw",
       containerFormat: "bare",
     });
-    await client.startImport(fetched, {
+    await client.imports.start(fetched, {
       method: "web-download",
       uri: origin.url(),
       stores: ["fast"],
@@ -107,7 +109,7 @@ describe("a worker that stands still until another worker has taken its imports 
     }, PATIENCE);
     release();
     const outcomes = await Promise.all(
-      [...imageIds, fetched].map((imageId) => client.waitForImport(imageId)),
+      [...imageIds, fetched].map((imageId) => client.imports.wait(imageId)),
     );
 
     expect(lateFiles).toHaveLength(COPIES + 1);

@@ -27,7 +27,7 @@ async function terminatedImport(
   store: string,
 ): Promise<string> {
   const imageId = await service.stagedImage(32 * MIB);
-  await service.client.startImport(imageId, { stores: [store] });
+  await service.client.imports.start(imageId, { stores: [store] });
   await waitForPart(service.store(store), imageId, 1);
   await service.run(imageId).terminate();
   // Its worker learns that by a heartbeat.

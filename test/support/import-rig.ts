@@ -207,19 +207,19 @@ export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
     state: (imageId) => stateOf(database, directory, imageId),
     copying: async (imageId, store) => {
       await vi.waitFor(async () => {
-        const { stores } = await client.importStatus(imageId);
+        const { stores } = await client.imports.status(imageId);
         if (!stores[store]?.done_bytes) throw new Error(`No bytes were copied to ${store}`);
       }, PATIENCE);
     },
     copied: async (imageId, store) => {
       await vi.waitFor(async () => {
-        const { stores } = await client.importStatus(imageId);
+        const { stores } = await client.imports.status(imageId);
         if (stores[store]?.state !== "stored") throw new Error(`No copy is made in ${store}`);
       }, PATIENCE);
     },
     paused: async (imageId, state = "paused") => {
       await vi.waitFor(async () => {
-        const { pause } = await client.importStatus(imageId);
+        const { pause } = await client.imports.status(imageId);
         if (pause !== state) throw new Error(`It is ${pause}, not ${state}`);
       }, PATIENCE);
     },
@@ -354,10 +354,10 @@ async function stageBytes(
   directory: string,
   bytes: Buffer,
 ): Promise<string> {
-  const { id } = await client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+  const { id } = await client.images.create({ diskFormat: "raw", containerFormat: "bare" });
   const path = join(directory, `upload-${randomUUID()}`);
   await writeFile(path, bytes);
-  await client.stageImage(id, path);
+  await client.files.stage(id, path);
   await rm(path);
   return id;
 }
@@ -367,9 +367,9 @@ async function adoptBytes(
   directory: string,
   bytes: Buffer,
 ): Promise<string> {
-  const { id } = await client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+  const { id } = await client.images.create({ diskFormat: "raw", containerFormat: "bare" });
   await writeFile(join(directory, "staging", id), bytes);
-  await client.adoptStaged(id);
+  await client.files.adopt(id);
   return id;
 }
 

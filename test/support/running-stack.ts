@@ -4,7 +4,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, inject, vi } from "vitest";
-import type { ImportReport } from "../../src/client/image-import-client.ts";
+import type { ImportReport } from "../../src/client/import-report.ts";
 import type { ImageView, TaskView } from "../../src/client/image-view.ts";
 import { readStackFile, type StackFile, type StackProgram } from "../../src/config/stack-file.ts";
 import { openDataDirectory } from "../../src/stack/data-directory.ts";

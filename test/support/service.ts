@@ -103,10 +103,10 @@ export class Service {
 
   /** A new image of random bytes in format `raw`, which are staged. */
   async stagedImage(sizeBytes: number): Promise<string> {
-    const { id } = await this.client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+    const { id } = await this.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
     const path = join(makeTemporaryDirectory(), "disk.raw");
     writeFileSync(path, randomBytes(sizeBytes));
-    await this.client.stageImage(id, path);
+    await this.client.files.stage(id, path);
     return id;
   }
 

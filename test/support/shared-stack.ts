@@ -70,13 +70,13 @@ export class SharedStack extends RunningStack {
   /** A new image without data: `raw` in `bare`. */
   async queuedImage(): Promise<string> {
     const client = await this.connect();
-    return (await client.createImage({ diskFormat: "raw", containerFormat: "bare" })).id;
+    return (await client.images.create({ diskFormat: "raw", containerFormat: "bare" })).id;
   }
 
   /** A new image with data that is staged. */
   async stagedImage(sizeBytes = 4096): Promise<string> {
     const imageId = await this.queuedImage();
-    await (await this.connect()).stageImage(imageId, writeDisk(sizeBytes));
+    await (await this.connect()).files.stage(imageId, writeDisk(sizeBytes));
     return imageId;
   }
 
@@ -84,8 +84,8 @@ export class SharedStack extends RunningStack {
   async activeImage(...stores: readonly string[]): Promise<string> {
     const imageId = await this.stagedImage();
     const client = await this.connect();
-    await client.startImport(imageId, stores.length === 0 ? {} : { stores });
-    await client.waitForImport(imageId);
+    await client.imports.start(imageId, stores.length === 0 ? {} : { stores });
+    await client.imports.wait(imageId);
     return imageId;
   }
 
@@ -100,9 +100,9 @@ export class SharedStack extends RunningStack {
   async runningImport(sizeBytes = 32 * MIB): Promise<AcceptedImport> {
     const imageId = await this.stagedImage(sizeBytes);
     const client = await this.connect();
-    const accepted = await client.startImport(imageId, { stores: ["slow"] });
+    const accepted = await client.imports.start(imageId, { stores: ["slow"] });
     onTestFinished(async () => {
-      await client.cancelImport(imageId, { wait: true }).catch(() => undefined);
+      await client.imports.cancel(imageId, { wait: true }).catch(() => undefined);
     });
     await waitForPart(this.store("slow"), imageId, 1);
     return accepted;
@@ -112,9 +112,9 @@ export class SharedStack extends RunningStack {
   async failedImport(): Promise<AcceptedImport> {
     const client = await this.connect();
     const imageId = await this.stagedImage();
-    await client.changeImage(imageId, { diskFormat: "qcow2" });
-    const accepted = await client.startImport(imageId);
-    await client.waitForImport(imageId).catch(() => undefined);
+    await client.images.change(imageId, { diskFormat: "qcow2" });
+    const accepted = await client.imports.start(imageId);
+    await client.imports.wait(imageId).catch(() => undefined);
     return accepted;
   }
 }

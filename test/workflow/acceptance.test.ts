@@ -10,10 +10,10 @@ describe("acceptImport", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
-    const accepted = await rig.client.startImport(imageId);
+    const accepted = await rig.client.imports.start(imageId);
 
     const { runId } = await rig.run(imageId).describe();
-    const [task] = await rig.client.listTasks({ imageId });
+    const [task] = await rig.client.admin.listTasks({ imageId });
     expect(accepted).toEqual({
       image_id: imageId,
       task_id: task?.id,
@@ -27,17 +27,17 @@ describe("acceptImport", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
-    const { task_id: taskId } = await rig.client.startImport(imageId);
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
     await storing.reached;
 
-    const second = failureOf(rig.client.startImport(imageId));
+    const second = failureOf(rig.client.imports.start(imageId));
 
     expect(await second).toMatchObject({
       code: "ImageBusy",
       message: `Image "${imageId}" has an active task: ${taskId} imports it`,
     });
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   it("lets one of fifty concurrent starts win, and tells the others of its task", async () => {
@@ -47,10 +47,10 @@ describe("acceptImport", () => {
     rig.fail("storeImage fast", storing.before);
 
     const starts = await Promise.allSettled(
-      Array.from({ length: 50 }, () => rig.client.startImport(imageId)),
+      Array.from({ length: 50 }, () => rig.client.imports.start(imageId)),
     );
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     const accepted = starts.flatMap((start) =>
       start.status === "fulfilled" ? [start.value.task_id] : [],
@@ -65,7 +65,7 @@ describe("acceptImport", () => {
         () => `ImageBusy: Image "${imageId}" has an active task: ${accepted[0] ?? ""} imports it`,
       ),
     );
-    expect(await rig.client.listTasks({ imageId })).toHaveLength(1);
+    expect(await rig.client.admin.listTasks({ imageId })).toHaveLength(1);
   });
 
   it("gives the same request the same answer while the import runs", async () => {
@@ -74,24 +74,24 @@ describe("acceptImport", () => {
     const requestId = randomUUID();
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
-    const first = await rig.client.startImport(imageId, { requestId });
+    const first = await rig.client.imports.start(imageId, { requestId });
     await storing.reached;
 
-    const again = await rig.client.startImport(imageId, { requestId });
+    const again = await rig.client.imports.start(imageId, { requestId });
 
     expect(again).toEqual(first);
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   it("gives the same request the same answer after the import has ended", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const requestId = randomUUID();
-    const first = await rig.client.startImport(imageId, { requestId });
-    await rig.client.waitForImport(imageId);
+    const first = await rig.client.imports.start(imageId, { requestId });
+    await rig.client.imports.wait(imageId);
 
-    const again = await rig.client.startImport(imageId, { requestId });
+    const again = await rig.client.imports.start(imageId, { requestId });
 
     expect(again).toEqual(first);
   });
@@ -101,9 +101,9 @@ describe("acceptImport", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const requestId = randomUUID();
     rig.fail("claimImport", failsWith("ImageConflict", "it may not be"));
-    await failureOf(rig.client.startImport(imageId, { requestId }));
+    await failureOf(rig.client.imports.start(imageId, { requestId }));
 
-    const again = failureOf(rig.client.startImport(imageId, { requestId }));
+    const again = failureOf(rig.client.imports.start(imageId, { requestId }));
 
     expect(await again).toMatchObject({ code: "ImageConflict", message: "it may not be" });
   });
@@ -114,15 +114,15 @@ describe("acceptImport", () => {
     const ending = new Hold();
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
     rig.fail("releaseImport", ending.after);
-    const first = await rig.client.startImport(imageId);
+    const first = await rig.client.imports.start(imageId);
     await ending.reached;
 
-    const second = rig.client.startImport(imageId);
+    const second = rig.client.imports.start(imageId);
     await expect.poll(() => questions(rig, imageId), { timeout: 10_000 }).toBe(2);
     ending.release();
 
     expect((await second).run_id).not.toBe(first.run_id);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
     expect(await rig.state(imageId)).toMatchObject({ image: "active" });
   });
 
@@ -133,18 +133,18 @@ describe("acceptImport", () => {
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"), storing.before);
     rig.fail("releaseImport", ending.after);
     const requestId = randomUUID();
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await ending.reached;
-    const waiting = rig.client.startImport(imageId, { requestId });
+    const waiting = rig.client.imports.start(imageId, { requestId });
     await expect.poll(() => questions(rig, imageId), { timeout: 10_000 }).toBe(2);
     ending.release();
     const accepted = await waiting;
 
-    const again = await rig.client.startImport(imageId, { requestId });
+    const again = await rig.client.imports.start(imageId, { requestId });
 
     expect(again).toEqual(accepted);
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   it("refuses what has become active while it waited for the run before", async () => {
@@ -152,10 +152,10 @@ describe("acceptImport", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const ending = new Hold();
     rig.fail("unstageImage", ending.before);
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await ending.reached;
 
-    const second = failureOf(rig.client.startImport(imageId));
+    const second = failureOf(rig.client.imports.start(imageId));
     await expect.poll(() => questions(rig, imageId), { timeout: 10_000 }).toBe(2);
     ending.release();
 
@@ -169,7 +169,7 @@ describe("acceptImport", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
-    const refused = failureOf(rig.client.startImport(imageId, { stores: ["fast", "nowhere"] }));
+    const refused = failureOf(rig.client.imports.start(imageId, { stores: ["fast", "nowhere"] }));
 
     expect(await refused).toMatchObject({
       code: "UnknownStore",
@@ -182,7 +182,7 @@ describe("acceptImport", () => {
     const rig = await createRig();
     const imageId = randomUUID();
 
-    const refused = failureOf(rig.client.startImport(imageId));
+    const refused = failureOf(rig.client.imports.start(imageId));
 
     expect(await refused).toMatchObject({
       code: "ImageNotFound",
@@ -196,7 +196,7 @@ describe("acceptImport", () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
 
-      const refused = await failureOf(rig.client.startImport(imageId, { uri }));
+      const refused = await failureOf(rig.client.imports.start(imageId, { uri }));
 
       expect(refused.code).toBe("BadTaskConfiguration");
       expect(refused.message).toMatch(
@@ -208,9 +208,11 @@ describe("acceptImport", () => {
 
   it("refuses everything in Glance's words on a worker whose node_staging_uri is no file URI", async () => {
     const rig = await createRig({ nodeStagingUri: "swift://staging" });
-    const image = await rig.client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+    const image = await rig.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
 
-    const refused = await failureOf(rig.client.startImport(image.id, { uri: "file:///disk.raw" }));
+    const refused = await failureOf(
+      rig.client.imports.start(image.id, { uri: "file:///disk.raw" }),
+    );
 
     expect(refused.code).toBe("BadTaskConfiguration");
     expect(refused.message).toMatch(
@@ -220,9 +222,11 @@ describe("acceptImport", () => {
 
   it("refuses everything in Glance's words, with the reason, on a worker whose staging directory is missing", async () => {
     const rig = await createRig({ nodeStagingUri: "file:///nonexistent/staging" });
-    const image = await rig.client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+    const image = await rig.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
 
-    const refused = await failureOf(rig.client.startImport(image.id, { uri: "file:///disk.raw" }));
+    const refused = await failureOf(
+      rig.client.imports.start(image.id, { uri: "file:///disk.raw" }),
+    );
 
     expect(refused.code).toBe("BadTaskConfiguration");
     expect(refused.message).toMatch(

@@ -21,7 +21,7 @@ describe("importImage() that is cancelled", () => {
 
     await run.cancel();
     await rig.startWorkers();
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("ImportCancelled");
     expect(rig.calls).toEqual(["releaseImport"]);
@@ -37,12 +37,12 @@ describe("importImage() that is cancelled", () => {
     const step = new Hold();
     rig.fail(call, step.before);
 
-    const started = rig.client.startImport(imageId);
+    const started = rig.client.imports.start(imageId);
     await step.reached;
-    await rig.client.cancelImport(imageId);
+    await rig.client.imports.cancel(imageId);
     step.release();
     await started;
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("ImportCancelled");
     expect(rig.calls).not.toContain(next);
@@ -61,10 +61,10 @@ describe("importImage() that is cancelled", () => {
       const step = new Hold();
       rig.fail(call, step.before);
 
-      await rig.client.startImport(imageId);
+      await rig.client.imports.start(imageId);
       await step.reached;
-      await rig.client.cancelImport(imageId);
-      const failure = await failureOf(rig.client.waitForImport(imageId));
+      await rig.client.imports.cancel(imageId);
+      const failure = await failureOf(rig.client.imports.wait(imageId));
 
       expect(failure.code).toBe("ImportCancelled");
       expect(rig.calls).not.toContain("saveImage");
@@ -91,12 +91,12 @@ describe("importImage() that is cancelled", () => {
     const step = new Hold();
     rig.fail(call, step.after);
 
-    const started = rig.client.startImport(imageId);
+    const started = rig.client.imports.start(imageId);
     await step.reached;
-    await rig.client.cancelImport(imageId);
+    await rig.client.imports.cancel(imageId);
     step.release();
     await started;
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("ImportCancelled");
     expect(rig.calls).not.toContain("activateImage");
@@ -114,10 +114,10 @@ describe("importImage() that is cancelled", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
 
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copied(imageId, "fast");
     await rig.copying(imageId, "slow");
-    await rig.client.cancelImport(imageId, { wait: true });
+    await rig.client.imports.cancel(imageId, { wait: true });
 
     expect((await rig.run(imageId).describe()).status.name).toBe("CANCELLED");
     expect(await rig.state(imageId)).toEqual({
@@ -132,13 +132,13 @@ describe("importImage() that is cancelled", () => {
     const away = failsWith("StoreUnavailable", "it is away");
     rig.fail("storeImage fast", ...Array.from({ length: 100 }, () => away));
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await expect
       .poll(() => rig.calls.filter((call) => call === "storeImage fast").length, {
         timeout: 10_000,
       })
       .toBe(3);
-    await rig.client.cancelImport(imageId, { wait: true });
+    await rig.client.imports.cancel(imageId, { wait: true });
 
     expect((await rig.run(imageId).describe()).status.name).toBe("CANCELLED");
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
@@ -152,12 +152,14 @@ describe("importImage() that is cancelled", () => {
       step.before(() => failsWith("StoreUnavailable", "it is away")(run)),
     );
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await step.reached;
-    await rig.client.cancelImport(imageId, { wait: true });
+    await rig.client.imports.cancel(imageId, { wait: true });
 
     expect((await rig.run(imageId).describe()).status.name).toBe("CANCELLED");
-    expect((await rig.client.importStatus(imageId)).stores).toEqual({ fast: { state: "stopped" } });
+    expect((await rig.client.imports.status(imageId)).stores).toEqual({
+      fast: { state: "stopped" },
+    });
     expect(await rig.state(imageId)).toEqual({
       ...BACK_TO_STAGED,
       task: ["failure", 'Error: ImportCancelled: store "fast": it was cancelled', null],
@@ -172,13 +174,13 @@ describe("importImage() that is cancelled", () => {
       step.before(() => failsWith("NoSpace", "it is full")(run)),
     );
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await step.reached;
-    await rig.client.cancelImport(imageId);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.cancel(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({ code: "NoSpace", message: 'store "fast": it is full' });
-    expect((await rig.client.importStatus(imageId)).phase).toBe("failed");
+    expect((await rig.client.imports.status(imageId)).phase).toBe("failed");
   });
 
   it.each([
@@ -193,18 +195,18 @@ describe("importImage() that is cancelled", () => {
     const step = new Hold();
     rig.fail(call, step[hold]);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await step.reached;
-    const cancelled = await rig.client.cancelImport(imageId).then(
+    const cancelled = await rig.client.imports.cancel(imageId).then(
       () => "taken up",
       (error: unknown) => (error instanceof ImportError ? error.code : error),
     );
     step.release();
-    const outcome = await rig.client.waitForImport(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(cancelled).toBe(answer);
     expect(outcome.status).toBe("active");
-    expect((await rig.client.importStatus(imageId)).phase).toBe("done");
+    expect((await rig.client.imports.status(imageId)).phase).toBe("done");
     expect(await rig.state(imageId)).toEqual({
       ...IMPORTED,
       task: ["success", "", { image_id: imageId }],
@@ -218,11 +220,11 @@ describe("importImage() that is cancelled", () => {
     rig.fail("saveImage", failsWith("StagedDataChanged", "it changed"));
     rig.fail("removeCopy fast", undoing.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await undoing.reached;
-    await rig.client.cancelImport(imageId);
+    await rig.client.imports.cancel(imageId);
     undoing.release();
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({ code: "StagedDataChanged", message: "save: it changed" });
     expect(await rig.state(imageId)).toEqual({

@@ -17,7 +17,7 @@ async function importThatFailsLate(
   const imageId = await rig.stagedImage(randomBytes(1000));
   rig.fail("saveImage", savingFails);
   for (const [call, fault] of Object.entries(faults)) rig.fail(call, fault);
-  await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+  await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
   return imageId;
 }
 
@@ -38,7 +38,7 @@ describe("Compensations", () => {
     const rig = await createRig();
 
     const imageId = await importThatFailsLate(rig);
-    await failureOf(rig.client.waitForImport(imageId));
+    await failureOf(rig.client.imports.wait(imageId));
 
     const [save, one, other, release] = rig.calls.slice(rig.calls.indexOf("saveImage"));
     expect([save, release]).toEqual(["saveImage", "releaseImport"]);
@@ -55,7 +55,7 @@ describe("Compensations", () => {
     await Promise.all([first.reached, second.reached]);
     first.release();
     second.release();
-    await failureOf(rig.client.waitForImport(imageId));
+    await failureOf(rig.client.imports.wait(imageId));
 
     expect(await rig.state(imageId)).toMatchObject({ leases: [], fast: [], slow: [] });
   });
@@ -65,8 +65,8 @@ describe("Compensations", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("verifyStaging", failsWith("UnsafeImage", "it refers to another file"));
 
-    await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
 
     expect(rig.calls).toEqual(["claimImport", "verifyStaging", "releaseImport"]);
   });
@@ -101,7 +101,7 @@ describe("Compensations", () => {
     const imageId = await importThatFailsLate(rig, {
       "removeCopy slow": failsWith("PermissionDenied", "it is read-only"),
     });
-    await failureOf(rig.client.waitForImport(imageId));
+    await failureOf(rig.client.imports.wait(imageId));
 
     const reconciled: unknown = await rig.reconcile();
 
@@ -116,13 +116,13 @@ describe("Compensations", () => {
     rig.fail("storeImage fast", storing.after);
     rig.fail("removeCopy fast", failsWith("PermissionDenied", "it is read-only"));
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await storing.reached;
-    const cancelled = failureOf(rig.client.cancelImport(imageId, { wait: true }));
+    const cancelled = failureOf(rig.client.imports.cancel(imageId, { wait: true }));
     storing.release();
 
     expect((await cancelled).code).toBe("CompensationIncomplete");
-    expect((await rig.client.importStatus(imageId)).phase).toBe("failed");
+    expect((await rig.client.imports.status(imageId)).phase).toBe("failed");
   });
 
   it.each([{ call: "removeCopy slow" }, { call: "removeCopy fast" }, { call: "releaseImport" }])(
@@ -133,7 +133,7 @@ describe("Compensations", () => {
       const imageId = await importThatFailsLate(rig, {
         [call]: failsWith("StoreUnavailable", "it is away"),
       });
-      const failure = await failureOf(rig.client.waitForImport(imageId));
+      const failure = await failureOf(rig.client.imports.wait(imageId));
 
       expect(failure.code).toBe("StagedDataChanged");
       expect(rig.calls.filter((each) => each === call)).toHaveLength(2);
@@ -147,7 +147,7 @@ describe("Compensations", () => {
       const rig = await createRig();
 
       const imageId = await importThatFailsLate(rig, { [call]: losesItsAnswer });
-      await failureOf(rig.client.waitForImport(imageId));
+      await failureOf(rig.client.imports.wait(imageId));
 
       expect(rig.calls.filter((each) => each === call)).toHaveLength(2);
       expect(await rig.state(imageId)).toEqual({

@@ -13,8 +13,8 @@ const SUCCESS = (imageId: string) => ["success", "", { image_id: imageId }];
 /** An active image in the store `fast`. */
 async function importedImage(rig: ImportRig, bytes = BYTES): Promise<string> {
   const imageId = await rig.stagedImage(bytes);
-  await rig.client.startImport(imageId, { stores: ["fast"] });
-  await rig.client.waitForImport(imageId);
+  await rig.client.imports.start(imageId, { stores: ["fast"] });
+  await rig.client.imports.wait(imageId);
   return imageId;
 }
 
@@ -31,8 +31,8 @@ describe("importImage() by copy-image", () => {
     const rig = await createRig();
     const imageId = await importedImage(rig);
 
-    const accepted = await rig.client.copyImage(imageId, { stores: ["slow"] });
-    const outcome = await rig.client.waitForImport(imageId);
+    const accepted = await rig.client.imports.copy(imageId, { stores: ["slow"] });
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome).toMatchObject({
       task_id: accepted.task_id,
@@ -43,7 +43,7 @@ describe("importImage() by copy-image", () => {
     });
     expect(await rig.state(imageId)).toEqual({ ...COPIED, task: SUCCESS(imageId) });
     expect((await readFile(join(rig.directory, "slow", `${imageId}.2`))).equals(BYTES)).toBe(true);
-    expect(await rig.client.verifyImage(imageId)).toMatchObject([{ ok: true }, { ok: true }]);
+    expect(await rig.client.files.verify(imageId)).toMatchObject([{ ok: true }, { ok: true }]);
   });
 
   it("stays active all the time, and can be read meanwhile", async () => {
@@ -52,16 +52,16 @@ describe("importImage() by copy-image", () => {
     const storing = new Hold();
     rig.fail("storeImage slow", storing.before);
 
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
     await storing.reached;
-    const image = await rig.client.showImage(imageId);
+    const image = await rig.client.images.show(imageId);
     const path = join(rig.directory, "read");
-    await rig.client.downloadImage(imageId, { to: path });
+    await rig.client.files.download(imageId, { to: path });
 
     expect(image).toMatchObject({ status: "active", os_glance_importing_to_stores: ["slow"] });
     expect((await readFile(path)).equals(BYTES)).toBe(true);
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   it("may be deactivated meanwhile, and stays so", async () => {
@@ -70,11 +70,11 @@ describe("importImage() by copy-image", () => {
     const storing = new Hold();
     rig.fail("storeImage slow", storing.before);
 
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
     await storing.reached;
-    await rig.client.deactivateImage(imageId);
+    await rig.client.images.deactivate(imageId);
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(await rig.state(imageId)).toMatchObject({ ...COPIED, image: "deactivated" });
   });
@@ -83,24 +83,24 @@ describe("importImage() by copy-image", () => {
     const rig = await createRig();
     const imageId = await importedImage(rig);
 
-    await rig.client.copyImage(imageId, { allStores: true });
+    await rig.client.imports.copy(imageId, { allStores: true });
 
-    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["slow"]);
+    expect((await rig.client.imports.wait(imageId)).stores).toEqual(["slow"]);
   });
 
   it("succeeds without a task when all stores have it already", async () => {
     const rig = await createRig();
     const imageId = await importedImage(rig);
-    await rig.client.copyImage(imageId, { allStores: true });
-    await rig.client.waitForImport(imageId);
-    const before = await rig.client.listTasks({ imageId });
+    await rig.client.imports.copy(imageId, { allStores: true });
+    await rig.client.imports.wait(imageId);
+    const before = await rig.client.admin.listTasks({ imageId });
 
-    const accepted = await rig.client.copyImage(imageId, { allStores: true });
-    const outcome = await rig.client.waitForImport(imageId, accepted.run_id);
+    const accepted = await rig.client.imports.copy(imageId, { allStores: true });
+    const outcome = await rig.client.imports.wait(imageId, accepted.run_id);
 
     expect(accepted.task_id).toBeNull();
     expect(outcome).toMatchObject({ task_id: null, status: "active", stores: [] });
-    expect(await rig.client.listTasks({ imageId })).toEqual(before);
+    expect(await rig.client.admin.listTasks({ imageId })).toEqual(before);
     expect(await rig.state(imageId)).toMatchObject(COPIED);
   });
 
@@ -108,7 +108,7 @@ describe("importImage() by copy-image", () => {
     const rig = await createRig();
     const imageId = await importedImage(rig);
 
-    const failure = await failureOf(rig.client.copyImage(imageId, { stores: ["fast", "slow"] }));
+    const failure = await failureOf(rig.client.imports.copy(imageId, { stores: ["fast", "slow"] }));
 
     expect(failure).toMatchObject({
       code: "BadRequest",
@@ -121,7 +121,7 @@ describe("importImage() by copy-image", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(BYTES);
 
-    const failure = await failureOf(rig.client.copyImage(imageId, { stores: ["slow"] }));
+    const failure = await failureOf(rig.client.imports.copy(imageId, { stores: ["slow"] }));
 
     expect(failure).toMatchObject({
       code: "ImageConflict",
@@ -133,7 +133,7 @@ describe("importImage() by copy-image", () => {
     const rig = await createRig();
     const imageId = await importedImage(rig);
 
-    const failure = await failureOf(rig.client.startImport(imageId, { stores: ["slow"] }));
+    const failure = await failureOf(rig.client.imports.start(imageId, { stores: ["slow"] }));
 
     expect(failure.message).toContain("Image with status active cannot be target for import");
   });
@@ -146,8 +146,8 @@ describe("importImage() by copy-image", () => {
       return failsWith("NoSpace", "it is full")(step);
     });
 
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("NoSpace");
     expect(await rig.state(imageId)).toEqual({
@@ -155,8 +155,8 @@ describe("importImage() by copy-image", () => {
       failedStores: ["slow"],
       task: ["failure", 'Error: NoSpace: store "slow": it is full', null],
     });
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
+    await rig.client.imports.wait(imageId);
     expect(await rig.state(imageId)).toMatchObject({ ...COPIED, slow: ["@.3"] });
   });
 
@@ -164,21 +164,21 @@ describe("importImage() by copy-image", () => {
     const rig = await createRig();
     const imageId = await importedImage(rig);
 
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.cancelImport(imageId, { wait: true });
+    await rig.client.imports.cancel(imageId, { wait: true });
 
     expect(await rig.state(imageId)).toMatchObject(IMPORTED);
-    expect(await rig.client.verifyImage(imageId)).toMatchObject([{ ok: true }]);
+    expect(await rig.client.files.verify(imageId)).toMatchObject([{ ok: true }]);
   });
 
   it("is removed whole when the image is deleted meanwhile", async () => {
     const rig = await createRig();
     const imageId = await importedImage(rig);
 
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.deleteImage(imageId, 60_000);
+    await rig.client.images.delete(imageId, 60_000);
 
     expect(await rig.state(imageId)).toMatchObject({
       image: "deleted",
@@ -195,8 +195,8 @@ describe("importImage() by copy-image", () => {
     const imageId = await importedImage(rig);
     rig.fail("storeImage slow", failsWith("NoSpace", "it is full"));
 
-    await rig.client.copyImage(imageId, { stores: ["slow"], allStoresMustSucceed: false });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.copy(imageId, { stores: ["slow"], allStoresMustSucceed: false });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("NoSpace");
     expect(await rig.state(imageId)).toMatchObject({ ...IMPORTED, failedStores: ["slow"] });
@@ -205,13 +205,13 @@ describe("importImage() by copy-image", () => {
   it("copies from another store when the copy of the first is gone", async () => {
     const rig = await createRig({ stores: THREE_STORES });
     const imageId = await importedImage(rig);
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
+    await rig.client.imports.wait(imageId);
     await rm(join(rig.directory, "fast", `${imageId}.1`));
     await makeSpare(rig);
 
-    await rig.client.copyImage(imageId, { stores: ["spare"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.copy(imageId, { stores: ["spare"] });
+    await rig.client.imports.wait(imageId);
 
     const copy = await readFile(join(rig.directory, "spare", `${imageId}.3`));
     expect(copy.equals(BYTES)).toBe(true);
@@ -220,13 +220,13 @@ describe("importImage() by copy-image", () => {
   it("copies from another store when the copy of the first is damaged, and never publishes that", async () => {
     const rig = await createRig({ stores: THREE_STORES });
     const imageId = await importedImage(rig);
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
+    await rig.client.imports.wait(imageId);
     await damage(join(rig.directory, "fast", `${imageId}.1`));
     await makeSpare(rig);
 
-    await rig.client.copyImage(imageId, { stores: ["spare"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.copy(imageId, { stores: ["spare"] });
+    await rig.client.imports.wait(imageId);
 
     const copy = await readFile(join(rig.directory, "spare", `${imageId}.3`));
     expect(copy.equals(BYTES)).toBe(true);
@@ -235,14 +235,14 @@ describe("importImage() by copy-image", () => {
   it("ends when every copy is damaged, names them, and goes on once one is restored", async () => {
     const rig = await createRig({ stores: THREE_STORES });
     const imageId = await importedImage(rig);
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
+    await rig.client.imports.wait(imageId);
     await damage(join(rig.directory, "fast", `${imageId}.1`));
     await damage(join(rig.directory, "slow", `${imageId}.2`));
     await makeSpare(rig);
 
-    await rig.client.copyImage(imageId, { stores: ["spare"] });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.copy(imageId, { stores: ["spare"] });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({
       code: "DigestMismatch",
@@ -250,15 +250,15 @@ describe("importImage() by copy-image", () => {
     });
     // One copy of each, and none of what is known to be damaged.
     expect(rig.calls.filter((call) => call === "storeImage spare")).toHaveLength(2);
-    expect((await rig.client.showImage(imageId)).locations).toMatchObject([
+    expect((await rig.client.images.show(imageId)).locations).toMatchObject([
       { store: "fast", damage: expect.stringContaining("crc32") as unknown },
       { store: "slow", damage: expect.stringContaining("crc32") as unknown },
     ]);
 
     await writeFile(join(rig.directory, "slow", `${imageId}.2`), BYTES);
-    await rig.client.copyImage(imageId, { stores: ["spare"] });
-    await rig.client.waitForImport(imageId);
-    expect((await rig.client.showImage(imageId)).locations).toMatchObject([
+    await rig.client.imports.copy(imageId, { stores: ["spare"] });
+    await rig.client.imports.wait(imageId);
+    expect((await rig.client.images.show(imageId)).locations).toMatchObject([
       { store: "fast", damage: expect.stringContaining("crc32") as unknown },
       { store: "slow", damage: null },
       { store: "spare", damage: null },
@@ -273,8 +273,8 @@ describe("importImage() by copy-image", () => {
     const imageId = await importedImage(rig);
     await spoil(join(rig.directory, "fast", `${imageId}.1`));
 
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe(code);
     expect(await rig.state(imageId)).toMatchObject({
@@ -288,7 +288,7 @@ describe("importImage() by copy-image", () => {
   it("is undone by the reconciler when it was terminated, which leaves the image active", async () => {
     const rig = await createRig();
     const imageId = await importedImage(rig);
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
     await rig.run(imageId).terminate("lost");
 

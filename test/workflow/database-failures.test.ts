@@ -48,14 +48,14 @@ describe("importImage() on a database that becomes read-only", () => {
       const step = new Hold();
       rig.fail(call, step.before);
 
-      const started = rig.client.startImport(imageId);
+      const started = rig.client.imports.start(imageId);
       await step.reached;
       await database.away();
       step.release();
       await attempts(rig, call, 4);
       await database.back();
       await started;
-      await rig.client.waitForImport(imageId);
+      await rig.client.imports.wait(imageId);
 
       expect(await rig.state(imageId)).toEqual({
         ...IMPORTED,
@@ -74,13 +74,13 @@ describe("importImage() on a database that becomes read-only", () => {
       rig.fail("saveImage", failsWith("StagedDataChanged", "it changed"));
       rig.fail(undo, step.before);
 
-      await rig.client.startImport(imageId);
+      await rig.client.imports.start(imageId);
       await step.reached;
       await database.away();
       step.release();
       await attempts(rig, undo, 4);
       await database.back();
-      const failure = await failureOf(rig.client.waitForImport(imageId));
+      const failure = await failureOf(rig.client.imports.wait(imageId));
 
       expect(failure).toMatchObject({ code: "StagedDataChanged" });
       expect(await rig.state(imageId)).toEqual({
@@ -94,18 +94,18 @@ describe("importImage() on a database that becomes read-only", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const { client } = rig;
-    await client.startImport(await rig.stagedImage(randomBytes(1000)));
+    await client.imports.start(await rig.stagedImage(randomBytes(1000)));
     const database = failOver(rig);
     await database.away();
     // The sessions from before are gone.
-    await expect.poll(() => client.listImages().then((found) => found.length)).toBe(2);
+    await expect.poll(() => client.images.list().then((found) => found.length)).toBe(2);
 
     const failures = await Promise.all(
       [
-        client.createImage({ diskFormat: "raw", containerFormat: "bare" }),
-        client.deleteImage(imageId),
-        client.dropStaged(imageId),
-        client.changeImage(imageId, { name: "another" }),
+        client.images.create({ diskFormat: "raw", containerFormat: "bare" }),
+        client.images.delete(imageId),
+        client.files.unstage(imageId),
+        client.images.change(imageId, { name: "another" }),
       ].map((verb) => failureOf(verb)),
     );
 
@@ -129,8 +129,8 @@ describe("Compensations", () => {
       throw ApplicationFailure.nonRetryable("Postgres: it restarts", "DatabaseUnavailable");
     });
 
-    await rig.client.startImport(imageId);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({ code: "StagedDataChanged" });
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
@@ -151,16 +151,16 @@ describe("importImage() whose database refuses", () => {
       admin.query((db) => db.execute(sql.raw(`ALTER TABLE ${from} RENAME TO ${to}`)));
     const step = new Hold();
     rig.fail("activateImage", step.before);
-    await rig.client.startImport(accepted);
+    await rig.client.imports.start(accepted);
     await step.reached;
 
     await rename("tasks", "tasks_away");
-    const failure = await failureOf(rig.client.startImport(refused));
+    const failure = await failureOf(rig.client.imports.start(refused));
     step.release();
     await attempts(rig, "activateImage", 3);
     await rename("tasks_away", "tasks");
-    await rig.client.waitForImport(accepted);
-    await failureOf(rig.client.waitForImport(refused));
+    await rig.client.imports.wait(accepted);
+    await failureOf(rig.client.imports.wait(refused));
 
     expect(failure).toMatchObject({
       code: "BadConfiguration",

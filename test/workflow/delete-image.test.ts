@@ -23,10 +23,10 @@ describe("deleteImage()", () => {
   it("removes the bytes of an active image from all stores", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.wait(imageId);
 
-    const deletion = await rig.client.deleteImage(imageId);
+    const deletion = await rig.client.images.delete(imageId);
 
     expect(deletion).toBe("deleted");
     expect(await rig.state(imageId)).toMatchObject(GONE);
@@ -36,7 +36,7 @@ describe("deleteImage()", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
-    const deletion = await rig.client.deleteImage(imageId);
+    const deletion = await rig.client.images.delete(imageId);
 
     expect(deletion).toBe("deleted");
     expect(await rig.state(imageId)).toMatchObject(GONE);
@@ -45,15 +45,15 @@ describe("deleteImage()", () => {
   it("cancels an import in the middle of its bytes first, and leaves none", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
-    const fast = async () => (await rig.client.importStatus(imageId)).stores["fast"]?.state;
+    const fast = async () => (await rig.client.imports.status(imageId)).stores["fast"]?.state;
     await vi.waitUntil(async () => (await fast()) === "stored", { timeout: 30_000 });
 
-    const deletion = await rig.client.deleteImage(imageId);
+    const deletion = await rig.client.images.delete(imageId);
 
     expect(deletion).toBe("deleted");
-    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+    expect(await failureOf(rig.client.imports.wait(imageId))).toMatchObject({
       code: "ImportCancelled",
     });
     expect(await rig.state(imageId)).toEqual({
@@ -66,12 +66,12 @@ describe("deleteImage()", () => {
   it("cancels an import that is paused", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
-    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
 
-    const deletion = await rig.client.deleteImage(imageId);
+    const deletion = await rig.client.images.delete(imageId);
 
     expect(deletion).toBe("deleted");
     expect(await rig.state(imageId)).toMatchObject(GONE);
@@ -82,12 +82,12 @@ describe("deleteImage()", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const activating = new Hold();
     rig.fail("activateImage", activating.after);
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await activating.reached;
 
-    const deletion = await rig.client.deleteImage(imageId);
+    const deletion = await rig.client.images.delete(imageId);
     activating.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(deletion).toBe("deleted");
     expect(await rig.state(imageId)).toMatchObject(GONE);
@@ -96,19 +96,19 @@ describe("deleteImage()", () => {
   it("tries again until a store that is away is back", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.wait(imageId);
     const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
     await rename(store, away);
 
-    const whileAway = await rig.client.deleteImage(imageId, 0);
+    const whileAway = await rig.client.images.delete(imageId, 0);
     await expect
       .poll(() => rig.calls.filter((call) => call === "removeImageBytes").length, {
         timeout: 20_000,
       })
       .toBeGreaterThan(1);
     await rename(away, store);
-    const onceBack = await rig.client.deleteImage(imageId);
+    const onceBack = await rig.client.images.delete(imageId);
 
     expect([whileAway, onceBack]).toEqual(["pending_delete", "deleted"]);
     expect(await rig.state(imageId)).toMatchObject(GONE);
@@ -119,12 +119,12 @@ describe("deleteImage()", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await saving.reached;
     await rig.run(imageId).terminate();
     saving.release();
 
-    const deletion = rig.client.deleteImage(imageId);
+    const deletion = rig.client.images.delete(imageId);
     await expect.poll(() => rig.calls.includes("awaitRelease"), { timeout: 20_000 }).toBe(true);
     await rig.reconcile();
 
@@ -135,12 +135,12 @@ describe("deleteImage()", () => {
   it("is the same deletion when it is asked for twice at once", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     const deletions = await Promise.all([
-      rig.client.deleteImage(imageId),
-      rig.client.deleteImage(imageId),
+      rig.client.images.delete(imageId),
+      rig.client.images.delete(imageId),
     ]);
 
     expect(deletions).toEqual(["deleted", "deleted"]);
@@ -150,8 +150,8 @@ describe("deleteImage()", () => {
   it("leaves alone an image that nobody asked to delete", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     await rig.temporal.workflow.execute("deleteImage", {
       workflowId: `image-delete/${imageId}`,
@@ -166,8 +166,8 @@ describe("deleteImage()", () => {
 /** An image that is active in both stores. */
 async function activeTwice(rig: ImportRig): Promise<string> {
   const imageId = await rig.stagedImage(randomBytes(1000));
-  await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
-  await rig.client.waitForImport(imageId);
+  await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+  await rig.client.imports.wait(imageId);
   return imageId;
 }
 
@@ -193,7 +193,7 @@ describe("removeImageCopy()", () => {
     const rig = await createRig();
     const imageId = await activeTwice(rig);
 
-    const removal = await rig.client.removeCopy(imageId, "slow");
+    const removal = await rig.client.images.removeCopy(imageId, "slow");
 
     expect(removal).toBe("removed");
     expect(await rig.state(imageId)).toEqual({
@@ -208,7 +208,7 @@ describe("removeImageCopy()", () => {
     const imageId = await activeTwice(rig);
     rig.fail("removePublishedCopy slow", losesItsAnswer);
 
-    const removal = await rig.client.removeCopy(imageId, "slow");
+    const removal = await rig.client.images.removeCopy(imageId, "slow");
 
     expect(removal).toBe("removed");
     expect(removalsIn(rig, "slow")).toBe(2);
@@ -221,11 +221,11 @@ describe("removeImageCopy()", () => {
     const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
     await rename(store, away);
 
-    const whileAway = await rig.client.removeCopy(imageId, "slow", 0);
+    const whileAway = await rig.client.images.removeCopy(imageId, "slow", 0);
     await expect.poll(() => removalsIn(rig, "slow"), { timeout: 20_000 }).toBeGreaterThan(1);
-    const { stores } = await rig.client.showImage(imageId);
+    const { stores } = await rig.client.images.show(imageId);
     await rename(away, store);
-    const onceBack = await rig.client.removeCopy(imageId, "slow");
+    const onceBack = await rig.client.images.removeCopy(imageId, "slow");
 
     expect([whileAway, stores, onceBack]).toEqual(["pending_delete", ["fast"], "removed"]);
     expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
@@ -236,10 +236,10 @@ describe("removeImageCopy()", () => {
     const imageId = await activeTwice(rig);
     await rig.stopWorkers();
 
-    const withoutWorker = await rig.client.removeCopy(imageId, "slow", 0);
+    const withoutWorker = await rig.client.images.removeCopy(imageId, "slow", 0);
     const meanwhile = await rig.state(imageId);
     await rig.startWorkers();
-    const withWorker = await rig.client.removeCopy(imageId, "slow");
+    const withWorker = await rig.client.images.removeCopy(imageId, "slow");
 
     expect([withoutWorker, withWorker]).toEqual(["pending_delete", "removed"]);
     expect(meanwhile).toMatchObject({
@@ -253,17 +253,17 @@ describe("removeImageCopy()", () => {
     const rig = await createRig({ stores: THREE_STORES });
     await mkdir(join(rig.directory, "third"));
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId, { stores: ["fast", "slow", "third"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow", "third"] });
+    await rig.client.imports.wait(imageId);
     const [store, away] = [join(rig.directory, "third"), join(rig.directory, "away")];
     await rename(store, away);
-    await rig.client.removeCopy(imageId, "third", 0);
+    await rig.client.images.removeCopy(imageId, "third", 0);
     await expect.poll(() => removalsIn(rig, "third"), { timeout: 20_000 }).toBeGreaterThan(0);
 
-    const removal = await rig.client.removeCopy(imageId, "slow");
+    const removal = await rig.client.images.removeCopy(imageId, "slow");
     const whileAway = await rig.state(imageId);
     await rename(away, store);
-    await rig.client.removeCopy(imageId, "third");
+    await rig.client.images.removeCopy(imageId, "third");
 
     expect(removal).toBe("removed");
     expect(whileAway.locations).toEqual(["fast active", "third pending_delete"]);
@@ -276,10 +276,12 @@ describe("removeImageCopy()", () => {
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);
 
-    const first = rig.client.removeCopy(imageId, "slow");
+    const first = rig.client.images.removeCopy(imageId, "slow");
     await removing.reached;
-    const second = rig.client.removeCopy(imageId, "slow");
-    await expect.poll(() => rig.client.removeCopy(imageId, "slow", 0)).toBe("pending_delete");
+    const second = rig.client.images.removeCopy(imageId, "slow");
+    await expect
+      .poll(() => rig.client.images.removeCopy(imageId, "slow", 0))
+      .toBe("pending_delete");
     removing.release();
 
     expect(await Promise.all([first, second])).toEqual(["removed", "removed"]);
@@ -291,8 +293,8 @@ describe("removeImageCopy()", () => {
     const imageId = await activeTwice(rig);
 
     const removals = await Promise.allSettled([
-      rig.client.removeCopy(imageId, "fast"),
-      rig.client.removeCopy(imageId, "slow"),
+      rig.client.images.removeCopy(imageId, "fast"),
+      rig.client.images.removeCopy(imageId, "slow"),
     ]);
 
     const { locations, fast, slow } = await rig.state(imageId);
@@ -309,10 +311,10 @@ describe("removeImageCopy()", () => {
     const imageId = await activeTwice(rig);
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);
-    const removal = rig.client.removeCopy(imageId, "slow");
+    const removal = rig.client.images.removeCopy(imageId, "slow");
     await removing.reached;
 
-    const deletion = await rig.client.deleteImage(imageId);
+    const deletion = await rig.client.images.delete(imageId);
     const deleted = await rig.state(imageId);
     removing.release();
 
@@ -325,12 +327,12 @@ describe("removeImageCopy()", () => {
     const imageId = await activeTwice(rig);
     const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
     await rename(store, away);
-    await rig.client.removeCopy(imageId, "slow", 0);
+    await rig.client.images.removeCopy(imageId, "slow", 0);
 
-    const whileAway = await rig.client.deleteImage(imageId, 0);
+    const whileAway = await rig.client.images.delete(imageId, 0);
     await expect.poll(() => rig.calls.includes("removeImageBytes"), { timeout: 20_000 }).toBe(true);
     await rename(away, store);
-    const onceBack = await rig.client.deleteImage(imageId);
+    const onceBack = await rig.client.images.delete(imageId);
     await rig.temporal.workflow.getHandle(`image-remove-copy/${imageId}/slow/1`).result();
 
     expect([whileAway, onceBack]).toEqual(["pending_delete", "deleted"]);

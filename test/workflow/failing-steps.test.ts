@@ -15,10 +15,10 @@ describe("importImage() with a step that fails for good", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("claimImport", failsWith("ImageConflict", "it may not be"));
 
-    const started = failureOf(rig.client.startImport(imageId));
+    const started = failureOf(rig.client.imports.start(imageId));
 
     expect(await started).toMatchObject({ code: "ImageConflict", message: "it may not be" });
-    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+    expect(await failureOf(rig.client.imports.wait(imageId))).toMatchObject({
       code: "ImageConflict",
       message: "it may not be",
     });
@@ -39,8 +39,8 @@ describe("importImage() with a step that fails for good", () => {
       const imageId = await rig.adoptedImage(randomBytes(1000));
       rig.fail(call, failsWith(code, "it went wrong"));
 
-      await rig.client.startImport(imageId);
-      const failure = await failureOf(rig.client.waitForImport(imageId));
+      await rig.client.imports.start(imageId);
+      const failure = await failureOf(rig.client.imports.wait(imageId));
 
       expect(failure).toMatchObject({ code, message: `${where}: it went wrong` });
       expect(await rig.state(imageId)).toEqual({
@@ -56,8 +56,8 @@ describe("importImage() with a step that fails for good", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("PermissionDenied", "it is read-only"));
 
-    await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
 
     expect(rig.calls.filter((call) => call === "storeImage fast")).toHaveLength(1);
   });
@@ -70,13 +70,13 @@ describe("importImage() with a step that fails for good", () => {
       failing.before(() => failsWith("NoSpace", "it is full")(step)),
     );
 
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
     failing.release();
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({ code: "NoSpace", message: 'store "fast": it is full' });
-    expect((await rig.client.importStatus(imageId)).stores).toEqual({
+    expect((await rig.client.imports.status(imageId)).stores).toEqual({
       fast: { state: "failed" },
       slow: { state: "stopped" },
     });
@@ -91,11 +91,11 @@ describe("importImage() with a step that fails for good", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
-    await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
 
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(await rig.state(imageId)).toEqual({
       ...IMPORTED,
@@ -119,8 +119,8 @@ describe("importImage() with a step that fails and then succeeds", () => {
     const imageId = await rig.adoptedImage(randomBytes(1000));
     rig.fail(call, failsWith(code, "it is away"), failsWith(code, "it is still away"));
 
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(rig.calls.filter((each) => each === call)).toHaveLength(3);
     expect(await rig.state(imageId)).toEqual({
@@ -135,12 +135,12 @@ describe("importImage() with a step that fails and then succeeds", () => {
     const finished = new Hold();
     rig.fail("storeImage slow", finished.before, failsWith("StoreUnavailable", "it is away"));
 
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await finished.reached;
     await expect.poll(async () => (await rig.state(imageId)).fast).toEqual(["@.1"]);
     const written = await stat(join(rig.directory, "fast", `${imageId}.1`));
     finished.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     const published = await stat(join(rig.directory, "fast", `${imageId}.1`));
     expect([published.ino, published.mtimeMs]).toEqual([written.ino, written.mtimeMs]);
@@ -162,8 +162,8 @@ describe("importImage() with a step that takes effect and whose answer is lost",
     const imageId = await rig.adoptedImage(randomBytes(1000));
     rig.fail(call, losesItsAnswer);
 
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(rig.calls.filter((each) => each === call)).toHaveLength(2);
     expect(await rig.state(imageId)).toEqual({
@@ -177,10 +177,10 @@ describe("importImage() with a step that takes effect and whose answer is lost",
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", losesItsAnswer);
 
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
-    expect((await rig.client.importStatus(imageId)).stores).toEqual({
+    expect((await rig.client.imports.status(imageId)).stores).toEqual({
       fast: { state: "stored", method: "found" },
     });
   });
@@ -191,8 +191,8 @@ describe("importImage() past its deadline", () => {
     const rig = await createRig({ import: { deadline: "2s" } });
     const imageId = await rig.stagedImage(randomBytes(16 * MEBIBYTE));
 
-    await rig.client.startImport(imageId, { stores: ["slow"] });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({
       code: "ImportDeadlineExceeded",
@@ -215,8 +215,8 @@ describe("importImage() past its deadline", () => {
     const away = failsWith("StoreUnavailable", "it is away");
     rig.fail("storeImage fast", ...Array.from({ length: 100 }, () => away));
 
-    await rig.client.startImport(imageId);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("ImportDeadlineExceeded");
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
@@ -237,22 +237,22 @@ describe("importImage() past its deadline", () => {
       });
       const isFetched = call === "fetchImage";
       const imageId = isFetched
-        ? (await rig.client.createImage({ diskFormat: "raw", containerFormat: "bare" })).id
+        ? (await rig.client.images.create({ diskFormat: "raw", containerFormat: "bare" })).id
         : await rig.adoptedImage(randomBytes(1000));
       const broken = failsWith(code, "the line broke");
       rig.fail(call, ...Array.from({ length: 100 }, () => broken));
 
-      await rig.client.startImport(imageId, {
+      await rig.client.imports.start(imageId, {
         ...(isFetched ? { method: "web-download", uri: "https://192.0.2.1/disk.raw" } : {}),
       });
-      const failure = await failureOf(rig.client.waitForImport(imageId));
+      const failure = await failureOf(rig.client.imports.wait(imageId));
 
       const cause = `attempt \\d+ of ${step} failed: ${code}: the line broke$`;
       expect(failure).toMatchObject({
         code: "ImportDeadlineExceeded",
         message: expect.stringMatching(cause) as string,
       });
-      const [task] = await rig.client.listTasks({ imageId });
+      const [task] = await rig.client.admin.listTasks({ imageId });
       expect(task?.message).toMatch(new RegExp(cause));
     },
   );
@@ -264,9 +264,9 @@ describe("importImage() past its deadline", () => {
     rig.fail("storeImage fast", storing.before);
     rig.fail("findLastFailures", failsWith("BadConfiguration", "it may not look"));
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
 
-    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+    expect(await failureOf(rig.client.imports.wait(imageId))).toMatchObject({
       code: "ImportDeadlineExceeded",
       message: 'store "fast": it did not end before its deadline',
     });
@@ -278,7 +278,7 @@ describe("importImage() past its deadline", () => {
     const activating = new Hold();
     rig.fail("activateImage", activating.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await activating.reached;
     await expect
       .poll(
@@ -290,7 +290,7 @@ describe("importImage() past its deadline", () => {
       )
       .toBe(true);
     activating.release();
-    const outcome = await rig.client.waitForImport(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.status).toBe("active");
     expect(await rig.state(imageId)).toEqual({
@@ -305,8 +305,8 @@ describe("importImage() in the log of its worker", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
-    const { task_id, run_id } = await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    const { task_id, run_id } = await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     const about = { image_id: imageId, task_id, run_id, workflow_id: `image-import/${imageId}` };
     expect(rig.logOf(imageId)).toMatchObject([
@@ -334,8 +334,8 @@ describe("importImage() in the log of its worker", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
-    const { task_id, run_id } = await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    const { task_id, run_id } = await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
 
     const about = { image_id: imageId, task_id, run_id };
     const failed = { code: "NoSpace", hint: "Free space, or choose another store." };
@@ -359,14 +359,14 @@ describe("importImage() in the log of its worker", () => {
   it("has a line for a start that is refused, and for one that is cancelled", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await failureOf(rig.client.startImport(imageId, { stores: ["nowhere"] }));
+    await failureOf(rig.client.imports.start(imageId, { stores: ["nowhere"] }));
     const step = new Hold();
     rig.fail("storeImage fast", step.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await step.reached;
-    await rig.client.cancelImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.cancel(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
 
     expect(rig.logOf(imageId).filter(({ msg }) => msg === "Import ended")).toMatchObject([
       { outcome: "refused", code: "UnknownStore" },

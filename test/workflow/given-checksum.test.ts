@@ -17,11 +17,11 @@ describe.each(["stagedImage", "adoptedImage"] as const)("importImage() of a %s",
     const rig = await createRig();
     const imageId = await rig[kind](BYTES);
 
-    await rig.client.startImport(imageId, {
+    await rig.client.imports.start(imageId, {
       checksum: checksumOf(algo, BYTES).toUpperCase().replace(algo.toUpperCase(), algo),
       size: BYTES.length,
     });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(await rig.state(imageId)).toMatchObject(IMPORTED);
   });
@@ -30,8 +30,8 @@ describe.each(["stagedImage", "adoptedImage"] as const)("importImage() of a %s",
     const rig = await createRig();
     const imageId = await rig[kind](BYTES);
 
-    await rig.client.startImport(imageId, { checksum: checksumOf(algo, OTHER) });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { checksum: checksumOf(algo, OTHER) });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({
       code: "ChecksumMismatch",
@@ -47,8 +47,8 @@ describe.each(["stagedImage", "adoptedImage"] as const)("importImage() of a %s",
     const rig = await createRig();
     const imageId = await rig[kind](BYTES);
 
-    await rig.client.startImport(imageId, { size: BYTES.length + 1 });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { size: BYTES.length + 1 });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({
       code: "ChecksumMismatch",
@@ -63,8 +63,8 @@ describe("importImage() of data whose digests are known", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(BYTES);
 
-    await rig.client.startImport(imageId, { checksum: checksumOf(algo, OTHER) });
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { checksum: checksumOf(algo, OTHER) });
+    await failureOf(rig.client.imports.wait(imageId));
 
     expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
   });

@@ -17,8 +17,8 @@ describe("importImage()", () => {
     const bytes = randomBytes(1_500_017);
     const imageId = await rig.stagedImage(bytes);
 
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.wait(imageId);
 
     expect(await rig.state(imageId)).toEqual({
       image: "active",
@@ -41,8 +41,8 @@ describe("importImage()", () => {
     const bytes = randomBytes(70_000);
     const imageId = await rig.stagedImage(bytes);
 
-    const accepted = await rig.client.startImport(imageId);
-    const outcome = await rig.client.waitForImport(imageId);
+    const accepted = await rig.client.imports.start(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome).toEqual({
       ...accepted,
@@ -61,8 +61,8 @@ describe("importImage()", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(rig.calls).toEqual([
       "claimImport",
@@ -80,8 +80,8 @@ describe("importImage()", () => {
     const bytes = randomBytes(90_000);
     const imageId = await rig.adoptedImage(bytes);
 
-    await rig.client.startImport(imageId);
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(rig.calls).toContain("digestStaged");
     expect(outcome.os_hash_value).toBe(createHash("sha512").update(bytes).digest("hex"));
@@ -91,10 +91,10 @@ describe("importImage()", () => {
     const rig = await createRig();
     const bytes = randomBytes(5000);
     await writeFile(join(rig.directory, "staging", "disk.raw"), bytes);
-    const image = await rig.client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+    const image = await rig.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
 
-    await rig.client.startImport(image.id, { uri: stagingUri(rig, "disk.raw") });
-    await rig.client.waitForImport(image.id);
+    await rig.client.imports.start(image.id, { uri: stagingUri(rig, "disk.raw") });
+    await rig.client.imports.wait(image.id);
 
     expect(await readFile(join(rig.directory, "fast", `${image.id}.1`))).toEqual(bytes);
   });
@@ -106,10 +106,10 @@ describe("importImage()", () => {
     });
     const imageId = await rig.stagedImage(randomBytes(5000));
 
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.wait(imageId);
 
-    const { stores } = await rig.client.importStatus(imageId);
+    const { stores } = await rig.client.imports.status(imageId);
     const methods = [stores["fast"]?.method, stores["slow"]?.method].sort();
     expect([
       ["copy", "link"],
@@ -121,7 +121,7 @@ describe("importImage()", () => {
       fast: ["@.1"],
       slow: ["@.1"],
     });
-    expect(await rig.client.verifyImage(imageId)).toMatchObject([{ ok: true }, { ok: true }]);
+    expect(await rig.client.files.verify(imageId)).toMatchObject([{ ok: true }, { ok: true }]);
   });
 
   it("keeps what is staged when a link to it is undone, and imports it the next time", async () => {
@@ -130,16 +130,16 @@ describe("importImage()", () => {
     });
     const imageId = await rig.stagedImage(randomBytes(5000));
     rig.fail("saveImage", failsWith("StagedDataChanged", "it changed"));
-    await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
     const undone = await rig.state(imageId);
 
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(undone).toMatchObject({ image: "uploading", staging: ["@"], fast: [], leases: [] });
     expect(await rig.state(imageId)).toMatchObject({ image: "active", staging: [], fast: ["@.2"] });
-    expect(await rig.client.verifyImage(imageId)).toMatchObject([{ store: "fast", ok: true }]);
+    expect(await rig.client.files.verify(imageId)).toMatchObject([{ store: "fast", ok: true }]);
   });
 
   it("passes importing and saving on its way to active", async () => {
@@ -149,14 +149,14 @@ describe("importImage()", () => {
     rig.fail("storeImage fast", storing.before);
     rig.fail("activateImage", activating.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await storing.reached;
-    const whileStoring = await rig.client.showImage(imageId);
+    const whileStoring = await rig.client.images.show(imageId);
     storing.release();
     await activating.reached;
-    const whileActivating = await rig.client.showImage(imageId);
+    const whileActivating = await rig.client.images.show(imageId);
     activating.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(whileStoring).toMatchObject({
       status: "importing",
@@ -182,14 +182,14 @@ describe("importImage()", () => {
     rig.fail("verifyStaging", verifying.before);
     rig.fail("storeImage fast", storing.after);
 
-    const { task_id: taskId } = await rig.client.startImport(imageId);
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
     await verifying.reached;
-    const whileVerifying = await rig.client.showTask(taskId);
+    const whileVerifying = await rig.client.admin.showTask(taskId);
     verifying.release();
     await storing.reached;
-    const whileStoring = await rig.client.showTask(taskId);
+    const whileStoring = await rig.client.admin.showTask(taskId);
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect([whileVerifying.status, whileStoring.status]).toEqual(["pending", "processing"]);
   });
@@ -200,17 +200,17 @@ describe("importImage()", () => {
     const storing = new Hold();
     rig.fail("storeImage fast", storing.after);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await storing.reached;
-    await rig.client.changeImage(imageId, {
+    await rig.client.images.change(imageId, {
       name: "renamed",
       setProperties: { os_distro: "debian" },
       addTags: ["golden"],
     });
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
-    expect(await rig.client.showImage(imageId)).toMatchObject({
+    expect(await rig.client.images.show(imageId)).toMatchObject({
       status: "active",
       name: "renamed",
       properties: { os_distro: "debian" },
@@ -223,8 +223,8 @@ describe("importImage()", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("unstageImage", failsWith("PermissionDenied", "it is read-only"));
 
-    await rig.client.startImport(imageId);
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.unstaged).toBe(false);
     expect(await rig.state(imageId)).toMatchObject({ image: "active", staging: ["@"] });
@@ -236,11 +236,11 @@ describe("importImage()", () => {
     const activating = new Hold();
     rig.fail("activateImage", activating.before);
 
-    const { task_id: taskId } = await rig.client.startImport(imageId);
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
     await activating.reached;
     await rig.database.query((db) => db.delete(tasks).where(eq(tasks.id, taskId)));
     activating.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(await rig.state(imageId)).toMatchObject({ image: "active", task: null });
   });
@@ -251,13 +251,13 @@ describe("importImage()", () => {
     const activating = new Hold();
     rig.fail("activateImage", activating.before);
 
-    const { task_id: taskId } = await rig.client.startImport(imageId);
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
     await activating.reached;
     await rig.database.query((db) =>
       db.update(tasks).set({ status: "failure", message: "Expired" }).where(eq(tasks.id, taskId)),
     );
     activating.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(await rig.state(imageId)).toMatchObject({
       image: "active",
@@ -271,13 +271,13 @@ describe("importImage()", () => {
     const activating = new Hold();
     rig.fail("activateImage", activating.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await activating.reached;
-    const deleted = rig.client.deleteImage(imageId);
+    const deleted = rig.client.images.delete(imageId);
     await expect.poll(async () => (await rig.state(imageId)).image).toBe("pending_delete");
     activating.release();
 
-    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+    expect(await failureOf(rig.client.imports.wait(imageId))).toMatchObject({
       code: "ImportLost",
       message: `activate: Image "${imageId}" was deleted or taken while it was imported`,
     });
@@ -301,8 +301,8 @@ describe("importImage()", () => {
     ]);
     const imageId = await rig.stagedImage(qcow2);
 
-    await rig.client.startImport(imageId);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("FormatMismatch");
     expect(rig.calls).toEqual(["claimImport", "verifyStaging", "releaseImport"]);

@@ -29,7 +29,9 @@ describe("importStatus", () => {
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
 
-    const { task_id: taskId } = await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    const { task_id: taskId } = await rig.client.imports.start(imageId, {
+      stores: ["fast", "slow"],
+    });
     await saving.reached;
     const status = await rig.run(imageId).query("importStatus");
 
@@ -65,17 +67,17 @@ describe("importStatus", () => {
       message: null,
     });
     saving.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   it("tells all phases of an import that is done", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
-    expect(await rig.client.importStatus(imageId)).toMatchObject({
+    expect(await rig.client.imports.status(imageId)).toMatchObject({
       phase: "done",
       phases: [
         ended("accepting"),
@@ -94,10 +96,10 @@ describe("importStatus", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
-    await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
 
-    expect(await rig.client.importStatus(imageId)).toMatchObject({
+    expect(await rig.client.imports.status(imageId)).toMatchObject({
       phase: "failed",
       stores: { fast: { state: "failed" } },
       phases: [
@@ -117,11 +119,11 @@ describe("importStatus", () => {
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await storing.reached;
-    await rig.client.cancelImport(imageId, { wait: true });
+    await rig.client.imports.cancel(imageId, { wait: true });
 
-    expect(await rig.client.importStatus(imageId)).toMatchObject({
+    expect(await rig.client.imports.status(imageId)).toMatchObject({
       phase: "cancelled",
       message: 'Error: ImportCancelled: store "fast": it was cancelled',
     });
@@ -136,14 +138,14 @@ describe("the current details of a run", () => {
     rig.fail("storeImage fast", storing.before);
     rig.fail("saveImage", saving.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await storing.reached;
     const whileStoring = await metadataOf(rig, imageId);
     storing.release();
     await saving.reached;
     const whileSaving = await metadataOf(rig, imageId);
     saving.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(whileStoring.currentDetails.split("\n\n")).toEqual([
       "### storing",
@@ -163,9 +165,9 @@ describe("the current details of a run", () => {
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await saving.reached;
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId, "pausing after this step");
     const pausing = await metadataOf(rig, imageId);
     saving.release();
@@ -180,14 +182,14 @@ describe("the current details of a run", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(3 * 1024 * 1024));
 
-    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
     const paused = await metadataOf(rig, imageId);
-    await rig.client.resumeImport(imageId);
+    await rig.client.imports.resume(imageId);
     const resumed = await metadataOf(rig, imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(paused.currentDetails).toMatch(/^### storing, paused\n/);
     expect(resumed.currentDetails).toMatch(/^### storing\n/);
@@ -198,8 +200,8 @@ describe("the current details of a run", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("verifyStaging", failsWith("UnsafeImage", "it refers to another file"));
 
-    await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
 
     const { currentDetails } = await metadataOf(rig, imageId);
     expect(currentDetails.split("\n\n")).toEqual([
@@ -218,11 +220,11 @@ describe("the search attributes of a run", () => {
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
 
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await storing.reached;
     const running = await searchAttributesOf(rig, imageId);
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
     const done = await searchAttributesOf(rig, imageId);
 
     const fixed = {
@@ -240,8 +242,8 @@ describe("the search attributes of a run", () => {
     const imageId = await ownedImage(rig, "project-7");
     await ownedImage(rig, "project-8");
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
-    await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
 
     const query = "Owner = 'project-7' AND ImportPhase = 'failed' AND ImportStores = 'fast'";
     const found = async (): Promise<string[]> => {
@@ -259,8 +261,8 @@ describe("the summaries of a run", () => {
     const rig = await createRig();
     const imageId = await rig.adoptedImage(randomBytes(1000));
 
-    await rig.client.startImport(imageId, { stores: ["fast"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { stores: ["fast"] });
+    await rig.client.imports.wait(imageId);
 
     const description = await rig.run(imageId).describe();
     expect(await description.staticSummary()).toBe(`import ${imageId} → fast`);
@@ -286,8 +288,8 @@ describe("the summaries of a run", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
-    await rig.client.startImport(imageId);
-    await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    await failureOf(rig.client.imports.wait(imageId));
 
     expect((await stepSummaries(rig, imageId)).slice(-2)).toEqual([
       "undo: remove the copy in fast",
@@ -300,8 +302,8 @@ describe("the messages of a run", () => {
   it("are described for people", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     const { definition } = await metadataOf(rig, imageId);
 
@@ -321,12 +323,12 @@ describe("the messages of a run", () => {
 });
 
 async function ownedImage(rig: ImportRig, owner: string): Promise<string> {
-  const { id } = await rig.client.createImage({
+  const { id } = await rig.client.images.create({
     owner,
     diskFormat: "raw",
     containerFormat: "bare",
   });
-  await rig.client.stageImage(id, Readable.from([randomBytes(1000)]));
+  await rig.client.files.stage(id, Readable.from([randomBytes(1000)]));
   return id;
 }
 

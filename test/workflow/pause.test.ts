@@ -24,9 +24,9 @@ describe("pauseImport", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
 
-    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
 
     const part = await copyInSlow(rig);
@@ -52,14 +52,14 @@ describe("pauseImport", () => {
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await saving.reached;
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId, "pausing after this step");
     saving.release();
     await rig.paused(imageId);
 
-    expect(await rig.client.importStatus(imageId)).toMatchObject({ phase: "activating" });
+    expect(await rig.client.imports.status(imageId)).toMatchObject({ phase: "activating" });
     expect(rig.calls).not.toContain("activateImage");
   });
 
@@ -72,12 +72,12 @@ describe("pauseImport", () => {
       // It holds the step until it is stopped.
       rig.fail(call, () => step.before(cancelled));
 
-      await rig.client.startImport(imageId);
+      await rig.client.imports.start(imageId);
       await step.reached;
-      await rig.client.pauseImport(imageId);
+      await rig.client.imports.pause(imageId);
       await rig.paused(imageId);
-      await rig.client.resumeImport(imageId);
-      await rig.client.waitForImport(imageId);
+      await rig.client.imports.resume(imageId);
+      await rig.client.imports.wait(imageId);
 
       expect(rig.calls.filter((each) => each === call)).toHaveLength(2);
     },
@@ -89,9 +89,9 @@ describe("pauseImport", () => {
     const claiming = new Hold();
     rig.fail("claimImport", claiming.before);
 
-    const started = rig.client.startImport(imageId);
+    const started = rig.client.imports.start(imageId);
     await claiming.reached;
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     claiming.release();
     await started;
     await rig.paused(imageId);
@@ -105,16 +105,16 @@ describe("pauseImport", () => {
     const away = failsWith("StoreUnavailable", "it is away");
     rig.fail("storeImage fast", away, away, away);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await expect
       .poll(() => rig.calls.filter((call) => call === "storeImage fast").length, {
         timeout: 10_000,
       })
       .toBe(3);
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
-    await rig.client.resumeImport(imageId);
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.resume(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.status).toBe("active");
   });
@@ -127,12 +127,12 @@ describe("pauseImport", () => {
       step.before(() => failsWith("StoreUnavailable", "its worker died")(run)),
     );
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await step.reached;
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
-    await rig.client.resumeImport(imageId);
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.resume(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.status).toBe("active");
   });
@@ -145,14 +145,14 @@ describe("pauseImport", () => {
       step.before(() => failsWith("NoSpace", "it is full")(run)),
     );
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await step.reached;
     // The request alone: the import may have failed before a client could read that it is paused.
     await rig.temporal.workflow.getHandle(importWorkflowId(imageId)).signal("pauseImport");
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({ code: "NoSpace", message: 'store "fast": it is full' });
-    expect(await rig.client.importStatus(imageId)).toMatchObject({
+    expect(await rig.client.imports.status(imageId)).toMatchObject({
       phase: "failed",
       pause: "running",
     });
@@ -164,13 +164,13 @@ describe("pauseImport", () => {
     const activating = new Hold();
     rig.fail("activateImage", activating.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await activating.reached;
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     activating.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
-    expect(await rig.client.importStatus(imageId)).toMatchObject({
+    expect(await rig.client.imports.status(imageId)).toMatchObject({
       phase: "done",
       pause: "running",
     });
@@ -180,10 +180,10 @@ describe("pauseImport", () => {
     const rig = await createRig({ import: { deadline: "3s" } });
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
 
-    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.pause(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("ImportDeadlineExceeded");
     expect(await rig.state(imageId)).toMatchObject({ image: "uploading", leases: [], slow: [] });
@@ -193,13 +193,13 @@ describe("pauseImport", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
 
-    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
-    await rig.client.cancelImport(imageId, { wait: true });
+    await rig.client.imports.cancel(imageId, { wait: true });
 
-    expect(await rig.client.importStatus(imageId)).toMatchObject({
+    expect(await rig.client.imports.status(imageId)).toMatchObject({
       phase: "cancelled",
       pause: "running",
     });
@@ -223,13 +223,13 @@ describe("resumeImport", () => {
     const bytes = randomBytes(4 * MEBIBYTE);
     const imageId = await rig.stagedImage(bytes);
 
-    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
     const part = await copyInSlow(rig);
-    await rig.client.resumeImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.resume(imageId);
+    await rig.client.imports.wait(imageId);
 
     const copy = await copyInSlow(rig);
     expect([copy.name, copy.ino]).toEqual([`${imageId}.1`, part.ino]);
@@ -242,16 +242,16 @@ describe("resumeImport", () => {
     const bytes = randomBytes(4 * MEBIBYTE);
     const imageId = await rig.stagedImage(bytes);
 
-    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
     const part = await copyInSlow(rig);
     await rig.stopWorkers();
     await rig.startWorkers();
     await rig.paused(imageId);
-    await rig.client.resumeImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.resume(imageId);
+    await rig.client.imports.wait(imageId);
 
     const copy = await copyInSlow(rig);
     expect([copy.name, copy.ino]).toEqual([`${imageId}.1`, part.ino]);
@@ -263,13 +263,13 @@ describe("resumeImport", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(4 * MEBIBYTE));
 
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
     await expect.poll(async () => (await rig.state(imageId)).fast).toEqual(["@.1"]);
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
-    await rig.client.resumeImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.resume(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(rig.calls.filter((call) => call === "storeImage fast")).toHaveLength(1);
     expect(rig.calls.filter((call) => call === "storeImage slow")).toHaveLength(2);
@@ -281,14 +281,14 @@ describe("resumeImport", () => {
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await storing.reached;
-    await rig.client.resumeImport(imageId);
-    await rig.client.pauseImport(imageId);
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.resume(imageId);
+    await rig.client.imports.pause(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
-    await rig.client.resumeImport(imageId);
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.resume(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.status).toBe("active");
   });
@@ -297,11 +297,11 @@ describe("resumeImport", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(3 * MEBIBYTE));
 
-    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
-    await rig.client.resumeImport(imageId);
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.pause(imageId);
+    await rig.client.imports.resume(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.status).toBe("active");
   });

@@ -96,7 +96,7 @@ describe("`temporal workflow execute --type importImage`", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await storing.reached;
 
     const second = rig.temporal.workflow.start("importImage", {
@@ -107,7 +107,7 @@ describe("`temporal workflow execute --type importImage`", () => {
 
     await expect(second).rejects.toThrow("Workflow execution already started");
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 });
 
@@ -124,8 +124,8 @@ describe("importImage() that is started plainly", () => {
     });
     await storing.reached;
 
-    const refused = await failureOf(rig.client.startImport(imageId));
-    await rig.client.cancelImport(imageId, { wait: true });
+    const refused = await failureOf(rig.client.imports.start(imageId));
+    await rig.client.imports.cancel(imageId, { wait: true });
 
     expect(refused.code).toBe("ImageBusy");
     expect(await rig.state(imageId)).toMatchObject({ image: "uploading", isClaimed: false });
@@ -149,14 +149,14 @@ describe("importImage() that is started plainly", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await storing.reached;
 
     await failureOfInput(rig, [{ image_id: imageId }], "my-import");
 
     expect(await rig.state(imageId)).toMatchObject({ image: "importing", isClaimed: true });
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   const NOT_AN_OBJECT = 'An import request must be one object such as {"image_id": "<uuid>"}';

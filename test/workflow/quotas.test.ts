@@ -10,7 +10,7 @@ import { BACK_TO_STAGED } from "../support/import-states.ts";
 const NOTHING = { usage: 0, reserved: 0 };
 
 async function sizeTotal(rig: ImportRig): Promise<object> {
-  const { usage } = await rig.client.showUsage(null);
+  const { usage } = await rig.client.admin.showUsage(null);
   return usage.image_size_total;
 }
 
@@ -23,11 +23,11 @@ describe("importImage() within quotas", () => {
     ];
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
-    await rig.client.startImport(first);
+    await rig.client.imports.start(first);
     await storing.reached;
     expect(await sizeTotal(rig)).toEqual({ limit: 1500, usage: 0, reserved: 1000 });
 
-    const refused = await failureOf(rig.client.startImport(second));
+    const refused = await failureOf(rig.client.imports.start(second));
 
     expect(refused).toMatchObject({
       code: "QuotaExceeded",
@@ -39,24 +39,24 @@ describe("importImage() within quotas", () => {
       staging: ["@", first].sort(),
       task: null,
     });
-    const cancelled = rig.client.cancelImport(first, { wait: true });
+    const cancelled = rig.client.imports.cancel(first, { wait: true });
     storing.release();
     await cancelled;
     expect(await sizeTotal(rig)).toEqual({ limit: 1500, ...NOTHING });
-    await rig.client.startImport(second);
-    await rig.client.waitForImport(second);
+    await rig.client.imports.start(second);
+    await rig.client.imports.wait(second);
     expect(await sizeTotal(rig)).toEqual({ limit: 1500, usage: 1000, reserved: 0 });
-    await rig.client.deleteImage(second);
+    await rig.client.images.delete(second);
     expect(await sizeTotal(rig)).toEqual({ limit: 1500, ...NOTHING });
   });
 
   it("fails for good when the file that it is to import turns out to be too large, and undoes itself", async () => {
     const rig = await createRig({ limits: { image_size_cap: 999 } });
-    const { id } = await rig.client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+    const { id } = await rig.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
     await writeFile(join(rig.directory, "staging", "disk.raw"), randomBytes(1000));
-    await rig.client.startImport(id, { uri: stagingUri(rig, "disk.raw") });
+    await rig.client.imports.start(id, { uri: stagingUri(rig, "disk.raw") });
 
-    const failure = await failureOf(rig.client.waitForImport(id));
+    const failure = await failureOf(rig.client.imports.wait(id));
 
     const text = `Image "${id}" is too large: it has 1000 bytes at least, and image_size_cap is 999`;
     expect(failure).toMatchObject({ code: "ImageTooLarge", message: `verify: ${text}` });

@@ -23,8 +23,8 @@ async function reconcile(rig: ImportRig): Promise<unknown> {
 /** An image that is active in both stores. */
 async function activeTwice(rig: ImportRig): Promise<string> {
   const imageId = await rig.stagedImage(randomBytes(1000));
-  await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
-  await rig.client.waitForImport(imageId);
+  await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+  await rig.client.imports.wait(imageId);
   return imageId;
 }
 
@@ -39,7 +39,7 @@ describe("reconcileImports()", () => {
   it("undoes an import that was terminated in the middle of its bytes", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
     await rig.run(imageId).terminate();
 
@@ -57,7 +57,7 @@ describe("reconcileImports()", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.after);
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await saving.reached;
     await rig.run(imageId).terminate();
     saving.release();
@@ -76,7 +76,7 @@ describe("reconcileImports()", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const activating = new Hold();
     rig.fail("activateImage", activating.after);
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await activating.reached;
     await rig.run(imageId).terminate();
     activating.release();
@@ -98,16 +98,16 @@ describe("reconcileImports()", () => {
   it("leaves alone an import that is paused", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(3 * MEBIBYTE));
-    await rig.client.startImport(imageId, { stores: ["slow"] });
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
 
     const reconciled = await reconcile(rig);
 
     expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 0, failures: [] });
-    await rig.client.resumeImport(imageId);
-    expect(await rig.client.waitForImport(imageId)).toMatchObject({ status: "active" });
+    await rig.client.imports.resume(imageId);
+    expect(await rig.client.imports.wait(imageId)).toMatchObject({ status: "active" });
   });
 
   it("says what it could not undo, and undoes it the next time", async () => {
@@ -115,7 +115,7 @@ describe("reconcileImports()", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await saving.reached;
     await rig.run(imageId).terminate();
     saving.release();
@@ -141,16 +141,16 @@ describe("reconcileImports()", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [first, second] = [new Hold(), new Hold()];
     rig.fail("saveImage", first.before, second.before);
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await first.reached;
     await rig.run(imageId).terminate();
     first.release();
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await second.reached;
 
     const reconciled = await reconcile(rig);
     second.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(reconciled).toEqual({ claims: 0, copies: 1, deletions: 0, failures: [] });
     expect(await rig.state(imageId)).toEqual({
@@ -166,8 +166,8 @@ describe("reconcileImports()", () => {
   it("goes on with a deletion whose workflow was lost", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
     await rig.database.query((db) =>
       db.execute(
         sql`UPDATE images SET status = 'pending_delete', updated_at = now() - interval '1 hour' WHERE id = ${imageId}`,
@@ -206,7 +206,7 @@ describe("reconcileImports()", () => {
     const imageId = await activeTwice(rig);
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", () => removing.before(cancelled));
-    await rig.client.removeCopy(imageId, "slow", 0);
+    await rig.client.images.removeCopy(imageId, "slow", 0);
     await removing.reached;
     const removal = rig.temporal.workflow.getHandle(`image-remove-copy/${imageId}/slow/1`);
     await removal.terminate();
@@ -225,7 +225,7 @@ describe("reconcileImports()", () => {
     const imageId = await activeTwice(rig);
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);
-    const removal = rig.client.removeCopy(imageId, "slow");
+    const removal = rig.client.images.removeCopy(imageId, "slow");
     await removing.reached;
     await age(rig, imageId);
 
@@ -257,11 +257,11 @@ describe("reconcileImports()", () => {
       await rig.stagedImage(randomBytes(1000)),
       await rig.stagedImage(randomBytes(1000)),
     ];
-    await rig.client.startImport(imported);
-    await rig.client.waitForImport(imported);
+    await rig.client.imports.start(imported);
+    await rig.client.imports.wait(imported);
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
-    await rig.client.startImport(failed);
-    await failureOf(rig.client.waitForImport(failed));
+    await rig.client.imports.start(failed);
+    await failureOf(rig.client.imports.wait(failed));
 
     const reconciled = await reconcile(rig);
 
@@ -275,14 +275,14 @@ describe("importImage() after a run that was terminated", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", () => storing.before(cancelled));
-    const first = await rig.client.startImport(imageId);
+    const first = await rig.client.imports.start(imageId);
     await storing.reached;
     await rig.run(imageId).terminate();
 
-    const second = await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    const second = await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
-    const abandoned = await rig.client.showTask(first.task_id);
+    const abandoned = await rig.client.admin.showTask(first.task_id);
     expect([abandoned.status, abandoned.message]).toEqual(["failure", ABANDONED]);
     expect(second.task_id).not.toBe(first.task_id);
     expect(await rig.state(imageId)).toMatchObject({

@@ -73,10 +73,10 @@ describe("importImage() of a hostile image", () => {
       [craftedQcow2(), "raw", "--disk-format"],
     ] as const) {
       const imageId = await rig.stagedImage(bytes);
-      await rig.client.changeImage(imageId, { diskFormat });
-      await rig.client.startImport(imageId, { stores: ["fast"] });
+      await rig.client.images.change(imageId, { diskFormat });
+      await rig.client.imports.start(imageId, { stores: ["fast"] });
 
-      expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+      expect(await failureOf(rig.client.imports.wait(imageId))).toMatchObject({
         hint: expect.stringContaining(hint) as string,
       });
     }
@@ -84,9 +84,9 @@ describe("importImage() of a hostile image", () => {
 
   it("ends a refused start with the hint of the refusal", async () => {
     const rig = await createRig();
-    const { id } = await rig.client.createImage({ name: "no format" });
+    const { id } = await rig.client.images.create({ name: "no format" });
 
-    expect(await failureOf(rig.client.startImport(id))).toMatchObject({
+    expect(await failureOf(rig.client.imports.start(id))).toMatchObject({
       hint: expect.stringContaining(`image-import image set ${id} --disk-format`) as string,
     });
   });
@@ -96,11 +96,11 @@ describe("importImage() of a hostile image", () => {
 
     for (const [name, diskFormat, bytes, code] of HOSTILE) {
       const imageId = await rig.stagedImage(bytes);
-      await rig.client.changeImage(imageId, { diskFormat });
+      await rig.client.images.change(imageId, { diskFormat });
       const before = rig.calls.length;
 
-      await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
-      const failure = await failureOf(rig.client.waitForImport(imageId));
+      await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+      const failure = await failureOf(rig.client.imports.wait(imageId));
 
       expect({ name, code: failure.code, calls: rig.calls.slice(before) }).toEqual({
         name,
@@ -115,7 +115,7 @@ describe("importImage() of a hostile image", () => {
         image: "uploading",
         staging: ["@"],
       });
-      expect(await rig.client.deleteImage(imageId)).toBe("deleted");
+      expect(await rig.client.images.delete(imageId)).toBe("deleted");
       expect(await rig.state(imageId)).toMatchObject({ ...nothing, image: "deleted", staging: [] });
     }
   });

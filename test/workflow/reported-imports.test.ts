@@ -13,7 +13,7 @@ async function heldImport() {
   const imageId = await rig.stagedImage(randomBytes(1000));
   const storing = new Hold();
   rig.fail("storeImage fast", storing.before);
-  const accepted = await rig.client.startImport(imageId);
+  const accepted = await rig.client.imports.start(imageId);
   await storing.reached;
   return { rig, imageId, storing, accepted };
 }
@@ -21,8 +21,8 @@ async function heldImport() {
 async function importedImage() {
   const rig = await createRig();
   const imageId = await rig.stagedImage(randomBytes(1000));
-  const accepted = await rig.client.startImport(imageId);
-  await rig.client.waitForImport(imageId);
+  const accepted = await rig.client.imports.start(imageId);
+  await rig.client.imports.wait(imageId);
   return { rig, imageId, accepted };
 }
 
@@ -41,14 +41,14 @@ describe("the report of an import", () => {
 
     await rig.run(imageId).terminate();
 
-    expect(await rig.client.importReport(imageId)).toMatchObject({
+    expect(await rig.client.imports.report(imageId)).toMatchObject({
       state: "abandoned",
       run_id: accepted.run_id,
       live: null,
       message:
         "Error: ImportAbandoned: its run was terminated; the reconciler undoes within minutes what it left",
     });
-    expect(await failureOf(rig.client.waitForImport(imageId, accepted.run_id))).toMatchObject({
+    expect(await failureOf(rig.client.imports.wait(imageId, accepted.run_id))).toMatchObject({
       code: "ImportAbandoned",
     });
     storing.release();
@@ -68,11 +68,11 @@ describe("the report of an import", () => {
     });
     await storing.reached;
 
-    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+    expect(await failureOf(rig.client.imports.wait(imageId))).toMatchObject({
       code: "ImportAbandoned",
       message: expect.stringContaining("passed the time limit") as string,
     });
-    expect(await rig.client.importReport(imageId)).toMatchObject({
+    expect(await rig.client.imports.report(imageId)).toMatchObject({
       state: "abandoned",
       message: expect.stringContaining("its run passed the time limit") as string,
     });
@@ -84,16 +84,16 @@ describe("the report of an import", () => {
 
     const client = await clientOfAnotherTemporal(rig);
 
-    expect(await client.importReport(imageId)).toMatchObject({
+    expect(await client.imports.report(imageId)).toMatchObject({
       state: "abandoned",
       run_id: accepted.run_id,
       message: expect.stringContaining("Temporal has no run of this import any more") as string,
     });
-    expect(await failureOf(client.waitForImport(imageId, accepted.run_id))).toMatchObject({
+    expect(await failureOf(client.imports.wait(imageId, accepted.run_id))).toMatchObject({
       code: "ImportAbandoned",
     });
     storing.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   it("says how an import ended whose run is not kept any more", async () => {
@@ -101,13 +101,13 @@ describe("the report of an import", () => {
 
     const client = await clientOfAnotherTemporal(rig);
 
-    expect(await client.importReport(imageId)).toMatchObject({
+    expect(await client.imports.report(imageId)).toMatchObject({
       state: "succeeded",
       status: "active",
       stores: ["fast"],
       live: null,
     });
-    expect(await client.waitForImport(imageId, accepted.run_id)).toMatchObject({
+    expect(await client.imports.wait(imageId, accepted.run_id)).toMatchObject({
       ...accepted,
       status: "active",
       size: 1000,
@@ -119,12 +119,12 @@ describe("the report of an import", () => {
     const { rig, imageId, storing, accepted } = await heldImport();
     const again = new Hold();
     rig.fail("storeImage fast", again.before);
-    const outcome = rig.client.waitForImport(imageId, accepted.run_id);
+    const outcome = rig.client.imports.wait(imageId, accepted.run_id);
 
     await resetRun(rig, imageId, "last");
     await again.reached;
 
-    const report = await rig.client.importReport(imageId);
+    const report = await rig.client.imports.report(imageId);
     expect(report).toMatchObject({
       state: "running",
       task: { id: accepted.task_id },
@@ -139,10 +139,10 @@ describe("the report of an import", () => {
   it("tells of the import, not of a start that was refused after it", async () => {
     const { rig, imageId, accepted } = await importedImage();
 
-    const refusal = await failureOf(rig.client.startImport(imageId));
+    const refusal = await failureOf(rig.client.imports.start(imageId));
 
     expect(refusal.code).toBe("ImageConflict");
-    expect(await rig.client.importReport(imageId)).toMatchObject({
+    expect(await rig.client.imports.report(imageId)).toMatchObject({
       state: "succeeded",
       run_id: accepted.run_id,
       live: { task_id: accepted.task_id, phase: "done", size: 1000 },
@@ -154,9 +154,9 @@ describe("the report of an import", () => {
     const { rig, imageId, accepted } = await importedImage();
 
     await resetRun(rig, imageId, "first");
-    await failureOf(rig.client.waitForImport(imageId));
+    await failureOf(rig.client.imports.wait(imageId));
 
-    expect(await rig.client.importReport(imageId)).toMatchObject({
+    expect(await rig.client.imports.report(imageId)).toMatchObject({
       state: "succeeded",
       run_id: accepted.run_id,
       live: { task_id: accepted.task_id, phase: "done" },
@@ -174,7 +174,7 @@ describe("the report of an import", () => {
       args: [{ image_id: imageId }],
     });
 
-    expect(await rig.client.importReport(imageId)).toMatchObject({
+    expect(await rig.client.imports.report(imageId)).toMatchObject({
       state: "waiting",
       status: "active",
       run_id: firstExecutionRunId,
@@ -186,12 +186,12 @@ describe("the report of an import", () => {
   it("says of a copy that was removed later that it is not there", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId, { stores: ["fast", "slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+    await rig.client.imports.wait(imageId);
 
-    await rig.client.removeCopy(imageId, "slow");
+    await rig.client.images.removeCopy(imageId, "slow");
 
-    expect(await rig.client.importReport(imageId)).toMatchObject({
+    expect(await rig.client.imports.report(imageId)).toMatchObject({
       state: "succeeded",
       stores: ["fast"],
       live: { stores: { fast: { state: "stored" }, slow: { state: "removed" } } },

@@ -14,14 +14,14 @@ describe("importImage() that is reset", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [before, after] = [new Hold(), new Hold()];
     rig.fail("storeImage fast", before.before, after.before);
-    const { task_id: taskId } = await rig.client.startImport(imageId);
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
     await before.reached;
 
     await resetRun(rig, imageId, "last");
     await after.reached;
     before.release();
     after.release();
-    const outcome = await rig.client.waitForImport(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.task_id).toBe(taskId);
     expect(rig.calls.filter((call) => call === "claimImport")).toHaveLength(1);
@@ -36,13 +36,13 @@ describe("importImage() that is reset", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [before, after] = [new Hold(), new Hold()];
     rig.fail("storeImage fast", before.before, after.before);
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
     await before.reached;
 
     await resetRun(rig, imageId, "last");
     await after.reached;
     before.release();
-    await rig.client.cancelImport(imageId, { wait: true });
+    await rig.client.imports.cancel(imageId, { wait: true });
 
     expect(await rig.state(imageId)).toEqual({
       image: "uploading",
@@ -64,18 +64,18 @@ describe("importImage() that is reset", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [before, after] = [new Hold(), new Hold()];
     rig.fail("saveImage", before.before, after.before);
-    const { task_id: taskId } = await rig.client.startImport(imageId);
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
     await before.reached;
 
     await resetRun(rig, imageId, "first");
     await after.reached;
     before.release();
     after.release();
-    const outcome = await rig.client.waitForImport(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
     await rig.reconcile();
 
     expect(outcome.task_id).not.toBe(taskId);
-    expect((await rig.client.showTask(taskId)).status).toBe("failure");
+    expect((await rig.client.admin.showTask(taskId)).status).toBe("failure");
     expect(await rig.state(imageId)).toEqual({
       ...IMPORTED,
       task: ["success", "", { image_id: imageId }],
@@ -86,11 +86,11 @@ describe("importImage() that is reset", () => {
   it("does not harm an image that it had made active", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     await resetRun(rig, imageId, "first");
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({
       code: "ImageConflict",
@@ -100,6 +100,6 @@ describe("importImage() that is reset", () => {
       ...IMPORTED,
       task: ["success", "", { image_id: imageId }],
     });
-    expect(await rig.client.verifyImage(imageId)).toMatchObject([{ store: "fast", ok: true }]);
+    expect(await rig.client.files.verify(imageId)).toMatchObject([{ store: "fast", ok: true }]);
   });
 });

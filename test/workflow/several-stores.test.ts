@@ -24,7 +24,7 @@ const IN_SLOW: Omit<ImportState, "task" | "failedStores"> = {
 
 /** What readers of the image see of the stores while it is imported. */
 async function storeLists(rig: ImportRig, imageId: string) {
-  const image = await rig.client.showImage(imageId);
+  const image = await rig.client.images.show(imageId);
   return [image.os_glance_importing_to_stores, image.os_glance_failed_import];
 }
 
@@ -37,7 +37,7 @@ describe("importImage() into a store that links", () => {
       },
     });
     const imageId = await rig.stagedImage(randomBytes(3 * MEBIBYTE));
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
     await vi.waitUntil(async () => (await rig.state(imageId)).fast.includes("@.1"), {
       timeout: 30_000,
@@ -49,7 +49,7 @@ describe("importImage() into a store that links", () => {
     await file.write(randomBytes(8), 0, 8, 0);
     await file.close();
 
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("StagedDataChanged");
     expect(await rig.state(imageId)).toMatchObject({
@@ -67,8 +67,8 @@ describe("importImage() where not all stores must succeed", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
-    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, AS_MANY_AS_POSSIBLE);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.stores).toEqual(["slow"]);
     expect(await rig.state(imageId)).toEqual({
@@ -76,7 +76,7 @@ describe("importImage() where not all stores must succeed", () => {
       failedStores: ["fast"],
       task: ["success", "", { image_id: imageId }],
     });
-    expect((await rig.client.importStatus(imageId)).stores).toEqual({
+    expect((await rig.client.imports.status(imageId)).stores).toEqual({
       fast: { state: "failed", last_failure: "it is full" },
       slow: { state: "stored", method: "copy" },
     });
@@ -93,7 +93,7 @@ describe("importImage() where not all stores must succeed", () => {
       return failsWith("PermissionDenied", "it is read-only")(step);
     });
 
-    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
+    await rig.client.imports.start(imageId, AS_MANY_AS_POSSIBLE);
     await vi.waitFor(
       async () => {
         expect(await storeLists(rig, imageId)).toEqual([["slow"], ["fast"]]);
@@ -103,7 +103,7 @@ describe("importImage() where not all stores must succeed", () => {
 
     expect(await rig.state(imageId)).toMatchObject({ image: "importing", fast: [] });
     slow.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
     expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: ["fast"] });
   });
 
@@ -113,8 +113,8 @@ describe("importImage() where not all stores must succeed", () => {
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
     rig.fail("storeImage slow", failsWith("NoSpace", "it is full, too"));
 
-    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, AS_MANY_AS_POSSIBLE);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("NoSpace");
     expect(await rig.state(imageId)).toMatchObject({
@@ -137,8 +137,8 @@ describe("importImage() where not all stores must succeed", () => {
     });
     rig.fail("removeCopy fast", failsWith("PermissionDenied", "it is read-only"));
 
-    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, AS_MANY_AS_POSSIBLE);
+    await rig.client.imports.wait(imageId);
 
     expect(await rig.state(imageId)).toMatchObject({
       ...IN_SLOW,
@@ -156,8 +156,8 @@ describe("importImage() where not all stores must succeed", () => {
     const away = failsWith("StoreUnavailable", "it is away");
     rig.fail("storeImage slow", away, away);
 
-    await rig.client.startImport(imageId, AS_MANY_AS_POSSIBLE);
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, AS_MANY_AS_POSSIBLE);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.stores).toEqual(["fast", "slow"]);
     expect(rig.calls.filter((call) => call === "storeImage fast")).toHaveLength(1);
@@ -169,16 +169,16 @@ describe("importImage() while a store is away", () => {
     const rig = await createRig();
     // A store that was never used has no directory to wait for: it gets one.
     const earlier = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(earlier, { stores: ["slow"] });
-    await rig.client.waitForImport(earlier);
+    await rig.client.imports.start(earlier, { stores: ["slow"] });
+    await rig.client.imports.wait(earlier);
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
     await rename(store, away);
 
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     const { slow, fast } = await vi.waitUntil(
       async () => {
-        const { stores } = await rig.client.importStatus(imageId);
+        const { stores } = await rig.client.imports.status(imageId);
         return Number(stores["slow"]?.attempt) > 1 && stores["fast"]?.state === "stored" && stores;
       },
       { timeout: 30_000, interval: 100 },
@@ -190,8 +190,8 @@ describe("importImage() while a store is away", () => {
       state: "copying",
       last_failure: expect.stringContaining(store) as string,
     });
-    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["fast", "slow"]);
-    const { stores } = await rig.client.importStatus(imageId);
+    expect((await rig.client.imports.wait(imageId)).stores).toEqual(["fast", "slow"]);
+    const { stores } = await rig.client.imports.status(imageId);
     expect(stores["slow"]).not.toHaveProperty("last_failure");
   });
 });
@@ -206,10 +206,10 @@ describe("importImage() into several stores of which all must succeed", () => {
       return failsWith("NoSpace", "it is full")(step);
     });
 
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
     fast.release();
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("NoSpace");
     expect(await rig.state(imageId)).toEqual({
@@ -223,8 +223,8 @@ describe("importImage() into several stores of which all must succeed", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
-    await rig.client.startImport(imageId, { allStores: true });
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { allStores: true });
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.stores).toEqual(["fast", "slow"]);
     expect(await rig.state(imageId)).toMatchObject({
@@ -238,11 +238,11 @@ describe("the update dropStore", () => {
   it("stops a copy in the middle of its bytes, removes it, and the import goes on", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
 
-    const left = await rig.client.dropStore(imageId, "slow");
-    const outcome = await rig.client.waitForImport(imageId);
+    const left = await rig.client.imports.dropStore(imageId, "slow");
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(left).toEqual(["fast"]);
     expect(outcome.stores).toEqual(["fast"]);
@@ -264,7 +264,7 @@ describe("the update dropStore", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const slow = new Hold();
     rig.fail("storeImage slow", slow.before);
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await vi.waitFor(
       async () => {
         expect(await storeLists(rig, imageId)).toEqual([["slow"], []]);
@@ -272,11 +272,11 @@ describe("the update dropStore", () => {
       { timeout: 30_000 },
     );
 
-    await rig.client.dropStore(imageId, "fast");
+    await rig.client.imports.dropStore(imageId, "fast");
 
     expect(await rig.state(imageId)).toMatchObject({ fast: [], image: "importing" });
     slow.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
     expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: [] });
   });
 
@@ -285,7 +285,7 @@ describe("the update dropStore", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const away = failsWith("StoreUnavailable", "it is away");
     rig.fail("storeImage slow", ...Array.from({ length: 100 }, () => away));
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await vi.waitFor(
       () => {
         expect(rig.calls.filter((call) => call === "storeImage slow").length).toBeGreaterThan(1);
@@ -293,8 +293,8 @@ describe("the update dropStore", () => {
       { timeout: 30_000 },
     );
 
-    await rig.client.dropStore(imageId, "slow");
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.dropStore(imageId, "slow");
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.stores).toEqual(["fast"]);
   });
@@ -302,16 +302,16 @@ describe("the update dropStore", () => {
   it("drops while the import is paused", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
 
-    await rig.client.dropStore(imageId, "slow");
+    await rig.client.imports.dropStore(imageId, "slow");
 
     expect(await rig.state(imageId)).toMatchObject({ slow: [], image: "importing" });
-    await rig.client.resumeImport(imageId);
-    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["fast"]);
+    await rig.client.imports.resume(imageId);
+    expect((await rig.client.imports.wait(imageId)).stores).toEqual(["fast"]);
   });
 
   it("leaves out a store to which no copy has begun, and writes nothing there", async () => {
@@ -319,18 +319,18 @@ describe("the update dropStore", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const verifying = new Hold();
     rig.fail("verifyStaging", verifying.before);
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await verifying.reached;
 
-    const left = await rig.client.dropStore(imageId, "fast");
+    const left = await rig.client.imports.dropStore(imageId, "fast");
 
     expect(left).toEqual(["slow"]);
     expect(await storeLists(rig, imageId)).toEqual([["slow"], []]);
-    expect((await rig.client.importStatus(imageId)).stores).toMatchObject({
+    expect((await rig.client.imports.status(imageId)).stores).toMatchObject({
       fast: { state: "dropped" },
     });
     verifying.release();
-    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["slow"]);
+    expect((await rig.client.imports.wait(imageId)).stores).toEqual(["slow"]);
     expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: [] });
     expect(rig.calls.filter((call) => call.endsWith(" fast"))).toEqual(["giveUpStore fast"]);
   });
@@ -340,15 +340,15 @@ describe("the update dropStore", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const verifying = new Hold();
     rig.fail("verifyStaging", verifying.before);
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await verifying.reached;
-    await rig.client.pauseImport(imageId);
+    await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
 
-    expect(await rig.client.dropStore(imageId, "slow")).toEqual(["fast"]);
+    expect(await rig.client.imports.dropStore(imageId, "slow")).toEqual(["fast"]);
 
-    await rig.client.resumeImport(imageId);
-    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["fast"]);
+    await rig.client.imports.resume(imageId);
+    expect((await rig.client.imports.wait(imageId)).stores).toEqual(["fast"]);
   });
 
   it("waits with the copies until a store is left out", async () => {
@@ -357,9 +357,9 @@ describe("the update dropStore", () => {
     const [verifying, recording] = [new Hold(), new Hold()];
     rig.fail("verifyStaging", verifying.before);
     rig.fail("giveUpStore fast", recording.before);
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await verifying.reached;
-    const dropped = rig.client.dropStore(imageId, "fast");
+    const dropped = rig.client.imports.dropStore(imageId, "fast");
     await recording.reached;
 
     verifying.release();
@@ -367,7 +367,7 @@ describe("the update dropStore", () => {
     recording.release();
 
     expect(await dropped).toEqual(["slow"]);
-    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["slow"]);
+    expect((await rig.client.imports.wait(imageId)).stores).toEqual(["slow"]);
   });
 
   it("refuses the last store before the copies begin, and one that the import does not fill", async () => {
@@ -375,11 +375,11 @@ describe("the update dropStore", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const verifying = new Hold();
     rig.fail("verifyStaging", verifying.before);
-    await rig.client.startImport(imageId, { stores: ["fast"] });
+    await rig.client.imports.start(imageId, { stores: ["fast"] });
     await verifying.reached;
 
-    const last = await failureOf(rig.client.dropStore(imageId, "fast"));
-    const other = await failureOf(rig.client.dropStore(imageId, "slow"));
+    const last = await failureOf(rig.client.imports.dropStore(imageId, "fast"));
+    const other = await failureOf(rig.client.imports.dropStore(imageId, "slow"));
 
     expect(last).toMatchObject({
       code: "ImageConflict",
@@ -390,7 +390,7 @@ describe("the update dropStore", () => {
       message: 'Cannot drop store "slow": the import does not copy to it; it copies to "fast"',
     });
     verifying.release();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
   });
 
   it.each([
@@ -403,10 +403,10 @@ describe("the update dropStore", () => {
     const held = new Hold();
     rig.fail(step, held.before);
     if (step === "releaseImport") rig.fail("verifyStaging", failsWith("UnsafeImage", "it is not"));
-    const accepted = rig.client.startImport(imageId, BOTH);
+    const accepted = rig.client.imports.start(imageId, BOTH);
     await held.reached;
 
-    const failure = await failureOf(rig.client.dropStore(imageId, "fast"));
+    const failure = await failureOf(rig.client.imports.dropStore(imageId, "fast"));
 
     expect(failure).toMatchObject({
       code: "ImageConflict",
@@ -414,7 +414,7 @@ describe("the update dropStore", () => {
     });
     held.release();
     await accepted;
-    await rig.client.waitForImport(imageId).catch(() => undefined);
+    await rig.client.imports.wait(imageId).catch(() => undefined);
   });
 
   it.each([[undefined], [7], [{ store: "fast" }], [null]])(
@@ -424,14 +424,14 @@ describe("the update dropStore", () => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const storing = new Hold();
       rig.fail("storeImage fast", storing.before);
-      await rig.client.startImport(imageId, BOTH);
+      await rig.client.imports.start(imageId, BOTH);
       await storing.reached;
 
       const refused = rig.run(imageId).executeUpdate("dropStore", { args: [store] });
 
       await expect(refused).rejects.toMatchObject({ cause: { type: "BadRequest" } });
       storing.release();
-      await rig.client.waitForImport(imageId);
+      await rig.client.imports.wait(imageId);
     },
   );
 
@@ -448,27 +448,27 @@ describe("the update dropStore", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const slow = new Hold();
     rig.fail("storeImage slow", slow.before);
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await slow.reached;
-    await rig.client.dropStore(imageId, "fast");
+    await rig.client.imports.dropStore(imageId, "fast");
 
-    const failure = await failureOf(rig.client.dropStore(imageId, store));
+    const failure = await failureOf(rig.client.imports.dropStore(imageId, store));
 
     expect(failure).toMatchObject({
       code: "ImageConflict",
       message: expect.stringContaining(message) as string,
     });
     slow.release();
-    expect((await rig.client.waitForImport(imageId)).stores).toEqual(["slow"]);
+    expect((await rig.client.imports.wait(imageId)).stores).toEqual(["slow"]);
   });
 
   it("refuses an import that has ended", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId, BOTH);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, BOTH);
+    await rig.client.imports.wait(imageId);
 
-    expect(await failureOf(rig.client.dropStore(imageId, "fast"))).toMatchObject({
+    expect(await failureOf(rig.client.imports.dropStore(imageId, "fast"))).toMatchObject({
       code: "ImportEnded",
     });
   });
@@ -478,11 +478,11 @@ describe("the update dropStore", () => {
     const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
     const fast = new Hold();
     rig.fail("storeImage fast", fast.after);
-    await rig.client.startImport(imageId, BOTH);
+    await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
-    await rig.client.dropStore(imageId, "slow");
+    await rig.client.imports.dropStore(imageId, "slow");
 
-    await rig.client.cancelImport(imageId, { wait: true });
+    await rig.client.imports.cancel(imageId, { wait: true });
 
     expect(await rig.state(imageId)).toMatchObject({ ...BACK_TO_STAGED, failedStores: [] });
   });

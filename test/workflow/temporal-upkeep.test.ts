@@ -48,8 +48,8 @@ describe("importImage() on a server that has lost the search attributes", () => 
     const imageId = await rig.stagedImage(randomBytes(1000));
     await loseSearchAttributes(rig);
 
-    await rig.client.startImport(imageId);
+    await rig.client.imports.start(imageId);
 
-    expect(await rig.client.waitForImport(imageId)).toMatchObject({ status: "active" });
+    expect(await rig.client.imports.wait(imageId)).toMatchObject({ status: "active" });
   });
 });

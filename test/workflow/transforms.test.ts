@@ -46,7 +46,7 @@ async function compress(path: string, compression: Compression): Promise<string>
 }
 
 async function newImage(rig: ImportRig, diskFormat: DiskFormat): Promise<string> {
-  const { id } = await rig.client.createImage({ diskFormat, containerFormat: "bare" });
+  const { id } = await rig.client.images.create({ diskFormat, containerFormat: "bare" });
   return id;
 }
 
@@ -65,7 +65,7 @@ async function createTransformingRig(
 
 async function stagedFile(rig: ImportRig, path: string, diskFormat: DiskFormat): Promise<string> {
   const imageId = await newImage(rig, diskFormat);
-  await rig.client.stageImage(imageId, path);
+  await rig.client.files.stage(imageId, path);
   return imageId;
 }
 
@@ -122,21 +122,21 @@ describe("importImage() of real images, downloaded, decompressed and converted i
     const rig = await createTransformingRig(undefined, {}, [origin.port]);
     const imageId = await newImage(rig, format);
 
-    await rig.client.startImport(imageId, {
+    await rig.client.imports.start(imageId, {
       method: "web-download",
       uri: origin.url(),
       stores: ["fast", "slow"],
     });
-    const outcome = await rig.client.waitForImport(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome).toMatchObject({ size: 8 * MIB, virtual_size: 8 * MIB });
-    expect(await rig.client.showImage(imageId)).toMatchObject({ disk_format: "raw" });
+    expect(await rig.client.images.show(imageId)).toMatchObject({ disk_format: "raw" });
     for (const store of ["fast", "slow"]) {
       const stored = join(rig.directory, store, `${imageId}.1`);
       expect(await compareDisks("raw", raw, stored)).toContain("identical");
     }
     expect(await rig.state(imageId)).toMatchObject({ image: "active", leases: [], staging: [] });
-    expect(await rig.client.verifyImage(imageId)).toMatchObject([{ ok: true }, { ok: true }]);
+    expect(await rig.client.files.verify(imageId)).toMatchObject([{ ok: true }, { ok: true }]);
   });
 
   it("leaves an ISO as it is, but for its compression", async () => {
@@ -144,12 +144,12 @@ describe("importImage() of real images, downloaded, decompressed and converted i
     const rig = await createTransformingRig();
     const imageId = await stagedFile(rig, await compress(iso, "xz"), "iso");
 
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
 
     const stored = await readFile(join(rig.directory, "fast", `${imageId}.1`));
     expect(stored.equals(await readFile(iso))).toBe(true);
-    expect(await rig.client.showImage(imageId)).toMatchObject({ disk_format: "iso" });
+    expect(await rig.client.images.show(imageId)).toMatchObject({ disk_format: "iso" });
   });
 
   it.each(["qcow2", "vmdk"] as const)("converts to %s", async (target) => {
@@ -157,8 +157,8 @@ describe("importImage() of real images, downloaded, decompressed and converted i
     const rig = await createTransformingRig(["convert"], { convert: { output_format: target } });
     const imageId = await stagedFile(rig, raw, "raw");
 
-    await rig.client.startImport(imageId);
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId);
+    const outcome = await rig.client.imports.wait(imageId);
 
     const stored = join(rig.directory, "fast", `${imageId}.1`);
     const { stdout } = await run(TOOLS.qemuImg, [
@@ -166,7 +166,7 @@ describe("importImage() of real images, downloaded, decompressed and converted i
     ]);
     expect(stdout).toContain("identical");
     expect(outcome).toMatchObject({ size: (await stat(stored)).size, virtual_size: 8 * MIB });
-    expect(await rig.client.showImage(imageId)).toMatchObject({ disk_format: target });
+    expect(await rig.client.images.show(imageId)).toMatchObject({ disk_format: target });
   });
 });
 
@@ -180,15 +180,15 @@ describe("importImage() whose transforms do not come to an end", () => {
     const imageId = await stagedFile(rig, await compress(qcow2, "gzip"), "qcow2");
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
-    await rig.client.startImport(imageId);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("NoSpace");
     expect(await rig.state(imageId)).toMatchObject({ ...BACK_TO_STAGED, failedStores: ["fast"] });
-    expect(await rig.client.showImage(imageId)).toMatchObject({ disk_format: "qcow2" });
-    await rig.client.startImport(imageId);
-    await rig.client.waitForImport(imageId);
-    expect(await rig.client.showImage(imageId)).toMatchObject({
+    expect(await rig.client.images.show(imageId)).toMatchObject({ disk_format: "qcow2" });
+    await rig.client.imports.start(imageId);
+    await rig.client.imports.wait(imageId);
+    expect(await rig.client.images.show(imageId)).toMatchObject({
       status: "active",
       disk_format: "raw",
     });
@@ -226,8 +226,8 @@ describe("importImage() whose transforms do not come to an end", () => {
     const rig = await createTransformingRig();
     const imageId = await rig.stagedImage(await bytes());
 
-    await rig.client.startImport(imageId);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe(code);
     expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
@@ -244,8 +244,8 @@ describe("importImage() whose transforms do not come to an end", () => {
     const rig = await createTransformingRig();
     const imageId = await stagedFile(rig, await compress(overlay, "zstd"), "qcow2");
 
-    await rig.client.startImport(imageId);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("UnsafeImage");
     expect(rig.calls.filter((call) => call.startsWith("transformStaged"))).toHaveLength(1);
@@ -259,8 +259,8 @@ describe("importImage() whose transforms do not come to an end", () => {
     });
     const imageId = await rig.stagedImage(gzipSync(Buffer.alloc(8 * MIB)));
 
-    await rig.client.startImport(imageId);
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toMatch(/^(ProductTooLarge|QuotaExceeded)$/);
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
@@ -273,12 +273,12 @@ describe("importImage() that injects metadata", () => {
   it("sets the properties when the image becomes active, and leaves those of the user", async () => {
     const rig = await createTransformingRig(["inject_metadata"], SECTIONS);
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.changeImage(imageId, { setProperties: { mine: "yes", tier: "iron" } });
+    await rig.client.images.change(imageId, { setProperties: { mine: "yes", tier: "iron" } });
 
-    await rig.client.startImport(imageId, { roles: ["member"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { roles: ["member"] });
+    await rig.client.imports.wait(imageId);
 
-    expect((await rig.client.showImage(imageId)).properties).toEqual({
+    expect((await rig.client.images.show(imageId)).properties).toEqual({
       mine: "yes",
       origin: "web",
       tier: "gold",
@@ -289,22 +289,22 @@ describe("importImage() that injects metadata", () => {
     const rig = await createTransformingRig(["inject_metadata"], SECTIONS);
     const imageId = await rig.stagedImage(randomBytes(1000));
 
-    await rig.client.startImport(imageId, { roles: ["member", "admin"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { roles: ["member", "admin"] });
+    await rig.client.imports.wait(imageId);
 
-    expect((await rig.client.showImage(imageId)).properties).toEqual({});
+    expect((await rig.client.images.show(imageId)).properties).toEqual({});
   });
 
   it("does nothing to copies of an active image", async () => {
     const rig = await createTransformingRig(["inject_metadata"], SECTIONS);
     const imageId = await rig.stagedImage(randomBytes(1000));
-    await rig.client.startImport(imageId, { roles: ["admin"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { roles: ["admin"] });
+    await rig.client.imports.wait(imageId);
 
-    await rig.client.copyImage(imageId, { stores: ["slow"] });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.copy(imageId, { stores: ["slow"] });
+    await rig.client.imports.wait(imageId);
 
-    expect((await rig.client.showImage(imageId)).properties).toEqual({});
+    expect((await rig.client.images.show(imageId)).properties).toEqual({});
     expect(rig.calls.filter((call) => call === "transformStaged")).toHaveLength(1);
   });
 });
@@ -315,12 +315,12 @@ describe("importImage() with a checksum of what is transformed", () => {
     const rig = await createTransformingRig(["decompress"]);
     const imageId = await rig[kind](bytes);
 
-    await rig.client.startImport(imageId, { checksum: `sha512:${"0".repeat(128)}` });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { checksum: `sha512:${"0".repeat(128)}` });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("ChecksumMismatch");
     const value = createHash("sha512").update(bytes).digest("hex");
-    await rig.client.startImport(imageId, { checksum: `sha512:${value}` });
-    expect(await rig.client.waitForImport(imageId)).toMatchObject({ size: MIB });
+    await rig.client.imports.start(imageId, { checksum: `sha512:${value}` });
+    expect(await rig.client.imports.wait(imageId)).toMatchObject({ size: MIB });
   });
 });

@@ -38,7 +38,7 @@ async function withOrigin(
 }
 
 async function newImage(rig: ImportRig): Promise<string> {
-  const { id } = await rig.client.createImage({ diskFormat: "raw", containerFormat: "bare" });
+  const { id } = await rig.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
   return id;
 }
 
@@ -53,8 +53,8 @@ describe("importImage() by web-download", () => {
     const { rig, origin } = await withOrigin(honest(BYTES));
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
-    const outcome = await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
+    const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome).toMatchObject({
       size: BYTES.length,
@@ -66,7 +66,7 @@ describe("importImage() by web-download", () => {
       task: ["success", "", { image_id: imageId }],
     });
     expect((await readFile(join(rig.directory, "fast", `${imageId}.1`))).equals(BYTES)).toBe(true);
-    expect(await rig.client.importStatus(imageId)).toMatchObject({
+    expect(await rig.client.imports.status(imageId)).toMatchObject({
       method: "web-download",
       phases: expect.arrayContaining([expect.objectContaining({ phase: "fetching" })]) as unknown,
     });
@@ -81,32 +81,32 @@ describe("importImage() by web-download", () => {
     const { rig, origin } = await withOrigin(honest(bytes), {
       import: { transforms: ["decompress"] },
     });
-    const { id } = await rig.client.createImage({ containerFormat: "bare" });
+    const { id } = await rig.client.images.create({ containerFormat: "bare" });
     const request = { method: "web-download", uri: origin.url("/disk.img") } as const;
 
     // Only who asks for it gets it: Glance refuses an image without a format.
-    expect(await failureOf(rig.client.startImport(id, request))).toMatchObject({
+    expect(await failureOf(rig.client.imports.start(id, request))).toMatchObject({
       code: "ImageConflict",
       message: "'disk_format' needs to be set before import",
     });
-    await rig.client.startImport(id, { ...request, detectFormat: true });
-    await rig.client.waitForImport(id);
+    await rig.client.imports.start(id, { ...request, detectFormat: true });
+    await rig.client.imports.wait(id);
 
-    expect(await rig.client.showImage(id)).toMatchObject({ status: "active", disk_format });
+    expect(await rig.client.images.show(id)).toMatchObject({ status: "active", disk_format });
   });
 
   it("finds no format where the bytes are not those of a disk", async () => {
     const { rig, origin } = await withOrigin(honest(gzipSync(BYTES)));
-    const { id } = await rig.client.createImage({ containerFormat: "bare" });
+    const { id } = await rig.client.images.create({ containerFormat: "bare" });
 
-    await rig.client.startImport(id, {
+    await rig.client.imports.start(id, {
       method: "web-download",
       uri: origin.url("/disk.img"),
       detectFormat: true,
     });
 
-    expect(await failureOf(rig.client.waitForImport(id))).toMatchObject({ code: "UnsafeImage" });
-    expect(await rig.client.showImage(id)).toMatchObject({ status: "queued", disk_format: null });
+    expect(await failureOf(rig.client.imports.wait(id))).toMatchObject({ code: "UnsafeImage" });
+    expect(await rig.client.images.show(id)).toMatchObject({ status: "queued", disk_format: null });
     expect(await rig.state(id)).toMatchObject(QUEUED);
   });
 
@@ -114,13 +114,13 @@ describe("importImage() by web-download", () => {
     const { rig, origin } = await withOrigin(honest(craftedQcow2()));
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, {
+    await rig.client.imports.start(imageId, {
       method: "web-download",
       uri: origin.url("/disk.img"),
       detectFormat: true,
     });
 
-    expect(await failureOf(rig.client.waitForImport(imageId))).toMatchObject({
+    expect(await failureOf(rig.client.imports.wait(imageId))).toMatchObject({
       code: "FormatMismatch",
     });
   });
@@ -133,8 +133,8 @@ describe("importImage() by web-download", () => {
     const { rig, origin } = await withOrigin(honest(Buffer.from(body)));
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure).toMatchObject({
       code: "UnsafeImage",
@@ -153,17 +153,17 @@ describe("importImage() by web-download", () => {
     });
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
     await vi.waitFor(
       async () => {
-        expect((await rig.client.importStatus(imageId)).done_bytes).toBeGreaterThanOrEqual(MIB);
+        expect((await rig.client.imports.status(imageId)).done_bytes).toBeGreaterThanOrEqual(MIB);
       },
       { timeout: 30_000 },
     );
     isBroken = false;
     await rig.stopWorkers();
     await rig.startWorkers();
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.wait(imageId);
 
     expect(await rig.state(imageId)).toMatchObject(IMPORTED);
     expect(origin.sentBytes).toBeLessThanOrEqual(BYTES.length + MIB);
@@ -178,8 +178,8 @@ describe("importImage() by web-download", () => {
     });
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe(code);
     expect(await rig.state(imageId)).toMatchObject(QUEUED);
@@ -195,8 +195,8 @@ describe("importImage() by web-download", () => {
     });
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     const where = `${String(BYTES.length)} of ${String(promised)} bytes`;
     expect(failure).toMatchObject({
@@ -214,8 +214,8 @@ describe("importImage() by web-download", () => {
     const rig = await createRig({ sources: { web: { ports: [origin.port] } } });
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("SourceForbidden");
     expect(origin.requests).toEqual([]);
@@ -226,11 +226,11 @@ describe("importImage() by web-download", () => {
     const { rig, origin } = await withOrigin(hangInTheMiddle);
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
     await vi.waitFor(() => {
       expect(origin.sentBytes).toBeGreaterThan(MIB);
     });
-    await rig.client.cancelImport(imageId, { wait: true });
+    await rig.client.imports.cancel(imageId, { wait: true });
 
     expect(await rig.state(imageId)).toMatchObject(QUEUED);
   });
@@ -238,7 +238,7 @@ describe("importImage() by web-download", () => {
   it("is undone by the reconciler when it was terminated", async () => {
     const { rig, origin } = await withOrigin(hangInTheMiddle);
     const imageId = await newImage(rig);
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
     await vi.waitFor(() => {
       expect(origin.sentBytes).toBeGreaterThan(MIB);
     });
@@ -257,12 +257,12 @@ describe("importImage() by web-download", () => {
     const { rig, origin } = await withOrigin(honest(BYTES));
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, {
+    await rig.client.imports.start(imageId, {
       method: "web-download",
       uri: origin.url(),
       checksum: `sha512:${"0".repeat(128)}`,
     });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("ChecksumMismatch");
     expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
@@ -275,12 +275,12 @@ describe("importImage() by web-download", () => {
     });
     const imageId = await newImage(rig);
 
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
-    const failure = await failureOf(rig.client.waitForImport(imageId));
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
+    const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("QuotaExceeded");
     expect(await rig.state(imageId)).toMatchObject(QUEUED);
-    expect((await rig.client.showUsage(null)).usage.image_size_total).toMatchObject({
+    expect((await rig.client.admin.showUsage(null)).usage.image_size_total).toMatchObject({
       usage: 0,
       reserved: 0,
     });
@@ -291,7 +291,7 @@ describe("importImage() by web-download", () => {
     const imageId = await rig.stagedImage(BYTES);
 
     const failure = await failureOf(
-      rig.client.startImport(imageId, { method: "web-download", uri: origin.url() }),
+      rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() }),
     );
 
     expect(failure).toMatchObject({
@@ -340,8 +340,8 @@ describe("importImage() of a URL that holds a secret", () => {
     const imageId = await newImage(rig);
     const uri = origin.url(`/disk.img?signature=${SECRET}`);
 
-    await rig.client.startImport(imageId, { method: "web-download", uri });
-    const failure = await rig.client.waitForImport(imageId).catch((error: unknown) => error);
+    await rig.client.imports.start(imageId, { method: "web-download", uri });
+    const failure = await rig.client.imports.wait(imageId).catch((error: unknown) => error);
 
     expect(origin.requests[0]?.path).toContain(SECRET);
     const history = historyToJSON(await rig.run(imageId).fetchHistory());
@@ -352,8 +352,8 @@ describe("importImage() of a URL that holds a secret", () => {
     const told = JSON.stringify([
       history,
       payloads,
-      await rig.client.listTasks({ imageId }),
-      await rig.client.importReport(imageId),
+      await rig.client.admin.listTasks({ imageId }),
+      await rig.client.imports.report(imageId),
       failure instanceof Error ? [failure.message, failure.stack] : failure,
     ]);
     expect(told).not.toContain(SECRET);
@@ -379,7 +379,7 @@ describe("importImage() of a URL that holds a secret", () => {
     const imageId = await newImage(rig);
 
     const failure = await failureOf(
-      rig.client.startImport(imageId, { method: "web-download", uri: origin.url("/disk?key=1") }),
+      rig.client.imports.start(imageId, { method: "web-download", uri: origin.url("/disk?key=1") }),
     );
 
     expect(failure).toMatchObject({
@@ -388,11 +388,11 @@ describe("importImage() of a URL that holds a secret", () => {
     });
     // What is no URL is not sent at all: it may hold a secret, too.
     const noUrl = { method: "web-download", uri: "example.org/disk?key=1" } as const;
-    expect(await failureOf(rig.client.startImport(imageId, noUrl))).toMatchObject({
+    expect(await failureOf(rig.client.imports.start(imageId, noUrl))).toMatchObject({
       code: "BadRequest",
       message: "Cannot download from the URI that was given: it has no scheme, such as https://",
     });
-    await rig.client.startImport(imageId, { method: "web-download", uri: origin.url() });
-    await rig.client.waitForImport(imageId);
+    await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
+    await rig.client.imports.wait(imageId);
   });
 });

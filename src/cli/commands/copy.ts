@@ -39,7 +39,7 @@ async function copy(session: Session, imageId: string, options: CopyOptions): Pr
   using interruption = new Interruption();
   const { signal } = interruption;
   const accepted = await startPatiently(session, () =>
-    client.copyImage(imageId, {
+    client.imports.copy(imageId, {
       ...storesOf(options),
       acceptTimeoutMs: options.acceptTimeout,
       signal,

@@ -50,7 +50,7 @@ async function stage(
   const client = await session.hostClient();
   const staged =
     file === undefined
-      ? await client.adoptStaged(imageId, options.uri)
+      ? await client.files.adopt(imageId, options.uri)
       : await stageFrom(session, client, imageId, { file, replace: options.replace ?? false });
   session.answer(staged, () => stagedFields(staged));
 }
@@ -74,7 +74,7 @@ async function stageFrom(
   { file, replace }: { readonly file: string; readonly replace: boolean },
 ): Promise<StagedImage> {
   using interruption = new Interruption();
-  return await client.stageImage(imageId, file === "-" ? process.stdin : file, {
+  return await client.files.stage(imageId, file === "-" ? process.stdin : file, {
     replace,
     signal: interruption.signal,
     onProgress: (doneBytes, totalBytes) => {
@@ -108,8 +108,8 @@ async function download(
   const client = await session.hostClient();
   using interruption = new Interruption();
   const { signal } = interruption;
-  const image = await client
-    .downloadImage(imageId, {
+  const image = await client.files
+    .download(imageId, {
       to: output ?? process.stdout,
       signal,
       onProgress: (doneBytes) => {
@@ -146,8 +146,8 @@ async function verify(
   };
   const locations =
     imageId === undefined
-      ? await client.verifyAllImages(onProgress)
-      : await client.verifyImage(imageId, onProgress);
+      ? await client.files.verifyAll(onProgress)
+      : await client.files.verify(imageId, onProgress);
   session.answer(locations, () => locationTable(locations));
   const wrong = locations.filter(({ ok }) => !ok);
   if (wrong.length > 0) throw mismatch(wrong);

@@ -121,7 +121,7 @@ export function addImageCommands(program: Command): void {
 async function create(session: Session, options: CreateOptions): Promise<void> {
   // With the configuration, where one is named: its quotas hold.
   const client = await session.hostClient();
-  const image = await client.createImage({
+  const image = await client.images.create({
     id: options.id,
     name: options.name,
     owner: options.owner ?? defaultOwner(),
@@ -150,33 +150,33 @@ async function set(session: Session, imageId: string, options: SetOptions): Prom
     );
   }
   const client = await session.client();
-  const image = await client.changeImage(imageId, changes);
+  const image = await client.images.change(imageId, changes);
   session.answer(image, () => imageFields(image));
 }
 
 async function show(session: Session, imageId: string): Promise<void> {
-  const image = await (await session.client()).showImage(imageId);
+  const image = await (await session.client()).images.show(imageId);
   session.answer(image, () => imageFields(image));
 }
 
 async function list(session: Session, options: ListOptions): Promise<void> {
-  const images = await (await session.client()).listImages(options);
+  const images = await (await session.client()).images.list(options);
   session.answer(images, () => imageTable(images));
 }
 
 async function deactivate(session: Session, imageId: string): Promise<void> {
-  const image = await (await session.client()).deactivateImage(imageId);
+  const image = await (await session.client()).images.deactivate(imageId);
   session.answer(image, () => imageFields(image));
 }
 
 async function reactivate(session: Session, imageId: string): Promise<void> {
-  const image = await (await session.client()).reactivateImage(imageId);
+  const image = await (await session.client()).images.reactivate(imageId);
   session.answer(image, () => imageFields(image));
 }
 
 async function remove(session: Session, imageId: string): Promise<void> {
   const client = await session.client();
-  const status = await withWordOfWaiting(session, () => client.deleteImage(imageId));
+  const status = await withWordOfWaiting(session, () => client.images.delete(imageId));
   session.answer({ id: imageId, status }, () =>
     fields([
       ["id", imageId],
@@ -192,7 +192,7 @@ async function removeCopy(
 ): Promise<void> {
   const client = await session.client();
   const status = await withWordOfWaiting(session, () =>
-    client.removeCopy(imageId, store, wait ? Infinity : undefined),
+    client.images.removeCopy(imageId, store, wait ? Infinity : undefined),
   );
   if (wait && status !== "removed") throw cannotFollow(imageId, store);
   session.answer({ id: imageId, store, status }, () =>

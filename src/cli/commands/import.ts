@@ -2,7 +2,7 @@ import { basename, extname } from "node:path";
 import type { Command } from "commander";
 import type { ImageImportClient } from "../../client/image-import-client.ts";
 import { detectFormat } from "../../client/detect-format.ts";
-import type { StartOptions } from "../../client/imports.ts";
+import type { StartOptions } from "../../client/start-options.ts";
 import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/locate.ts";
 import { COMPRESSIONS, nameWhenDecompressed } from "../../domain/compression.ts";
@@ -163,7 +163,7 @@ async function importFile(session: Session, file: string, options: ImportOptions
   const id = await createImage(session, client, { name, diskFormat }, options);
   using interruption = new Interruption();
   try {
-    await client.stageImage(id, file, {
+    await client.files.stage(id, file, {
       signal: interruption.signal,
       onProgress: (doneBytes, totalBytes) => {
         session.progress.bytes("staging", doneBytes, totalBytes);
@@ -192,7 +192,7 @@ async function createImage(
   source: { readonly name: string; readonly diskFormat: DiskFormat | undefined },
   options: ImportOptions,
 ): Promise<string> {
-  const { id } = await client.createImage({
+  const { id } = await client.images.create({
     id: options.id,
     name: options.name ?? imageNameOf(source.name),
     owner: options.owner ?? defaultOwner(),
@@ -212,7 +212,7 @@ async function startAndFollow(
   signal: AbortSignal,
 ): Promise<void> {
   const accepted = await startPatiently(session, () =>
-    client.startImport(id, {
+    client.imports.start(id, {
       ...source,
       ...storesOf(options),
       ...expectationOf(options),
@@ -349,8 +349,8 @@ async function removeMade(
   keep: boolean,
 ): Promise<boolean> {
   try {
-    if (!keep) return await client.discardImage(imageId);
-    await client.dropStaged(imageId);
+    if (!keep) return await client.images.discard(imageId);
+    await client.files.unstage(imageId);
     return false;
   } catch (error) {
     if (error instanceof ImportError) return false;

@@ -50,7 +50,7 @@ async function start(session: Session, imageId: string, options: StartOptions): 
   using interruption = new Interruption();
   const { signal } = interruption;
   const accepted = await startPatiently(session, () =>
-    client.startImport(imageId, {
+    client.imports.start(imageId, {
       ...storesOf(options),
       ...expectationOf(options),
       method: options.method,

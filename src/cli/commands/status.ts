@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
-import type { ImportReport } from "../../client/image-import-client.ts";
+import type { ImportReport } from "../../client/import-report.ts";
 import { formatBytes } from "../../domain/byte-size.ts";
 import { failureOfTask } from "../../client/import-report.ts";
 import { ImportError } from "../../domain/import-failure.ts";
@@ -26,7 +26,7 @@ export function addStatusCommands(program: Command): void {
 }
 
 async function status(session: Session, imageId: string): Promise<void> {
-  const report = await (await session.client()).importReport(imageId);
+  const report = await (await session.client()).imports.report(imageId);
   session.answer(report, () => reportFields(report));
 }
 
@@ -38,7 +38,7 @@ async function watch(session: Session, imageId: string): Promise<void> {
   const client = await session.client();
   using interruption = new Interruption();
   const { signal } = interruption;
-  let report = await client.importReport(imageId);
+  let report = await client.imports.report(imageId);
   while (goesOn(report)) {
     const run = { image_id: imageId, run_id: report.run_id ?? "" };
     const { progress } = session;
@@ -49,7 +49,7 @@ async function watch(session: Session, imageId: string): Promise<void> {
         return undefined;
       },
     );
-    report = await client.importReport(imageId);
+    report = await client.imports.report(imageId);
     if (followed?.kind === "left") break;
     if (goesOn(report)) await sleep(BETWEEN_RUNS_MS);
   }

@@ -37,7 +37,7 @@ async function pause(session: Session, imageId: string): Promise<void> {
     session,
     imageId,
     "pausing",
-    await withWordOfWaiting(session, () => client.pauseImport(imageId)),
+    await withWordOfWaiting(session, () => client.imports.pause(imageId)),
   );
 }
 
@@ -47,7 +47,7 @@ async function resume(session: Session, imageId: string): Promise<void> {
     session,
     imageId,
     "running",
-    await withWordOfWaiting(session, () => client.resumeImport(imageId)),
+    await withWordOfWaiting(session, () => client.imports.resume(imageId)),
   );
 }
 
@@ -57,7 +57,7 @@ async function dropStore(
   { store }: { readonly store: string },
 ): Promise<void> {
   const client = await session.client();
-  const stores = await withWordOfWaiting(session, () => client.dropStore(imageId, store));
+  const stores = await withWordOfWaiting(session, () => client.imports.dropStore(imageId, store));
   session.answer({ image_id: imageId, dropped: store, stores }, () =>
     fields([
       ["image_id", imageId],
@@ -73,7 +73,7 @@ async function cancel(
   { wait = false }: { readonly wait?: boolean },
 ): Promise<void> {
   const client = await session.client();
-  const isTaken = await withWordOfWaiting(session, () => client.cancelImport(imageId, { wait }));
+  const isTaken = await withWordOfWaiting(session, () => client.imports.cancel(imageId, { wait }));
   answer(session, imageId, wait ? "cancelled" : "cancelling", isTaken);
 }
 

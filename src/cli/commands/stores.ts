@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { StoreView } from "../../client/image-import-client.ts";
+import type { StoreView } from "../../client/administration.ts";
 import { formatBytes } from "../../domain/byte-size.ts";
 import { ImportError } from "../../domain/import-failure.ts";
 import { UsageError } from "../failure.ts";
@@ -27,7 +27,7 @@ async function stores(session: Session, { check = false, adopt }: StoresOptions)
     await adoptStore(session, adopt);
     return;
   }
-  const views = await (await session.hostClient()).listStores(check ? "trial" : "writable");
+  const views = await (await session.hostClient()).admin.listStores(check ? "trial" : "writable");
   session.answer(views, () =>
     table(
       ["NAME", "TYPE", "DEFAULT", "LOCATION", "FREE", "STATE"],
@@ -45,7 +45,7 @@ async function stores(session: Session, { check = false, adopt }: StoresOptions)
 }
 
 async function adoptStore(session: Session, name: string): Promise<void> {
-  const adopted = await (await session.hostClient()).adoptStore(name);
+  const adopted = await (await session.hostClient()).admin.adoptStore(name);
   session.answer(adopted, () =>
     fields([
       ["store", adopted.name],

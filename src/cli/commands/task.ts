@@ -24,11 +24,11 @@ async function list(
   options: { readonly image?: string; readonly limit: number },
 ): Promise<void> {
   const client = await session.client();
-  const tasks = await client.listTasks({ imageId: options.image, limit: options.limit });
+  const tasks = await client.admin.listTasks({ imageId: options.image, limit: options.limit });
   session.answer(tasks, () => taskTable(tasks));
 }
 
 async function show(session: Session, taskId: string): Promise<void> {
-  const task = await (await session.client()).showTask(taskId);
+  const task = await (await session.client()).admin.showTask(taskId);
   session.answer(task, () => taskFields(task));
 }

@@ -443,7 +443,7 @@ describe("image download", () => {
     const source = writeDisk(0);
     truncateSync(source, 512 * MIB);
     const imageId = await stack.queuedImage();
-    await (await stack.connect()).stageImage(imageId, source);
+    await (await stack.connect()).files.stage(imageId, source);
     await commandLine.answer("start", imageId, "--wait");
     const directory = makeTemporaryDirectory();
     const file = join(directory, "copy.raw");

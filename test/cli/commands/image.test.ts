@@ -121,7 +121,7 @@ describe("image create", () => {
 describe("image set", () => {
   it("changes what is named, and nothing else", async () => {
     const client = await stack.connect();
-    const { id } = await client.createImage({
+    const { id } = await client.images.create({
       name: "debian",
       owner: "alice",
       diskFormat: "raw",
@@ -215,8 +215,8 @@ describe("image list", () => {
   it("lists the newest first", async () => {
     const name = randomUUID();
     const client = await stack.connect();
-    const first = await client.createImage({ name });
-    const second = await client.createImage({ name });
+    const first = await client.images.create({ name });
+    const second = await client.images.create({ name });
 
     const answer = await commandLine.answer("image", "list", "--name", name);
 
@@ -226,8 +226,8 @@ describe("image list", () => {
   it("lists no more than was asked for", async () => {
     const name = randomUUID();
     const client = await stack.connect();
-    await client.createImage({ name });
-    const second = await client.createImage({ name });
+    await client.images.create({ name });
+    const second = await client.images.create({ name });
 
     const answer = await commandLine.answer("image", "list", "--name", name, "--limit", "1");
 
@@ -237,9 +237,9 @@ describe("image list", () => {
   it("lists those of an owner in a status", async () => {
     const owner = randomUUID();
     const client = await stack.connect();
-    const queued = await client.createImage({ owner });
-    const other = await client.createImage({ owner });
-    await client.deleteImage(other.id);
+    const queued = await client.images.create({ owner });
+    const other = await client.images.create({ owner });
+    await client.images.delete(other.id);
 
     const args = ["--owner", owner, "--status", "queued"];
 
@@ -248,7 +248,7 @@ describe("image list", () => {
 
   it("shows people a table", async () => {
     const name = randomUUID();
-    const { id } = await (await stack.connect()).createImage({ name, diskFormat: "iso" });
+    const { id } = await (await stack.connect()).images.create({ name, diskFormat: "iso" });
 
     expect(await commandLine.run("image", "list", "--name", name)).toEqual({
       exitCode: 0,

@@ -100,7 +100,7 @@ describe("start", () => {
     // It lasts longer than the 50 need to be answered.
     const imageId = await stack.stagedImage(32 * 1024 * 1024);
     const starts = Array.from({ length: 50 }, () =>
-      client.startImport(imageId, { stores: ["slow"] }),
+      client.imports.start(imageId, { stores: ["slow"] }),
     );
 
     const ends = await Promise.allSettled(starts);
@@ -127,8 +127,8 @@ describe("start", () => {
           }) as unknown,
       ),
     );
-    expect(await client.listTasks({ imageId })).toHaveLength(1);
-    await client.cancelImport(imageId, { wait: true });
+    expect(await client.admin.listTasks({ imageId })).toHaveLength(1);
+    await client.imports.cancel(imageId, { wait: true });
   });
 });
 
@@ -186,7 +186,7 @@ describe("start that is refused", () => {
     ["disk_format", { containerFormat: "bare" }],
     ["container_format", { diskFormat: "raw" }],
   ] as const)("asks for %s where it is not set", async (field, formats) => {
-    const { id } = await (await stack.connect()).createImage(formats);
+    const { id } = await (await stack.connect()).images.create(formats);
 
     expect(await commandLine.json("start", id)).toMatchObject({
       exitCode: 4,
@@ -239,8 +239,8 @@ describe("start that is refused", () => {
     const client = await stack.connect();
     const imageId = await stack.queuedImage();
     const bytes = new PassThrough();
-    const staging = client.stageImage(imageId, bytes);
-    await vi.waitUntil(async () => (await client.showImage(imageId)).status === "uploading", {
+    const staging = client.files.stage(imageId, bytes);
+    await vi.waitUntil(async () => (await client.images.show(imageId)).status === "uploading", {
       timeout: 30_000,
     });
 

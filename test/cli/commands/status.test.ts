@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { ImportReport } from "../../../src/client/image-import-client.ts";
+import type { ImportReport } from "../../../src/client/import-report.ts";
 import { findFreePort } from "../../../src/stack/ports.ts";
 import { CommandLine } from "../../support/command-line.ts";
 import { SharedStack } from "../../support/shared-stack.ts";
@@ -123,9 +123,9 @@ describe("status", () => {
   it("tells the newest of several", async () => {
     const { image_id: imageId } = await stack.failedImport();
     const client = await stack.connect();
-    await client.changeImage(imageId, { diskFormat: "raw" });
-    const { task_id: taskId } = await client.startImport(imageId);
-    await client.waitForImport(imageId);
+    await client.images.change(imageId, { diskFormat: "raw" });
+    const { task_id: taskId } = await client.imports.start(imageId);
+    await client.imports.wait(imageId);
 
     const answer = await commandLine.answer("status", imageId);
 

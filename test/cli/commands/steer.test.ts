@@ -14,7 +14,7 @@ const { commandLine } = stack;
 
 async function waitUntilPaused(imageId: string): Promise<void> {
   const client = await stack.connect();
-  await vi.waitUntil(async () => (await client.importStatus(imageId)).pause === "paused", {
+  await vi.waitUntil(async () => (await client.imports.status(imageId)).pause === "paused", {
     timeout: 30_000,
     interval: 100,
   });

@@ -15,9 +15,9 @@ async function imageWithTwoTasks() {
   const client = await stack.connect();
   const failed = await stack.failedImport();
   const { image_id: imageId } = failed;
-  await client.changeImage(imageId, { diskFormat: "raw" });
-  const succeeded = await client.startImport(imageId, { stores: ["local"] });
-  await client.waitForImport(imageId);
+  await client.images.change(imageId, { diskFormat: "raw" });
+  const succeeded = await client.imports.start(imageId, { stores: ["local"] });
+  await client.imports.wait(imageId);
   return { imageId, failed, succeeded };
 }
 

@@ -26,7 +26,7 @@ describe("usage", () => {
     const owner = `owner-${randomUUID()}`;
     const config = configWith({ owners: { [owner]: { image_size_total: "1GiB" } } });
     await commandLine.answer("import", writeDisk(4096), "--owner", owner, "--config", config);
-    const { id } = await (await stack.connect()).createImage({ owner });
+    const { id } = await (await stack.connect()).images.create({ owner });
     await commandLine.answer("image", "stage", id, writeDisk(1000), "--config", config);
 
     const result = await commandLine.json("usage", "--owner", owner, "--config", config);

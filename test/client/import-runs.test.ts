@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { Client, Connection } from "@temporalio/client";
 import { describe, expect, inject, it, vi } from "vitest";
-import { Imports } from "../../src/client/imports.ts";
+import { ImportRuns } from "../../src/client/import-runs.ts";
 import { UnansweredStart } from "../../src/client/unanswered-start.ts";
 import type { ImportStatus } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
@@ -12,10 +12,10 @@ import { connectTestClient } from "../support/temporal.ts";
 
 const MEBIBYTE = 1024 * 1024;
 
-describe("Imports", () => {
+describe("ImportRuns", () => {
   describe("start()", () => {
     it("refuses what is no request before Temporal is asked", async () => {
-      const imports = new Imports(await connectTestClient());
+      const imports = new ImportRuns(await connectTestClient());
 
       const refused = failureOf(imports.start("disk.raw", { stores: [] }));
 
@@ -29,7 +29,7 @@ describe("Imports", () => {
     it("says when no worker gives a verdict in time, and the import goes on once one runs", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       await rig.stopWorkers();
 
       const failure = await failureOf(imports.start(imageId, { acceptTimeoutMs: 500 }));
@@ -49,7 +49,7 @@ describe("Imports", () => {
     async function unanswered(requestId: string) {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       await rig.stopWorkers();
       const options = { requestId, acceptTimeoutMs: 500 };
       const failure = await failureOf(imports.start(imageId, options));
@@ -66,7 +66,7 @@ describe("Imports", () => {
         run: { image_id: imageId, workflow_id: `image-import/${imageId}`, run_id: runId },
       });
       await rig.startWorkers();
-      await rig.client.waitForImport(imageId);
+      await rig.client.imports.wait(imageId);
     });
 
     it("gives the same request its answer when it has ended meanwhile", async () => {
@@ -77,7 +77,7 @@ describe("Imports", () => {
       const again = await imports.start(imageId, options);
 
       expect(again).toEqual({ image_id: imageId, task_id, workflow_id, run_id });
-      expect(await rig.client.listTasks({ imageId })).toHaveLength(1);
+      expect(await rig.client.admin.listTasks({ imageId })).toHaveLength(1);
     });
 
     it("gives the same request its refusal when it was refused meanwhile", async () => {
@@ -101,13 +101,13 @@ describe("Imports", () => {
         message: expect.stringContaining("this one was not started") as string,
       });
       await rig.startWorkers();
-      await rig.client.waitForImport(imageId);
+      await rig.client.imports.wait(imageId);
     });
 
     it("tells a person who leaves what is known", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       await rig.stopWorkers();
       const leaving = new AbortController();
       const failure = failureOf(imports.start(imageId, { signal: leaving.signal }));
@@ -117,13 +117,13 @@ describe("Imports", () => {
 
       expect(await failure).toMatchObject({ code: "NotAcceptedYet" });
       await rig.startWorkers();
-      await rig.client.waitForImport(imageId);
+      await rig.client.imports.wait(imageId);
     });
 
     it("says that nothing was started to a person who has left before", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
 
       const failure = await failureOf(imports.start(imageId, { signal: AbortSignal.abort() }));
 
@@ -141,7 +141,7 @@ describe("Imports", () => {
       const connection = await Connection.connect({
         address: new URL(relay.through(address)).host,
       });
-      const imports = new Imports(new Client({ connection, namespace: rig.namespace }));
+      const imports = new ImportRuns(new Client({ connection, namespace: rig.namespace }));
       const failure = failureOf(imports.start(imageId, { acceptTimeoutMs: 5_000 }));
       await vi.waitFor(() => rig.run(imageId).describe(), { timeout: 30_000 });
 
@@ -153,7 +153,7 @@ describe("Imports", () => {
         run: undefined,
       });
       await rig.startWorkers();
-      await rig.client.waitForImport(imageId);
+      await rig.client.imports.wait(imageId);
       await connection.close();
     });
   });
@@ -162,7 +162,7 @@ describe("Imports", () => {
     it("follows the run that is named, not the newest", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
       const first = await imports.start(imageId, {});
       await failureOf(imports.wait(imageId, undefined));
@@ -178,7 +178,7 @@ describe("Imports", () => {
     it("says when the import was terminated", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       const storing = new Hold();
       rig.fail("storeImage fast", storing.before);
       await imports.start(imageId, {});
@@ -194,7 +194,7 @@ describe("Imports", () => {
     });
 
     it("does not know an import that never was", async () => {
-      const imports = new Imports(await connectTestClient());
+      const imports = new ImportRuns(await connectTestClient());
       const unknown = randomUUID();
 
       const failure = await failureOf(imports.wait(unknown, undefined));
@@ -210,7 +210,7 @@ describe("Imports", () => {
     it("adds the bytes of the copies that run", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, { stores: ["slow"] });
       await rig.copying(imageId, "slow");
 
@@ -226,7 +226,7 @@ describe("Imports", () => {
     it("adds the attempt, and why the one before failed", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage slow", failsWith("StoreUnavailable", "it is away"));
       await imports.start(imageId, { stores: ["slow"] });
       await rig.copying(imageId, "slow");
@@ -241,7 +241,7 @@ describe("Imports", () => {
     });
 
     it("does not know an import that never was", async () => {
-      const imports = new Imports(await connectTestClient());
+      const imports = new ImportRuns(await connectTestClient());
 
       const failure = await failureOf(imports.status(randomUUID()));
 
@@ -253,7 +253,7 @@ describe("Imports", () => {
     it("tells the status again and again, and at last that of the end", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(2 * MEBIBYTE));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, { stores: ["slow"] });
 
       const seen: ImportStatus[] = [];
@@ -267,7 +267,7 @@ describe("Imports", () => {
     it("ends with an import that fails", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
       await imports.start(imageId, {});
 
@@ -285,7 +285,7 @@ describe("Imports", () => {
     it("says that the import has ended already, and how", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, {});
       await imports.wait(imageId, undefined);
 
@@ -298,7 +298,7 @@ describe("Imports", () => {
     });
 
     it("does not know an import that never was", async () => {
-      const imports = new Imports(await connectTestClient());
+      const imports = new ImportRuns(await connectTestClient());
 
       const failure = await failureOf(imports.signal(randomUUID(), "resumeImport"));
 
@@ -310,7 +310,7 @@ describe("Imports", () => {
     it("waits on demand until the import is clean", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, { stores: ["slow"] });
       await rig.copying(imageId, "slow");
 
@@ -322,7 +322,7 @@ describe("Imports", () => {
     it("does not wait otherwise", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       const undoing = new Hold();
       const storing = new Hold();
       rig.fail("storeImage fast", storing.before);
@@ -344,7 +344,7 @@ describe("Imports", () => {
     it("says that it came too late", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       const activating = new Hold();
       rig.fail("activateImage", activating.before);
       await imports.start(imageId, {});
@@ -360,7 +360,7 @@ describe("Imports", () => {
     });
 
     it("does not know an import that never was", async () => {
-      const imports = new Imports(await connectTestClient());
+      const imports = new ImportRuns(await connectTestClient());
 
       const failure = await failureOf(imports.cancel(randomUUID(), true));
 
@@ -370,7 +370,7 @@ describe("Imports", () => {
     it("says that the import has ended already, and how", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
-      const imports = new Imports(rig.temporal);
+      const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
       await imports.start(imageId, {});
       await failureOf(imports.wait(imageId, undefined));

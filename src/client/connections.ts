@@ -1,0 +1,109 @@
+import { Client, Connection } from "@temporalio/client";
+import type { Config } from "../config/config.ts";
+import { notConfigured } from "../config/locate.ts";
+import { directToLoopback } from "../config/proxy-environment.ts";
+import { temporalAddress, type TemporalAddress } from "../config/temporal-address.ts";
+import type { Database } from "../db/connect.ts";
+import type { Stores } from "../stores/open-stores.ts";
+import { temporalFailure } from "./temporal-failure.ts";
+
+/**
+ * The addresses of the service. A method that needs one that is not given fails with
+ * `NotConfigured`.
+ */
+export interface ClientOptions {
+  /** Temporal's address. Default: Temporal's own environment variables, then `localhost:7233`. */
+  readonly temporal?: TemporalAddress | { readonly address: string; readonly namespace?: string };
+  /**
+   * The catalogue, for images, tasks and quotas. Starting, steering and following imports don't
+   * need it.
+   */
+  readonly databaseUrl?: string | undefined;
+  /** Staging area and stores of this host, for staging, download and verification. */
+  readonly config?: Config | undefined;
+}
+
+/** The connections of one client. Each is made when it is first needed, and made once. */
+export class Connections {
+  readonly databaseUrl: string | undefined;
+  readonly config: Config | undefined;
+  readonly #address: TemporalAddress;
+  #connection: Promise<Connection> | undefined;
+  #database: Database | undefined;
+  #stores: Promise<Stores> | undefined;
+
+  constructor({ temporal, databaseUrl, config }: ClientOptions) {
+    this.databaseUrl = databaseUrl;
+    this.config = config;
+    this.#address = addressOf(temporal);
+  }
+
+  /** @throws ImportError `TemporalUnavailable`, `BadConfiguration` */
+  async temporal(): Promise<Client> {
+    const { connection: options, namespace } = this.#address;
+    this.#connection ??= Connection.connect(options);
+    try {
+      return new Client({ connection: await this.#connection, namespace });
+    } catch (error) {
+      this.#connection = undefined;
+      throw temporalFailure(error, options.address);
+    }
+  }
+
+  /**
+   * Loads Postgres only here: most programs steer imports and never read the catalogue.
+   *
+   * @throws ImportError `NotConfigured`
+   */
+  async catalogue(): Promise<Database> {
+    const { databaseUrl: url } = this;
+    if (url === undefined) throw notConfigured("the catalogue", "DATABASE_URL");
+    const { Database } = await import("../db/connect.ts");
+    this.#database ??= new Database({ url });
+    return this.#database;
+  }
+
+  /** @throws ImportError `NotConfigured` */
+  requireConfig(): Config {
+    if (this.config !== undefined) return this.config;
+    throw notConfigured(
+      "the configuration file with staging area and stores",
+      "IMAGE_IMPORT_CONFIG",
+    );
+  }
+
+  /**
+   * The stores of this host, with the marks that the catalogue records if there is one.
+   *
+   * @throws ImportError `NotConfigured`
+   */
+  async stores(): Promise<Stores> {
+    this.#stores ??= this.#openStores();
+    return this.#stores;
+  }
+
+  async #openStores(): Promise<Stores> {
+    const { stores, defaultStore } = this.requireConfig();
+    const { Stores } = await import("../stores/open-stores.ts");
+    if (this.databaseUrl === undefined) return Stores.open(stores, defaultStore);
+    const { StoreMarkRecords } = await import("../db/store-mark-records.ts");
+    const records = new StoreMarkRecords(await this.catalogue());
+    return Stores.open(stores, defaultStore, records);
+  }
+
+  /** Ends all connections. */
+  async close(): Promise<void> {
+    const connection = await this.#connection?.catch(() => undefined);
+    await connection?.close();
+    await this.#database?.close();
+  }
+}
+
+function addressOf(given: ClientOptions["temporal"]): TemporalAddress {
+  if (given === undefined) return temporalAddress();
+  if ("connection" in given) return given;
+  return {
+    namespace: given.namespace ?? "default",
+    connection: directToLoopback({ address: given.address }),
+  };
+}

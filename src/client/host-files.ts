@@ -1,0 +1,118 @@
+import type { Readable } from "node:stream";
+import { ImportError } from "../domain/import-failure.ts";
+import type { Connections } from "./connections.ts";
+import type { ImageView } from "./image-view.ts";
+import type { Images } from "./images.ts";
+import type { ReadOptions, VerifiedLocation } from "./read-image.ts";
+import { requireId } from "./require-id.ts";
+import type { StagedImage, StageOptions, StagingTools } from "./stage-image.ts";
+
+// The number of ids that a walk through all images reads at a time.
+const PAGE_SIZE = 500;
+
+/** The bytes of images, read and written by this host: its staging volume and its stores. */
+export class HostFiles {
+  readonly #connections: Connections;
+  readonly #images: Images;
+
+  constructor(connections: Connections, images: Images) {
+    this.#connections = connections;
+    this.#images = images;
+  }
+
+  /**
+   * Stages the data of a queued image, and digests it on the way.
+   *
+   * @param source - a path, or a stream that is read to its end
+   * @throws ImportError `ImageNotFound`, `ImageConflict`, `StagingBusy`, `FileNotFound`,
+   *   `UnusableFile`, `NoSpace`, `ImageTooLarge`, `QuotaExceeded`, `Interrupted`
+   */
+  async stage(
+    imageId: string,
+    source: string | Readable,
+    options: StageOptions = {},
+  ): Promise<StagedImage> {
+    requireId(imageId);
+    const { stageData } = await import("./stage-image.ts");
+    return stageData(await this.#staging(), imageId, source, options);
+  }
+
+  /** Records a file below the staging root as the staged data of a queued image. */
+  async adopt(imageId: string, uri?: string): Promise<StagedImage> {
+    requireId(imageId);
+    const { adoptStagedFile } = await import("./stage-image.ts");
+    return adoptStagedFile(await this.#staging(), imageId, uri);
+  }
+
+  /** Removes the staged data of an image that no import holds; the image is `queued` again. */
+  async unstage(imageId: string): Promise<void> {
+    requireId(imageId);
+    const { dropStagedData } = await import("./stage-image.ts");
+    await dropStagedData(await this.#staging(), imageId);
+  }
+
+  /**
+   * Writes the bytes of an active image to a stream, or to a file that appears only once it is
+   * complete and verified.
+   *
+   * @throws ImportError `ImageConflict` if the image is not active, `DigestMismatch`
+   */
+  async download(imageId: string, options: ReadOptions): Promise<ImageView> {
+    const image = await this.#images.show(imageId);
+    const catalogue = await this.#connections.catalogue();
+    const { readImage } = await import("./read-image.ts");
+    await readImage(catalogue, await this.#connections.stores(), image, options);
+    return image;
+  }
+
+  /** Reads every location of a published image and compares it with the recorded digests. */
+  async verify(
+    imageId: string,
+    onProgress?: (doneBytes: number) => void,
+  ): Promise<VerifiedLocation[]> {
+    requireId(imageId);
+    const catalogue = await this.#connections.catalogue();
+    const { verifyImage } = await import("./read-image.ts");
+    return verifyImage(catalogue, await this.#connections.stores(), imageId, onProgress);
+  }
+
+  /** Does {@link HostFiles.verify} for every published image, in the order of their ids. */
+  async verifyAll(onProgress?: (doneBytes: number) => void): Promise<VerifiedLocation[]> {
+    const catalogue = await this.#connections.catalogue();
+    const { listPublishedIds } = await import("../db/image-records.ts");
+    const verified: VerifiedLocation[] = [];
+    for (let lastId: string | undefined; ;) {
+      const afterId = lastId;
+      const ids = await catalogue.query((db) => listPublishedIds(db, afterId, PAGE_SIZE));
+      for (const id of ids) verified.push(...(await this.#verifyUnlessDeleted(id, onProgress)));
+      lastId = ids.at(-1);
+      if (lastId === undefined) return verified;
+    }
+  }
+
+  /** An image may be deleted during the walk; then no location is left to compare. */
+  async #verifyUnlessDeleted(
+    imageId: string,
+    onProgress: ((doneBytes: number) => void) | undefined,
+  ): Promise<VerifiedLocation[]> {
+    try {
+      return await this.verify(imageId, onProgress);
+    } catch (error) {
+      if (error instanceof ImportError && error.code === "ImageNotFound") return [];
+      throw error;
+    }
+  }
+
+  async #staging(): Promise<StagingTools> {
+    const config = this.#connections.requireConfig();
+    const { StagingArea } = await import("../staging/staging-area.ts");
+    return {
+      database: await this.#connections.catalogue(),
+      staging: await StagingArea.open(config.nodeStagingUri),
+      hashAlgo: config.hashAlgo,
+      timeToLiveMs: config.stagingTimeToLiveMs,
+      bandwidthLimit: config.stagingBandwidthLimit,
+      limits: config.limits,
+    };
+  }
+}

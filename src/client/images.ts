@@ -1,0 +1,150 @@
+import { randomUUID } from "node:crypto";
+import type { ImageChanges, ImageFilter } from "../db/image-records.ts";
+import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
+import { NO_LIMITS } from "../domain/quota.ts";
+import type { Connections } from "./connections.ts";
+import {
+  finishCopyRemoval,
+  finishDeletion,
+  type CopyRemovalState,
+  type DeletionState,
+} from "./delete-image.ts";
+import { imageView, type ImageView } from "./image-view.ts";
+import { requireId } from "./require-id.ts";
+
+/** The fields of a new image. */
+export interface CreateImage {
+  /** Default: a new UUID. */
+  readonly id?: string | undefined;
+  readonly name?: string | undefined;
+  readonly owner?: string | undefined;
+  readonly diskFormat?: DiskFormat | undefined;
+  readonly containerFormat?: ContainerFormat | undefined;
+  readonly properties?: Readonly<Record<string, string>> | undefined;
+  readonly tags?: readonly string[] | undefined;
+}
+
+/** The images of the catalogue. */
+export class Images {
+  readonly #connections: Connections;
+
+  constructor(connections: Connections) {
+    this.#connections = connections;
+  }
+
+  /**
+   * Creates an image without data. The quotas of the configuration apply if this client has one.
+   *
+   * @throws ImportError `BadRequest`, `ImageExists`, `QuotaExceeded`
+   */
+  async create(image: CreateImage): Promise<ImageView> {
+    const id = image.id ?? randomUUID();
+    requireId(id);
+    const limits = this.#connections.config?.limits ?? NO_LIMITS;
+    const { catalogue, findImage, insertImage } = await this.#records();
+    return catalogue.transaction(async (db) => {
+      await insertImage(db, limits, { ...image, id });
+      return imageView(await findImage(db, id));
+    });
+  }
+
+  /**
+   * Changes name, formats, properties and tags: those that are given.
+   *
+   * @throws ImportError `ImageNotFound`, `ImageConflict`
+   */
+  async change(imageId: string, changes: ImageChanges): Promise<ImageView> {
+    requireId(imageId);
+    const { catalogue, changeImage, findImage } = await this.#records();
+    return catalogue.transaction(async (db) => {
+      await changeImage(db, imageId, changes);
+      return imageView(await findImage(db, imageId));
+    });
+  }
+
+  /** @throws ImportError `ImageNotFound` */
+  async show(imageId: string): Promise<ImageView> {
+    requireId(imageId);
+    const { catalogue, findImage } = await this.#records();
+    return imageView(await catalogue.query((db) => findImage(db, imageId)));
+  }
+
+  /** Newest first. */
+  async list(filter: Partial<ImageFilter> = {}): Promise<ImageView[]> {
+    const { catalogue, listImages } = await this.#records();
+    const records = await catalogue.query((db) => listImages(db, { limit: 100, ...filter }));
+    return records.map(imageView);
+  }
+
+  /** `active → deactivated`: the image cannot be read. @throws ImportError `IllegalTransition` */
+  async deactivate(imageId: string): Promise<ImageView> {
+    return this.#move(imageId, "deactivated");
+  }
+
+  /** `deactivated → active`. @throws ImportError `IllegalTransition` */
+  async reactivate(imageId: string): Promise<ImageView> {
+    return this.#move(imageId, "active");
+  }
+
+  async #move(imageId: string, status: "active" | "deactivated"): Promise<ImageView> {
+    requireId(imageId);
+    const { catalogue, moveImage } = await this.#records();
+    await catalogue.transaction((db) => moveImage(db, imageId, status));
+    return this.show(imageId);
+  }
+
+  /**
+   * Deletes an image durably: it can no longer be found, its import is cancelled, and its bytes are
+   * removed, even if a store or Temporal is unreachable now.
+   *
+   * @param waitMs - how long to wait until the bytes are removed. Default: 30 s
+   */
+  async delete(imageId: string, waitMs = 30_000): Promise<DeletionState> {
+    requireId(imageId);
+    const { beginDeletion } = await import("../db/deletion-records.ts");
+    const catalogue = await this.#connections.catalogue();
+    await catalogue.transaction((db) => beginDeletion(db, imageId));
+    return finishDeletion(() => this.#connections.temporal(), imageId, waitMs);
+  }
+
+  /**
+   * Deletes an image that was never published and that no import holds, and its staged data.
+   *
+   * @returns false, and changes nothing, if an import holds it or if it is published
+   * @throws ImportError `ImageNotFound`
+   */
+  async discard(imageId: string, waitMs = 5_000): Promise<boolean> {
+    requireId(imageId);
+    const { beginDiscarding } = await import("../db/deletion-records.ts");
+    const catalogue = await this.#connections.catalogue();
+    const isDiscarded = await catalogue.transaction((db) => beginDiscarding(db, imageId));
+    if (isDiscarded) await finishDeletion(() => this.#connections.temporal(), imageId, waitMs);
+    return isDiscarded;
+  }
+
+  /**
+   * Removes one copy of an active or deactivated image durably, but never its last. The copy can no
+   * longer be read, and its bytes are removed, even if its store or Temporal is unreachable now. A
+   * second call while the copy is being removed continues to wait.
+   *
+   * @param waitMs - how long to wait until the bytes are removed; `Infinity` waits as long as the
+   *   removal can be followed. Default: 30 s
+   * @throws ImportError `ImageNotFound`; `CopyNotFound`; `ImageConflict` if the image is not
+   *   published, or if it is the last copy
+   */
+  async removeCopy(imageId: string, store: string, waitMs = 30_000): Promise<CopyRemovalState> {
+    requireId(imageId);
+    const { beginCopyRemoval } = await import("../db/deletion-records.ts");
+    const catalogue = await this.#connections.catalogue();
+    const { epoch, node } = await catalogue.transaction((db) =>
+      beginCopyRemoval(db, imageId, store),
+    );
+    const copy = { image_id: imageId, epoch, store, node };
+    return finishCopyRemoval(() => this.#connections.temporal(), copy, waitMs);
+  }
+
+  async #records() {
+    const catalogue = await this.#connections.catalogue();
+    return { catalogue, ...(await import("../db/image-records.ts")) };
+  }
+}

@@ -1,0 +1,71 @@
+import { randomUUID } from "node:crypto";
+import {
+  parseImportRequest,
+  type ImportMethod,
+  type ImportRequest,
+} from "../domain/import-request.ts";
+
+/** Options of a copy of an active image into more stores. */
+export interface CopyOptions {
+  /** The stores to fill. Default: the configured default store. */
+  readonly stores?: readonly string[] | undefined;
+  /** Fill every store that takes images. Default: false. */
+  readonly allStores?: boolean | undefined;
+  /** True if the first store that fails permanently fails the import. Default: true. */
+  readonly allStoresMustSucceed?: boolean | undefined;
+  /** Makes a repeated start harmless. Default: a new UUID. */
+  readonly requestId?: string | undefined;
+  /** Limit of the wait until a worker accepts or refuses the request, in ms. Default: 60 s. */
+  readonly acceptTimeoutMs?: number | undefined;
+  /** Ends that wait; an import that is started continues. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Options of an import. */
+export interface StartOptions extends CopyOptions {
+  /** The source of the bytes. Default: `glance-direct`, the staged data. */
+  readonly method?: Exclude<ImportMethod, "copy-image"> | undefined;
+  /**
+   * `glance-direct`: a file below the staging root, `file:///…`; default: the image's upload.
+   * `web-download`: an `http` or `https` URL.
+   */
+  readonly uri?: string | undefined;
+  /**
+   * Detect the disk format of an image that has none. Default: false, such an image is refused.
+   */
+  readonly detectFormat?: boolean | undefined;
+  /** The expected digest: `sha256:<hex>`, `md5:<hex>` or `sha512:<hex>`. Default: any. */
+  readonly checksum?: string | undefined;
+  /** The expected number of bytes. Default: any. */
+  readonly size?: number | undefined;
+  /** Roles of the requester. Default: none. */
+  readonly roles?: readonly string[] | undefined;
+}
+
+/** Options of an import by any method. */
+export type RequestOptions = Omit<StartOptions, "method"> & {
+  readonly method?: ImportMethod | undefined;
+};
+
+/**
+ * The request as the workflow takes it, without fields that were not given.
+ *
+ * @throws ImportError `BadRequest`
+ */
+export function requestOf(imageId: string, options: RequestOptions): ImportRequest {
+  const fields = {
+    image_id: imageId,
+    method: options.method ?? "glance-direct",
+    request_id: options.requestId ?? randomUUID(),
+    uri: options.uri,
+    stores: options.stores,
+    all_stores: options.allStores,
+    all_stores_must_succeed: options.allStoresMustSucceed,
+    detect_format: options.detectFormat,
+    checksum: options.checksum,
+    size: options.size,
+    roles: options.roles,
+  };
+  const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return parseImportRequest(Object.fromEntries(given));
+}
