@@ -1,0 +1,31 @@
+/**
+ * The blocks of commands that no test runs as they stand, by page and first line, each with the
+ * reason and with what checks it instead. Every other `console` and `sh` block is run by
+ * `shell-blocks.test.ts`.
+ */
+export const BLOCKS_NOT_RUN: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  "README.md": {
+    "npm start": "It runs until Ctrl-C; test/stack/stack.test.ts and test/e2e start stacks.",
+  },
+  "docs/getting-started.md": {
+    "npm run demo": "It starts a stack of its own; test/stack/demo.test.ts runs it.",
+    "npm start": "It runs until Ctrl-C; test/stack/stack.test.ts and test/e2e start stacks.",
+  },
+  "docs/downloads.md": {
+    "npx image-import import https://cloud.example.org/images/fedora.qcow2":
+      "It needs the internet; test/cli/commands/import.test.ts imports from a server of the test.",
+    'npx image-import image start "$ID" --method web-download --uri https://cloud.example.org/images/fedora.qcow2':
+      "It needs the internet; test/cli/commands/start.test.ts starts a download.",
+  },
+  "docs/stores.md": {
+    "npx image-import stores --adopt fast":
+      "It changes a store that other tests use; test/cli/commands/stores.test.ts adopts one.",
+  },
+  "docs/production.md": {
+    "export POSTGRES_PASSWORD=$(openssl rand -hex 16) S3_SECRET_KEY=$(openssl rand -hex 20)":
+      "It needs Docker; scripts/check-compose.mjs runs the same processes without it.",
+    "node scripts/check-compose.mjs": "It takes minutes, and builds Temporal's server with Go.",
+    "image-import migrate":
+      "The worker runs until a signal; test/cli/commands/{migrate,worker}.test.ts run both.",
+  },
+};
