@@ -21,7 +21,7 @@ const { configurationFile } = await import("../dist/config/config.js");
 
 const program = buildProgram(() => undefined);
 const commands = commandsOf(program);
-const settings = configurationFile === undefined ? new Map() : settingsOf(configurationFile);
+const settings = settingsOf(configurationFile);
 const pages = pagePaths().map(readPage);
 const shownCommands = new Set();
 const shownSettings = new Set();

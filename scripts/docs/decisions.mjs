@@ -1,3 +1,5 @@
+import { wrapped } from "./regions.mjs";
+
 /** @typedef {import("./markdown.mjs").Page} Page */
 
 /** The form of a decision's title. */
@@ -15,7 +17,9 @@ export function decisionIndex(decisions) {
       return { number, title, date: dateOf(lines) ?? "", file: path.split("/").at(-1) ?? "" };
     })
     .sort((a, b) => (a.number < b.number ? 1 : -1))
-    .map(({ number, title, date, file }) => `- [${number}: ${title}](${file}), ${date}`)
+    .map(({ number, title, date, file }) =>
+      wrapped(`[${number}](${file}): ${title} (${date})`, { first: "- ", rest: "  " }),
+    )
     .join("\n");
 }
 
