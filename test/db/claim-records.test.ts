@@ -1,29 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { eq, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
-import { thisProcess } from "../../src/processes/process-identity.ts";
 import { type Claim, listClaims, releaseClaim, takeClaim } from "../../src/db/claim-records.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
-import { changeImage, findImage, moveImage } from "../../src/db/image-records.ts";
-import { takeLease } from "../../src/db/lease-records.ts";
-import {
-  activate,
-  recordGivenUp,
-  recordSaved,
-  recordStored,
-  type SavedImage,
-} from "../../src/db/outcome-records.ts";
-import { beginProcessing, failTask, listTasks } from "../../src/db/task-records.ts";
-import { tasks } from "../../src/db/schema.ts";
+import { changeImage, findImage } from "../../src/db/image-records.ts";
+import { activate, recordSaved, recordStored } from "../../src/db/outcome-records.ts";
+import { failTask, listTasks } from "../../src/db/task-records.ts";
 import type { ImportRequest } from "../../src/domain/import-request.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
-import {
-  claimantOf,
-  NODE,
-  SOME_DIGESTS,
-  useCatalogue,
-  type ClaimedImage,
-} from "../support/catalogue.ts";
+import { claimantOf, SOME_DIGESTS, useCatalogue, type ClaimedImage } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 
 const catalogue = useCatalogue();
@@ -48,34 +33,12 @@ async function activateImage(claim: ClaimedImage) {
   return catalogue.database.transaction((db) => activate(db, claim));
 }
 
-async function beginByteStep({ taskId }: ClaimedImage): Promise<void> {
-  await catalogue.database.query((db) => beginProcessing(db, taskId));
-}
-
 async function startDeletion(imageId: string): Promise<void> {
   await catalogue.database.transaction((db) => beginDeletion(db, imageId));
 }
 
 async function tasksOf(imageId: string) {
   return catalogue.database.query((db) => listTasks(db, { imageId, limit: 100 }));
-}
-
-/** All that belongs to an image, for "nothing has changed". */
-async function everythingOf(imageId: string) {
-  return {
-    image: await catalogue.image(imageId),
-    locations: await catalogue.locations(imageId),
-    leases: await catalogue.leases(imageId),
-    staged: await catalogue.staged(imageId),
-    tasks: await tasksOf(imageId),
-  };
-}
-
-/** How some work fails, and all that belongs to the image before and after it. */
-async function failureAndRest(imageId: string, work: () => Promise<unknown>) {
-  const before = await everythingOf(imageId);
-  const failure = await failureOf(work());
-  return { failure, before, after: await everythingOf(imageId) };
 }
 
 describe("takeClaim()", () => {
@@ -173,7 +136,7 @@ describe("takeClaim()", () => {
   ])("refuses %s", async (_, fields, message) => {
     const imageId = await catalogue.stagedImage(fields);
 
-    const { failure, before, after } = await failureAndRest(imageId, () =>
+    const { failure, before, after } = await catalogue.failureAndRest(imageId, () =>
       take({ image_id: imageId }),
     );
 
@@ -188,7 +151,7 @@ describe("takeClaim()", () => {
   it("refuses a queued image without staged data", async () => {
     const imageId = await catalogue.newImage();
 
-    const { failure, before, after } = await failureAndRest(imageId, () =>
+    const { failure, before, after } = await catalogue.failureAndRest(imageId, () =>
       take({ image_id: imageId }),
     );
 
@@ -204,7 +167,7 @@ describe("takeClaim()", () => {
     const imageId = await catalogue.newImage();
     await catalogue.beginStaging(imageId);
 
-    const { failure, before, after } = await failureAndRest(imageId, () =>
+    const { failure, before, after } = await catalogue.failureAndRest(imageId, () =>
       take({ image_id: imageId }),
     );
 
@@ -219,7 +182,7 @@ describe("takeClaim()", () => {
     const { imageId } = await catalogue.activeImage();
     await catalogue.execute(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`);
 
-    const { failure, before, after } = await failureAndRest(imageId, () =>
+    const { failure, before, after } = await catalogue.failureAndRest(imageId, () =>
       take({ image_id: imageId, uri: "file:///staging/other" }),
     );
 
@@ -237,7 +200,7 @@ describe("takeClaim()", () => {
       const imageId = await catalogue.stagedImage();
       await catalogue.execute(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`);
 
-      const { failure, before, after } = await failureAndRest(imageId, () =>
+      const { failure, before, after } = await catalogue.failureAndRest(imageId, () =>
         take({ image_id: imageId }),
       );
 
@@ -250,7 +213,7 @@ describe("takeClaim()", () => {
     const held = await catalogue.claimedImage();
     const stranger = { ...claimantOf(held.imageId), workflowId: "another" };
 
-    const { failure, before, after } = await failureAndRest(held.imageId, () =>
+    const { failure, before, after } = await catalogue.failureAndRest(held.imageId, () =>
       take({ image_id: held.imageId }, stranger),
     );
 
@@ -265,12 +228,12 @@ describe("takeClaim()", () => {
     const imageId = await catalogue.stagedImage();
     const claimant = claimantOf(imageId);
     const claim = await catalogue.claim(imageId, claimant);
-    const before = await everythingOf(imageId);
+    const before = await catalogue.everythingOf(imageId);
 
     const again = await catalogue.claim(imageId, { ...claimant, taskId: randomUUID() });
 
     expect(again).toEqual(claim);
-    expect(await everythingOf(imageId)).toEqual(before);
+    expect(await catalogue.everythingOf(imageId)).toEqual(before);
   });
 
   it("gives a new epoch to the import after one that was undone", async () => {
@@ -355,328 +318,25 @@ describe("takeClaim()", () => {
       const first = await catalogue.claimedImage({}, ["fast", "slow"]);
       await catalogue.publishedLease({ ...first, store: "fast" });
       await catalogue.claim(first.imageId, claimantOf(first.imageId), ["fast", "slow"]);
-      const before = await everythingOf(first.imageId);
+      const before = await catalogue.everythingOf(first.imageId);
 
       const saving = await failureOf(
-        catalogue.database.transaction((db) => recordSaved(db, savedBy(first))),
+        catalogue.database.transaction((db) =>
+          recordSaved(db, {
+            ...first,
+            digests: SOME_DIGESTS,
+            virtualSizeBytes: null,
+            locations: [{ store: "fast", url: "file:///fast/copy" }],
+          }),
+        ),
       );
       const activating = await failureOf(activateImage(first));
       await catalogue.database.query((db) => recordStored(db, first, "fast"));
       await release(first);
 
       expect([saving.code, activating.code]).toEqual(["ImportLost", "ImportLost"]);
-      expect(await everythingOf(first.imageId)).toEqual(before);
+      expect(await catalogue.everythingOf(first.imageId)).toEqual(before);
     });
-  });
-});
-
-/** What an import would save: one copy in the store `fast`. */
-function savedBy({ imageId, epoch }: ClaimedImage): SavedImage {
-  return {
-    imageId,
-    epoch,
-    digests: SOME_DIGESTS,
-    virtualSizeBytes: 8192,
-    locations: [{ store: "fast", url: "file:///fast/copy" }],
-  };
-}
-
-describe("recordSaved()", () => {
-  it("records size and digests, and a pending location for each copy", async () => {
-    const claim = await catalogue.claimedImage();
-    await catalogue.publishedLease({ ...claim, store: "fast" });
-
-    await catalogue.database.transaction((db) => recordSaved(db, savedBy(claim)));
-
-    expect(await catalogue.image(claim.imageId)).toMatchObject({
-      status: "saving",
-      sizeBytes: 4096,
-      virtualSizeBytes: 8192,
-      checksum: SOME_DIGESTS.checksum,
-      osHashAlgo: "sha512",
-      osHashValue: SOME_DIGESTS.osHashValue,
-      claimTaskId: claim.taskId,
-    });
-    expect(await catalogue.locations(claim.imageId)).toEqual([
-      {
-        imageId: claim.imageId,
-        store: "fast",
-        epoch: 1,
-        status: "pending",
-        node: NODE,
-        key: `${claim.imageId}.1`,
-        url: "file:///fast/copy",
-        sizeBytes: 4096,
-        crc32: 7,
-        shared: false,
-        version: null,
-        damage: null,
-        createdAt: expect.any(Date) as Date,
-      },
-    ]);
-  });
-
-  it("changes nothing when it is repeated", async () => {
-    const claim = await catalogue.claimedImage();
-    await catalogue.publishedLease({ ...claim, store: "fast" });
-    await catalogue.database.transaction((db) => recordSaved(db, savedBy(claim)));
-    const before = await catalogue.locations(claim.imageId);
-
-    await catalogue.database.transaction((db) => recordSaved(db, savedBy(claim)));
-
-    expect(await catalogue.locations(claim.imageId)).toEqual(before);
-    expect((await catalogue.image(claim.imageId)).status).toBe("saving");
-  });
-
-  it("fails when a copy was never published, and saves nothing", async () => {
-    const claim = await catalogue.claimedImage();
-    const copy = { ...claim, store: "fast" };
-    const writer = await thisProcess();
-    await catalogue.database.query((db) =>
-      takeLease(
-        db,
-        { imageId: copy.imageId, epoch: copy.epoch, store: copy.store },
-        {
-          node: NODE,
-          token: randomUUID(),
-          writer,
-          part: "part",
-          key: "key",
-        },
-      ),
-    );
-
-    const { failure, before, after } = await failureAndRest(claim.imageId, () =>
-      catalogue.database.transaction((db) => recordSaved(db, savedBy(claim))),
-    );
-
-    expect(failure.code).toBe("ImportLost");
-    expect(after).toEqual(before);
-  });
-
-  it.each([
-    ["was deleted", (claim: ClaimedImage) => startDeletion(claim.imageId)],
-    ["was let go", (claim: ClaimedImage) => release(claim)],
-  ])("fails when the image %s meanwhile, and changes nothing", async (_, happen) => {
-    const claim = await catalogue.claimedImage();
-    await catalogue.publishedLease({ ...claim, store: "fast" });
-    await happen(claim);
-
-    const { failure, before, after } = await failureAndRest(claim.imageId, () =>
-      catalogue.database.transaction((db) => recordSaved(db, savedBy(claim))),
-    );
-
-    expect(failure).toMatchObject({
-      code: "ImportLost",
-      message: `Image "${claim.imageId}" was deleted or taken while it was imported`,
-    });
-    expect(after).toEqual(before);
-  });
-});
-
-describe("recordStored()", () => {
-  it("takes the store off the list of those that are still being filled", async () => {
-    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
-
-    await catalogue.database.query((db) => recordStored(db, claim, "fast"));
-
-    expect((await catalogue.image(claim.imageId)).importingToStores).toEqual(["slow"]);
-  });
-});
-
-describe("recordGivenUp()", () => {
-  it("takes a store that failed from the list of those being filled to that of those that failed, once", async () => {
-    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
-    const giveUp = () => catalogue.database.query((db) => recordGivenUp(db, claim, "fast", true));
-
-    await giveUp();
-    await giveUp();
-
-    expect(await catalogue.image(claim.imageId)).toMatchObject({
-      importingToStores: ["slow"],
-      failedImport: ["fast"],
-    });
-  });
-
-  it("says nothing of failure for a store that was dropped", async () => {
-    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
-
-    await catalogue.database.query((db) => recordGivenUp(db, claim, "fast", false));
-
-    expect(await catalogue.image(claim.imageId)).toMatchObject({
-      importingToStores: ["slow"],
-      failedImport: [],
-    });
-  });
-
-  it("changes nothing for an import that does not hold the image any more", async () => {
-    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
-
-    await catalogue.database.query((db) =>
-      recordGivenUp(db, { ...claim, epoch: claim.epoch - 1 }, "fast", true),
-    );
-
-    expect(await catalogue.image(claim.imageId)).toMatchObject({
-      importingToStores: ["fast", "slow"],
-      failedImport: [],
-    });
-  });
-});
-
-describe("activate()", () => {
-  /** An import whose image is `saving`, and whose task is `processing`. */
-  async function savedImport(stores: readonly string[] = ["fast"]): Promise<ClaimedImage> {
-    const claim = await catalogue.claimedImage({}, stores);
-    await beginByteStep(claim);
-    await catalogue.save(claim, stores);
-    return claim;
-  }
-
-  it("publishes the image, ends the task, frees the claim and ends the leases, all at once", async () => {
-    const claim = await savedImport(["fast", "slow"]);
-
-    const activation = await activateImage(claim);
-
-    expect(activation).toEqual({ taskEnded: true });
-    expect(await everythingOf(claim.imageId)).toMatchObject({
-      image: {
-        status: "active",
-        epoch: 1,
-        claimTaskId: null,
-        claimWorkflowId: null,
-        claimRunId: null,
-        claimEarlierStatus: null,
-        importingToStores: [],
-      },
-      locations: [
-        { store: "fast", status: "active" },
-        { store: "slow", status: "active" },
-      ],
-      leases: [],
-      staged: { state: "staged" },
-      tasks: [
-        { id: claim.taskId, status: "success", result: { image_id: claim.imageId }, message: "" },
-      ],
-    });
-  });
-
-  it("leaves the lease of a store that was given up, where something may be left", async () => {
-    const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
-    await beginByteStep(claim);
-    await catalogue.publishedLease({ imageId: claim.imageId, epoch: claim.epoch, store: "slow" });
-    await catalogue.save(claim, ["fast"]);
-
-    await activateImage(claim);
-
-    expect(await everythingOf(claim.imageId)).toMatchObject({ leases: [{ store: "slow" }] });
-  });
-
-  it("lets the record of the task go 48 hours after its end", async () => {
-    const claim = await savedImport();
-
-    await activateImage(claim);
-
-    const { updatedAt, expiresAt } = await catalogue.task(claim.taskId);
-    expect((expiresAt?.getTime() ?? 0) - updatedAt.getTime()).toBe(48 * 3_600_000);
-  });
-
-  it("changes nothing when it is repeated, because the answer to it was lost", async () => {
-    const claim = await savedImport();
-    await activateImage(claim);
-    const before = await everythingOf(claim.imageId);
-
-    const again = await activateImage(claim);
-
-    expect(again).toEqual({ taskEnded: true });
-    expect(await everythingOf(claim.imageId)).toEqual(before);
-  });
-
-  it("changes nothing when it is repeated after the image was deactivated", async () => {
-    const claim = await savedImport();
-    await activateImage(claim);
-    await catalogue.database.transaction((db) => moveImage(db, claim.imageId, "deactivated"));
-    const before = await everythingOf(claim.imageId);
-
-    await activateImage(claim);
-
-    expect(await everythingOf(claim.imageId)).toEqual(before);
-  });
-
-  it.each([
-    ["was deleted", (claim: ClaimedImage) => startDeletion(claim.imageId)],
-    ["was let go", (claim: ClaimedImage) => release(claim)],
-    ["was taken", (claim: ClaimedImage) => catalogue.claim(claim.imageId)],
-  ])("fails when the image %s meanwhile, and resurrects nothing", async (_, happen) => {
-    const claim = await savedImport();
-    await happen(claim);
-
-    const { failure, before, after } = await failureAndRest(claim.imageId, () =>
-      activateImage(claim),
-    );
-
-    expect(failure).toMatchObject({
-      code: "ImportLost",
-      message: `Image "${claim.imageId}" was deleted or taken while it was imported`,
-    });
-    expect(after).toEqual(before);
-  });
-
-  it("fails for an image that is not saved yet, and changes nothing", async () => {
-    const claim = await catalogue.claimedImage();
-
-    const { failure, before, after } = await failureAndRest(claim.imageId, () =>
-      activateImage(claim),
-    );
-
-    expect(failure.code).toBe("ImportLost");
-    expect(after).toEqual(before);
-  });
-
-  it("publishes the image all the same when the task is gone, and says so", async () => {
-    const claim = await savedImport();
-    await catalogue.database.query((db) => db.delete(tasks).where(eq(tasks.id, claim.taskId)));
-
-    const activation = await activateImage(claim);
-
-    expect(activation).toEqual({ taskEnded: false });
-    expect((await catalogue.image(claim.imageId)).status).toBe("active");
-  });
-
-  it("publishes the image all the same when the task has ended, leaves the task, and says so", async () => {
-    const claim = await savedImport();
-    await catalogue.database.query((db) => failTask(db, claim.taskId, "Error: ended by hand"));
-    const task = await catalogue.task(claim.taskId);
-
-    const activation = await activateImage(claim);
-
-    expect(activation).toEqual({ taskEnded: false });
-    expect((await catalogue.image(claim.imageId)).status).toBe("active");
-    expect(await catalogue.task(claim.taskId)).toEqual(task);
-  });
-
-  it("shows readers the image before or after it, and never between", async () => {
-    const claims = await Promise.all(
-      Array.from({ length: 20 }, () => savedImport(["fast", "slow"])),
-    );
-    const seen = new Set<string>();
-    let isOver = false;
-    const look = async (): Promise<void> => {
-      while (!isOver) {
-        for (const { imageId } of claims) {
-          const { image, locations } = await catalogue.database.query((db) =>
-            findImage(db, imageId),
-          );
-          seen.add(`${image.status} with ${locations.length} locations`);
-        }
-      }
-    };
-
-    const readers = [look(), look(), look()];
-    for (const claim of claims) await activateImage(claim);
-    isOver = true;
-    await Promise.all(readers);
-
-    expect([...seen].sort()).toEqual(["active with 2 locations", "saving with 0 locations"]);
   });
 });
 
@@ -686,7 +346,7 @@ describe("releaseClaim()", () => {
 
     await release(claim);
 
-    expect(await everythingOf(claim.imageId)).toMatchObject({
+    expect(await catalogue.everythingOf(claim.imageId)).toMatchObject({
       image: {
         status: "uploading",
         epoch: 1,
@@ -731,7 +391,7 @@ describe("releaseClaim()", () => {
 
     await release(claim);
 
-    expect(await everythingOf(claim.imageId)).toMatchObject({
+    expect(await catalogue.everythingOf(claim.imageId)).toMatchObject({
       image: {
         status: "uploading",
         sizeBytes: 4096,
@@ -758,29 +418,29 @@ describe("releaseClaim()", () => {
   it("changes nothing when it is repeated, also with another reason", async () => {
     const claim = await catalogue.claimedImage();
     await release(claim, REASON, ["fast"]);
-    const before = await everythingOf(claim.imageId);
+    const before = await catalogue.everythingOf(claim.imageId);
 
     await release(claim, "Error: ImportCancelled: it was cancelled", ["slow"]);
 
-    expect(await everythingOf(claim.imageId)).toEqual(before);
+    expect(await catalogue.everythingOf(claim.imageId)).toEqual(before);
   });
 
   it("never touches the claim of another run", async () => {
     const claim = await catalogue.claimedImage();
-    const before = await everythingOf(claim.imageId);
+    const before = await catalogue.everythingOf(claim.imageId);
 
     await release({ ...claim, runId: randomUUID() });
 
-    expect(await everythingOf(claim.imageId)).toEqual(before);
+    expect(await catalogue.everythingOf(claim.imageId)).toEqual(before);
   });
 
   it("never touches an image that its import has published", async () => {
     const claim = await catalogue.activeImage();
-    const before = await everythingOf(claim.imageId);
+    const before = await catalogue.everythingOf(claim.imageId);
 
     await release(claim);
 
-    expect(await everythingOf(claim.imageId)).toEqual(before);
+    expect(await catalogue.everythingOf(claim.imageId)).toEqual(before);
   });
 
   it("does nothing for an image that does not exist", async () => {
@@ -799,7 +459,7 @@ describe("releaseClaim()", () => {
 
     await release(claim);
 
-    expect(await everythingOf(claim.imageId)).toMatchObject({
+    expect(await catalogue.everythingOf(claim.imageId)).toMatchObject({
       image: { status: "pending_delete", claimTaskId: null },
       locations: [{ status: "pending_delete" }],
       tasks: [{ status: "failure", message: REASON }],

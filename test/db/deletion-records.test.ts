@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import {
   beginCopyRemoval,
+  listUnfinishedDeletions,
   beginDeletion,
   dropLocation,
   endDeletion,
@@ -17,6 +18,7 @@ import {
 import { findImage } from "../../src/db/image-records.ts";
 import { dropLease } from "../../src/db/lease-records.ts";
 import { dropStagedRow } from "../../src/db/staged-records.ts";
+import { IMAGE_STATUSES } from "../../src/domain/image-status.ts";
 import { NODE, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { HeldRows } from "../support/node-rig.ts";
@@ -61,6 +63,105 @@ async function unstage(imageId: string): Promise<void> {
   const token = (await catalogue.staged(imageId))?.token ?? "";
   await catalogue.database.query((db) => dropStagedRow(db, imageId, token));
 }
+
+describe("beginDeletion()", () => {
+  it("takes the image and all its copies from readers at once", async () => {
+    const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
+
+    await startDeletion(imageId);
+
+    expect((await catalogue.image(imageId)).status).toBe("pending_delete");
+    expect(await catalogue.locations(imageId)).toMatchObject([
+      { store: "fast", status: "pending_delete" },
+      { store: "slow", status: "pending_delete" },
+    ]);
+  });
+
+  it.each(IMAGE_STATUSES.filter((status) => status !== "deleted"))(
+    "begins for an image that is %s",
+    async (status) => {
+      const imageId = await catalogue.imageIn(status);
+
+      await startDeletion(imageId);
+
+      expect((await catalogue.image(imageId)).status).toBe("pending_delete");
+    },
+  );
+
+  it("leaves the claim of an import that still has to undo itself", async () => {
+    const claim = await catalogue.claimedImage();
+
+    await startDeletion(claim.imageId);
+
+    expect(await catalogue.image(claim.imageId)).toMatchObject({
+      status: "pending_delete",
+      claimTaskId: claim.taskId,
+      claimRunId: claim.runId,
+    });
+  });
+
+  it("changes nothing when it is repeated", async () => {
+    const { imageId } = await catalogue.activeImage();
+    await startDeletion(imageId);
+    const before = await catalogue.image(imageId);
+
+    await startDeletion(imageId);
+
+    expect(await catalogue.image(imageId)).toEqual(before);
+  });
+
+  it("does not find an image that is deleted", async () => {
+    const imageId = await catalogue.imageIn("deleted");
+
+    expect(await failureOf(startDeletion(imageId))).toMatchObject({
+      code: "ImageNotFound",
+      message: `No image has the id "${imageId}"`,
+    });
+  });
+});
+
+describe("endDeletion()", () => {
+  it("ends the deletion of an image, and says so", async () => {
+    const imageId = await catalogue.imageIn("pending_delete");
+
+    const moved = await catalogue.database.query((db) => endDeletion(db, imageId));
+
+    expect(moved).toBe(true);
+    expect(await catalogue.image(imageId)).toMatchObject({
+      status: "deleted",
+      deletedAt: expect.any(Date) as Date,
+    });
+  });
+
+  it.each(IMAGE_STATUSES.filter((status) => status !== "pending_delete"))(
+    "leaves an image that is %s, and says so",
+    async (status) => {
+      const imageId = await catalogue.imageIn(status);
+      const before = await catalogue.image(imageId);
+
+      const moved = await catalogue.database.query((db) => endDeletion(db, imageId));
+
+      expect(moved).toBe(false);
+      expect(await catalogue.image(imageId)).toEqual(before);
+    },
+  );
+});
+
+describe("listUnfinishedDeletions()", () => {
+  it("lists images whose deletion began long enough ago", async () => {
+    const [old, recent, other] = [
+      await catalogue.imageIn("pending_delete"),
+      await catalogue.imageIn("pending_delete"),
+      await catalogue.imageIn("deleted"),
+    ];
+    await catalogue.execute(sql`
+      UPDATE images SET updated_at = now() - interval '31 seconds' WHERE id IN (${old}, ${other})`);
+
+    const ids = await catalogue.database.query((db) => listUnfinishedDeletions(db, 30_000));
+
+    expect(ids.filter((id) => [old, recent, other].includes(id))).toEqual([old]);
+  });
+});
 
 describe("findRemains()", () => {
   it("names each node where bytes lie once, in order", async () => {

@@ -2,11 +2,6 @@ import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import {
-  beginDeletion,
-  endDeletion,
-  listUnfinishedDeletions,
-} from "../../src/db/deletion-records.ts";
-import {
   changeImage,
   findImage,
   type ImageChanges,
@@ -18,7 +13,7 @@ import {
   moveImage,
   type NewImage,
 } from "../../src/db/image-records.ts";
-import { IMAGE_STATUSES, type ImageStatus } from "../../src/domain/image-status.ts";
+import { type ImageStatus } from "../../src/domain/image-status.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
@@ -35,27 +30,6 @@ async function change(imageId: string, changes: ImageChanges): Promise<void> {
 
 async function move(imageId: string, to: ImageStatus): Promise<void> {
   await catalogue.database.transaction((db) => moveImage(db, imageId, to));
-}
-
-async function startDeletion(imageId: string): Promise<void> {
-  await catalogue.database.transaction((db) => beginDeletion(db, imageId));
-}
-
-/** An image in some status, however it came there. */
-async function imageIn(status: ImageStatus): Promise<string> {
-  const { imageId } = await catalogue.claimedImage();
-  const isHeld = status === "importing" || status === "saving";
-  if (!isHeld) await letGo(imageId);
-  await catalogue.execute(sql`
-    UPDATE images SET status = ${status}, size = 1, checksum = 'c', os_hash_algo = 'a', os_hash_value = 'v'
-    WHERE id = ${imageId}`);
-  return imageId;
-}
-
-async function letGo(imageId: string): Promise<void> {
-  await catalogue.execute(sql`
-    UPDATE images SET status = 'queued', claim_task_id = NULL, claim_workflow_id = NULL, claim_run_id = NULL, claim_earlier_status = NULL
-    WHERE id = ${imageId}`);
 }
 
 function notFound(imageId: string) {
@@ -182,7 +156,7 @@ describe("lockImage()", () => {
   it.each(["pending_delete", "deleted"] as const)(
     "does not find an image in %s",
     async (status) => {
-      const imageId = await imageIn(status);
+      const imageId = await catalogue.imageIn(status);
 
       expect(
         await failureOf(catalogue.database.transaction((db) => lockImage(db, imageId))),
@@ -240,13 +214,13 @@ describe("findImage()", () => {
   });
 
   it("finds an image that is being deleted", async () => {
-    const imageId = await imageIn("pending_delete");
+    const imageId = await catalogue.imageIn("pending_delete");
 
     expect((await find(imageId)).image.status).toBe("pending_delete");
   });
 
   it("does not find an image that is deleted", async () => {
-    const imageId = await imageIn("deleted");
+    const imageId = await catalogue.imageIn("deleted");
 
     expect(await failureOf(find(imageId))).toMatchObject(notFound(imageId));
   });
@@ -344,8 +318,11 @@ describe("listImages()", () => {
 
 describe("listPublishedIds()", () => {
   it("walks through active and deactivated images in the order of their ids", async () => {
-    const published = [await imageIn("active"), await imageIn("deactivated")].sort();
-    const others = [await imageIn("queued"), await imageIn("pending_delete")];
+    const published = [
+      await catalogue.imageIn("active"),
+      await catalogue.imageIn("deactivated"),
+    ].sort();
+    const others = [await catalogue.imageIn("queued"), await catalogue.imageIn("pending_delete")];
 
     const ids = await catalogue.database.query((db) => listPublishedIds(db, undefined, 10_000));
 
@@ -356,7 +333,11 @@ describe("listPublishedIds()", () => {
   });
 
   it("goes on after an id, and no further than asked for", async () => {
-    await Promise.all([imageIn("active"), imageIn("active"), imageIn("active")]);
+    await Promise.all([
+      catalogue.imageIn("active"),
+      catalogue.imageIn("active"),
+      catalogue.imageIn("active"),
+    ]);
     const ids = await catalogue.database.query((db) => listPublishedIds(db, undefined, 10_000));
 
     const next = await catalogue.database.query((db) => listPublishedIds(db, ids[0], 1));
@@ -421,7 +402,7 @@ describe("changeImage()", () => {
   it.each(["importing", "saving", "active", "deactivated"] as const)(
     "refuses to change the formats of an image that is %s, and changes nothing",
     async (status) => {
-      const imageId = await imageIn(status);
+      const imageId = await catalogue.imageIn(status);
       const before = await find(imageId);
 
       const failure = await failureOf(change(imageId, { name: "new", diskFormat: "vmdk" }));
@@ -437,7 +418,7 @@ describe("changeImage()", () => {
   it.each(["importing", "saving", "active", "deactivated"] as const)(
     "changes the name of an image that is %s",
     async (status) => {
-      const imageId = await imageIn(status);
+      const imageId = await catalogue.imageIn(status);
 
       await change(imageId, { name: "new" });
 
@@ -469,7 +450,7 @@ describe("changeImage()", () => {
   });
 
   it("does not find an image that is being deleted", async () => {
-    const imageId = await imageIn("pending_delete");
+    const imageId = await catalogue.imageIn("pending_delete");
 
     expect(await failureOf(change(imageId, { name: "new" }))).toMatchObject(notFound(imageId));
   });
@@ -480,7 +461,7 @@ describe("moveImage()", () => {
     { from: "active", to: "deactivated" },
     { from: "deactivated", to: "active" },
   ] as const)("moves an image from $from to $to", async ({ from, to }) => {
-    const imageId = await imageIn(from);
+    const imageId = await catalogue.imageIn(from);
 
     await move(imageId, to);
 
@@ -494,7 +475,7 @@ describe("moveImage()", () => {
     { from: "saving", to: "deactivated" },
     { from: "deactivated", to: "deactivated" },
   ] as const)("refuses the way from $from to $to, naming both", async ({ from, to }) => {
-    const imageId = await imageIn(from);
+    const imageId = await catalogue.imageIn(from);
 
     expect(await failureOf(move(imageId, to))).toMatchObject({
       code: "IllegalTransition",
@@ -506,7 +487,7 @@ describe("moveImage()", () => {
   it.each(["importing", "saving"] as const)(
     "never publishes an image that is %s, whatever its import may do",
     async (status) => {
-      const imageId = await imageIn(status);
+      const imageId = await catalogue.imageIn(status);
       const before = await catalogue.image(imageId);
 
       const failure = await failureOf(move(imageId, "active"));
@@ -520,104 +501,8 @@ describe("moveImage()", () => {
   );
 
   it("does not find an image that is being deleted", async () => {
-    const imageId = await imageIn("pending_delete");
+    const imageId = await catalogue.imageIn("pending_delete");
 
     expect(await failureOf(move(imageId, "active"))).toMatchObject(notFound(imageId));
-  });
-});
-
-describe("beginDeletion()", () => {
-  it("takes the image and all its copies from readers at once", async () => {
-    const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
-
-    await startDeletion(imageId);
-
-    expect((await catalogue.image(imageId)).status).toBe("pending_delete");
-    expect(await catalogue.locations(imageId)).toMatchObject([
-      { store: "fast", status: "pending_delete" },
-      { store: "slow", status: "pending_delete" },
-    ]);
-  });
-
-  it.each(IMAGE_STATUSES.filter((status) => status !== "deleted"))(
-    "begins for an image that is %s",
-    async (status) => {
-      const imageId = await imageIn(status);
-
-      await startDeletion(imageId);
-
-      expect((await catalogue.image(imageId)).status).toBe("pending_delete");
-    },
-  );
-
-  it("leaves the claim of an import that still has to undo itself", async () => {
-    const claim = await catalogue.claimedImage();
-
-    await startDeletion(claim.imageId);
-
-    expect(await catalogue.image(claim.imageId)).toMatchObject({
-      status: "pending_delete",
-      claimTaskId: claim.taskId,
-      claimRunId: claim.runId,
-    });
-  });
-
-  it("changes nothing when it is repeated", async () => {
-    const { imageId } = await catalogue.activeImage();
-    await startDeletion(imageId);
-    const before = await catalogue.image(imageId);
-
-    await startDeletion(imageId);
-
-    expect(await catalogue.image(imageId)).toEqual(before);
-  });
-
-  it("does not find an image that is deleted", async () => {
-    const imageId = await imageIn("deleted");
-
-    expect(await failureOf(startDeletion(imageId))).toMatchObject(notFound(imageId));
-  });
-});
-
-describe("endDeletion()", () => {
-  it("ends the deletion of an image, and says so", async () => {
-    const imageId = await imageIn("pending_delete");
-
-    const moved = await catalogue.database.query((db) => endDeletion(db, imageId));
-
-    expect(moved).toBe(true);
-    expect(await catalogue.image(imageId)).toMatchObject({
-      status: "deleted",
-      deletedAt: expect.any(Date) as Date,
-    });
-  });
-
-  it.each(IMAGE_STATUSES.filter((status) => status !== "pending_delete"))(
-    "leaves an image that is %s, and says so",
-    async (status) => {
-      const imageId = await imageIn(status);
-      const before = await catalogue.image(imageId);
-
-      const moved = await catalogue.database.query((db) => endDeletion(db, imageId));
-
-      expect(moved).toBe(false);
-      expect(await catalogue.image(imageId)).toEqual(before);
-    },
-  );
-});
-
-describe("listUnfinishedDeletions()", () => {
-  it("lists images whose deletion began long enough ago", async () => {
-    const [old, recent, other] = [
-      await imageIn("pending_delete"),
-      await imageIn("pending_delete"),
-      await imageIn("deleted"),
-    ];
-    await catalogue.execute(sql`
-      UPDATE images SET updated_at = now() - interval '31 seconds' WHERE id IN (${old}, ${other})`);
-
-    const ids = await catalogue.database.query((db) => listUnfinishedDeletions(db, 30_000));
-
-    expect(ids.filter((id) => [old, recent, other].includes(id))).toEqual([old]);
   });
 });

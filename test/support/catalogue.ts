@@ -13,7 +13,7 @@ import {
 import { type CopyId, type LeaseRow, publishLease, takeLease } from "../../src/db/lease-records.ts";
 import { activate, recordSaved } from "../../src/db/outcome-records.ts";
 import type { StagedRow } from "../../src/db/staged-records.ts";
-import { beginProcessing, type TaskRow } from "../../src/db/task-records.ts";
+import { beginProcessing, listTasks, type TaskRow } from "../../src/db/task-records.ts";
 import { beginStaging, finishStaging } from "../../src/db/upload-records.ts";
 import { Database } from "../../src/db/connect.ts";
 import {
@@ -25,7 +25,9 @@ import {
   transformUndos,
 } from "../../src/db/schema.ts";
 import type { Digests } from "../../src/domain/digests.ts";
+import type { ImageStatus } from "../../src/domain/image-status.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
+import { failureOf } from "./failure-of.ts";
 import { createTestDatabase, type TestDatabase } from "./database.ts";
 
 /** Digests of no bytes in particular, for tests that only move rows. */
@@ -178,6 +180,23 @@ export class Catalogue {
     return claim;
   }
 
+  /** An image in this status, without the rows that would have brought it there. */
+  async imageIn(status: ImageStatus): Promise<string> {
+    const { imageId } = await this.claimedImage();
+    if (status !== "importing" && status !== "saving") await this.dropClaim(imageId);
+    await this.execute(sql`
+      UPDATE images SET status = ${status}, size = 1, checksum = 'c', os_hash_algo = 'a', os_hash_value = 'v'
+      WHERE id = ${imageId}`);
+    return imageId;
+  }
+
+  /** Makes an image look as if no import had ever held it. */
+  async dropClaim(imageId: string): Promise<void> {
+    await this.execute(sql`
+      UPDATE images SET status = 'queued', claim_task_id = NULL, claim_workflow_id = NULL, claim_run_id = NULL, claim_earlier_status = NULL
+      WHERE id = ${imageId}`);
+  }
+
   /** The published lease of a copy, without bytes. */
   async publishedLease(copy: CopyId): Promise<void> {
     const token = randomUUID();
@@ -232,6 +251,24 @@ export class Catalogue {
       db.select().from(transformUndos).where(eq(transformUndos.imageId, imageId)),
     );
     return rows.map(({ transform }) => transform).sort();
+  }
+
+  /** All rows of an image, to compare before and after. */
+  async everythingOf(imageId: string) {
+    return {
+      image: await this.image(imageId),
+      locations: await this.locations(imageId),
+      leases: await this.leases(imageId),
+      staged: await this.staged(imageId),
+      tasks: await this.database.query((db) => listTasks(db, { imageId, limit: 100 })),
+    };
+  }
+
+  /** The failure of some work, and all rows of the image before and after it. */
+  async failureAndRest(imageId: string, work: () => Promise<unknown>) {
+    const before = await this.everythingOf(imageId);
+    const failure = await failureOf(work());
+    return { failure, before, after: await this.everythingOf(imageId) };
   }
 
   /** Makes the stager of an image look as if it had been silent for so long. */

@@ -1,0 +1,623 @@
+import { randomUUID } from "node:crypto";
+import { sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
+import { beginDeletion } from "../../src/db/deletion-records.ts";
+import { adoptStaged, type StagedData, type StagedRow } from "../../src/db/staged-records.ts";
+import {
+  beginStaging,
+  dropStaging,
+  finishStaging,
+  listExpiredStaging,
+  renewStaging,
+  type StagingAttempt,
+  takeOverStaging,
+  takeStagedAway,
+} from "../../src/db/upload-records.ts";
+import type { Digests } from "../../src/domain/digests.ts";
+import { NO_LIMITS } from "../../src/domain/quota.ts";
+import { NODE, SOME_DIGESTS, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+
+const catalogue = useCatalogue();
+
+const WRITER: ProcessIdentity = {
+  machine: "@somewhere",
+  bootId: "7b1a4c5e-0000-4000-8000-000000000000",
+  pidNamespace: "pid:[1]",
+  pid: 4711,
+  startTicks: 100,
+};
+
+function attemptAt(imageId: string, fields: Partial<StagingAttempt> = {}): StagingAttempt {
+  return {
+    imageId,
+    node: NODE,
+    token: randomUUID(),
+    writer: WRITER,
+    part: `${imageId}.0.11111111.part`,
+    path: `/staging/${imageId}`,
+    sizeBytes: 0,
+    replace: false,
+    ...fields,
+  };
+}
+
+async function begin(attempt: StagingAttempt): Promise<StagedRow | undefined> {
+  return catalogue.database.transaction((db) => beginStaging(db, NO_LIMITS, attempt));
+}
+
+function stagedDataOf(imageId: string, digests: Digests | undefined = SOME_DIGESTS): StagedData {
+  return {
+    path: `/staging/${imageId}`,
+    sizeBytes: 4096,
+    fingerprint: SOME_FINGERPRINT,
+    digests,
+    timeToLiveMs: 60_000,
+  };
+}
+
+async function finish(imageId: string, token: string): Promise<void> {
+  await catalogue.database.transaction((db) =>
+    finishStaging(db, imageId, token, stagedDataOf(imageId)),
+  );
+}
+
+async function drop(imageId: string, token: string): Promise<void> {
+  await catalogue.database.transaction((db) => dropStaging(db, imageId, token));
+}
+
+async function tokenOf(imageId: string): Promise<string> {
+  return (await catalogue.staged(imageId))?.token ?? "";
+}
+
+/** Image and row, for "nothing has changed". */
+async function bothOf(imageId: string) {
+  return { image: await catalogue.image(imageId), staged: await catalogue.staged(imageId) };
+}
+
+function takenOver(imageId: string) {
+  return {
+    code: "StagingBusy",
+    message: `Staging of image "${imageId}" was taken over by another process, or the image was deleted`,
+  };
+}
+
+describe("beginStaging()", () => {
+  it("moves a queued image to uploading, and tells who stages it", async () => {
+    const imageId = await catalogue.newImage();
+    const attempt = attemptAt(imageId);
+
+    const before = await begin(attempt);
+
+    expect(before).toBeUndefined();
+    expect(await bothOf(imageId)).toEqual({
+      image: expect.objectContaining({ status: "uploading" }) as unknown,
+      staged: {
+        imageId,
+        product: 0,
+        node: NODE,
+        state: "staging",
+        token: attempt.token,
+        writer: WRITER,
+        renewedAt: expect.any(Date) as Date,
+        part: attempt.part,
+        path: attempt.path,
+        ours: true,
+        reservedBytes: 0,
+        epoch: null,
+        attempt: null,
+        fetchedFrom: null,
+        singleConnection: false,
+        sizeBytes: null,
+        fingerprint: null,
+        checksum: null,
+        osHashAlgo: null,
+        osHashValue: null,
+        crc32: null,
+        zeroBlocks: "",
+        linkedStore: null,
+        stagedAt: null,
+        expiresAt: null,
+        made: null,
+      },
+    });
+  });
+
+  it("refuses a second stager while the first one lives, naming that one, and changes nothing", async () => {
+    const imageId = await catalogue.newImage();
+    await begin(attemptAt(imageId));
+    await catalogue.silenceStager(imageId, 19);
+    const before = await bothOf(imageId);
+
+    const failure = await failureOf(begin(attemptAt(imageId, { replace: true })));
+
+    expect(failure).toMatchObject({
+      code: "StagingBusy",
+      message: `Cannot stage image "${imageId}": process 4711 on node "${NODE}" is staging it`,
+    });
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("takes over from a stager that was silent for more than 20 s, and tells what that one left", async () => {
+    const imageId = await catalogue.newImage();
+    const first = attemptAt(imageId);
+    await begin(first);
+    await catalogue.silenceStager(imageId, 21);
+    const second = attemptAt(imageId, { part: "second.part" });
+
+    const before = await begin(second);
+
+    expect(before).toMatchObject({ token: first.token, part: first.part });
+    expect(await bothOf(imageId)).toMatchObject({
+      image: { status: "uploading" },
+      staged: { state: "staging", token: second.token, part: "second.part" },
+    });
+  });
+
+  it("lets one of many at once take over", async () => {
+    const imageId = await catalogue.newImage();
+    await begin(attemptAt(imageId));
+    await catalogue.silenceStager(imageId, 21);
+
+    const outcomes = await Promise.all(
+      Array.from({ length: 20 }, () =>
+        begin(attemptAt(imageId)).then(
+          () => "staging",
+          (error: unknown) => (error as { code: string }).code,
+        ),
+      ),
+    );
+
+    expect(outcomes.sort()).toEqual([...Array<string>(19).fill("StagingBusy"), "staging"]);
+  });
+
+  it("refuses to stage over staged data, and changes nothing", async () => {
+    const imageId = await catalogue.stagedImage();
+    const before = await bothOf(imageId);
+
+    const failure = await failureOf(begin(attemptAt(imageId)));
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: `The image "${imageId}" has data on staging already`,
+      hint: `Start it (\`image-import start ${imageId}\`), or stage with --replace.`,
+    });
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("stages over staged data when that is asked for, and tells what was there", async () => {
+    const imageId = await catalogue.stagedImage();
+    const attempt = attemptAt(imageId, { replace: true });
+
+    const before = await begin(attempt);
+
+    expect(before).toMatchObject({ state: "staged", path: `/staging/${imageId}` });
+    expect(await catalogue.staged(imageId)).toMatchObject({
+      state: "staging",
+      token: attempt.token,
+      sizeBytes: null,
+      checksum: null,
+    });
+  });
+
+  it("refuses a queued image whose leftovers somebody is just removing", async () => {
+    const imageId = await catalogue.newImage();
+    await catalogue.database.transaction((db) =>
+      adoptStaged(db, {
+        imageId,
+        node: NODE,
+        token: randomUUID(),
+        writer: WRITER,
+        ...stagedDataOf(imageId),
+      }),
+    );
+    await catalogue.expireStaged(imageId);
+    await sweep(imageId);
+
+    expect(await failureOf(begin(attemptAt(imageId)))).toMatchObject({ code: "StagingBusy" });
+  });
+
+  it.each(["active", "deactivated"] as const)("refuses an image that is %s", async (status) => {
+    const { imageId } = await catalogue.activeImage();
+    await catalogue.execute(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`);
+    const before = await bothOf(imageId);
+
+    const failure = await failureOf(begin(attemptAt(imageId, { replace: true })));
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: `Cannot stage image "${imageId}": it is ${status}, and only a queued image is staged`,
+    });
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("refuses an image that is being imported, and leaves its staged data", async () => {
+    const { imageId } = await catalogue.claimedImage();
+    const before = await bothOf(imageId);
+
+    const failure = await failureOf(begin(attemptAt(imageId, { replace: true })));
+
+    expect(failure).toMatchObject({
+      code: "ImageConflict",
+      message: `Cannot stage image "${imageId}": it is importing, and only a queued image is staged`,
+    });
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("does not find an image that is being deleted", async () => {
+    const imageId = await catalogue.newImage();
+    await catalogue.database.transaction((db) => beginDeletion(db, imageId));
+
+    expect(await failureOf(begin(attemptAt(imageId)))).toMatchObject({ code: "ImageNotFound" });
+  });
+});
+
+describe("renewStaging()", () => {
+  async function renew(imageId: string, token: string): Promise<void> {
+    await catalogue.database.query((db) => renewStaging(db, imageId, token));
+  }
+
+  it("keeps others away for another 20 s", async () => {
+    const imageId = await catalogue.newImage();
+    const token = await catalogue.beginStaging(imageId);
+    await catalogue.silenceStager(imageId, 21);
+
+    await renew(imageId, token);
+
+    expect(await failureOf(begin(attemptAt(imageId)))).toMatchObject({ code: "StagingBusy" });
+  });
+
+  it("tells a stager from whom another took over", async () => {
+    const imageId = await catalogue.newImage();
+    const late = await catalogue.beginStaging(imageId);
+    await catalogue.silenceStager(imageId, 21);
+    await begin(attemptAt(imageId));
+    const before = await bothOf(imageId);
+
+    expect(await failureOf(renew(imageId, late))).toMatchObject(takenOver(imageId));
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("tells a stager whose staging has ended", async () => {
+    const imageId = await catalogue.newImage();
+    const token = await catalogue.beginStaging(imageId);
+    await finish(imageId, token);
+
+    expect(await failureOf(renew(imageId, token))).toMatchObject(takenOver(imageId));
+  });
+});
+
+describe("finishStaging()", () => {
+  it("records what was staged, and its size with the image", async () => {
+    const imageId = await catalogue.newImage();
+    const token = await catalogue.beginStaging(imageId);
+
+    await finish(imageId, token);
+
+    expect(await bothOf(imageId)).toMatchObject({
+      image: { status: "uploading", sizeBytes: 4096 },
+      staged: {
+        state: "staged",
+        token,
+        part: null,
+        path: `/staging/${imageId}`,
+        ours: true,
+        sizeBytes: 4096,
+        fingerprint: SOME_FINGERPRINT,
+        checksum: SOME_DIGESTS.checksum,
+        osHashAlgo: "sha512",
+        osHashValue: SOME_DIGESTS.osHashValue,
+        crc32: 7,
+      },
+    });
+  });
+
+  it("gives the data its time to live from now on", async () => {
+    const imageId = await catalogue.newImage();
+
+    await finish(imageId, await catalogue.beginStaging(imageId));
+
+    const { stagedAt, expiresAt } = (await catalogue.staged(imageId)) ?? {};
+    expect((expiresAt?.getTime() ?? 0) - (stagedAt?.getTime() ?? 0)).toBe(60_000);
+  });
+
+  it("is done once when it is asked for again, because its answer was lost", async () => {
+    const imageId = await catalogue.newImage();
+    const token = await catalogue.beginStaging(imageId);
+    await finish(imageId, token);
+    const before = await bothOf(imageId);
+
+    await finish(imageId, token);
+
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("refuses a stager from whom another took over, and changes nothing", async () => {
+    const imageId = await catalogue.newImage();
+    const late = await catalogue.beginStaging(imageId);
+    await catalogue.silenceStager(imageId, 21);
+    await begin(attemptAt(imageId));
+    const before = await bothOf(imageId);
+
+    expect(await failureOf(finish(imageId, late))).toMatchObject(takenOver(imageId));
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("refuses a stager from whom another took over and finished, and changes nothing", async () => {
+    const imageId = await catalogue.newImage();
+    const late = await catalogue.beginStaging(imageId);
+    await catalogue.silenceStager(imageId, 21);
+    const attempt = attemptAt(imageId);
+    await begin(attempt);
+    await finish(imageId, attempt.token);
+    const before = await bothOf(imageId);
+
+    expect(await failureOf(finish(imageId, late))).toMatchObject(takenOver(imageId));
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("refuses a stager whose image was deleted meanwhile", async () => {
+    const imageId = await catalogue.newImage();
+    const token = await catalogue.beginStaging(imageId);
+    await catalogue.database.transaction((db) => beginDeletion(db, imageId));
+
+    expect(await failureOf(finish(imageId, token))).toMatchObject({ code: "ImageNotFound" });
+    expect(await catalogue.staged(imageId)).toMatchObject({ state: "staging" });
+  });
+});
+
+describe("dropStaging()", () => {
+  it("brings the image back to queued, with nothing staged", async () => {
+    const imageId = await catalogue.newImage();
+    const token = await catalogue.beginStaging(imageId);
+
+    await drop(imageId, token);
+
+    expect(await bothOf(imageId)).toMatchObject({
+      image: { status: "queued", sizeBytes: null },
+      staged: undefined,
+    });
+  });
+
+  it("forgets the size that the image had from its staged data", async () => {
+    const imageId = await catalogue.stagedImage();
+
+    await drop(imageId, await tokenOf(imageId));
+
+    expect(await catalogue.image(imageId)).toMatchObject({ status: "queued", sizeBytes: null });
+  });
+
+  it("changes nothing for a stager from whom another took over", async () => {
+    const imageId = await catalogue.newImage();
+    const late = await catalogue.beginStaging(imageId);
+    await catalogue.silenceStager(imageId, 21);
+    await begin(attemptAt(imageId));
+    const before = await bothOf(imageId);
+
+    await drop(imageId, late);
+
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("changes nothing when it is repeated", async () => {
+    const imageId = await catalogue.newImage();
+    const token = await catalogue.beginStaging(imageId);
+    await drop(imageId, token);
+    const before = await bothOf(imageId);
+
+    await drop(imageId, token);
+
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it.each([
+    ["is being imported", () => catalogue.claimedImage(), "importing"],
+    ["is published", () => catalogue.activeImage(), "active"],
+  ] as const)("leaves the status of an image that %s", async (_, make, status) => {
+    const { imageId } = await make();
+
+    await drop(imageId, await tokenOf(imageId));
+
+    expect((await catalogue.image(imageId)).status).toBe(status);
+  });
+});
+
+describe("listExpiredStaging()", () => {
+  async function isListed(imageId: string, node = NODE): Promise<boolean> {
+    const rows = await catalogue.database.query((db) => listExpiredStaging(db, node));
+    return rows.some((row) => row.imageId === imageId);
+  }
+
+  it("leaves out a staging whose stager lives", async () => {
+    const imageId = await catalogue.newImage();
+    await catalogue.beginStaging(imageId);
+    await catalogue.silenceStager(imageId, 19);
+
+    expect(await isListed(imageId)).toBe(false);
+  });
+
+  it("lists a staging whose stager was silent for more than 20 s", async () => {
+    const imageId = await catalogue.newImage();
+    await catalogue.beginStaging(imageId);
+    await catalogue.silenceStager(imageId, 21);
+
+    expect(await isListed(imageId)).toBe(true);
+  });
+
+  it("leaves out staged data that may still live", async () => {
+    const imageId = await catalogue.stagedImage();
+    await catalogue.silenceStager(imageId, 21);
+
+    expect(await isListed(imageId)).toBe(false);
+  });
+
+  it("lists staged data past its time to live", async () => {
+    const imageId = await catalogue.stagedImage();
+    await catalogue.expireStaged(imageId);
+
+    expect(await isListed(imageId)).toBe(true);
+  });
+
+  it("never lists staged data that an import holds", async () => {
+    const { imageId } = await catalogue.claimedImage();
+    await catalogue.expireStaged(imageId);
+
+    expect(await isListed(imageId)).toBe(false);
+  });
+
+  it.each(["active", "deactivated", "deleted"] as const)(
+    "lists staged data of an image that is %s",
+    async (status) => {
+      const { imageId } = await catalogue.activeImage();
+      await catalogue.execute(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`);
+
+      expect(await isListed(imageId)).toBe(true);
+    },
+  );
+
+  it("leaves out what lies on another node", async () => {
+    const imageId = await catalogue.stagedImage();
+    await catalogue.expireStaged(imageId);
+
+    expect(await isListed(imageId, "ba9876543210")).toBe(false);
+  });
+});
+
+/** Takes over what may be swept, as a sweeper does; returns what it was. */
+async function sweep(
+  imageId: string,
+  token: string = randomUUID(),
+): Promise<StagedRow | undefined> {
+  const writer = await thisProcess();
+  return catalogue.database.transaction((db) =>
+    takeOverStaging(db, { imageId, product: 0 }, { node: NODE, token, writer }),
+  );
+}
+
+describe("takeOverStaging()", () => {
+  it("takes what may be swept, and tells what it was", async () => {
+    const imageId = await catalogue.stagedImage();
+    await catalogue.expireStaged(imageId);
+    const staged = await catalogue.staged(imageId);
+    const token = randomUUID();
+
+    const taken = await sweep(imageId, token);
+
+    expect(taken).toEqual(staged);
+    expect(await catalogue.staged(imageId)).toMatchObject({ state: "staging", token });
+  });
+
+  it("keeps everybody else away: no import, no stager, no second sweeper", async () => {
+    const imageId = await catalogue.stagedImage();
+    await catalogue.expireStaged(imageId);
+    await sweep(imageId);
+
+    const importing = await failureOf(catalogue.claim(imageId));
+    const staging = await failureOf(begin(attemptAt(imageId, { replace: true })));
+    const sweeping = await sweep(imageId);
+
+    expect([importing.code, staging.code, sweeping]).toEqual([
+      "StagingBusy",
+      "StagingBusy",
+      undefined,
+    ]);
+  });
+
+  it("ends with a queued image, once what was taken is dropped", async () => {
+    const imageId = await catalogue.stagedImage();
+    await catalogue.expireStaged(imageId);
+    const token = randomUUID();
+    await sweep(imageId, token);
+
+    await drop(imageId, token);
+
+    expect(await bothOf(imageId)).toMatchObject({
+      image: { status: "queued", sizeBytes: null },
+      staged: undefined,
+    });
+  });
+
+  it("is itself taken over when the sweeper dies", async () => {
+    const imageId = await catalogue.stagedImage();
+    await catalogue.expireStaged(imageId);
+    await sweep(imageId);
+    await catalogue.silenceStager(imageId, 21);
+
+    expect(await sweep(imageId)).toMatchObject({ imageId });
+  });
+
+  it("refuses the stager that it was taken from", async () => {
+    const imageId = await catalogue.newImage();
+    const late = await catalogue.beginStaging(imageId);
+    await catalogue.silenceStager(imageId, 21);
+    await sweep(imageId);
+
+    expect(await failureOf(finish(imageId, late))).toMatchObject(takenOver(imageId));
+  });
+
+  it("takes nothing that may not be swept any more", async () => {
+    const imageId = await catalogue.stagedImage();
+    const before = await bothOf(imageId);
+
+    expect(await sweep(imageId)).toBeUndefined();
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+});
+
+describe("takeStagedAway()", () => {
+  async function takeAway(imageId: string, token: string = randomUUID()): Promise<StagedRow> {
+    return catalogue.database.transaction((db) =>
+      takeStagedAway(db, imageId, { token, writer: WRITER }),
+    );
+  }
+
+  it("takes staged data from its image, and tells what it was", async () => {
+    const imageId = await catalogue.stagedImage();
+    const staged = await catalogue.staged(imageId);
+    const token = randomUUID();
+
+    const taken = await takeAway(imageId, token);
+
+    expect(taken).toEqual(staged);
+    expect(await catalogue.staged(imageId)).toMatchObject({
+      state: "staging",
+      token,
+      writer: WRITER,
+    });
+  });
+
+  it("keeps imports away until it is dropped", async () => {
+    const imageId = await catalogue.stagedImage();
+    await takeAway(imageId);
+
+    expect(await failureOf(catalogue.claim(imageId))).toMatchObject({ code: "StagingBusy" });
+  });
+
+  it("refuses an image that is being imported, and changes nothing", async () => {
+    const { imageId } = await catalogue.claimedImage();
+    const before = await bothOf(imageId);
+
+    expect(await failureOf(takeAway(imageId))).toMatchObject({
+      code: "ImageBusy",
+      message: `Image "${imageId}" is being imported`,
+    });
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("refuses data that is still being staged, and changes nothing", async () => {
+    const imageId = await catalogue.newImage();
+    await catalogue.beginStaging(imageId);
+    const before = await bothOf(imageId);
+
+    expect(await failureOf(takeAway(imageId))).toMatchObject({ code: "StagingBusy" });
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
+  it("does not find an image that is being deleted", async () => {
+    const imageId = await catalogue.stagedImage();
+    await catalogue.database.transaction((db) => beginDeletion(db, imageId));
+
+    expect(await failureOf(takeAway(imageId))).toMatchObject({ code: "ImageNotFound" });
+  });
+});
