@@ -1,7 +1,7 @@
 import { CancellationScope, log, patched } from "@temporalio/workflow";
 import { describeFailure, hasFailedWith } from "./failure-report.ts";
 
-/** Why an import is undone, for the undos that record it. */
+/** The reason for which an import is undone. */
 export interface UndoReason {
   /** The task's message: `Error: <type>: <text>`. */
   readonly message: string;
@@ -9,50 +9,53 @@ export interface UndoReason {
   readonly failedStores: readonly string[];
 }
 
-/** An undo that failed, and so left something behind. */
+/** An undo that failed and left something behind. */
 export interface Leftover {
   readonly undo: string;
   readonly reason: string;
 }
 
-interface Compensation {
+/** The undo of a step. It must be safe if its step never began. */
+export interface Undo {
+  /** Its name in the report of what is left behind. */
   readonly name: string;
-  /** Those that stand next to each other and have the same group are run side by side. */
-  readonly group: string | undefined;
-  readonly undo: (reason: UndoReason, leftovers: readonly Leftover[]) => Promise<void>;
+  /** Its line in the Web UI. */
+  readonly summary: string;
+  /**
+   * Undos of one group that were registered one after another run side by side. Default: it runs
+   * alone.
+   */
+  readonly group?: string;
+  /** Calls one activity with the given options. */
+  readonly run: (
+    options: Pick<Undo, "summary">,
+    reason: UndoReason,
+    leftovers: readonly Leftover[],
+  ) => Promise<void>;
 }
 
-/**
- * The saga list: the undo of each step, registered before the step, because a step can take effect
- * and still fail. Each undo must be safe when its step never began.
- */
+/** The undos of the steps of one import, in the order in which the steps began. */
 export class Compensations {
-  readonly #registered: Compensation[] = [];
+  readonly #registered = new Map<string, Undo>();
 
-  /** Remembers how to undo the step that is about to begin. */
-  register(name: string, undo: Compensation["undo"]): void {
-    this.#registered.push({ name, group: undefined, undo });
+  /** Registers the undo of a step that is about to begin. One of the same name is kept. */
+  register(undo: Undo): void {
+    if (!this.#registered.has(undo.name)) this.#registered.set(undo.name, undo);
   }
 
   /**
-   * The same for one of several steps that run side by side: none of their undos waits for another
-   * one.
-   */
-  registerBeside(group: string, name: string, undo: Compensation["undo"]): void {
-    this.#registered.push({ name, group, undo });
-  }
-
-  /**
-   * Runs all undos, last registered first, shielded from cancellation. One that fails never stops
-   * the others.
+   * Runs all undos, last registered first, shielded from cancellation. A failure of one does not
+   * stop the others.
    *
-   * @returns what was left behind
+   * @returns the undos that failed
    */
   async run(reason: UndoReason): Promise<Leftover[]> {
     const leftovers: Leftover[] = [];
+    const undos = [...this.#registered.values()].reverse();
+    this.#registered.clear();
     await CancellationScope.nonCancellable(async () => {
-      for (const undos of groupsOf(this.#registered.splice(0).reverse())) {
-        const left = await Promise.all(undos.map((each) => this.#undo(each, reason, leftovers)));
+      for (const group of groupsOf(undos)) {
+        const left = await Promise.all(group.map((each) => this.#undo(each, reason, leftovers)));
         leftovers.push(...left.filter((each) => each !== undefined));
       }
     });
@@ -60,12 +63,12 @@ export class Compensations {
   }
 
   async #undo(
-    { name, undo }: Compensation,
+    { name, summary, run }: Undo,
     reason: UndoReason,
     leftovers: readonly Leftover[],
   ): Promise<Leftover | undefined> {
     try {
-      await untilDatabaseAnswers(() => undo(reason, leftovers));
+      await untilDatabaseAnswers(() => run({ summary }, reason, leftovers));
       return undefined;
     } catch (error) {
       const { type, text } = describeFailure(error);
@@ -76,15 +79,15 @@ export class Compensations {
 }
 
 /**
- * Undos in their order, those of one group together: a store that is away must not hold up the undo
- * in another one.
+ * Undos in their order, those of one group together: an unreachable store must not delay the undo
+ * in another store.
  */
-function groupsOf(undos: readonly Compensation[]): Compensation[][] {
-  const groups: Compensation[][] = [];
+function groupsOf(undos: readonly Undo[]): Undo[][] {
+  const groups: Undo[][] = [];
   for (const undo of undos) {
     const last = groups.at(-1);
     const isBeside = undo.group !== undefined && last?.[0]?.group === undo.group;
-    // Histories of 0.1.0 have them one after the other.
+    // In the first histories of 0.1.0 they run one after another.
     if (isBeside && patched("undos-side-by-side")) last.push(undo);
     else groups.push([undo]);
   }
@@ -92,9 +95,8 @@ function groupsOf(undos: readonly Compensation[]): Compensation[][] {
 }
 
 /**
- * Runs an undo again that gave up because of the database. The last undo of all, the release of the
- * claim, needs the database too: to go on without the others would leave more behind, and end
- * nothing sooner.
+ * Runs an undo until the database answers. The last undo, the release of the claim, needs the
+ * database too: to skip the others would leave more behind and end nothing sooner.
  */
 async function untilDatabaseAnswers(undo: () => Promise<void>): Promise<void> {
   for (;;) {
@@ -103,7 +105,7 @@ async function untilDatabaseAnswers(undo: () => Promise<void>): Promise<void> {
       return;
     } catch (error) {
       if (!hasFailedWith(error, "DatabaseUnavailable")) throw error;
-      // Histories from before went on to the next undo.
+      // In the first histories of 0.1.0 the next undo ran.
       if (!patched("undo-waits-for-database")) throw error;
     }
   }

@@ -14,8 +14,8 @@ interface Copy {
   isDropped: boolean;
 }
 
-/** How an import goes on without a store. */
-interface GivingUp {
+/** The ways in which an import continues without a store. */
+export interface GivingUp {
   /** Removes what the import has in the store, and records that it goes on without it. */
   readonly giveUp: (store: string, why: GivenUp, failure: unknown) => Promise<void>;
   /** Records that the import goes on without a store to which it has not begun to copy. */

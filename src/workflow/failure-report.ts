@@ -15,18 +15,47 @@ export interface FailureReport {
   readonly hint?: string;
 }
 
+/** The place of a failure: a step, and the store that it was about. */
+export interface FailedAt {
+  readonly step: string;
+  readonly store: string | undefined;
+}
+
+/** The failure of a step, with its place. */
+export class StepFailure extends Error {
+  readonly at: FailedAt;
+
+  constructor(cause: unknown, { name, store }: { readonly name: string; readonly store?: string }) {
+    super(`Step "${name}" failed`, { cause });
+    this.name = "StepFailure";
+    this.at = { step: name, store };
+  }
+}
+
+/** The error that a step threw, without its place. */
+export function causeOf(error: unknown): unknown {
+  return error instanceof StepFailure ? error.cause : error;
+}
+
+/** The place of a failure. Before the first step that is the claim. */
+export function placeOf(error: unknown): FailedAt {
+  return error instanceof StepFailure ? error.at : { step: "claim", store: undefined };
+}
+
 /**
- * Whether a step ended because it was told to: by a cancel, or by a failure that would have been
- * tried again, had no cancel been asked for meanwhile (its worker died, or its store went away).
+ * True if a step ended because of a cancel: it was cancelled, or it failed and a cancel prevented
+ * its retry (its worker died, or its store became unreachable).
  */
-export function wasStopped(error: unknown): boolean {
+export function wasStopped(failure: unknown): boolean {
+  const error = causeOf(failure);
   if (isCancellation(error)) return true;
   if (!(error instanceof ActivityFailure) || error.retryState !== "CANCEL_REQUESTED") return false;
   return !(error.cause instanceof ApplicationFailure && error.cause.nonRetryable === true);
 }
 
 /** Finds the failure that matters under the wrappings of Temporal. */
-export function describeFailure(error: unknown): FailureReport {
+export function describeFailure(failure: unknown): FailureReport {
+  const error = causeOf(failure);
   const cause = error instanceof ActivityFailure ? (error.cause ?? error) : error;
   if (wasStopped(error)) return { type: "ImportCancelled", text: "it was cancelled" };
   if (cause instanceof ApplicationFailure) {
@@ -46,7 +75,7 @@ export function describeFailure(error: unknown): FailureReport {
   return { type: "Error", text: String(cause) };
 }
 
-/** Whether a failure of this type is the cause of an error, also of a step whose time was over. */
+/** True if a failure of this type is among the causes of an error, also under a timeout. */
 export function hasFailedWith(error: unknown, type: ImportFailureCode): boolean {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof ApplicationFailure && cause.type === type) return true;

@@ -1,96 +1,48 @@
-import {
-  allHandlersFinished,
-  ApplicationFailure,
-  CancellationScope,
-  CancelledFailure,
-  condition,
-  isCancellation,
-  log,
-  patched,
-  uuid4,
-  workflowInfo,
-} from "@temporalio/workflow";
-import type { ImportPlan, KnownImage, NothingToCopy } from "../activities/claim-import.ts";
+import { log, patched, uuid4, workflowInfo } from "@temporalio/workflow";
+import type { ImportPlan, NothingToCopy } from "../activities/claim-import.ts";
 import type { StoredCopy } from "../activities/store-image.ts";
 import type { Digests } from "../domain/digests.ts";
 import type { ImportRequest } from "../domain/import-request.ts";
-import { Acceptance } from "./acceptance.ts";
-import { Copies, type GivenUp } from "./copies.ts";
-import { Compensations, type Leftover, type UndoReason } from "./compensations.ts";
-import { failureDetails, type AcceptedCopy, type ImportOutcome } from "./contract.ts";
-import { withinDeadline } from "./deadline.ts";
-import { describeFailure, wasStopped } from "./failure-report.ts";
-import { ImportTracker } from "./import-tracker.ts";
-import { Pause } from "./pause.ts";
+import type { Undo } from "./compensations.ts";
+import type { ImportOutcome } from "./contract.ts";
+import { findCauses, withinDeadline } from "./deadline.ts";
+import { describeFailure } from "./failure-report.ts";
+import { removalOfCopy } from "./give-up-store.ts";
+import { outcomeOf } from "./import-outcome.ts";
+import { ImportRun } from "./import-run.ts";
 import {
   checkDigest,
   digestStaged,
   fetchImage,
-  needsCheck,
   prepareImage,
-  type ImportRun,
   type PreparedImage,
 } from "./prepare-image.ts";
-import { byteSteps, cleanUpSteps, confirmSteps, control, looks, undoSteps } from "./steps.ts";
+import { sideBySide } from "./side-by-side.ts";
+import { byteSteps, cleanUpSteps, confirmSteps, control } from "./steps.ts";
+import { undoImport } from "./undo-import.ts";
 
 /**
- * Imports one image: its staged bytes are judged, copied into every requested store and published
- * in the catalogue in one atomic step; or the import fails, and nothing of it is left behind.
+ * Imports one image: its bytes are verified, copied into every requested store, and published in
+ * the catalogue in one atomic step. If the import fails, nothing of it is left behind.
  *
- * Read it from top to bottom: each step registers its undo before it begins. The undos run in
- * reverse when a later step fails, when the import is cancelled, and when its deadline passes.
+ * Each step registers its undo before it begins. The undos run in reverse order if a later step
+ * fails, if the import is cancelled, or if its deadline passes.
  */
 export async function importImage(input: ImportRequest): Promise<ImportOutcome> {
-  // Anybody can start this with anything; the claim refuses what is no request.
+  // Any Temporal client can send any input; the claim rejects what is not a valid request.
   const request = isObject(input) ? input : NO_REQUEST;
-  const { workflowId, runId } = workflowInfo();
-  const tracker = new ImportTracker(request);
-  const pause = new Pause(() => {
-    tracker.show();
-  });
-  tracker.showPauseOf(() => pause.state);
-  const acceptance = new Acceptance(request.request_id, { workflowId, runId });
-  const undo = new Compensations();
-  const copies = new Copies();
-  const run = { tracker, pause, acceptance, undo, copies };
-  let claimedBy = runId;
-  tracker.enter("accepting");
+  const run = new ImportRun(request);
   try {
-    undo.register("claim", (reason, leftovers) => {
-      acceptance.end();
-      return control.releaseImport.executeWithOptions(
-        { summary: "undo: release the claim, image back to where it was" },
-        [releaseOrder(request.image_id, workflowId, claimedBy, reason, leftovers)],
-      );
-    });
-    const plan = await tracker.step("claim", undefined, () =>
-      control.claimImport.executeWithOptions({ summary: "accept: claim the image" }, [
-        input,
-        { workflowId, runId, taskId: uuid4() },
-      ]),
-    );
-    if ("already_in" in plan) return await nothingToCopy(plan, acceptance, tracker);
-    // After a reset this run goes on with the claim of the run before it.
-    claimedBy = plan.run_id;
-    acceptance.accept(plan);
-    tracker.accepted(plan);
-    copies.plan(plan, {
-      giveUp: async (store, why, failure) => {
-        tracker.gaveUp(store, why, failure);
-        await giveUp(plan, store, why);
-      },
-      leaveOut: async (store) => {
-        tracker.gaveUp(store, "dropped", undefined);
-        await recordGivenUp(plan, store, "dropped");
-      },
-    });
+    const claimed = await claimImport(input, request, run);
+    if ("already_in" in claimed) return await nothingToCopy(claimed, run);
+    run.accept(claimed);
     return await withinDeadline(
-      plan.times.deadlineMs,
-      () => importClaimed(plan, run),
-      () => lookForCauses(run),
+      claimed.times.deadlineMs,
+      () => importClaimed(claimed, run),
+      () => findCauses(run),
     );
   } catch (error) {
-    throw await undone(error, run);
+    throw await undoImport(error, run);
   }
 }
 
@@ -100,284 +52,162 @@ function isObject(input: unknown): boolean {
   return typeof input === "object" && input !== null;
 }
 
-/** Finds out why the import has not ended in time; the cancel that follows would hide it. */
-async function lookForCauses({ tracker, pause }: ImportRun): Promise<void> {
-  if (!patched("causes-of-the-deadline")) return;
-  if (pause.state === "paused") tracker.wasPausedTooLong();
-  try {
-    const failures = await looks.findLastFailures.executeWithOptions(
-      { summary: "deadline: what failed last?" },
-      [],
-    );
-    tracker.failedBeforeDeadline(failures);
-  } catch (error) {
-    log.warn("The causes of a passed deadline could not be found", { ...describeFailure(error) });
-  }
+/** All steps that follow the claim. */
+async function importClaimed(claimed: ImportPlan, run: ImportRun): Promise<ImportOutcome> {
+  const plan = await fetchImage(claimed, run);
+  const image = plan.known ?? (await prepareImage(plan, run));
+  run.tracker.verified(image);
+
+  run.enter("storing");
+  const [digests, , ...copies] = await sideBySide([
+    async () => image.digests ?? digestStaged(plan, image, run),
+    () => checkDigest(plan, image, run),
+    ...plan.stores.map((store) => () => copyToStore(plan, image, store, run)),
+  ]);
+  const stored = copies.filter((copy) => copy !== undefined);
+
+  run.enter("saving");
+  await saveImage(plan, image, digests, stored, run);
+
+  run.enter("activating");
+  await confirmCopies(plan, digests, run);
+  await activateImage(plan, image, run);
+  run.publish();
+
+  const unstaged = plan.known !== undefined || (await unstageImage(plan, run));
+  run.enter("done");
+  await run.handlersFinished();
+  const stores = stored.map(({ store }) => store);
+  return outcomeOf(plan, { ...image, digests }, { stores, unstaged });
 }
 
-/** What follows the acceptance. */
-async function importClaimed(accepted: ImportPlan, run: ImportRun): Promise<ImportOutcome> {
-  const { tracker, pause, acceptance, undo, copies } = run;
-  const bytes = byteSteps(accepted.node, accepted.times.heartbeatTimeoutMs);
-  const plan = await fetchImage(accepted, run, bytes);
-  const { image_id, epoch, task_id, uri } = plan;
-
-  const image: PreparedImage = plan.known ?? (await prepareImage(plan, run, bytes));
-  tracker.verified(image);
-
-  tracker.enter("storing");
-  const { size, virtual_size, product } = image;
-  const [digests, stored] = await besideEachOther(
-    async (): Promise<Digests> => image.digests ?? digestStaged(plan, image, run, bytes),
-    needsCheck(plan, image) ? [() => checkDigest(plan, size, run, bytes)] : [],
-    plan.stores.map((store) => () => {
-      return tracker.step("store", store, () =>
-        copies.make(store, () => {
-          undo.registerBeside("copies", `copy in store "${store}"`, () => removeCopy(plan, store));
-          return tracker.copying(store, () =>
-            pause.during(() =>
-              bytes.storeImage.executeWithOptions({ summary: `store: copy to ${store}` }, [
-                { image_id, epoch, task_id, uri, product, store, size, ...copiesFrom(plan) },
-              ]),
-            ),
-          );
-        }),
-      );
-    }),
-  );
-
-  tracker.enter("saving");
-  await tracker.step("save", undefined, () =>
-    pause.before(() =>
-      control.saveImage.executeWithOptions({ summary: "save: record size, digests, locations" }, [
-        { image_id, epoch, digests, virtual_size, copies: stored },
-      ]),
-    ),
-  );
-
-  tracker.enter("activating");
-  await tracker.step("activate", undefined, () =>
-    pause.before(async () => {
-      // Behind the pause, which may last for days: from here to the activation nothing waits any
-      // more.
-      if (patched("confirm-copies")) {
-        await tracker.step("confirm", undefined, () => confirmCopies(accepted, digests));
-      }
-      // The point of no return. A cancel that comes while it runs comes too late.
-      await CancellationScope.nonCancellable(() =>
-        control.activateImage.executeWithOptions({ summary: "activate: publish the image" }, [
-          { image_id, epoch, task_id, ...image.changes },
-        ]),
-      );
-    }),
-  );
-  pause.end();
-  acceptance.end();
-
-  const unstaged =
-    plan.known !== undefined ||
-    (await CancellationScope.nonCancellable(async () => {
-      tracker.enter("unstaging");
-      return unstage(plan);
-    }));
-  tracker.enter("done");
-  await everybodyAnswered();
-  return {
-    ...runOf(image_id, task_id),
-    ...outcomeOf({ size, virtual_size, digests }),
-    stores: stored.map(({ store }) => store),
-    unstaged,
-  };
-}
-
-/** The last look at the copies, where they are. */
-async function confirmCopies(plan: ImportPlan, digests: Digests): Promise<void> {
-  const { node, image_id, epoch, times } = plan;
-  await confirmSteps(node, times.heartbeatTimeoutMs).confirmCopies.executeWithOptions(
-    { summary: "confirm: are all copies as they were checked?" },
-    [{ image_id, epoch, digests }],
-  );
-}
-
-/** Where the bytes of the copies come from; staging is not said. */
-function copiesFrom({ known }: ImportPlan) {
-  return known === undefined ? {} : { from: "stores" as const };
-}
-
-function runOf(imageId: string, taskId: string | null): AcceptedCopy {
+/** Accepts the import and takes the claim; or finds that every requested store has the image. */
+function claimImport(
+  input: ImportRequest,
+  request: ImportRequest,
+  run: ImportRun,
+): Promise<ImportPlan | NothingToCopy> {
   const { workflowId, runId } = workflowInfo();
-  return { image_id: imageId, task_id: taskId, workflow_id: workflowId, run_id: runId };
+  return run.step(
+    { name: "claim", summary: "accept: claim the image", undo: releaseOfClaim(request, run) },
+    (options) =>
+      control.claimImport.executeWithOptions(options, [
+        input,
+        { workflowId, runId, taskId: uuid4() },
+      ]),
+  );
 }
 
-function outcomeOf({ size, virtual_size, digests }: KnownImage) {
+function releaseOfClaim({ image_id }: ImportRequest, run: ImportRun): Undo {
   return {
-    status: "active" as const,
-    size,
-    virtual_size,
-    checksum: digests.checksum,
-    os_hash_algo: digests.osHashAlgo,
-    os_hash_value: digests.osHashValue,
+    name: "claim",
+    summary: "undo: release the claim, image back to its earlier status",
+    run: (options, reason, leftovers) => {
+      run.acceptance.end();
+      const left = leftovers.map(({ undo, reason: why }) => `${undo} (${why})`).join(", ");
+      return control.releaseImport.executeWithOptions(options, [
+        {
+          image_id,
+          workflow_id: workflowInfo().workflowId,
+          run_id: run.claimedBy,
+          message: left === "" ? reason.message : `${reason.message}; left behind: ${left}`,
+          failed_stores: reason.failedStores,
+        },
+      ]);
+    },
   };
 }
 
-/** Every store that was asked for has the image. That is a success, without a task. */
-async function nothingToCopy(
-  found: NothingToCopy,
-  acceptance: Acceptance,
-  tracker: ImportTracker,
-): Promise<ImportOutcome> {
-  acceptance.accept({ image_id: found.image_id, task_id: null });
-  tracker.verified(found);
-  tracker.enter("done");
-  await everybodyAnswered();
-  return { ...runOf(found.image_id, null), ...outcomeOf(found), stores: [], unstaged: true };
+/** The import succeeds without a task: every requested store has the image. */
+async function nothingToCopy(found: NothingToCopy, run: ImportRun): Promise<ImportOutcome> {
+  const { image_id } = found;
+  run.acceptance.accept({ image_id, task_id: null });
+  run.tracker.verified(found);
+  run.enter("done");
+  await run.handlersFinished();
+  return outcomeOf({ image_id, task_id: null }, found, { stores: [], unstaged: true });
+}
+
+/** Copies the image into one store; undefined if the import continues without that store. */
+function copyToStore(
+  plan: ImportPlan,
+  { size, product }: PreparedImage,
+  store: string,
+  run: ImportRun,
+): Promise<StoredCopy | undefined> {
+  const { image_id, epoch, task_id, uri, known } = plan;
+  const undo = removalOfCopy(plan, store);
+  // Without `from` the bytes come from staging.
+  const source = known === undefined ? {} : { from: "stores" as const };
+  return run.copy(
+    { name: "store", store, summary: `store: copy to ${store}`, pause: "stops it", undo },
+    (options) =>
+      byteSteps(plan).storeImage.executeWithOptions(options, [
+        { image_id, epoch, task_id, uri, product, store, size, ...source },
+      ]),
+  );
+}
+
+function saveImage(
+  { image_id, epoch }: ImportPlan,
+  { virtual_size }: PreparedImage,
+  digests: Digests,
+  copies: readonly StoredCopy[],
+  run: ImportRun,
+): Promise<void> {
+  const summary = "save: record size, digests, locations";
+  return run.step({ name: "save", summary, pause: "waits before it" }, (options) =>
+    control.saveImage.executeWithOptions(options, [
+      { image_id, epoch, digests, virtual_size, copies },
+    ]),
+  );
 }
 
 /**
- * Digests, checks and copies, side by side. The first that fails stops the others; only when all
- * have stopped does the failure count, because an undo must not run beside a step that still
- * writes.
+ * Checks the copies a last time, after the last pause: a pause may last for days, and nothing waits
+ * between this check and the activation.
  */
-async function besideEachOther(
-  digest: () => Promise<Digests>,
-  checks: readonly (() => Promise<void>)[],
-  copies: readonly (() => Promise<StoredCopy | undefined>)[],
-): Promise<[Digests, StoredCopy[]]> {
-  const together = new CancellationScope();
-  let first: { readonly error: unknown } | undefined;
-  const stopOthers = (error: unknown): never => {
-    first ??= { error };
-    together.cancel();
-    throw error;
-  };
-  return together.run(async () => {
-    const digesting = digest().catch(stopOthers);
-    const checking = checks.map((check) => check().catch(stopOthers));
-    const copying = copies.map((copy) => copy().catch(stopOthers));
-    await Promise.allSettled([digesting, ...checking, ...copying]);
-    if (first !== undefined) throw first.error;
-    const made = await Promise.all(copying);
-    return [await digesting, made.filter((copy) => copy !== undefined)];
-  });
-}
-
-async function removeCopy(plan: ImportPlan, store: string): Promise<void> {
-  const { node, image_id, epoch, times } = plan;
-  await undoSteps(node, times.heartbeatTimeoutMs).removeCopy.executeWithOptions(
-    { summary: `undo: remove the copy in ${store}` },
-    [{ image_id, epoch, store }],
+function confirmCopies(plan: ImportPlan, digests: Digests, run: ImportRun): Promise<void> {
+  const { image_id, epoch } = plan;
+  const summary = "confirm: are all copies unchanged since they were checked?";
+  return run.step({ name: "confirm", summary, pause: "waits before it" }, (options) =>
+    // The first histories of 0.1.0 have no such step.
+    patched("confirm-copies")
+      ? confirmSteps(plan).confirmCopies.executeWithOptions(options, [{ image_id, epoch, digests }])
+      : Promise.resolve(),
   );
 }
 
-/** Goes on without a store: nothing is left there, or its lease tells the reconciler what is. */
-async function giveUp(plan: ImportPlan, store: string, why: GivenUp): Promise<void> {
-  try {
-    await removeCopy(plan, store);
-  } catch (error) {
-    if (wasStopped(error)) throw error;
-    log.warn("What is left in a store could not be removed; the reconciler goes on", {
-      store,
-      ...describeFailure(error),
-    });
-  }
-  await recordGivenUp(plan, store, why);
-}
-
-async function recordGivenUp(
-  { image_id, epoch }: ImportPlan,
-  store: string,
-  why: GivenUp,
+/** Publishes the image: the point of no return. A cancel has no effect from here on. */
+async function activateImage(
+  { image_id, epoch, task_id }: ImportPlan,
+  { changes }: PreparedImage,
+  run: ImportRun,
 ): Promise<void> {
-  const has_failed = why === "failed";
-  await control.giveUpStore.executeWithOptions({ summary: `go on without ${store}` }, [
-    { image_id, epoch, store, has_failed },
-  ]);
+  const summary = "activate: publish the image";
+  await run.step({ name: "activate", summary, isShielded: true }, (options) =>
+    control.activateImage.executeWithOptions(options, [{ image_id, epoch, task_id, ...changes }]),
+  );
 }
 
-/** Deletes the staged data; failing at that never turns the image back. */
-async function unstage({ node, image_id, times }: ImportPlan): Promise<boolean> {
+async function unstageImage(plan: ImportPlan, run: ImportRun): Promise<boolean> {
+  run.enter("unstaging");
+  return await deleteStaged(plan, run);
+}
+
+/** Deletes the staged data. A failure is logged and does not undo the published image. */
+async function deleteStaged(plan: ImportPlan, run: ImportRun): Promise<boolean> {
+  const { image_id } = plan;
+  const summary = "unstage: delete the staged data";
   try {
-    await cleanUpSteps(node, times.heartbeatTimeoutMs).unstageImage.executeWithOptions(
-      { summary: "unstage: delete the staged data" },
-      [{ image_id }],
+    await run.step({ name: "unstage", summary, isShielded: true }, (options) =>
+      cleanUpSteps(plan).unstageImage.executeWithOptions(options, [{ image_id }]),
     );
     return true;
   } catch (error) {
-    log.warn("Staged data could not be deleted; the sweeper goes on", {
+    log.warn("Cannot delete the staged data; the sweeper deletes it", {
       ...describeFailure(error),
     });
     return false;
   }
-}
-
-/**
- * Whoever waits for an answer gets it before the run closes, also from a run that was cancelled.
- */
-async function everybodyAnswered(): Promise<void> {
-  await CancellationScope.nonCancellable(() => condition(allHandlersFinished));
-}
-
-function releaseOrder(
-  imageId: string,
-  workflowId: string,
-  runId: string,
-  reason: UndoReason,
-  leftovers: readonly Leftover[],
-) {
-  const left = leftovers.map(({ undo, reason: why }) => `${undo} (${why})`).join(", ");
-  return {
-    image_id: imageId,
-    workflow_id: workflowId,
-    run_id: runId,
-    message: left === "" ? reason.message : `${reason.message}; left behind: ${left}`,
-    failed_stores: reason.failedStores,
-  };
-}
-
-/** Undoes what was done and says how the run shall end. */
-async function undone(
-  error: unknown,
-  { tracker, pause, acceptance, undo, copies }: ImportRun,
-): Promise<unknown> {
-  // The root scope is cancelled by people alone; a deadline cancels only the scope within it.
-  const isStopped = wasStopped(error);
-  const isCancelled = isStopped && CancellationScope.current().consideredCancelled;
-  const isPastDeadline = isStopped && !isCancelled;
-  const failure = describeFailure(error);
-  const { step, store } = tracker.whereOf(error) ?? { step: "claim", store: undefined };
-  const type = isPastDeadline ? "ImportDeadlineExceeded" : failure.type;
-  const text = isPastDeadline ? tracker.pastDeadline : failure.text;
-  const where = store === undefined ? step : `${step} "${store}"`;
-  const message = `Error: ${type}: ${where}: ${text}`;
-
-  // Past the deadline the way out is that of the deadline.
-  const details = failureDetails(isPastDeadline ? undefined : failure.hint);
-
-  acceptance.refuse({ type, text, ...details[0] });
-  pause.end();
-  copies.end();
-  tracker.failed(message, { type, text, step, store, ...details[0] });
-  tracker.enter("undoing");
-  const leftovers = await undo.run({ message, failedStores: tracker.failedStores });
-  tracker.enter(isCancelled && leftovers.length === 0 ? "cancelled" : "failed");
-  await everybodyAnswered();
-
-  if (leftovers.length > 0) {
-    return ApplicationFailure.create({
-      type: "CompensationIncomplete",
-      message: `${message}; left behind: ${leftovers.map((each) => each.undo).join(", ")}`,
-      nonRetryable: true,
-      details: [leftovers],
-      ...(error instanceof Error ? { cause: error } : {}),
-    });
-  }
-  if (isCancelled) return isCancellation(error) ? error : new CancelledFailure(message);
-  return ApplicationFailure.create({
-    type,
-    // A refusal is told in its own words: nothing has begun that could have failed somewhere.
-    message: step === "claim" ? text : `${where}: ${text}`,
-    nonRetryable: true,
-    details,
-    ...(error instanceof Error ? { cause: error } : {}),
-  });
 }

@@ -20,14 +20,13 @@ import {
   type StoreProgress,
 } from "./contract.ts";
 import type { GivenUp } from "./copies.ts";
-import { describeFailure, wasStopped, type FailureReport } from "./failure-report.ts";
+import {
+  describeFailure,
+  wasStopped,
+  type FailedAt,
+  type FailureReport,
+} from "./failure-report.ts";
 import { logWith } from "./log-attributes.ts";
-
-/** Where an import failed. */
-export interface FailedAt {
-  readonly step: string;
-  readonly store: string | undefined;
-}
 
 /**
  * Milliseconds long as a rule: nobody searches for them, and each change of an attribute costs the
@@ -72,7 +71,6 @@ export class ImportTracker {
   #failure: (FailureReport & Partial<FailedAt>) | undefined;
   #pauseState: () => ImportStatus["pause"] = () => "running";
   #causes: readonly string[] = [];
-  readonly #failures = new WeakMap<Error, FailedAt>();
 
   constructor({ image_id, method = "glance-direct" }: ImportRequest) {
     this.#imageId = image_id;
@@ -138,24 +136,12 @@ export class ImportTracker {
     this.#verified = verified;
   }
 
-  /** Runs a step and remembers where its failure came from. */
-  async step<T>(step: string, store: string | undefined, run: () => Promise<T>): Promise<T> {
-    try {
-      return await run();
-    } catch (error) {
-      if (error instanceof Error && !this.#failures.has(error)) {
-        this.#failures.set(error, { step, store });
-      }
-      throw error;
-    }
-  }
-
   /** Runs the copy into one store. */
   async copying(store: string, run: () => Promise<StoredCopy>): Promise<StoredCopy> {
     this.#stores[store] = { state: "copying" };
     this.show();
     try {
-      const copy = await this.step("store", store, run);
+      const copy = await run();
       this.#stores[store] = { state: "stored", method: copy.method };
       return copy;
     } catch (error) {
@@ -178,11 +164,6 @@ export class ImportTracker {
   /** Stores that failed for good. */
   get failedStores(): string[] {
     return Object.keys(this.#stores).filter((store) => this.#stores[store]?.state === "failed");
-  }
-
-  /** Where a failure came from. */
-  whereOf(failure: unknown): FailedAt | undefined {
-    return failure instanceof Error ? this.#failures.get(failure) : undefined;
   }
 
   /** The deadline has passed, and these steps had failed and were to be tried again. */

@@ -1,159 +1,116 @@
 import type { ActivateOrder } from "../activities/activate-image.ts";
 import type { ImportPlan } from "../activities/claim-import.ts";
+import type { Transformed } from "../activities/transform-staged.ts";
 import type { VerifiedStaging, VerifyOrder } from "../activities/verify-staging.ts";
 import type { Digests } from "../domain/digests.ts";
-import type { Acceptance } from "./acceptance.ts";
-import type { Compensations } from "./compensations.ts";
-import type { Copies } from "./copies.ts";
-import type { ImportTracker } from "./import-tracker.ts";
-import type { Pause } from "./pause.ts";
-import { undoSteps, type ByteSteps } from "./steps.ts";
+import type { Undo } from "./compensations.ts";
+import type { ImportRun } from "./import-run.ts";
+import { byteSteps, undoSteps } from "./steps.ts";
 
-/** What all steps of one import share. */
-export interface ImportRun {
-  readonly tracker: ImportTracker;
-  readonly pause: Pause;
-  readonly acceptance: Acceptance;
-  readonly undo: Compensations;
-  readonly copies: Copies;
-}
-
-/** What is to be copied. */
+/** An image that is ready to be copied. */
 export interface PreparedImage {
   readonly size: number;
   readonly virtual_size: number | null;
-  /** Null when the digest step must read the bytes. */
+  /** Null if the digest step must read the bytes. */
   readonly digests: Digests | null;
   readonly detected_format?: string;
   readonly checks?: Readonly<Record<string, string>>;
   /**
-   * Which file in staging has the bytes: undefined for what was staged, else the product of a
-   * transform.
+   * The product of a transform that has the bytes. Undefined if the upload or download has them.
    */
   readonly product?: number;
-  /** What transforms changed of the image itself; written when it becomes active. */
+  /** Changes that transforms make to the image; the activation writes them. */
   readonly changes?: Pick<ActivateOrder, "disk_format" | "properties">;
-  /** Of what was staged, before any transform. */
+  /** Digests of the upload or download, before any transform. */
   readonly stagedDigests?: Digests | null;
 }
 
-// A transform always gets a format: `raw` where the request names none.
-const UNDECLARED = "raw";
+/**
+ * Downloads the image into staging if it has a URL. Returns the plan with the place of the bytes.
+ */
+export async function fetchImage(plan: ImportPlan, run: ImportRun): Promise<ImportPlan> {
+  const { image_id, epoch, task_id, source_uri: source } = plan;
+  if (source === undefined) return plan;
+  run.enter("fetching");
+  const summary = "fetch: download into staging";
+  const undo = removalOfDownload(plan);
+  const { uri } = await run.step({ name: "fetch", summary, pause: "stops it", undo }, (options) =>
+    byteSteps(plan).fetchImage.executeWithOptions(options, [
+      { image_id, epoch, task_id, uri: source },
+    ]),
+  );
+  return { ...plan, uri };
+}
+
+function removalOfDownload(plan: ImportPlan): Undo {
+  const { image_id, epoch } = plan;
+  return {
+    name: "fetched bytes",
+    summary: "undo: remove the download",
+    run: (options) =>
+      undoSteps(plan).discardFetched.executeWithOptions(options, [{ image_id, epoch }]),
+  };
+}
 
 /**
- * The bytes come into staging, are judged, and are changed as it is configured, before any store is
- * touched.
+ * Verifies the bytes in staging and runs the configured transforms, before any store is touched.
  */
-export async function prepareImage(
-  plan: ImportPlan,
-  run: ImportRun,
-  bytes: ByteSteps,
-): Promise<PreparedImage> {
+export async function prepareImage(plan: ImportPlan, run: ImportRun): Promise<PreparedImage> {
   const { transforms = [], disk_format, expected } = plan;
-  run.tracker.enter("verifying");
-  const staged = await verify(plan, run, bytes, {
+  run.enter("verifying");
+  const staged = await verifyStaging(plan, run, {
     disk_format,
     expected,
     ...(transforms.includes("decompress") ? { decompresses: true } : {}),
   });
-  if (transforms.length > 0) return transformed(plan, transforms, staged, run, bytes);
+  if (transforms.length > 0) return transformImage(plan, transforms, staged, run);
   return disk_format === null && staged.disk_format != null
     ? { ...staged, changes: { disk_format: staged.disk_format } }
     : staged;
 }
 
-/**
- * Downloads the image into staging, if it is to be downloaded. Returns the plan, with where the
- * bytes lie.
- */
-export async function fetchImage(
+/** Judges the bytes in staging. */
+async function verifyStaging(
   plan: ImportPlan,
-  { tracker, pause, undo }: ImportRun,
-  bytes: ByteSteps,
-): Promise<ImportPlan> {
-  const { image_id, epoch, task_id, node, source_uri: source, times } = plan;
-  if (source === undefined) return plan;
-  tracker.enter("fetching");
-  undo.register("fetched bytes", () =>
-    undoSteps(node, times.heartbeatTimeoutMs).discardFetched.executeWithOptions(
-      { summary: "undo: remove what was fetched" },
-      [{ image_id, epoch }],
-    ),
-  );
-  const { uri } = await tracker.step("fetch", undefined, () =>
-    pause.during(() =>
-      bytes.fetchImage.executeWithOptions({ summary: "fetch: download into staging" }, [
-        { image_id, epoch, task_id, uri: source },
-      ]),
-    ),
-  );
-  return { ...plan, uri };
-}
-
-/** The verdict on the bytes in staging. */
-async function verify(
-  { image_id, epoch, uri, container_format }: ImportPlan,
-  { tracker, pause }: ImportRun,
-  bytes: ByteSteps,
-  what: Pick<VerifyOrder, "disk_format" | "expected" | "decompresses" | "product">,
+  run: ImportRun,
+  order: Pick<VerifyOrder, "disk_format" | "expected" | "decompresses" | "product">,
 ): Promise<VerifiedStaging> {
-  return tracker.step("verify", undefined, () =>
-    pause.during(() =>
-      bytes.verifyStaging.executeWithOptions({ summary: "verify: judge the staged bytes" }, [
-        { image_id, epoch, uri, container_format, ...what },
-      ]),
-    ),
+  const { image_id, epoch, uri, container_format } = plan;
+  const summary = "verify: judge the staged bytes";
+  return run.step({ name: "verify", summary, pause: "stops it" }, (options) =>
+    byteSteps(plan).verifyStaging.executeWithOptions(options, [
+      { image_id, epoch, uri, container_format, ...order },
+    ]),
   );
 }
 
-/** Runs the transforms, one after the other; what each makes is judged like what was staged. */
-async function transformed(
+// A transform always gets a format: `raw` if the request declares none.
+const UNDECLARED = "raw";
+
+/** Runs the transforms in order. Each product is verified like an upload. */
+async function transformImage(
   plan: ImportPlan,
   transforms: readonly string[],
   staged: VerifiedStaging,
   run: ImportRun,
-  bytes: ByteSteps,
 ): Promise<PreparedImage> {
-  const { tracker, pause, undo } = run;
-  const { image_id, epoch, task_id, uri, node, times, container_format, roles = [] } = plan;
-  tracker.enter("transforming");
-  undo.register("products of transforms", () =>
-    undoSteps(node, times.heartbeatTimeoutMs).discardProducts.executeWithOptions(
-      { summary: "undo: remove what transforms made" },
-      [{ image_id, epoch }],
-    ),
-  );
+  run.enter("transforming");
   let image: VerifiedStaging = staged;
-  // Null while nothing has said it: what is compressed is asked once it is decompressed.
+  // Null while the format is unknown: that of compressed bytes is detected after decompression.
   let disk_format = plan.disk_format ?? staged.disk_format ?? null;
   let product = 0;
   let properties = {};
   for (const transform of transforms) {
-    const made = await tracker.step(`transform "${transform}"`, undefined, () =>
-      pause.during(() =>
-        bytes.transformStaged.executeWithOptions({ summary: `transform: ${transform}` }, [
-          {
-            image_id,
-            epoch,
-            task_id,
-            uri,
-            product,
-            transform,
-            disk_format: disk_format ?? UNDECLARED,
-            container_format,
-            roles,
-          },
-        ]),
-      ),
-    );
+    const made = await runTransform(plan, transform, product, disk_format ?? UNDECLARED, run);
     properties = { ...properties, ...made.properties };
-    // What was let through as compressed must be what was declared if it turns out that it is not.
-    const isJudged = transform !== "decompress" && made.product === product;
-    if (isJudged && made.disk_format === disk_format) continue;
+    // Bytes that were verified as compressed may turn out not to be: then the verdict on the
+    // declared format is still to come.
+    const isVerified = transform !== "decompress" && made.product === product;
+    if (isVerified && made.disk_format === disk_format) continue;
     product = made.product;
     const isUndeclared = disk_format === null && made.disk_format === UNDECLARED;
     disk_format = isUndeclared ? null : made.disk_format;
-    image = await verify(plan, run, bytes, { disk_format, product });
+    image = await verifyStaging(plan, run, { disk_format, product });
     disk_format ??= image.disk_format ?? null;
   }
   return {
@@ -163,52 +120,75 @@ async function transformed(
   };
 }
 
-export async function digestStaged(
-  { image_id, task_id, uri, expected, hash_algo }: ImportPlan,
-  { size, product }: PreparedImage,
-  { tracker, pause }: ImportRun,
-  bytes: ByteSteps,
-): Promise<Digests> {
-  // What the owner said is about what was staged.
-  const what = product === undefined ? { expected } : { product };
-  return tracker.step("digest", undefined, () =>
-    pause.during(() =>
-      bytes.digestStaged.executeWithOptions({ summary: "digest: hash the staged bytes" }, [
-        { image_id, task_id, uri, size, hash_algo, ...what },
-      ]),
-    ),
+/** Runs one transform on a product; product 0 is the upload or download. */
+function runTransform(
+  plan: ImportPlan,
+  transform: string,
+  product: number,
+  disk_format: string,
+  run: ImportRun,
+): Promise<Transformed> {
+  const { image_id, epoch, task_id, uri, container_format, roles = [] } = plan;
+  const name = `transform "${transform}"`;
+  const summary = `transform: ${transform}`;
+  const undo = removalOfProducts(plan);
+  return run.step({ name, summary, pause: "stops it", undo }, (options) =>
+    byteSteps(plan).transformStaged.executeWithOptions(options, [
+      { image_id, epoch, task_id, uri, product, transform, disk_format, container_format, roles },
+    ]),
   );
 }
 
-/**
- * Whether the owner gave a checksum that no other step compares: nobody computes it of what was
- * staged.
- */
-export function needsCheck(
-  { expected, hash_algo, known }: ImportPlan,
+/** The undo of all transforms of an import: it is registered once. */
+function removalOfProducts(plan: ImportPlan): Undo {
+  const { image_id, epoch } = plan;
+  return {
+    name: "products of transforms",
+    summary: "undo: remove the products of transforms",
+    run: (options) =>
+      undoSteps(plan).discardProducts.executeWithOptions(options, [{ image_id, epoch }]),
+  };
+}
+
+/** Computes the digests of the bytes in staging. */
+export async function digestStaged(
+  plan: ImportPlan,
+  { size, product }: PreparedImage,
+  run: ImportRun,
+): Promise<Digests> {
+  const { image_id, task_id, uri, expected, hash_algo } = plan;
+  // The owner's checksum and size are those of the upload or download.
+  const bytes = product === undefined ? { expected } : { product };
+  const summary = "digest: hash the staged bytes";
+  return run.step({ name: "digest", summary, pause: "stops it" }, (options) =>
+    byteSteps(plan).digestStaged.executeWithOptions(options, [
+      { image_id, task_id, uri, size, hash_algo, ...bytes },
+    ]),
+  );
+}
+
+/** Compares the owner's checksum with the upload or download, if no other step compares it. */
+export async function checkDigest(
+  plan: ImportPlan,
   image: PreparedImage,
-): boolean {
-  const algo = expected?.checksum?.algo;
-  if (algo === undefined || known !== undefined) return false;
+  run: ImportRun,
+): Promise<void> {
+  const { image_id, task_id, uri, expected } = plan;
+  const checksum = expected?.checksum;
+  if (checksum === undefined || isCompared(checksum.algo, plan, image)) return;
+  const { size } = image;
+  const summary = `check: compare the ${checksum.algo}`;
+  await run.step({ name: "check", summary, pause: "stops it" }, (options) =>
+    byteSteps(plan).checkDigest.executeWithOptions(options, [
+      { image_id, task_id, uri, size, checksum },
+    ]),
+  );
+}
+
+/** True if another step computes this digest of the upload or download, and compares it. */
+function isCompared(algo: string, { hash_algo, known }: ImportPlan, image: PreparedImage): boolean {
+  if (known !== undefined) return true;
   const { product, stagedDigests = image.digests } = image;
   const isHashed = product === undefined || stagedDigests !== null;
-  const isOurs = algo === "md5" || algo === (stagedDigests?.osHashAlgo ?? hash_algo);
-  return !(isHashed && isOurs);
-}
-
-export async function checkDigest(
-  { image_id, task_id, uri, expected }: ImportPlan,
-  size: number,
-  { tracker, pause }: ImportRun,
-  bytes: ByteSteps,
-): Promise<void> {
-  const checksum = expected?.checksum;
-  if (checksum === undefined) return;
-  await tracker.step("check", undefined, () =>
-    pause.during(() =>
-      bytes.checkDigest.executeWithOptions({ summary: `check: compare the ${checksum.algo}` }, [
-        { image_id, task_id, uri, size, checksum },
-      ]),
-    ),
-  );
+  return isHashed && (algo === "md5" || algo === (stagedDigests?.osHashAlgo ?? hash_algo));
 }

@@ -142,7 +142,7 @@ class Reconciliation {
     const { image_id, epoch, store, node } = copy;
     await this.#attempt("copies", nameOf(copy), async () => {
       try {
-        await undoSteps(node).removeCopy.executeWithOptions(
+        await undoSteps({ node }).removeCopy.executeWithOptions(
           { summary: `remove a copy in ${store}` },
           [{ image_id, epoch, store }],
         );

@@ -1,26 +1,34 @@
 import { ActivityCancellationType, proxyActivities } from "@temporalio/workflow";
-import type { ByteActivities, ControlActivities, CleanUpActivities } from "../activities/index.ts";
-import { byteQueue, CONTROL_QUEUE, cleanUpQueue } from "./contract.ts";
+import type { ByteActivities, CleanUpActivities, ControlActivities } from "../activities/index.ts";
+import { byteQueue, cleanUpQueue, CONTROL_QUEUE } from "./contract.ts";
 
-// The saga undoes files and rows: an undo may begin only when the step has really stopped. The
-// SDK's own default for activities lets the step go on behind the undo.
+// An undo may begin only after its step has stopped. By the SDK's default for activities the step
+// may still run then.
 const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED;
 
+/** A staging volume, and the times of the import that uses it. */
+interface Volume {
+  readonly node: string;
+  /** Default: those of the configuration's default, for steps that belong to no running import. */
+  readonly times?: { readonly heartbeatTimeoutMs: number };
+}
+
+const DEFAULT_TIMES = { heartbeatTimeoutMs: 15_000 };
+
 /**
- * Steps that need only the catalogue. Postgres may be away for hours; what Temporal accepted waits
- * for it.
+ * Steps that need only the catalogue. They have no bound: Postgres may be unreachable for hours,
+ * and an accepted import waits for it.
  */
 export const control = proxyActivities<ControlActivities>({
   taskQueue: CONTROL_QUEUE,
   cancellationType,
-  // A statement ends after 20 s in the server, 25 s here; a step that is silent for longer is tried
-  // again.
+  // A statement is limited to 20 s by the server and to 25 s by the worker.
   startToCloseTimeout: "30s",
   retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
 });
 
 /**
- * A look at what is known, for the words of a failure: it must not hold up the end of an import.
+ * Queries for the text of a failure. They are bounded: they must not delay the end of an import.
  */
 export const looks = proxyActivities<ControlActivities>({
   taskQueue: CONTROL_QUEUE,
@@ -30,7 +38,7 @@ export const looks = proxyActivities<ControlActivities>({
   retry: { initialInterval: "200ms", backoffCoefficient: 2 },
 });
 
-/** Waiting by being retried leaves no trace in the history. */
+/** Steps that fail until a condition holds: retries add no events to the history. */
 export const waiting = proxyActivities<ControlActivities>({
   taskQueue: CONTROL_QUEUE,
   cancellationType,
@@ -39,69 +47,63 @@ export const waiting = proxyActivities<ControlActivities>({
 });
 
 /**
- * Steps that move bytes. The heartbeat tells of a dead worker, and brings the cancel. No
- * `maximumAttempts`: a deploy costs an attempt, and the import's deadline is the bound.
+ * Steps that move bytes. A missing heartbeat reveals a dead worker, and its response carries the
+ * cancel. No `maximumAttempts`: each deployment costs an attempt, and the import's deadline is the
+ * bound.
  */
-export function byteSteps(node: string, heartbeatTimeoutMs: number) {
+export function byteSteps({ node, times = DEFAULT_TIMES }: Volume) {
   return proxyActivities<ByteActivities>({
     taskQueue: byteQueue(node),
     cancellationType,
-    // Above any deadline: a long copy is not a failure, one that moves nothing ends by its idle
-    // time.
+    // Above any deadline: a long copy is not a failure. A copy that moves no bytes ends by the idle
+    // timeout.
     startToCloseTimeout: "7d",
-    heartbeatTimeout: heartbeatTimeoutMs,
+    heartbeatTimeout: times.heartbeatTimeoutMs,
     retry: { initialInterval: "500ms", backoffCoefficient: 2, maximumInterval: "30s" },
   });
 }
 
-/** The steps that move bytes, on one staging volume. */
-export type ByteSteps = ReturnType<typeof byteSteps>;
-
 /**
- * The last look at copies before they are published: brief as a rule, and as long as reading where
- * one has changed.
+ * The last check of the copies before they are published. It is short, unless a copy has changed
+ * and must be read.
  */
-export function confirmSteps(node: string, heartbeatTimeoutMs: number) {
+export function confirmSteps({ node, times = DEFAULT_TIMES }: Volume) {
   return proxyActivities<CleanUpActivities>({
     taskQueue: cleanUpQueue(node),
     cancellationType,
     startToCloseTimeout: "7d",
-    heartbeatTimeout: heartbeatTimeoutMs,
+    heartbeatTimeout: times.heartbeatTimeoutMs,
     retry: { initialInterval: "500ms", backoffCoefficient: 2, maximumInterval: "30s" },
   });
 }
 
-// That of the byte steps by default, for steps of no import whose times were frozen.
-const HEARTBEAT_TIMEOUT_MS = 15_000;
-
 /**
- * Undos on a staging volume: bounded, because the undo after it must not wait for a store that
- * never comes back. The heartbeat reveals a worker that died in an undo, which is then tried again
- * within the bound.
+ * Undos on a staging volume. They are bounded: the next undo must not wait for a store that never
+ * comes back. A missing heartbeat reveals a dead worker, and the undo is retried within the bound.
  */
-export function undoSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS) {
+export function undoSteps({ node, times = DEFAULT_TIMES }: Volume) {
   return proxyActivities<CleanUpActivities>({
     taskQueue: cleanUpQueue(node),
     cancellationType,
-    heartbeatTimeout: heartbeatTimeoutMs,
-    // A statement has 25 s, a store 20 s; what takes longer hangs, and another attempt has the rest
-    // of the bound.
+    heartbeatTimeout: times.heartbeatTimeoutMs,
+    // A statement is limited to 25 s and a call of a store to 20 s. A longer attempt hangs, and the
+    // next one has the rest of the bound.
     startToCloseTimeout: "50s",
-    // What is left then has a lease, and the reconciler goes on.
+    // After the bound the copy still has its lease, and the reconciler removes it.
     scheduleToCloseTimeout: "2m",
     retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
   });
 }
 
 /**
- * Clean-up after the point of no return: bounded, because the next import of the image waits for
- * it, and what is left is the sweeper's.
+ * Clean-up after the point of no return. It is bounded: the next import of the image waits for it.
+ * The sweeper deletes the rest.
  */
-export function cleanUpSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS) {
+export function cleanUpSteps({ node, times = DEFAULT_TIMES }: Volume) {
   return proxyActivities<CleanUpActivities>({
     taskQueue: cleanUpQueue(node),
     cancellationType,
-    heartbeatTimeout: heartbeatTimeoutMs,
+    heartbeatTimeout: times.heartbeatTimeoutMs,
     startToCloseTimeout: "30s",
     scheduleToCloseTimeout: "1m",
     retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
@@ -109,8 +111,8 @@ export function cleanUpSteps(node: string, heartbeatTimeoutMs = HEARTBEAT_TIMEOU
 }
 
 /**
- * A look at the stores of a node: short, because it spares the steps that would wait for a store or
- * node that is away.
+ * Checks of the stores of a node. They are short: a failed check avoids steps that would wait for
+ * an unreachable store or node.
  */
 export function probeSteps(node: string) {
   return proxyActivities<CleanUpActivities>({
@@ -122,24 +124,24 @@ export function probeSteps(node: string) {
   });
 }
 
-/** The sweep of a node. It is over before the next reconciliation, which sweeps again. */
+/** The sweep of a node. It ends before the next reconciliation begins, which sweeps again. */
 export function sweepSteps(node: string) {
   return proxyActivities<CleanUpActivities>({
     taskQueue: cleanUpQueue(node),
     cancellationType,
-    heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
+    heartbeatTimeout: DEFAULT_TIMES.heartbeatTimeoutMs,
     startToCloseTimeout: "2m",
     scheduleToCloseTimeout: "4m",
     retry: { initialInterval: "200ms", maximumInterval: "10s", maximumAttempts: 3 },
   });
 }
 
-/** Removal of bytes that was promised: retried until the store or its node is back. */
+/** Removal of the bytes of deleted images and copies: retried until the store and its node work. */
 export function removalSteps(node: string) {
   return proxyActivities<CleanUpActivities>({
     taskQueue: cleanUpQueue(node),
     cancellationType,
-    heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
+    heartbeatTimeout: DEFAULT_TIMES.heartbeatTimeoutMs,
     startToCloseTimeout: "2m",
     retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "1m" },
   });

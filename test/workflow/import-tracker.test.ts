@@ -276,7 +276,7 @@ describe("the summaries of a run", () => {
         "digest: hash the staged bytes",
         "store: copy to fast",
         "save: record size, digests, locations",
-        "confirm: are all copies as they were checked?",
+        "confirm: are all copies unchanged since they were checked?",
         "activate: publish the image",
         "unstage: delete the staged data",
       ].sort(),
@@ -293,7 +293,7 @@ describe("the summaries of a run", () => {
 
     expect((await stepSummaries(rig, imageId)).slice(-2)).toEqual([
       "undo: remove the copy in fast",
-      "undo: release the claim, image back to where it was",
+      "undo: release the claim, image back to its earlier status",
     ]);
   });
 });
