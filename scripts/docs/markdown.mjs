@@ -24,6 +24,7 @@ export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
  * @property {readonly { level: number, text: string, anchor: string, line: number }[]} headings
  * @property {readonly { target: string, line: number }[]} links
  * @property {readonly Block[]} blocks
+ * @property {readonly { text: string, line: number }[]} codes - the spans of code
  * @property {string} prose - the text with spaces in the place of code, addresses of links and
  *   comments, so that its lines and columns are those of the page
  */
@@ -59,13 +60,22 @@ export function parsePage(path, text) {
   const lines = text.split("\n");
   const { blocks, outside } = withoutBlocks(lines);
   const uncommented = outside.join("\n").replace(/<!--[\s\S]*?-->/g, blank);
-  const uncoded = uncommented.replace(/(`+)(?!`)[\s\S]*?[^`]\1(?!`)/g, blank);
+  /** @type {{ text: string, line: number }[]} */
+  const codes = [];
+  const uncoded = uncommented.replace(
+    /(`+)(?!`)([\s\S]*?[^`])\1(?!`)/g,
+    (whole, ...[, code, at]) => {
+      codes.push({ text: String(code), line: lineAt(uncommented, Number(at)) });
+      return blank(whole);
+    },
+  );
   return {
     path,
     text,
     lines,
     blocks,
     headings: headingsIn(uncommented.split("\n")),
+    codes,
     links: linksIn(uncoded.split("\n")),
     prose: uncoded.replace(/\]\([^)\s]*\)/g, blank),
   };
@@ -102,6 +112,16 @@ function asText(lines) {
     ...lines.filter((line) => line !== "").map((line) => line.length - line.trimStart().length),
   );
   return lines.map((line) => `${line.slice(indent)}\n`).join("");
+}
+
+/**
+ * The line of a place in a text, from 1.
+ *
+ * @param {string} text
+ * @param {number} index
+ */
+export function lineAt(text, index) {
+  return text.slice(0, index).split("\n").length;
 }
 
 /** @param {string} text */

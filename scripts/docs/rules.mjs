@@ -2,7 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import { plainWordFindings } from "../lint/plain-words.mjs";
 import { DECISION_TITLE, dateOf } from "./decisions.mjs";
-import { ROOT } from "./markdown.mjs";
+import { lineAt, ROOT } from "./markdown.mjs";
 
 /** @typedef {import("./markdown.mjs").Page} Page */
 
@@ -36,6 +36,8 @@ export function brokenRules(page, pages) {
     ...widths(page),
     ...tables(page),
     ...languages(page),
+    ...codeBlocks(page),
+    ...files(page),
     ...words(page),
     ...page.links.flatMap((link) => linkMistakes(page, link, pages)),
     ...headings(page),
@@ -104,9 +106,43 @@ function words(page) {
   );
 }
 
-/** @param {string} text @param {number} index */
-function lineAt(text, index) {
-  return text.slice(0, index).split("\n").length;
+/**
+ * Files of the repository that the text names: from its root, from src/, or from test/.
+ *
+ * @param {Page} page
+ */
+function files(page) {
+  return page.codes.flatMap(({ text, line }) => {
+    if (!/^[\w.-]+(?:\/[\w.-]+)+\.(?:ts|mjs|md|cjs)$/.test(text)) return [];
+    const isThere = ["", "src", "test"].some((folder) => existsSync(join(ROOT, folder, text)));
+    return isThere ? [] : [finding(page, line, `${text}: there is no such file`)];
+  });
+}
+
+/**
+ * Blocks of code are files, so that they are compiled and run: see source.mjs.
+ *
+ * @param {Page} page
+ */
+function codeBlocks(page) {
+  const generated = generatedLines(page.lines);
+  return page.blocks.flatMap(({ language, line }) =>
+    /^(ts|js)$/.test(language) && !generated.has(line)
+      ? [finding(page, line, "has code that is not generated from a file")]
+      : [],
+  );
+}
+
+/** @param {readonly string[]} lines */
+function generatedLines(lines) {
+  let isInside = false;
+  return new Set(
+    lines.flatMap((line, index) => {
+      if (line.startsWith("<!-- generated: ")) isInside = true;
+      if (line === "<!-- /generated -->") isInside = false;
+      return isInside ? [index + 1] : [];
+    }),
+  );
 }
 
 /** @param {Page} page */

@@ -36,6 +36,12 @@ export const PLAIN_WORDS = [
 export const HOLLOW_OPENINGS =
   /^(What|Whatever|Whether|Where|Wherever|Who|Whoever|Whose|Whom|How|Of|Which|That)\b/;
 
+// Words may stand on two lines.
+const PATTERNS = PLAIN_WORDS.map(({ pattern, advice }) => ({
+  pattern: new RegExp(pattern.source.replaceAll(" ", "\\s+"), pattern.flags),
+  advice,
+}));
+
 /**
  * Finds the worst words in a text.
  *
@@ -43,7 +49,7 @@ export const HOLLOW_OPENINGS =
  * @returns {{ index: number, word: string, advice: string }[]} where they stand, from the text's first character
  */
 export function plainWordFindings(text) {
-  return PLAIN_WORDS.flatMap(({ pattern, advice }) =>
+  return PATTERNS.flatMap(({ pattern, advice }) =>
     [...text.matchAll(pattern)].map(({ index, 0: word }) => ({ index, word, advice })),
   );
 }
