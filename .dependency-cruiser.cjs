@@ -2,8 +2,19 @@
 const entry = "^src/(cli|worker|stack)/";
 const tools = ["sources", "staging", "formats", "transforms", "stores", "db"];
 
+/** @param {string} tool @returns {import("dependency-cruiser").IForbiddenRuleType} */
+function toolRule(tool) {
+  return {
+    name: `${tool}-is-a-tool`,
+    comment: "Tools know the words, bytes and processes, not each other.",
+    severity: "error",
+    from: { path: `^src/${tool}/` },
+    to: { path: "^src/", pathNot: `^src/(${tool}|processes|bytes|domain)/` },
+  };
+}
+
 /** @type {import("dependency-cruiser").IConfiguration} */
-module.exports = {
+const configuration = {
   forbidden: [
     {
       name: "domain-imports-nothing",
@@ -24,13 +35,7 @@ module.exports = {
       from: { path: "^src/processes/" },
       to: { path: "^src/", pathNot: "^src/(processes|bytes|domain)/" },
     },
-    ...tools.map((tool) => ({
-      name: `${tool}-is-a-tool`,
-      comment: "Tools know the words, bytes and processes, not each other.",
-      severity: "error",
-      from: { path: `^src/${tool}/` },
-      to: { path: "^src/", pathNot: `^src/(${tool}|processes|bytes|domain)/` },
-    })),
+    ...tools.map(toolRule),
     {
       name: "workflow-is-deterministic",
       comment:
@@ -75,7 +80,7 @@ module.exports = {
       },
     },
     {
-      name: "nobody-imports-an-entry",
+      name: "entries-are-not-imported",
       severity: "error",
       from: { pathNot: entry },
       to: { path: entry },
@@ -115,3 +120,5 @@ module.exports = {
     },
   },
 };
+
+module.exports = configuration;

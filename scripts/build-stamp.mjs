@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-/** Written last by a build, so that an interrupted one is seen and done again. */
+/** Written last by a build, so that an interrupted build is noticed and repeated. */
 export const BUILD_STAMP = "dist/.build-stamp";
 
 const BUILD_INPUTS = [
@@ -14,8 +14,10 @@ const BUILD_INPUTS = [
 ];
 
 /**
- * What a build is made from, in one word: names, sizes and times, so that a deleted file counts
+ * A digest of the build's inputs: of their names, sizes and times, so that a deleted file counts
  * and no content has to be read (a few milliseconds).
+ *
+ * @param {string} packageRoot
  */
 export function sourceFingerprint(packageRoot) {
   const hash = createHash("sha256");
@@ -26,6 +28,7 @@ export function sourceFingerprint(packageRoot) {
   return hash.digest("hex");
 }
 
+/** @param {string} root @param {string} path @returns {string[]} */
 function filesBelow(root, path) {
   if (!existsSync(join(root, path))) return [];
   if (!statSync(join(root, path)).isDirectory()) return [path];

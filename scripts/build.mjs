@@ -2,14 +2,16 @@ import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { inspect } from "node:util";
 import { BUILD_STAMP, sourceFingerprint } from "./build-stamp.mjs";
 
-// Builds dist/ from src/: the programs, the migrations beside them, and the workflow bundle, so that
-// a worker need not bundle when it starts. All of it is made beside dist/ and renamed into place: a
-// file that was deleted in src/ is gone from dist/ too, no program starts from a half-written tree, and
-// one that starts while a build goes on starts from the whole tree before it.
+// Builds dist/ from src/: the programs, the migrations beside them, and the workflow bundle, so
+// that a worker need not bundle when it starts. All of it is made beside dist/ and renamed into
+// place. So a file that was deleted in src/ is deleted in dist/ too, and no program starts from a
+// half-written tree: during a build, programs start from the previous one.
 
 const root = fileURLToPath(new URL("..", import.meta.url));
+/** @param {string} path */
 const inRoot = (path) => join(root, path);
 
 // Taken first: a source that changes during the build makes the build stale.
@@ -24,7 +26,7 @@ writeFileSync(inRoot(BUILD_STAMP.replace("dist/", ".dist-new/")), fingerprint);
 moveIntoPlace();
 
 function compile() {
-  // Types are judged by `npm run check`; a start need not wait for that a second time.
+  // `npm run check` checks the types; a start need not wait for that a second time.
   const tsc = inRoot("node_modules/typescript/bin/tsc");
   const args = [tsc, "-p", "tsconfig.build.json", "--outDir", ".dist-new", "--noCheck"];
   const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: "inherit" });
@@ -53,11 +55,16 @@ async function bundleWorkflow() {
   writeFileSync(inRoot(".dist-new/workflow-bundle.js"), code);
 }
 
+/** @returns {import("@temporalio/worker").Logger} */
 function onlyWarnings() {
   const quiet = () => undefined;
-  const loud = (message, meta) => console.error(message, meta ?? "");
-  const log = (level, message, meta) => {
-    if (level === "WARN" || level === "ERROR") loud(message, meta);
+  const loud = (/** @type {string} */ message, /** @type {unknown} */ meta) => {
+    process.stderr.write(`${message} ${meta === undefined ? "" : inspect(meta)}\n`);
   };
-  return { log, trace: quiet, debug: quiet, info: quiet, warn: loud, error: loud };
+  return {
+    log: (level, message, meta) => {
+      if (level === "WARN" || level === "ERROR") loud(message, meta);
+    },
+    ...{ trace: quiet, debug: quiet, info: quiet, warn: loud, error: loud },
+  };
 }

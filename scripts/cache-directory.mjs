@@ -2,14 +2,21 @@ import { accessSync, constants, mkdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { say } from "./commands.mjs";
+import { messageOf } from "./thrown-error.mjs";
 
-/** Where tools that were downloaded or built for this package are kept, for all clones of a user. */
+/**
+ * The directory of the tools that were downloaded or built for this package, for all clones of a
+ * user.
+ */
 export function cacheDirectory() {
-  const base = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
+  const base = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
   return join(base, "image-import");
 }
 
-/** {@link cacheDirectory}, made when it is not there. Ends the process with the way out when this user cannot write it. */
+/**
+ * Makes {@link cacheDirectory} if it does not exist. Ends the process, naming the way out, if this
+ * user may not write to it.
+ */
 export function makeCacheDirectory() {
   const path = cacheDirectory();
   try {
@@ -18,7 +25,7 @@ export function makeCacheDirectory() {
     return path;
   } catch (error) {
     say(
-      `Cannot write the cache "${path}": ${error.message}. Set XDG_CACHE_HOME to a directory that this user may write`,
+      `Cannot write to the cache "${path}": ${messageOf(error)}. Set XDG_CACHE_HOME to a directory that this user may write`,
     );
     process.exit(1);
   }

@@ -10,18 +10,33 @@ import { say } from "./commands.mjs";
 import { PACKAGE_ROOT, prepare } from "./prepare.mjs";
 import { ensureTemporalCli } from "./temporal-cli.mjs";
 
-// Keeps the histories of this version under test/histories/<version>/, for the tests to replay on all later code. Run
-// it before a release: `node scripts/capture-histories.mjs`. It runs a stack of its own in a directory that goes.
+// Records the histories of this version under test/histories/<version>/, for the tests to replay on
+// all later code. Run it before a release: `node scripts/capture-histories.mjs`. It runs a stack of
+// its own in a temporary directory.
 
-const MEBIBYTE = 1024 * 1024;
+const MIB = 1024 * 1024;
 
-// Two copies that really are written, one of them slowly enough to be met in the middle.
+// Stands for every user and host in the recorded histories.
+// eslint-disable-next-line plain-english/words -- the histories of earlier versions have this word
+const NO_NAME = "somebody";
+
+// Two copies whose bytes are written, one of them so slowly that a scenario can act in the middle
+// of it.
 const CONFIG = `default_store: fast
 stores:
   fast: {type: file, path: stores/fast, zero_copy: false}
   slow: {type: file, path: stores/slow, zero_copy: false, bandwidth_limit: 1MiB}
 `;
 
+/**
+ * @typedef {{ client: import("#dist/client/index.js").ImageImportClient, temporal: (command:
+ *   string, ...args: string[]) => Promise<string> }} Service
+ */
+
+/**
+ * @type {Record<string, (service: Service) => Promise<string>>} each resolves with the id of its
+ *   workflow
+ */
 const SCENARIOS = {
   async succeeded(service) {
     const { imageId } = await started(service, 1000);
@@ -30,23 +45,23 @@ const SCENARIOS = {
   },
 
   async "failed-and-undone"(service) {
-    const { imageId, path } = await started(service, 6 * MEBIBYTE);
+    const { imageId, path } = await started(service, 6 * MIB);
     await inTheMiddle(service, imageId);
-    // The rest of the staged bytes is gone when the copy comes to it.
-    await truncate(path, 3 * MEBIBYTE);
+    // The copy finds the upload shorter than it was.
+    await truncate(path, 3 * MIB);
     await ended(service, imageId);
     return importOf(imageId);
   },
 
   async cancelled(service) {
-    const { imageId } = await started(service, 6 * MEBIBYTE);
+    const { imageId } = await started(service, 6 * MIB);
     await inTheMiddle(service, imageId);
     await service.client.imports.cancel(imageId, { wait: true });
     return importOf(imageId);
   },
 
   async "paused-and-resumed"(service) {
-    const { imageId } = await started(service, 4 * MEBIBYTE);
+    const { imageId } = await started(service, 4 * MIB);
     await inTheMiddle(service, imageId);
     await service.client.imports.pause(imageId);
     await until(async () => (await service.client.imports.status(imageId)).pause === "paused");
@@ -56,15 +71,15 @@ const SCENARIOS = {
   },
 
   async "store-given-up"(service) {
-    const { imageId, path } = await started(service, 6 * MEBIBYTE, { allStoresMustSucceed: false });
+    const { imageId, path } = await started(service, 6 * MIB, { allStoresMustSucceed: false });
     await inTheMiddle(service, imageId);
-    await truncate(path, 3 * MEBIBYTE);
+    await truncate(path, 3 * MIB);
     await service.client.imports.wait(imageId);
     return importOf(imageId);
   },
 
   async "store-dropped"(service) {
-    const { imageId } = await started(service, 6 * MEBIBYTE);
+    const { imageId } = await started(service, 6 * MIB);
     await inTheMiddle(service, imageId);
     await service.client.imports.dropStore(imageId, "slow");
     await service.client.imports.wait(imageId);
@@ -79,14 +94,14 @@ const SCENARIOS = {
   },
 
   async deleted(service) {
-    const { imageId } = await started(service, 6 * MEBIBYTE);
+    const { imageId } = await started(service, 6 * MIB);
     await inTheMiddle(service, imageId);
     await service.client.images.delete(imageId);
     return `image-delete/${imageId}`;
   },
 
   async reconciled(service) {
-    const { imageId } = await started(service, 6 * MEBIBYTE);
+    const { imageId } = await started(service, 6 * MIB);
     await inTheMiddle(service, imageId);
     await service.temporal("terminate", "--workflow-id", importOf(imageId));
     const reconciler = ["--type", "reconcileImports", "--workflow-id", "reconcile-now"];
@@ -97,10 +112,11 @@ const SCENARIOS = {
 
 await prepare();
 const temporalCli = await ensureTemporalCli();
-const { startStack } = await import("../dist/stack/stack.js");
-const { ImageImportClient } = await import("../dist/client/index.js");
-const { readConfig } = await import("../dist/config/config.js");
+const { startStack } = await import("#dist/stack/stack.js");
+const { ImageImportClient } = await import("#dist/client/index.js");
+const { readConfig } = await import("#dist/config/config.js");
 
+/** @type {{ version: string }} */
 const { version } = JSON.parse(await readFile(join(PACKAGE_ROOT, "package.json"), "utf8"));
 const target = join(PACKAGE_ROOT, "test/histories", version);
 const dataDir = await mkdtemp(join(tmpdir(), "image-import-histories-"));
@@ -119,6 +135,7 @@ try {
   await rm(dataDir, { recursive: true, force: true });
 }
 
+/** @param {import("#dist/stack/stack-record.js").StackAddresses} addresses */
 async function captureAll(addresses) {
   const client = await ImageImportClient.connect({
     temporal: { address: addresses.temporal_address, namespace: addresses.temporal_namespace },
@@ -140,10 +157,15 @@ async function captureAll(addresses) {
   }
 }
 
+/** @param {string} imageId */
 function importOf(imageId) {
   return `image-import/${imageId}`;
 }
 
+/**
+ * @param {Service} service @param {number} sizeBytes @param
+ *   {Parameters<Service["client"]["imports"]["start"]>[1]} options
+ */
 async function started({ client }, sizeBytes, options = {}) {
   const { id } = await client.images.create({ diskFormat: "raw", containerFormat: "bare" });
   const { path } = await client.files.stage(id, Readable.from([randomBytes(sizeBytes)]));
@@ -151,40 +173,54 @@ async function started({ client }, sizeBytes, options = {}) {
   return { imageId: id, path };
 }
 
-/** Waits until `fast` has its copy and `slow` is in the middle of it. */
+/**
+ * Waits until the copy in `fast` is complete and the copy in `slow` has begun.
+ *
+ * @param {Service} service
+ * @param {string} imageId
+ */
 async function inTheMiddle({ client }, imageId) {
   await until(async () => {
-    const { stores } = await client.imports.status(imageId);
-    return stores.fast?.state === "stored" && stores.slow?.done_bytes > 0;
+    const { fast, slow } = (await client.imports.status(imageId)).stores;
+    return fast?.state === "stored" && (slow?.done_bytes ?? 0) > 0;
   });
 }
 
+/** @param {Service} service @param {string} imageId */
 async function ended({ client }, imageId) {
   await client.imports.wait(imageId).catch(() => undefined);
 }
 
+/** @param {() => Promise<boolean>} condition */
 async function until(condition) {
   while (!(await condition())) await sleep(50);
 }
 
+/**
+ * @param {import("#dist/stack/stack-record.js").StackAddresses} addresses @returns
+ *   {Service["temporal"]}
+ */
 function temporalOf({ temporal_address: address, temporal_namespace: namespace }) {
   return async (command, ...args) => {
     const where = ["--address", address, "--namespace", namespace, "--output", "json"];
-    const options = { maxBuffer: 64 * MEBIBYTE };
+    const options = { maxBuffer: 64 * MIB };
     const all = ["workflow", command, ...args, ...where];
     return (await promisify(execFile)(temporalCli, all, options)).stdout;
   };
 }
 
 /**
- * Who ran it, and on which machine, is nobody's business: users, hosts and paths of the software go.
- * Replay needs none of them.
+ * Removes the names of users and hosts, and the paths of the software, from a history: they are
+ * private, and replay does not need them.
+ *
+ * @param {string} history
  */
 function anonymous(history) {
+  /** @type {(key: string, value: unknown) => unknown} */
   const nameless = (key, value) => {
     if (key === "stackTrace") return "";
-    if (key === "identity") return "somebody";
-    return typeof value === "string" ? value.replace(/^\d+@[^:]+/, "somebody") : value;
+    if (key === "identity") return NO_NAME;
+    return typeof value === "string" ? value.replace(/^\d+@[^:]+/, NO_NAME) : value;
   };
   return JSON.stringify(JSON.parse(history, nameless), null, 1);
 }

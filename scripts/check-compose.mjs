@@ -3,28 +3,46 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { PACKAGE_ROOT, prepare } from "./prepare.mjs";
 import { say } from "./commands.mjs";
 import { ensureTemporalCli } from "./temporal-cli.mjs";
 import { ensureTemporalServer } from "./temporal-server.mjs";
 import { ensureVersitygw } from "./versitygw.mjs";
 
-// Runs the processes of docker-compose.yml on this machine, each with the environment, the script and the configuration
-// that stand there; host names, ports and paths of containers become ones of this machine. Imports one image into all
-// stores through them. Needs Go for Temporal's server, which is built once (minutes).
+// Runs the processes of docker-compose.yml on this machine, each with its environment, script and
+// configuration from that file; host names, ports and paths of containers are replaced by those of
+// this machine. Imports one image into all stores through them. Needs Go for Temporal's server,
+// which is built once (minutes).
+
+/** @typedef {Record<string, string>} Environment */
+/**
+ * @typedef {object} Service - of docker-compose.yml
+ * @property {Environment} environment
+ * @property {string[]} entrypoint
+ * @property {string[]} command
+ * @property {{ test: string[] }} healthcheck
+ */
+/**
+ * @typedef {object} Compose - docker-compose.yml
+ * @property {Record<"postgres" | "temporal" | "temporal-schema" | "temporal-namespace" | "s3" |
+ *   "worker" | "migrate", Service>} services
+ * @property {{ "image-import": { content: string } }} configs
+ */
+/** @typedef {Record<string, number>} Ports */
 
 await prepare();
 const { parse } = await import("yaml");
-const { findFreePort } = await import("../dist/stack/ports.js");
-const { PostgresServer } = await import("../dist/stack/postgres-server.js");
-const { Program, waitUntilReady } = await import("../dist/stack/program.js");
+const { findFreePort } = await import("#dist/stack/ports.js");
+const { PostgresServer } = await import("#dist/stack/postgres-server.js");
+const { Program, waitUntilReady } = await import("#dist/stack/program.js");
 
 const directory = mkdtempSync(join(tmpdir(), "image-import-compose-"));
+/** @type {Environment} */
 const secrets = {
   POSTGRES_PASSWORD: randomBytes(12).toString("hex"),
   S3_SECRET_KEY: randomBytes(20).toString("hex"),
 };
+/** @type {import("#dist/stack/program.js").Program[]} */
 const programs = [];
 
 try {
@@ -39,15 +57,16 @@ async function checkCompose() {
   const temporalCli = await ensureTemporalCli();
   const server = await ensureTemporalServer();
   const versitygw = await ensureVersitygw();
-  if (versitygw === undefined) throw new Error("There is no versitygw: the lines above say why");
+  if (versitygw === undefined)
+    throw new Error("Cannot check docker-compose.yml: there is no versitygw, see above");
   const ports = await choosePorts();
   const compose = readCompose(ports);
   const { services } = compose;
 
   await startPostgres(services.postgres, ports);
-  say("postgres answers");
+  say("postgres responds");
 
-  const tools = `${join(temporalCli, "..")}:${join(server.sqlTool, "..")}:${process.env.PATH}`;
+  const tools = `${join(temporalCli, "..")}:${join(server.sqlTool, "..")}:${process.env["PATH"]}`;
   const schemaEnv = { ...services["temporal-schema"].environment, SCHEMA_DIR: server.schemaDir };
   runScript("temporal-schema", services["temporal-schema"], { ...schemaEnv, PATH: tools });
 
@@ -62,7 +81,7 @@ async function checkCompose() {
   if (temporal.process === undefined) throw new Error("The Temporal server did not start");
 
   await startS3(services.s3, versitygw);
-  say("s3 answers");
+  say("s3 responds");
 
   const config = writeConfig(compose.configs["image-import"].content);
   const worker = { ...services.worker.environment, IMAGE_IMPORT_CONFIG: config };
@@ -81,57 +100,82 @@ async function checkCompose() {
   const file = join(directory, "disk.raw");
   writeFileSync(file, randomBytes(8 * 1024 * 1024));
   imageImport(["stores", "--check"], worker);
-  const stores = Object.keys(parse(compose.configs["image-import"].content).stores);
-  imageImport(["import", file, ...stores.flatMap((name) => ["--store", name])], worker);
+  const { stores } = readStores(compose.configs["image-import"].content);
+  imageImport(
+    ["import", file, ...Object.keys(stores).flatMap((name) => ["--store", name])],
+    worker,
+  );
   imageImport(["image", "verify", "--all"], worker);
   imageImport(["doctor"], worker);
+}
+
+/** @param {string} config @returns {{ stores: Record<string, unknown> }} */
+function readStores(config) {
+  return /** @type {{ stores: Record<string, unknown> }} */ (parse(config));
 }
 
 async function choosePorts() {
   const names = ["postgres", "frontend", "http", "history", "matching", "worker", "s3"];
   const members = ["frontendMembers", "historyMembers", "matchingMembers", "workerMembers"];
-  const entries = [];
-  for (const name of [...names, ...members]) entries.push([name, await findFreePort()]);
-  return Object.fromEntries(entries);
+  /** @type {Ports} */
+  const ports = {};
+  for (const name of [...names, ...members]) ports[name] = await findFreePort();
+  return ports;
 }
 
+/** @param {Ports} ports */
 function temporalPorts(ports) {
   return {
-    FRONTEND_GRPC_PORT: String(ports.frontend),
-    FRONTEND_HTTP_PORT: String(ports.http),
-    FRONTEND_MEMBERSHIP_PORT: String(ports.frontendMembers),
-    HISTORY_GRPC_PORT: String(ports.history),
-    HISTORY_MEMBERSHIP_PORT: String(ports.historyMembers),
-    MATCHING_GRPC_PORT: String(ports.matching),
-    MATCHING_MEMBERSHIP_PORT: String(ports.matchingMembers),
-    WORKER_GRPC_PORT: String(ports.worker),
-    WORKER_MEMBERSHIP_PORT: String(ports.workerMembers),
+    FRONTEND_GRPC_PORT: String(ports["frontend"]),
+    FRONTEND_HTTP_PORT: String(ports["http"]),
+    FRONTEND_MEMBERSHIP_PORT: String(ports["frontendMembers"]),
+    HISTORY_GRPC_PORT: String(ports["history"]),
+    HISTORY_MEMBERSHIP_PORT: String(ports["historyMembers"]),
+    MATCHING_GRPC_PORT: String(ports["matching"]),
+    MATCHING_MEMBERSHIP_PORT: String(ports["matchingMembers"]),
+    WORKER_GRPC_PORT: String(ports["worker"]),
+    WORKER_MEMBERSHIP_PORT: String(ports["workerMembers"]),
   };
 }
 
-/** The file, with this machine in the place of the containers' names, ports and paths. */
+/**
+ * The file, with the containers' names, ports and paths replaced by those of this machine.
+ *
+ * @param {Ports} ports
+ */
 function readCompose(ports) {
   const text = readFileSync(join(PACKAGE_ROOT, "docker-compose.yml"), "utf8")
-    .replaceAll(/\$\{(\w+):\?[^}]*\}/g, (_, name) => secrets[name])
-    .replaceAll("postgres:5432", `127.0.0.1:${ports.postgres}`)
-    .replaceAll('"5432"', `"${ports.postgres}"`)
-    .replaceAll("temporal:7233", `127.0.0.1:${ports.frontend}`)
+    .replaceAll(/\$\{(\w+):\?[^}]*\}/g, (_, /** @type {string} */ name) => secrets[name] ?? "")
+    .replaceAll("postgres:5432", `127.0.0.1:${portOf(ports, "postgres")}`)
+    .replaceAll('"5432"', `"${portOf(ports, "postgres")}"`)
+    .replaceAll("temporal:7233", `127.0.0.1:${portOf(ports, "frontend")}`)
     .replaceAll(/(SQL_HOST|POSTGRES_SEEDS): postgres/g, "$1: 127.0.0.1")
-    .replaceAll("s3:7070", `127.0.0.1:${ports.s3}`)
-    .replaceAll('":7070"', `"127.0.0.1:${ports.s3}"`)
-    .replaceAll("127.0.0.1:7070", `127.0.0.1:${ports.s3}`)
+    .replaceAll("s3:7070", `127.0.0.1:${portOf(ports, "s3")}`)
+    .replaceAll('":7070"', `"127.0.0.1:${portOf(ports, "s3")}"`)
+    .replaceAll("127.0.0.1:7070", `127.0.0.1:${portOf(ports, "s3")}`)
     .replaceAll("/var/lib/image-import", join(directory, "data"))
     .replaceAll("/var/lib/versitygw", join(directory, "objects"))
     .replaceAll("$$", "$");
-  return parse(text, { merge: true });
+  return /** @type {Compose} */ (parse(text, { merge: true }));
 }
 
-/** A server as the image makes it: the named user owns everything, and the named database exists. */
+/** @param {Ports} ports @param {string} name */
+function portOf(ports, name) {
+  return ports[name] ?? 0;
+}
+
+/**
+ * Starts a server like that of the image: the named user owns everything, and the named database
+ * exists.
+ *
+ * @param {Service} service
+ * @param {Ports} ports
+ */
 async function startPostgres({ environment }, ports) {
   const { default: postgres } = await import("postgres");
   const server = new PostgresServer({
     directory: join(directory, "postgres"),
-    port: ports.postgres,
+    port: portOf(ports, "postgres"),
     logFile: join(directory, "postgres.log"),
   });
   await server.prepare();
@@ -146,15 +190,21 @@ async function startPostgres({ environment }, ports) {
   await sql.end();
 }
 
-/** Healthy once the address of its health check answers. */
+/**
+ * Starts versitygw. Returns once the address of its health check responds.
+ *
+ * @param {Service} service
+ * @param {string} versitygw
+ */
 async function startS3({ entrypoint, command, environment, healthcheck }, versitygw) {
-  const env = { ...environment, PATH: `${join(versitygw, "..")}:${process.env.PATH}` };
-  const program = start("s3", [...entrypoint, ...command], env);
-  await waitUntilReady(program, async () => (await fetch(healthcheck.test.at(-1))).ok);
+  const env = { ...environment, PATH: `${join(versitygw, "..")}:${process.env["PATH"]}` };
+  const program = start("s3", [entrypoint[0] ?? "", ...entrypoint.slice(1), ...command], env);
+  await waitUntilReady(program, async () => (await fetch(healthcheck.test.at(-1) ?? "")).ok);
 }
 
+/** @param {string} name @param {Service} service @param {Environment} env */
 function runScript(name, { entrypoint, command }, env) {
-  const [shell, ...options] = entrypoint;
+  const [shell = "", ...options] = entrypoint;
   const result = spawnSync(shell, [...options, ...command], {
     env: { HOME: directory, ...env },
     encoding: "utf8",
@@ -164,8 +214,9 @@ function runScript(name, { entrypoint, command }, env) {
   say(`${name} is done`);
 }
 
+/** @param {string[]} args @param {Environment} environment */
 function imageImport(args, environment) {
-  const env = { PATH: process.env.PATH, HOME: directory, ...environment };
+  const env = { PATH: process.env["PATH"], HOME: directory, ...environment };
   const cli = join(PACKAGE_ROOT, "dist/cli/main.js");
   const result = spawnSync(process.execPath, [cli, ...args], {
     env,
@@ -177,11 +228,12 @@ function imageImport(args, environment) {
     throw new Error(`image-import ${args.join(" ")} ended with ${result.status}`);
 }
 
+/** @param {string} name @param {readonly [string, ...string[]]} command @param {Environment} env */
 function start(name, command, env) {
   const program = new Program({
     name,
     command,
-    env: { PATH: process.env.PATH, HOME: directory, ...env },
+    env: { PATH: process.env["PATH"], HOME: directory, ...env },
     logFile: join(directory, `${name}.log`),
     stop: { signal: "SIGTERM", withinMs: 30_000 },
     hasChannel: name === "worker",
@@ -190,6 +242,7 @@ function start(name, command, env) {
   return program;
 }
 
+/** @param {string} content */
 function writeConfig(content) {
   for (const name of ["staging", "stores/local"]) {
     mkdirSync(join(directory, "data", name), { recursive: true });
@@ -199,6 +252,7 @@ function writeConfig(content) {
   return path;
 }
 
+/** @param {string} name */
 function emptyFile(name) {
   const path = join(directory, name);
   writeFileSync(path, "{}\n");

@@ -15,9 +15,9 @@ import { prepare } from "./prepare.mjs";
 const isCheck = process.argv.includes("--check");
 
 await prepare();
-const { buildProgram } = await import("../dist/cli/program.js");
-const { IMPORT_FAILURES } = await import("../dist/domain/import-failure.js");
-const { configurationFile } = await import("../dist/config/config.js");
+const { buildProgram } = await import("#dist/cli/program.js");
+const { IMPORT_FAILURES } = await import("#dist/domain/import-failure.js");
+const { configurationFile } = await import("#dist/config/config.js");
 
 const program = buildProgram(() => undefined);
 const commands = commandsOf(program);

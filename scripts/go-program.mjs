@@ -4,9 +4,14 @@ import { makeCacheDirectory } from "./cache-directory.mjs";
 import { findOnPath, say, succeeds } from "./commands.mjs";
 import { whileSaying } from "./progress.mjs";
 
-// Programs that are built from source with Go, into our cache, where nobody brings one.
+// Builds programs from source with Go, into our cache, when this machine has none.
 
-/** The release of a module that the go.mod of a build names, such as `v1.8.2`. */
+/**
+ * The release of a module that the go.mod of a build names, such as `v1.8.2`.
+ *
+ * @param {string} buildDirectory
+ * @param {string} module
+ */
 export function versionInGoMod(buildDirectory, module) {
   const path = join(buildDirectory, "go.mod");
   const lines = readFileSync(path, "utf8").split("\n");
@@ -22,11 +27,17 @@ export function versionInGoMod(buildDirectory, module) {
 }
 
 /**
- * Builds a program beside its place and renames it. Says so, and now and then that it goes on.
+ * Builds a program beside its place and renames it. Reports the start, and now and then that it
+ * goes on.
  *
- * @param build - `source`: the package; `directory`: that of the go.mod; `path`: where the program goes; `about`: what is
- * built and how long it takes, for people
- * @returns whether there is one now; false without Go, and when the build fails, which has said why
+ * @param {object} build
+ * @param {string} build.source - the package
+ * @param {string} build.directory - the directory of the go.mod
+ * @param {string} build.path - its destination
+ * @param {string} build.about - the name of the program and the time that the build takes, for the
+ *   user
+ * @returns true if the program is there; false without Go, and if the build fails, which has
+ *   reported why
  */
 export async function buildGoProgram({ source, directory, path, about }) {
   if (!findOnPath("go")) return false;

@@ -1,18 +1,18 @@
 import { pathToFileURL } from "node:url";
 import { ensureSystemTools } from "./system-tool.mjs";
 
-// Programs of which the tests make images, beside qemu-img and xorriso.
+/** The programs with which the tests make images, beside qemu-img and xorriso. */
 export const IMAGE_TOOLS = [
   { program: "sfdisk", packageName: "fdisk", variable: "SFDISK" },
   { program: "sgdisk", packageName: "gdisk", variable: "SGDISK" },
   { program: "cryptsetup", packageName: "cryptsetup-bin", variable: "CRYPTSETUP" },
   { program: "zstd", packageName: "zstd", variable: "ZSTD" },
   { program: "xz", packageName: "xz-utils", variable: "XZ" },
-  // Not ZIP: zip takes what that says for arguments.
+  // Not ZIP: zip reads arguments from that variable.
   { program: "zip", packageName: "zip", variable: "ZIP_PROGRAM" },
 ];
 
-/** Their paths by the environment variables that name them, without those that there is no way to get. */
+/** The paths of the tools by their environment variables, without the tools that cannot be got. */
 export async function ensureImageTools() {
   return ensureSystemTools(IMAGE_TOOLS);
 }

@@ -7,7 +7,7 @@ import { findOnPath, say, succeeds } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
 import { whileSaying } from "./progress.mjs";
 
-/** Where the package lies. */
+/** The root directory of the package. */
 export const PACKAGE_ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 const LOCKFILE = join(PACKAGE_ROOT, "package-lock.json");
@@ -15,9 +15,9 @@ const HIDDEN_LOCKFILE = join(PACKAGE_ROOT, "node_modules/.package-lock.json");
 const INSTALL_STAMP = join(PACKAGE_ROOT, "node_modules/.image-import-installed");
 
 /**
- * Brings a clone to where its programs can run: dependencies installed, sources built. Takes a few
- * milliseconds when nothing is to do, and says on stderr what it does when something is; stdout
- * belongs to the program that runs next. A package without sources comes built and is left alone.
+ * Makes the programs of a clone runnable: installs dependencies, builds sources. Takes a few
+ * milliseconds if there is nothing to do, and reports its work on stderr: stdout belongs to the
+ * program that runs next. A package without sources comes built and is left alone.
  */
 export async function prepare() {
   if (!existsSync(join(PACKAGE_ROOT, "src")) || isPrepared()) return;
@@ -25,7 +25,10 @@ export async function prepare() {
   await build();
 }
 
-/** The first half of {@link prepare}: the dependencies. What only needs those need not wait for the build. */
+/**
+ * Installs the dependencies, the first half of {@link prepare}: work that needs only these need not
+ * wait for the build.
+ */
 export async function install() {
   if (!existsSync(join(PACKAGE_ROOT, "src")) || isInstalled()) return;
   await oneAtATime(async () => {
@@ -40,6 +43,7 @@ async function build() {
   });
 }
 
+/** @param {() => Promise<void>} action */
 async function oneAtATime(action) {
   await exclusively(`prepare ${PACKAGE_ROOT}`, "installs or builds this clone", action);
 }
@@ -51,13 +55,13 @@ function isPrepared() {
 function isInstalled() {
   if (readIfThere(INSTALL_STAMP) === lockfileDigest()) return true;
   if (!existsSync(HIDDEN_LOCKFILE)) return false;
-  // Somebody ran npm by hand: believe what npm wrote down about it.
+  // The user ran npm by hand: npm has recorded what it installed.
   return isNewer(HIDDEN_LOCKFILE, LOCKFILE) || holdsWhatTheLockfileAsks();
 }
 
 function holdsWhatTheLockfileAsks() {
-  const wanted = JSON.parse(readFileSync(LOCKFILE, "utf8")).packages;
-  const installed = JSON.parse(readFileSync(HIDDEN_LOCKFILE, "utf8")).packages;
+  const wanted = packagesIn(LOCKFILE);
+  const installed = packagesIn(HIDDEN_LOCKFILE);
   return Object.entries(wanted).every(([path, { version, optional, devOptional, peer }]) => {
     const found = installed[path];
     if (found === undefined) return path === "" || Boolean(optional || devOptional || peer);
@@ -65,10 +69,22 @@ function holdsWhatTheLockfileAsks() {
   });
 }
 
+/**
+ * @typedef {{ version?: string, optional?: boolean, devOptional?: boolean, peer?: boolean }}
+ *   LockedPackage
+ *
+ * @param {string} lockfile
+ */
+function packagesIn(lockfile) {
+  /** @type {{ packages: Record<string, LockedPackage> }} */
+  const { packages } = JSON.parse(readFileSync(lockfile, "utf8"));
+  return packages;
+}
+
 async function runNpmCi() {
   say("Installing dependencies (npm ci) …");
   rmSync(INSTALL_STAMP, { force: true });
-  // Development dependencies hold the compiler, whatever NODE_ENV says.
+  // The compiler is a development dependency: install these whatever NODE_ENV is.
   const args = ["ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"];
   await whileSaying("installing dependencies", () => run("npm", args));
   writeFileSync(INSTALL_STAMP, lockfileDigest());
@@ -84,6 +100,7 @@ async function runBuild() {
   await whileSaying("building", () => run(process.execPath, [script]));
 }
 
+/** @param {string} command @param {readonly string[]} args */
 async function run(command, args) {
   if (await succeeds(command, args, { cwd: PACKAGE_ROOT })) return;
   const isThere = command === process.execPath || findOnPath(command) !== undefined;
@@ -96,10 +113,12 @@ function lockfileDigest() {
   return createHash("sha256").update(readFileSync(LOCKFILE)).digest("hex");
 }
 
+/** @param {string} path @param {string} other */
 function isNewer(path, other) {
   return statSync(path).mtimeMs >= statSync(other).mtimeMs;
 }
 
+/** @param {string} path */
 function readIfThere(path) {
   try {
     return readFileSync(path, "utf8");

@@ -1,20 +1,24 @@
 import { say } from "./commands.mjs";
 
-// A person wonders after about 3 s whether anything still happens.
+// After about 3 s a user wonders if anything still happens.
 const FIRST_LINE_AFTER_MS = 3_000;
 const LONGEST_PAUSE_MS = 60_000;
 
 /**
- * Runs `work` to its end. While it lasts, stderr gets a line such as `… installing dependencies (3 s)`: the first after
- * 3 s, then each after twice the pause before, one minute at most.
+ * Runs `work` to its end. While it lasts, stderr gets a line such as
+ * `… installing dependencies (3 s)`: the first after 3 s, then each after twice the pause before,
+ * one minute at most.
  *
- * @param what - what happens, as in "installing dependencies"
- * @param work - called once
+ * @template Result
+ * @param {string} what - the work in words, as in "installing dependencies"
+ * @param {() => Result | Promise<Result>} work - called once
+ * @returns {Promise<Result>}
  */
 export async function whileSaying(what, work) {
   const startedAtMs = Date.now();
+  /** @type {NodeJS.Timeout | undefined} */
   let timer;
-  const sayAfter = (pauseMs) => {
+  const sayAfter = (/** @type {number} */ pauseMs) => {
     timer = setTimeout(() => {
       say(`… ${what} (${elapsed(startedAtMs)})`);
       sayAfter(Math.min(pauseMs * 2, LONGEST_PAUSE_MS));
@@ -28,6 +32,7 @@ export async function whileSaying(what, work) {
   }
 }
 
+/** @param {number} startedAtMs */
 function elapsed(startedAtMs) {
   const seconds = Math.round((Date.now() - startedAtMs) / 1000);
   return seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;

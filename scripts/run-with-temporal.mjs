@@ -2,10 +2,11 @@ import { install, prepare } from "./prepare.mjs";
 import { ensureTemporalCli } from "./temporal-cli.mjs";
 
 /**
- * Brings a clone to where a program that starts Temporal can run, and runs it in this process. The Temporal CLI is
- * fetched while dependencies are installed and sources are built.
+ * Makes a program that starts Temporal runnable, and runs it in this process. The Temporal CLI is
+ * downloaded while dependencies are installed and sources are built.
  *
- * @param program - imports the program's module; called once everything is there
+ * @param {() => Promise<unknown>} program - imports the program's module; called once everything is
+ *   there
  */
 export async function runWithTemporal(program) {
   const installed = install();
@@ -13,6 +14,6 @@ export async function runWithTemporal(program) {
     ensureTemporalCli({ installed }),
     installed.then(() => prepare()),
   ]);
-  process.env.TEMPORAL_CLI = cli;
+  process.env["TEMPORAL_CLI"] = cli;
   await program();
 }

@@ -1,3 +1,3 @@
 import { runWithTemporal } from "./run-with-temporal.mjs";
 
-await runWithTemporal(() => import("../dist/stack/main.js"));
+await runWithTemporal(() => import("#dist/stack/main.js"));

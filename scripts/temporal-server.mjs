@@ -6,14 +6,18 @@ import { findOnPath, isProgram, outputOf, say, succeeds } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
 import { whileSaying } from "./progress.mjs";
 
-// Builds Temporal's own server and its database tool, as the images of docker-compose.yml have them.
+// Builds Temporal's own server and its database tool, the programs of the images in
+// docker-compose.yml.
 
 const BUILD_DIRECTORY = fileURLToPath(new URL("temporal-server", import.meta.url));
 const SERVER = "go.temporal.io/server";
 
-/** Paths of `temporal-server`, `temporal-sql-tool` and the schema for Postgres; built once, in minutes. */
+/**
+ * The paths of `temporal-server`, `temporal-sql-tool` and the schema for Postgres. Builds them
+ * once, in minutes.
+ */
 export async function ensureTemporalServer() {
-  if (!findOnPath("go")) throw new Error("Go is needed to build Temporal's server");
+  if (!findOnPath("go")) throw new Error("Cannot build Temporal's server: there is no Go on PATH");
   // No stamp of the clone's commit: git refuses to read a clone that another user owns.
   const server = await ensureProgram("temporal-server", `${SERVER}/cmd/server`);
   const sqlTool = await ensureProgram("temporal-sql-tool", `${SERVER}/cmd/tools/sql`);
@@ -21,6 +25,7 @@ export async function ensureTemporalServer() {
   return { server, sqlTool, schemaDir: join(source, "schema/postgresql/v12") };
 }
 
+/** @param {string} name @param {string} source */
 async function ensureProgram(name, source) {
   const directory = join(
     cacheDirectory(),
@@ -34,12 +39,14 @@ async function ensureProgram(name, source) {
     mkdirSync(directory, { recursive: true });
     const args = ["build", "-buildvcs=false", "-o", `${path}.new`, source];
     const build = () => succeeds("go", args, { cwd: BUILD_DIRECTORY });
-    if (!(await whileSaying(`building ${name}`, build))) throw new Error(`Cannot build ${name}`);
+    if (!(await whileSaying(`building ${name}`, build)))
+      throw new Error(`Cannot build ${name}: see above`);
     renameSync(`${path}.new`, path);
     return path;
   });
 }
 
+/** @param {string[]} args */
 function goOutput(...args) {
   const output = outputOf("go", args, { cwd: BUILD_DIRECTORY })?.trim();
   if (output) return output;

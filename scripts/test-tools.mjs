@@ -4,19 +4,19 @@ import { QEMU_IMG } from "./qemu-img.mjs";
 import { ensureSystemTools } from "./system-tool.mjs";
 import { ensureVersitygw } from "./versitygw.mjs";
 
-// What the tests need beside the package's own dependencies and a Temporal CLI. Run as a program it gets everything, and
-// needs none of the dependencies for that.
+// Gets the programs that the tests need beside the package's own dependencies and a Temporal CLI.
+// It needs none of the dependencies.
 
 const FILE_SYSTEM_TOOLS = [
   { program: "xorriso", packageName: "xorriso", variable: "XORRISO" },
-  // With it the tests make a file system that can clone.
+  // Makes a file system that can clone.
   { program: "mkfs.btrfs", packageName: "btrfs-progs", variable: "MKFS_BTRFS" },
 ];
 
 /**
- * The programs that the tests make their images with.
+ * The programs with which the tests make their images.
  *
- * @returns their paths by the environment variables that name them, without those that there is no way to get
+ * @returns their paths by their environment variables, without the programs that cannot be got
  */
 export async function ensureTestTools() {
   return ensureSystemTools([QEMU_IMG, ...FILE_SYSTEM_TOOLS, ...IMAGE_TOOLS]);

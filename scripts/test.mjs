@@ -1,11 +1,13 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
+import { say } from "./commands.mjs";
 import { install, PACKAGE_ROOT, prepare } from "./prepare.mjs";
 import { ensureTemporalCli } from "./temporal-cli.mjs";
 import { ensureTestTools } from "./test-tools.mjs";
 
-// Installs what is missing, side by side, and runs the tests. Arguments go on to vitest (`npm test -- --project unit`),
-// but for `--temporal 1.31`: a Temporal CLI with that server, instead of any that is new enough.
+// Installs the missing programs side by side, and runs the tests. Arguments are passed to vitest
+// (`npm test -- --project unit`), except `--temporal 1.31`: a Temporal CLI with that server,
+// instead of any that is new enough.
 
 const { vitestArgs, server } = readArguments(process.argv.slice(2));
 const s3Server = vitestArgs.length === 0 ? startBuildOfS3Server() : undefined;
@@ -23,33 +25,37 @@ const child = spawn(process.execPath, [vitest, "run", ...vitestArgs], {
   env: { ...process.env, ...tools, TEMPORAL_CLI: temporalCli },
   stdio: "inherit",
 });
-// The terminal's Ctrl-C reaches vitest too, which then stops what it started; a second one would make it leave that.
+// The terminal's Ctrl-C reaches vitest too, which then stops the processes that it started. A
+// second signal would end it before that.
 process.on("SIGINT", () => undefined);
-process.on("SIGTERM", () => child.kill("SIGTERM"));
+process.on("SIGTERM", () => {
+  child.kill("SIGTERM");
+});
 child.on("error", (error) => {
-  console.error(`Cannot run vitest: ${error.message}`);
+  say(`Cannot run vitest: ${error.message}`);
   process.exitCode = 1;
 });
 child.on("exit", (code) => {
   process.exitCode = code ?? 1;
 });
 child.on("close", () => {
-  // With the compiler that it runs, which is in its group.
+  // The whole group: the compiler that it runs is in it.
   if (s3Server?.pid && s3Server.exitCode === null) process.kill(-s3Server.pid, "SIGTERM");
 });
 
+/** @param {string[]} args */
 function readArguments(args) {
   const at = args.indexOf("--temporal");
   if (at === -1) return { vitestArgs: args, server: undefined };
   const server = args[at + 1];
   if (/^\d+\.\d+$/.test(server ?? "")) return { vitestArgs: args.toSpliced(at, 2), server };
-  console.error(`Cannot use --temporal ${server ?? ""}: it takes a server's version, such as 1.31`);
+  say(`Cannot use --temporal ${server ?? ""}: it takes a server's version, such as 1.31`);
   process.exit(2);
 }
 
 /**
- * All tests need the S3 server sooner or later, and its build takes minutes: it goes on beside everything else, and
- * tests that come to S3 before its end wait for it. A few named tests build it when they need it.
+ * Starts the build of the S3 server, which takes minutes, beside everything else. Tests that need
+ * S3 before its end wait for it. A run of a few named tests builds it only when one needs it.
  */
 function startBuildOfS3Server() {
   return spawn(process.execPath, [join(PACKAGE_ROOT, "scripts/versitygw.mjs")], {

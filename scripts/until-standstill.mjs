@@ -1,17 +1,20 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-// A network that refuses is noticed at once; one that swallows packets must not hold up a start, and one that is only
-// slow must not be given up.
+// A refused connection fails at once. A network that drops packets must not hold up a start, and a
+// slow one must not be given up.
 const STANDSTILL_MS = 30_000;
 
 /**
- * Runs a download for as long as what lies below `directory` grows; ends it when nothing has changed there for 30 s.
+ * Runs a download while the files below `directory` grow; ends it if nothing has changed there for
+ * 30 s.
  *
- * @param directory - where the download writes
- * @param signal - ends the download, too
- * @param work - called with the signal of both; must end when it aborts
- * @returns what `work` returned, and whether a standstill ended it
+ * @template Result
+ * @param {string} directory - the directory of the download's files
+ * @param {AbortSignal} signal - ends the download, too
+ * @param {(signal: AbortSignal) => Promise<Result>} work - called with the signal of both; must end
+ *   when it aborts
+ * @returns the result of `work`; `isStalled`: a standstill ended it
  */
 export async function untilStandstill(directory, signal, work, limitMs = STANDSTILL_MS) {
   const standstill = new AbortController();
@@ -29,13 +32,14 @@ export async function untilStandstill(directory, signal, work, limitMs = STANDST
   }
 }
 
+/** @param {string} directory */
 function sizeBelow(directory) {
   try {
     const names = readdirSync(directory, { recursive: true, encoding: "utf8" });
     const sizes = names.map((name) => statSync(join(directory, name), { throwIfNoEntry: false }));
     return sizes.reduce((sum, each) => sum + (each?.size ?? 0), 0);
   } catch {
-    // A directory went while it was read: asked again in a moment.
+    // A directory was removed while it was read: the next look comes soon.
     return undefined;
   }
 }

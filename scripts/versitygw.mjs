@@ -5,15 +5,15 @@ import { findOnPath, isProgram, outputOf, say } from "./commands.mjs";
 import { exclusively } from "./exclusively.mjs";
 import { buildGoProgram, versionInGoMod } from "./go-program.mjs";
 
-// Finds versitygw, a real S3 server, or makes one. In this order: the variable VERSITYGW, PATH, our cache, a build from
-// source.
+// Finds versitygw, a real S3 server, or builds one. In this order: the variable VERSITYGW, PATH,
+// our cache, a build from source.
 
 const MODULE = "github.com/versity/versitygw";
 const BUILD_DIRECTORY = fileURLToPath(new URL("versitygw", import.meta.url));
 
 /**
- * The path of a versitygw that runs. Builds one when there is none, which takes some minutes, once. Undefined when
- * that is impossible; says then what would help.
+ * The path of a versitygw that runs. Builds one if there is none, which takes some minutes, once.
+ * Undefined, with the ways out on stderr, if that is impossible.
  */
 export async function ensureVersitygw() {
   const found = findReadyServer();
@@ -31,10 +31,10 @@ function findReadyServer() {
   return usable(named) ?? usable(findOnPath("versitygw")) ?? usable(cachedServer());
 }
 
-/** `path` when it is a versitygw that runs. */
+/** Returns `path` if it is a versitygw that runs. @param {string | undefined} path */
 function usable(path) {
-  const runs = path && isProgram(path) && outputOf(path, ["--version"]) !== undefined;
-  return runs ? path : undefined;
+  if (path === undefined || !isProgram(path)) return undefined;
+  return outputOf(path, ["--version"]) === undefined ? undefined : path;
 }
 
 function cachedServer() {
@@ -58,8 +58,8 @@ async function buildServer() {
 function waysOut() {
   const go = findOnPath("go");
   return [
-    `There is no versitygw, the S3 server of the tests${
-      go ? ", and building one failed (see above)" : ", and no Go to build one"
+    `Cannot find versitygw, the S3 server of the tests, ${
+      go ? "and its build failed (see above)" : "and there is no Go to build it"
     }: tests that need it fail. One of these helps:`,
     "  - install it (https://github.com/versity/versitygw) so that `versitygw` is on PATH",
     "  - set VERSITYGW to the path of one",

@@ -1,7 +1,7 @@
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { importWorkflowId } from "../../dist/workflow/contract.js";
+import { importWorkflowId } from "#dist/workflow/contract.js";
 import { say } from "../commands.mjs";
 import { ensureS5cmd } from "../s5cmd.mjs";
 import { CONNECTION_CASES } from "./connections.mjs";
@@ -13,7 +13,30 @@ import { TRANSFORM_CASES } from "./transforms.mjs";
 const KIB = 1024;
 const GIB = 1024 ** 3;
 
-/** What is measured. Each case makes its inputs and removes what it imported. */
+/** @typedef {import("./service.mjs").Service} Service */
+
+/**
+ * @typedef {object} Settings
+ * @property {boolean} isQuick - fewer rounds, smaller images
+ * @property {boolean} isLarge - also images that need much space
+ * @property {number} [rounds] - default: the case's own number
+ */
+
+/**
+ * A measurement. It makes its inputs and removes the images that it imported.
+ *
+ * @typedef {object} Case
+ * @property {string} name
+ * @property {string} about
+ * @property {(service: Service, settings: Settings) => Promise<import("./measure.mjs").Result[]>}
+ *   run
+ */
+
+/**
+ * The measurements, in their order.
+ *
+ * @type {Case[]}
+ */
 export const CASES = [
   {
     name: "stage",
@@ -45,6 +68,7 @@ export const CASES = [
       const file = await service.makeFile("web", GIB);
       const stop = await service.serve(file);
       const uri = `http://127.0.0.1:${service.originPort}/disk.raw`;
+      /** @type {number[]} */
       const whole = [];
       try {
         const times = await inTurns(
@@ -52,7 +76,7 @@ export const CASES = [
           async () => {
             const id = await service.createImage();
             await service.warmMemory(GIB);
-            const how = { method: "web-download", uri, stores: ["linked"] };
+            const how = { method: /** @type {const} */ ("web-download"), uri, stores: ["linked"] };
             const { wholeSeconds, stepSeconds } = await service.import(id, how, ["fetching"]);
             await service.client.images.delete(id);
             whole.push(wholeSeconds);
@@ -75,6 +99,7 @@ export const CASES = [
       "import of 1 and 4 GiB staged by us into one store on the same file system, against 64 KiB",
     async run(service, { isQuick, rounds }) {
       const small = await service.makeFile("small", 64 * KIB);
+      /** @type {import("./measure.mjs").Result[]} */
       const results = [];
       for (const gib of isQuick ? [1] : [1, 4]) {
         const file = await service.makeFile("large", gib * GIB);
@@ -92,6 +117,7 @@ export const CASES = [
     name: "zero-copy-off",
     about: "import of 1 and 4 GiB staged by us with zero copy off, against cp with sync",
     async run(service, { isQuick, rounds }) {
+      /** @type {import("./measure.mjs").Result[]} */
       const results = [];
       for (const gib of isQuick ? [1] : [1, 4]) {
         const file = await service.makeFile("large", gib * GIB);
@@ -112,9 +138,10 @@ export const CASES = [
   },
   {
     name: "foreign-data",
-    about: "import of 1 GiB put into staging by someone else, store on another file system",
+    about: "import of 1 GiB put into staging by another program, store on another file system",
     async run(service, { isQuick, rounds }) {
       const file = await service.makeFile("foreign", GIB);
+      /** @type {number[]} */
       const whole = [];
       const times = await inTurns(
         rounds ?? (isQuick ? 2 : 5),
@@ -144,6 +171,7 @@ export const CASES = [
     about: "1 GiB staged by us into three stores that all need bytes, against three cp at once",
     async run(service, { isQuick, rounds }) {
       const file = await service.makeFile("three", GIB);
+      /** @type {number[]} */
       const whole = [];
       const times = await inTurns(
         rounds ?? (isQuick ? 2 : 3),
@@ -175,11 +203,12 @@ export const CASES = [
       const { s3 } = service;
       const s5cmd = await ensureS5cmd();
       if (s5cmd === undefined || !(await s3.start())) {
-        say("  left out: see above");
+        say("  skipped: see above");
         return [];
       }
       try {
         const file = await service.makeFile("s3-image", GIB);
+        /** @type {number[]} */
         const whole = [];
         const times = await inTurns(
           rounds ?? (isQuick ? 2 : 5),
@@ -204,6 +233,7 @@ export const CASES = [
       "90 % sparse 10 GiB into a file store on another file system, against cp --sparse=always",
     async run(service, { isQuick, rounds }) {
       const file = await service.makeSparseFile("sparse", 10 * GIB);
+      /** @type {number[]} */
       const whole = [];
       const times = await inTurns(
         rounds ?? (isQuick ? 1 : 3),
@@ -229,7 +259,9 @@ export const CASES = [
     async run(service, { isQuick }) {
       const file = await service.makeFile("small", 64 * KIB);
       const empty = await openEmptySteps(service);
+      /** @type {import("./measure.mjs").Result[]} */
       const results = [];
+      /** @type {[number, number][]} */
       const sizes = isQuick
         ? [
             [30, 1],
@@ -242,6 +274,7 @@ export const CASES = [
           ];
       try {
         for (const [count, clients] of sizes) {
+          /** @type {string[]} */
           const ids = [];
           for (let index = 0; index < count; index += 1) ids.push(await service.stage(file));
           const reference = await secondsOf(() => spread(ids, clients, () => empty.run()));
@@ -249,7 +282,7 @@ export const CASES = [
             spread(ids, clients, (id) => service.importAlone(id)),
           );
           const { historyLength } = await service.temporal.workflow
-            .getHandle(importWorkflowId(ids[0]))
+            .getHandle(importWorkflowId(ids[0] ?? ""))
             .describe();
           const note = `${(count / seconds).toFixed(1)} images/s, ${((seconds / count) * 1000).toFixed(0)} ms per image, ${historyLength} events each`;
           const times = { measured: [seconds], references: [reference] };
@@ -266,6 +299,7 @@ export const CASES = [
     about: "peak memory of the worker, 64 MiB against 4 GiB, all bytes copied",
     async run(service, { isQuick, isLarge }) {
       const sizes = [0.0625, isQuick ? 1 : 4, ...(isLarge ? [16] : [])];
+      /** @type {number[]} */
       const peaks = [];
       for (const gib of sizes) {
         const file = await service.makeFile("memory", gib * GIB);
@@ -276,22 +310,20 @@ export const CASES = [
         peaks.push(service.peakMemoryMib);
         await service.client.images.delete(id);
       }
-      return sizes.map((gib, index) => {
-        const note =
-          index === 0 ? undefined : `${(peaks[index] - peaks[0]).toFixed(0)} MiB more, goal ≤ 64`;
-        return result(
-          `worker's peak, ${gib * KIB} MiB`,
-          { measured: [peaks[index]] },
-          { unit: "MiB", note },
-        );
+      const [least = 0] = peaks;
+      return peaks.map((peak, index) => {
+        const note = index === 0 ? undefined : `${(peak - least).toFixed(0)} MiB more, goal ≤ 64`;
+        const name = `worker's peak, ${(sizes[index] ?? 0) * KIB} MiB`;
+        return result(name, { measured: [peak] }, { unit: "MiB", note });
       });
     },
   },
   {
     name: "cancel",
-    about: "from the cancel of a copy to nothing being left of it",
+    about: "from the cancel of a copy to the removal of all its bytes",
     async run(service, { isQuick, rounds }) {
       const file = await service.makeFile("cancelled", GIB);
+      /** @type {number[]} */
       const measured = [];
       for (let round = 0; round < (rounds ?? (isQuick ? 2 : 5)); round += 1) {
         const id = await service.stage(file);
@@ -307,6 +339,10 @@ export const CASES = [
   ...TRANSFORM_CASES,
 ];
 
+/**
+ * @param {Service} service @param {string} file @param {string} store @param {"wholeSeconds" |
+ *   "stepSeconds"} what @param {number} writtenBytes
+ */
 async function importOnce(service, file, store, what, writtenBytes = 0) {
   const id = await service.stage(file);
   await service.warmMemory(writtenBytes);
@@ -315,11 +351,19 @@ async function importOnce(service, file, store, what, writtenBytes = 0) {
   return seconds;
 }
 
+/** @param {readonly number[]} seconds */
 function wholeNote(seconds) {
   return `whole import ${seconds.map((each) => each.toFixed(2)).join(", ")} s`;
 }
 
-/** Works through all items, so many at once. */
+/**
+ * Does the work for all items, a number of them at once.
+ *
+ * @template Item
+ * @param {readonly Item[]} items
+ * @param {number} atOnce
+ * @param {(item: Item) => Promise<unknown>} work
+ */
 async function spread(items, atOnce, work) {
   const left = [...items];
   const worker = async () => {
@@ -328,10 +372,11 @@ async function spread(items, atOnce, work) {
   await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
+/** @param {Service} service @param {string} id */
 async function untilCopying(service, id) {
   for (;;) {
     const { stores } = await service.client.imports.status(id);
-    if ((stores.slow?.done_bytes ?? 0) > 0) return;
+    if ((stores["slow"]?.done_bytes ?? 0) > 0) return;
     await sleep(100);
   }
 }

@@ -1,4 +1,4 @@
-import { WebSource } from "../../dist/sources/web-source.js";
+import { WebSource } from "#dist/sources/web-source.js";
 import { inTurns, result, secondsOf } from "./measure.mjs";
 import { receiveWithCurl } from "./references.mjs";
 
@@ -7,7 +7,11 @@ const GIB = 1024 ** 3;
 const SEVERAL = 4;
 const SLOW_BYTES_PER_SECOND = 32 * MIB;
 
-/** What comes from the web, alone: neither hashed nor written, without an import around it. */
+/**
+ * Downloads alone: neither hashed nor written, without an import around them.
+ *
+ * @type {import("./cases.mjs").Case[]}
+ */
 export const CONNECTION_CASES = [
   {
     name: "connections",
@@ -16,7 +20,9 @@ export const CONNECTION_CASES = [
     async run(service, { isQuick, rounds }) {
       const inRounds = rounds ?? (isQuick ? 1 : 5);
       const url = `http://127.0.0.1:${service.originPort}/disk.raw`;
-      const receive = (connections) => secondsOf(() => receiveAll(service, url, connections));
+      const receive = (/** @type {number} */ connections) =>
+        secondsOf(() => receiveAll(service, url, connections));
+      /** @type {import("./measure.mjs").Result[]} */
       const results = [];
       await serving(service, GIB, {}, async () => {
         for (const connections of [1, SEVERAL]) {
@@ -42,6 +48,10 @@ export const CONNECTION_CASES = [
   },
 ];
 
+/**
+ * @param {import("./service.mjs").Service} service @param {number} sizeBytes @param {{
+ *   bytesPerSecond?: number }} pace @param {() => Promise<void>} work
+ */
 async function serving(service, sizeBytes, pace, work) {
   const stop = await service.serve(await service.makeFile(`web-${sizeBytes}`, sizeBytes), pace);
   try {
@@ -51,6 +61,9 @@ async function serving(service, sizeBytes, pace, work) {
   }
 }
 
+/**
+ * @param {import("./service.mjs").Service} service @param {string} url @param {number} connections
+ */
 async function receiveAll(service, url, connections) {
   const web = new WebSource({
     schemes: ["http"],

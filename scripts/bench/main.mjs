@@ -1,7 +1,9 @@
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { cpus, loadavg, totalmem } from "node:os";
 import { parseArgs } from "node:util";
 import { say } from "../commands.mjs";
+import { messageOf } from "../thrown-error.mjs";
 import { CASES } from "./cases.mjs";
 import { openService } from "./service.mjs";
 
@@ -10,21 +12,28 @@ const USAGE = `Usage: npm run bench [-- [--quick] [--json] [--large] [--list] [-
 Runs each case several times, in turns with its reference, and compares the medians. All cases, or those named.
 `;
 
+/** @typedef {import("./measure.mjs").Result} Result */
+
 process.exitCode = await bench();
 
 async function bench() {
-  const { values, positionals, mistake } = readArguments();
-  if (mistake !== undefined) {
-    process.stderr.write(`${mistake}\n\n${USAGE}`);
+  const given = readArguments();
+  if (given.mistake !== undefined) {
+    process.stderr.write(`${given.mistake}\n\n${USAGE}`);
     return 2;
   }
+  const { values, positionals } = given;
   if (values.list) {
     for (const { name, about } of CASES) process.stdout.write(`${name.padEnd(22)} ${about}\n`);
     return 0;
   }
   const chosen = CASES.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
   const interruption = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"]) process.once(name, () => interruption.abort());
+  for (const name of ["SIGINT", "SIGTERM"]) {
+    process.once(name, () => {
+      interruption.abort();
+    });
+  }
   const { signal } = interruption;
   try {
     const service = await openService(signal);
@@ -34,45 +43,55 @@ async function bench() {
   } catch (error) {
     if (!signal.aborted) throw error;
     say("Interrupted");
-    // The case that was broken off would go on with what is no longer there.
+    // The interrupted case would go on without its servers.
     process.exit(130);
   }
 }
 
-/** Ends the service also when it is broken off. */
+/**
+ * Runs the chosen cases. Ends the service also if they are interrupted.
+ *
+ * @param {import("./service.mjs").Service} service
+ * @param {{ chosen: typeof CASES, values: Values, signal: AbortSignal }} options
+ */
 async function measureAll(service, { chosen, values, signal }) {
   const interrupted = rejectionWhen(signal);
+  // It may reject while nothing waits for it.
+  interrupted.catch(() => undefined);
+  /** @type {Result[]} */
   const results = [];
   try {
-    say(
-      `${machine()}; load ${loadavg()[0].toFixed(2)} before; another file system: ${service.otherFileSystem}`,
-    );
+    say(`${machine()}; load ${load()} before; another file system: ${service.otherFileSystem}`);
     for (const each of chosen) {
       say(`${each.name}: ${each.about} …`);
       const measured = await Promise.race([each.run(service, settingsOf(values)), interrupted]);
-      // Told at once: whoever breaks the rest off has it.
+      // Reported at once: a user who interrupts the rest has it.
       for (const one of measured) say(`  ${rowOf(one).join("  ")}`);
       results.push(...measured);
     }
-    say(`load ${loadavg()[0].toFixed(2)} after; it counts what ran here besides, and this`);
+    say(`load ${load()} after; this run counts in it, and everything else that runs here`);
   } finally {
     await service.close();
   }
   return results;
 }
 
-function rejectionWhen(signal) {
-  const rejection = new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
-  // It may come when nobody waits for it.
-  rejection.catch(() => undefined);
-  return rejection;
+/** @param {AbortSignal} signal @returns {Promise<never>} rejects when the signal aborts */
+async function rejectionWhen(signal) {
+  if (!signal.aborted) await once(signal, "abort");
+  throw signal.reason;
 }
 
+/**
+ * @typedef {{ quick: boolean, json: boolean, large: boolean, list: boolean, rounds?: string |
+ *   undefined }} Values
+ */
+
+/**
+ * @returns {{ values: Values, positionals: string[], mistake?: undefined } | { mistake: string }}
+ */
 function readArguments() {
-  const flag = { type: "boolean", default: false };
+  const flag = /** @type {const} */ ({ type: "boolean", default: false });
   try {
     const { values, positionals } = parseArgs({
       options: { quick: flag, json: flag, large: flag, list: flag, rounds: { type: "string" } },
@@ -81,12 +100,13 @@ function readArguments() {
     const unknown = positionals.find((name) => !CASES.some((each) => each.name === name));
     if (unknown === undefined) return { values, positionals };
     const known = CASES.map((each) => each.name).join(", ");
-    return { mistake: `There is no case "${unknown}"; there are ${known}` };
+    return { mistake: `Cannot run the case "${unknown}": there are ${known}` };
   } catch (error) {
-    return { mistake: error.message };
+    return { mistake: messageOf(error) };
   }
 }
 
+/** @param {Values} values @returns {import("./cases.mjs").Settings} */
 function settingsOf({ quick, large, rounds }) {
   return {
     isQuick: quick,
@@ -102,23 +122,29 @@ function machine() {
   return `${cpus().length} × ${model}, ${memory} GiB, Linux ${kernel}, Node ${process.version}`;
 }
 
+function load() {
+  return (loadavg()[0] ?? 0).toFixed(2);
+}
+
+/** @param {readonly Result[]} results */
 function table(results) {
   const rows = results.map(rowOf);
   const lines = [["CASE", "MEDIAN", "MIN", "MAX", "REFERENCE", "RATIO", "GOAL", ""], ...rows];
-  const widths = lines[0].map((_, column) =>
-    Math.max(...lines.map((cells) => cells[column].length)),
+  const widths = (lines[0] ?? []).map((_, column) =>
+    Math.max(...lines.map((cells) => cells[column]?.length ?? 0)),
   );
   return lines
     .map(
       (cells) =>
         `${cells
-          .map((cell, column) => cell.padEnd(widths[column]))
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
           .join("  ")
           .trimEnd()}\n`,
     )
     .join("");
 }
 
+/** @param {Result} each */
 function rowOf(each) {
   return [
     each.name,
@@ -129,6 +155,7 @@ function rowOf(each) {
   ];
 }
 
+/** @param {number | null} value @param {string} unit */
 function number(value, unit) {
   if (value === null) return "-";
   return `${value < 10 ? value.toFixed(3) : value.toFixed(1)} ${unit}`;

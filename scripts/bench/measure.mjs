@@ -1,15 +1,29 @@
 import { performance } from "node:perf_hooks";
 
-/** How long some work takes, in seconds. */
+/** Runs some work and returns the seconds that it took. @param {() => Promise<unknown>} work */
 export async function secondsOf(work) {
   const startedAtMs = performance.now();
   await work();
   return (performance.now() - startedAtMs) / 1000;
 }
 
-/** Runs the work and its reference in turns: what else the machine does then hits both. */
+/**
+ * @typedef {object} Times - in seconds
+ * @property {number[]} measured
+ * @property {number[]} [references]
+ */
+
+/**
+ * Runs the work and its reference in turns, so that other work of the machine slows both.
+ *
+ * @param {number} rounds
+ * @param {() => Promise<number>} work
+ * @param {() => Promise<number>} reference
+ */
 export async function inTurns(rounds, work, reference) {
+  /** @type {number[]} */
   const measured = [];
+  /** @type {number[]} */
   const references = [];
   for (let round = 0; round < rounds; round += 1) {
     references.push(await reference());
@@ -18,8 +32,17 @@ export async function inTurns(rounds, work, reference) {
   return { measured, references };
 }
 
-/** One line of the result. */
-export function result(name, { measured, references }, { goal = null, unit = "s", note } = {}) {
+/** @typedef {ReturnType<typeof result>} Result */
+
+/**
+ * One line of the result.
+ *
+ * @param {string} name
+ * @param {Times} times
+ * @param {{ goal?: number | null, unit?: string, note?: string | undefined }} options
+ */
+export function result(name, { measured, references }, options = {}) {
+  const { goal = null, unit = "s", note } = options;
   const reference = references === undefined ? null : median(references);
   return {
     name,
@@ -34,11 +57,13 @@ export function result(name, { measured, references }, { goal = null, unit = "s"
   };
 }
 
-/** The middle value; of an even number, the mean of the two in the middle. */
+/**
+ * The middle value; of an even number of values, the mean of the two in the middle.
+ *
+ * @param {readonly number[]} values
+ */
 export function median(values) {
   const sorted = values.toSorted((one, other) => one - other);
-  const middle = sorted.length / 2;
-  return sorted.length % 2 === 1
-    ? sorted[Math.floor(middle)]
-    : (sorted[middle - 1] + sorted[middle]) / 2;
+  const at = (/** @type {number} */ index) => sorted[index] ?? Number.NaN;
+  return (at(Math.floor((sorted.length - 1) / 2)) + at(Math.floor(sorted.length / 2))) / 2;
 }

@@ -4,9 +4,9 @@ import { pipeline } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 
 // Run as a process of its own: serves one file on 127.0.0.1, with ranges and a strong validator.
-// `node origin.mjs PORT FILE [BYTES_PER_SECOND]`, for each connection; it says "ready" on stdout.
+// `node origin.mjs PORT FILE [BYTES_PER_SECOND]`, for each connection; it writes "ready" to stdout.
 
-const [port, file, rate] = process.argv.slice(2);
+const [port, file = "", rate] = process.argv.slice(2);
 const { size, mtimeMs } = statSync(file);
 const etag = `"${size}-${mtimeMs}"`;
 
@@ -22,11 +22,12 @@ const server = createServer((request, response) => {
     ...range,
   });
   const bytes = createReadStream(file, { start, end, highWaterMark: 1024 * 1024 });
-  // A client that goes away is no failure.
+  // A client that disconnects is not a failure.
   pipeline(rate === undefined ? bytes : paced(bytes), response, () => undefined);
 });
 server.listen(Number(port), "127.0.0.1", () => process.stdout.write("ready\n"));
 
+/** @param {AsyncIterable<Buffer>} bytes */
 async function* paced(bytes) {
   for await (const chunk of bytes) {
     yield chunk;

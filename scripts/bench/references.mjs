@@ -3,7 +3,13 @@ import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { secondsOf } from "./measure.mjs";
 
-/** What moving and digesting a file costs with the system's own tools, all at once: cp with sync, md5, sha512. */
+/**
+ * Copies and digests a file with the system's own tools, all at once: cp with sync, md5, sha512.
+ *
+ * @param {string} file
+ * @param {string} target
+ * @returns the seconds that it took
+ */
 export async function copyAndDigest(file, target) {
   try {
     return await secondsOf(() =>
@@ -18,7 +24,14 @@ export async function copyAndDigest(file, target) {
   }
 }
 
-/** Copies a file to several places at once, with cp and sync. */
+/**
+ * Copies a file to several places at once, with cp and sync.
+ *
+ * @param {string} file
+ * @param {readonly string[]} targets
+ * @param {string[]} options - of cp
+ * @returns the seconds that it took
+ */
 export async function copyToAll(file, targets, ...options) {
   try {
     return await secondsOf(() =>
@@ -29,7 +42,13 @@ export async function copyToAll(file, targets, ...options) {
   }
 }
 
-/** Downloads a URL with curl, and syncs what came. */
+/**
+ * Downloads a URL with curl, and syncs the file.
+ *
+ * @param {string} url
+ * @param {string} target
+ * @returns the seconds that it took
+ */
 export async function fetchWithCurl(url, target) {
   try {
     return await secondsOf(async () => {
@@ -41,12 +60,19 @@ export async function fetchWithCurl(url, target) {
   }
 }
 
-/** Receives what a URL has with curl, and keeps nothing of it. */
+/** Downloads a URL with curl to /dev/null. @param {string} url @returns the seconds that it took */
 export async function receiveWithCurl(url) {
   return secondsOf(() => run("curl", "--silent", "--fail", "--output", "/dev/null", url));
 }
 
-/** Sends a file to an S3 server with s5cmd as it comes, and removes the object again. */
+/**
+ * Sends a file to an S3 server with s5cmd and its defaults, and removes the object again.
+ *
+ * @param {string} s5cmd
+ * @param {string} file
+ * @param {{ endpoint: string, url: string }} target
+ * @returns the seconds that it took
+ */
 export async function sendWithS5cmd(s5cmd, file, { endpoint, url }) {
   const options = ["--endpoint-url", endpoint];
   try {
@@ -56,16 +82,18 @@ export async function sendWithS5cmd(s5cmd, file, { endpoint, url }) {
   }
 }
 
+/** @param {string} file @param {string} target @param {string[]} options */
 async function copy(file, target, ...options) {
   await run("cp", ...options, file, target);
   await run("sync", target);
 }
 
+/** @param {string} command @param {string[]} args */
 async function run(command, ...args) {
   const child = spawn(command, args, { stdio: ["ignore", "ignore", "inherit"] });
   const kill = () => child.kill();
   process.once("exit", kill);
-  const [code] = await once(child, "exit");
+  const [code] = /** @type {[number | null]} */ (await once(child, "exit"));
   process.off("exit", kill);
-  if (code !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${code}`);
+  if (code !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${String(code)}`);
 }

@@ -1,36 +1,41 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { findFreePort } from "../../dist/stack/ports.js";
-import { Program, waitUntilReady } from "../../dist/stack/program.js";
+import { findFreePort } from "#dist/stack/ports.js";
+import { Program, waitUntilReady } from "#dist/stack/program.js";
 import { ensureVersitygw } from "../versitygw.mjs";
 
 const BUCKET = "bench";
 
 /**
- * A real S3 server (versitygw) with one bucket, that keeps objects as files. Its address and credentials are known from
- * the beginning, for the configuration of the service; it runs only while a case needs it.
+ * A real S3 server (versitygw) with one bucket that keeps objects as files. Its address and
+ * credentials are known before it starts, for the configuration of the service; it runs only while
+ * a case needs it.
  */
 export class S3Server {
   #directory;
   #port;
   #accessKeyId = randomBytes(10).toString("hex").toUpperCase();
   #secretAccessKey = randomBytes(20).toString("hex");
+  /** @type {Program | undefined} */
   #program;
 
-  /** One that will keep its data there. */
+  /** @param {string} directory @param {number} port */
+  constructor(directory, port) {
+    this.#directory = directory;
+    this.#port = port;
+  }
+
+  /** A server that will keep its data in a directory. @param {string} directory */
   static async in(directory) {
-    const server = new S3Server();
-    server.#directory = directory;
-    server.#port = await findFreePort();
-    return server;
+    return new S3Server(directory, await findFreePort());
   }
 
   get endpoint() {
     return `http://127.0.0.1:${this.#port}`;
   }
 
-  /** As a store of the service. */
+  /** Its section in the configuration of the service, as a store. */
   get store() {
     return { type: "s3", bucket: BUCKET, endpoint: this.endpoint };
   }
@@ -43,12 +48,14 @@ export class S3Server {
     };
   }
 
-  /** `s3://bucket/key` */
+  /** `s3://bucket/key`. @param {string} key */
   url(key) {
     return `s3://${BUCKET}/${key}`;
   }
 
-  /** Returns once it answers. False when there is no versitygw; why is said then. */
+  /**
+   * Returns true once it responds, or false, with the reason on stderr, if there is no versitygw.
+   */
   async start() {
     const program = await ensureVersitygw();
     if (program === undefined) return false;

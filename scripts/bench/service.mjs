@@ -16,10 +16,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Client, Connection } from "@temporalio/client";
-import { ImageImportClient } from "../../dist/client/image-import-client.js";
-import { readConfig } from "../../dist/config/config.js";
-import { startStack } from "../../dist/stack/stack.js";
-import { findFreePort } from "../../dist/stack/ports.js";
+import { ImageImportClient } from "#dist/client/image-import-client.js";
+import { readConfig } from "#dist/config/config.js";
+import { startStack } from "#dist/stack/stack.js";
+import { findFreePort } from "#dist/stack/ports.js";
 import { secondsOf } from "./measure.mjs";
 import { S3Server } from "./s3-server.mjs";
 
@@ -28,10 +28,17 @@ const SHARED_MEMORY = "/dev/shm";
 // statfs(2), TMPFS_MAGIC.
 const TMPFS = 0x01021994;
 
-/** A whole stack for the benchmark, with stores of every kind that the cases need. The signal breaks off its start. */
+/** @typedef {Parameters<ImageImportClient["imports"]["start"]>[1]} ImportOptions */
+
+/**
+ * Starts a complete stack for the benchmark, with stores of every kind that the cases need.
+ *
+ * @param {AbortSignal} signal - ends the start
+ */
 export async function openService(signal) {
   const directory = mkdtempSync(join(tmpdir(), "image-import-bench-"));
   const other = mkdtempSync(join(SHARED_MEMORY, "image-import-bench-"));
+  /** @type {import("#dist/stack/stack.js").Stack | undefined} */
   let stack;
   try {
     const s3 = await S3Server.in(join(directory, "s3"));
@@ -40,7 +47,7 @@ export async function openService(signal) {
     giveCredentials(s3);
     stack = await startStack({
       dataDir: join(directory, "data"),
-      temporalCli: process.env.TEMPORAL_CLI,
+      temporalCli: process.env["TEMPORAL_CLI"] ?? "temporal",
       signal,
     });
     const { addresses } = stack;
@@ -59,27 +66,55 @@ export async function openService(signal) {
   }
 }
 
-class Service {
-  constructor(parts) {
-    Object.assign(this, parts);
+/**
+ * @typedef {object} ServiceParts
+ * @property {string} directory
+ * @property {string} other - a directory on another file system
+ * @property {S3Server} s3
+ * @property {number} originPort
+ * @property {import("#dist/stack/stack.js").Stack} stack
+ * @property {Connection} connection
+ * @property {Client} temporal
+ * @property {ImageImportClient} client
+ */
+
+/** The stack of the benchmark, and what its cases do with it. */
+export class Service {
+  #directory;
+  #other;
+  #connection;
+
+  /** @param {ServiceParts} parts */
+  constructor({ directory, other, s3, originPort, stack, connection, temporal, client }) {
+    this.#directory = directory;
+    this.#other = other;
+    this.#connection = connection;
+    this.s3 = s3;
+    this.originPort = originPort;
+    this.stack = stack;
+    this.temporal = temporal;
+    this.client = client;
   }
 
   get otherFileSystem() {
-    const { type } = statfsSync(this.other);
+    const { type } = statfsSync(this.#other);
     return `${SHARED_MEMORY} (${type === TMPFS ? "tmpfs" : `type 0x${type.toString(16)}`})`;
   }
 
-  /** A scratch path on the file system of the staging area. */
+  /** A scratch path on the file system of the staging area. @param {string} name */
   path(name) {
-    return join(this.directory, name);
+    return join(this.#directory, name);
   }
 
-  /** A scratch path on the other file system. */
+  /** A scratch path on the other file system. @param {string} name */
   otherPath(name) {
-    return join(this.other, name);
+    return join(this.#other, name);
   }
 
-  /** A file of random bytes, in the page cache. */
+  /**
+   * Writes a file of random bytes; it is in the page cache. @param {string} name @param {number}
+   * sizeBytes
+   */
   async makeFile(name, sizeBytes) {
     const path = this.path(name);
     const stream = createWriteStream(path);
@@ -91,7 +126,10 @@ class Service {
     return path;
   }
 
-  /** A file with random bytes in every tenth MiB, and holes between. */
+  /**
+   * Writes random bytes to every tenth MiB of a file, with holes between. @param {string} name
+   * @param {number} sizeBytes
+   */
   async makeSparseFile(name, sizeBytes) {
     const path = this.path(name);
     writeFileSync(path, "");
@@ -109,7 +147,7 @@ class Service {
     return id;
   }
 
-  /** A queued image with this file staged by us. */
+  /** Creates an image with this file as its upload. @param {string} file */
   async stage(file) {
     const id = await this.createImage();
     await this.client.files.stage(id, file);
@@ -117,8 +155,11 @@ class Service {
   }
 
   /**
-   * Writes and frees as much memory as is about to be filled. A virtual machine gives free memory back to its host within
-   * seconds; whoever writes first after that would pay for getting it again, our side or the reference.
+   * Writes and frees as much memory as is about to be filled. A virtual machine returns free memory
+   * to its host within seconds. The first write after that would be slower, be it ours or that of
+   * the reference.
+   *
+   * @param {number} sizeBytes
    */
   async warmMemory(sizeBytes, path = this.path("warm")) {
     const handle = await open(path, "w");
@@ -131,13 +172,19 @@ class Service {
     }
   }
 
-  /** Imports a staged image. */
+  /** Imports an image with an upload. @param {string} id @param {ImportOptions} options */
   async importAlone(id, options = {}) {
-    const { run_id } = await this.client.imports.start(id, options);
-    await this.client.imports.wait(id, run_id);
+    const { run_id: runId } = await this.client.imports.start(id, options);
+    await this.client.imports.wait(id, runId);
   }
 
-  /** Serves a file on {@link originPort}, from a process of its own, until the answer is called. */
+  /**
+   * Serves a file on `originPort`, from a process of its own.
+   *
+   * @param {string} file
+   * @param {{ bytesPerSecond?: number }} pace
+   * @returns the function that stops it
+   */
   async serve(file, { bytesPerSecond } = {}) {
     const program = fileURLToPath(new URL("./origin.mjs", import.meta.url));
     const pace = bytesPerSecond === undefined ? [] : [String(bytesPerSecond)];
@@ -151,27 +198,35 @@ class Service {
     };
   }
 
-  /** Imports a staged image. Seconds of the whole import, and of its byte steps by their own clock. */
+  /**
+   * Imports an image with an upload.
+   *
+   * @param {string} id
+   * @param {ImportOptions} options
+   * @param {readonly string[]} steps
+   * @returns the seconds of the complete import, and those of its byte steps by their own clock
+   */
   async import(id, options = {}, steps = ["verifying", "storing"]) {
     const wholeSeconds = await secondsOf(() => this.importAlone(id, options));
     const { phases } = await this.client.imports.status(id);
     const stepSeconds = phases
       .filter(({ phase }) => steps.includes(phase))
       .reduce(
-        (sum, each) => sum + (Date.parse(each.ended_at) - Date.parse(each.started_at)) / 1000,
+        (sum, each) => sum + (Date.parse(each.ended_at ?? "") - Date.parse(each.started_at)) / 1000,
         0,
       );
     return { wholeSeconds, stepSeconds };
   }
 
+  /** @param {string} name */
   stagingUri(name) {
     return pathToFileURL(join(this.stack.directory.staging, name)).href;
   }
 
-  /** The most memory that the worker had since {@link forgetPeak}, in MiB. */
+  /** The most memory that the worker used since {@link forgetPeak}, in MiB. */
   get peakMemoryMib() {
     const status = readFileSync(`/proc/${this.#workerPid}/status`, "utf8");
-    return Number(/VmHWM:\s+(\d+) kB/.exec(status)[1]) / 1024;
+    return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024;
   }
 
   /** The peak counts from here. */
@@ -182,18 +237,22 @@ class Service {
 
   get #workerPid() {
     const path = join(this.stack.directory.path, "stack.json");
-    return JSON.parse(readFileSync(path, "utf8")).pids.worker;
+    /** @type {{ pids: { worker: number } }} */
+    const { pids } = JSON.parse(readFileSync(path, "utf8"));
+    return pids.worker;
   }
 
   async close() {
     await this.client.close();
-    await this.connection.close();
+    await this.#connection.close();
     await this.stack.stop();
     await this.s3.stop();
-    for (const path of [this.directory, this.other]) rmSync(path, { recursive: true, force: true });
+    for (const path of [this.#directory, this.#other])
+      rmSync(path, { recursive: true, force: true });
   }
 }
 
+/** @param {string} dataDir @param {string} other @param {S3Server} s3 @param {number} originPort */
 function writeConfig(dataDir, other, s3, originPort) {
   const stores = {
     linked: { path: "stores/linked" },
@@ -219,10 +278,15 @@ function writeConfig(dataDir, other, s3, originPort) {
   writeFileSync(join(dataDir, "image-import.yaml"), JSON.stringify(config, null, 2));
 }
 
-/** To all processes that are started from here; they must not find a profile or a region of the person's own. */
+/**
+ * Gives the credentials to all processes that are started from here. They must not find a profile
+ * or a region of the user's own.
+ *
+ * @param {S3Server} s3
+ */
 function giveCredentials({ env }) {
   for (const name of Object.keys(process.env)) {
-    if (name.startsWith("AWS_")) delete process.env[name];
+    if (name.startsWith("AWS_")) Reflect.deleteProperty(process.env, name);
   }
   Object.assign(process.env, env);
 }

@@ -1,5 +1,6 @@
 import { proxyActivities } from "@temporalio/workflow";
 
+/** @type {{ doNothing: () => Promise<void> }} */
 const { doNothing } = proxyActivities({ startToCloseTimeout: "30s" });
 
 export async function threeEmptySteps() {

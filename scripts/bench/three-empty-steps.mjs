@@ -9,7 +9,12 @@ import {
 
 const QUEUE = "bench-three-empty-steps";
 
-/** A worker for a workflow of three activities that do nothing: what the server and the SDK cost by themselves. */
+/**
+ * Runs a worker for a workflow of three activities that do nothing: the time that the server and
+ * the SDK take.
+ *
+ * @param {import("./service.mjs").Service} service
+ */
 export async function openEmptySteps({ temporal, stack }) {
   const logger = new DefaultLogger("ERROR");
   Runtime.install({ logger });

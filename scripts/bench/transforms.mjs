@@ -3,8 +3,8 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { rmSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { convert } from "../../dist/transforms/convert.js";
-import { decompress } from "../../dist/transforms/decompress.js";
+import { convert } from "#dist/transforms/convert.js";
+import { decompress } from "#dist/transforms/decompress.js";
 import { ensureImageTools } from "../image-tools.mjs";
 import { ensureQemuImg } from "../qemu-img.mjs";
 import { inTurns, result, secondsOf } from "./measure.mjs";
@@ -12,7 +12,11 @@ import { inTurns, result, secondsOf } from "./measure.mjs";
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 
-/** The transforms alone, without an import around them. */
+/**
+ * The transforms alone, without an import around them.
+ *
+ * @type {import("./cases.mjs").Case[]}
+ */
 export const TRANSFORM_CASES = [
   {
     name: "decompress",
@@ -23,6 +27,7 @@ export const TRANSFORM_CASES = [
       const transform = decompress({ zstd, xz });
       const sizeBytes = (isQuick ? 64 : 256) * MIB;
       const disk = await makeDisk(service.path("disk.raw"), sizeBytes);
+      /** @type {[string, string, string][]} */
       const tools = [
         ["gzip", "gzip -1 -c", "gzip -d -c"],
         ["zstd", `${zstd} -q -c`, `${zstd} -d -c -q`],
@@ -39,7 +44,9 @@ export const TRANSFORM_CASES = [
           async () => {
             await service.warmMemory(sizeBytes);
             const command = `${decompressed} <"$0" >"$1" && sync "$1"`;
-            return secondsOf(() => shell(command, file, copy)).finally(() => rmSync(copy));
+            return secondsOf(() => shell(command, file, copy)).finally(() => {
+              rmSync(copy);
+            });
           },
         );
         const note = `${Math.round(statSync(file).size / MIB)} MiB compressed`;
@@ -57,10 +64,10 @@ export const TRANSFORM_CASES = [
       const qcow2 = service.path("disk.qcow2");
       await shell(`${qemuImg} convert -f raw -O qcow2 "$0" "$1"`, raw, qcow2);
       const results = [];
-      for (const [source, format, target] of [
+      for (const [source, format, target] of /** @type {const} */ ([
         [qcow2, "qcow2", "raw"],
         [raw, "raw", "qcow2"],
-      ]) {
+      ])) {
         const copy = service.path("converted");
         const transform = convert({ target, qemuImg });
         const times = await inTurns(
@@ -69,7 +76,9 @@ export const TRANSFORM_CASES = [
           async () => {
             await service.warmMemory(GIB);
             const command = `${qemuImg} convert -f ${format} -O ${target} "$0" "$1" && sync "$1"`;
-            return secondsOf(() => shell(command, source, copy)).finally(() => rmSync(copy));
+            return secondsOf(() => shell(command, source, copy)).finally(() => {
+              rmSync(copy);
+            });
           },
         );
         results.push(result(`convert ${format} to ${target}, 1 GiB`, times));
@@ -79,13 +88,21 @@ export const TRANSFORM_CASES = [
   },
 ];
 
+/**
+ * @param {import("#dist/transforms/transform.js").Transform} transform
+ * @param {string} sourcePath
+ * @param {string} productPath
+ * @param {import("./service.mjs").Service} service
+ * @param {"raw" | "qcow2"} diskFormat
+ * @returns the seconds that it took
+ */
 async function run(transform, sourcePath, productPath, service, diskFormat = "raw") {
   await service.warmMemory(GIB);
   const source = await open(sourcePath);
   try {
     return await secondsOf(async () =>
       transform.run({
-        image: { id: "bench", diskFormat, containerFormat: "bare", roles: [] },
+        image: { id: "bench", epoch: 1, diskFormat, containerFormat: "bare", roles: [] },
         ...{ source, sourcePath, productPath, maxProductBytes: 1024 * GIB },
         sizeBytes: (await source.stat()).size,
         signal: new AbortController().signal,
@@ -98,7 +115,13 @@ async function run(transform, sourcePath, productPath, service, diskFormat = "ra
   }
 }
 
-/** As disks are: of four MiB one can't be compressed, two can by half, and one is a hole. */
+/**
+ * Writes bytes like those of disks: of four MiB one cannot be compressed, two can by half, and one
+ * is a hole.
+ *
+ * @param {string} path
+ * @param {number} sizeBytes
+ */
 async function makeDisk(path, sizeBytes) {
   const handle = await open(path, "w");
   try {
@@ -114,11 +137,12 @@ async function makeDisk(path, sizeBytes) {
   return path;
 }
 
+/** @param {string} script @param {string[]} args */
 async function shell(script, ...args) {
   const child = spawn("sh", ["-c", script, ...args], { stdio: ["ignore", "ignore", "inherit"] });
   const kill = () => child.kill();
   process.once("exit", kill);
-  const [code] = await once(child, "exit");
+  const [code] = /** @type {[number | null]} */ (await once(child, "exit"));
   process.off("exit", kill);
-  if (code !== 0) throw new Error(`${script} ended with ${code}`);
+  if (code !== 0) throw new Error(`${script} ended with ${String(code)}`);
 }

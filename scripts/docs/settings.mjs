@@ -15,6 +15,12 @@ import { wrapped } from "./regions.mjs";
  */
 
 /**
+ * The metadata that src/config gives a setting.
+ *
+ * @typedef {{ unit?: string, default?: string, description?: string, values?: string }} Meta
+ */
+
+/**
  * All settings that a schema of the configuration file has.
  *
  * @param {any} schema - of zod
@@ -67,7 +73,7 @@ function both(earlier, values) {
  * @param {any} schema
  */
 function unwrapped(schema) {
-  /** @type {Record<string, any>} */
+  /** @type {Meta} */
   let meta = {};
   let fallback;
   let isRequired = true;
@@ -84,7 +90,7 @@ function unwrapped(schema) {
   }
 }
 
-/** @param {any} core @param {Record<string, any>} meta @returns {string} */
+/** @param {any} core @param {Meta} meta @returns {string} */
 function valuesOf(core, meta) {
   if (meta.values !== undefined) return meta.values;
   if (meta.unit !== undefined) return meta.unit;

@@ -22,7 +22,10 @@ export function sourceBlock(name) {
   return `\`\`\`${LANGUAGES.get(extname(path)) ?? "text"}\n${shown.trim()}\n\`\`\``;
 }
 
-/** The head of an example says how it is run; the page says that in its own words. @param {string} text */
+/**
+ * The head of an example says how it is run; the page says that in its own words. @param {string}
+ * text
+ */
 function withoutHead(text) {
   return text.replace(/^(\/\/[^\n]*\n)+\n?/, "");
 }

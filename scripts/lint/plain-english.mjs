@@ -1,9 +1,12 @@
-// ESLint rules for the prose in code: its words, how a doc comment opens, and the width of comments.
+// ESLint rules for the prose in code: its words, how a doc comment opens, and the width of
+// comments.
 import { HOLLOW_OPENINGS, plainWordFindings } from "./plain-words.mjs";
 import { refill } from "./refill-comment.mjs";
 
 /** The width of .editorconfig and of the formatter, which leaves comments alone. */
 const WIDTH = 100;
+
+/** @typedef {ReturnType<import("eslint").SourceCode["getAllComments"]>[number]} Comment */
 
 /** @type {import("eslint").Rule.RuleModule} */
 const words = {
@@ -27,11 +30,9 @@ const words = {
     return {
       Program() {
         for (const comment of sourceCode.getAllComments()) {
-          // A line of a comment begins with its mark, which is no part of a sentence that goes over it.
-          check(
-            comment.value.replace(/\n\s*\*/g, (mark) => " ".repeat(mark.length)),
-            comment.range[0] + 2,
-          );
+          // A line of a comment begins with its mark, which is not part of the sentence around it.
+          const text = comment.value.replace(/\n\s*\*/g, (mark) => " ".repeat(mark.length));
+          check(text, (comment.range?.[0] ?? 0) + 2);
         }
       },
       Literal(node) {
@@ -59,7 +60,7 @@ const docOpening = {
           if (comment.type !== "Block" || !comment.value.startsWith("*")) continue;
           const word = HOLLOW_OPENINGS.exec(comment.value.replace(/^[*\s]+/, ""))?.[0];
           if (word === undefined) continue;
-          context.report({ loc: comment.loc, messageId: "opening", data: { word } });
+          context.report({ loc: locationOf(comment), messageId: "opening", data: { word } });
         }
       },
     };
@@ -84,7 +85,7 @@ const commentWidth = {
           if (filled === text) continue;
           const [first] = comments;
           context.report({
-            loc: first.loc,
+            loc: locationOf(first),
             messageId: "width",
             fix: (fixer) => fixer.replaceTextRange([start, end], filled),
           });
@@ -94,16 +95,27 @@ const commentWidth = {
   },
 };
 
+/** @param {Comment | undefined} comment */
+function locationOf(comment) {
+  return comment?.loc ?? { line: 1, column: 0 };
+}
+
 /**
  * Comments that stand on lines of their own, line comments below each other as one.
  *
  * @param {import("eslint").SourceCode} sourceCode
  */
 function blocksOf(sourceCode) {
-  /** @type {{ start: number, end: number, indent: number, comments: ReturnType<typeof sourceCode.getAllComments> }[]} */
+  /** @type {{ start: number, end: number, indent: number, comments: Comment[] }[]} */
   const blocks = [];
   for (const comment of sourceCode.getAllComments()) {
-    if (comment.type === "Shebang" || comment.loc == null || comment.range === undefined) continue;
+    // A shebang is not a type of estree.
+    if (
+      !["Line", "Block"].includes(comment.type) ||
+      comment.loc == null ||
+      comment.range === undefined
+    )
+      continue;
     const { line, column } = comment.loc.start;
     const before = sourceCode.lines[line - 1]?.slice(0, column) ?? "";
     const after = sourceCode.lines[comment.loc.end.line - 1]?.slice(comment.loc.end.column) ?? "";

@@ -1,4 +1,5 @@
-// The words that hide who does what to which thing, and the way to say it. CONTRIBUTING.md has the rules behind them.
+// The words that hide who does what to which thing, and the way to say it. CONTRIBUTING.md has the
+// rules behind them.
 
 /**
  * @typedef {object} PlainWord
@@ -17,7 +18,7 @@ export const PLAIN_WORDS = [
   { pattern: /\bfor good\b/gi, advice: "write permanently" },
   {
     pattern:
-      /\b(is|are|was|were|be) no (?!longer\b|more\b|less\b|fewer\b|larger\b|later\b|better\b)/gi,
+      /(?<!\bthere )\b(is|are|was|were|be) no (?!longer\b|more\b|less\b|fewer\b|larger\b|later\b|better\b)/gi,
     advice: "write is not a",
   },
   { pattern: /\b(is|are|was|were|be|been|being) away\b/gi, advice: "write unreachable" },
@@ -46,7 +47,8 @@ const PATTERNS = PLAIN_WORDS.map(({ pattern, advice }) => ({
  * Finds the worst words in a text.
  *
  * @param {string} text - a comment, a message or a page
- * @returns {{ index: number, word: string, advice: string }[]} where they stand, from the text's first character
+ * @returns {{ index: number, word: string, advice: string }[]} where they stand, from the text's
+ *   first character
  */
 export function plainWordFindings(text) {
   return PATTERNS.flatMap(({ pattern, advice }) =>

@@ -1,6 +1,6 @@
 /**
- * Fills the paragraphs of a comment anew that have a line which is too wide. All others, lists, tables and code stay as
- * they are.
+ * Refills the paragraphs of a comment that have a line which is too wide. All others, lists,
+ * tables and code stay as they are.
  *
  * @param {string} text - from `/**`, `/*` or `//` to its end
  * @param {number} indent - columns before the first line

@@ -352,7 +352,7 @@ describe("ensureTemporalCli() where there is none", () => {
     const found = await clone.find();
 
     expect(found).toMatchObject({ stdout: "", status: 1 });
-    expect(found.stderr).toContain(`Cannot write the cache "${isNoDirectory}/image-import": `);
+    expect(found.stderr).toContain(`Cannot write to the cache "${isNoDirectory}/image-import": `);
     expect(found.stderr).toContain("Set XDG_CACHE_HOME");
   });
 

@@ -115,7 +115,8 @@ export class S3Server {
    */
   async #startInFirstPlace(): Promise<Place> {
     const program = await ensureVersitygw();
-    if (program === undefined) throw new Error("There is no versitygw: the lines above say why");
+    if (program === undefined)
+      throw new Error("Cannot start the S3 server of the tests: there is no versitygw, see above");
     const port = await findFreePort();
     for (const makeDirectory of [() => this.#logs, makeLastingDirectory]) {
       const directory = makeDirectory();

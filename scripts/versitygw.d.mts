@@ -1,1 +1,0 @@
-export function ensureVersitygw(): Promise<string | undefined>;
