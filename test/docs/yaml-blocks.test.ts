@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
 import { pagePaths, readPage } from "../../scripts/docs/markdown.mjs";
@@ -18,5 +19,20 @@ describe("blocks of configuration", () => {
     const whole = stringify({ stores: STORES, ...settings });
 
     expect(() => parseConfig(whole, "/etc/image-import.yaml", {})).not.toThrow();
+  });
+});
+
+describe("docker-compose.yml", () => {
+  it("has a configuration that the schema accepts", () => {
+    const compose = parse(
+      readFileSync(new URL("../../docker-compose.yml", import.meta.url), "utf8"),
+      { merge: true },
+    ) as { readonly configs: { readonly "image-import": { readonly content: string } } };
+    const { content } = compose.configs["image-import"];
+
+    expect(Object.keys(parseConfig(content, "/etc/image-import.yaml", {}).stores)).toEqual([
+      "local",
+      "objects",
+    ]);
   });
 });
