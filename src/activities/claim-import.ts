@@ -16,6 +16,7 @@ import { findStaged, type StagedRow } from "../db/staged-records.ts";
 import { isSealed } from "../sources/sealing-keys.ts";
 import { needsSealing, parseWebUrl } from "../sources/web-url.ts";
 import { pathOfStagingUri, type StagingArea } from "../staging/staging-area.ts";
+import type { TaskFailure } from "../domain/task-failure.ts";
 import { TASK_TYPE } from "../domain/task-status.ts";
 import { currentAttempt } from "./attempts.ts";
 import type { Dependencies, ImportTimes } from "./dependencies.ts";
@@ -144,7 +145,7 @@ export function claimImportActivities(dependencies: Dependencies) {
         releaseClaim(
           db,
           { imageId: order.image_id, workflowId: order.workflow_id, runId: order.run_id },
-          order.message,
+          order,
           order.failed_stores,
           taskTimeToLiveMs,
           attempt,
@@ -154,13 +155,11 @@ export function claimImportActivities(dependencies: Dependencies) {
   };
 }
 
-/** Whose claim to release, and what to tell. */
-export interface ReleaseOrder {
+/** The claim to release, and the end of its task. */
+export interface ReleaseOrder extends TaskFailure {
   readonly image_id: string;
   readonly workflow_id: string;
   readonly run_id: string;
-  /** The task's message: `Error: <type>: <text>`. */
-  readonly message: string;
   /** Stores that failed, for `os_glance_failed_import`. */
   readonly failed_stores: readonly string[];
 }

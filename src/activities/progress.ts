@@ -14,14 +14,6 @@ export interface ByteProgress {
   readonly totalBytes?: number;
 }
 
-/** Details of the failure of an attempt. */
-export interface FailedAttempt {
-  /** The store that the step was about; absent for a step that is about no store. */
-  readonly store?: string;
-  /** The way out; absent in histories of 0.1.0. */
-  readonly hint?: string;
-}
-
 /** The failure of the last attempt of a step that is being tried again. */
 export interface LastFailure {
   /** Activity type of the step. */

@@ -1,6 +1,6 @@
 import { CommanderError } from "commander";
 import { showsStackTraces } from "../config/locate.ts";
-import { IMPORT_FAILURES, ImportError } from "../domain/import-failure.ts";
+import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 
 /** Tells that a command was called in a way that it does not understand. */
 export class UsageError extends Error {
@@ -26,28 +26,41 @@ export class FailedImport extends ImportError {
     super(failure.code, `Image "${image_id}" was not imported: ${failure.message}`, {
       cause: failure,
       hint,
+      ...placeOf(failure),
     });
     this.image_id = image_id;
     this.image = image;
   }
 }
 
-/** A failure as the command line tells it. */
+/** A failure as the command line shows it. */
 export interface ShownFailure {
-  /** Stable code word: one of `IMPORT_FAILURES`, `BadUsage`, or `InternalError` for a bug. */
+  /**
+   * Stable code word: one of `IMPORT_FAILURES`, `BadUsage`, the name of a failure of a worker that
+   * is not in this table, or `InternalError` for a bug of the command.
+   */
   readonly code: string;
   readonly message: string;
   /** The way out. */
   readonly hint: string;
   /** 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict, 5 not answered yet. */
   readonly exitCode: 1 | 2 | 3 | 4 | 5;
+  /** The step of the import that failed. */
+  readonly step?: string;
+  /** The store that the step was about. */
+  readonly store?: string;
 }
 
 /** Says what a person should know of an error. */
 export function shownFailure(error: unknown): ShownFailure {
   if (error instanceof ImportError) {
     const { code, message, hint } = error;
-    return { code, message, hint, exitCode: IMPORT_FAILURES[code].exitCode };
+    const { exitCode } = IMPORT_FAILURES[code];
+    return { code, message, hint, exitCode, ...placeOf(error) };
+  }
+  if (error instanceof UnlistedFailure) {
+    const { code, message, hint } = error;
+    return { code, message, hint, exitCode: 1, ...placeOf(error) };
   }
   if (error instanceof UsageError) return badUsage(error.message, error.hint);
   if (error instanceof CommanderError) {
@@ -62,6 +75,10 @@ export function shownFailure(error: unknown): ShownFailure {
   };
 }
 
+function placeOf({ step, store }: ImportError | UnlistedFailure) {
+  return { ...(step === undefined ? {} : { step }), ...(store === undefined ? {} : { store }) };
+}
+
 function badUsage(message: string, hint: string): ShownFailure {
   return { code: "BadUsage", message, hint, exitCode: 2 };
 }
@@ -73,10 +90,10 @@ function badUsage(message: string, hint: string): ShownFailure {
  * @param isJson - whether `--json` was given
  */
 export function renderFailure(error: unknown, isJson: boolean): string {
-  const { code, message, hint } = shownFailure(error);
+  const { code, message, hint, step, store } = shownFailure(error);
   const about =
     error instanceof FailedImport ? { image_id: error.image_id, image: error.image } : {};
-  if (isJson) return `${JSON.stringify({ code, message, hint, ...about })}\n`;
+  if (isJson) return `${JSON.stringify({ code, message, hint, step, store, ...about })}\n`;
   const trace = showsStackTraces() && error instanceof Error ? `${traceOf(error)}\n` : "";
   return `error: ${message}\nhint: ${hint}\n${trace}`;
 }

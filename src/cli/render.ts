@@ -101,6 +101,7 @@ export function taskFields(task: TaskView): string {
     ["input", JSON.stringify(task.input)],
     ["result", task.result === null ? null : JSON.stringify(task.result)],
     ["message", task.message || null],
+    ...(task.failure?.hint === undefined ? [] : [["hint", task.failure.hint] as const]),
     ["created_at", task.created_at],
     ["updated_at", task.updated_at],
     ["expires_at", task.expires_at],

@@ -1,5 +1,6 @@
 import type { ImageRecord } from "../db/image-records.ts";
 import type { TaskRow } from "../db/task-records.ts";
+import type { FailureDetails } from "../domain/failure-details.ts";
 
 /** An image as people and programs see it. Names are Glance's; sizes in bytes, times ISO 8601. */
 export interface ImageView {
@@ -45,6 +46,8 @@ export interface TaskView {
   readonly input: Readonly<Record<string, unknown>>;
   readonly result: { readonly image_id: string } | null;
   readonly message: string;
+  /** The failure in this message. Null if the task did not fail, or if its code is not recorded. */
+  readonly failure: FailureDetails | null;
   readonly created_at: string;
   readonly updated_at: string;
   readonly expires_at: string | null;
@@ -92,8 +95,19 @@ export function taskView(task: TaskRow): TaskView {
     input: task.input,
     result: task.result,
     message: task.message,
+    failure: failureOf(task),
     created_at: task.createdAt.toISOString(),
     updated_at: task.updatedAt.toISOString(),
     expires_at: task.expiresAt?.toISOString() ?? null,
+  };
+}
+
+function failureOf({ code, hint, step, store }: TaskRow): FailureDetails | null {
+  if (code === null) return null;
+  return {
+    code,
+    ...(hint === null ? {} : { hint }),
+    ...(step === null ? {} : { step }),
+    ...(store === null ? {} : { store }),
   };
 }

@@ -1,4 +1,6 @@
-import { ImportError, isImportFailureCode } from "../domain/import-failure.ts";
+import { errorOf, type FailureDetails } from "../domain/failure-details.ts";
+import { ImportError, type UnlistedFailure } from "../domain/import-failure.ts";
+import { abandonedTask, textOfTask } from "../domain/task-failure.ts";
 import type { ImportStatus, StoreProgress } from "../workflow/contract.ts";
 import type { ImageView, TaskView } from "./image-view.ts";
 
@@ -40,8 +42,10 @@ export interface ImportReport {
   readonly run_id: string | null;
   /** What the run of this import, and no other, says of itself; null when it can't be asked. */
   readonly live: ImportStatus | null;
-  /** Why it failed, was refused or abandoned; else null. */
+  /** The message of its task if it failed, was refused or abandoned; else null. */
   readonly message: string | null;
+  /** The failure in this message. Null if it did not fail, or if its code is not recorded. */
+  readonly failure: FailureDetails | null;
 }
 
 /** What the catalogue and Temporal say of the imports of one image. */
@@ -87,13 +91,15 @@ export function reportOf(known: KnownImports): ImportReport {
     run_id: task.run_id,
     live: asItIs(runOf(known)?.status, image),
     message: task.message === "" ? null : task.message,
+    failure: task.failure,
   };
 }
 
-type OfRun = Pick<ImportReport, "state" | "run_id" | "live" | "message">;
+type OfRun = Pick<ImportReport, "state" | "run_id" | "live" | "message" | "failure">;
 
 function ofRun(state: ImportState, { run_id, status }: RunView): OfRun {
-  return { state, run_id, live: status, message: status?.message ?? null };
+  const { message = null, failure = null } = status ?? {};
+  return { state, run_id, live: status, message, failure };
 }
 
 /** A run that was refused is open for moments more. */
@@ -120,8 +126,8 @@ function ofRunAlone(imageId: string, newest: KnownImports["newest"]): OfRun & { 
         return "abandoned";
     }
   })();
-  const message = reported === "abandoned" ? abandonedBy(newest) : (status?.message ?? null);
-  return { ...ofRun(reported, newest), message, task: null };
+  const end = reported === "abandoned" ? abandonedBy(newest) : {};
+  return { ...ofRun(reported, newest), ...end, task: null };
 }
 
 /** No import of this image is recorded. */
@@ -132,13 +138,13 @@ function ofNoTask(
   // The records of imports expire, images do not.
   const isPublished = status !== "queued" && status !== "uploading";
   if (isPublished) {
-    return { state: "succeeded", task: null, run_id: null, live: null, message: null };
+    return { state: "succeeded", task: null, run_id: null, live: null, ...NO_FAILURE };
   }
   if (newest === undefined || newest === "away") throw noImport(imageId);
   const state = newest.state === "terminated" || newest.state === "timed out";
   return {
     ...ofRun(state ? "abandoned" : "refused", newest),
-    ...(state ? { message: abandonedBy(newest) } : {}),
+    ...(state ? abandonedBy(newest) : {}),
     task: null,
   };
 }
@@ -147,7 +153,7 @@ function ofNoTask(
 function ofUnfinished(known: KnownImports, task: TaskView): OfRun & { task: TaskView } {
   const { newest } = known;
   if (newest === "away") {
-    return { state: "unknown", task, run_id: task.run_id, live: null, message: null };
+    return { state: "unknown", task, run_id: task.run_id, live: null, ...NO_FAILURE };
   }
   const run = runOf(known);
   return {
@@ -155,13 +161,17 @@ function ofUnfinished(known: KnownImports, task: TaskView): OfRun & { task: Task
     task,
     run_id: run?.run_id ?? task.run_id,
     live: null,
-    message: abandonedBy(run),
+    ...abandonedBy(run),
   };
 }
 
-/** What has become of a run that left its claim behind. */
-function abandonedBy(run: RunView | undefined): string {
-  return `Error: ImportAbandoned: ${endOf(run)}; the reconciler undoes within minutes what it left`;
+const NO_FAILURE = { message: null, failure: null } as const;
+
+/** The end of a run that left its claim behind. */
+function abandonedBy(run: RunView | undefined): Pick<ImportReport, "message" | "failure"> {
+  const text = `${endOf(run)}; the reconciler undoes within minutes what it left`;
+  const { message, ...failure } = abandonedTask(text);
+  return { message, failure };
 }
 
 function endOf(run: RunView | undefined): string {
@@ -216,10 +226,13 @@ function asItIs(
   return { ...status, stores: Object.fromEntries(stores) };
 }
 
-/** The failure in the message of a task: `Error: <type>: <text>`. */
-export function failureOfTask(message: string): ImportError {
-  const [, type, text] = /^Error: (\w+): (.*)$/s.exec(message) ?? [];
-  return new ImportError(isImportFailureCode(type) ? type : "ImportAbandoned", text ?? message);
+/** The error that the caller gets of an import that failed, was refused or abandoned. */
+export function failureOfImport({
+  message,
+  failure,
+}: Pick<ImportReport, "message" | "failure">): ImportError | UnlistedFailure {
+  const details = failure ?? { code: "Unknown" };
+  return errorOf(details, textOfTask({ code: details.code, message: message ?? "" }));
 }
 
 function noImport(imageId: string): ImportError {

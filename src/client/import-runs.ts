@@ -13,15 +13,13 @@ import {
   ApplicationFailure,
   CancelledFailure,
   TerminatedFailure,
-  TimeoutFailure,
   type Workflow,
 } from "@temporalio/common";
-import { ImportError, isImportFailureCode } from "../domain/import-failure.ts";
+import { ImportError } from "../domain/import-failure.ts";
 import type { ImportRequest } from "../domain/import-request.ts";
 import {
   CONTROL_QUEUE,
   dropStore,
-  hintOf,
   IMPORT_ENDING,
   importWorkflowId,
   type AcceptedCopy,
@@ -29,6 +27,7 @@ import {
   type ImportOutcome,
   type ImportStatus,
 } from "../workflow/contract.ts";
+import { failureFrom } from "./failure-from.ts";
 import type { RunState, RunView } from "./import-report.ts";
 import { withLiveProgress } from "./live-progress.ts";
 import {
@@ -286,7 +285,7 @@ export class ImportRuns {
     } catch (error) {
       if (error instanceof WorkflowUpdateFailedError) {
         if (endedBeforeItAnswered(error)) throw await this.#endedMeanwhile(imageId);
-        throw ofCause(error.cause, error);
+        throw failureFrom(error);
       }
       if (error instanceof WorkflowNotFoundError) throw await this.#endedMeanwhile(imageId);
       if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) {
@@ -481,7 +480,7 @@ function startFailure(error: unknown, imageId: string): unknown {
       { cause: error },
     );
   }
-  if (error instanceof WorkflowUpdateFailedError) return ofCause(error.cause, error);
+  if (error instanceof WorkflowUpdateFailedError) return failureFrom(error);
   const isUnanswered =
     error instanceof WorkflowUpdateRPCTimeoutOrCancelledError ||
     error instanceof WorkflowNotFoundError;
@@ -531,35 +530,6 @@ function notStarted(
 
 function outcomeFailure(error: unknown, imageId: string): unknown {
   if (error instanceof WorkflowNotFoundError) return notFound(imageId);
-  if (error instanceof WorkflowFailedError) return ofCause(error.cause, error);
+  if (error instanceof WorkflowFailedError) return failureFrom(error);
   return temporalFailure(error);
-}
-
-/** The failure that a run or an update ended with, as ours. */
-function ofCause(cause: unknown, error: Error): unknown {
-  if (cause instanceof CancelledFailure) {
-    return new ImportError("ImportCancelled", "The import was cancelled", { cause: error });
-  }
-  if (cause instanceof TerminatedFailure) {
-    return new ImportError(
-      "ImportAbandoned",
-      "The import was terminated; what it left is removed by the reconciler within minutes",
-      { cause: error },
-    );
-  }
-  if (cause instanceof TimeoutFailure) {
-    return new ImportError(
-      "ImportAbandoned",
-      "The run of the import passed the time limit with which it was started; what it left is removed by the reconciler within minutes",
-      { cause: error },
-    );
-  }
-  if (cause instanceof ApplicationFailure && isImportFailureCode(cause.type)) {
-    const hint = hintOf(cause.details);
-    return new ImportError(cause.type, cause.message, {
-      cause: error,
-      ...(hint === undefined ? {} : { hint }),
-    });
-  }
-  return cause ?? error;
 }

@@ -12,7 +12,7 @@ import type { Administration } from "./administration.ts";
 import type { Connections } from "./connections.ts";
 import type { ImageView, TaskView } from "./image-view.ts";
 import type { Images } from "./images.ts";
-import { failureOfTask, reportOf, type ImportReport, type RunView } from "./import-report.ts";
+import { failureOfImport, reportOf, type ImportReport, type RunView } from "./import-report.ts";
 import { ImportRuns } from "./import-runs.ts";
 import { requireId } from "./require-id.ts";
 import type { CopyOptions, StartOptions } from "./start-options.ts";
@@ -104,8 +104,8 @@ export class Imports {
     const task = tasks.find(({ run_id }) => run_id === runId);
     if (task === undefined) throw error;
     if (task.status === "success") return outcomeOf(await this.#images.show(imageId), task);
-    if (task.status === "failure") throw failureOfTask(task.message);
-    throw error.code === "ImportAbandoned" ? error : failureOfTask(LOST);
+    if (task.status === "failure") throw failureOfImport(task);
+    throw error.code === "ImportAbandoned" ? error : new ImportError("ImportAbandoned", LOST);
   }
 
   /**
@@ -212,7 +212,7 @@ export class Imports {
 }
 
 const LOST =
-  "Error: ImportAbandoned: Temporal has no run of this import any more, its history was deleted or lost; the reconciler undoes within minutes what it left";
+  "Temporal has no run of this import any more, its history was deleted or lost; the reconciler undoes within minutes what it left";
 
 /** The outcome of an import that has succeeded, from its image and its task in the catalogue. */
 function outcomeOf(image: ImageView, task: TaskView): ImportOutcome {

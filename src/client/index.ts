@@ -21,5 +21,6 @@ export type {
 } from "../workflow/contract.ts";
 export { readConfig } from "../config/config.ts";
 export type { Config } from "../config/config.ts";
-export { ImportError } from "../domain/import-failure.ts";
+export type { FailureDetails } from "../domain/failure-details.ts";
+export { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 export type { ImportFailureCode } from "../domain/import-failure.ts";

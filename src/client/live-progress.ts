@@ -1,6 +1,7 @@
 import type { WorkflowExecutionDescription } from "@temporalio/client";
 import { defaultPayloadConverter } from "@temporalio/common";
-import type { ByteProgress, FailedAttempt, LastFailure } from "../activities/progress.ts";
+import type { ByteProgress, LastFailure } from "../activities/progress.ts";
+import { readFailureDetails } from "../domain/failure-details.ts";
 import type { ImportStatus, StoreProgress } from "../workflow/contract.ts";
 
 type PendingActivity = NonNullable<
@@ -28,7 +29,7 @@ export function withLiveProgress(
       ...(lastFailure?.message == null ? {} : { last_failure: lastFailure.message }),
     };
     // A store that is away may fail before the first heartbeat of every attempt.
-    const store = beat?.store ?? failedAttempt(activity)?.store;
+    const store = beat?.store ?? storeOf(activity);
     if (store === undefined) own = { ...own, ...totalOf(beat), ...live };
     else stores[store] = { state: "copying", ...stores[store], ...live };
   }
@@ -40,7 +41,7 @@ export function lastFailures(description: WorkflowExecutionDescription): LastFai
   return (description.raw.pendingActivities ?? []).flatMap((activity) => {
     const { lastFailure, attempt, activityType } = activity;
     if (lastFailure == null) return [];
-    const store = failedAttempt(activity)?.store ?? lastHeartbeat(activity)?.store;
+    const store = storeOf(activity) ?? lastHeartbeat(activity)?.store;
     return [
       {
         activity: activityType?.name ?? "",
@@ -60,9 +61,10 @@ function lastHeartbeat({ heartbeatDetails }: PendingActivity): ByteProgress | un
   return isOurs ? (details as ByteProgress) : undefined;
 }
 
-function failedAttempt({ lastFailure }: PendingActivity): FailedAttempt | undefined {
-  const details = firstOf(lastFailure?.applicationFailureInfo?.details);
-  return typeof details === "object" && details !== null ? details : undefined;
+/** The store that the failed attempt of a step was about. */
+function storeOf({ lastFailure }: PendingActivity): string | undefined {
+  const { details, type } = lastFailure?.applicationFailureInfo ?? {};
+  return readFailureDetails(firstOf(details), type ?? "").store;
 }
 
 function firstOf(details: Payloads | null | undefined): unknown {

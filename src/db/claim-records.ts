@@ -5,6 +5,7 @@ import { nextImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { ImportRequest } from "../domain/import-request.ts";
 import type { Limits } from "../domain/quota.ts";
+import { abandonedTask, type TaskFailure } from "../domain/task-failure.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage, type ImageRow } from "./image-records.ts";
 import { reserveImport } from "./quota-records.ts";
@@ -115,11 +116,7 @@ async function requireImportable(
     // claim has closed without its undo (terminated, or its history was lost); what it left is
     // fenced off by the new epoch.
     if (image.claimWorkflowId !== claimant.workflowId) throw busy(image);
-    await failTask(
-      db,
-      image.claimTaskId,
-      "Error: ImportAbandoned: its run was ended without an undo",
-    );
+    await failTask(db, image.claimTaskId, abandonedTask("its run was ended without an undo"));
     await dropPendingLocations(db, image);
   }
   const status = image.claimEarlierStatus ?? image.status;
@@ -217,7 +214,7 @@ export interface ClaimId {
 export async function releaseClaim(
   db: Queries,
   claim: ClaimId,
-  message: string,
+  failure: TaskFailure,
   failedStores: readonly string[],
   taskTimeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
   attempt: AttemptOrder | null = null,
@@ -229,7 +226,7 @@ export async function releaseClaim(
     .for("update");
   if (image?.claimTaskId == null || image.claimEarlierStatus === null) return;
   if (attempt !== null) await requireNoLaterWriter(db, image, attempt);
-  await failTask(db, image.claimTaskId, message, taskTimeToLiveMs);
+  await failTask(db, image.claimTaskId, failure, taskTimeToLiveMs);
   await dropPendingLocations(db, image);
   const staged = await findStaged(db, image.id);
   await db

@@ -213,6 +213,11 @@ export const tasks = pgTable(
     input: jsonb("input").$type<Record<string, unknown>>().notNull(),
     result: jsonb("result").$type<{ readonly image_id: string }>(),
     message: text("message").notNull().default(""),
+    /** The failure of a task that failed; null in a task that did not, and where it is unknown. */
+    code: text("code"),
+    hint: text("hint"),
+    step: text("step"),
+    store: text("store"),
     createdAt: instant("created_at").notNull().defaultNow(),
     updatedAt: instant("updated_at").notNull().defaultNow(),
     /** Glance's: when the record of an ended task may go, 48 h after its end. */

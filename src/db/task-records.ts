@@ -1,5 +1,6 @@
 import { and, desc, eq, inArray, isNull, lt, sql } from "drizzle-orm";
 import { ImportError } from "../domain/import-failure.ts";
+import type { TaskFailure } from "../domain/task-failure.ts";
 import { taskStatusesBefore, type TaskStatus } from "../domain/task-status.ts";
 import type { Queries } from "./connect.ts";
 import { images, tasks } from "./schema.ts";
@@ -76,13 +77,13 @@ export async function succeedTask(
 }
 
 /**
- * Ends a task with the reason. Returns false, and changes nothing, when it is gone or has ended
+ * Ends a task with a failure. Returns false, and changes nothing, when it is gone or has ended
  * already.
  */
 export async function failTask(
   db: Queries,
   taskId: string,
-  message: string,
+  { message, code, hint, step, store }: TaskFailure,
   timeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
 ): Promise<boolean> {
   const ended = await db
@@ -90,6 +91,10 @@ export async function failTask(
     .set({
       status: "failure",
       message,
+      code,
+      hint,
+      step,
+      store,
       updatedAt: sql`now()`,
       expiresAt: expiresIn(timeToLiveMs),
     })

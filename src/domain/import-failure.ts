@@ -138,40 +138,73 @@ export const IMPORT_FAILURES = {
 /** The stable code of a failure. */
 export type ImportFailureCode = keyof typeof IMPORT_FAILURES;
 
+/** The parts of a failure beside its code and message. */
+interface FailureOptions {
+  readonly cause?: unknown;
+  readonly hint?: string;
+  readonly step?: string;
+  readonly store?: string;
+}
+
 /**
  * A failure of the closed table {@link IMPORT_FAILURES}. Its message names the value, the rule and
- * where it was.
+ * the place.
  */
 export class ImportError extends Error {
   readonly code: ImportFailureCode;
-  /** A way out that is better than the table's, where the thrower knows one. */
+  /** The way out: the table's, or a better one of the place that throws. */
   readonly hint: string;
-  /** How long to wait before the step is tried again, in ms, where the other side said so. */
+  /** The step of the import that failed. */
+  readonly step: string | undefined;
+  /** The store that the step was about. */
+  readonly store: string | undefined;
+  /** The time to wait before the step is retried, in ms, if the server sent one. */
   readonly retryAfterMs: number | undefined;
 
   constructor(
     code: ImportFailureCode,
     message: string,
-    options: {
-      readonly cause?: unknown;
-      readonly hint?: string;
-      readonly retryAfterMs?: number | undefined;
-    } = {},
+    options: FailureOptions & { readonly retryAfterMs?: number | undefined } = {},
   ) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.name = "ImportError";
     this.code = code;
     this.hint = options.hint ?? IMPORT_FAILURES[code].hint;
+    this.step = options.step;
+    this.store = options.store;
     this.retryAfterMs = options.retryAfterMs;
   }
 
-  /** Whether the same step may succeed when it is tried again. */
+  /** True if the same step may succeed when it is retried. */
   get retryable(): boolean {
     return IMPORT_FAILURES[this.code].retryable;
   }
 }
 
-/** Whether this text is the code of a known failure. */
+/**
+ * A failure that {@link IMPORT_FAILURES} does not list: a bug, or a failure of a worker of another
+ * version.
+ */
+export class UnlistedFailure extends Error {
+  /** The name of the error that was thrown. */
+  readonly code: string;
+  readonly hint: string;
+  readonly step: string | undefined;
+  readonly store: string | undefined;
+
+  constructor(code: string, message: string, options: FailureOptions = {}) {
+    super(message, "cause" in options ? { cause: options.cause } : undefined);
+    this.name = "UnlistedFailure";
+    this.code = code;
+    this.hint =
+      options.hint ??
+      "This is a bug, or a failure of a worker of another version; the worker's log has the details.";
+    this.step = options.step;
+    this.store = options.store;
+  }
+}
+
+/** True if this text is a code of {@link IMPORT_FAILURES}. */
 export function isImportFailureCode(text: unknown): text is ImportFailureCode {
   return typeof text === "string" && Object.hasOwn(IMPORT_FAILURES, text);
 }

@@ -1,4 +1,5 @@
 import { ApplicationFailure } from "@temporalio/common";
+import { readFailureDetails } from "../domain/failure-details.ts";
 import { IMPORT_FAILURES, ImportError, isImportFailureCode } from "../domain/import-failure.ts";
 
 // Causes go round in circles rarely, and are deep rarely; a log line ends in any case.
@@ -90,12 +91,11 @@ function wordsOf(
   const table = isImportFailureCode(code) ? { hint: IMPORT_FAILURES[code].hint } : {};
   if (error instanceof ImportError) return { hint: error.hint };
   if (!(error instanceof ApplicationFailure)) return table;
-  const [details] = error.details ?? [];
-  if (typeof details !== "object" || details === null) return table;
+  const { hint, store } = readFailureDetails(error.details?.[0], code ?? "");
   return {
     ...table,
-    ...("hint" in details && typeof details.hint === "string" ? { hint: details.hint } : {}),
-    ...("store" in details && typeof details.store === "string" ? { store: details.store } : {}),
+    ...(hint === undefined ? {} : { hint }),
+    ...(store === undefined ? {} : { store }),
   };
 }
 

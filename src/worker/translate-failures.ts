@@ -2,8 +2,8 @@ import { activityInfo } from "@temporalio/activity";
 import { ApplicationFailure, CancelledFailure } from "@temporalio/common";
 import type { ActivityInboundCallsInterceptor } from "@temporalio/worker";
 import type { ByteActivities, ControlActivities, CleanUpActivities } from "../activities/index.ts";
-import type { FailedAttempt } from "../activities/progress.ts";
 import { DatabaseRefusal } from "../db/database-failure.ts";
+import type { FailureDetails } from "../domain/failure-details.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
 type Step = keyof (ControlActivities & ByteActivities & CleanUpActivities);
@@ -38,18 +38,18 @@ export const translateFailures: ActivityInboundCallsInterceptor = {
     try {
       return await next(input);
     } catch (error) {
-      throw translated(error, attemptOf(input.args));
+      throw translated(error, storeOf(input.args));
     }
   },
 };
 
 /** One store of several may be unreachable: a person who watches must see which. */
-function attemptOf([order]: readonly unknown[]): FailedAttempt {
+function storeOf([order]: readonly unknown[]): Pick<FailureDetails, "store"> {
   if (typeof order !== "object" || order === null || !("store" in order)) return {};
   return typeof order.store === "string" ? { store: order.store } : {};
 }
 
-function translated(error: unknown, attempt: FailedAttempt): unknown {
+function translated(error: unknown, store: Pick<FailureDetails, "store">): unknown {
   if (error instanceof CancelledFailure || error instanceof ApplicationFailure) return error;
   if (error instanceof ImportError) {
     return ApplicationFailure.create({
@@ -58,8 +58,7 @@ function translated(error: unknown, attempt: FailedAttempt): unknown {
       nonRetryable: isPermanent(error),
       // Nothing to wait for is no reason to try without a pause.
       ...(error.retryAfterMs ? { nextRetryDelay: error.retryAfterMs } : {}),
-      // The table of failures has a hint for each code; this one may know a better way out.
-      details: [{ ...attempt, hint: error.hint } satisfies FailedAttempt],
+      details: [{ code: error.code, hint: error.hint, ...store } satisfies FailureDetails],
       cause: error,
     });
   }
@@ -68,6 +67,7 @@ function translated(error: unknown, attempt: FailedAttempt): unknown {
     type: error.name,
     message: error.message,
     nonRetryable: true,
+    details: [{ code: error.name, ...store } satisfies FailureDetails],
     cause: error,
   });
 }

@@ -1,5 +1,5 @@
 import { ApplicationFailure, CancellationScope, condition, setHandler } from "@temporalio/workflow";
-import { acceptImport, failureDetails, IMPORT_ENDING, type AcceptedCopy } from "./contract.ts";
+import { acceptImport, IMPORT_ENDING, type AcceptedCopy } from "./contract.ts";
 import type { FailureReport } from "./failure-report.ts";
 
 /** What was accepted; nothing to do is no task. */
@@ -56,8 +56,8 @@ export class Acceptance {
     const verdict = this.#verdict;
     if (isOurs && verdict?.kind === "accepted") return this.#accepted(verdict);
     if (isOurs && verdict?.kind === "refused") {
-      const { text, type, hint } = verdict.failure;
-      throw ApplicationFailure.nonRetryable(text, type, ...failureDetails(hint));
+      const { text, ...details } = verdict.failure;
+      throw ApplicationFailure.nonRetryable(text, details.code, details);
     }
     if (this.#isEnding || verdict?.kind !== "accepted" || verdict.task_id === null) {
       throw ApplicationFailure.nonRetryable(

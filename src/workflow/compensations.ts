@@ -1,10 +1,11 @@
 import { CancellationScope, log, patched } from "@temporalio/workflow";
+import type { TaskFailure } from "../domain/task-failure.ts";
 import { describeFailure, hasFailedWith } from "./failure-report.ts";
 
 /** The reason for which an import is undone. */
 export interface UndoReason {
-  /** The task's message: `Error: <type>: <text>`. */
-  readonly message: string;
+  /** The end of the task. */
+  readonly failure: TaskFailure;
   /** Stores that failed. */
   readonly failedStores: readonly string[];
 }
@@ -71,9 +72,9 @@ export class Compensations {
       await untilDatabaseAnswers(() => run({ summary }, reason, leftovers));
       return undefined;
     } catch (error) {
-      const { type, text } = describeFailure(error);
-      log.error("An undo failed, something is left behind", { undo: name, type, text });
-      return { undo: name, reason: `${type}: ${text}` };
+      const { code, text } = describeFailure(error);
+      log.error("An undo failed, something is left behind", { undo: name, code, text });
+      return { undo: name, reason: `${code}: ${text}` };
     }
   }
 }

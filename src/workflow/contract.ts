@@ -1,5 +1,6 @@
 import { defineSearchAttributeKey } from "@temporalio/common";
 import { defineQuery, defineSignal, defineUpdate } from "@temporalio/workflow";
+import type { FailureDetails } from "../domain/failure-details.ts";
 import type { ImportMethod } from "../domain/import-request.ts";
 
 /** Task queue of the workflows and of the steps that need only the catalogue. */
@@ -103,8 +104,10 @@ export interface ImportStatus {
    * is verified.
    */
   readonly checks: Readonly<Record<string, string>>;
-  /** Why it failed. */
+  /** The message of its task, if it failed. */
   readonly message: string | null;
+  /** The failure in this message. Absent if it did not fail, and in runs of 0.1.0. */
+  readonly failure?: FailureDetails;
   /** Live: what fetching, verifying, transforming or digesting has done, when it runs. */
   done_bytes?: number;
   /** Live: of how many bytes, where that is known. */
@@ -163,21 +166,6 @@ export const dropStore = defineUpdate<{ readonly stores: readonly string[] }, [s
  * the failure's detail names, has closed.
  */
 export const IMPORT_ENDING = "ImportEnding";
-
-/**
- * The details of a failure that ends a run or refuses an update, as {@link hintOf} reads them:
- * `[{hint}]`, or none.
- */
-export function failureDetails(hint: string | undefined): { readonly hint: string }[] {
-  return hint === undefined ? [] : [{ hint }];
-}
-
-/** The way out that a failure's details name; undefined where they name none, as those of 0.1.0. */
-export function hintOf(details: readonly unknown[] | null | undefined): string | undefined {
-  const [first] = details ?? [];
-  if (typeof first !== "object" || first === null || !("hint" in first)) return undefined;
-  return typeof first.hint === "string" ? first.hint : undefined;
-}
 
 /** Search attributes of imports, registered by `migrate`. */
 export const SEARCH_ATTRIBUTES = {

@@ -4,42 +4,28 @@ import {
   isCancellation,
   TimeoutFailure,
 } from "@temporalio/workflow";
+import { readFailureDetails, type FailureDetails } from "../domain/failure-details.ts";
 import type { ImportFailureCode } from "../domain/import-failure.ts";
-import { hintOf } from "./contract.ts";
 
-/** A failure in two words for people: its stable type, and what happened. */
-export interface FailureReport {
-  readonly type: string;
+/** A failure for people: its details, and its text. */
+export interface FailureReport extends FailureDetails {
   readonly text: string;
-  /** The way out, where the step that failed knows one. */
-  readonly hint?: string;
-}
-
-/** The place of a failure: a step, and the store that it was about. */
-export interface FailedAt {
-  readonly step: string;
-  readonly store: string | undefined;
 }
 
 /** The failure of a step, with its place. */
 export class StepFailure extends Error {
-  readonly at: FailedAt;
+  readonly place: Pick<FailureDetails, "step" | "store">;
 
   constructor(cause: unknown, { name, store }: { readonly name: string; readonly store?: string }) {
     super(`Step "${name}" failed`, { cause });
     this.name = "StepFailure";
-    this.at = { step: name, store };
+    this.place = { step: name, ...(store === undefined ? {} : { store }) };
   }
 }
 
 /** The error that a step threw, without its place. */
 export function causeOf(error: unknown): unknown {
   return error instanceof StepFailure ? error.cause : error;
-}
-
-/** The place of a failure. Before the first step that is the claim. */
-export function placeOf(error: unknown): FailedAt {
-  return error instanceof StepFailure ? error.at : { step: "claim", store: undefined };
 }
 
 /**
@@ -53,26 +39,32 @@ export function wasStopped(failure: unknown): boolean {
   return !(error.cause instanceof ApplicationFailure && error.cause.nonRetryable === true);
 }
 
+/** The step that failed, and its store; neither if the error was thrown outside of a step. */
+export function placeOf(failure: unknown): Pick<FailureDetails, "step" | "store"> {
+  return failure instanceof StepFailure ? failure.place : {};
+}
+
 /** Finds the failure that matters under the wrappings of Temporal. */
 export function describeFailure(failure: unknown): FailureReport {
   const error = causeOf(failure);
+  const place = placeOf(failure);
   const cause = error instanceof ActivityFailure ? (error.cause ?? error) : error;
-  if (wasStopped(error)) return { type: "ImportCancelled", text: "it was cancelled" };
+  if (wasStopped(error)) return { code: "ImportCancelled", text: "it was cancelled", ...place };
   if (cause instanceof ApplicationFailure) {
-    const hint = hintOf(cause.details);
-    return {
-      type: cause.type ?? "Error",
-      text: cause.message,
-      ...(hint === undefined ? {} : { hint }),
-    };
+    const details = readFailureDetails(cause.details?.[0], cause.type ?? "Error");
+    return { ...details, text: cause.message, ...place };
   }
+  return { ...ofUnlisted(cause), ...place };
+}
+
+function ofUnlisted(cause: unknown): FailureReport {
   if (cause instanceof TimeoutFailure) {
     const last =
       cause.cause instanceof ApplicationFailure ? `; before: ${cause.cause.message}` : "";
-    return { type: "Timeout", text: `${cause.message}${last}` };
+    return { code: "Timeout", text: `${cause.message}${last}` };
   }
-  if (cause instanceof Error) return { type: cause.name, text: cause.message };
-  return { type: "Error", text: String(cause) };
+  if (cause instanceof Error) return { code: cause.name, text: cause.message };
+  return { code: "Error", text: String(cause) };
 }
 
 /** True if a failure of this type is among the causes of an error, also under a timeout. */

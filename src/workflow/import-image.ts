@@ -104,14 +104,16 @@ function releaseOfClaim({ image_id }: ImportRequest, run: ImportRun): Undo {
     summary: "undo: release the claim, image back to its earlier status",
     run: (options, reason, leftovers) => {
       run.acceptance.end();
+      const { failure, failedStores } = reason;
       const left = leftovers.map(({ undo, reason: why }) => `${undo} (${why})`).join(", ");
       return control.releaseImport.executeWithOptions(options, [
         {
           image_id,
           workflow_id: workflowInfo().workflowId,
           run_id: run.claimedBy,
-          message: left === "" ? reason.message : `${reason.message}; left behind: ${left}`,
-          failed_stores: reason.failedStores,
+          ...failure,
+          message: left === "" ? failure.message : `${failure.message}; left behind: ${left}`,
+          failed_stores: failedStores,
         },
       ]);
     },

@@ -10,6 +10,7 @@ import type { ImportPlan } from "../activities/claim-import.ts";
 import type { LastFailure } from "../activities/progress.ts";
 import type { StoredCopy } from "../activities/store-image.ts";
 import type { VerifiedStaging } from "../activities/verify-staging.ts";
+import type { FailureDetails } from "../domain/failure-details.ts";
 import type { ImportMethod, ImportRequest } from "../domain/import-request.ts";
 import {
   importStatus,
@@ -20,12 +21,7 @@ import {
   type StoreProgress,
 } from "./contract.ts";
 import type { GivenUp } from "./copies.ts";
-import {
-  describeFailure,
-  wasStopped,
-  type FailedAt,
-  type FailureReport,
-} from "./failure-report.ts";
+import { describeFailure, wasStopped, type FailureReport } from "./failure-report.ts";
 import { logWith } from "./log-attributes.ts";
 
 /**
@@ -68,7 +64,8 @@ export class ImportTracker {
   #plan: ImportPlan | undefined;
   #verified: Verified | undefined;
   #message: string | null = null;
-  #failure: (FailureReport & Partial<FailedAt>) | undefined;
+  #failure: FailureDetails | undefined;
+  #failureText: string | undefined;
   #pauseState: () => ImportStatus["pause"] = () => "running";
   #causes: readonly string[] = [];
 
@@ -181,23 +178,23 @@ export class ImportTracker {
     this.#causes = ["it was paused then"];
   }
 
-  /** The message of an import that did not end in time. */
-  get pastDeadline(): string {
-    return ["it did not end before its deadline", ...this.#causes].join("; ");
+  /** The failure of an import that did not end before its deadline. */
+  pastDeadline(place: Pick<FailureDetails, "step" | "store">): FailureReport {
+    const text = ["it did not end before its deadline", ...this.#causes].join("; ");
+    return { code: "ImportDeadlineExceeded", text, ...place };
   }
 
-  /** The import fails with this message; `failure` is the same for the log. */
-  failed(message: string, failure?: FailureReport & Partial<FailedAt>): void {
+  /** The import fails with this message of its task. */
+  failed(message: string, { text, ...failure }: FailureReport): void {
     this.#message = message;
     this.#failure = failure;
-    if (failure !== undefined) {
-      const { type, hint, store } = failure;
-      logWith({
-        code: type,
-        ...(hint === undefined ? {} : { hint }),
-        ...(store === undefined ? {} : { store }),
-      });
-    }
+    this.#failureText = text;
+    const { code, hint, store } = failure;
+    logWith({
+      code,
+      ...(hint === undefined ? {} : { hint }),
+      ...(store === undefined ? {} : { store }),
+    });
   }
 
   /** One line for each import, whatever its end. */
@@ -214,7 +211,7 @@ export class ImportTracker {
       stores: Object.keys(this.#stores).filter((name) => this.#stores[name]?.state === "stored"),
       ...(this.#failure === undefined
         ? {}
-        : { step: this.#failure.step, message: this.#failure.text }),
+        : { step: this.#failure.step, message: this.#failureText }),
     };
     if (phase === "failed") log.warn("Import ended", fields);
     else log.info("Import ended", fields);
@@ -238,6 +235,7 @@ export class ImportTracker {
       detected_format: this.#verified?.detected_format ?? null,
       checks: this.#verified?.checks ?? {},
       message: this.#message,
+      ...(this.#failure === undefined ? {} : { failure: this.#failure }),
     };
   }
 

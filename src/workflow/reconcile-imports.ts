@@ -8,6 +8,7 @@ import {
 } from "@temporalio/workflow";
 import type { Abandoned, AbandonedCopy } from "../activities/find-abandoned.ts";
 import type { ProbedStores } from "../activities/probe-stores.ts";
+import { abandonedTask } from "../domain/task-failure.ts";
 import { copyRemovalWorkflowId, deletionWorkflowId, type CopyToRemove } from "./contract.ts";
 import { deleteImage, removeImageCopy } from "./delete-image.ts";
 import { describeFailure, type FailureReport } from "./failure-report.ts";
@@ -109,7 +110,7 @@ class Reconciliation {
     await this.#inLine(line, COPIES_AT_ONCE, async () => {
       const away = reason ?? this.#lines.get(line)?.away;
       if (away === undefined) await this.#remove(copy);
-      else this.#fail(nameOf(copy), { type: "StoreUnavailable", text: away });
+      else this.#fail(nameOf(copy), { code: "StoreUnavailable", text: away });
     });
   }
 
@@ -185,9 +186,9 @@ class Reconciliation {
     }
   }
 
-  #fail(what: string, { type, text }: FailureReport): void {
-    log.warn("Could not reconcile, the next run tries again", { what, type, text });
-    this.#failures.push(`${what}: ${type}: ${text}`);
+  #fail(what: string, { code, text }: FailureReport): void {
+    log.warn("Could not reconcile, the next run tries again", { what, code, text });
+    this.#failures.push(`${what}: ${code}: ${text}`);
   }
 }
 
@@ -242,7 +243,7 @@ async function release(claim: {
       image_id,
       workflow_id,
       run_id,
-      message: "Error: ImportAbandoned: its run was ended without an undo",
+      ...abandonedTask("its run was ended without an undo"),
       failed_stores: [],
     },
   ]);

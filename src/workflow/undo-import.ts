@@ -4,8 +4,15 @@ import {
   CancelledFailure,
   isCancellation,
 } from "@temporalio/workflow";
-import { failureDetails } from "./contract.ts";
-import { causeOf, describeFailure, placeOf, wasStopped } from "./failure-report.ts";
+import { placeText } from "../domain/failure-details.ts";
+import { taskFailure } from "../domain/task-failure.ts";
+import {
+  causeOf,
+  describeFailure,
+  placeOf,
+  wasStopped,
+  type FailureReport,
+} from "./failure-report.ts";
 import type { ImportRun } from "./import-run.ts";
 
 /**
@@ -19,22 +26,17 @@ export async function undoImport(error: unknown, run: ImportRun): Promise<unknow
   const isStopped = wasStopped(error);
   const isCancelled = isStopped && CancellationScope.current().consideredCancelled;
   const isPastDeadline = isStopped && !isCancelled;
-  const failure = describeFailure(error);
-  const { step, store } = placeOf(error);
-  const type = isPastDeadline ? "ImportDeadlineExceeded" : failure.type;
-  const text = isPastDeadline ? tracker.pastDeadline : failure.text;
-  const where = store === undefined ? step : `${step} "${store}"`;
-  const message = `Error: ${type}: ${where}: ${text}`;
+  const report = isPastDeadline ? tracker.pastDeadline(placeOf(error)) : describeFailure(error);
+  const { text, ...details } = report;
+  const failure = taskFailure(details, text);
+  const { message } = failure;
 
-  // The hint of a step that was stopped by the deadline does not help.
-  const details = failureDetails(isPastDeadline ? undefined : failure.hint);
-
-  acceptance.refuse({ type, text, ...details[0] });
+  acceptance.refuse(report);
   pause.end();
   copies.end();
-  tracker.failed(message, { type, text, step, store, ...details[0] });
+  tracker.failed(message, report);
   run.enter("undoing");
-  const leftovers = await run.undo({ message, failedStores: tracker.failedStores });
+  const leftovers = await run.undo({ failure, failedStores: tracker.failedStores });
   run.enter(isCancelled && leftovers.length === 0 ? "cancelled" : "failed");
   await run.handlersFinished();
 
@@ -50,11 +52,16 @@ export async function undoImport(error: unknown, run: ImportRun): Promise<unknow
   }
   if (isCancelled) return isCancellation(cause) ? cause : new CancelledFailure(message);
   return ApplicationFailure.create({
-    type,
-    // A refusal has no place: no step has begun.
-    message: step === "claim" ? text : `${where}: ${text}`,
+    type: details.code,
+    message: placedText(report),
     nonRetryable: true,
-    details,
+    details: [details],
     ...(cause instanceof Error ? { cause } : {}),
   });
+}
+
+/** The text after its place. A refusal needs none: no step has begun. */
+function placedText({ text, ...details }: FailureReport): string {
+  const place = details.step === "claim" ? "" : placeText(details);
+  return place === "" ? text : `${place}: ${text}`;
 }

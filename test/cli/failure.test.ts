@@ -1,7 +1,7 @@
 import { CommanderError } from "commander";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { renderFailure, shownFailure, UsageError } from "../../src/cli/failure.ts";
-import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
+import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../../src/domain/import-failure.ts";
 
 /** Sets IMAGE_IMPORT_DEBUG for the running test; `""` is as if it were not set. */
 function setDebug(value: string): void {
@@ -31,6 +31,24 @@ describe("shownFailure()", () => {
       expect(shownFailure(error)).toEqual({ code, message: "It failed", hint, exitCode });
     },
   );
+
+  it("shows step and store of a failure that has them", () => {
+    const error = new ImportError("NoSpace", "It is full", { step: "store", store: "fast" });
+
+    expect(shownFailure(error)).toMatchObject({ code: "NoSpace", step: "store", store: "fast" });
+  });
+
+  it("shows a failure that the table does not list by its own code", () => {
+    const error = new UnlistedFailure("TypeError", "save: x is not a function", { step: "save" });
+
+    expect(shownFailure(error)).toEqual({
+      code: "TypeError",
+      message: "save: x is not a function",
+      hint: "This is a bug, or a failure of a worker of another version; the worker's log has the details.",
+      exitCode: 1,
+      step: "save",
+    });
+  });
 
   it("tells a wrong use", () => {
     const error = new UsageError("either an image id or --all", "Name one image, or say --all.");

@@ -71,6 +71,7 @@ const RUNNING_TASK: TaskView = {
   input: { image_id: IMAGE_ID },
   result: null,
   message: "",
+  failure: null,
   created_at: "2026-11-25T20:00:13.950Z",
   updated_at: "2026-11-25T20:00:14.100Z",
   expires_at: null,

@@ -124,6 +124,7 @@ describe("taskView()", () => {
       input: { image_id: plan.image_id, stores: ["fast"] },
       result: null,
       message: "",
+      failure: null,
       created_at: aTime,
       updated_at: aTime,
       expires_at: null,

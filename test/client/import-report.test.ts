@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
+  failureOfImport,
   reportOf,
   type ImportReport,
   type KnownImports,
@@ -7,12 +8,18 @@ import {
   type RunView,
 } from "../../src/client/import-report.ts";
 import type { TaskView } from "../../src/client/image-view.ts";
+import type { FailureDetails } from "../../src/domain/failure-details.ts";
+import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../../src/domain/import-failure.ts";
 import type { ImportStatus } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 
 const IMAGE_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 
-function task(status: TaskView["status"], message = ""): TaskView {
+function task(
+  status: TaskView["status"],
+  message = "",
+  failure: FailureDetails | null = null,
+): TaskView {
   return {
     id: "task-1",
     type: "api_image_import",
@@ -25,6 +32,7 @@ function task(status: TaskView["status"], message = ""): TaskView {
     input: {},
     result: null,
     message,
+    failure,
     created_at: "2026-01-01T00:00:00.000Z",
     updated_at: "2026-01-01T00:00:00.000Z",
     expires_at: null,
@@ -58,7 +66,8 @@ const REFUSED = statusOf(null, "failed");
 const ACTIVE = { status: "active", stores: ["fast"] };
 const IMPORTING = { status: "importing", stores: [] };
 const QUEUED = { status: "queued", stores: [] };
-const FAILURE = "Error: NoSpace: store: it is full";
+const FAILURE = 'Error: NoSpace: store "fast": it is full';
+const NO_SPACE = { code: "NoSpace", hint: "Free space.", step: "store", store: "fast" };
 
 interface Case extends Partial<Omit<KnownImports, "imageId">> {
   readonly title: string;
@@ -167,9 +176,9 @@ const CASES: readonly Case[] = [
   {
     title: "an import that failed",
     image: QUEUED,
-    task: task("failure", FAILURE),
+    task: task("failure", FAILURE, NO_SPACE),
     newest: run("run-1", "failed", null),
-    report: { state: "failed", run_id: "run-1", message: FAILURE },
+    report: { state: "failed", run_id: "run-1", message: FAILURE, failure: NO_SPACE },
   },
   {
     title: "an import that goes on after a reset",
@@ -205,6 +214,7 @@ const CASES: readonly Case[] = [
       run_id: "run-1",
       live: null,
       message: ABANDONED("its run was terminated"),
+      failure: { code: "ImportAbandoned" },
     },
   },
   {
@@ -276,8 +286,13 @@ const CASES: readonly Case[] = [
   },
   {
     title: "without a catalogue: a run that has failed",
-    newest: run("run-1", "failed", { ...OURS, phase: "failed", message: FAILURE }),
-    report: { state: "failed", message: FAILURE },
+    newest: run("run-1", "failed", {
+      ...OURS,
+      phase: "failed",
+      message: FAILURE,
+      failure: NO_SPACE,
+    }),
+    report: { state: "failed", message: FAILURE, failure: NO_SPACE },
   },
 ];
 
@@ -305,5 +320,39 @@ describe("reportOf()", () => {
     );
 
     expect(await failureOf(asked)).toMatchObject({ code: "ImportNotFound" });
+  });
+});
+
+describe("failureOfImport()", () => {
+  it("has code, hint, step and store of the record, and the message without the code", () => {
+    const failure = failureOfImport({ message: FAILURE, failure: NO_SPACE });
+
+    expect(failure).toBeInstanceOf(ImportError);
+    expect(failure).toMatchObject({ ...NO_SPACE, message: 'store "fast": it is full' });
+  });
+
+  it("has the hint of the table when none is recorded", () => {
+    const failure = failureOfImport({ message: FAILURE, failure: { code: "NoSpace" } });
+
+    expect(failure.hint).toBe(IMPORT_FAILURES.NoSpace.hint);
+  });
+
+  it("shows a code that the table does not list as it is", () => {
+    const message = "Error: TypeError: save: x is not a function";
+
+    const failure = failureOfImport({ message, failure: { code: "TypeError", step: "save" } });
+
+    expect(failure).toBeInstanceOf(UnlistedFailure);
+    expect(failure).toMatchObject({
+      code: "TypeError",
+      message: "save: x is not a function",
+      step: "save",
+    });
+  });
+
+  it("shows the complete message when no code is recorded", () => {
+    const failure = failureOfImport({ message: "ended by hand", failure: null });
+
+    expect(failure).toMatchObject({ code: "Unknown", message: "ended by hand" });
   });
 });

@@ -10,7 +10,9 @@ import { failureOf } from "../support/failure-of.ts";
 const catalogue = useCatalogue();
 
 async function release(claim: ClaimedImage): Promise<void> {
-  await catalogue.database.transaction((db) => releaseClaim(db, claim, "Error: x", []));
+  await catalogue.database.transaction((db) =>
+    releaseClaim(db, claim, { message: "Error: x" }, []),
+  );
 }
 
 describe("requireClaim()", () => {

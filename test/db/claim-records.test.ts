@@ -26,7 +26,7 @@ async function release(
   message = REASON,
   failedStores: readonly string[] = [],
 ): Promise<void> {
-  await catalogue.database.transaction((db) => releaseClaim(db, claim, message, failedStores));
+  await catalogue.database.transaction((db) => releaseClaim(db, claim, { message }, failedStores));
 }
 
 async function activateImage(claim: ClaimedImage) {
@@ -448,7 +448,7 @@ describe("releaseClaim()", () => {
     const claim = { imageId, workflowId: "w", runId: "r" };
 
     await expect(
-      catalogue.database.transaction((db) => releaseClaim(db, claim, REASON, [])),
+      catalogue.database.transaction((db) => releaseClaim(db, claim, { message: REASON }, [])),
     ).resolves.toBeUndefined();
   });
 
@@ -468,7 +468,9 @@ describe("releaseClaim()", () => {
 
   it("leaves a task that has ended as it is", async () => {
     const claim = await catalogue.claimedImage();
-    await catalogue.database.query((db) => failTask(db, claim.taskId, "Error: ended by hand"));
+    await catalogue.database.query((db) =>
+      failTask(db, claim.taskId, { message: "Error: ended by hand" }),
+    );
 
     await release(claim);
 

@@ -199,7 +199,9 @@ describe("findRemains()", () => {
   it("names no import once it let the image go", async () => {
     const claim = await catalogue.claimedImage();
     await startDeletion(claim.imageId);
-    await catalogue.database.transaction((db) => releaseClaim(db, claim, "Error: x", []));
+    await catalogue.database.transaction((db) =>
+      releaseClaim(db, claim, { message: "Error: x" }, []),
+    );
 
     expect((await remainsOf(claim.imageId))?.claimWorkflowId).toBeUndefined();
   });

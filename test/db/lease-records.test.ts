@@ -55,7 +55,9 @@ async function find(copy: CopyId): Promise<LeaseRow | undefined> {
 }
 
 async function release(claim: ClaimedImage): Promise<void> {
-  await catalogue.database.transaction((db) => releaseClaim(db, claim, "Error: x", []));
+  await catalogue.database.transaction((db) =>
+    releaseClaim(db, claim, { message: "Error: x" }, []),
+  );
 }
 
 describe("takeLease()", () => {

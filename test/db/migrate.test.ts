@@ -55,6 +55,11 @@ function journal(): { entries: readonly { tag: string }[] } {
   return JSON.parse(readFileSync(path, "utf8")) as { entries: { tag: string }[] };
 }
 
+function statementsOf(migration: string): string[] {
+  const path = new URL(`../../src/db/migrations/${migration}.sql`, import.meta.url);
+  return readFileSync(path, "utf8").split("--> statement-breakpoint");
+}
+
 describe("migrateDatabase()", () => {
   it("makes all tables in an empty database", async () => {
     const { url, sql } = await emptyDatabase();
@@ -137,6 +142,31 @@ describe("migrateDatabase()", () => {
       code: "DatabaseUnavailable",
       retryable: true,
     });
+  });
+
+  it("gives failed tasks of 0.1.0 the code that their message has", async () => {
+    const { url, sql } = await emptyDatabase();
+    await migrateDatabase(url);
+    await sql`ALTER TABLE tasks DROP code, DROP hint, DROP step, DROP store`;
+    const tasks = [
+      ["failure", 'Error: NoSpace: store "fast": it is full', "NoSpace"],
+      ["failure", "ended by hand", null],
+      ["success", "", null],
+    ] as const;
+    for (const [status, message] of tasks) {
+      await sql`INSERT INTO tasks (id, status, image_id, workflow_id, run_id, input, message)
+        VALUES (gen_random_uuid(), ${status}, gen_random_uuid(), 'w', 'r', '{}', ${message})`;
+    }
+
+    for (const statement of statementsOf("0007_task_failures")) await sql.unsafe(statement);
+
+    const migrated = await sql<{ status: string; message: string; code: string | null }[]>`
+      SELECT status, message, code FROM tasks ORDER BY message DESC`;
+    expect(migrated.map(({ status, message, code }) => [status, message, code])).toEqual([
+      tasks[1],
+      tasks[0],
+      tasks[2],
+    ]);
   });
 
   it("leads to what the schema says", async () => {

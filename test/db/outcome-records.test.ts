@@ -26,7 +26,7 @@ async function release(
   message = REASON,
   failedStores: readonly string[] = [],
 ): Promise<void> {
-  await catalogue.database.transaction((db) => releaseClaim(db, claim, message, failedStores));
+  await catalogue.database.transaction((db) => releaseClaim(db, claim, { message }, failedStores));
 }
 
 async function activateImage(claim: ClaimedImage) {
@@ -317,7 +317,9 @@ describe("activate()", () => {
 
   it("publishes the image all the same when the task has ended, leaves the task, and says so", async () => {
     const claim = await savedImport();
-    await catalogue.database.query((db) => failTask(db, claim.taskId, "Error: ended by hand"));
+    await catalogue.database.query((db) =>
+      failTask(db, claim.taskId, { message: "Error: ended by hand" }),
+    );
     const task = await catalogue.task(claim.taskId);
 
     const activation = await activateImage(claim);

@@ -56,7 +56,7 @@ const takeAway = (image: ClaimedImage, node = NODE) =>
 
 async function release({ imageId, workflowId, runId }: ClaimedImage): Promise<void> {
   await catalogue.database.transaction((db) =>
-    releaseClaim(db, { imageId, workflowId, runId }, "Error: it was undone", []),
+    releaseClaim(db, { imageId, workflowId, runId }, { message: "Error: it was undone" }, []),
   );
 }
 

@@ -160,7 +160,9 @@ describe("failTask()", () => {
     async (status) => {
       const taskId = await taskIn(status);
 
-      const ended = await catalogue.database.query((db) => failTask(db, taskId, "Error: x"));
+      const ended = await catalogue.database.query((db) =>
+        failTask(db, taskId, { message: "Error: x" }),
+      );
 
       expect(ended).toBe(true);
       expect(await catalogue.task(taskId)).toMatchObject({
@@ -171,10 +173,21 @@ describe("failTask()", () => {
     },
   );
 
+  it("records the failure", async () => {
+    const taskId = await taskIn("processing");
+    const failure = { code: "NoSpace", hint: "Free space.", step: "store", store: "fast" };
+
+    await catalogue.database.query((db) =>
+      failTask(db, taskId, { message: "Error: NoSpace: it is full", ...failure }),
+    );
+
+    expect(await catalogue.task(taskId)).toMatchObject({ status: "failure", ...failure });
+  });
+
   it("lets the record go 48 hours later", async () => {
     const taskId = await taskIn("pending");
 
-    await catalogue.database.query((db) => failTask(db, taskId, "Error: x"));
+    await catalogue.database.query((db) => failTask(db, taskId, { message: "Error: x" }));
 
     expect(await timeToLiveOf(taskId)).toBe(48 * 3_600_000);
   });
@@ -185,7 +198,9 @@ describe("failTask()", () => {
       const taskId = await taskIn(status);
       const before = await catalogue.task(taskId);
 
-      const ended = await catalogue.database.query((db) => failTask(db, taskId, "Error: x"));
+      const ended = await catalogue.database.query((db) =>
+        failTask(db, taskId, { message: "Error: x" }),
+      );
 
       expect(ended).toBe(false);
       expect(await catalogue.task(taskId)).toEqual(before);
@@ -193,9 +208,9 @@ describe("failTask()", () => {
   );
 
   it("says so when the task is gone", async () => {
-    expect(await catalogue.database.query((db) => failTask(db, randomUUID(), "Error: x"))).toBe(
-      false,
-    );
+    expect(
+      await catalogue.database.query((db) => failTask(db, randomUUID(), { message: "Error: x" })),
+    ).toBe(false);
   });
 });
 
@@ -236,7 +251,7 @@ describe("deleteExpiredTasks()", () => {
 
   it("leaves those whose time has not passed, and those that have not ended", async () => {
     const [fresh, ended] = [await taskIn("success"), await taskIn("processing")];
-    await catalogue.database.query((db) => failTask(db, ended, "Error: x"));
+    await catalogue.database.query((db) => failTask(db, ended, { message: "Error: x" }));
     const running = await expiredTask("processing");
 
     await expire();

@@ -146,7 +146,9 @@ export class LimitedOwner {
 
   /** The undo of an import. */
   async release(held: HeldImport): Promise<void> {
-    await this.#catalogue.database.transaction((db) => releaseClaim(db, held, "cancelled", []));
+    await this.#catalogue.database.transaction((db) =>
+      releaseClaim(db, held, { message: "cancelled" }, []),
+    );
   }
 
   /** Publishes the image in these stores, and unstages it. */

@@ -70,7 +70,7 @@ describe("translateFailures", () => {
       .catch((error: unknown) => error);
 
     expect((seen as ApplicationFailure).details).toEqual([
-      { ...details, hint: IMPORT_FAILURES.StoreUnavailable.hint },
+      { ...details, code: "StoreUnavailable", hint: IMPORT_FAILURES.StoreUnavailable.hint },
     ]);
   });
 
@@ -131,7 +131,7 @@ describe("translateFailures", () => {
     expect(await of("claimImport")).toMatchObject({
       type: "BadConfiguration",
       nonRetryable: true,
-      details: [{ hint: "GRANT it." }],
+      details: [{ code: "BadConfiguration", hint: "GRANT it." }],
     });
     expect(await of("saveImage")).toMatchObject({ nonRetryable: false });
     expect(await of("releaseImport")).toMatchObject({ nonRetryable: false });

@@ -7,7 +7,12 @@ import {
   TimeoutType,
 } from "@temporalio/common";
 import { describe, expect, it } from "vitest";
-import { describeFailure, wasStopped } from "../../src/workflow/failure-report.ts";
+import {
+  causeOf,
+  describeFailure,
+  StepFailure,
+  wasStopped,
+} from "../../src/workflow/failure-report.ts";
 
 /** The failure of a step, as the workflow sees it. */
 function stepFailure(
@@ -31,25 +36,25 @@ describe("describeFailure()", () => {
   it("finds type and text of the step's own failure", () => {
     const report = describeFailure(stepFailure(full));
 
-    expect(report).toEqual({ type: "NoSpace", text: "it is full" });
+    expect(report).toEqual({ code: "NoSpace", text: "it is full" });
   });
 
   it("takes a failure without a step as it is", () => {
     const report = describeFailure(full);
 
-    expect(report).toEqual({ type: "NoSpace", text: "it is full" });
+    expect(report).toEqual({ code: "NoSpace", text: "it is full" });
   });
 
   it("calls a failure without a type an Error", () => {
     const report = describeFailure(ApplicationFailure.nonRetryable("it broke"));
 
-    expect(report).toEqual({ type: "Error", text: "it broke" });
+    expect(report).toEqual({ code: "Error", text: "it broke" });
   });
 
   it("names a cancel in one word", () => {
     const report = describeFailure(stepFailure(new CancelledFailure("CANCELLED")));
 
-    expect(report).toEqual({ type: "ImportCancelled", text: "it was cancelled" });
+    expect(report).toEqual({ code: "ImportCancelled", text: "it was cancelled" });
   });
 
   it("tells of a timeout what failed before it", () => {
@@ -60,7 +65,7 @@ describe("describeFailure()", () => {
 
     const report = describeFailure(stepFailure(timeout, RetryState.TIMEOUT));
 
-    expect(report).toEqual({ type: "Timeout", text: "it took too long; before: it is away" });
+    expect(report).toEqual({ code: "Timeout", text: "it took too long; before: it is away" });
   });
 
   it("tells of a timeout alone when nothing failed before it", () => {
@@ -72,7 +77,7 @@ describe("describeFailure()", () => {
 
     const report = describeFailure(stepFailure(timeout, RetryState.TIMEOUT));
 
-    expect(report).toEqual({ type: "Timeout", text: "it was never begun" });
+    expect(report).toEqual({ code: "Timeout", text: "it was never begun" });
   });
 
   it("tells of a step that failed without a cause", () => {
@@ -86,19 +91,59 @@ describe("describeFailure()", () => {
 
     const report = describeFailure(failure);
 
-    expect(report).toEqual({ type: "ActivityFailure", text: "Activity task failed" });
+    expect(report).toEqual({ code: "ActivityFailure", text: "Activity task failed" });
   });
 
   it("tells of an error of any other kind", () => {
     const report = describeFailure(new RangeError("out of range"));
 
-    expect(report).toEqual({ type: "RangeError", text: "out of range" });
+    expect(report).toEqual({ code: "RangeError", text: "out of range" });
   });
 
   it("tells of something thrown that is no error", () => {
     const report = describeFailure("just a text");
 
-    expect(report).toEqual({ type: "Error", text: "just a text" });
+    expect(report).toEqual({ code: "Error", text: "just a text" });
+  });
+});
+
+describe("StepFailure", () => {
+  const failure = new StepFailure(
+    stepFailure(
+      ApplicationFailure.create({
+        type: "NoSpace",
+        message: "it is full",
+        nonRetryable: true,
+        details: [{ code: "NoSpace", hint: "Free space.", store: "fast" }],
+      }),
+    ),
+    { name: "store", store: "fast" },
+  );
+
+  it("adds the place to the details that the step sent", () => {
+    expect(describeFailure(failure)).toEqual({
+      code: "NoSpace",
+      text: "it is full",
+      hint: "Free space.",
+      step: "store",
+      store: "fast",
+    });
+  });
+
+  it("is a stop when its cause is one", () => {
+    const stopped = new StepFailure(new CancelledFailure("CANCELLED"), { name: "save" });
+
+    expect(wasStopped(stopped)).toBe(true);
+    expect(describeFailure(stopped)).toEqual({
+      code: "ImportCancelled",
+      text: "it was cancelled",
+      step: "save",
+    });
+  });
+
+  it("keeps the error that the step threw", () => {
+    expect(causeOf(failure)).toBe(failure.cause);
+    expect(causeOf(full)).toBe(full);
   });
 });
 

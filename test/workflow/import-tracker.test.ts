@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { defaultPayloadConverter } from "@temporalio/common";
 import { describe, expect, it } from "vitest";
+import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
 import { SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
@@ -110,7 +111,33 @@ describe("importStatus", () => {
         ended("failed"),
       ],
       message: 'Error: NoSpace: store "fast": it is full',
+      failure: {
+        code: "NoSpace",
+        hint: IMPORT_FAILURES.NoSpace.hint,
+        step: "store",
+        store: "fast",
+      },
     });
+  });
+
+  it("gives a failed task the code, the hint, the step and the store", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", async () => {
+      throw new ImportError("NoSpace", "it is full", { hint: "Mount a larger volume." });
+    });
+
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
+    const failure = await failureOf(rig.client.imports.wait(imageId));
+
+    const details = {
+      code: "NoSpace",
+      hint: "Mount a larger volume.",
+      step: "store",
+      store: "fast",
+    };
+    expect(failure).toMatchObject(details);
+    expect((await rig.client.admin.showTask(taskId)).failure).toEqual(details);
   });
 
   it("tells that an import was cancelled", async () => {

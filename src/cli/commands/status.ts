@@ -2,8 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import type { ImportReport } from "../../client/import-report.ts";
 import { formatBytes } from "../../domain/byte-size.ts";
-import { failureOfTask } from "../../client/import-report.ts";
-import { ImportError } from "../../domain/import-failure.ts";
+import { failureOfImport } from "../../client/import-report.ts";
+import { ImportError, UnlistedFailure } from "../../domain/import-failure.ts";
 import type { StoreProgress } from "../../workflow/contract.ts";
 import { imageIdArgument } from "../arguments.ts";
 import { followImport } from "../follow-import.ts";
@@ -45,15 +45,15 @@ async function watch(session: Session, imageId: string): Promise<void> {
     // How it ended is said by the record, which outlives the run.
     const followed = await followImport(client, run, { progress, signal }).catch(
       (error: unknown) => {
-        if (!(error instanceof ImportError)) throw error;
-        return undefined;
+        if (error instanceof ImportError || error instanceof UnlistedFailure) return undefined;
+        throw error;
       },
     );
     report = await client.imports.report(imageId);
     if (followed?.kind === "left") break;
     if (goesOn(report)) await sleep(BETWEEN_RUNS_MS);
   }
-  if (hasFailed(report)) throw failureOfTask(report.message ?? "");
+  if (hasFailed(report)) throw failureOfImport(report);
   session.answer(report, () => reportFields(report));
 }
 
@@ -76,6 +76,7 @@ function reportFields(report: ImportReport): string {
     ["import", STATES[state]],
     ["task", task === null ? (live?.task_id ?? null) : `${task.id} (${task.status})`],
     ...(message === null || message === "" ? [] : [["message", message] as const]),
+    ...(hasFailed(report) ? [["hint", failureOfImport(report).hint] as const] : []),
     ["run_id", report.run_id],
     ...(live === null ? [] : liveFields(live)),
     ...(report.stores === null || goesOn(report) ? [] : [storesField(report.stores)]),

@@ -233,6 +233,7 @@ describe("import that fails", () => {
         hint: expect.stringContaining(
           "Declare the format that the data has (`--disk-format`)",
         ) as string,
+        step: "verify",
         image_id: imageId,
         image: "removed",
       },

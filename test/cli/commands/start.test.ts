@@ -165,6 +165,7 @@ describe("start that is refused", () => {
         code: "ImageNotFound",
         message: `No image has the id "${imageId}"`,
         hint: "`image-import image list` lists the images.",
+        step: "claim",
       },
     });
   });

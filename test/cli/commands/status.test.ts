@@ -117,6 +117,11 @@ describe("status", () => {
       status: "uploading",
       task: { id: taskId, status: "failure", result: null, message },
       live: { phase: "failed", message },
+      failure: {
+        code: "FormatMismatch",
+        hint: expect.stringContaining("`--disk-format`") as string,
+        step: "verify",
+      },
     });
   });
 
@@ -219,9 +224,24 @@ describe("watch", () => {
       failure: {
         code: "FormatMismatch",
         message: 'verify: Cannot accept the image as "qcow2": its bytes are "raw"',
-        hint: "Declare the format that the data has, or stage data of the declared format.",
+        // The hint of the check that failed, not that of the table.
+        hint: expect.stringContaining("`--disk-format`") as string,
+        step: "verify",
       },
     });
+  });
+
+  it("shows the same hint as `status` does", async () => {
+    const { image_id: imageId } = await stack.failedImport();
+
+    const [watched, { stdout }] = await Promise.all([
+      commandLine.json("watch", imageId),
+      commandLine.run("status", imageId),
+    ]);
+
+    const { hint } = watched.failure as { readonly hint: string };
+    expect(stdout).toMatch(/^hint +\S/m);
+    expect(stdout).toContain(hint);
   });
 
   it("ends with exit code 1 when the import is cancelled meanwhile", async () => {

@@ -100,6 +100,7 @@ describe("task show", () => {
         },
         result: { image_id: imageId },
         message: "",
+        failure: null,
         created_at: someTime,
         updated_at: someTime,
         expires_at: someTime,
