@@ -156,7 +156,7 @@ export function settingsText(settings, names, shown) {
     .filter(({ name }) => names.some((wanted) => name === wanted || name.startsWith(`${wanted}.`)))
     .map((setting) => {
       shown.add(setting.name);
-      const about = `\`${setting.name}\`: ${setting.values}, ${defaultOf(setting)}. ${setting.description}`;
+      const about = `\`${setting.name}\` (${setting.values}; ${defaultOf(setting)}): ${setting.description}`;
       return wrapped(about.trim(), { first: "- ", rest: "  " });
     })
     .join("\n");
