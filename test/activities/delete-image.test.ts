@@ -10,7 +10,8 @@ import { ImportError } from "../../src/domain/import-failure.ts";
 import { Stores } from "../../src/stores/open-stores.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { MIB, openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { MIB } from "../support/mib.ts";
+import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 

@@ -8,7 +8,8 @@ import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { Transforms } from "../../src/transforms/open-transforms.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { MIB, openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { MIB } from "../support/mib.ts";
+import { openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 const EXAMPLE = fileURLToPath(new URL("../../examples/align-to-mebibyte.mjs", import.meta.url));

@@ -8,14 +8,8 @@ import { stagedFiles } from "../../src/db/schema.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
 import { beginAnswer, honest, HostileOrigin, type Behaviour } from "../support/hostile-origin.ts";
-import {
-  HeldRows,
-  MIB,
-  openNode,
-  outcomeOf,
-  someBytes,
-  type NodeRig,
-} from "../support/node-rig.ts";
+import { MIB } from "../support/mib.ts";
+import { HeldRows, openNode, outcomeOf, someBytes, type NodeRig } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 

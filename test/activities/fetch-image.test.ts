@@ -23,9 +23,9 @@ import {
   type Behaviour,
   type Exchange,
 } from "../support/hostile-origin.ts";
+import { MIB } from "../support/mib.ts";
 import {
   activityEnvironment,
-  MIB,
   openNode,
   runStep,
   someBytes,

@@ -9,9 +9,9 @@ import { loadTransform } from "../../src/transforms/load-transform.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { beginAnswer, HostileOrigin, type Behaviour } from "../support/hostile-origin.ts";
+import { MIB } from "../support/mib.ts";
 import {
   activityEnvironment,
-  MIB,
   openNode,
   outcomeOf,
   runStep,

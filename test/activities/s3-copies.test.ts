@@ -11,10 +11,10 @@ import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import type { ChildProgram } from "../support/child-program.ts";
 import { bucketTraces, type BucketTraces } from "../support/image-traces.ts";
+import { MIB } from "../support/mib.ts";
 import {
   activityEnvironment,
   HeldRows,
-  MIB,
   openNode,
   outcomeOf,
   runStep,

@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { MIB, openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { MIB } from "../support/mib.ts";
+import { openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 

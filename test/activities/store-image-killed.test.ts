@@ -8,9 +8,9 @@ import { takeLease } from "../../src/db/lease-records.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
+import { MIB } from "../support/mib.ts";
 import {
   HeldRows,
-  MIB,
   openNode,
   outcomeOf,
   runStep,

@@ -29,10 +29,10 @@ import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess, startOtherProcess } from "../support/child-program.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { MIB } from "../support/mib.ts";
 import {
   activityEnvironment,
   HeldRows,
-  MIB,
   openNode,
   someBytes,
   WAYS_TO_LOSE_AN_IMAGE,

@@ -11,7 +11,8 @@ import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { MIB, openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { MIB } from "../support/mib.ts";
+import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 const NOTHING = { staged: 0, parts: 0 };

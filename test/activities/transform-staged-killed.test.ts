@@ -10,9 +10,9 @@ import { takeProduct } from "../../src/db/product-records.ts";
 import { loadTransform } from "../../src/transforms/load-transform.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
+import { MIB } from "../support/mib.ts";
 import {
   HeldRows,
-  MIB,
   openNode,
   outcomeOf,
   runStep,

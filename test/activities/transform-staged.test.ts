@@ -11,9 +11,9 @@ import type { Transform, TransformImage, TransformWork } from "../../src/transfo
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { MIB } from "../support/mib.ts";
 import {
   activityEnvironment,
-  MIB,
   openNode,
   runStep,
   saveOrder,

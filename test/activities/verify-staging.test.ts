@@ -16,13 +16,8 @@ import {
   patched,
 } from "../support/crafted-images.ts";
 import { failureOf } from "../support/failure-of.ts";
-import {
-  MIB,
-  openNode,
-  someBytes,
-  WAYS_TO_LOSE_AN_IMAGE,
-  type NodeRig,
-} from "../support/node-rig.ts";
+import { MIB } from "../support/mib.ts";
+import { openNode, someBytes, WAYS_TO_LOSE_AN_IMAGE, type NodeRig } from "../support/node-rig.ts";
 import { MAY_MOUNT } from "../support/volume.ts";
 
 const catalogue = useCatalogue();

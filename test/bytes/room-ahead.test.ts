@@ -1,8 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { RoomAhead } from "../../src/bytes/room-ahead.ts";
-
-const MIB = 1024 * 1024;
+import { MIB } from "../support/mib.ts";
 
 /** Grants all that is asked for, as far as there is a total, and keeps what was asked. */
 function landlord(totalBytes = Infinity) {

@@ -1,7 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import { WriteBehind } from "../../src/bytes/write-behind.ts";
-
-const MIB = 1024 * 1024;
+import { MIB } from "../support/mib.ts";
 
 describe("WriteBehind", () => {
   it("syncs after every 128 MiB, and not for less", async () => {

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Pace } from "../../src/cli/pace.ts";
-
-const MIB = 1024 * 1024;
+import { MIB } from "../support/mib.ts";
 
 /** A pace that saw this many MiB at these seconds. */
 function paceOf(...seen: readonly (readonly [second: number, mebibytes: number])[]): Pace {

@@ -1,9 +1,8 @@
 import type { WriteStream } from "node:tty";
 import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { openProgress, type Progress } from "../../src/cli/progress.ts";
+import { MIB } from "../support/mib.ts";
 import { Screen } from "../support/screen.ts";
-
-const MIB = 1024 * 1024;
 
 interface Shown {
   readonly progress: Progress;

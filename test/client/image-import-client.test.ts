@@ -9,8 +9,7 @@ import { findFreePort } from "../../src/stack/ports.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
-
-const MEBIBYTE = 1024 * 1024;
+import { MIB } from "../support/mib.ts";
 
 /** A client that is closed when the test has finished. */
 async function connect(options: ClientOptions): Promise<ImageImportClient> {
@@ -73,7 +72,7 @@ describe("ImageImportClient with Temporal alone", () => {
 
   it("pauses, resumes and cancels an import", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     const client = await connectToTemporal(rig);
     await client.imports.start(imageId, { stores: ["slow"] });
 

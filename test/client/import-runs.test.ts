@@ -7,10 +7,9 @@ import type { ImportStatus } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig } from "../support/import-rig.ts";
+import { MIB } from "../support/mib.ts";
 import { Relay } from "../support/relay.ts";
 import { connectTestClient } from "../support/temporal.ts";
-
-const MEBIBYTE = 1024 * 1024;
 
 describe("ImportRuns", () => {
   describe("start()", () => {
@@ -209,23 +208,23 @@ describe("ImportRuns", () => {
   describe("status()", () => {
     it("adds the bytes of the copies that run", async () => {
       const rig = await createRig();
-      const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+      const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, { stores: ["slow"] });
       await rig.copying(imageId, "slow");
 
       const { stores, size } = await imports.status(imageId);
 
-      expect(size).toBe(8 * MEBIBYTE);
+      expect(size).toBe(8 * MIB);
       expect(stores).toEqual({
         slow: { state: "copying", done_bytes: expect.any(Number) as number, attempt: 1 },
       });
-      expect((stores["slow"]?.done_bytes ?? 0) % MEBIBYTE).toBe(0);
+      expect((stores["slow"]?.done_bytes ?? 0) % MIB).toBe(0);
     });
 
     it("adds the attempt, and why the one before failed", async () => {
       const rig = await createRig();
-      const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+      const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage slow", failsWith("StoreUnavailable", "it is away"));
       await imports.start(imageId, { stores: ["slow"] });
@@ -252,7 +251,7 @@ describe("ImportRuns", () => {
   describe("watch()", () => {
     it("tells the status again and again, and at last that of the end", async () => {
       const rig = await createRig();
-      const imageId = await rig.stagedImage(randomBytes(2 * MEBIBYTE));
+      const imageId = await rig.stagedImage(randomBytes(2 * MIB));
       const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, { stores: ["slow"] });
 
@@ -309,7 +308,7 @@ describe("ImportRuns", () => {
   describe("cancel()", () => {
     it("waits on demand until the import is clean", async () => {
       const rig = await createRig();
-      const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+      const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, { stores: ["slow"] });
       await rig.copying(imageId, "slow");

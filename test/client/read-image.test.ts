@@ -10,8 +10,9 @@ import { readImage, verifyImage, type ReadOptions } from "../../src/client/read-
 import { findImage, moveImage } from "../../src/db/image-records.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { MIB } from "../support/mib.ts";
 import { useS3Server } from "../support/s3-server.ts";
-import { MIB, openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const catalogue = useCatalogue();

@@ -10,7 +10,8 @@ import { ImportError } from "../../src/domain/import-failure.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { LimitedOwner, limitsOf } from "../support/limited-owner.ts";
-import { MIB, openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { MIB } from "../support/mib.ts";
+import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
 import { Relay } from "../support/relay.ts";
 
 const catalogue = useCatalogue();

@@ -5,13 +5,13 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, inject, it } from "vitest";
 import { pagePaths, readPage } from "../../scripts/docs/markdown.mjs";
 import { craftedQcow2 } from "../support/crafted-images.ts";
+import { MIB } from "../support/mib.ts";
 import { SharedStack } from "../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { BLOCKS_NOT_RUN } from "./blocks-not-run.ts";
 import { commandsIn, firstMissing, runInOneShell } from "./shell-session.ts";
 
 const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
-const MIB = 1024 * 1024;
 
 const stack = new SharedStack();
 

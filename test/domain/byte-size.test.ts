@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { formatBytes, parseBytes } from "../../src/domain/byte-size.ts";
+import { MIB } from "../support/mib.ts";
 
 const KIB = 1024;
-const MIB = 1024 ** 2;
 
 describe("formatBytes()", () => {
   it.each([

@@ -5,10 +5,10 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { craftedQcow2 } from "../support/crafted-images.ts";
 import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
+import { MIB } from "../support/mib.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-const MIB = 1024 * 1024;
 const BYTES = randomBytes(32 * MIB);
 const STOP_AT = Math.floor(BYTES.length * 0.6);
 

@@ -8,12 +8,11 @@ import { hasReconcilerSchedule } from "../../src/worker/reconcile-schedule.ts";
 import { missingSearchAttributes } from "../../src/worker/search-attributes.ts";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { waitForPart } from "../support/growing-part.ts";
+import { MIB } from "../support/mib.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { Service } from "../support/service.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { startTemporalWithoutSchedules } from "../support/temporal-without-schedules.ts";
-
-const MIB = 1024 * 1024;
 
 const PATIENCE = { timeout: 120_000, interval: 100 };
 

@@ -6,11 +6,11 @@ import type { RunningCommand } from "../support/command-line.ts";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { digestsOf } from "../support/file-digests.ts";
 import { findPart, waitForPart, type Part } from "../support/growing-part.ts";
+import { MIB } from "../support/mib.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-const MiB = 1024 * 1024;
-const IMAGE_BYTES = 32 * MiB;
+const IMAGE_BYTES = 32 * MIB;
 
 // One second's worth of bytes passes at once, the rest at this rate: three seconds for one staging.
 const stack = useRunningStack({

@@ -13,16 +13,16 @@ import {
 } from "../support/growing-part.ts";
 import type { JsonCommandResult } from "../support/command-line.ts";
 import type { ImageTraces } from "../support/image-traces.ts";
+import { MIB } from "../support/mib.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-const MiB = 1024 * 1024;
-const IMAGE_BYTES = 32 * MiB;
+const IMAGE_BYTES = 32 * MIB;
 
 // One second's worth of bytes passes at once, the rest at the rate of the store: three seconds for
 // a copy in `slow`, seven in `slower`, which is longer than a worker goes on after it was asked to
 // end.
-const RATE_BYTES = { slow: 8 * MiB, slower: 4 * MiB };
+const RATE_BYTES = { slow: 8 * MIB, slower: 4 * MIB };
 
 /**
  * When a copy is broken off: at twice what would pass at once, so that one that starts afresh is
@@ -102,7 +102,7 @@ function expectThatItHitTheMiddle({ store, brokenOff }: Survival): void {
 function expectThatItWasResumed({ brokenOff, history }: Survival): void {
   const { name = "", sizeBytes = 0 } = brokenOff ?? {};
   expect(history.names).toEqual([name]);
-  expect(history.smallestBytes).toBeGreaterThanOrEqual(Math.floor(sizeBytes / MiB) * MiB);
+  expect(history.smallestBytes).toBeGreaterThanOrEqual(Math.floor(sizeBytes / MIB) * MIB);
 }
 
 function expectThatItCompleted(survival: Survival): void {

@@ -1,10 +1,9 @@
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import { waitForPart } from "../support/growing-part.ts";
+import { MIB } from "../support/mib.ts";
 import { HeldRows } from "../support/node-rig.ts";
 import { Service } from "../support/service.ts";
-
-const MIB = 1024 * 1024;
 
 async function openService(): Promise<Service> {
   return Service.open({

@@ -4,10 +4,10 @@ import { describe, expect, it, vi } from "vitest";
 import { leases, stagedFiles } from "../../src/db/schema.ts";
 import { waitForPart } from "../support/growing-part.ts";
 import { beginAnswer, HostileOrigin, type Behaviour } from "../support/hostile-origin.ts";
+import { MIB } from "../support/mib.ts";
 import { Service } from "../support/service.ts";
 import type { WorkerProcess } from "../support/worker-process.ts";
 
-const MIB = 1024 * 1024;
 const IMAGE_BYTES = 6 * MIB;
 const COPIES = 4;
 

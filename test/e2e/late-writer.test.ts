@@ -8,14 +8,14 @@ import { writeRandomFile } from "../support/disk-images.ts";
 import { digestsOf, type FileDigests } from "../support/file-digests.ts";
 import { waitForPart } from "../support/growing-part.ts";
 import { imageTraces, type ImageTraces } from "../support/image-traces.ts";
+import { MIB } from "../support/mib.ts";
 import { Relay } from "../support/relay.ts";
 import { Service } from "../support/service.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-const MiB = 1024 * 1024;
 // One second's worth of bytes passes at once, the rest at this rate: five seconds for a copy.
-const RATE_BYTES = 2 * MiB;
-const IMAGE_BYTES = 12 * MiB;
+const RATE_BYTES = 2 * MIB;
+const IMAGE_BYTES = 12 * MIB;
 
 /** A service whose only store is slow. */
 async function openService(): Promise<Service> {

@@ -10,11 +10,11 @@ import {
   MISSING_TOOL,
 } from "../support/disk-images.ts";
 import { digestsOf } from "../support/file-digests.ts";
+import { MIB } from "../support/mib.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-const MiB = 1024 * 1024;
-const DISK_BYTES = 16 * MiB;
+const DISK_BYTES = 16 * MIB;
 
 const skipReason = MISSING_TOOL === undefined ? "" : ` (skipped: no ${MISSING_TOOL} here)`;
 

@@ -6,6 +6,7 @@ import type { VerifiedLocation } from "../../src/client/read-image.ts";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { digestsOf } from "../support/file-digests.ts";
 import { bucketTraces, imageTraces } from "../support/image-traces.ts";
+import { MIB } from "../support/mib.ts";
 import { Relay } from "../support/relay.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { useS3Proxy, type S3Request } from "../support/s3-proxy.ts";
@@ -14,16 +15,15 @@ import { makeSeparateService } from "../support/separate-service.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { WorkerProcess } from "../support/worker-process.ts";
 
-const MiB = 1024 * 1024;
-const PART_BYTES = 5 * MiB;
+const PART_BYTES = 5 * MIB;
 /** Seven parts. */
-const IMAGE_BYTES = 32 * MiB;
+const IMAGE_BYTES = 32 * MIB;
 /** Three parts. */
-const SMALL_BYTES = 12 * MiB;
+const SMALL_BYTES = 12 * MIB;
 
 // One second's worth of bytes passes at once, the rest at this rate. Once a part has arrived there
 // are seven seconds left, enough for a command to start on a busy machine.
-const RATE_BYTES = 4 * MiB;
+const RATE_BYTES = 4 * MIB;
 
 /** How long a condition may take to come true; generous, because machines are busy. */
 const PATIENCE = { timeout: 60_000, interval: 10 };

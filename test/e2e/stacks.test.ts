@@ -6,14 +6,13 @@ import type { ImageView } from "../../src/client/image-view.ts";
 import type { StackFile } from "../../src/config/stack-file.ts";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { digestsOf } from "../support/file-digests.ts";
+import { MIB } from "../support/mib.ts";
 import {
   RunningStack,
   useRunningStack,
   type RunningStackOptions,
 } from "../support/running-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
-
-const MiB = 1024 * 1024;
 
 const isRoot = process.getuid?.() === 0;
 const NOBODY = 65534;
@@ -35,7 +34,7 @@ async function startStack(options: RunningStackOptions = {}): Promise<RunningSta
 
 async function writeDisk(): Promise<string> {
   const path = join(makeTemporaryDirectory(), "disk.raw");
-  await writeRandomFile(path, 4 * MiB);
+  await writeRandomFile(path, 4 * MIB);
   return path;
 }
 
@@ -123,7 +122,7 @@ describe("a stack of an ordinary user", () => {
     const home = makeTemporaryDirectory();
     chownSync(home, NOBODY, NOBODY);
     const path = join(home, "disk.raw");
-    await writeRandomFile(path, 4 * MiB);
+    await writeRandomFile(path, 4 * MIB);
     const stack = await startStack({
       dataDir: join(home, "data"),
       prefix: AS_NOBODY,

@@ -4,11 +4,11 @@ import { describe, expect, it, vi } from "vitest";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { digestsOf } from "../support/file-digests.ts";
 import { findPart, followPart, waitForPart } from "../support/growing-part.ts";
+import { MIB } from "../support/mib.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-const MiB = 1024 * 1024;
-const IMAGE_BYTES = 32 * MiB;
+const IMAGE_BYTES = 32 * MIB;
 
 // One second's worth of bytes passes at once, the rest at this rate. Once a quarter is written
 // there are eight seconds left, enough for a command to start on a busy machine.

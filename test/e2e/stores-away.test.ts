@@ -2,10 +2,9 @@ import { rename } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { waitForPart } from "../support/growing-part.ts";
+import { MIB } from "../support/mib.ts";
 import { Service } from "../support/service.ts";
 import type { WorkerProcess } from "../support/worker-process.ts";
-
-const MIB = 1024 * 1024;
 
 const SLOWLY = { bandwidth_limit: MIB };
 

@@ -7,6 +7,7 @@ import { judgeImage } from "../../src/formats/judge-image.ts";
 import { CORPUS, prepareCorpus, type Corpus } from "../support/corpus.ts";
 import { runTool } from "../support/image-tools.ts";
 import { readerOf } from "../support/judged.ts";
+import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const PLACES = 20;
@@ -74,8 +75,6 @@ interface DiskImage {
   readonly end?: (bytes: Buffer) => number;
 }
 
-const MiB = 1024 * 1024;
-
 function ofCorpus(name: string): DiskImage["make"] {
   const image = CORPUS.find((each) => each.name === name);
   if (image === undefined) throw new Error(`No image "${name}" is in the corpus`);
@@ -126,7 +125,7 @@ const DISKS: readonly DiskImage[] = [
   // The data of a LUKS reaches until the end of the device, wherever that is: no header states
   // where it was.
   { name: "luks1", make: ofCorpus("luks1"), end: (bytes) => bytes.readUInt32BE(104) * 512 + 512 },
-  { name: "luks2", make: ofCorpus("luks2"), end: () => 16 * MiB + 512 },
+  { name: "luks2", make: ofCorpus("luks2"), end: () => 16 * MIB + 512 },
 ];
 
 describe("judgeImage() of a disk that is cut off", () => {

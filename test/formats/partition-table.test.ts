@@ -2,8 +2,8 @@ import { crc32 } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { craftedGpt, craftedMbr, le, patched } from "../support/crafted-images.ts";
 import { failuresOf, judged, STRICT } from "../support/judged.ts";
+import { MIB } from "../support/mib.ts";
 
-const MiB = 1024 * 1024;
 const mbr = craftedMbr();
 const gpt = craftedGpt();
 
@@ -29,7 +29,7 @@ describe("a partition table", () => {
   ])("is accepted by every policy: %s", async (format, bytes) => {
     const verdict = await judged(bytes, STRICT);
 
-    expect(verdict).toMatchObject({ format: format.slice(0, 3), virtualSizeBytes: MiB });
+    expect(verdict).toMatchObject({ format: format.slice(0, 3), virtualSizeBytes: MIB });
     expect(failuresOf(verdict)).toEqual({});
   });
 
@@ -74,21 +74,21 @@ describe("a partition table", () => {
       "no copy",
       "gpt",
       "gpt",
-      patched(gpt, [MiB - 512, "XXXXXXXX"]),
+      patched(gpt, [MIB - 512, "XXXXXXXX"]),
       "the copy of its gpt is missing",
     ],
     [
       "a copy that was cut off",
       "gpt",
       "gpt",
-      gpt.subarray(0, MiB - 512),
+      gpt.subarray(0, MIB - 512),
       "the copy of its gpt lies at byte 1048064, and the image ends at byte 1048064",
     ],
     [
       "a larger disk",
       "gpt",
       "gpt",
-      Buffer.concat([gpt, Buffer.alloc(MiB)]),
+      Buffer.concat([gpt, Buffer.alloc(MIB)]),
       "not lie in the last sector",
     ],
     [
@@ -114,7 +114,7 @@ describe("a partition table", () => {
     [
       "an mbr, in its last sector",
       mbr,
-      MiB - 512,
+      MIB - 512,
       "ends at byte 1048576, and the image at byte 1048064",
     ],
     [
@@ -146,7 +146,7 @@ describe("a partition table", () => {
 
   it("goes by the copy of a gpt where its first header is damaged", async () => {
     const damaged = patched(gpt, [512 + 16, le(4, 7)]);
-    const copyAt = MiB - 512;
+    const copyAt = MIB - 512;
 
     expect(await judged(damaged)).toMatchObject({ format: "gpt", safe: true, tolerated: ["gpt"] });
     // The copy, in the last sector of a disk that is shorter than the partition.

@@ -9,8 +9,8 @@ import {
   sealedVhd,
 } from "../support/crafted-images.ts";
 import { failuresOf, judged } from "../support/judged.ts";
+import { MIB } from "../support/mib.ts";
 
-const MiB = 1024 * 1024;
 const dynamic = craftedDynamicVhd();
 const fixed = craftedFixedVhd();
 
@@ -18,11 +18,11 @@ describe("vhd", () => {
   it.each([
     ["dynamic", dynamic],
     ["fixed, by its footer alone", fixed],
-    ["fixed and partitioned", Buffer.concat([craftedMbr(), fixed.subarray(MiB)])],
+    ["fixed and partitioned", Buffer.concat([craftedMbr(), fixed.subarray(MIB)])],
   ])("is accepted as %s", async (_, bytes) => {
     expect(await judged(bytes)).toMatchObject({
       format: "vhd",
-      virtualSizeBytes: 3 * MiB,
+      virtualSizeBytes: 3 * MIB,
       safe: true,
     });
   });
@@ -56,10 +56,10 @@ describe("vhd", () => {
       "complete",
       "its last vhd block ends at byte 2100224",
     ],
-    ["blocks of odd size", [512 + 32, be(4, 3 * MiB)], "block_table", "must be a power of 2"],
+    ["blocks of odd size", [512 + 32, be(4, 3 * MIB)], "block_table", "must be a power of 2"],
     ["another creator at its end", [dynamic.length - 512 + 28, "vpc "], "complete", "differ"],
     ["more than 2040 GiB", [48, be(8, 2n ** 42n)], "disk_size", "2040 GiB at most"],
-    ["another size at its end", [dynamic.length - 512 + 48, be(8, MiB)], "complete", "differ"],
+    ["another size at its end", [dynamic.length - 512 + 48, be(8, MIB)], "complete", "differ"],
     ["no footer", [dynamic.length - 512, "x"], "complete", "footer is missing"],
     ["the type of a fixed one", [60, be(4, 2)], "disk_type", "of type 2 with a header"],
   ] as const)("is refused as dynamic with %s", async (_, change, check, reason) => {
@@ -70,8 +70,8 @@ describe("vhd", () => {
   });
 
   it.each([
-    ["the type of a dynamic one", [3 * MiB + 60, be(4, 3)], "disk_type", "without a header"],
-    ["more data than is there", [3 * MiB + 48, be(8, 4 * MiB)], "complete", "3145728 are there"],
+    ["the type of a dynamic one", [3 * MIB + 60, be(4, 3)], "disk_type", "without a header"],
+    ["more data than is there", [3 * MIB + 48, be(8, 4 * MIB)], "complete", "3145728 are there"],
   ] as const)("is refused as fixed with %s", async (_, change, check, reason) => {
     expect(failuresOf(await judged(sealedVhd(patched(fixed, change))))).toHaveProperty(
       check,
@@ -80,7 +80,7 @@ describe("vhd", () => {
   });
 
   it.each([
-    ["its footer", fixed, 3 * MiB + 100, "footer"],
+    ["its footer", fixed, 3 * MIB + 100, "footer"],
     ["its header", dynamic, 200, "footer"],
     ["its dynamic header", dynamic, 512 + 900, "dynamic header"],
   ])("is refused with a damaged byte in %s", async (_, bytes, at, what) => {
@@ -103,13 +103,13 @@ describe("vhd", () => {
     ["vpc ", SMALLER, 90 * 4 * 17 * 512],
     ["vbox", SMALLER, 90 * 4 * 17 * 512],
     ["qemu", SMALLER, 90 * 4 * 17 * 512],
-    ["vpc ", LARGEST, 3 * MiB],
-    ["win ", SMALLER, 3 * MiB],
-    ["qem2", SMALLER, 3 * MiB],
-    ["tap\0", SMALLER, 3 * MiB],
-    ["wa\0\0", SMALLER, 3 * MiB],
+    ["vpc ", LARGEST, 3 * MIB],
+    ["win ", SMALLER, 3 * MIB],
+    ["qem2", SMALLER, 3 * MIB],
+    ["tap\0", SMALLER, 3 * MIB],
+    ["wa\0\0", SMALLER, 3 * MIB],
   ])("has the size that a guest sees, made by %j with geometry %j", async (creator, chs, size) => {
-    const bytes = sealedVhd(patched(fixed, [3 * MiB + 28, creator], [3 * MiB + 56, chs]));
+    const bytes = sealedVhd(patched(fixed, [3 * MIB + 28, creator], [3 * MIB + 56, chs]));
 
     expect(await judged(bytes)).toMatchObject({ safe: true, virtualSizeBytes: size });
   });

@@ -2,14 +2,14 @@ import { describe, expect, it } from "vitest";
 import { crc32c } from "../../src/formats/crc32c.ts";
 import { craftedVhdx, le, patched, sealedVhdx, VHDX_GUIDS } from "../support/crafted-images.ts";
 import { failuresOf, judged } from "../support/judged.ts";
+import { MIB } from "../support/mib.ts";
 
 const KiB = 1024;
-const MiB = 1024 * KiB;
 const REGIONS = 192 * KiB;
 const COPY = 256 * KiB;
-const METADATA = 2 * MiB;
+const METADATA = 2 * MIB;
 const PARAMETERS = METADATA + 64 * KiB;
-const BLOCKS = 3 * MiB;
+const BLOCKS = 3 * MIB;
 const image = craftedVhdx();
 
 /** The same change in both region tables. */
@@ -45,7 +45,7 @@ describe("vhdx", () => {
   it("is accepted, and its size found in its metadata", async () => {
     expect(await judged(image)).toMatchObject({
       format: "vhdx",
-      virtualSizeBytes: 9 * MiB,
+      virtualSizeBytes: 9 * MIB,
       safe: true,
     });
   });
@@ -55,9 +55,9 @@ describe("vhdx", () => {
     ["its second header wiped", patched(image, [128 * KiB, "\0\0\0\0"])],
     ["its second region table damaged", patched(image, [COPY + 5000, "x"])],
     ["an unknown item that is not required", withSixthItem("\x07", 0)],
-    ["a block", patched(image, [BLOCKS, le(8, 4 * MiB + 6)])],
+    ["a block", patched(image, [BLOCKS, le(8, 4 * MIB + 6)])],
   ])("is accepted with %s", async (_, bytes) => {
-    const whole = Buffer.concat([bytes, Buffer.alloc(MiB)]);
+    const whole = Buffer.concat([bytes, Buffer.alloc(MIB)]);
 
     expect(failuresOf(await judged(whole))).toEqual({});
   });
@@ -66,22 +66,22 @@ describe("vhdx", () => {
     ["a parent", patched(image, [PARAMETERS + 4, le(4, 2)]), "parent"],
     ["a parent's place", withSixthItem(latin1(VHDX_GUIDS.parentLocator), 0), "parent"],
     ["an unknown item that is required", withSixthItem("\x07", 4), "metadata"],
-    ["blocks of 3 MiB", patched(image, [PARAMETERS, le(4, 3 * MiB)]), "metadata"],
-    ["blocks of 512 MiB", patched(image, [PARAMETERS, le(4, 512 * MiB)]), "metadata"],
+    ["blocks of 3 MiB", patched(image, [PARAMETERS, le(4, 3 * MIB)]), "metadata"],
+    ["blocks of 512 MiB", patched(image, [PARAMETERS, le(4, 512 * MIB)]), "metadata"],
     ["sectors of 2048 bytes", patched(image, [PARAMETERS + 32, le(4, 2048)]), "metadata"],
     ["an odd size", patched(image, [PARAMETERS + 8, le(8, 1000)]), "metadata"],
     ["a block table behind its end", inRegions(32, le(8, 2n ** 40n)), "complete"],
     ["a block table too small", inRegions(40, le(4, 64)), "block_table"],
-    ["regions that overlap", inRegions(32, le(8, 2 * MiB)), "block_table"],
-    ["a block behind its end", patched(image, [BLOCKS, le(8, 4 * MiB + 6)]), "complete"],
+    ["regions that overlap", inRegions(32, le(8, 2 * MIB)), "block_table"],
+    ["a block behind its end", patched(image, [BLOCKS, le(8, 4 * MIB + 6)]), "complete"],
     [
       "its last block behind its end",
-      patched(image, [BLOCKS + 64, le(8, 4 * MiB + 6)]),
+      patched(image, [BLOCKS + 64, le(8, 4 * MIB + 6)]),
       "complete",
     ],
-    ["a block on its tables", patched(image, [BLOCKS, le(8, 2 * MiB + 6)]), "block_table"],
+    ["a block on its tables", patched(image, [BLOCKS, le(8, 2 * MIB + 6)]), "block_table"],
     ["a block in its header", patched(image, [BLOCKS, le(8, 6)]), "block_table"],
-    ["a block of a parent", patched(image, [BLOCKS, le(8, 4 * MiB + 7)]), "block_table"],
+    ["a block of a parent", patched(image, [BLOCKS, le(8, 4 * MIB + 7)]), "block_table"],
     ["a log of another version", inHeaders(64, le(2, 1)), "log"],
     ["a log where its headers are", inHeaders(72, le(8, 0)), "log"],
   ])("is refused with %s", async (_, bytes, check) => {
@@ -100,7 +100,7 @@ describe("vhdx", () => {
   });
 
   it("reports where its data and where its file end", async () => {
-    const bytes = patched(image, [BLOCKS, le(8, 7 * MiB + 6)]);
+    const bytes = patched(image, [BLOCKS, le(8, 7 * MIB + 6)]);
 
     expect(failuresOf(await judged(bytes))["complete"]).toBe(
       "it is cut off: its last vhdx block ends at byte 8388608, and the file at byte 4194304",
@@ -144,7 +144,7 @@ describe("vhdx", () => {
     const GUID = "log of the test.";
 
     /** An entry that writes these bytes there. @param data - 4096 bytes */
-    function entry(position: number, data: Buffer, { flushed = 4 * MiB, last = 4 * MiB } = {}) {
+    function entry(position: number, data: Buffer, { flushed = 4 * MIB, last = 4 * MIB } = {}) {
       const bytes = patched(
         Buffer.alloc(8 * KiB),
         [0, "loge"],
@@ -169,7 +169,7 @@ describe("vhdx", () => {
 
     function logged(...entries: readonly Buffer[]): Buffer {
       const bytes = inHeaders(48, GUID);
-      Buffer.concat(entries).copy(bytes, MiB);
+      Buffer.concat(entries).copy(bytes, MIB);
       return bytes;
     }
 
@@ -193,7 +193,7 @@ describe("vhdx", () => {
       ["its headers", 64 * KiB],
       ["its region tables", 192 * KiB],
       ["its metadata", METADATA],
-      ["its log", MiB + 16 * KiB],
+      ["its log", MIB + 16 * KiB],
     ])("is refused when replaying it would write %s", async (_, position) => {
       expect(failuresOf(await judged(logged(entry(position, zeros))))).toEqual({
         dirty: DIRTY,
@@ -202,19 +202,19 @@ describe("vhdx", () => {
     });
 
     it("is refused when a block that the log adds is not there", async () => {
-      const bytes = logged(entry(BLOCKS, patched(zeros, [0, le(8, 4 * MiB + 6)])));
+      const bytes = logged(entry(BLOCKS, patched(zeros, [0, le(8, 4 * MIB + 6)])));
 
       expect(failuresOf(await judged(bytes))).toHaveProperty("complete");
     });
 
     it("is accepted when the log makes the file as long as its blocks need", async () => {
-      const table = patched(zeros, [0, le(8, 4 * MiB + 6)]);
+      const table = patched(zeros, [0, le(8, 4 * MIB + 6)]);
 
-      expect((await judged(logged(entry(BLOCKS, table, { last: 5 * MiB })))).safe).toBe(true);
+      expect((await judged(logged(entry(BLOCKS, table, { last: 5 * MIB })))).safe).toBe(true);
     });
 
     it("is refused when the file is shorter than the log says", async () => {
-      const bytes = logged(entry(BLOCKS, zeros, { flushed: 9 * MiB, last: 9 * MiB }));
+      const bytes = logged(entry(BLOCKS, zeros, { flushed: 9 * MIB, last: 9 * MIB }));
 
       expect(failuresOf(await judged(bytes))["complete"]).toContain("ends at byte 9437184");
     });

@@ -7,8 +7,8 @@ import { storeKey } from "../../src/stores/store.ts";
 import { mountCloningVolume, WHY_NO_CLONES } from "../support/cloning-volume.ts";
 import { orderOf, stage } from "./staged-source.ts";
 import { itKeepsTheStoreContract } from "./store-contract.ts";
+import { MIB } from "../support/mib.ts";
 
-const MIB = 1024 * 1024;
 const KEY = storeKey("6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b", 1);
 
 async function openStoreOn(volume: string): Promise<FileStore> {

@@ -2,8 +2,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { partBytesFor, planParts, type PlannedPart } from "../../src/stores/part-plan.ts";
+import { MIB } from "../support/mib.ts";
 
-const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 const TIB = 1024 ** 4;
 const DEFAULT = 16 * MIB;

@@ -2,9 +2,9 @@ import { randomBytes } from "node:crypto";
 import { copyFile, mkdir, readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { runTool } from "./image-tools.ts";
+import { MIB } from "./mib.ts";
 
-const MiB = 1024 * 1024;
-const DISK_BYTES = 8 * MiB;
+const DISK_BYTES = 8 * MIB;
 
 /** An image that a real program makes, and the verdict on it. */
 export interface CorpusImage {
@@ -34,12 +34,12 @@ export interface Corpus {
 /** Prepares what images are made from. */
 export async function prepareCorpus(directory: string): Promise<Corpus> {
   const diskPath = join(directory, "disk.raw");
-  const data = Buffer.concat([Buffer.alloc(MiB), randomBytes(4 * MiB), Buffer.alloc(3 * MiB)]);
+  const data = Buffer.concat([Buffer.alloc(MIB), randomBytes(4 * MIB), Buffer.alloc(3 * MIB)]);
   await writeFile(diskPath, data);
   const folder = join(directory, "folder");
   await mkdir(folder);
   await writeFile(join(folder, "README.TXT"), "A disc of the tests\n");
-  await writeFile(join(folder, "data.bin"), randomBytes(MiB));
+  await writeFile(join(folder, "data.bin"), randomBytes(MIB));
   return { directory, diskPath, folder };
 }
 
@@ -115,7 +115,7 @@ async function emptyDisk(path: string): Promise<void> {
 function encrypted(type: "luks1" | "luks2"): CorpusImage["make"] {
   return async (path) => {
     await writeFile(path, "");
-    await truncate(path, 20 * MiB);
+    await truncate(path, 20 * MIB);
     const quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
     const args = ["luksFormat", "-q", "--type", type, ...quick, "--key-file", "-", path];
     await runTool("cryptsetup", args, { input: "secret" });
@@ -133,7 +133,7 @@ function hybridDisc(...args: readonly string[]): CorpusImage["make"] {
   return async (path, corpus) => {
     // What stands in for the file system of a boot partition.
     const partition = join(corpus.directory, "partition");
-    await writeFile(partition, randomBytes(MiB));
+    await writeFile(partition, randomBytes(MIB));
     await disc("-append_partition", "2", "0xef", partition, ...args)(path, corpus);
   };
 }
@@ -283,13 +283,13 @@ const OTHER_DISKS: readonly CorpusImage[] = [
     make: encrypted("luks1"),
     format: "luks",
     tolerates: ["encryption"],
-    virtualSizeBytes: 18 * MiB,
+    virtualSizeBytes: 18 * MIB,
   },
   {
     name: "luks2",
     make: encrypted("luks2"),
     format: "luks",
-    virtualSizeBytes: 4 * MiB,
+    virtualSizeBytes: 4 * MIB,
     tolerates: ["encryption"],
   },
 ];

@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { crc32c } from "../../src/formats/crc32c.ts";
+import { MIB } from "./mib.ts";
 
 // The smallest images that are whole, one per format, for tests that change single bytes of them.
 // What real programs write stands in test/formats/corpus.test.ts.
 
 const KiB = 1024;
-const MiB = 1024 * KiB;
 const SECTOR = 512;
 
 /** What can be put into an image: text as latin1, and little- or big-endian numbers. */
@@ -49,7 +49,7 @@ export function craftedQcow2(version: 2 | 3 = 3): Buffer {
     [0, "QFI\xfb"],
     [4, be(4, version)],
     [20, be(4, 16)],
-    [24, be(8, 5 * MiB)],
+    [24, be(8, 5 * MIB)],
     [36, be(4, 1)],
     [40, be(8, 3 * 64 * KiB)],
     [48, be(8, 64 * KiB)],
@@ -123,7 +123,7 @@ export function craftedVhdFooter(type: number): Buffer {
       [0, "conectix"],
       [16, be(8, type === 2 ? 2n ** 64n - 1n : SECTOR)],
       [28, "win "],
-      [48, be(8, 3 * MiB)],
+      [48, be(8, 3 * MIB)],
       [60, be(4, type)],
     ),
   );
@@ -146,7 +146,7 @@ export function sealedVhd(image: Buffer): Buffer {
 
 /** A fixed VHD of 3 MiB. */
 export function craftedFixedVhd(): Buffer {
-  return Buffer.concat([Buffer.alloc(3 * MiB, 7), craftedVhdFooter(2)]);
+  return Buffer.concat([Buffer.alloc(3 * MIB, 7), craftedVhdFooter(2)]);
 }
 
 /** A dynamic VHD of 3 MiB without data: footer, dynamic header, block table, footer. */
@@ -156,7 +156,7 @@ export function craftedDynamicVhd(type = 3): Buffer {
     [0, "cxsparse"],
     [16, be(8, 3 * SECTOR)],
     [28, be(4, 2)],
-    [32, be(4, 2 * MiB)],
+    [32, be(4, 2 * MIB)],
   );
   const footer = craftedVhdFooter(type);
   return sealedVhd(Buffer.concat([footer, header, Buffer.alloc(SECTOR, 0xff), footer]));
@@ -183,7 +183,7 @@ export function craftedVhdx(): Buffer {
     patched(
       Buffer.concat([Buffer.from(name, "hex"), Buffer.alloc(16)]),
       [16, le(8, position)],
-      [24, le(4, MiB)],
+      [24, le(4, MIB)],
       [28, le(4, 1)],
     );
   const item = (name: string, position: number, bytes: number): Buffer =>
@@ -195,8 +195,8 @@ export function craftedVhdx(): Buffer {
     );
   const regions = Buffer.concat([
     patched(Buffer.alloc(16), [0, "regi"], [8, le(4, 2)]),
-    region(VHDX_GUIDS.blockTable, 3 * MiB),
-    region(VHDX_GUIDS.metadata, 2 * MiB),
+    region(VHDX_GUIDS.blockTable, 3 * MIB),
+    region(VHDX_GUIDS.metadata, 2 * MIB),
   ]);
   const metadata = Buffer.concat([
     patched(Buffer.alloc(32), [0, "metadata"], [10, le(2, 5)]),
@@ -210,22 +210,22 @@ export function craftedVhdx(): Buffer {
     Buffer.alloc(4 * KiB),
     [0, "head"],
     [66, le(2, 1)],
-    [68, le(4, MiB)],
-    [72, le(8, MiB)],
+    [68, le(4, MIB)],
+    [72, le(8, MIB)],
   );
   const image = patched(
-    Buffer.alloc(4 * MiB),
+    Buffer.alloc(4 * MIB),
     [0, "vhdxfile"],
-    [2 * MiB + 64 * KiB, le(4, MiB)],
-    [2 * MiB + 64 * KiB + 8, le(8, 9 * MiB)],
-    [2 * MiB + 64 * KiB + 32, le(4, 512)],
-    [2 * MiB + 64 * KiB + 36, le(4, 512)],
+    [2 * MIB + 64 * KiB, le(4, MIB)],
+    [2 * MIB + 64 * KiB + 8, le(8, 9 * MIB)],
+    [2 * MIB + 64 * KiB + 32, le(4, 512)],
+    [2 * MIB + 64 * KiB + 36, le(4, 512)],
   );
   patched(header, [8, le(8, 1)]).copy(image, 64 * KiB);
   patched(header, [8, le(8, 2)]).copy(image, 128 * KiB);
   regions.copy(image, 192 * KiB);
   regions.copy(image, 256 * KiB);
-  metadata.copy(image, 2 * MiB);
+  metadata.copy(image, 2 * MIB);
   return sealedVhdx(image);
 }
 
@@ -245,8 +245,8 @@ export function sealedVhdx(image: Buffer): Buffer {
 }
 
 /** A dynamic VDI without data. @param diskBytes - a number of MiB */
-export function craftedVdi(diskBytes = 7 * MiB): Buffer {
-  const blocks = diskBytes / MiB;
+export function craftedVdi(diskBytes = 7 * MIB): Buffer {
+  const blocks = diskBytes / MIB;
   const mapBytes = Math.ceil((blocks * 4) / SECTOR) * SECTOR;
   const image = patched(
     Buffer.alloc(SECTOR + mapBytes),
@@ -258,7 +258,7 @@ export function craftedVdi(diskBytes = 7 * MiB): Buffer {
     [0x158, le(4, SECTOR + mapBytes)],
     [0x168, le(4, SECTOR)],
     [0x170, le(8, diskBytes)],
-    [0x178, le(4, MiB)],
+    [0x178, le(4, MIB)],
     [0x180, le(4, blocks)],
   );
   return image.fill(0xff, SECTOR, SECTOR + blocks * 4);
@@ -301,7 +301,7 @@ export function craftedUdf(blockBytes = 2 * KiB): Buffer {
 /** A disk of 1 MiB with a Linux partition that can be booted and ends with the disk. */
 export function craftedMbr(): Buffer {
   return patched(
-    Buffer.alloc(MiB),
+    Buffer.alloc(MIB),
     [446, "\x80\0\x01\x01\x83"],
     [454, le(4, 1)],
     [458, le(4, 2047)],
@@ -314,7 +314,7 @@ export function craftedMbr(): Buffer {
  * sectorBytes - 512 or 4096
  */
 export function craftedGpt(sectorBytes = SECTOR): Buffer {
-  const sectors = MiB / sectorBytes;
+  const sectors = MIB / sectorBytes;
   const entriesSectors = (128 * 128) / sectorBytes;
   const lastUsable = sectors - 2 - entriesSectors;
   const entries = patched(
@@ -340,7 +340,7 @@ export function craftedGpt(sectorBytes = SECTOR): Buffer {
     return patched(unsummed, [16, le(4, crc32(unsummed))]);
   };
   const disk = patched(
-    Buffer.alloc(MiB),
+    Buffer.alloc(MIB),
     [446, "\0\0\x02\0\xee\xff\xff\xff"],
     [454, le(4, 1)],
     [458, le(4, sectors - 1)],

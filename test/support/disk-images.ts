@@ -3,8 +3,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-
-const MiB = 1024 * 1024;
+import { MIB } from "./mib.ts";
 
 // `npm test` gets both and names them; without it they are taken from PATH.
 const QEMU_IMG = process.env["QEMU_IMG"] ?? "qemu-img";
@@ -29,8 +28,8 @@ function runs(program: string): boolean {
 export async function writeRandomFile(path: string, sizeBytes: number): Promise<void> {
   const handle = await open(path, "wx");
   try {
-    for (let position = 0; position < sizeBytes; position += MiB) {
-      await handle.write(randomBytes(Math.min(MiB, sizeBytes - position)), 0);
+    for (let position = 0; position < sizeBytes; position += MIB) {
+      await handle.write(randomBytes(Math.min(MIB, sizeBytes - position)), 0);
     }
   } finally {
     await handle.close();
@@ -41,14 +40,14 @@ export async function writeRandomFile(path: string, sizeBytes: number): Promise<
  * A raw disk in `directory`: a boot sector, data, and a hole in every fourth MiB, as file systems
  * have.
  */
-export async function makeRawDisk(directory: string, sizeBytes = 16 * MiB): Promise<string> {
+export async function makeRawDisk(directory: string, sizeBytes = 16 * MIB): Promise<string> {
   const path = join(directory, "disk.raw");
   const handle = await open(path, "wx");
   try {
     await handle.truncate(sizeBytes);
-    for (let position = 0; position < sizeBytes; position += MiB) {
-      const isHole = (position / MiB) % 4 === 3;
-      if (!isHole) await handle.write(randomBytes(MiB), 0, MiB, position);
+    for (let position = 0; position < sizeBytes; position += MIB) {
+      const isHole = (position / MIB) % 4 === 3;
+      if (!isHole) await handle.write(randomBytes(MIB), 0, MIB, position);
     }
     // The end of a boot sector: a table with one partition, and its mark.
     const table = Buffer.alloc(66);
@@ -80,7 +79,7 @@ export async function makeIso(directory: string): Promise<string> {
   const [folder, path] = [join(directory, "iso"), join(directory, "disc.iso")];
   await mkdir(folder);
   await writeFile(join(folder, "README.TXT"), "A disc of the tests\n");
-  await writeFile(join(folder, "data.bin"), randomBytes(3 * MiB));
+  await writeFile(join(folder, "data.bin"), randomBytes(3 * MIB));
   await promisify(execFile)(XORRISO, [
     ...["-as", "mkisofs", "-quiet", "-R", "-J", "-V", "TESTS", "-o", path, folder],
   ]);

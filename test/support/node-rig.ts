@@ -46,10 +46,8 @@ import { Transforms } from "../../src/transforms/open-transforms.ts";
 import type { Transform } from "../../src/transforms/transform.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { ChildProgram } from "./child-program.ts";
+import { MIB } from "./mib.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
-
-/** A binary megabyte: the unit in which bytes are copied. */
-export const MIB = 1024 * 1024;
 
 /** Settings of a {@link NodeRig}. */
 export interface NodeRigOptions {

@@ -8,10 +8,9 @@ import { importWorkflowId, type AcceptedImport } from "../../src/workflow/contra
 import { readConfig } from "../../src/config/config.ts";
 import { CommandLine } from "./command-line.ts";
 import { waitForPart } from "./growing-part.ts";
+import { MIB } from "./mib.ts";
 import { RunningStack } from "./running-stack.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
-
-const MIB = 1024 * 1024;
 
 /** The stack that all files of a project share; every test has images of its own on it. */
 export class SharedStack extends RunningStack {

@@ -16,11 +16,11 @@ import { convert } from "../../src/transforms/convert.ts";
 import { ChildProgram, runProgram } from "../support/child-program.ts";
 import { makeRawDisk, writeRandomFile } from "../support/disk-images.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { workOn } from "../support/transform-work.ts";
 import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/volume.ts";
 
-const MiB = 1024 * 1024;
 const QEMU_IMG = process.env["QEMU_IMG"] ?? "qemu-img";
 const WHY_NOT = await convert({ target: "raw", qemuImg: QEMU_IMG }).check?.();
 
@@ -104,8 +104,8 @@ describe.skipIf(WHY_NOT !== undefined)(
       await qemuImg("convert", "-f", target, "-O", "raw", work.productPath, back);
       const bytes = readFileSync(back);
       // vpc rounds a disk up to its geometry; what it adds is zero.
-      expect(bytes.subarray(0, 16 * MiB).equals(readFileSync(raw))).toBe(true);
-      expect(bytes.subarray(16 * MiB).every((byte) => byte === 0)).toBe(true);
+      expect(bytes.subarray(0, 16 * MIB).equals(readFileSync(raw))).toBe(true);
+      expect(bytes.subarray(16 * MIB).every((byte) => byte === 0)).toBe(true);
       expect(work.left()).toEqual(["product"]);
     });
 
@@ -126,10 +126,10 @@ describe.skipIf(WHY_NOT !== undefined)(
       await transformTo("raw").run(work);
 
       const bytes = readFileSync(work.productPath);
-      expect(bytes.subarray(0, 16 * MiB).equals(readFileSync(raw))).toBe(true);
+      expect(bytes.subarray(0, 16 * MIB).equals(readFileSync(raw))).toBe(true);
     });
 
-    it.each([1, 511, 512, 513, MiB + 7])("converts a raw disk of %d bytes", async (sizeBytes) => {
+    it.each([1, 511, 512, 513, MIB + 7])("converts a raw disk of %d bytes", async (sizeBytes) => {
       const raw = join(makeTemporaryDirectory(), "disk.raw");
       writeFileSync(raw, randomBytes(sizeBytes));
       for (const target of ["qcow2", "vmdk"] as const) {
@@ -154,23 +154,23 @@ describe.skipIf(WHY_NOT !== undefined)(
 
     it("keeps the holes of a disk", async () => {
       const raw = join(makeTemporaryDirectory(), "disk.raw");
-      writeFileSync(raw, randomBytes(MiB));
-      truncateSync(raw, 1024 * MiB);
+      writeFileSync(raw, randomBytes(MIB));
+      truncateSync(raw, 1024 * MIB);
       const work = await workOn(await inFormat(raw, "qcow2"), "qcow2");
 
       await transformTo("raw").run(work);
 
       const { size, blocks } = statSync(work.productPath);
-      expect(size).toBe(1024 * MiB);
-      expect(blocks * 512).toBeLessThan(4 * MiB);
+      expect(size).toBe(1024 * MIB);
+      expect(blocks * 512).toBeLessThan(4 * MIB);
     });
 
     it("tells how far it is", async () => {
-      const work = await workOn(await makeRawDisk(makeTemporaryDirectory(), 64 * MiB));
+      const work = await workOn(await makeRawDisk(makeTemporaryDirectory(), 64 * MIB));
 
       await transformTo("qcow2").run(work);
 
-      expect(work.reports.at(-1)).toEqual([64 * MiB, 64 * MiB]);
+      expect(work.reports.at(-1)).toEqual([64 * MIB, 64 * MIB]);
     });
 
     it.each([
@@ -196,7 +196,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       ] as const)("is refused when it is a qcow2 with %s", async (_, options, message) => {
         const directory = makeTemporaryDirectory();
         const secret = join(directory, "secret");
-        writeFileSync(secret, Buffer.alloc(MiB, "secret "));
+        writeFileSync(secret, Buffer.alloc(MIB, "secret "));
         const source = join(directory, "hostile.qcow2");
         const settings = options.map((option) => option.replace("SECRET", secret));
         await qemuImg("create", "-q", "-f", "qcow2", ...settings, source, "1M");
@@ -237,7 +237,7 @@ describe.skipIf(WHY_NOT !== undefined)(
 
       it("is refused when it is a VMDK whose data lies in other files", async () => {
         const directory = makeTemporaryDirectory();
-        writeFileSync(join(directory, "secret"), Buffer.alloc(MiB, "secret "));
+        writeFileSync(join(directory, "secret"), Buffer.alloc(MIB, "secret "));
         const source = join(directory, "flat.vmdk");
         await qemuImg("create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", source, "1M");
         const hostile = readFileSync(source, "latin1").replace(/"[^"]*-flat.vmdk"/, '"secret"');
@@ -271,7 +271,7 @@ describe.skipIf(WHY_NOT !== undefined)(
         // The mark and the version; making a real one takes seconds.
         writeFileSync(
           source,
-          Buffer.concat([Buffer.from("LUKS\xba\xbe\0\x01", "latin1"), randomBytes(MiB)]),
+          Buffer.concat([Buffer.from("LUKS\xba\xbe\0\x01", "latin1"), randomBytes(MIB)]),
         );
         const work = await workOn(source, format);
 
@@ -309,7 +309,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       it("is taken as raw bytes when it is declared raw, and never probed", async () => {
         const directory = makeTemporaryDirectory();
         const secret = join(directory, "secret");
-        writeFileSync(secret, Buffer.alloc(MiB, "secret "));
+        writeFileSync(secret, Buffer.alloc(MIB, "secret "));
         const source = join(directory, "hostile.raw");
         await qemuImg("create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", source);
         const work = await workOn(source, "raw");
@@ -332,7 +332,7 @@ describe.skipIf(WHY_NOT !== undefined)(
         async (format, driver, options) => {
           const raw = await makeRawDisk(makeTemporaryDirectory());
           const source = await inFormat(raw, driver, options);
-          truncateSync(source, 9 * MiB);
+          truncateSync(source, 9 * MIB);
           const work = await workOn(source, format);
 
           expect(await failureOf(transformTo("raw").run(work))).toMatchObject({
@@ -363,7 +363,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       const work = await workOn(raw);
       const wanted = readFileSync(raw);
       const other = `${raw}.other`;
-      writeFileSync(other, Buffer.alloc(MiB));
+      writeFileSync(other, Buffer.alloc(MIB));
       await promisify(execFile)("mv", [other, raw]);
 
       await transformTo("qcow2").run(work);
@@ -377,8 +377,8 @@ describe.skipIf(WHY_NOT !== undefined)(
       "fails when the product %s becomes larger than it may",
       async (target) => {
         const raw = join(makeTemporaryDirectory(), "disk.raw");
-        await writeRandomFile(raw, 8 * MiB);
-        const work = await workOn(raw, "raw", { maxProductBytes: 4 * MiB });
+        await writeRandomFile(raw, 8 * MIB);
+        const work = await workOn(raw, "raw", { maxProductBytes: 4 * MIB });
 
         expect(await failureOf(transformTo(target).run(work))).toMatchObject({
           code: "ProductTooLarge",
@@ -402,7 +402,7 @@ describe.skipIf(WHY_NOT !== undefined)(
     it("fails when it takes too much memory", async () => {
       const raw = await makeRawDisk(makeTemporaryDirectory());
       const work = await workOn(raw);
-      const transform = transformTo("qcow2", { memoryBytes: 32 * MiB });
+      const transform = transformTo("qcow2", { memoryBytes: 32 * MIB });
 
       expect(await failureOf(transform.run(work))).toMatchObject({ code: "ConversionFailed" });
       expect(work.left()).toEqual([]);
@@ -452,7 +452,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       const cancellation = new AbortController();
       const reason = new Error("cancelled");
       const raw = join(makeTemporaryDirectory(), "disk.raw");
-      await writeRandomFile(raw, 64 * MiB);
+      await writeRandomFile(raw, 64 * MIB);
       const work = await workOn(raw, "raw", {
         signal: cancellation.signal,
         report: (doneBytes) => {
@@ -470,13 +470,13 @@ describe.skipIf(WHY_NOT !== undefined)(
     it("does not outlive a worker that is killed", async () => {
       const directory = makeTemporaryDirectory();
       const raw = join(directory, "disk.raw");
-      await writeRandomFile(raw, 256 * MiB);
+      await writeRandomFile(raw, 256 * MIB);
       const worker = ChildProgram.start(CONVERT_ALONE, {
         arguments: [raw, join(directory, "product"), QEMU_IMG],
       });
       const isConverting = (): boolean =>
         usersOf(raw).some(({ name }) => name === "qemu-img") &&
-        statSync(join(directory, "product")).size > MiB;
+        statSync(join(directory, "product")).size > MIB;
       await vi.waitUntil(isConverting, { timeout: 30_000 });
 
       await worker.kill();

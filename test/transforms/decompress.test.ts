@@ -12,12 +12,12 @@ import {
 } from "../support/compressed-files.ts";
 import { makeRawDisk } from "../support/disk-images.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { workOn } from "../support/transform-work.ts";
 import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/volume.ts";
 
-const MiB = 1024 * 1024;
-const GiB = 1024 * MiB;
+const GiB = 1024 * MIB;
 const TOOLS = ["gzip", "zstd", "xz", "zip"] as const;
 const transform = decompress(DECOMPRESSORS);
 
@@ -67,7 +67,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(await transform.run(work)).toEqual({ hasProduct: true });
       expect(readFileSync(work.productPath).equals(readFileSync(disk))).toBe(true);
       // Every fourth MiB is a hole.
-      expect(statSync(work.productPath).blocks * 512).toBeLessThan(13 * MiB);
+      expect(statSync(work.productPath).blocks * 512).toBeLessThan(13 * MIB);
       expect(work.reports.at(-1)).toEqual([work.sizeBytes, work.sizeBytes]);
     });
 
@@ -89,7 +89,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       ["zip", "a stored member", undefined],
       ["zip", "a stored member that a descriptor follows", ["-0"]],
     ] as const)("takes %s with %s", async (tool, _, options) => {
-      const disk = fileOf(randomBytes(3 * MiB + 7));
+      const disk = fileOf(randomBytes(3 * MIB + 7));
       const file =
         options === undefined
           ? await zipFiles(join(disk, ".."), `${disk}.zip`, ["disk.raw"], ["-0"])
@@ -104,7 +104,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
     it.each(["gzip", "zstd", "xz"] as const)(
       "makes one product of several members of %s",
       async (tool) => {
-        const [one, other] = [fileOf(randomBytes(MiB + 1)), fileOf("the end")];
+        const [one, other] = [fileOf(randomBytes(MIB + 1)), fileOf("the end")];
         const members = [await compress(tool, one), await compress(tool, other)];
         const work = await workOn(fileOf(Buffer.concat(members.map((each) => readFileSync(each)))));
 
@@ -116,7 +116,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
     );
 
     it("takes a zip archive whose sizes stand in zip64 fields", async () => {
-      const disk = fileOf(randomBytes(MiB));
+      const disk = fileOf(randomBytes(MIB));
       const [piped, named] = [`${disk}.piped.zip`, `${disk}.named.zip`];
       await compress("zip", disk, ["--force-zip64"], piped);
       await zipFiles(join(disk, ".."), named, ["disk.raw"], ["--force-zip64"]);
@@ -199,7 +199,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
         ],
         ["with one bit of its data flipped", (bytes: Buffer) => flipBit(bytes, bytes.length / 2)],
       ] as const)("fails for good when it is %s, and leaves nothing", async (_, change) => {
-        const file = await compress(tool, fileOf(randomBytes(MiB + 5)));
+        const file = await compress(tool, fileOf(randomBytes(MIB + 5)));
         const work = await workOn(changed(file, change));
 
         const failure = await failureOf(transform.run(work));
@@ -306,7 +306,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       });
 
       it("fails when it stores a member without saying how long it is", async () => {
-        const archive = await compress("zip", fileOf(randomBytes(MiB)), ["-0"]);
+        const archive = await compress("zip", fileOf(randomBytes(MIB)), ["-0"]);
         // The two sizes in the zip64 field, behind a header of 30 bytes, the name "-", and the
         // field's own four.
         const work = await workOn(changed(archive, (bytes) => bytes.fill(0, 35, 51)));
@@ -334,7 +334,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
         ["xz", 20 * GiB],
       ] as const)("of %s is found by its ratio, and leaves nothing", async (tool, sizeBytes) => {
         const work = await workOn(await bomb(tool, GiB / 4, sizeBytes));
-        expect(work.sizeBytes).toBeGreaterThan(2 * MiB);
+        expect(work.sizeBytes).toBeGreaterThan(2 * MIB);
 
         const failure = await failureOf(transform.run(work));
 
@@ -357,10 +357,10 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       it.each(TOOLS)(
         "of %s is found by the size that the product may have, and leaves nothing",
         async (tool) => {
-          const disk = fileOf(randomBytes(3 * MiB));
+          const disk = fileOf(randomBytes(3 * MIB));
           const file = await compress(tool, disk);
-          const exact = await workOn(file, "raw", { maxProductBytes: 3 * MiB });
-          const over = await workOn(file, "raw", { maxProductBytes: 3 * MiB - 1 });
+          const exact = await workOn(file, "raw", { maxProductBytes: 3 * MIB });
+          const over = await workOn(file, "raw", { maxProductBytes: 3 * MIB - 1 });
 
           expect(await transform.run(exact)).toEqual({ hasProduct: true });
           expect(await failureOf(transform.run(over))).toMatchObject({ code: "ProductTooLarge" });
@@ -369,10 +369,10 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       );
 
       it("is what the settings say", async () => {
-        const zeros = fileOf(Buffer.alloc(2 * MiB));
+        const zeros = fileOf(Buffer.alloc(2 * MIB));
         const file = await compress("gzip", zeros);
-        const strict = decompress({ ...DECOMPRESSORS, ratioFreeBytes: MiB });
-        const lenient = decompress({ ...DECOMPRESSORS, ratioFreeBytes: MiB, maxRatio: 2000 });
+        const strict = decompress({ ...DECOMPRESSORS, ratioFreeBytes: MIB });
+        const lenient = decompress({ ...DECOMPRESSORS, ratioFreeBytes: MIB, maxRatio: 2000 });
 
         expect(await failureOf(strict.run(await workOn(file)))).toMatchObject({
           code: "ProductTooLarge",
@@ -388,7 +388,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       // zstd asks for no larger window than its input.
       const disk = fileOf("");
       const handle = await open(disk, "r+");
-      await handle.truncate(256 * MiB);
+      await handle.truncate(256 * MIB);
       await handle.close();
       const work = await workOn(await compress(tool, disk, ["-1", ...options]));
 
@@ -401,12 +401,12 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
 
     it.each(TOOLS)("stops in the middle of %s when it is cancelled", async (tool) => {
       const cancellation = new AbortController();
-      const file = await compress(tool, fileOf(randomBytes(16 * MiB)));
+      const file = await compress(tool, fileOf(randomBytes(16 * MIB)));
       const reason = new Error("cancelled");
       const work = await workOn(file, "raw", {
         signal: cancellation.signal,
         report: (doneBytes) => {
-          if (doneBytes >= 4 * MiB) cancellation.abort(reason);
+          if (doneBytes >= 4 * MIB) cancellation.abort(reason);
         },
       });
 
@@ -415,7 +415,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
     });
 
     it.each(TOOLS)("gives %s up after its time limit", async (tool) => {
-      const file = await compress(tool, fileOf(randomBytes(8 * MiB)));
+      const file = await compress(tool, fileOf(randomBytes(8 * MIB)));
       const work = await workOn(file);
 
       const failure = await failureOf(decompress({ ...DECOMPRESSORS, timeLimitMs: 1 }).run(work));
@@ -437,7 +437,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
 
     it.skipIf(!MAY_MOUNT)("ends cleanly when the disk is full", async () => {
       const volume = await mountSmallVolume(2);
-      const file = await compress("zstd", fileOf(randomBytes(5 * MiB)));
+      const file = await compress("zstd", fileOf(randomBytes(5 * MIB)));
       const work = await workOn(file, "raw", { productPath: join(volume, "product") });
 
       expect(await failureOf(transform.run(work))).toMatchObject({ code: "NoSpace" });

@@ -9,9 +9,8 @@ import { ImportError } from "../../src/domain/import-failure.ts";
 import { decompressedBytes, type Decompression } from "../../src/transforms/decompressed-bytes.ts";
 import { compress, DECOMPRESSORS, MISSING_COMPRESSOR } from "../support/compressed-files.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
-
-const MiB = 1024 * 1024;
 
 async function* chunksOf(bytes: Buffer, chunkBytes: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += chunkBytes) {
@@ -26,8 +25,8 @@ async function decompressAll(
 ): Promise<Buffer> {
   const chunks: Buffer[] = [];
   const options = {
-    ...{ compression, maxBytes: 1024 * MiB, maxRatio: 64, ratioFreeBytes: 64 * MiB },
-    ...{ memoryBytes: 256 * MiB, cpuSeconds: 60, programs: DECOMPRESSORS },
+    ...{ compression, maxBytes: 1024 * MIB, maxRatio: 64, ratioFreeBytes: 64 * MIB },
+    ...{ memoryBytes: 256 * MIB, cpuSeconds: 60, programs: DECOMPRESSORS },
     ...{ signal: new AbortController().signal, ...settings },
   };
   for await (const chunk of decompressedBytes(compressed, options)) chunks.push(chunk);
@@ -82,22 +81,22 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
     it.each(COMPRESSIONS)(
       "holds the bytes of %s against those that have come so far",
       async (format) => {
-        const zeros = await compressed(format, Buffer.alloc(4 * MiB));
-        const settings = { ratioFreeBytes: MiB };
+        const zeros = await compressed(format, Buffer.alloc(4 * MIB));
+        const settings = { ratioFreeBytes: MIB };
 
         expect(
           await failureOf(decompressAll(chunksOf(zeros, 1000), format, settings)),
         ).toMatchObject({ code: "ProductTooLarge" });
-        const known = { ...settings, compressedBytes: 4 * MiB };
-        expect(await decompressAll(chunksOf(zeros, 1000), format, known)).toHaveLength(4 * MiB);
+        const known = { ...settings, compressedBytes: 4 * MIB };
+        expect(await decompressAll(chunksOf(zeros, 1000), format, known)).toHaveLength(4 * MIB);
       },
     );
 
     it.each(COMPRESSIONS)("fails as the source of %s does", async (format) => {
-      const whole = await compressed(format, randomBytes(3 * MiB));
+      const whole = await compressed(format, randomBytes(3 * MIB));
       const reason = new Error("the source is gone");
       const chunks = async function* (): AsyncGenerator<Buffer> {
-        yield whole.subarray(0, 2 * MiB);
+        yield whole.subarray(0, 2 * MIB);
         throw reason;
       };
 
@@ -105,7 +104,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
     });
 
     it.each(COMPRESSIONS)("lets the source of %s go when nobody wants more", async (format) => {
-      const whole = await compressed(format, randomBytes(8 * MiB));
+      const whole = await compressed(format, randomBytes(8 * MIB));
       let takenBytes = 0;
       let isOver = false;
       const chunks = async function* (): AsyncGenerator<Buffer> {
@@ -119,18 +118,18 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
         }
       };
 
-      await failureOf(decompressAll(chunks(), format, { maxBytes: MiB }));
+      await failureOf(decompressAll(chunks(), format, { maxBytes: MIB }));
 
       expect(isOver).toBe(true);
       expect(takenBytes).toBeLessThan(whole.length);
     });
 
     it.each(COMPRESSIONS)("stops %s whose source waits when it is cancelled", async (format) => {
-      const whole = await compressed(format, randomBytes(3 * MiB));
+      const whole = await compressed(format, randomBytes(3 * MIB));
       const cancellation = new AbortController();
       const reason = new Error("cancelled");
       const chunks = async function* (): AsyncGenerator<Buffer> {
-        yield whole.subarray(0, MiB);
+        yield whole.subarray(0, MIB);
         setImmediate(() => {
           cancellation.abort(reason);
         });

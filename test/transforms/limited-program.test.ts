@@ -10,10 +10,10 @@ import {
 } from "../../src/transforms/limited-program.ts";
 import { runProgram } from "../support/child-program.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-const MiB = 1024 * 1024;
-const LIMITS: ProgramLimits = { memoryBytes: 256 * MiB, cpuSeconds: 60, fileBytes: MiB };
+const LIMITS: ProgramLimits = { memoryBytes: 256 * MIB, cpuSeconds: 60, fileBytes: MIB };
 
 async function run(
   command: string,

@@ -5,8 +5,7 @@ import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
-
-const MEBIBYTE = 1024 * 1024;
+import { MIB } from "../support/mib.ts";
 
 describe("importImage() that is cancelled", () => {
   it("touches nothing when that comes before its first step", async () => {
@@ -112,7 +111,7 @@ describe("importImage() that is cancelled", () => {
 
   it("stops in the middle of the bytes and leaves no part", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copied(imageId, "fast");

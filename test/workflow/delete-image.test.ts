@@ -6,8 +6,7 @@ import { findImage } from "../../src/db/image-records.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Hold, losesItsAnswer } from "../support/faults.ts";
 import { createRig, type ImportRig, type ImportState } from "../support/import-rig.ts";
-
-const MEBIBYTE = 1024 * 1024;
+import { MIB } from "../support/mib.ts";
 
 const GONE: Omit<ImportState, "task" | "failedStores"> = {
   image: "deleted",
@@ -44,7 +43,7 @@ describe("deleteImage()", () => {
 
   it("cancels an import in the middle of its bytes first, and leaves none", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
     const fast = async () => (await rig.client.imports.status(imageId)).stores["fast"]?.state;
@@ -65,7 +64,7 @@ describe("deleteImage()", () => {
 
   it("cancels an import that is paused", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
     await rig.client.imports.pause(imageId);

@@ -6,8 +6,7 @@ import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold, losesItsAnswer } from "../support/faults.ts";
 import { createRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
-
-const MEBIBYTE = 1024 * 1024;
+import { MIB } from "../support/mib.ts";
 
 describe("importImage() with a step that fails for good", () => {
   it("refuses the import when the claim fails, and leaves no task", async () => {
@@ -64,7 +63,7 @@ describe("importImage() with a step that fails for good", () => {
 
   it("stops the other stores, and undoes them once they have stopped", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     const failing = new Hold();
     rig.fail("storeImage fast", (step) =>
       failing.before(() => failsWith("NoSpace", "it is full")(step)),
@@ -189,7 +188,7 @@ describe("importImage() with a step that takes effect and whose answer is lost",
 describe("importImage() past its deadline", () => {
   it("stops in the middle of the bytes and undoes everything", async () => {
     const rig = await createRig({ import: { deadline: "2s" } });
-    const imageId = await rig.stagedImage(randomBytes(16 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(16 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     const failure = await failureOf(rig.client.imports.wait(imageId));

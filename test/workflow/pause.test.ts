@@ -8,8 +8,7 @@ import { importWorkflowId } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
-
-const MEBIBYTE = 1024 * 1024;
+import { MIB } from "../support/mib.ts";
 
 /** What the one copy of an image in the store `slow` is now, finished or not. */
 async function copyInSlow(rig: ImportRig): Promise<{ name: string; ino: number; size: number }> {
@@ -22,7 +21,7 @@ async function copyInSlow(rig: ImportRig): Promise<{ name: string; ino: number; 
 describe("pauseImport", () => {
   it("stops in the middle of the bytes, keeps the part and undoes nothing", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
@@ -31,7 +30,7 @@ describe("pauseImport", () => {
 
     const part = await copyInSlow(rig);
     expect(part.size).toBeGreaterThan(0);
-    expect(part.size).toBeLessThan(8 * MEBIBYTE);
+    expect(part.size).toBeLessThan(8 * MIB);
     expect(await rig.state(imageId)).toEqual({
       image: "importing",
       isClaimed: true,
@@ -178,7 +177,7 @@ describe("pauseImport", () => {
 
   it("does not stop the deadline", async () => {
     const rig = await createRig({ import: { deadline: "3s" } });
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
@@ -191,7 +190,7 @@ describe("pauseImport", () => {
 
   it("does not keep an import from being cancelled", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
@@ -220,7 +219,7 @@ describe("pauseImport", () => {
 describe("resumeImport", () => {
   it("goes on from the part", async () => {
     const rig = await createRig();
-    const bytes = randomBytes(4 * MEBIBYTE);
+    const bytes = randomBytes(4 * MIB);
     const imageId = await rig.stagedImage(bytes);
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
@@ -239,7 +238,7 @@ describe("resumeImport", () => {
 
   it("goes on from the part when all workers were stopped and started meanwhile", async () => {
     const rig = await createRig();
-    const bytes = randomBytes(4 * MEBIBYTE);
+    const bytes = randomBytes(4 * MIB);
     const imageId = await rig.stagedImage(bytes);
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
@@ -261,7 +260,7 @@ describe("resumeImport", () => {
 
   it("does not write again what another store had finished", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(4 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(4 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
@@ -295,7 +294,7 @@ describe("resumeImport", () => {
 
   it("may come before the step has stopped", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(3 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(3 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");

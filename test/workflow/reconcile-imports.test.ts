@@ -7,8 +7,7 @@ import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED } from "../support/import-states.ts";
-
-const MEBIBYTE = 1024 * 1024;
+import { MIB } from "../support/mib.ts";
 
 const ABANDONED = "Error: ImportAbandoned: its run was ended without an undo";
 
@@ -38,7 +37,7 @@ async function age(rig: ImportRig, imageId: string): Promise<void> {
 describe("reconcileImports()", () => {
   it("undoes an import that was terminated in the middle of its bytes", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
     await rig.run(imageId).terminate();
@@ -97,7 +96,7 @@ describe("reconcileImports()", () => {
 
   it("leaves alone an import that is paused", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(3 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(3 * MIB));
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
     await rig.client.imports.pause(imageId);

@@ -6,8 +6,8 @@ import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig, type ImportState } from "../support/import-rig.ts";
 import { BACK_TO_STAGED } from "../support/import-states.ts";
+import { MIB } from "../support/mib.ts";
 
-const MEBIBYTE = 1024 * 1024;
 const BOTH = { stores: ["fast", "slow"] };
 const AS_MANY_AS_POSSIBLE = { ...BOTH, allStoresMustSucceed: false };
 
@@ -36,7 +36,7 @@ describe("importImage() into a store that links", () => {
         slow: { type: "file", path: "slow", zero_copy: false, bandwidth_limit: "1MiB" },
       },
     });
-    const imageId = await rig.stagedImage(randomBytes(3 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(3 * MIB));
     await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
     await vi.waitUntil(async () => (await rig.state(imageId)).fast.includes("@.1"), {
@@ -199,7 +199,7 @@ describe("importImage() while a store is away", () => {
 describe("importImage() into several stores of which all must succeed", () => {
   it("stops the others when one fails for good, removes all copies, and says which and why", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(4 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(4 * MIB));
     const fast = new Hold();
     rig.fail("storeImage fast", async (step) => {
       await fast.before(async () => undefined);
@@ -237,7 +237,7 @@ describe("importImage() into several stores of which all must succeed", () => {
 describe("the update dropStore", () => {
   it("stops a copy in the middle of its bytes, removes it, and the import goes on", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
 
@@ -301,7 +301,7 @@ describe("the update dropStore", () => {
 
   it("drops while the import is paused", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
     await rig.client.imports.pause(imageId);
@@ -475,7 +475,7 @@ describe("the update dropStore", () => {
 
   it("leaves nothing of it when the import is cancelled afterwards", async () => {
     const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(8 * MEBIBYTE));
+    const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     const fast = new Hold();
     rig.fail("storeImage fast", fast.after);
     await rig.client.imports.start(imageId, BOTH);

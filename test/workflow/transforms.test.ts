@@ -12,9 +12,9 @@ import { failsWith } from "../support/faults.ts";
 import { honest, HostileOrigin } from "../support/hostile-origin.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED } from "../support/import-states.ts";
+import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-const MIB = 1024 * 1024;
 const run = promisify(execFile);
 const TOOLS = {
   qemuImg: process.env["QEMU_IMG"] ?? "qemu-img",

@@ -10,8 +10,8 @@ import { failureOf } from "../support/failure-of.ts";
 import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
 import { createRig, type ImportRig, type RigOptions } from "../support/import-rig.ts";
 import { IMPORTED } from "../support/import-states.ts";
+import { MIB } from "../support/mib.ts";
 
-const MIB = 1024 * 1024;
 const BYTES = randomBytes(3 * MIB + 17);
 const SECRET = "k1-top-secret-signature";
 

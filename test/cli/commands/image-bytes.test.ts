@@ -14,12 +14,11 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { CommandLine } from "../../support/command-line.ts";
 import { digestsOf } from "../../support/file-digests.ts";
 import { MAY_DROP_RIGHTS, WITH_PERMISSIONS } from "../../support/file-permissions.ts";
+import { MIB } from "../../support/mib.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../../support/volume.ts";
 import { useRunningStack } from "../../support/running-stack.ts";
 import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
-
-const MIB = 1024 * 1024;
 
 const stack = new SharedStack();
 const { commandLine, dataDir } = stack;

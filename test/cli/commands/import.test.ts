@@ -13,12 +13,12 @@ import { CommandLine } from "../../support/command-line.ts";
 import { craftedVhdx } from "../../support/crafted-images.ts";
 import { digestsOf } from "../../support/file-digests.ts";
 import { waitForPart } from "../../support/growing-part.ts";
+import { MIB } from "../../support/mib.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../../support/volume.ts";
 import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
 import { MAY_DROP_RIGHTS, WITH_PERMISSIONS } from "../../support/file-permissions.ts";
 
-const MIB = 1024 * 1024;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const stack = new SharedStack();

@@ -10,9 +10,8 @@ import {
   craftedVmdk,
   patched,
 } from "../../support/crafted-images.ts";
+import { MIB } from "../../support/mib.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
-
-const MIB = 1024 * 1024;
 
 let directory: string;
 let path: string;

@@ -4,10 +4,9 @@ import { describe, expect, it, vi } from "vitest";
 import { findFreePort } from "../../../src/stack/ports.ts";
 import { CommandLine } from "../../support/command-line.ts";
 import { waitForPart } from "../../support/growing-part.ts";
+import { MIB } from "../../support/mib.ts";
 import { SharedStack } from "../../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
-
-const MIB = 1024 * 1024;
 
 const stack = new SharedStack();
 const { commandLine } = stack;
