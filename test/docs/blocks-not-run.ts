@@ -6,6 +6,8 @@
 export const BLOCKS_NOT_RUN: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "README.md": {
     "npm start": "It runs until Ctrl-C; test/stack/stack.test.ts and test/e2e start stacks.",
+    'npx image-import pause "$ID"':
+      "It needs an import that runs; docs/how-an-import-runs.md has these commands for one.",
   },
   "docs/getting-started.md": {
     "npm run demo": "It starts a stack of its own; test/stack/demo.test.ts runs it.",
