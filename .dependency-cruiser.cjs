@@ -80,6 +80,34 @@ const configuration = {
       },
     },
     {
+      name: "temporal-knows-workflow-by-contract",
+      comment: "Below the client and the worker: the server's failures, namespace and schedule.",
+      severity: "error",
+      from: { path: "^src/temporal/" },
+      to: {
+        path: "^src/",
+        pathNot: "^src/(temporal|config|domain)/|^src/workflow/contract.ts$",
+        dependencyTypesNot: ["type-only"],
+      },
+    },
+    {
+      name: "worker-imports-no-client",
+      comment: "What both need stands below both, in temporal.",
+      severity: "error",
+      from: { path: "^src/worker/" },
+      to: { path: "^src/client/" },
+    },
+    {
+      name: "cli-imports-no-tools",
+      comment: "The command line does what the client does; it never reaches past it.",
+      severity: "error",
+      from: { path: "^src/cli/" },
+      to: {
+        path: `^src/(${[...tools, "bytes", "activities", "workflow", "temporal"].join("|")})/`,
+        pathNot: "^src/workflow/contract.ts$",
+      },
+    },
+    {
       name: "entries-are-not-imported",
       severity: "error",
       from: { pathNot: entry },

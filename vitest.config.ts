@@ -4,7 +4,7 @@ const build = "./test/support/build.ts";
 const services = "./test/support/services.ts";
 
 // They run whole imports, and so the workflows as they are built.
-const withWorkflows = ["test/client/{imports,image-import-client}.test.ts"];
+const withWorkflows = ["test/client/{import-runs,image-import-client}.test.ts"];
 
 export default defineConfig({
   test: {
@@ -28,7 +28,7 @@ export default defineConfig({
       {
         test: {
           name: "services",
-          include: ["test/{db,activities,client,worker}/**/*.test.ts"],
+          include: ["test/{db,activities,client,temporal,worker}/**/*.test.ts"],
           exclude: withWorkflows,
           globalSetup: [build, services],
           testTimeout: 60_000,

@@ -1,32 +1,9 @@
 import type { Connections } from "./connections.ts";
+import type { Finding } from "./finding.ts";
 import { taskView, type TaskView } from "./image-view.ts";
 import { requireId } from "./require-id.ts";
+import { viewStores, type StoreView } from "./store-view.ts";
 import { usageView, type UsageView } from "./usage-view.ts";
-
-/** A store, as this host is configured. */
-export interface StoreView {
-  readonly name: string;
-  /** `file` or `s3`. */
-  readonly type: string;
-  readonly default: boolean;
-  /** Its images can be read; nothing is imported into it or removed from it. */
-  readonly read_only: boolean;
-  /** No command or step uses it. */
-  readonly disabled: boolean;
-  /** The path, or `s3://bucket/prefix`. */
-  readonly location: string;
-  /** Null if it is disabled: then it was not checked. */
-  readonly works: boolean | null;
-  /** The reason if it does not work. */
-  readonly reason: string | null;
-  /** Null if unknown, as for an S3 store. */
-  readonly free_bytes: number | null;
-  /**
-   * `present` if its place has the store's mark, `none yet` if its first use writes one; null if it
-   * does not work or if no catalogue is configured.
-   */
-  readonly mark: "present" | "none yet" | null;
-}
 
 /** The result of an adoption: the place now belongs to the store. */
 export interface AdoptedStore {
@@ -41,7 +18,7 @@ export interface AdoptedStore {
   readonly found: number;
 }
 
-/** Tasks, quotas and stores. */
+/** Tasks, quotas and stores, and the state of the service itself. */
 export class Administration {
   readonly #connections: Connections;
 
@@ -86,24 +63,7 @@ export class Administration {
    *   removes it. Default: `writable`
    */
   async listStores(look: "writable" | "trial" = "writable"): Promise<StoreView[]> {
-    const stores = await this.#connections.stores();
-    return Promise.all(
-      stores.descriptions.map(async ({ name, type, location, isReadOnly, isDisabled }) => {
-        const health = isDisabled ? undefined : await stores.get(name).check(look);
-        return {
-          name,
-          type,
-          default: name === stores.defaultName,
-          read_only: isReadOnly,
-          disabled: isDisabled,
-          location,
-          works: health?.works ?? null,
-          reason: health?.reason ?? null,
-          free_bytes: health?.freeBytes ?? null,
-          mark: health?.mark ?? null,
-        };
-      }),
-    );
+    return viewStores(await this.#connections.stores(), look);
   }
 
   /**
@@ -126,5 +86,49 @@ export class Administration {
       looked_for: adopted.lookedFor,
       found: adopted.found,
     };
+  }
+
+  /**
+   * Checks everything that imports depend on, and changes nothing. A check that fails does not stop
+   * the others.
+   *
+   * @param options - the subject
+   * @param options.configPath - the configuration file of this host. Default: the configuration of
+   *   this client
+   */
+  async doctor(options: { readonly configPath?: string | undefined } = {}): Promise<Finding[]> {
+    const { examineService } = await import("./examine-service.ts");
+    return examineService(this.#connections, options.configPath);
+  }
+
+  /**
+   * Brings the catalogue's schema to this version.
+   *
+   * @throws ImportError `NotConfigured`, `DatabaseUnavailable`
+   */
+  async migrateDatabase(): Promise<void> {
+    const { migrateDatabase } = await import("../db/migrate.ts");
+    await migrateDatabase(this.#connections.requireDatabaseUrl());
+  }
+
+  /**
+   * Registers the search attributes of imports in the Temporal namespace, and sets the retention of
+   * runs if the configuration has one.
+   *
+   * @returns true if the retention was set
+   * @throws ImportError `TemporalUnavailable`
+   */
+  async prepareNamespace(): Promise<boolean> {
+    const { registerSearchAttributes } = await import("../temporal/search-attributes.ts");
+    const { setRunRetention } = await import("../temporal/run-retention.ts");
+    const { withNamespace } = await import("../temporal/with-namespace.ts");
+    const { address, config } = this.#connections;
+    await withNamespace(address, registerSearchAttributes);
+    const { runTimeToLiveMs } = config ?? {};
+    if (runTimeToLiveMs === undefined) return false;
+    await withNamespace(address, (connection, namespace) =>
+      setRunRetention(connection, namespace, runTimeToLiveMs),
+    );
+    return true;
   }
 }

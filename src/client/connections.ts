@@ -1,11 +1,10 @@
-import { Client, Connection } from "@temporalio/client";
+import type { Client, Connection } from "@temporalio/client";
 import type { Config } from "../config/config.ts";
 import { notConfigured } from "../config/locate.ts";
 import { directToLoopback } from "../config/proxy-environment.ts";
 import { temporalAddress, type TemporalAddress } from "../config/temporal-address.ts";
 import type { Database } from "../db/connect.ts";
 import type { Stores } from "../stores/open-stores.ts";
-import { temporalFailure } from "./temporal-failure.ts";
 
 /**
  * The addresses of the service. A method that needs one that is not given fails with
@@ -27,7 +26,7 @@ export interface ClientOptions {
 export class Connections {
   readonly databaseUrl: string | undefined;
   readonly config: Config | undefined;
-  readonly #address: TemporalAddress;
+  readonly #temporal: ClientOptions["temporal"];
   #connection: Promise<Connection> | undefined;
   #database: Database | undefined;
   #stores: Promise<Stores> | undefined;
@@ -35,17 +34,24 @@ export class Connections {
   constructor({ temporal, databaseUrl, config }: ClientOptions) {
     this.databaseUrl = databaseUrl;
     this.config = config;
-    this.#address = addressOf(temporal);
+    this.#temporal = temporal;
+  }
+
+  /** The address of the Temporal server, with the settings of its connection. */
+  get address(): TemporalAddress {
+    return addressOf(this.#temporal);
   }
 
   /** @throws ImportError `TemporalUnavailable`, `BadConfiguration` */
   async temporal(): Promise<Client> {
-    const { connection: options, namespace } = this.#address;
+    const { Client, Connection } = await import("@temporalio/client");
+    const { connection: options, namespace } = this.address;
     this.#connection ??= Connection.connect(options);
     try {
       return new Client({ connection: await this.#connection, namespace });
     } catch (error) {
       this.#connection = undefined;
+      const { temporalFailure } = await import("../temporal/temporal-failure.ts");
       throw temporalFailure(error, options.address);
     }
   }
@@ -56,11 +62,16 @@ export class Connections {
    * @throws ImportError `NotConfigured`
    */
   async catalogue(): Promise<Database> {
-    const { databaseUrl: url } = this;
-    if (url === undefined) throw notConfigured("the catalogue", "DATABASE_URL");
+    const url = this.requireDatabaseUrl();
     const { Database } = await import("../db/connect.ts");
     this.#database ??= new Database({ url });
     return this.#database;
+  }
+
+  /** @throws ImportError `NotConfigured` */
+  requireDatabaseUrl(): string {
+    if (this.databaseUrl !== undefined) return this.databaseUrl;
+    throw notConfigured("the catalogue", "DATABASE_URL");
   }
 
   /** @throws ImportError `NotConfigured` */

@@ -10,7 +10,7 @@ import {
   deletionWorkflowId,
   type CopyToRemove,
 } from "../workflow/contract.ts";
-import { temporalFailure } from "./temporal-failure.ts";
+import { temporalFailure } from "../temporal/temporal-failure.ts";
 
 /** How far a deletion is; from `pending_delete` it goes on by itself. */
 export type DeletionState = "deleted" | "pending_delete";

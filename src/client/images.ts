@@ -3,12 +3,7 @@ import type { ImageChanges, ImageFilter } from "../db/image-records.ts";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import { NO_LIMITS } from "../domain/quota.ts";
 import type { Connections } from "./connections.ts";
-import {
-  finishCopyRemoval,
-  finishDeletion,
-  type CopyRemovalState,
-  type DeletionState,
-} from "./delete-image.ts";
+import type { CopyRemovalState, DeletionState } from "./delete-image.ts";
 import { imageView, type ImageView } from "./image-view.ts";
 import { requireId } from "./require-id.ts";
 
@@ -104,6 +99,7 @@ export class Images {
     const { beginDeletion } = await import("../db/deletion-records.ts");
     const catalogue = await this.#connections.catalogue();
     await catalogue.transaction((db) => beginDeletion(db, imageId));
+    const { finishDeletion } = await import("./delete-image.ts");
     return finishDeletion(() => this.#connections.temporal(), imageId, waitMs);
   }
 
@@ -118,8 +114,10 @@ export class Images {
     const { beginDiscarding } = await import("../db/deletion-records.ts");
     const catalogue = await this.#connections.catalogue();
     const isDiscarded = await catalogue.transaction((db) => beginDiscarding(db, imageId));
-    if (isDiscarded) await finishDeletion(() => this.#connections.temporal(), imageId, waitMs);
-    return isDiscarded;
+    if (!isDiscarded) return false;
+    const { finishDeletion } = await import("./delete-image.ts");
+    await finishDeletion(() => this.#connections.temporal(), imageId, waitMs);
+    return true;
   }
 
   /**
@@ -140,6 +138,7 @@ export class Images {
       beginCopyRemoval(db, imageId, store),
     );
     const copy = { image_id: imageId, epoch, store, node };
+    const { finishCopyRemoval } = await import("./delete-image.ts");
     return finishCopyRemoval(() => this.#connections.temporal(), copy, waitMs);
   }
 

@@ -27,16 +27,16 @@ import {
   type ImportOutcome,
   type ImportStatus,
 } from "../workflow/contract.ts";
-import { failureFrom } from "./failure-from.ts";
+import { failureFrom } from "../temporal/failure-from.ts";
 import type { RunState, RunView } from "./import-report.ts";
-import { withLiveProgress } from "./live-progress.ts";
+import { withLiveProgress } from "../temporal/live-progress.ts";
 import {
   requestOf,
   type CopyOptions,
   type RequestOptions,
   type StartOptions,
 } from "./start-options.ts";
-import { temporalFailure } from "./temporal-failure.ts";
+import { temporalFailure } from "../temporal/temporal-failure.ts";
 import { UnansweredStart, type WaitingRun } from "./unanswered-start.ts";
 
 /** How long a start waits for its verdict. */

@@ -13,7 +13,7 @@ import type { Connections } from "./connections.ts";
 import type { ImageView, TaskView } from "./image-view.ts";
 import type { Images } from "./images.ts";
 import { failureOfImport, reportOf, type ImportReport, type RunView } from "./import-report.ts";
-import { ImportRuns } from "./import-runs.ts";
+import type { ImportRuns } from "./import-runs.ts";
 import { requireId } from "./require-id.ts";
 import type { CopyOptions, StartOptions } from "./start-options.ts";
 
@@ -207,6 +207,7 @@ export class Imports {
   }
 
   async #runs(): Promise<ImportRuns> {
+    const { ImportRuns } = await import("./import-runs.ts");
     return new ImportRuns(await this.#connections.temporal());
   }
 }

@@ -4,6 +4,9 @@ import type { DeclaredFormats } from "../formats/declared-format.ts";
 import { judgeImage, type Verdict } from "../formats/judge-image.ts";
 import { openInspected } from "./open-inspected.ts";
 
+export { assertSafe } from "../formats/assert-safe.ts";
+export type { Verdict } from "../formats/judge-image.ts";
+
 /**
  * The verdict on a file or a block device of this host. Symbolic links are followed.
  *

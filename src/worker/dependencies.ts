@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import { WorkflowNotFoundError, type Client } from "@temporalio/client";
 import { Attempts } from "../activities/attempts.ts";
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
-import { lastFailures } from "../client/live-progress.ts";
-import { temporalFailure } from "../client/temporal-failure.ts";
+import { lastFailures } from "../temporal/live-progress.ts";
+import { temporalFailure } from "../temporal/temporal-failure.ts";
 import type { Config } from "../config/config.ts";
 import { Database } from "../db/connect.ts";
 import { StoreMarkRecords } from "../db/store-mark-records.ts";
@@ -15,7 +15,7 @@ import { WebSource } from "../sources/web-source.ts";
 import { StagingArea } from "../staging/staging-area.ts";
 import { Stores } from "../stores/open-stores.ts";
 import { Transforms } from "../transforms/open-transforms.ts";
-import { rememberSearchAttributes } from "./search-attributes.ts";
+import { rememberSearchAttributes } from "../temporal/search-attributes.ts";
 
 /**
  * Builds what the activities of a worker need. The caller closes the database.

@@ -13,6 +13,7 @@ import type { TemporalAddress } from "../config/temporal-address.ts";
 import { STAGING_LEASE_SECONDS } from "../db/upload-records.ts";
 import { byteQueue, CONTROL_QUEUE, cleanUpQueue } from "../workflow/contract.ts";
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
+import { identityOf } from "../temporal/worker-identity.ts";
 import { buildDependencies, hasStaging } from "./dependencies.ts";
 import { stepInterceptors } from "./log-attributes.ts";
 import { TemporalUpkeep } from "./temporal-upkeep.ts";
@@ -23,8 +24,8 @@ export interface WorkerSettings {
   readonly databaseUrl: string;
   readonly temporal: TemporalAddress;
   readonly logger: Logger;
-  /** Its name in Temporal. Default: that of the SDK. */
-  readonly identity?: string;
+  /** The file of the configuration: its digest becomes part of the worker's name in Temporal. */
+  readonly configPath: string | undefined;
   /** Called once the worker polls for work. */
   readonly onReady: () => void;
 }
@@ -46,6 +47,7 @@ export function workflowSource(): Pick<WorkerOptions, "workflowBundle" | "workfl
  */
 export async function runWorker(settings: WorkerSettings): Promise<void> {
   const { config, logger } = settings;
+  const identity = identityOf(settings.configPath ?? "");
   const connection = await NativeConnection.connect(settings.temporal.connection);
   const client = new Client({ connection, namespace: settings.temporal.namespace });
   const dependencies = await buildDependencies(config, settings.databaseUrl, client);
@@ -54,7 +56,7 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
   try {
     await prepareStores(dependencies, logger);
     await upkeep.start();
-    const workers = await createWorkers(settings, connection, dependencies);
+    const workers = await createWorkers({ ...settings, identity }, connection, dependencies);
     const sweeping = hasStaging(dependencies) ? sweepAtStart(dependencies, logger) : undefined;
     if (!hasStaging(dependencies)) {
       logger.error("Cannot serve a staging area; imports are refused", {
@@ -100,7 +102,7 @@ async function prepareStores({ stores }: Dependencies, logger: Logger): Promise<
 }
 
 async function createWorkers(
-  { config, temporal, identity }: WorkerSettings,
+  { config, temporal, identity }: WorkerSettings & { readonly identity: string },
   connection: NativeConnection,
   dependencies: Dependencies,
 ): Promise<Worker[]> {
@@ -109,7 +111,7 @@ async function createWorkers(
     connection,
     namespace: temporal.namespace,
     interceptors: { activity },
-    ...(identity === undefined ? {} : { identity }),
+    identity,
     // Short steps finish within it; a long copy stops after it, and resumes at the next start.
     shutdownGraceTime: "5s",
     shutdownForceTime: "15s",

@@ -1,8 +1,8 @@
 import { WorkflowExecutionAlreadyStartedError, type Client } from "@temporalio/client";
 import type { Logger } from "@temporalio/worker";
 import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
-import { ensureReconcilerSchedule, scheduleReconciler } from "./reconcile-schedule.ts";
-import { registerSearchAttributes } from "./search-attributes.ts";
+import { ensureReconcilerSchedule, scheduleReconciler } from "../temporal/reconcile-schedule.ts";
+import { registerSearchAttributes } from "../temporal/search-attributes.ts";
 
 // A server that lost its data is put right within a minute: runs that wait for it try again more
 // and more rarely.

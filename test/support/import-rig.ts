@@ -24,7 +24,7 @@ import { listTasks } from "../../src/db/task-records.ts";
 import { buildDependencies, hasStaging } from "../../src/worker/dependencies.ts";
 import { stepInterceptors } from "../../src/worker/log-attributes.ts";
 import { createLogger } from "../../src/worker/logging.ts";
-import { registerSearchAttributes } from "../../src/worker/search-attributes.ts";
+import { registerSearchAttributes } from "../../src/temporal/search-attributes.ts";
 import {
   byteQueue,
   CONTROL_QUEUE,

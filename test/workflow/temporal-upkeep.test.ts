@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { DefaultLogger } from "@temporalio/worker";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { hasReconcilerSchedule } from "../../src/worker/reconcile-schedule.ts";
-import { missingSearchAttributes } from "../../src/worker/search-attributes.ts";
+import { hasReconcilerSchedule } from "../../src/temporal/reconcile-schedule.ts";
+import { missingSearchAttributes } from "../../src/temporal/search-attributes.ts";
 import { TemporalUpkeep } from "../../src/worker/temporal-upkeep.ts";
 import { RECONCILER_ID, SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";

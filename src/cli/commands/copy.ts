@@ -10,7 +10,7 @@ import {
 import { UsageError } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
 import { inSession, type Session } from "../session.ts";
-import { answerAccepted, startPatiently, waitFor } from "./import.ts";
+import { startAndFollow } from "../start-and-follow.ts";
 
 interface CopyOptions extends StoreChoice, AcceptPatience {
   readonly detach?: boolean;
@@ -38,17 +38,12 @@ async function copy(session: Session, imageId: string, options: CopyOptions): Pr
   const client = await session.client();
   using interruption = new Interruption();
   const { signal } = interruption;
-  const accepted = await startPatiently(session, () =>
+  const start = () =>
     client.imports.copy(imageId, {
       ...storesOf(options),
       acceptTimeoutMs: options.acceptTimeout,
       signal,
-    }),
-  );
-  if (accepted === undefined) return;
-  if (options.detach === true) {
-    answerAccepted(session, accepted, "active");
-    return;
-  }
-  await waitFor(session, client, accepted, signal, "active");
+    });
+  const follows = options.detach !== true;
+  await startAndFollow(session, { client, start, follows, signal, status: "active" });
 }

@@ -1,6 +1,5 @@
 import type { Command } from "commander";
 import { ImportError } from "../../domain/import-failure.ts";
-import { examine } from "../examine.ts";
 import { table } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 
@@ -13,7 +12,8 @@ export function addDoctorCommand(program: Command): void {
 }
 
 async function doctor(session: Session): Promise<void> {
-  const findings = await examine(session);
+  const { configPath } = session.location;
+  const findings = await (await session.client()).admin.doctor({ configPath });
   session.answer(findings, () =>
     table(
       ["CHECK", "STATE", "DETAIL"],

@@ -1,17 +1,12 @@
-import { basename, extname } from "node:path";
 import type { Command } from "commander";
 import type { ImageImportClient } from "../../client/image-import-client.ts";
-import { detectFormat } from "../../client/detect-format.ts";
-import type { StartOptions } from "../../client/start-options.ts";
+import { describeFile, describeUrl, type ImportSource } from "../../client/import-source.ts";
 import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/locate.ts";
-import { COMPRESSIONS, nameWhenDecompressed } from "../../domain/compression.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { imageNameOf } from "../../domain/image-fields.ts";
 import { UnansweredStart } from "../../client/unanswered-start.ts";
-import { IMPORT_FAILURES, ImportError } from "../../domain/import-failure.ts";
-import { parseWebUrl } from "../../sources/web-url.ts";
-import type { AcceptedCopy } from "../../workflow/contract.ts";
+import { ImportError } from "../../domain/import-failure.ts";
 import {
   addAcceptPatience,
   addExpectation,
@@ -26,11 +21,9 @@ import {
   type StoreChoice,
 } from "../arguments.ts";
 import { FailedImport, UsageError } from "../failure.ts";
-import { followImport } from "../follow-import.ts";
 import { Interruption } from "../interruption.ts";
-import { exactSize, fields } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
-import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
+import { startAndFollow } from "../start-and-follow.ts";
 
 interface ImportOptions extends StoreChoice, Expectation, AcceptPatience {
   readonly name?: string;
@@ -64,77 +57,44 @@ export function addImportCommand(program: Command): void {
 
 async function importFileOrUrl(
   session: Session,
-  source: string,
+  given: string,
   options: ImportOptions,
 ): Promise<void> {
-  requireStores(session.requiredConfig, options.store);
-  if (/^\s*(https?:|[a-z][a-z0-9+.-]*:\/\/)/i.test(source))
-    await importUrl(session, source, options);
-  else await importFile(session, source, options);
-}
-
-/** The worker fetches it: nothing passes through this process. */
-async function importUrl(session: Session, url: string, options: ImportOptions): Promise<void> {
-  // Before anything is made: what never will be accepted makes no image.
-  parseWebUrl(url);
+  const config = session.requiredConfig;
+  requireStores(config, options.store);
+  const isUrl = /^\s*(https?:|[a-z][a-z0-9+.-]*:\/\/)/i.test(given);
+  // Fails before an image is created if the file or the URL cannot be imported.
+  const found = isUrl ? describeUrl(given) : await describeFile(given, config, options);
+  const source = { ...found, diskFormat: options.diskFormat ?? found.diskFormat };
+  requireKnownFormat(source, options);
   const client = await session.hostClient();
-  const name = nameOf(url);
-  const diskFormat = options.diskFormat ?? formatOf(name);
-  requireKnownFormat(name, diskFormat, options);
-  const id = await createImage(session, client, { name, diskFormat }, options);
+  const id = await createImage(session, client, source, options);
   using interruption = new Interruption();
+  const { signal } = interruption;
   try {
-    const source = { method: "web-download", uri: url, ...detectionOf(diskFormat) } as const;
-    await startAndFollow(session, client, id, source, options, interruption.signal);
+    // A worker downloads a URL: its bytes do not pass through this process.
+    if (!isUrl) await stage(session, client, { id, file: given, signal });
+    const start = () =>
+      client.imports.start(id, {
+        ...(isUrl ? { method: "web-download", uri: given } : {}),
+        ...(source.diskFormat === undefined ? { detectFormat: true } : {}),
+        ...storesOf(options),
+        ...expectationOf(options),
+        acceptTimeoutMs: options.acceptTimeout,
+        signal,
+      });
+    await startAndFollow(session, { client, start, follows: options.detach !== true, signal });
   } catch (error) {
-    throw await failedImport(client, id, error, { ...options, isStaged: false });
+    throw await failedImport(client, id, error, { ...options, isStaged: !isUrl });
   }
-}
-
-// Endings that several formats have, such as `.img`, are not in it.
-const FORMAT_OF_ENDING: Readonly<Record<string, DiskFormat>> = {
-  raw: "raw",
-  qcow2: "qcow2",
-  vmdk: "vmdk",
-  vdi: "vdi",
-  vhd: "vhd",
-  vpc: "vhd",
-  vhdx: "vhdx",
-  iso: "iso",
-};
-
-/** The last part of a URL's path, as it is shown to people: without what may be a secret. */
-function nameOf(url: string): string {
-  const { pathname } = parseWebUrl(url);
-  const name = basename(pathname);
-  try {
-    return imageNameOf(decodeURIComponent(name)) || "image";
-  } catch {
-    return imageNameOf(name);
-  }
-}
-
-/** The format that the end of a name stands for; undefined when only the bytes can say it. */
-function formatOf(name: string): DiskFormat | undefined {
-  return FORMAT_OF_ENDING[
-    extname(nameWhenDecompressed(name) ?? name)
-      .slice(1)
-      .toLowerCase()
-  ];
-}
-
-/** Lets the import read the format from the bytes, where nothing else says it. */
-function detectionOf(diskFormat: DiskFormat | undefined): Pick<StartOptions, "detectFormat"> {
-  return diskFormat === undefined ? { detectFormat: true } : {};
 }
 
 /**
- * A disk inside of a container is not looked at: its format must be declared before the first byte
- * is fetched.
+ * The verdict does not look into a container: the format of the disk in it must be declared before
+ * the first byte is read.
  */
 function requireKnownFormat(
-  name: string,
-  diskFormat: DiskFormat | undefined,
+  { name, diskFormat }: ImportSource,
   { containerFormat = "bare" }: ImportOptions,
 ): void {
   if (diskFormat !== undefined || containerFormat === "bare") return;
@@ -144,52 +104,11 @@ function requireKnownFormat(
   );
 }
 
-async function importFile(session: Session, file: string, options: ImportOptions): Promise<void> {
-  const config = session.requiredConfig;
-  const client = await session.hostClient();
-  // Before anything is made: a file that can't be read, or never will be accepted, makes no image.
-  const name = basename(file);
-  const isDecompressed = config.transforms.order.includes("decompress");
-  // The marks of a compressed file are not those of the disk in it, but its name may say more.
-  const isCompressed = nameWhenDecompressed(name) !== undefined;
-  const named = isDecompressed && isCompressed ? formatOf(name) : undefined;
-  const declared = options.diskFormat ?? named;
-  const diskFormat = await detectFormat(file, config.formatPolicy, {
-    ...options,
-    ...(declared === undefined ? {} : { diskFormat: declared }),
-    ...(isDecompressed ? { decompressed: COMPRESSIONS } : {}),
-  });
-  requireKnownFormat(name, diskFormat, options);
-  const id = await createImage(session, client, { name, diskFormat }, options);
-  using interruption = new Interruption();
-  try {
-    await client.files.stage(id, file, {
-      signal: interruption.signal,
-      onProgress: (doneBytes, totalBytes) => {
-        session.progress.bytes("staging", doneBytes, totalBytes);
-      },
-    });
-    await startAndFollow(
-      session,
-      client,
-      id,
-      detectionOf(diskFormat),
-      options,
-      interruption.signal,
-    );
-  } catch (error) {
-    throw await failedImport(client, id, error, { ...options, isStaged: true });
-  }
-}
-
-/**
- * Makes the image, of what is known of its source where the options don't say otherwise, and tells
- * its id.
- */
+/** Creates the image from its source and the options, which win, and shows its id. */
 async function createImage(
   session: Session,
   client: ImageImportClient,
-  source: { readonly name: string; readonly diskFormat: DiskFormat | undefined },
+  source: ImportSource,
   options: ImportOptions,
 ): Promise<string> {
   const { id } = await client.images.create({
@@ -203,58 +122,24 @@ async function createImage(
   return id;
 }
 
-async function startAndFollow(
+async function stage(
   session: Session,
   client: ImageImportClient,
-  id: string,
-  source: Pick<StartOptions, "method" | "uri" | "detectFormat">,
-  options: ImportOptions,
-  signal: AbortSignal,
+  {
+    id,
+    file,
+    signal,
+  }: { readonly id: string; readonly file: string; readonly signal: AbortSignal },
 ): Promise<void> {
-  const accepted = await startPatiently(session, () =>
-    client.imports.start(id, {
-      ...source,
-      ...storesOf(options),
-      ...expectationOf(options),
-      acceptTimeoutMs: options.acceptTimeout,
-      signal,
-    }),
-  );
-  if (accepted === undefined) return;
-  if (options.detach === true) answerAccepted(session, accepted);
-  else await waitFor(session, client, accepted, signal);
+  await client.files.stage(id, file, {
+    signal,
+    onProgress: (doneBytes, totalBytes) => {
+      session.progress.bytes("staging", doneBytes, totalBytes);
+    },
+  });
 }
 
-/**
- * Starts an import. While no worker answers, the terminal says so; when none has answered in the
- * end, what is known is the answer of the command, with exit code 5.
- *
- * @returns undefined when it is started and not accepted yet
- */
-export async function startPatiently<Accepted extends AcceptedCopy>(
-  session: Session,
-  start: () => Promise<Accepted>,
-): Promise<Accepted | undefined> {
-  try {
-    return await withWordOfWaiting(session, start);
-  } catch (error) {
-    if (!(error instanceof UnansweredStart) || error.run === undefined) throw error;
-    const { run, message, hint } = error;
-    session.progress.note(`${message}. ${hint}`);
-    session.answer({ ...run, task_id: null, status: "waiting" }, () =>
-      fields([
-        ["image_id", run.image_id],
-        ["status", "started, not accepted yet"],
-        ["workflow_id", run.workflow_id],
-        ["run_id", run.run_id],
-      ]),
-    );
-    process.exitCode = IMPORT_FAILURES.NotAcceptedYet.exitCode;
-    return undefined;
-  }
-}
-
-/** A store that nobody configured is told before gigabytes are staged for it. */
+/** Rejects a store that is not configured before gigabytes are staged for it. */
 function requireStores({ stores }: Config, wanted: readonly string[] = []): void {
   const known = Object.keys(stores);
   const unknown = wanted.find((name) => !known.includes(name));
@@ -266,59 +151,8 @@ function requireStores({ stores }: Config, wanted: readonly string[] = []): void
 }
 
 /**
- * Follows an accepted import and answers with its end; who leaves before is told how to come back.
- */
-export async function waitFor(
-  session: Session,
-  client: ImageImportClient,
-  accepted: AcceptedCopy,
-  signal: AbortSignal,
-  status: "importing" | "active" = "importing",
-): Promise<void> {
-  const followed = await followImport(client, accepted, { progress: session.progress, signal });
-  if (followed.kind === "left") {
-    const { image_id: id } = accepted;
-    session.progress.note(
-      `Left; the import goes on. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
-    );
-    answerAccepted(session, accepted, status);
-    return;
-  }
-  const { outcome } = followed;
-  session.answer(outcome, () =>
-    fields([
-      ["image_id", outcome.image_id],
-      ["status", outcome.status],
-      ["size", exactSize(outcome.size)],
-      ["checksum", outcome.checksum],
-      [outcome.os_hash_algo, outcome.os_hash_value],
-      ["stores", outcome.stores.join(", ")],
-      ["task_id", outcome.task_id ?? "none, there was nothing to do"],
-      ["run_id", outcome.run_id],
-    ]),
-  );
-}
-
-/** Answers with an import that runs. */
-export function answerAccepted(
-  session: Session,
-  accepted: AcceptedCopy,
-  status: "importing" | "active" = "importing",
-): void {
-  session.answer({ ...accepted, status }, () =>
-    fields([
-      ["image_id", accepted.image_id],
-      ["status", status],
-      ["task_id", accepted.task_id ?? "none, there was nothing to do"],
-      ["workflow_id", accepted.workflow_id],
-      ["run_id", accepted.run_id],
-    ]),
-  );
-}
-
-/**
- * The failure of an import, for a person. The image that this command made for it is removed,
- * unless it is to be kept, or may be imported all the same.
+ * The failure of an import, for the user. Removes the image that this command created for it,
+ * unless the user wants to keep it or it may still be imported.
  */
 async function failedImport(
   client: ImageImportClient,
@@ -327,7 +161,7 @@ async function failedImport(
   { keep = false, isStaged }: { readonly keep?: boolean; readonly isStaged: boolean },
 ): Promise<unknown> {
   if (!(error instanceof ImportError)) return error;
-  // Whether it is imported is not known: nothing of it may be touched.
+  // It may be imported: this command must leave it alone.
   if (error instanceof UnansweredStart) return error;
   if (error.code === "TemporalUnavailable" && isStaged) {
     const hint = `${error.hint} Its data stays staged: \`image-import start ${imageId}\` tries again.`;
@@ -335,14 +169,14 @@ async function failedImport(
   }
   const isRemoved = await removeMade(client, imageId, keep);
   if (!isRemoved) return new FailedImport(error, imageId, "kept", error.hint);
-  // The hints of some failures name commands for an image that is there.
+  // The hints of some failures name commands for an image that still exists.
   const isOfImage = error.hint.includes("<image-id>") || error.hint.includes(imageId);
   const wayOut = isOfImage ? "Run the command again." : error.hint;
   const hint = `${wayOut} The image was removed; \`--keep\` keeps it.`;
   return new FailedImport(error, imageId, "removed", hint);
 }
 
-/** A failure here must not hide the one that matters. */
+/** A failure here must not hide the failure of the import. */
 async function removeMade(
   client: ImageImportClient,
   imageId: string,

@@ -1,7 +1,5 @@
 import type { Command } from "commander";
-import { inspectFile } from "../../client/inspect-file.ts";
-import { assertSafe } from "../../formats/assert-safe.ts";
-import type { Verdict } from "../../formats/judge-image.ts";
+import { assertSafe, inspectFile, type Verdict } from "../../client/inspect-file.ts";
 import { exactSize, fields, table } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 

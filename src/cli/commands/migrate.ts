@@ -10,21 +10,11 @@ export function addMigrateCommand(program: Command): void {
 }
 
 async function migrate(session: Session): Promise<void> {
-  const { requiredDatabaseUrl } = session;
-  const { migrateDatabase } = await import("../../db/migrate.ts");
-  await migrateDatabase(requiredDatabaseUrl);
+  const { admin } = await session.hostClient();
+  await admin.migrateDatabase();
   session.progress.note("The database is up to date");
-  const { registerSearchAttributes, withNamespace } =
-    await import("../../worker/search-attributes.ts");
-  await withNamespace(session.location.temporal, registerSearchAttributes);
-  const { runTimeToLiveMs } = session.config ?? {};
-  if (runTimeToLiveMs !== undefined) {
-    const { setRunRetention } = await import("../../worker/run-retention.ts");
-    await withNamespace(session.location.temporal, (connection, namespace) =>
-      setRunRetention(connection, namespace, runTimeToLiveMs),
-    );
-    session.progress.note("The retention of the namespace is set");
-  }
+  const isRetentionSet = await admin.prepareNamespace();
+  if (isRetentionSet) session.progress.note("The retention of the namespace is set");
   const answer = { database: "up to date", search_attributes: "registered" };
   session.answer(answer, () => "The search attributes are registered\n");
 }

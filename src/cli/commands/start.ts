@@ -13,7 +13,7 @@ import {
 } from "../arguments.ts";
 import { Interruption } from "../interruption.ts";
 import { inSession, type Session } from "../session.ts";
-import { answerAccepted, startPatiently, waitFor } from "./import.ts";
+import { startAndFollow } from "../start-and-follow.ts";
 
 interface StartOptions extends StoreChoice, Expectation, AcceptPatience {
   readonly method?: Exclude<ImportMethod, "copy-image">;
@@ -49,7 +49,7 @@ async function start(session: Session, imageId: string, options: StartOptions): 
   const client = isDownload ? await session.hostClient() : await session.client();
   using interruption = new Interruption();
   const { signal } = interruption;
-  const accepted = await startPatiently(session, () =>
+  const start = () =>
     client.imports.start(imageId, {
       ...storesOf(options),
       ...expectationOf(options),
@@ -58,12 +58,6 @@ async function start(session: Session, imageId: string, options: StartOptions): 
       detectFormat: options.detectFormat,
       acceptTimeoutMs: options.acceptTimeout,
       signal,
-    }),
-  );
-  if (accepted === undefined) return;
-  if (options.wait !== true) {
-    answerAccepted(session, accepted);
-    return;
-  }
-  await waitFor(session, client, accepted, signal);
+    });
+  await startAndFollow(session, { client, start, follows: options.wait === true, signal });
 }

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { StoreView } from "../../client/administration.ts";
+import type { StoreView } from "../../client/store-view.ts";
 import { formatBytes } from "../../domain/byte-size.ts";
 import { ImportError } from "../../domain/import-failure.ts";
 import { UsageError } from "../failure.ts";

@@ -58,10 +58,7 @@ function endAtBugs(logger: Logger): void {
 async function work(session: Session, logger: Logger): Promise<void> {
   const { requiredConfig: config, requiredDatabaseUrl: databaseUrl } = session;
   const { temporal, configPath } = session.location;
-  const [{ runWorker }, { identityOf }] = await Promise.all([
-    import("../../worker/run-worker.ts"),
-    import("../../worker/worker-identity.ts"),
-  ]);
+  const { runWorker } = await import("../../worker/run-worker.ts");
   const onReady = (): void => {
     logger.info("The worker is ready", {
       config: configPath,
@@ -72,8 +69,7 @@ async function work(session: Session, logger: Logger): Promise<void> {
     process.send?.({ ready: true });
   };
   try {
-    const identity = identityOf(configPath ?? "");
-    await runWorker({ config, databaseUrl, temporal, logger, identity, onReady });
+    await runWorker({ config, configPath, databaseUrl, temporal, logger, onReady });
     logger.info("The worker has stopped");
   } catch (error) {
     // The SDK keeps its class for itself.

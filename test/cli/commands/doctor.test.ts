@@ -223,14 +223,14 @@ describe("doctor", () => {
         ok: false,
         detail: "Not registered: ImageId, ImportPhase, ImportStores, ImportMethod, Owner",
         code: "BadConfiguration",
-        hint: "`image-import migrate` registers them, and so does a worker that runs, within a minute.",
+        hint: "`image-import migrate` registers them, and a running worker does so within a minute.",
       },
       {
         check: "reconciler",
         ok: false,
         detail: "Temporal has no Schedule for it",
         code: "BadConfiguration",
-        hint: "`image-import worker` makes it when it starts, and one that runs within a minute.",
+        hint: "`image-import worker` creates it at its start, and a running worker does so within a minute.",
       },
       {
         check: "worker",

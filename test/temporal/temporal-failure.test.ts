@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { createServer, type Server } from "node:net";
 import { Client, Connection, WorkflowNotFoundError } from "@temporalio/client";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { temporalFailure } from "../../src/client/temporal-failure.ts";
+import { temporalFailure } from "../../src/temporal/temporal-failure.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { connectTestClient } from "../support/temporal.ts";
 

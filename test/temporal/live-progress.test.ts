@@ -1,7 +1,7 @@
 import type { WorkflowExecutionDescription } from "@temporalio/client";
 import { defaultPayloadConverter } from "@temporalio/common";
 import { describe, expect, it } from "vitest";
-import { withLiveProgress } from "../../src/client/live-progress.ts";
+import { withLiveProgress } from "../../src/temporal/live-progress.ts";
 import type { ImportStatus, StoreProgress } from "../../src/workflow/contract.ts";
 
 function statusWith(stores: Record<string, StoreProgress> = {}): ImportStatus {

@@ -1,7 +1,5 @@
-import { Connection, type ConnectionLike } from "@temporalio/client";
+import type { ConnectionLike } from "@temporalio/client";
 import { encodeSearchAttributeIndexedValueType } from "@temporalio/common/lib/search-attributes.js";
-import { temporalFailure } from "../client/temporal-failure.ts";
-import type { TemporalAddress } from "../config/temporal-address.ts";
 import { SEARCH_ATTRIBUTES } from "../workflow/contract.ts";
 
 /**
@@ -84,25 +82,4 @@ export function rememberSearchAttributes(
 
 function isAlreadyExists(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === ALREADY_EXISTS;
-}
-
-/**
- * Does something with a namespace, on a connection of its own.
- *
- * @throws ImportError `TemporalUnavailable`
- */
-export async function withNamespace<T>(
-  { connection: options, namespace }: TemporalAddress,
-  work: (connection: Connection, namespace: string) => Promise<T>,
-): Promise<T> {
-  try {
-    const connection = await Connection.connect(options);
-    try {
-      return await work(connection, namespace);
-    } finally {
-      await connection.close();
-    }
-  } catch (error) {
-    throw temporalFailure(error, options.address);
-  }
 }

@@ -8,7 +8,7 @@ import {
   TimeoutType,
 } from "@temporalio/common";
 import { describe, expect, it } from "vitest";
-import { failureFrom } from "../../src/client/failure-from.ts";
+import { failureFrom } from "../../src/temporal/failure-from.ts";
 import { ImportError, UnlistedFailure } from "../../src/domain/import-failure.ts";
 
 function failedRun(cause: Error): WorkflowFailedError {

@@ -1,0 +1,100 @@
+import type { ImageImportClient } from "../client/image-import-client.ts";
+import { UnansweredStart } from "../client/unanswered-start.ts";
+import { IMPORT_FAILURES } from "../domain/import-failure.ts";
+import type { AcceptedCopy, ImportOutcome } from "../workflow/contract.ts";
+import { followImport } from "./follow-import.ts";
+import { exactSize, fields } from "./render.ts";
+import type { Session } from "./session.ts";
+import { withWordOfWaiting } from "./waiting-for-a-worker.ts";
+
+/** A start whose end a command may wait for. */
+export interface Start {
+  readonly client: ImageImportClient;
+  /** Sends the request, and returns once a worker has accepted it. */
+  readonly start: () => Promise<AcceptedCopy>;
+  /** True to follow the import to its end. */
+  readonly follows: boolean;
+  /** Aborted when the user wants to leave; the import continues. */
+  readonly signal: AbortSignal;
+  /** Status of the image while the import runs. Default: `importing`. */
+  readonly status?: "importing" | "active";
+}
+
+/**
+ * Starts an import and answers with its acceptance, or follows it and answers with its end. If no
+ * worker has accepted it in time, or if the user leaves, the answer says how to come back.
+ */
+export async function startAndFollow(session: Session, request: Start): Promise<void> {
+  const { client, signal, status = "importing" } = request;
+  const accepted = await accept(session, request);
+  if (accepted === undefined) return;
+  if (!request.follows) {
+    answerAccepted(session, accepted, status);
+    return;
+  }
+  const followed = await followImport(client, accepted, { progress: session.progress, signal });
+  if (followed.kind === "ended") {
+    answerOutcome(session, followed.outcome);
+    return;
+  }
+  const { image_id: id } = accepted;
+  session.progress.note(
+    `Left; the import goes on. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
+  );
+  answerAccepted(session, accepted, status);
+}
+
+/**
+ * While no worker answers, the terminal says so. If none has answered in the end, the command
+ * answers with the run, and ends with exit code 5.
+ *
+ * @returns undefined for an import that is started and not accepted yet
+ */
+async function accept(session: Session, { start }: Start): Promise<AcceptedCopy | undefined> {
+  try {
+    return await withWordOfWaiting(session, start);
+  } catch (error) {
+    if (!(error instanceof UnansweredStart) || error.run === undefined) throw error;
+    const { run, message, hint } = error;
+    session.progress.note(`${message}. ${hint}`);
+    session.answer({ ...run, task_id: null, status: "waiting" }, () =>
+      fields([
+        ["image_id", run.image_id],
+        ["status", "started, not accepted yet"],
+        ["workflow_id", run.workflow_id],
+        ["run_id", run.run_id],
+      ]),
+    );
+    process.exitCode = IMPORT_FAILURES.NotAcceptedYet.exitCode;
+    return undefined;
+  }
+}
+
+const NO_TASK = "none, there was nothing to do";
+
+function answerAccepted(session: Session, accepted: AcceptedCopy, status: string): void {
+  session.answer({ ...accepted, status }, () =>
+    fields([
+      ["image_id", accepted.image_id],
+      ["status", status],
+      ["task_id", accepted.task_id ?? NO_TASK],
+      ["workflow_id", accepted.workflow_id],
+      ["run_id", accepted.run_id],
+    ]),
+  );
+}
+
+function answerOutcome(session: Session, outcome: ImportOutcome): void {
+  session.answer(outcome, () =>
+    fields([
+      ["image_id", outcome.image_id],
+      ["status", outcome.status],
+      ["size", exactSize(outcome.size)],
+      ["checksum", outcome.checksum],
+      [outcome.os_hash_algo, outcome.os_hash_value],
+      ["stores", outcome.stores.join(", ")],
+      ["task_id", outcome.task_id ?? NO_TASK],
+      ["run_id", outcome.run_id],
+    ]),
+  );
+}

@@ -1,0 +1,78 @@
+import { basename, extname } from "node:path";
+import type { Config } from "../config/config.ts";
+import { COMPRESSIONS, nameWhenDecompressed } from "../domain/compression.ts";
+import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
+import { imageNameOf } from "../domain/image-fields.ts";
+import { parseWebUrl } from "../sources/web-url.ts";
+import { detectFormat } from "./detect-format.ts";
+
+/** The source of an import, as far as it is known before an image is created. */
+export interface ImportSource {
+  /** The last part of its path. */
+  readonly name: string;
+  /** Undefined if only the import can find it out. */
+  readonly diskFormat: DiskFormat | undefined;
+}
+
+/**
+ * Describes a URL by the last part of its path. The name is without what may be a secret.
+ *
+ * @throws ImportError `BadRequest` for a URL that cannot be imported
+ */
+export function describeUrl(url: string): ImportSource {
+  const name = nameOf(parseWebUrl(url));
+  return { name, diskFormat: formatOfName(name) };
+}
+
+function nameOf({ pathname }: URL): string {
+  const name = basename(pathname);
+  try {
+    return imageNameOf(decodeURIComponent(name)) || "image";
+  } catch {
+    return imageNameOf(name);
+  }
+}
+
+/**
+ * Describes a file of this host: its format is the declared one, else that of its bytes.
+ *
+ * @throws ImportError `FileNotFound`, `UnusableFile`, `FormatNotAllowed`, `UnsafeImage`
+ */
+export async function describeFile(
+  path: string,
+  { formatPolicy, transforms }: Config,
+  declared: {
+    readonly diskFormat?: DiskFormat | undefined;
+    readonly containerFormat?: ContainerFormat | undefined;
+  },
+): Promise<ImportSource> {
+  const name = basename(path);
+  const isDecompressed = transforms.order.includes("decompress");
+  // The marks of a compressed file are not those of the disk in it, but its name may say more.
+  const isNamed = isDecompressed && nameWhenDecompressed(name) !== undefined;
+  const diskFormat = declared.diskFormat ?? (isNamed ? formatOfName(name) : undefined);
+  const { containerFormat } = declared;
+  const detected = await detectFormat(path, formatPolicy, {
+    ...(diskFormat === undefined ? {} : { diskFormat }),
+    ...(containerFormat === undefined ? {} : { containerFormat }),
+    ...(isDecompressed ? { decompressed: COMPRESSIONS } : {}),
+  });
+  return { name, diskFormat: detected };
+}
+
+// Endings of several formats, such as `.img`, are missing.
+const FORMAT_OF_ENDING: Readonly<Record<string, DiskFormat>> = {
+  raw: "raw",
+  qcow2: "qcow2",
+  vmdk: "vmdk",
+  vdi: "vdi",
+  vhd: "vhd",
+  vpc: "vhd",
+  vhdx: "vhdx",
+  iso: "iso",
+};
+
+function formatOfName(name: string): DiskFormat | undefined {
+  const ending = extname(nameWhenDecompressed(name) ?? name).slice(1);
+  return FORMAT_OF_ENDING[ending.toLowerCase()];
+}
