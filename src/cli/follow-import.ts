@@ -8,7 +8,7 @@ import type {
   ImportStatus,
   StoreProgress,
 } from "../workflow/contract.ts";
-import type { Progress } from "./progress.ts";
+import type { ProgressDisplay } from "./progress-display.ts";
 import { WAITING_FOR_A_WORKER } from "./waiting-for-a-worker.ts";
 
 /** How following an import ended: with its outcome, or because the person went away from it. */
@@ -33,7 +33,7 @@ const LAST_LOOK_MS = 2_000;
 export async function followImport(
   client: ImageImportClient,
   { image_id: imageId, run_id: runId }: Pick<AcceptedImport, "image_id" | "run_id">,
-  { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
+  { progress, signal }: { readonly progress: ProgressDisplay; readonly signal: AbortSignal },
 ): Promise<Followed> {
   const shown = new ShownPhases(progress);
   const ended = patiently(() => client.imports.wait(imageId, runId), progress, signal);
@@ -74,7 +74,7 @@ function lost(imageId: string, runId: string): ImportError {
 /** Asks again for as long as Temporal is away. */
 async function patiently<T>(
   ask: () => Promise<T>,
-  progress: Progress,
+  progress: ProgressDisplay,
   signal: AbortSignal,
 ): Promise<T> {
   for (let isNoted = false; ;) {
@@ -117,14 +117,14 @@ const OWN_STEPS: Readonly<Record<string, string>> = {
 };
 
 class ShownPhases {
-  readonly #progress: Progress;
+  readonly #progress: ProgressDisplay;
   readonly #storesWithBytes = new Set<string>();
   readonly #toldFailures = new Set<string>();
   #toldPhases = 0;
   #isAny = false;
   #pause: ImportStatus["pause"] = "running";
 
-  constructor(progress: Progress) {
+  constructor(progress: ProgressDisplay) {
     this.#progress = progress;
   }
 

@@ -9,7 +9,7 @@ import {
 } from "../config/locate.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { json } from "./render.ts";
-import { openProgress, type Progress } from "./progress.ts";
+import { openProgressDisplay, type ProgressDisplay } from "./progress-display.ts";
 
 /** Options that every command takes. */
 export interface GlobalOptions extends LocationOptions {
@@ -23,7 +23,7 @@ export class Session {
   #location: ServiceLocation | undefined;
   #config: Config | undefined;
   #client: ImageImportClient | undefined;
-  #progress: Progress | undefined;
+  #progress: ProgressDisplay | undefined;
 
   constructor(options: GlobalOptions) {
     this.#options = options;
@@ -84,8 +84,8 @@ export class Session {
   }
 
   /** Where the command tells how far it is. */
-  get progress(): Progress {
-    this.#progress ??= openProgress(process.stderr, this.isJson);
+  get progress(): ProgressDisplay {
+    this.#progress ??= openProgressDisplay(process.stderr, this.isJson);
     return this.#progress;
   }
 

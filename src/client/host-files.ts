@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import { ImportError } from "../domain/import-failure.ts";
+import type { Report } from "../domain/report.ts";
 import type { Connections } from "./connections.ts";
 import type { ImageView } from "./image-view.ts";
 import type { Images } from "./images.ts";
@@ -9,6 +10,11 @@ import type { StagedImage, StageOptions, StagingTools } from "./stage-image.ts";
 
 // The number of ids that a walk through all images reads at a time.
 const PAGE_SIZE = 500;
+
+/** Options of a verification. */
+export interface VerifyOptions {
+  readonly report?: Report;
+}
 
 /** The bytes of images, read and written by this host: its staging volume and its stores. */
 export class HostFiles {
@@ -66,37 +72,31 @@ export class HostFiles {
   }
 
   /** Reads every location of a published image and compares it with the recorded digests. */
-  async verify(
-    imageId: string,
-    onProgress?: (doneBytes: number) => void,
-  ): Promise<VerifiedLocation[]> {
+  async verify(imageId: string, options: VerifyOptions = {}): Promise<VerifiedLocation[]> {
     requireId(imageId);
     const catalogue = await this.#connections.catalogue();
     const { verifyImage } = await import("./read-image.ts");
-    return verifyImage(catalogue, await this.#connections.stores(), imageId, onProgress);
+    return verifyImage(catalogue, await this.#connections.stores(), imageId, options.report);
   }
 
   /** Does {@link HostFiles.verify} for every published image, in the order of their ids. */
-  async verifyAll(onProgress?: (doneBytes: number) => void): Promise<VerifiedLocation[]> {
+  async verifyAll(options: VerifyOptions = {}): Promise<VerifiedLocation[]> {
     const catalogue = await this.#connections.catalogue();
     const { listPublishedIds } = await import("../db/image-records.ts");
     const verified: VerifiedLocation[] = [];
     for (let lastId: string | undefined; ;) {
       const afterId = lastId;
       const ids = await catalogue.query((db) => listPublishedIds(db, afterId, PAGE_SIZE));
-      for (const id of ids) verified.push(...(await this.#verifyUnlessDeleted(id, onProgress)));
+      for (const id of ids) verified.push(...(await this.#verifyUnlessDeleted(id, options)));
       lastId = ids.at(-1);
       if (lastId === undefined) return verified;
     }
   }
 
   /** An image may be deleted during the walk; then no location is left to compare. */
-  async #verifyUnlessDeleted(
-    imageId: string,
-    onProgress: ((doneBytes: number) => void) | undefined,
-  ): Promise<VerifiedLocation[]> {
+  async #verifyUnlessDeleted(imageId: string, options: VerifyOptions): Promise<VerifiedLocation[]> {
     try {
-      return await this.verify(imageId, onProgress);
+      return await this.verify(imageId, options);
     } catch (error) {
       if (error instanceof ImportError && error.code === "ImageNotFound") return [];
       throw error;

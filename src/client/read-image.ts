@@ -9,6 +9,7 @@ import { systemFailure } from "../bytes/system-failure.ts";
 import type { Database } from "../db/connect.ts";
 import { findImage, recordDamage, type LocationRow } from "../db/image-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { Report } from "../domain/report.ts";
 import type { Stores } from "../stores/open-stores.ts";
 import { mayHaveChanged, type OpenCopy } from "../stores/store.ts";
 import type { ImageView } from "./image-view.ts";
@@ -18,8 +19,7 @@ export interface ReadOptions {
   /** A path, which must not exist, or a stream, which is not ended. */
   readonly to: string | Writable;
   readonly signal?: AbortSignal;
-  /** Called after every block. */
-  readonly onProgress?: (doneBytes: number) => void;
+  readonly report?: Report;
   /**
    * Called for every copy that turns out to be damaged; another one is read then, if there is one.
    */
@@ -170,7 +170,7 @@ class Copies implements AsyncDisposable {
    * those of the image
    */
   async #isImage(sink: Sink): Promise<boolean> {
-    const { signal, onProgress } = this.#options;
+    const { signal, report } = this.#options;
     const algo = this.#image.os_hash_algo ?? "sha512";
     const first = this.#open;
     await using ring = DigestRing.open({ hashAlgo: algo });
@@ -186,7 +186,7 @@ class Copies implements AsyncDisposable {
       await sink(block.bytes.subarray(0, lengthBytes), doneBytes);
       block.release();
       doneBytes += lengthBytes;
-      onProgress?.(doneBytes);
+      report?.(doneBytes);
     }
     const digests = await ring.finish();
     if (digests.osHashValue === this.#image.os_hash_value) return true;
@@ -325,7 +325,7 @@ export async function verifyImage(
   database: Database,
   stores: Stores,
   imageId: string,
-  onProgress?: (doneBytes: number) => void,
+  report?: Report,
 ): Promise<VerifiedLocation[]> {
   const { image, locations } = await database.query((db) => findImage(db, imageId));
   const isPublished = image.status === "active" || image.status === "deactivated";
@@ -339,7 +339,7 @@ export async function verifyImage(
   const expected = { osHashAlgo, osHashValue, sizeBytes };
   const verified: VerifiedLocation[] = [];
   for (const location of locations) {
-    const { reason, isDamage } = await differenceAt(stores, location, expected, onProgress);
+    const { reason, isDamage } = await differenceAt(stores, location, expected, report);
     const { store, url } = location;
     if (isDamage || reason === null) await rememberDamage(database, location, reason);
     verified.push({ image_id: imageId, store, url, ok: reason === null, reason });
@@ -363,7 +363,7 @@ async function differenceAt(
     readonly osHashValue: string;
     readonly sizeBytes: number;
   },
-  onProgress: ((doneBytes: number) => void) | undefined,
+  report: Report | undefined,
 ): Promise<Difference> {
   const damaged = (reason: string): Difference => ({ reason, isDamage: true });
   try {
@@ -377,7 +377,7 @@ async function differenceAt(
     const digests = await hashFile(copy, {
       sizeBytes,
       hashAlgo: expected.osHashAlgo,
-      ...(onProgress === undefined ? {} : { onProgress }),
+      ...(report === undefined ? {} : { onProgress: report }),
     });
     if (digests.osHashValue === expected.osHashValue) return { reason: null, isDamage: false };
     return damaged(`its ${expected.osHashAlgo} differs from the recorded one`);

@@ -26,6 +26,7 @@ import {
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { Report } from "../domain/report.ts";
 import { requireBelowCap, type Limits } from "../domain/quota.ts";
 import type { OpenStaged, StagingArea } from "../staging/staging-area.ts";
 import {
@@ -54,8 +55,8 @@ export interface StageOptions {
   /** Takes the place of data that is staged already. Default: false, that is a conflict. */
   readonly replace?: boolean;
   readonly signal?: AbortSignal;
-  /** Called after every block. `totalBytes` is undefined for a stream. */
-  readonly onProgress?: (doneBytes: number, totalBytes: number | undefined) => void;
+  /** The total is undefined for a stream. */
+  readonly report?: Report;
 }
 
 /** What was staged. Digests are null for data that was adopted. */
@@ -125,7 +126,7 @@ async function stageSource(
         signal,
         zeroBlocks,
         reserve: (reachedBytes) => room.reach(reachedBytes),
-        onProgress: (doneBytes) => options.onProgress?.(doneBytes, totalBytes),
+        onProgress: (doneBytes) => options.report?.(doneBytes, totalBytes),
       }),
     );
     await staging.publish(part, path, () => lease.renewPatiently());

@@ -164,12 +164,12 @@ async function importFile(
 ): Promise<void> {
   const stagedAtMs = Date.now();
   let staged = "";
-  const onProgress = (doneBytes: number, totalBytes: number | undefined): void => {
+  const report = (doneBytes: number, totalBytes?: number): void => {
     staged = `, ${formatBytes(doneBytes)} of ${formatBytes(totalBytes ?? doneBytes)}`;
   };
   await timed(
     "staging",
-    () => client.files.stage(id, file, { signal, onProgress }),
+    () => client.files.stage(id, file, { signal, report }),
     () => staged,
   );
   const stagingMs = Date.now() - stagedAtMs;

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import { followImport, type Followed } from "../../src/cli/follow-import.ts";
-import type { Progress } from "../../src/cli/progress.ts";
+import type { ProgressDisplay } from "../../src/cli/progress-display.ts";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import type { AcceptedImport, ImportStatus, StoreProgress } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
@@ -13,7 +13,7 @@ const IMAGE_BYTES = 12 * 1024 * 1024;
 const stack = new SharedStack();
 
 /** Remembers what a person would be told. */
-class ToldProgress implements Progress {
+class ToldProgress implements ProgressDisplay {
   readonly notes: string[] = [];
   readonly amounts: { label: string; doneBytes: number; totalBytes: number | undefined }[] = [];
 

@@ -66,7 +66,7 @@ describe("readImage() to a file", () => {
 
     await read(rig, image_id, {
       to: join(makeTemporaryDirectory(), "disk.raw"),
-      onProgress: (doneBytes) => progress.push(doneBytes),
+      report: (doneBytes) => progress.push(doneBytes),
     });
 
     expect(progress).toEqual([MIB, 2 * MIB, 2 * MIB + 5]);
@@ -126,14 +126,14 @@ describe("readImage() to a file", () => {
     const directory = makeTemporaryDirectory();
     const abort = new AbortController();
     const reason = new Error("by the test");
-    const onProgress = (): void => {
+    const report = (): void => {
       abort.abort(reason);
     };
 
     const reading = read(rig, image_id, {
       to: join(directory, "disk.raw"),
       signal: abort.signal,
-      onProgress,
+      report,
     });
 
     await expect(reading).rejects.toBe(reason);
@@ -170,11 +170,11 @@ describe("readImage() to a stream", () => {
       },
     });
     const aheadBytes: number[] = [];
-    const onProgress = (doneBytes: number): void => {
+    const report = (doneBytes: number): void => {
       aheadBytes.push(doneBytes - Buffer.concat(taken).length);
     };
 
-    await read(rig, image_id, { to: slow, onProgress });
+    await read(rig, image_id, { to: slow, report });
 
     expect(aheadBytes).toEqual([0, 0, 0]);
     expect(Buffer.concat(taken).equals(bytes)).toBe(true);
@@ -349,14 +349,14 @@ describe("readImage() of an image with a damaged copy", () => {
       const bytes = someBytes(24 * MIB);
       const plan = await publish(rig, bytes, ["a", "b"]);
       let isBroken: Promise<void> | undefined;
-      const onProgress = (): void => {
+      const report = (): void => {
         isBroken ??= server.kill();
       };
       const stream = new PassThrough();
       const reading = buffer(stream);
       const path = join(makeTemporaryDirectory(), "disk.raw");
 
-      await read(rig, plan.image_id, { to: target === "file" ? path : stream, onProgress });
+      await read(rig, plan.image_id, { to: target === "file" ? path : stream, report });
       stream.end();
 
       const found = target === "file" ? await readFile(path) : await reading;

@@ -119,7 +119,7 @@ describe("stageData()", () => {
     onTestFinished(() => database.close());
     const bytes = someBytes(MIB + 5);
     const imageId = await catalogue.newImage();
-    const onProgress = (doneBytes: number): void => {
+    const report = (doneBytes: number): void => {
       if (doneBytes < bytes.length) return;
       relay.cutInsteadOfAnswerTo('"os_hash_value" = ');
       setTimeout(() => {
@@ -128,7 +128,7 @@ describe("stageData()", () => {
     };
 
     const tools = { ...rig.stagingTools, database };
-    await stageData(tools, imageId, Readable.from([bytes]), { onProgress });
+    await stageData(tools, imageId, Readable.from([bytes]), { report });
 
     expect(await catalogue.staged(imageId)).toMatchObject({ state: "staged", crc32: crc32(bytes) });
     expect((await readFile(rig.staged(imageId))).equals(bytes)).toBe(true);
@@ -190,11 +190,11 @@ describe("stageData()", () => {
   it("tells its progress, and the total of a file", async () => {
     const rig = await openNode(catalogue);
     const progress: unknown[] = [];
-    const onProgress = (...told: unknown[]): void => void progress.push(told);
+    const report = (...told: unknown[]): void => void progress.push(told);
     const upload = await rig.upload(someBytes(2 * MIB + 1));
 
-    await stage(rig, await catalogue.newImage(), upload, { onProgress });
-    await stage(rig, await catalogue.newImage(), Readable.from([someBytes(5)]), { onProgress });
+    await stage(rig, await catalogue.newImage(), upload, { report });
+    await stage(rig, await catalogue.newImage(), Readable.from([someBytes(5)]), { report });
 
     const total = 2 * MIB + 1;
     expect(progress).toEqual([
@@ -478,12 +478,12 @@ describe("stageData() that is interrupted", () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
     const abort = new AbortController();
-    const onProgress = (): void => {
+    const report = (): void => {
       abort.abort();
     };
 
     const failure = await failureOf(
-      stage(rig, imageId, await make(rig), { signal: abort.signal, onProgress }),
+      stage(rig, imageId, await make(rig), { signal: abort.signal, report }),
     );
 
     expect(failure).toMatchObject({

@@ -77,7 +77,7 @@ async function stageFrom(
   return await client.files.stage(imageId, file === "-" ? process.stdin : file, {
     replace,
     signal: interruption.signal,
-    onProgress: (doneBytes, totalBytes) => {
+    report: (doneBytes, totalBytes) => {
       session.progress.bytes("staging", doneBytes, totalBytes);
     },
   });
@@ -112,7 +112,7 @@ async function download(
     .download(imageId, {
       to: output ?? process.stdout,
       signal,
-      onProgress: (doneBytes) => {
+      report: (doneBytes) => {
         session.progress.bytes("downloading", doneBytes, undefined);
       },
       onDamage: ({ store, damage }) => {
@@ -141,13 +141,13 @@ async function verify(
     throw new UsageError("either an image id or --all", "Name one image, or say --all.");
   }
   const client = await session.hostClient();
-  const onProgress = (doneBytes: number): void => {
+  const report = (doneBytes: number): void => {
     session.progress.bytes("verifying", doneBytes, undefined);
   };
   const locations =
     imageId === undefined
-      ? await client.files.verifyAll(onProgress)
-      : await client.files.verify(imageId, onProgress);
+      ? await client.files.verifyAll({ report })
+      : await client.files.verify(imageId, { report });
   session.answer(locations, () => locationTable(locations));
   const wrong = locations.filter(({ ok }) => !ok);
   if (wrong.length > 0) throw mismatch(wrong);

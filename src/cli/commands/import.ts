@@ -133,7 +133,7 @@ async function stage(
 ): Promise<void> {
   await client.files.stage(id, file, {
     signal,
-    onProgress: (doneBytes, totalBytes) => {
+    report: (doneBytes, totalBytes) => {
       session.progress.bytes("staging", doneBytes, totalBytes);
     },
   });

@@ -237,7 +237,7 @@ describe("doctor", () => {
         ok: false,
         detail: 'No worker polls the task queue "image-import"',
         code: "NotConfigured",
-        hint: "`image-import worker` runs one; imports that were accepted wait for it.",
+        hint: "Start one with `image-import worker`; accepted imports wait for it.",
       },
     ]);
   });

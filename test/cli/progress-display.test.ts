@@ -1,17 +1,17 @@
 import type { WriteStream } from "node:tty";
 import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
-import { openProgress, type Progress } from "../../src/cli/progress.ts";
+import { openProgressDisplay, type ProgressDisplay } from "../../src/cli/progress-display.ts";
 import { MIB } from "../support/mib.ts";
 import { Screen } from "../support/screen.ts";
 
 interface Shown {
-  readonly progress: Progress;
+  readonly progress: ProgressDisplay;
   readonly screen: Screen;
 }
 
 function open({ isTerminal, isJson = false }: { isTerminal: boolean; isJson?: boolean }): Shown {
   const screen = new Screen({ isTerminal });
-  const progress = openProgress(screen as unknown as WriteStream, isJson);
+  const progress = openProgressDisplay(screen as unknown as WriteStream, isJson);
   onTestFinished(() => {
     progress.stop();
   });
@@ -26,7 +26,7 @@ beforeEach(() => {
   };
 });
 
-describe("openProgress() on a terminal", () => {
+describe("openProgressDisplay() on a terminal", () => {
   it("shows a bar for each piece of work", () => {
     const { progress, screen } = open({ isTerminal: true });
 
@@ -111,7 +111,7 @@ describe("openProgress() on a terminal", () => {
   });
 });
 
-describe("openProgress() elsewhere", () => {
+describe("openProgressDisplay() elsewhere", () => {
   it("says nothing of what is done at once", () => {
     const { progress, screen } = open({ isTerminal: false });
 

@@ -3,7 +3,7 @@ import { formatBytes } from "../domain/byte-size.ts";
 import { Pace } from "./pace.ts";
 
 /** Tells a person how far a command is, on stderr: stdout belongs to the answer. */
-export interface Progress {
+export interface ProgressDisplay {
   /**
    * Some bytes of a piece of work are done.
    *
@@ -24,18 +24,18 @@ const LINE_EVERY_MS = 5_000;
  * Bars on a terminal, a line now and then elsewhere. With `--json` the lines are left out: stderr
  * then holds the document of a failure, or nothing.
  */
-export function openProgress(stream: NodeJS.WriteStream, isJson: boolean): Progress {
+export function openProgressDisplay(stream: NodeJS.WriteStream, isJson: boolean): ProgressDisplay {
   if (stream.isTTY) return new Bars(stream);
   return isJson ? silence : new Lines(stream);
 }
 
-const silence: Progress = {
+const silence: ProgressDisplay = {
   bytes: () => undefined,
   note: () => undefined,
   stop: () => undefined,
 };
 
-class Bars implements Progress {
+class Bars implements ProgressDisplay {
   readonly #stream: NodeJS.WriteStream;
   readonly #bars = new Map<string, SingleBar>();
   readonly #paces = new Paces();
@@ -83,7 +83,7 @@ class Bars implements Progress {
   }
 }
 
-class Lines implements Progress {
+class Lines implements ProgressDisplay {
   readonly #stream: NodeJS.WriteStream;
   readonly #saidAtMs = new Map<string, number>();
   readonly #paces = new Paces();
