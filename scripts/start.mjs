@@ -1,3 +1,5 @@
 import { runWithTemporal } from "./run-with-temporal.mjs";
 
-await runWithTemporal(() => import("#dist/stack/main.js"));
+// `npm start -- ARGUMENTS` is `image-import dev ARGUMENTS`.
+process.argv.splice(2, 0, "dev");
+await runWithTemporal(() => import("#dist/cli/main.js"));

@@ -1,6 +1,8 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { addDevCommand } from "./commands/dev.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
+import { addEnvCommand } from "./commands/env.ts";
 import { addImageCommands } from "./commands/image.ts";
 import { addImportCommand } from "./commands/import.ts";
 import { addInspectCommand } from "./commands/inspect.ts";
@@ -41,6 +43,8 @@ export function buildProgram(writeOut: (text: string) => void): Command {
       outputError: () => undefined,
       writeErr: () => undefined,
     });
+  addDevCommand(program);
+  addEnvCommand(program);
   addImportCommand(program);
   addInspectCommand(program);
   addImageCommands(program);

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { ImageImportClient } from "../client/image-import-client.ts";
 import { readConfig, type Config } from "../config/config.ts";
 import {
+  dataDirOf,
   locateService,
   notConfigured,
   type LocationOptions,
@@ -28,6 +29,11 @@ export class Session {
   constructor(options: GlobalOptions) {
     this.#options = options;
     this.isJson = options.json === true;
+  }
+
+  /** The data directory of a stack, which need not exist. */
+  get dataDir(): string {
+    return dataDirOf(this.#options.dataDir);
   }
 
   /** Where the service is. @throws ImportError `BadConfiguration` */

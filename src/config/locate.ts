@@ -1,4 +1,6 @@
-import { resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ImportError } from "../domain/import-failure.ts";
 import { isForbidden, ownerOf } from "./file-owner.ts";
@@ -8,8 +10,7 @@ import { temporalAddress, type TemporalAddress } from "./temporal-address.ts";
 /** What a person says on the command line about where the service is. */
 export interface LocationOptions {
   /**
-   * Data directory of a stack. Default: `IMAGE_IMPORT_DATA_DIR`, else `.image-import` in the
-   * package.
+   * Data directory of a stack. Default: `IMAGE_IMPORT_DATA_DIR`, else that of {@link dataDirOf}.
    */
   readonly dataDir?: string | undefined;
   /** The configuration file. Default: `IMAGE_IMPORT_CONFIG`, else that of the stack. */
@@ -34,7 +35,7 @@ export interface ServiceLocation {
   readonly configPath: string | undefined;
 }
 
-const DEFAULT_DATA_DIR = fileURLToPath(new URL("../../.image-import", import.meta.url));
+const PACKAGE_ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /**
  * Finds the service: the addresses of the stack on the data directory, each replaced by what is
@@ -49,9 +50,7 @@ export function locateService(
   options: LocationOptions,
   env: NodeJS.ProcessEnv = process.env,
 ): ServiceLocation {
-  const dataDir = resolve(
-    options.dataDir ?? setting(env, "IMAGE_IMPORT_DATA_DIR") ?? DEFAULT_DATA_DIR,
-  );
+  const dataDir = dataDirOf(options.dataDir, env);
   const stack = readStack(dataDir);
   const explicit = readTemporal(undefined);
   return {
@@ -62,6 +61,22 @@ export function locateService(
     isTemporalNamed: stack !== undefined || explicit.connection.address !== undefined,
     configPath: options.config ?? setting(env, "IMAGE_IMPORT_CONFIG") ?? stack?.config,
   };
+}
+
+/**
+ * The absolute path of a stack's data directory: the given one, else `IMAGE_IMPORT_DATA_DIR`, else
+ * `.image-import` in a clone, or `image-import` below `XDG_DATA_HOME` if the package is installed.
+ */
+export function dataDirOf(given: string | undefined, env: NodeJS.ProcessEnv = process.env): string {
+  return resolve(given ?? setting(env, "IMAGE_IMPORT_DATA_DIR") ?? defaultDataDir(env));
+}
+
+/** An installed package may be read-only, and the next installation removes its directory. */
+function defaultDataDir(env: NodeJS.ProcessEnv): string {
+  const isClone = existsSync(join(PACKAGE_ROOT, "src"));
+  if (isClone) return join(PACKAGE_ROOT, ".image-import");
+  const dataHome = setting(env, "XDG_DATA_HOME") ?? join(homedir(), ".local", "share");
+  return join(dataHome, "image-import");
 }
 
 /**

@@ -1,13 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { detectFormat } from "../client/detect-format.ts";
 import { ImageImportClient } from "../client/image-import-client.ts";
 import type { ImageView } from "../client/image-view.ts";
 import { readConfig } from "../config/config.ts";
+import { dataDirOf } from "../config/locate.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { IMPORT_FAILURES, ImportError } from "../domain/import-failure.ts";
@@ -33,8 +33,6 @@ interface DemoOptions {
   readonly dataDir: string;
   readonly keepsImage: boolean;
 }
-
-const DEFAULT_DATA_DIR = fileURLToPath(new URL("../../.image-import", import.meta.url));
 
 process.exitCode = await demo();
 
@@ -119,8 +117,8 @@ function readOptions(): DemoOptions | undefined {
   });
   if (values.help) return undefined;
   if (positionals.length > 1) throw new Error("One FILE at most");
-  const dataDir = values["data-dir"] ?? process.env["IMAGE_IMPORT_DATA_DIR"] ?? DEFAULT_DATA_DIR;
-  return { file: positionals[0], dataDir: resolve(dataDir), keepsImage: values.keep };
+  const dataDir = dataDirOf(values["data-dir"]);
+  return { file: positionals[0], dataDir, keepsImage: values.keep };
 }
 
 async function importAndCompare(
@@ -198,7 +196,8 @@ async function removeImage(
   id: string,
   { dataDir, keepsImage }: DemoOptions,
 ): Promise<void> {
-  const environment = dataDir === DEFAULT_DATA_DIR ? "" : `IMAGE_IMPORT_DATA_DIR=${dataDir} `;
+  const environment =
+    dataDir === dataDirOf(undefined, {}) ? "" : `IMAGE_IMPORT_DATA_DIR=${dataDir} `;
   const stays = `\nThe image stays. To remove it, while \`npm start\` runs: ${environment}npx image-import image delete ${id}`;
   if (keepsImage) {
     say(stays);

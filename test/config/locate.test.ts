@@ -118,7 +118,7 @@ describe("locateService()", () => {
     expect(locateService({}, { IMAGE_IMPORT_DATA_DIR: dataDir })).toMatchObject({ dataDir, stack });
   });
 
-  it("looks in .image-import of the package when nothing names a data directory", () => {
+  it("looks in .image-import of a clone when nothing names a data directory", () => {
     const expected = fileURLToPath(new URL("../../.image-import", import.meta.url));
 
     expect(locateService({}, {}).dataDir).toBe(expected);

@@ -14,7 +14,7 @@ import { findProcess } from "../../src/processes/process-table.ts";
 import { useOrStartStack } from "../../src/stack/use-or-start-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-const BUILT_STACK = fileURLToPath(new URL("../../dist/stack/main.js", import.meta.url));
+const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 interface StackProcess {
   readonly child: ChildProcess;
@@ -26,7 +26,7 @@ interface StackProcess {
 
 /** Runs what `npm start` runs. */
 function runStack(dataDir: string): StackProcess {
-  const child = spawn(process.execPath, [BUILT_STACK, "--data-dir", dataDir], {
+  const child = spawn(process.execPath, [COMMAND_LINE, "dev", "--data-dir", dataDir], {
     env: { ...process.env, TEMPORAL_CLI: inject("temporalCli") },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -104,7 +104,7 @@ describe("npm start, when its configuration changes", () => {
     const lines = (await stack.stderr).trimEnd().split("\n");
     expect(lines).toEqual([
       expect.stringMatching(
-        /^Cannot (start worker|bring the database up to date): The configuration /,
+        /^error: Cannot (start worker|bring the database up to date): The configuration /,
       ),
       "Correct the configuration file or the environment.",
     ]);
@@ -140,6 +140,7 @@ describe("npm start", () => {
     expect(printed).toContain(file.web_ui);
     expect(printed).toContain(file.temporal_address);
     expect(printed).toContain(`IMAGE_IMPORT_DATA_DIR=${dataDir} npx image-import import FILE`);
+    expect(printed).toContain(`eval "$(IMAGE_IMPORT_DATA_DIR=${dataDir} npx image-import env)"`);
     expect(printed).not.toContain(new URL(file.database_url).password);
   });
 

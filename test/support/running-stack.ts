@@ -15,7 +15,7 @@ import { checkWorkerLog } from "./log-lines.ts";
 import { imageTraces, type ImageTraces } from "./image-traces.ts";
 import { makeServicesDirectory, markOf } from "./services-directory.ts";
 
-const BUILT_STACK = fileURLToPath(new URL("../../dist/stack/main.js", import.meta.url));
+const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 /** Settings of a {@link RunningStack}. */
 export interface RunningStackOptions {
@@ -63,7 +63,7 @@ export class RunningStack {
   async start(): Promise<void> {
     await this.#configure();
     const { prefix = [], env } = this.#options;
-    const command = [...prefix, process.execPath, BUILT_STACK, "--data-dir", this.dataDir];
+    const command = [...prefix, process.execPath, COMMAND_LINE, "dev", "--data-dir", this.dataDir];
     const [program = "", ...args] = command;
     const child = spawn(program, args, {
       // Marked, so that the next run finds and ends it, should this one be killed.
