@@ -34,6 +34,11 @@ const stale = pages.flatMap(({ path, text }) => {
 });
 requireAllShown("command", [...commands.keys()], shownCommands);
 requireAllShown("setting", [...settings.keys()], shownSettings);
+const undescribed = [...settings.values()].filter(({ description }) => description === "");
+for (const { name } of undescribed) {
+  say(`The setting ${name} has no description: add one to its schema in src/config`);
+  process.exitCode = 1;
+}
 if (isCheck && stale.length > 0) {
   say(`Not up to date: ${stale.join(", ")}. Run \`npm run docs\`, and commit what it changes.`);
   process.exitCode = 1;
