@@ -8,6 +8,7 @@ import {
   type LocationRow,
 } from "../db/image-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { inReadingOrder, lookAtCopy, MISSING } from "../stores/readable-copy.ts";
 import {
   copySourceOf,
   mayHaveChanged,
@@ -127,10 +128,8 @@ async function openStaged(
 }
 
 /**
- * Opens the first copy that can be read: the one in the default store before others, as Glance
- * does; each attempt begins with another, because one that reads back wrong is found out only at
- * the end. Copies that are known to be damaged come last, and are read before a byte of them is
- * written anywhere.
+ * Opens the first copy that can be read. Copies that are known to be damaged are read before a byte
+ * of them is written anywhere.
  */
 async function openPublished(
   dependencies: NodeDependencies,
@@ -139,17 +138,9 @@ async function openPublished(
 ): Promise<OpenSource> {
   const { database, stores } = dependencies;
   const locations = await database.query((db) => listLiveLocations(db, image_id));
-  const isDefault = ({ store }: LocationRow): boolean => store === stores.defaultName;
-  const inOrder = [...locations.filter(isDefault), ...locations.filter((each) => !isDefault(each))];
-  const good = inOrder.filter(({ damage }) => damage === null);
-  const first = (activityInfo().attempt - 1) % Math.max(1, good.length);
-  const candidates = [
-    ...good.slice(first),
-    ...good.slice(0, first),
-    ...inOrder.filter(({ damage }) => damage !== null),
-  ];
+  const { attempt } = activityInfo();
   const looks: Look[] = [];
-  for (const location of candidates) {
+  for (const location of inReadingOrder(locations, stores.defaultName, attempt)) {
     const look = await lookAt(dependencies, location, progress);
     if (look.copy !== undefined) return publishedSource(dependencies, look.copy, location);
     looks.push(look);
@@ -161,14 +152,12 @@ async function openPublished(
 interface Look {
   readonly location: LocationRow;
   /** Open for reading, when it can be the source. */
-  readonly copy?: OpenCopy;
+  readonly copy?: OpenCopy | undefined;
   /** Why it is not the image. */
-  readonly damage?: string;
+  readonly damage?: string | undefined;
   /** Why it cannot be read now. */
   readonly failure?: unknown;
 }
-
-const MISSING = "it is not in its store";
 
 async function lookAt(
   dependencies: NodeDependencies,
@@ -177,17 +166,11 @@ async function lookAt(
 ): Promise<Look> {
   const { signal } = progress;
   try {
-    const store = dependencies.stores.get(location.store);
-    const found = await store.find(location.key, signal);
-    if (found?.sizeBytes !== location.sizeBytes) {
-      const damage =
-        found === undefined
-          ? MISSING
-          : `it has ${String(found.sizeBytes)} bytes, not ${String(location.sizeBytes)}`;
+    const { copy, damage } = await lookAtCopy(dependencies.stores, location, signal);
+    if (damage !== undefined) {
       await rememberDamage(dependencies, location, damage);
       return { location, damage };
     }
-    const copy = await store.open(location.key, signal);
     if (location.damage === null) return { location, copy };
     return await lookAgain(dependencies, location, copy, progress);
   } catch (failure) {

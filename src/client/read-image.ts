@@ -8,9 +8,10 @@ import { hasErrorCode } from "../bytes/system-error.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import type { Database } from "../db/connect.ts";
 import { findImage, recordDamage, type LocationRow } from "../db/image-records.ts";
-import { ImportError } from "../domain/import-failure.ts";
+import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
 import type { Report } from "../domain/report.ts";
 import type { Stores } from "../stores/open-stores.ts";
+import { inReadingOrder, lookAtCopy, MISSING } from "../stores/readable-copy.ts";
 import { mayHaveChanged, type OpenCopy } from "../stores/store.ts";
 import type { ImageView } from "./image-view.ts";
 
@@ -97,8 +98,7 @@ class Copies implements AsyncDisposable {
     this.#stores = stores;
     this.#image = image;
     this.#options = options;
-    const isGood = ({ damage }: LocationRow): boolean => damage === null;
-    this.#left = [...locations.filter(isGood), ...locations.filter((each) => !isGood(each))];
+    this.#left = inReadingOrder(locations, stores.defaultName);
   }
 
   /**
@@ -130,25 +130,31 @@ class Copies implements AsyncDisposable {
     this.#open = undefined;
   }
 
-  /** @throws a failure of the copies, when none is left; `DigestMismatch` before others */
+  /** @throws the worst failure of the copies, when none is left */
   async #openNext(): Promise<void> {
     await this[Symbol.asyncDispose]();
     for (let location = this.#left.shift(); location !== undefined; location = this.#left.shift()) {
       try {
-        const store = this.#stores.get(location.store);
-        const copy = await store.open(location.key, this.#options.signal);
-        this.#open = { location, copy };
-        if (copy.sizeBytes === this.#image.size) return;
-        await this.#damaged(location, `it has ${String(copy.sizeBytes)} bytes`);
-        await this[Symbol.asyncDispose]();
+        const { copy, damage } = await lookAtCopy(this.#stores, location, this.#options.signal);
+        if (copy !== undefined) {
+          this.#open = { location, copy };
+          return;
+        }
+        await this.#damaged(location, damage);
       } catch (error) {
         this.#options.signal?.throwIfAborted();
         this.#failures.push(error instanceof Error ? error : new Error(String(error)));
       }
     }
-    const isDamage = (error: Error): boolean =>
-      error instanceof ImportError && error.code === "DigestMismatch";
-    const failure = this.#failures.find(isDamage) ?? this.#failures[0];
+    // A damaged copy needs a person, an unreachable one may come back; only then it matters that
+    // another one is missing.
+    const isOf = (code: ImportFailureCode) => (error: Error) =>
+      error instanceof ImportError && error.code === code;
+    const isMissing = isOf("CopyNotFound");
+    const failure =
+      this.#failures.find(isOf("DigestMismatch")) ??
+      this.#failures.find((error) => !isMissing(error)) ??
+      this.#failures[0];
     if (failure !== undefined) throw failure;
     throw new ImportError("StoreUnavailable", `Image "${this.#image.id}" lies in no store`);
   }
@@ -215,14 +221,24 @@ class Copies implements AsyncDisposable {
 
   async #damaged(location: LocationRow, reason: string): Promise<void> {
     const { store, url } = location;
-    this.#failures.push(
-      new ImportError(
-        "DigestMismatch",
-        `The stored bytes of image "${this.#image.id}" in store "${store}" differ from its ${this.#image.os_hash_algo ?? "digest"} (${reason})`,
-      ),
-    );
+    this.#failures.push(this.#failureOf(store, reason));
     this.#options.onDamage?.({ store, url, damage: reason });
     await rememberDamage(this.#database, location, reason);
+  }
+
+  #failureOf(store: string, damage: string): ImportError {
+    const { id, os_hash_algo } = this.#image;
+    if (damage === MISSING) {
+      return new ImportError(
+        "CopyNotFound",
+        `Cannot read the copy of image "${id}" in store "${store}": ${damage}`,
+        { hint: `Run \`image-import image verify ${id}\`: it reports every copy.` },
+      );
+    }
+    return new ImportError(
+      "DigestMismatch",
+      `The stored bytes of image "${id}" in store "${store}" differ from its ${os_hash_algo ?? "digest"} (${damage})`,
+    );
   }
 
   #spoilt(): ImportError {
@@ -245,7 +261,6 @@ async function rememberDamage(
   location: LocationRow,
   damage: string | null,
 ): Promise<void> {
-  if (location.damage === damage) return;
   try {
     await database.query((db) => recordDamage(db, location, damage));
   } catch (error) {
@@ -367,13 +382,10 @@ async function differenceAt(
 ): Promise<Difference> {
   const damaged = (reason: string): Difference => ({ reason, isDamage: true });
   try {
-    const store = stores.get(location.store);
-    if ((await store.find(location.key)) === undefined) return damaged("it is not in its store");
-    await using copy = await store.open(location.key);
+    const look = await lookAtCopy(stores, location);
+    if (look.copy === undefined) return damaged(look.damage);
+    await using copy = look.copy;
     const { sizeBytes } = copy;
-    if (sizeBytes !== expected.sizeBytes) {
-      return damaged(`it has ${String(sizeBytes)} bytes, not ${String(expected.sizeBytes)}`);
-    }
     const digests = await hashFile(copy, {
       sizeBytes,
       hashAlgo: expected.osHashAlgo,

@@ -181,9 +181,10 @@ export async function recordVersion(
  */
 export async function recordDamage(
   db: Queries,
-  location: LocationId,
+  location: LocationId & Pick<LocationRow, "damage">,
   damage: string | null,
 ): Promise<void> {
+  if (location.damage === damage) return;
   await db.update(imageLocations).set({ damage }).where(isLocation(location));
 }
 

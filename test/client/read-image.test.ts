@@ -262,6 +262,7 @@ describe("readImage() of an image with a damaged copy", () => {
     ["changed", corrupt],
     ["cut off", async (path: string) => truncate(path, 1000)],
     ["lengthened", async (path: string) => truncate(path, 3 * MIB)],
+    ["removed", unlink],
   ])(
     "writes a file from another copy when the first was %s, and remembers that",
     async (_, spoil) => {
@@ -388,6 +389,22 @@ describe("readImage()", () => {
     const failure = await failureOf(read(rig, image_id, { to: new PassThrough() }));
 
     expect(failure).toMatchObject({ code: "StoreUnavailable" });
+  });
+
+  it("reports the copy as missing when its store has nothing under its key", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await publish(rig, someBytes(100));
+    await unlink(rig.copyPath(plan));
+
+    const failure = await failureOf(read(rig, plan.image_id, { to: new PassThrough() }));
+
+    expect(failure).toMatchObject({
+      code: "CopyNotFound",
+      message: `Cannot read the copy of image "${plan.image_id}" in store "fast": it is not in its store`,
+    });
+    expect((await viewOf(plan.image_id)).locations).toMatchObject([
+      { damage: "it is not in its store" },
+    ]);
   });
 
   it.each([
