@@ -3,57 +3,52 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { BandwidthLimit } from "./bandwidth-limit.ts";
 import { BLOCK_BYTES } from "./block-size.ts";
 import { appendZeros } from "./crc-of-zeros.ts";
-import { readFully, writeFully } from "./positional-io.ts";
-import type { PositionalReader, PositionalWriter } from "./positional-io.ts";
-import { WriteBehind } from "./write-behind.ts";
-import { isZeroBlock, type ZeroBlocks } from "./zero-blocks.ts";
+import { readFully, type PositionalReader } from "./positional-io.ts";
+import { SparseWriter, type SparseTarget } from "./sparse-writer.ts";
+import type { ZeroBlocks } from "./zero-blocks.ts";
 
-/** Where a copy is written; a `FileHandle` open for writing is one. */
-export interface CopyTarget extends PositionalWriter {
+/** The file that a copy is written to; a `FileHandle` open for writing is one. */
+export interface CopyTarget extends SparseTarget {
   stat(): Promise<{ readonly size: number }>;
-  truncate(lengthBytes: number): Promise<void>;
 }
 
-/** What {@link copyBlocks} copies, and how. */
+/** A copy to make with {@link copyBlocks}. */
 export interface BlockCopy {
   readonly source: PositionalReader;
   readonly target: CopyTarget;
-  /** How many bytes the source has; bytes beyond are not copied. */
+  /** Size of the source; bytes beyond it are not copied. */
   readonly sizeBytes: number;
-  /** How many bytes the target already holds, from an earlier attempt; 0 for a new copy. */
+  /** Number of bytes that the target holds from an earlier attempt; 0 for a new copy. */
   readonly startAt: number;
   /** crc32 of those bytes, from {@link rebuildCrc}; 0 for a new copy. */
   readonly crcSoFar: number;
   /** Blocks of the source that are known to be zero: they are not even read. */
   readonly zeroBlocks?: ZeroBlocks | undefined;
-  /** Slows the writing down; blocks that are skipped because they are zero take nothing from it. */
-  readonly limiter?: BandwidthLimit;
-  /**
-   * Makes durable what was written so far; called now and then beside the writing. Default: nobody
-   * does.
-   */
+  /** Slows the writing down. Zero blocks take nothing from it. Default: no limit */
+  readonly limiter?: BandwidthLimit | undefined;
+  /** Makes the bytes written so far durable; called after every 128 MiB, beside the writing. */
   readonly sync?: () => Promise<void>;
-  /** Stops the copy within a block. What was written stays, to be resumed. */
+  /** Stops the copy within a block. The blocks that were written stay, to be resumed. */
   readonly signal?: AbortSignal;
   /**
-   * Called after every block, or run of known zeros, with how many bytes are copied so far,
+   * Called after every block, or run of known zeros, with the number of bytes copied so far,
    * `startAt` included.
    */
   readonly onProgress?: (doneBytes: number) => void;
 }
 
-/** What came of a copy. */
+/** The result of {@link copyBlocks}. */
 export interface CopyResult {
-  /** crc32 of the whole copy, from its first byte and zeros included. */
+  /** crc32 of the complete copy, zeros included. */
   readonly crc32: number;
-  /** How many bytes were really written: neither those of earlier attempts nor zero blocks. */
+  /** Bytes that were really written: neither those of earlier attempts nor zero blocks. */
   readonly writtenBytes: number;
 }
 
 /**
- * Copies a file block by block, and computes the crc32 of what it copies on the way. The next block
- * is read while the last is written. Zero blocks are skipped, so that the target stays sparse. At
- * most two blocks are held.
+ * Copies a file block by block, and computes the crc32 of the copy on the way. The next block is
+ * read while the last is written. Zero blocks are skipped, so that the target stays sparse. At most
+ * two blocks are held.
  *
  * The target is cut to `startAt` first: a zero block that is skipped must not uncover bytes of an
  * earlier attempt. It has exactly `sizeBytes` at the end, and is not yet synced.
@@ -65,13 +60,15 @@ export interface CopyResult {
  */
 export async function copyBlocks(copy: BlockCopy): Promise<CopyResult> {
   await cutToStart(copy);
-  const behind = new WriteBehind(copy.sync ?? (() => Promise.resolve()));
-  const buffers: [Buffer, Buffer] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
-  // A sync that still runs is waited for, also when the copy fails: the caller closes the file
-  // then.
-  const result = await copyFrom(copy, buffers, behind).finally(() => behind.end());
-  await copy.target.truncate(copy.sizeBytes);
-  return result;
+  const writer = new SparseWriter(copy.target, copy);
+  try {
+    const crc = await writeAll(copy, writer);
+    await writer.end(copy.sizeBytes);
+    copy.onProgress?.(copy.sizeBytes);
+    return { crc32: crc, writtenBytes: writer.writtenBytes };
+  } finally {
+    await writer.close();
+  }
 }
 
 /**
@@ -115,38 +112,22 @@ async function cutToStart({ target, startAt, sizeBytes }: BlockCopy): Promise<vo
   if (size > startAt) await target.truncate(startAt);
 }
 
-async function copyFrom(
-  copy: BlockCopy,
-  buffers: [Buffer, Buffer],
-  behind: WriteBehind,
-): Promise<CopyResult> {
-  let [current, spare] = buffers;
+/** Hands every block to the writer that is not known to be zero. @returns the crc32 of the copy */
+async function writeAll(copy: BlockCopy, writer: SparseWriter): Promise<number> {
+  let [current, spare] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
   let { startAt: offset, crcSoFar: crc } = copy;
-  let writtenBytes = 0;
   let block = await readNext(copy, current, offset);
   for (;;) {
-    if (block.position > offset) {
-      crc = appendZeros(crc, block.position - offset);
-      offset = block.position;
-      copy.onProgress?.(offset);
-    }
-    const { bytes } = block;
-    if (bytes.length === 0) return { crc32: crc, writtenBytes };
-    // The next one with data is read meanwhile, however many known zeros lie between.
-    const reading = readNext(copy, spare, offset + bytes.length);
-    const isZero = isZeroBlock(bytes);
-    const writing = isZero ? 0 : write(copy, block);
+    const { position, bytes } = block;
+    crc = appendZeros(crc, position - offset);
+    if (bytes.length === 0) return crc;
+    const isZero = await writer.write(bytes, position);
+    // Every block before this one is written now, and its buffer is free.
+    if (position > copy.startAt) copy.onProgress?.(position);
+    offset = position + bytes.length;
+    const reading = readNext(copy, spare, offset);
     crc = isZero ? appendZeros(crc, bytes.length) : crc32(bytes, crc);
-    // Both are waited for, also when one fails: nothing may still read or write once the caller
-    // closes the files.
-    const [read, written] = await Promise.allSettled([reading, writing]);
-    if (written.status === "rejected") throw written.reason;
-    writtenBytes += written.value;
-    behind.wrote(written.value);
-    offset += bytes.length;
-    copy.onProgress?.(offset);
-    if (read.status === "rejected") throw read.reason;
-    block = read.value;
+    block = await reading;
     [current, spare] = [spare, current];
   }
 }
@@ -178,12 +159,6 @@ function skipZeros({ zeroBlocks, sizeBytes }: BlockCopy, position: number): numb
   if (zeroBlocks?.has(block) !== true) return position;
   while (zeroBlocks.has(block)) block += 1;
   return Math.min(block * BLOCK_BYTES, sizeBytes);
-}
-
-async function write(copy: BlockCopy, { bytes, position }: Block): Promise<number> {
-  await copy.limiter?.take(bytes.length, copy.signal);
-  await writeFully(copy.target, bytes, position);
-  return bytes.length;
 }
 
 function partTooShort(actualBytes: number, expectedBytes: number): RangeError {

@@ -2,9 +2,10 @@ import type { FileHandle } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import type { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { BLOCK_BYTES } from "../bytes/block-size.ts";
+import type { SharedBlock } from "../bytes/block-pool.ts";
 import { DigestRing } from "../bytes/digest-ring.ts";
-import { readFully, writeFully } from "../bytes/positional-io.ts";
-import { WriteBehind } from "../bytes/write-behind.ts";
+import { readFully } from "../bytes/positional-io.ts";
+import { SparseWriter } from "../bytes/sparse-writer.ts";
 import { isZeroBlock, type ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 
@@ -53,32 +54,32 @@ export interface StagingWrite {
   readonly hashAlgo: string;
   readonly limiter?: BandwidthLimit | undefined;
   /**
-   * Waits for the right to write so many bytes in all; called before each block is written.
-   * Default: there is room.
+   * Waits for the right to write a file of `sizeBytes`; called before each block is written.
+   * Default: no right is needed
    */
   readonly reserve?: ((sizeBytes: number) => Promise<void>) | undefined;
-  /** Is told of every block that is zero. */
+  /** Gets every block that is zero. */
   readonly zeroBlocks?: ZeroBlocks | undefined;
   /**
-   * Makes durable what was written so far; called now and then beside the writing. Default: nobody
-   * does.
+   * Makes the bytes written so far durable; called after every 128 MiB, beside the writing, when
+   * every byte that `onProgress` reported is written.
    */
   readonly sync?: () => Promise<void>;
   /**
-   * Where the target ends, when an earlier attempt has begun it: those bytes are read from it, and
-   * not written again, and the source goes on behind them. Default: nothing is there, and nobody
-   * will go on with this one.
+   * Length of the target, where an earlier attempt wrote it: those bytes are read from it and not
+   * written again, and the source goes on behind them. The target then keeps the length of what it
+   * holds, zeros included. Default: the target is empty, and no attempt resumes this one
    */
   readonly resumeAt?: number | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Called after every block with how many bytes have passed. */
+  /** Called after every block with the number of bytes that have passed. */
   readonly onProgress?: (doneBytes: number) => void;
 }
 
 /**
- * Writes a source to its end into a private file, digesting on the way, so that nothing reads these
- * bytes a second time. Zero blocks are skipped: a sparse source stays sparse. One block is written
- * while the next one is read and the last ones are digested.
+ * Writes a source to its end into a private file, and digests the bytes on the way, so that no step
+ * reads them a second time. Zero blocks are skipped: a sparse source stays sparse. One block is
+ * written while the next one is read and the last ones are digested.
  *
  * @throws the signal's reason when it is aborted, what `reserve` throws, else the system's own
  *   error
@@ -89,49 +90,59 @@ export async function writeStaged(
   options: StagingWrite,
 ): Promise<Digests> {
   await using ring = DigestRing.open({ hashAlgo: options.hashAlgo });
-  const { resumeAt = 0 } = options;
-  const bytes = resumeAt === 0 ? source : resumedSource(target, resumeAt, source);
-  const behind = new WriteBehind(options.sync ?? (() => Promise.resolve()));
-  let doneBytes = 0;
-  let writing: Promise<void> = Promise.resolve();
+  const writer = new SparseWriter(target, options);
   try {
-    for (;;) {
-      options.signal?.throwIfAborted();
-      const block = await ring.acquire();
-      const { lengthBytes, failure } = await fill(bytes, block.bytes, options.signal);
-      if (lengthBytes === 0) {
-        block.release();
-        if (failure !== undefined) throw failure.error;
-        break;
-      }
-      await options.reserve?.(doneBytes + lengthBytes);
-      ring.submit(block, lengthBytes);
-      const position = doneBytes;
-      await writing;
-      behind.wrote(lengthBytes);
-      writing = writeUnlessZero(target, block.bytes.subarray(0, lengthBytes), position, options);
-      // Not an unhandled rejection meanwhile: the next round, or the end, awaits it.
-      writing.catch(() => undefined);
-      void writing
-        .finally(() => {
-          block.release();
-        })
-        .catch(() => undefined);
-      doneBytes += lengthBytes;
-      options.onProgress?.(doneBytes);
-      if (failure === undefined) continue;
-      // What came before is worth having for whoever goes on.
-      await writing;
-      throw failure.error;
-    }
-    await writing;
+    const sizeBytes = await writeAll(source, target, { ring, writer, options });
+    await writer.end(sizeBytes);
   } finally {
-    // Nothing may still write when the caller closes the file.
-    await writing.catch(() => undefined);
-    await behind.end();
+    await writer.close();
   }
-  await target.truncate(doneBytes);
   return await ring.finish();
+}
+
+/** The machinery of one {@link writeStaged}. */
+interface Writing {
+  readonly ring: DigestRing;
+  readonly writer: SparseWriter;
+  readonly options: StagingWrite;
+}
+
+/** Brings every block of the source to the ring and to the file. @returns the size of the file */
+async function writeAll(
+  source: ByteSource,
+  target: FileHandle,
+  { ring, writer, options }: Writing,
+): Promise<number> {
+  const { resumeAt, zeroBlocks, signal } = options;
+  const bytes = resumedSource(target, resumeAt ?? 0, source);
+  let doneBytes = 0;
+  let written: SharedBlock | undefined;
+  for (;;) {
+    signal?.throwIfAborted();
+    const block = await ring.acquire();
+    const { lengthBytes, failure } = await fill(bytes, block.bytes, signal);
+    if (lengthBytes === 0) {
+      if (failure !== undefined) throw failure.error;
+      return doneBytes;
+    }
+    const position = doneBytes;
+    const end = position + lengthBytes;
+    await options.reserve?.(end);
+    ring.submit(block, lengthBytes);
+    const filled = block.bytes.subarray(0, lengthBytes);
+    const isHeld = resumeAt !== undefined && end <= resumeAt;
+    const isZero = isHeld ? isZeroBlock(filled) : await writer.write(filled, position);
+    if (isZero) zeroBlocks?.add(position / BLOCK_BYTES);
+    // An attempt that resumes this one sees by the length of the file how far it came.
+    if (isZero && !isHeld && resumeAt !== undefined) await target.truncate(end);
+    // The write of the block before this one is over.
+    written?.release();
+    written = block;
+    doneBytes = end;
+    options.onProgress?.(doneBytes);
+    // The block that the source has left incomplete is written all the same, for the next attempt.
+    if (failure !== undefined) throw failure.error;
+  }
 }
 
 /** What is there already, and then what comes. */
@@ -188,22 +199,4 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefine
   } finally {
     signal.removeEventListener("abort", abort);
   }
-}
-
-async function writeUnlessZero(
-  target: FileHandle,
-  bytes: Buffer,
-  position: number,
-  { limiter, zeroBlocks, resumeAt, signal }: StagingWrite,
-): Promise<void> {
-  const end = position + bytes.length;
-  if (isZeroBlock(bytes)) {
-    zeroBlocks?.add(position / BLOCK_BYTES);
-    // Whoever goes on with it sees by its length how far it came.
-    if (resumeAt !== undefined && end > resumeAt) await target.truncate(end);
-    return;
-  }
-  if (resumeAt !== undefined && end <= resumeAt) return;
-  await limiter?.take(bytes.length, signal);
-  await writeFully(target, bytes, position);
 }

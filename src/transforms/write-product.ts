@@ -1,60 +1,43 @@
 import type { FileHandle } from "node:fs/promises";
 import { BLOCK_BYTES } from "../bytes/block-size.ts";
-import { writeFully } from "../bytes/positional-io.ts";
-import { WriteBehind } from "../bytes/write-behind.ts";
-import { isZeroBlock } from "../bytes/zero-blocks.ts";
+import { SparseWriter } from "../bytes/sparse-writer.ts";
 
 /**
  * Writes bytes into an empty file as they come; blocks of zeros are skipped, so that the file is
  * sparse. One block is written while the next one is filled. The file is not yet synced to its end.
  *
- * @returns how many bytes the file has
+ * @returns the size of the file in bytes
  * @throws what `chunks` throws, else the system's own error (`ENOSPC`, `EIO`, …)
  */
 export async function writeProduct(
   chunks: AsyncIterable<Buffer>,
   target: FileHandle,
 ): Promise<number> {
-  const behind = new WriteBehind(() => target.datasync());
-  let [current, spare] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
-  let [position, filledBytes] = [0, 0];
-  let writing = Promise.resolve(0);
-  const writeFilled = async (): Promise<void> => {
-    behind.wrote(await writing);
-    writing = writeUnlessZero(target, current.subarray(0, filledBytes), position);
-    // Not an unhandled rejection meanwhile: the next block, or the end, awaits it.
-    writing.catch(() => undefined);
-    position += filledBytes;
-    filledBytes = 0;
-    [current, spare] = [spare, current];
-  };
+  const writer = new SparseWriter(target, { sync: () => target.datasync() });
   try {
-    for await (const chunk of chunks) {
-      for (let at = 0; at < chunk.length;) {
-        const copiedBytes = chunk.copy(current, filledBytes, at);
-        at += copiedBytes;
-        filledBytes += copiedBytes;
-        if (filledBytes === BLOCK_BYTES) await writeFilled();
-      }
-    }
-    await writeFilled();
-    await writing;
+    const sizeBytes = await writeAll(chunks, writer);
+    await writer.end(sizeBytes);
+    return sizeBytes;
   } finally {
-    // Nothing may still write when the caller closes the file.
-    await writing.catch(() => undefined);
-    await behind.end();
+    await writer.close();
   }
-  await target.truncate(position);
-  return position;
 }
 
-/** @returns how many bytes were really written */
-async function writeUnlessZero(
-  target: FileHandle,
-  block: Buffer,
-  position: number,
-): Promise<number> {
-  if (isZeroBlock(block)) return 0;
-  await writeFully(target, block, position);
-  return block.length;
+async function writeAll(chunks: AsyncIterable<Buffer>, writer: SparseWriter): Promise<number> {
+  let [current, spare] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
+  let [position, filledBytes] = [0, 0];
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length;) {
+      const copiedBytes = chunk.copy(current, filledBytes, at);
+      at += copiedBytes;
+      filledBytes += copiedBytes;
+      if (filledBytes < BLOCK_BYTES) continue;
+      await writer.write(current, position);
+      position += filledBytes;
+      filledBytes = 0;
+      [current, spare] = [spare, current];
+    }
+  }
+  await writer.write(current.subarray(0, filledBytes), position);
+  return position + filledBytes;
 }
