@@ -13,14 +13,17 @@ import {
   copySourceOf,
   mayHaveChanged,
   type Copied,
+  type CopyOrder,
   type CopySource,
   type OpenCopy,
+  type PrivateCopy,
+  type Store,
 } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import type { Progress } from "./progress.ts";
 import {
   changingStaged,
-  linkingFor,
+  linkStaged,
   openTrustedStaged,
   requireAsRecorded,
   requireInPlace,
@@ -42,8 +45,12 @@ export interface OpenSource extends AsyncDisposable {
   /** Undefined when nobody has read them yet. */
   readonly crc32: number | undefined;
   readonly zeroBlocks?: ZeroBlocks;
-  /** As a {@link CopyOrder} has it. */
-  readonly linking: (link: () => Promise<void>) => Promise<boolean>;
+  /**
+   * Makes the copy another name of the source's file, where the store may have one.
+   *
+   * @returns undefined where the copy must be made in another way
+   */
+  linkInto(store: Store, order: CopyOrder): Promise<PrivateCopy | undefined>;
   /** Whether a copy is another name of the source's inode. */
   isSharedWith(copy: OpenCopy): Promise<boolean>;
   /** Makes sure that what was copied without being read is what was opened. */
@@ -94,7 +101,7 @@ async function openStaged(
     sizeBytes: staged.sizeBytes,
     crc32: staged.digests?.crc32,
     zeroBlocks: staged.zeroBlocks,
-    linking: linkingFor(dependencies, staged, order.store),
+    linkInto: (store, copyOrder) => linkStaged(dependencies, staged, store, copyOrder),
     isSharedWith: (copy) => copy.isNameOf(staged.handle),
     requireInPlace: async ({ method }) => {
       // A link or a clone is made of whatever has the path; what was judged is the open file.
@@ -240,7 +247,7 @@ function publishedSource(
     sizeBytes,
     crc32,
     // A published copy belongs to its store: each store gets bytes or blocks of its own.
-    linking: async () => false,
+    linkInto: async () => undefined,
     isSharedWith: async () => false,
     requireInPlace: async () => undefined,
     requireUnchanged: async ({ method }, progress) => {

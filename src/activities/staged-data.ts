@@ -13,7 +13,8 @@ import {
   findStagedByPath,
   knownDigests,
   lockStaged,
-  takeLinkRight,
+  mayLink,
+  recordLink,
   updateStaged,
   type StagedRow,
 } from "../db/staged-records.ts";
@@ -22,6 +23,7 @@ import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { requireBelowCap } from "../domain/quota.ts";
 import type { OpenStaged } from "../staging/staging-area.ts";
+import type { CopyOrder, PrivateCopy, Store } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import type { Progress } from "./progress.ts";
 
@@ -167,31 +169,53 @@ function changed(row: StagedRow): ImportError {
 }
 
 /**
- * Does something to the staged inode that changes its ctime (chmod, link, unlink of another name)
- * and takes its new fingerprint, under the lock of its row, so that no other step mistakes it for a
- * stranger's change.
+ * Changes the ctime of a staged file (by a chmod, a link, the removal of another name) and records
+ * its new fingerprint. Both happen under the lock of its row: no other step takes the change for a
+ * stranger's, and a process that is killed in between leaves the earlier fingerprint, so that the
+ * next step digests the bytes again. The change gets the row as it is then, and must not take longer
+ * than a transaction may stand still.
  */
-export async function changingStaged(
+export async function changingStaged<T>(
   { database }: NodeDependencies,
   staged: TrustedStaged,
-  change: () => Promise<void>,
-  isAllowed: (db: Queries) => Promise<boolean> = async () => true,
-): Promise<boolean> {
+  change: (db: Queries, row: StagedRow) => Promise<T>,
+): Promise<T> {
   return database.transaction(async (db) => {
     const locked = await lockStaged(db, staged.row.imageId, staged.row.token);
     if (locked?.state !== "staged") throw missing(staged.row.imageId);
-    if (!(await isAllowed(db))) return false;
     const before = await fingerprintOf(staged.handle);
-    await change();
+    const result = await change(db, locked);
     const after = await fingerprintOf(staged.handle);
     // Only the change that this process made is accepted. Another writer's stays visible, and the
     // bytes are digested again.
     const wasAsRecorded =
       locked.fingerprint !== null && compareFingerprints(locked.fingerprint, before) === "same";
-    if (wasAsRecorded && compareFingerprints(before, after) !== "changed") {
+    if (wasAsRecorded && compareFingerprints(before, after) === "touched") {
       await updateStaged(db, staged.row.imageId, staged.row.token, { fingerprint: after });
     }
-    return true;
+    return result;
+  });
+}
+
+/**
+ * Links the staged file into a store, if that store may have it.
+ *
+ * @returns undefined where the copy must be made in another way
+ */
+export async function linkStaged(
+  dependencies: NodeDependencies,
+  staged: TrustedStaged,
+  store: Store,
+  order: CopyOrder,
+): Promise<PrivateCopy | undefined> {
+  if (store.link === undefined || order.crc32 === undefined) return undefined;
+  // Mostly known without the lock.
+  if (!mayLink(staged.row, store.name)) return undefined;
+  return changingStaged(dependencies, staged, async (db, row) => {
+    if (!mayLink(row, store.name)) return undefined;
+    const copy = await store.link?.(order);
+    if (copy !== undefined) await recordLink(db, row, store.name);
+    return copy;
   });
 }
 
@@ -218,17 +242,6 @@ export async function requireInPlace(staged: TrustedStaged): Promise<void> {
     lstat(staged.path, { bigint: true }).catch(() => undefined),
   ]);
   if (named?.ino !== opened.ino || named.dev !== opened.dev) throw changed(staged.row);
-}
-
-/** Links the staged inode to a store, if that store is the one that may. */
-export function linkingFor(
-  dependencies: NodeDependencies,
-  staged: TrustedStaged,
-  store: string,
-): (link: () => Promise<void>) => Promise<boolean> {
-  const { imageId, token } = staged.row;
-  return (link) =>
-    changingStaged(dependencies, staged, link, (db) => takeLinkRight(db, imageId, token, store));
 }
 
 /**

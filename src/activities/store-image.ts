@@ -26,6 +26,7 @@ import {
   mayHaveChanged,
   storeKey,
   type Copied,
+  type CopyOrder,
   type PrivateCopy,
   type Store,
 } from "../stores/store.ts";
@@ -288,7 +289,7 @@ async function writeCopy(
   const found = await copyUnderKey(store, lease, source, progress);
   const copied =
     found ??
-    (await store.copy({
+    (await makeCopy(store, source, {
       source: source.bytes,
       sizeBytes: source.sizeBytes,
       crc32: source.crc32,
@@ -296,7 +297,6 @@ async function writeCopy(
       part: lease.part,
       key: lease.key,
       mayResume: lease.mayResume,
-      linking: source.linking,
       signal: progress.signal,
       onProgress: (doneBytes) => {
         progress.report(doneBytes);
@@ -330,6 +330,15 @@ async function writeCopy(
     crc32: copied.crc32,
     method: copied.method,
   };
+}
+
+/** Copies the source in the way that moves the fewest bytes. */
+async function makeCopy(store: Store, source: OpenSource, order: CopyOrder): Promise<PrivateCopy> {
+  return (
+    (await store.clone?.(order)) ??
+    (await source.linkInto(store, order)) ??
+    (await store.copy(order))
+  );
 }
 
 /**

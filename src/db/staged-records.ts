@@ -146,29 +146,23 @@ export function knownDigests(staged: StagedRow): Digests | undefined {
 }
 
 /**
- * Gives the one right to link the staged inode to a store. Idempotent for that store.
- *
- * @returns whether this store has it
+ * True if a store may have another name of the staged file: our own staging wrote the file, and no
+ * other store has one. Decided on a row that is locked, it holds until the end of the transaction.
  */
-export async function takeLinkRight(
+export function mayLink({ ours, linkedStore }: StagedRow, store: string): boolean {
+  return ours && (linkedStore ?? store) === store;
+}
+
+/** Records that a store, which {@link mayLink}, has another name of the staged file. */
+export async function recordLink(
   db: Queries,
-  imageId: string,
-  token: string,
+  { imageId, token }: Pick<StagedRow, "imageId" | "token">,
   store: string,
-): Promise<boolean> {
-  const taken = await db
+): Promise<void> {
+  await db
     .update(stagedFiles)
     .set({ linkedStore: store })
-    .where(
-      and(
-        eq(stagedFiles.imageId, imageId),
-        eq(stagedFiles.token, token),
-        eq(stagedFiles.ours, true),
-        sql`coalesce(${stagedFiles.linkedStore}, ${store}) = ${store}`,
-      ),
-    )
-    .returning({ imageId: stagedFiles.imageId });
-  return taken.length > 0;
+    .where(and(eq(stagedFiles.imageId, imageId), eq(stagedFiles.token, token)));
 }
 
 /**

@@ -43,13 +43,6 @@ export interface CopyOrder {
    * continued.
    */
   readonly mayResume: boolean;
-  /**
-   * Makes the copy another name of the source's inode, by `link`, if this store may: one store at
-   * most does.
-   *
-   * @returns whether it was done
-   */
-  readonly linking: (link: () => Promise<void>) => Promise<boolean>;
   readonly signal: AbortSignal;
   /** How many bytes of the source are in the copy so far. */
   readonly onProgress: (doneBytes: number) => void;
@@ -121,8 +114,26 @@ export interface Store {
   /** URL of a key, as the catalogue records it. */
   urlOf(key: string): string;
   /**
-   * Brings the source to durable bytes under the private name, without reading it where this store
-   * and the source's place can. Cancelled, it keeps what it has, to be resumed.
+   * Makes the copy a clone of the source's file, which shares its blocks. Stores without files have
+   * no such method.
+   *
+   * @returns undefined where that is not possible, and the copy must be made in another way
+   */
+  clone?(order: CopyOrder): Promise<PrivateCopy | undefined>;
+  /**
+   * Makes the copy another name of the source's file, which becomes read-only. The caller has the
+   * right to that (one store at most has), and records the new fingerprint of the file also when
+   * the result is undefined or a failure: its mode and ctime have changed.
+   *
+   * It is called after {@link clone}, in a transaction of the catalogue, and so takes a moment and
+   * does not ask the catalogue.
+   *
+   * @returns as {@link clone}
+   */
+  link?(order: CopyOrder): Promise<PrivateCopy | undefined>;
+  /**
+   * Brings the bytes of the source to the private name, durably; a server that has them already
+   * copies them itself. Cancelled, it keeps the bytes it has, to be resumed.
    */
   copy(order: CopyOrder): Promise<PrivateCopy>;
   /**

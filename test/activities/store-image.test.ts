@@ -636,6 +636,36 @@ describe("storeImage() without moving bytes", () => {
     expect((await catalogue.staged(plan.image_id))?.fingerprint?.ctimeNs).toBe(String(ctimeNs));
   });
 
+  it("leaves the right to link to the next store when the first one cannot", async () => {
+    const stores = { fast: { zeroCopy: false }, slow: { zeroCopy: true } };
+    const rig = await openNode(catalogue, { stores });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes, ["fast", "slow"]);
+
+    expect((await rig.store(plan, bytes.length, "fast")).method).toBe("copy");
+    expect((await rig.store(plan, bytes.length, "slow")).method).toBe("link");
+  });
+
+  it("lets another store link when a link was made and not recorded, and removes that link", async () => {
+    const rig = await openNode(catalogue, { stores: zeroCopy });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes, ["fast", "slow"]);
+    const fast = rig.dependencies.stores.get("fast");
+    const makeLink = fast.link?.bind(fast);
+    vi.spyOn(fast, "link").mockImplementationOnce(async (order) => {
+      await makeLink?.(order);
+      throw new Error("the process ends here");
+    });
+    await failureOf(rig.store(plan, bytes.length, "fast"));
+
+    const other = await rig.store(plan, bytes.length, "slow");
+    const again = await rig.store(plan, bytes.length, "fast");
+
+    expect([other.method, again.method]).toEqual(["link", "copy"]);
+    expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
+    expect((await stat(rig.staged(plan.image_id))).nlink).toBe(2);
+  });
+
   it("finds its link when it is run again", async () => {
     const rig = await openNode(catalogue, { stores: zeroCopy });
     const bytes = someBytes(2 * MIB);

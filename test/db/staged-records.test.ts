@@ -11,8 +11,9 @@ import {
   listStaged,
   lockStaged,
   moveToUploading,
+  mayLink,
+  recordLink,
   returnLinkRight,
-  takeLinkRight,
   updateStaged,
 } from "../../src/db/staged-records.ts";
 import { NODE, SOME_DIGESTS, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";
@@ -209,19 +210,25 @@ describe("knownDigests()", () => {
   );
 });
 
-describe("takeLinkRight()", () => {
-  async function take(imageId: string, store: string, token?: string): Promise<boolean> {
-    const ours = token ?? (await tokenOf(imageId));
-    return catalogue.database.query((db) => takeLinkRight(db, imageId, ours, store));
+describe("mayLink()", () => {
+  /** Takes the right under the lock of the row, as a step does that links the file. */
+  async function take(imageId: string, store: string): Promise<boolean> {
+    const token = await tokenOf(imageId);
+    return catalogue.database.transaction(async (db) => {
+      const row = await lockStaged(db, imageId, token);
+      if (row === undefined || !mayLink(row, store)) return false;
+      await recordLink(db, row, store);
+      return true;
+    });
   }
 
-  it("gives the right to one store, also when that one asks again", async () => {
+  it("is true for one store, also when that store asks again", async () => {
     const imageId = await catalogue.stagedImage();
 
     expect([await take(imageId, "fast"), await take(imageId, "fast")]).toEqual([true, true]);
   });
 
-  it("gives it to no second store", async () => {
+  it("is false for every other store once a link is recorded", async () => {
     const imageId = await catalogue.stagedImage();
     await take(imageId, "fast");
 
@@ -229,7 +236,7 @@ describe("takeLinkRight()", () => {
     expect((await catalogue.staged(imageId))?.linkedStore).toBe("fast");
   });
 
-  it("gives it to one of many stores at once", async () => {
+  it("is true for one of many stores at once", async () => {
     const imageId = await catalogue.stagedImage();
     const stores = Array.from({ length: 10 }, (_, index) => `store-${index}`);
 
@@ -238,32 +245,34 @@ describe("takeLinkRight()", () => {
     expect(taken.filter((isTaken) => isTaken)).toHaveLength(1);
   });
 
-  it("never gives it for data that is not ours", async () => {
+  it("is false for data that our staging did not write", async () => {
     const imageId = await catalogue.newImage();
     await adopt(imageId);
 
     expect(await take(imageId, "fast")).toBe(false);
   });
+});
 
-  it("never gives it for data that took the place of what was meant", async () => {
+describe("returnLinkRight()", () => {
+  async function recordLinkOf(imageId: string, store: string): Promise<void> {
+    const token = await tokenOf(imageId);
+    await catalogue.database.query((db) => recordLink(db, { imageId, token }, store));
+  }
+
+  it("lets another store link", async () => {
     const imageId = await catalogue.stagedImage();
-
-    expect(await take(imageId, "fast", randomUUID())).toBe(false);
-  });
-
-  it("gives it to another store once it was given back", async () => {
-    const imageId = await catalogue.stagedImage();
-    await take(imageId, "fast");
+    await recordLinkOf(imageId, "fast");
     await catalogue.database.query((db) =>
       returnLinkRight(db, { imageId, epoch: 1, store: "fast" }),
     );
 
-    expect(await take(imageId, "slow")).toBe(true);
+    const row = await catalogue.staged(imageId);
+    expect(row !== undefined && mayLink(row, "slow")).toBe(true);
   });
 
-  it("is not given back by a store that does not have it", async () => {
+  it("changes nothing for a store that does not have the right", async () => {
     const imageId = await catalogue.stagedImage();
-    await take(imageId, "fast");
+    await recordLinkOf(imageId, "fast");
 
     await catalogue.database.query((db) =>
       returnLinkRight(db, { imageId, epoch: 1, store: "slow" }),
@@ -272,9 +281,9 @@ describe("takeLinkRight()", () => {
     expect((await catalogue.staged(imageId))?.linkedStore).toBe("fast");
   });
 
-  it("stays with a later import that has linked into the same store meanwhile", async () => {
+  it("leaves the right to a later import that has linked into the same store meanwhile", async () => {
     const imageId = await catalogue.stagedImage();
-    await take(imageId, "fast");
+    await recordLinkOf(imageId, "fast");
     await catalogue.publishedLease({ imageId, epoch: 2, store: "fast" });
 
     await catalogue.database.query((db) =>
@@ -313,7 +322,7 @@ describe("dropStagedRow()", () => {
       sql`UPDATE image_locations SET shared = true WHERE image_id = ${imageId}`,
     );
     const token = await tokenOf(imageId);
-    await catalogue.database.query((db) => takeLinkRight(db, imageId, token, "fast"));
+    await catalogue.database.query((db) => recordLink(db, { imageId, token }, "fast"));
 
     await catalogue.database.transaction((db) => dropStagedRow(db, imageId, token));
 

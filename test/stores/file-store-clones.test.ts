@@ -36,8 +36,8 @@ describe.skipIf(WHY_NO_CLONES !== undefined)(
       await source.handle.sync();
       const freeBefore = await freeBytesOf(volume);
 
-      const copy = await store.copy(orderOf(source, { crc32: source.crc32 }));
-      await copy.publish();
+      const copy = await store.clone(orderOf(source, { crc32: source.crc32 }));
+      await copy?.publish();
 
       const path = join(volume, "store", KEY);
       const published = await stat(path);

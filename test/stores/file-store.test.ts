@@ -61,14 +61,9 @@ function openStore(options: Partial<FileStoreOptions> = {}): FileStore {
   return new FileStore({ name: "local", path: directory, zeroCopy: true, ...options });
 }
 
-/** Orders a copy that may become a link: bytes that are known, and the right to link them. */
-function linkableOrder(source: StagedSource, fields: Partial<CopyOrder> = {}): CopyOrder {
-  return orderOf(source, { part, crc32: source.crc32, linking: linkAtOnce, ...fields });
-}
-
-async function linkAtOnce(makeLink: () => Promise<void>): Promise<boolean> {
-  await makeLink();
-  return true;
+/** Orders a copy that needs no bytes: the crc32 of the source is known. */
+function knownOrder(source: StagedSource, fields: Partial<CopyOrder> = {}): CopyOrder {
+  return orderOf(source, { part, crc32: source.crc32, ...fields });
 }
 
 async function inodeOf(path: string): Promise<number> {
@@ -98,11 +93,46 @@ describe("FileStore.urlOf()", () => {
   });
 });
 
-describe("FileStore.copy() without moving bytes", () => {
-  it("links bytes that are known, and makes them read-only for everyone", async () => {
+describe("FileStore.clone()", () => {
+  it("clones where the file system can: shared blocks, and an inode of its own", async () => {
+    // A clone looks like a copy from outside.
+    vi.mocked(copyFile).mockImplementationOnce(async (from, to) => {
+      await writeFile(to, await readFile(from));
+    });
     const source = await stage(RANDOM);
 
-    const copied = await openStore().copy(linkableOrder(source));
+    const copied = await openStore().clone(knownOrder(source));
+    await copied?.publish();
+
+    expect(copied).toMatchObject({
+      crc32: source.crc32,
+      shared: false,
+      method: "reflink",
+      writtenBytes: 0,
+    });
+    expect(await readdir(directory)).toEqual([KEY]);
+    expect(await permissionsOf(join(directory, KEY))).toBe("440");
+  });
+
+  it("leaves nothing of a clone that failed in the middle", async () => {
+    vi.mocked(copyFile).mockImplementationOnce(async (_, to) => {
+      await writeFile(to, "half");
+      throw Object.assign(new Error("EIO"), { code: "EIO" });
+    });
+    const source = await stage(RANDOM);
+
+    const copied = await openStore().clone(knownOrder(source));
+
+    expect(copied).toBeUndefined();
+    expect(await readdir(directory)).toEqual([]);
+  });
+});
+
+describe("FileStore.link()", () => {
+  it("links the staged file, and makes it read-only for every user", async () => {
+    const source = await stage(RANDOM);
+
+    const copied = await openStore().link(knownOrder(source));
 
     expect(copied).toMatchObject({
       crc32: source.crc32,
@@ -114,71 +144,26 @@ describe("FileStore.copy() without moving bytes", () => {
     expect(await permissionsOf(source.path)).toBe("440");
   });
 
-  it("is read-only before it has a second name", async () => {
+  it("makes the file read-only before it has a second name", async () => {
     const source = await stage(RANDOM);
     const modes: string[] = [];
-    const linking: CopyOrder["linking"] = async (makeLink) => {
-      vi.spyOn(source.handle, "sync").mockImplementationOnce(async () => {
-        modes.push(await permissionsOf(source.path), `${(await stat(source.path)).nlink} name`);
-      });
-      return linkAtOnce(makeLink);
-    };
+    vi.spyOn(source.handle, "sync").mockImplementationOnce(async () => {
+      modes.push(await permissionsOf(source.path), `${(await stat(source.path)).nlink} name`);
+    });
 
-    await openStore().copy(linkableOrder(source, { linking }));
+    await openStore().link(knownOrder(source));
 
     expect(modes).toEqual(["440", "1 name"]);
   });
 
   it("publishes a link under its key, still the inode of the source", async () => {
     const source = await stage(RANDOM);
-    const copy = await openStore().copy(linkableOrder(source));
+    const copy = await openStore().link(knownOrder(source));
 
-    await copy.publish();
+    await copy?.publish();
 
     expect(await readdir(directory)).toEqual([KEY]);
     expect(await inodeOf(join(directory, KEY))).toBe(await inodeOf(source.path));
-  });
-
-  it("clones where the file system can: shared blocks, and an inode of its own", async () => {
-    // What a clone looks like from outside: a copy.
-    vi.mocked(copyFile).mockImplementationOnce(async (from, to) => {
-      await writeFile(to, await readFile(from));
-    });
-    const source = await stage(RANDOM);
-    const linking = vi.fn(linkAtOnce);
-
-    const copied = await openStore().copy(linkableOrder(source, { linking }));
-
-    expect(copied).toMatchObject({
-      crc32: source.crc32,
-      shared: false,
-      method: "reflink",
-      writtenBytes: 0,
-    });
-    expect(await permissionsOf(join(directory, part))).toBe("440");
-    expect(linking).not.toHaveBeenCalled();
-  });
-
-  it("leaves nothing of a clone that failed in the middle, and goes another way", async () => {
-    vi.mocked(copyFile).mockImplementationOnce(async (_, to) => {
-      await writeFile(to, "half");
-      throw Object.assign(new Error("EIO"), { code: "EIO" });
-    });
-    const source = await stage(RANDOM);
-
-    const copied = await openStore().copy(linkableOrder(source));
-
-    expect(copied.method).toBe("link");
-    expect((await readFile(join(directory, part))).equals(RANDOM)).toBe(true);
-  });
-
-  it("goes on with the bytes that an earlier attempt has copied", async () => {
-    const source = await stage(Buffer.concat([RANDOM, RANDOM]));
-    await writeFile(join(directory, part), RANDOM);
-
-    const copied = await openStore().copy(linkableOrder(source, { mayResume: true }));
-
-    expect(copied).toMatchObject({ method: "copy", shared: false, writtenBytes: BLOCK_BYTES });
   });
 
   it.each([
@@ -188,80 +173,75 @@ describe("FileStore.copy() without moving bytes", () => {
     const source = await stage(RANDOM);
     await leave(join(directory, part), source);
 
-    const copied = await openStore().copy(linkableOrder(source, { mayResume: true }));
+    const copied = await openStore().link(knownOrder(source, { mayResume: true }));
 
-    expect(copied.method).toBe("link");
+    expect(copied?.method).toBe("link");
     expect((await stat(source.path)).nlink).toBe(2);
   });
+});
 
+describe.each(["clone", "link"] as const)("FileStore.%s()", (method) => {
   it.each<[string, Partial<FileStoreOptions>, Partial<CopyOrder>]>([
     ["zero copy is off", { zeroCopy: false }, {}],
-    ["nobody knows what the bytes are", {}, { crc32: undefined }],
-    ["another store has the right to link", {}, { linking: async () => false }],
-  ])("copies the bytes when %s", async (_, options, fields) => {
+    ["the crc32 of the source is unknown", {}, { crc32: undefined }],
+  ])("makes no copy when %s", async (_, options, fields) => {
     const source = await stage(RANDOM);
 
-    const copied = await openStore(options).copy(linkableOrder(source, fields));
+    const copied = await openStore(options)[method](knownOrder(source, fields));
 
-    expect(copied).toMatchObject({
-      crc32: source.crc32,
-      shared: false,
-      method: "copy",
-      writtenBytes: BLOCK_BYTES,
-    });
-    expect(await inodeOf(join(directory, part))).not.toBe(await inodeOf(source.path));
+    expect(copied).toBeUndefined();
+    expect(await readdir(directory)).toEqual([]);
+    expect(await permissionsOf(source.path)).not.toBe("440");
   });
 
-  it("copies the bytes when they are another user's", async ({ skip }) => {
+  it("makes no copy when an earlier attempt has copied bytes, and keeps them", async () => {
+    const source = await stage(Buffer.concat([RANDOM, RANDOM]));
+    await writeFile(join(directory, part), RANDOM);
+    const order = knownOrder(source, { mayResume: true });
+    const store = openStore();
+
+    expect(await store[method](order)).toBeUndefined();
+    expect(await store.copy(order)).toMatchObject({
+      method: "copy",
+      shared: false,
+      writtenBytes: BLOCK_BYTES,
+    });
+  });
+
+  it("makes no copy when the file is another user's", async ({ skip }) => {
     if (process.geteuid?.() !== 0) skip("only root can stage a file as another user");
     const staging = makeTemporaryDirectory();
     const source = await stage(RANDOM, staging);
     await chmod(staging, 0o755);
     await chmod(directory, 0o777);
 
-    const copied = await asUnprivileged(() => openStore().copy(linkableOrder(source)));
+    const copied = await asUnprivileged(async () => {
+      return (await openStore()[method](knownOrder(source))) === undefined;
+    });
 
-    expect(copied).toMatchObject({ method: "copy", crc32: source.crc32 });
+    expect(copied).toBe(true);
+    expect(await readdir(directory)).toEqual([]);
   });
 
   it.skipIf(!MAY_MOUNT)(
-    `copies the bytes when they lie on another file system${NEEDS_MOUNT}`,
+    `makes no copy of a file on another file system${NEEDS_MOUNT}`,
     async () => {
       const source = await stage(RANDOM, await mountSmallVolume(4));
 
-      const copied = await openStore().copy(linkableOrder(source));
-
-      expect(copied).toMatchObject({ method: "copy", crc32: source.crc32 });
+      expect(await openStore()[method](knownOrder(source))).toBeUndefined();
       expect(await permissionsOf(source.path)).not.toBe("440");
     },
   );
 
   it.skipIf(!MAY_MOUNT)(
-    `copies the bytes when they lie on another mount of its own file system${NEEDS_MOUNT}`,
+    `makes no copy of a file on another mount of its own file system${NEEDS_MOUNT}`,
     async () => {
       const source = await stage(RANDOM);
       const path = await mountAgain(directory);
 
-      const copied = await openStore({ path }).copy(linkableOrder(source));
-
-      expect(copied).toMatchObject({ method: "copy", crc32: source.crc32 });
+      expect(await openStore({ path })[method](knownOrder(source))).toBeUndefined();
     },
   );
-
-  it("passes on what the right to link fails with", async () => {
-    const source = await stage(RANDOM);
-    const reason = new Error("The import is lost");
-
-    const copying = openStore().copy(
-      linkableOrder(source, {
-        linking: async () => {
-          throw reason;
-        },
-      }),
-    );
-
-    await expect(copying).rejects.toBe(reason);
-  });
 });
 
 describe("FileStore.copy() through memory", () => {
@@ -503,9 +483,8 @@ describe("FileStore in a directory that this user may not write", () => {
   it.each<[string, (store: FileStore, source: StagedSource) => Promise<unknown>]>([
     ["copy()", async (store, source) => store.copy(orderOf(source))],
     [
-      "copy() of what could be linked",
-      async (store, source) =>
-        store.copy(linkableOrder(source, { part: newPartName(IMAGE_ID, 1) })),
+      "clone()",
+      async (store, source) => store.clone(knownOrder(source, { part: newPartName(IMAGE_ID, 1) })),
     ],
     ["remove()", async (store) => store.remove([part])],
   ])("%s fails for good", async (_, work) => {
@@ -575,21 +554,18 @@ describe("FileStore.open()", () => {
 describe("FileStore with a mode", () => {
   const mode = 0o444;
 
-  it.each<[string, () => Promise<void>]>([
-    ["a link", async () => undefined],
-    [
-      "a clone",
-      async () => {
-        vi.mocked(copyFile).mockImplementationOnce(async (from, to) => {
-          await writeFile(to, await readFile(from));
-        });
-      },
-    ],
-  ])("gives it to %s", async (_, arrange) => {
-    await arrange();
-    const source = await stage(RANDOM);
+  it("gives it to a link", async () => {
+    await openStore({ mode }).link(knownOrder(await stage(RANDOM)));
 
-    await openStore({ mode }).copy(linkableOrder(source));
+    expect(await permissionsOf(join(directory, part))).toBe("444");
+  });
+
+  it("gives it to a clone", async () => {
+    vi.mocked(copyFile).mockImplementationOnce(async (from, to) => {
+      await writeFile(to, await readFile(from));
+    });
+
+    await openStore({ mode }).clone(knownOrder(await stage(RANDOM)));
 
     expect(await permissionsOf(join(directory, part))).toBe("444");
   });
@@ -610,16 +586,13 @@ describe("FileStore with an owner", () => {
   const owner = { uid: 64_055, gid: 64_056 };
 
   describe.skipIf(!IS_ROOT)(`to whom it may give files${NEEDS_ROOT}`, () => {
-    it.each<[string, (source: StagedSource) => CopyOrder]>([
-      ["a link", (source) => linkableOrder(source)],
-      ["a copy", (source) => orderOf(source, { part })],
-    ])("gives him %s, read-only", async (method, orderFor) => {
+    it.each(["link", "copy"] as const)("gives that owner a %s, read-only", async (method) => {
       const source = await stage(RANDOM);
 
-      const copied = await openStore({ owner }).copy(orderFor(source));
+      const copied = await openStore({ owner })[method](knownOrder(source));
 
       const { uid, gid } = await stat(join(directory, part));
-      expect(`a ${copied.method}`).toBe(method);
+      expect(copied?.method).toBe(method);
       expect({ uid, gid }).toEqual(owner);
       expect(await permissionsOf(join(directory, part))).toBe("440");
     });
@@ -647,7 +620,7 @@ describe("FileStore with an owner", () => {
       expect(failure).toMatchObject({
         code: "PermissionDenied",
         message:
-          'Store "local" wants its files to be those of 64055:64056, to whom this user may not give them',
+          'Cannot write to store "local": it is configured with owner 64055:64056, and this process may not change a file\'s owner',
       });
       expect(await readdir(directory)).toEqual([]);
     });
@@ -657,7 +630,7 @@ describe("FileStore with an owner", () => {
       const before = await permissionsOf(source.path);
       await chmod(directory, 0o777);
 
-      await asUnprivileged(() => failureOf(openStore({ owner }).copy(linkableOrder(source))));
+      await asUnprivileged(() => failureOf(openStore({ owner }).link(knownOrder(source))));
 
       expect(await permissionsOf(source.path)).toBe(before);
     });
@@ -674,7 +647,7 @@ describe("FileStore with an owner", () => {
         {
           works: false,
           reason:
-            'Store "local" wants its files to be those of 64055:64056, to whom this user may not give them',
+            'Cannot write to store "local": it is configured with owner 64055:64056, and this process may not change a file\'s owner',
         },
         { works: true, freeBytes: expect.any(Number) as number },
       ]);

@@ -30,8 +30,7 @@ export async function stage(
 }
 
 /**
- * Orders a copy of staged bytes, nothing known of them; nothing is linked, and nothing is there to
- * be resumed.
+ * Orders a copy of staged bytes whose crc32 is unknown, with no part to resume.
  */
 export function orderOf(source: StagedSource, fields: Partial<CopyOrder> = {}): CopyOrder {
   const part = newPartName(IMAGE_ID, 1);
@@ -42,7 +41,6 @@ export function orderOf(source: StagedSource, fields: Partial<CopyOrder> = {}): 
     part,
     key: storeKey(IMAGE_ID, 1),
     mayResume: false,
-    linking: async () => false,
     signal: new AbortController().signal,
     onProgress: () => undefined,
     ...fields,

@@ -56,7 +56,6 @@ function copyOrder(source: OpenCopy, fields: Partial<CopyOrder> = {}): CopyOrder
     part: newPartName(IMAGE_ID, 2),
     key: COPY_KEY,
     mayResume: false,
-    linking: async () => false,
     signal: new AbortController().signal,
     onProgress: () => undefined,
     ...fields,
@@ -203,13 +202,16 @@ describe("FileStore.copy() of a published copy", () => {
     expect(movingRequests(before)).toEqual(["GetObject"]);
   });
 
-  it("writes a file with bytes of its own, never a link, where nothing can be cloned", async () => {
+  it("writes a file with bytes of its own where it cannot clone", async () => {
     const [from, to] = [await files(), await files()];
     const source = await publishedIn(from, THREE_PARTS);
+    const order = copyOrder(source, { crc32: crc32(THREE_PARTS) });
 
-    const copy = await to.copy(copyOrder(source, { crc32: crc32(THREE_PARTS) }));
+    const clone = await to.clone(order);
+    const copy = await to.copy(order);
     await copy.publish();
 
+    expect(clone).toBeUndefined();
     expect(copy.shared).toBe(false);
     expect((await bytesIn(to, COPY_KEY)).equals(THREE_PARTS)).toBe(true);
   });
@@ -223,8 +225,8 @@ describe("FileStore.copy() of a published copy", () => {
       const [from, to] = [await files(join(volume, "one")), await files(join(volume, "two"))];
       const source = await publishedIn(from, THREE_PARTS);
 
-      const copy = await to.copy(copyOrder(source, { crc32: crc32(THREE_PARTS) }));
-      await copy.publish();
+      const copy = await to.clone(copyOrder(source, { crc32: crc32(THREE_PARTS) }));
+      await copy?.publish();
 
       expect(copy).toMatchObject({ method: "reflink", writtenBytes: 0 });
       expect((await bytesIn(to, COPY_KEY)).equals(THREE_PARTS)).toBe(true);
