@@ -4,7 +4,7 @@ import { pathToFileURL } from "node:url";
 import { compareFingerprints, fingerprintOf } from "../bytes/fingerprint.ts";
 import { newPartName } from "../bytes/part-name.ts";
 import { thisProcess } from "../processes/process-identity.ts";
-import { RoomAhead } from "../bytes/room-ahead.ts";
+import { RoomAhead } from "../staging/room-ahead.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { ImportId } from "../db/claim-guard.ts";

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { newPartName } from "../bytes/part-name.ts";
 import { thisProcess } from "../processes/process-identity.ts";
-import { RoomAhead } from "../bytes/room-ahead.ts";
+import { RoomAhead } from "../staging/room-ahead.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import type { Database } from "../db/connect.ts";
 import { findImage, lockImage } from "../db/image-records.ts";

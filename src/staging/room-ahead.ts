@@ -1,19 +1,19 @@
-// Rarely enough for a database, and never for so much that others of the same owner miss it for
+// Rarely enough for a database, and never so much that other images of the same owner miss it for
 // long.
 const LONGEST_STEP_BYTES = 64 * 1024 * 1024;
 
 /**
- * Asks for the room of bytes whose number nobody knows, before they are written: for a few at
- * first, then for as many again as there are, 64 MiB at most.
+ * Reserves quota ahead of a write whose final size is unknown: for a few bytes at first, then for
+ * as many again as there are, 64 MiB at most.
  */
 export class RoomAhead {
   readonly #grow: (growth: { imageBytes: number; welcomeBytes: number }) => Promise<number>;
   #grantedBytes: number;
 
   /**
-   * @param grow - grants room for `imageBytes` in all or throws, and up to `welcomeBytes` where
-   *   there is that much; says for how many
-   * @param grantedBytes - for how many there is room already
+   * @param grow - grants room for `imageBytes` in all or throws, and for up to `welcomeBytes` where
+   *   the quota allows it; returns the number of bytes that it granted
+   * @param grantedBytes - the number of bytes that are granted already
    */
   constructor(
     grow: (growth: { imageBytes: number; welcomeBytes: number }) => Promise<number>,

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { RoomAhead } from "../../src/bytes/room-ahead.ts";
+import { RoomAhead } from "../../src/staging/room-ahead.ts";
 import { MIB } from "../support/mib.ts";
 
 /** Grants all that is asked for, as far as there is a total, and keeps what was asked. */
