@@ -3,12 +3,12 @@ import { S3Failure } from "./s3-failure.ts";
 
 const TRIES = 5;
 const FIRST_WAIT_MS = 500;
-// A server that asks for more is asked again by the next attempt of the step.
+// Where a server asks for a longer wait, the next attempt of the step comes back to it.
 const LONGEST_WAIT_MS = 30_000;
 
 /**
- * Does something again that failed in passing, up to five times, with longer and longer waits. The
- * SDK does so by itself, but not for what is sent or received as a stream.
+ * Does some work up to five times, with growing waits, while its failures are passing ones. It is
+ * for requests that send or receive a stream; the SDK repeats all others itself.
  *
  * @throws the signal's reason when it is aborted, else the last failure
  */
@@ -28,10 +28,10 @@ export async function retryPassing<T>(
 }
 
 /**
- * Waits as long as the server asks, up to 30 s, or else about twice as long after each try, so that
- * many don't come at once.
+ * Waits as long as the server asks, up to 30 s; else about twice as long after each try, with some
+ * chance in it, so that many clients do not come back at once.
  *
- * @param tries - how many there were
+ * @param tries - number of tries so far
  * @throws the signal's reason when it is aborted
  */
 export async function waitBeforeNext(

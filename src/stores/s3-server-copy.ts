@@ -2,16 +2,14 @@ import { planParts, type PlannedPart } from "./part-plan.ts";
 import type { ArrivedPart, S3Bucket, S3Place } from "./s3-bucket.ts";
 import { hasS3Code } from "./s3-failure.ts";
 import { publishUpload } from "./s3-publish.ts";
-import { retryPassing } from "./s3-retry.ts";
 import type { UploadOptions } from "./s3-upload.ts";
 import type { CopyOrder, PrivateCopy } from "./store.ts";
 
-// Nothing is told of a part until it is whole: one must not take longer than a step may stand
-// still.
+// A part reports no progress until it completes, so it must be over within the idle timeout.
 const LARGEST_PART_BYTES = 64 * 1024 * 1024;
 
-// What a server says that doesn't copy by itself, or not from there with these credentials. Sending
-// the bytes may still work, or will tell what is really wrong.
+// Codes of a server that cannot copy, or not from there with these credentials. Sending the bytes
+// may still work, or will show what is really wrong.
 const REFUSALS = [
   "AccessDenied",
   "Forbidden",
@@ -25,11 +23,11 @@ const REFUSALS = [
 ];
 
 /**
- * Copies an object without one of its bytes leaving the server, where the source lies on the same
- * server. It is a multipart upload like any other copy of ours, so that it can be aborted. It is
- * not resumed: whoever begins again has aborted it.
+ * Lets the server copy an object that it has, without moving its bytes through this process. Like
+ * every copy it is a multipart upload, so that it can be aborted. It is not resumed: the next
+ * attempt aborts it and starts again.
  *
- * @returns undefined when this server can't do that; nothing is left then
+ * @returns undefined when this server cannot do that; nothing is left then
  */
 export async function copyOnServer(
   bucket: S3Bucket,
@@ -38,7 +36,7 @@ export async function copyOnServer(
 ): Promise<PrivateCopy | undefined> {
   const { source, key, part, sizeBytes, crc32, signal, onProgress } = order;
   const { place } = source;
-  // What is not known can't be checked later; and there is no range of an empty object.
+  // A copy of an unknown crc32 could not be checked later, and an empty object has no range.
   if (!bucket.hasServerOf(place) || crc32 === undefined || sizeBytes === 0) return undefined;
   const uploadId = await bucket.createUpload(key, part, signal, { isCopy: true });
   try {
@@ -71,7 +69,7 @@ interface PartCopying {
   readonly onProgress: (doneBytes: number) => void;
 }
 
-/** As many parts side by side as may be in flight. The first failure stops all. */
+/** Copies up to `partsInFlight` parts side by side. The first failure stops all. */
 async function copyParts(
   bucket: S3Bucket,
   upload: { readonly key: string; readonly uploadId: string },
@@ -86,10 +84,9 @@ async function copyParts(
   const copyOneAfterTheOther = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       const { number, offset, lengthBytes } = next;
-      // Of a small object there is no range at all for AWS.
+      // AWS accepts no range of a small object.
       const range = plan.length === 1 ? undefined : { offset, lengthBytes };
-      const copyIt = () => bucket.copyPart(upload, { number, from, range }, untilFailed);
-      const etag = await retryPassing(copyIt, untilFailed);
+      const etag = await bucket.copyPart(upload, { number, from, range }, untilFailed);
       arrived[number - 1] = { etag, sha256: undefined };
       doneBytes += lengthBytes;
       onProgress(doneBytes);
