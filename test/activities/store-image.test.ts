@@ -25,6 +25,7 @@ import { newPartName } from "../../src/bytes/part-name.ts";
 import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { takeLease } from "../../src/db/lease-records.ts";
 import { imageLocations } from "../../src/db/schema.ts";
+import { ImportError } from "../../src/domain/import-failure.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess, startOtherProcess } from "../support/child-program.ts";
@@ -524,7 +525,7 @@ describe("storeImage() on a store that fails", () => {
 
     expect(await failureOf(rig.store(plan, MIB, "nowhere"))).toMatchObject({
       code: "UnknownStore",
-      message: 'No store is named "nowhere"; there are "fast", "slow"',
+      message: 'Cannot find store "nowhere": the configured stores are "fast", "slow"',
     });
   });
 
@@ -654,7 +655,7 @@ describe("storeImage() without moving bytes", () => {
     const makeLink = fast.link?.bind(fast);
     vi.spyOn(fast, "link").mockImplementationOnce(async (order) => {
       await makeLink?.(order);
-      throw new Error("the process ends here");
+      throw new ImportError("StoreUnavailable", "the process ends here");
     });
     await failureOf(rig.store(plan, bytes.length, "fast"));
 
@@ -850,7 +851,7 @@ describe("storeImage() of staged bytes that changed since they were staged", () 
 
     expect(await failureOf(rig.store(plan, MIB))).toMatchObject({
       code: "StagedDataMissing",
-      message: `No staged data lies at "${rig.staged(plan.image_id)}"`,
+      message: `Cannot find the staged data "${rig.staged(plan.image_id)}": the file does not exist`,
     });
   });
 });
