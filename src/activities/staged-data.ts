@@ -172,8 +172,8 @@ function changed(row: StagedRow): ImportError {
  * Changes the ctime of a staged file (by a chmod, a link, the removal of another name) and records
  * its new fingerprint. Both happen under the lock of its row: no other step takes the change for a
  * stranger's, and a process that is killed in between leaves the earlier fingerprint, so that the
- * next step digests the bytes again. The change gets the row as it is then, and must not take longer
- * than a transaction may stand still.
+ * next step digests the bytes again. The change gets the row as it is then, and must not take
+ * longer than a transaction may stand still.
  */
 export async function changingStaged<T>(
   { database }: NodeDependencies,

@@ -1,4 +1,4 @@
-// setTimeout takes no more than 31 bits; a longer wait is waited in pieces.
+// setTimeout takes 31 bits at most; a longer wait is cut into pieces.
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 interface Waiter {
@@ -30,8 +30,8 @@ export class BandwidthLimit {
   }
 
   /**
-   * Waits until `bytes` may be moved. More than one second's worth is let through when the bucket
-   * is full, and paid back by whoever comes next.
+   * Waits until `bytes` may be moved. A request for more than one second's worth passes when the
+   * bucket is full, and the requests after it wait until that debt is paid.
    *
    * @throws the signal's reason when it is aborted; nothing is taken then
    */
@@ -48,7 +48,7 @@ export class BandwidthLimit {
       const leave = (): void => {
         this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
         this.#serve();
-        // The reason is whatever the owner of the signal chose; it is passed on as it is.
+        // The owner of the signal chose the reason; it is passed on as it is.
         reject(signal?.reason as Error);
       };
       signal?.addEventListener("abort", leave, { once: true });
@@ -81,7 +81,7 @@ export class BandwidthLimit {
   }
 
   #serveAfter(missingBytes: number): void {
-    // Rounded up, or the last fraction of a millisecond would be spent in a spin of timers.
+    // Rounded up: timers would spin through the last fraction of a millisecond.
     const waitMs = Math.ceil((missingBytes / this.bytesPerSecond) * 1000);
     this.#timer = setTimeout(
       () => {

@@ -1,22 +1,22 @@
 import { BLOCK_BYTES } from "./block-size.ts";
 
-/** A 1 MiB block of shared memory, lent until everyone who holds it has released it. */
+/** A 1 MiB block of shared memory, lent until every holder has released it. */
 export interface SharedBlock {
-  /** All of the block; filled from its start. Not to be changed once the block was submitted. */
+  /** The complete block; filled from its start. It must not change once it was submitted. */
   readonly bytes: Buffer;
   /** Holds the block once more, for one more user beside the first. */
   retain(): void;
   /**
-   * Gives up one hold. The last one makes the block free for others.
+   * Gives up one hold. The last one frees the block.
    *
-   * @throws Error when nobody holds the block any more
+   * @throws Error when the block has no holder any more
    */
   release(): void;
 }
 
 /** A block as the pool's owner sees it: with its place in the shared memory. */
 export interface PooledBlock extends SharedBlock {
-  /** Where the block starts in {@link BlockPool.memory}. */
+  /** Offset of the block in {@link BlockPool.memory}. */
   readonly offsetBytes: number;
 }
 
@@ -37,8 +37,8 @@ export class BlockPool {
 
   constructor(blockCount: number) {
     this.memory = new SharedArrayBuffer(blockCount * BLOCK_BYTES);
-    // Last in, first out, from the start of the memory: what is never needed is never touched, and
-    // so never allocated.
+    // Last in, first out, from the start of the memory: blocks that are never needed are never
+    // touched, and so never allocated.
     this.#freeOffsets = Array.from(
       { length: blockCount },
       (_, index) => (blockCount - 1 - index) * BLOCK_BYTES,
@@ -57,7 +57,7 @@ export class BlockPool {
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
-  /** Refuses everyone who waits for a block, now and later. The first reason counts. */
+  /** Rejects every wait for a block, now and later. The first reason counts. */
   end(reason: Error): void {
     this.#ended ??= reason;
     for (const waiter of this.#waiting.splice(0)) waiter.reject(this.#ended);

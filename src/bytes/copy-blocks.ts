@@ -73,13 +73,13 @@ export async function copyBlocks(copy: BlockCopy): Promise<CopyResult> {
 
 /**
  * The crc32 of the first `lengthBytes` of a file, to resume a copy after them. It is computed from
- * what really lies there, so that a part that does not hold the source's bytes is found out at the
- * end of the copy.
+ * the bytes that are really there: a part that differs from the source is noticed at the end of the
+ * copy.
  *
- * @param handle - the part file
- * @param lengthBytes - how much of it counts: its size, floored to a block
+ * @param handle - the part
+ * @param lengthBytes - the size of the part, floored to a block
  * @param signal - stops the reading within a block
- * @param onProgress - called after every block with how many bytes were read so far
+ * @param onProgress - called after every block with the number of bytes read so far
  * @throws RangeError when the file is shorter
  */
 export async function rebuildCrc(
@@ -104,7 +104,7 @@ export async function rebuildCrc(
 
 async function cutToStart({ target, startAt, sizeBytes }: BlockCopy): Promise<void> {
   const { size } = await target.stat();
-  // Cutting a shorter file would lengthen it with zeros that nobody ever copied.
+  // Cutting a shorter file would lengthen it with zeros that no attempt has copied.
   if (size < startAt) throw partTooShort(size, startAt);
   if (startAt > sizeBytes) {
     throw new RangeError(`Cannot resume at byte ${startAt}: the source has ${sizeBytes} bytes`);
@@ -112,7 +112,7 @@ async function cutToStart({ target, startAt, sizeBytes }: BlockCopy): Promise<vo
   if (size > startAt) await target.truncate(startAt);
 }
 
-/** Hands every block to the writer that is not known to be zero. @returns the crc32 of the copy */
+/** Copies every block that is not known to be zero. @returns the crc32 of the copy */
 async function writeAll(copy: BlockCopy, writer: SparseWriter): Promise<number> {
   let [current, spare] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
   let { startAt: offset, crcSoFar: crc } = copy;
@@ -132,7 +132,7 @@ async function writeAll(copy: BlockCopy, writer: SparseWriter): Promise<number> 
   }
 }
 
-/** Some bytes of the source, a block at most. */
+/** Bytes of the source, a block at most. */
 interface Block {
   readonly position: number;
   readonly bytes: Buffer;
@@ -153,7 +153,7 @@ async function readNext(copy: BlockCopy, buffer: Buffer, position: number): Prom
   );
 }
 
-/** Where the first block begins that is not known to be zero; `sizeBytes` when there is none. */
+/** Position of the first block that is not known to be zero; `sizeBytes` if there is none. */
 function skipZeros({ zeroBlocks, sizeBytes }: BlockCopy, position: number): number {
   let block = Math.floor(position / BLOCK_BYTES);
   if (zeroBlocks?.has(block) !== true) return position;

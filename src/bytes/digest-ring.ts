@@ -33,14 +33,13 @@ interface Threads {
 
 /**
  * Computes all {@link Digests} of a stream of blocks, without blocking the event loop: md5 and the
- * multihash each in a worker thread over shared memory, crc32 here (0.3 ms per block; in a thread
- * it is no faster on the whole). What fits into one block is hashed here at the end, because
- * starting threads takes longer than that.
+ * multihash each in a worker thread over shared memory, crc32 here (0.3 ms per block; a thread
+ * would not make the whole faster). A single block is hashed here at the end, because starting
+ * threads takes longer than that.
  *
- * The order of use is: {@link acquire} a block, fill it, {@link submit} it, `release()` it when
- * done with it, and so on; then {@link finish}, and {@link close} in any case. Acquiring waits
- * while all blocks are in use, which is what keeps memory bounded and the reader no faster than the
- * hashing.
+ * The order of use is: {@link acquire} a block, fill it, {@link submit} it and `release()` it, for
+ * each block; then {@link finish}, and {@link close} in any case. Acquiring waits while all blocks
+ * are in use: that bounds the memory, and the reader is not faster than the hashing.
  */
 export class DigestRing implements AsyncDisposable {
   readonly #hashAlgo: string;
@@ -81,14 +80,15 @@ export class DigestRing implements AsyncDisposable {
   }
 
   /**
-   * Adds the first `lengthBytes` of a block to the digests, after everything submitted before. The
-   * block stays the caller's too, for reading, until the caller releases it.
+   * Adds the first `lengthBytes` of a block to the digests, behind all earlier blocks. The caller
+   * may still read the block until it releases it.
    *
    * @throws Error when the ring is finished or closed, or one of its threads died
    */
   submit(block: SharedBlock, lengthBytes: number): void {
     this.#assertUsable();
-    if (!this.#owns(block)) throw new TypeError("Cannot submit a block: it is of another ring");
+    if (!this.#owns(block))
+      throw new TypeError("Cannot submit a block: it belongs to another ring");
     if (!Number.isInteger(lengthBytes) || lengthBytes < 0 || lengthBytes > BLOCK_BYTES) {
       throw new RangeError(`Cannot submit ${lengthBytes} bytes: a block holds 0 to ${BLOCK_BYTES}`);
     }
@@ -99,7 +99,7 @@ export class DigestRing implements AsyncDisposable {
   }
 
   /**
-   * The digests of everything submitted. May be asked for again.
+   * The digests of all submitted blocks. It may be called again.
    *
    * @throws Error when the ring was closed, or one of its threads died
    */
@@ -113,7 +113,7 @@ export class DigestRing implements AsyncDisposable {
   }
 
   /**
-   * Ends the threads and refuses everyone who still waits. Safe at any time, and more than once.
+   * Ends the threads and rejects every wait. Safe at any time, and more than once.
    */
   async close(): Promise<void> {
     this.#closed ??= this.#end(new Error("Cannot compute digests: the ring was closed"));

@@ -4,13 +4,13 @@ import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { hasErrorCode } from "./system-error.ts";
 
-// What link(2) says where a file system (FAT, some network mounts) or a policy
+// Errors of link(2) where a file system (FAT, some network mounts) or a policy
 // (fs.protected_hardlinks) has no hard links.
 const NO_HARD_LINKS = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"];
 
 /**
- * Makes the names in a directory as durable as the disk: what was created, renamed or removed in it
- * stays so.
+ * Makes the names in a directory as durable as the disk: names that were created, renamed or
+ * removed stay so.
  */
 export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -22,10 +22,10 @@ export async function syncDirectory(path: string): Promise<void> {
 }
 
 /**
- * Creates a file that is surely ours, open for reading and writing. Whatever lies there already,
- * also a dangling symbolic link, is left alone.
+ * Creates a new file, open for reading and writing. An entry of that name that exists already, even
+ * a dangling symbolic link, is left alone.
  *
- * @param path - a name that nobody else uses
+ * @param path - a name that no other process uses
  * @param mode - permission bits, less the umask
  * @throws the system's own error: `EEXIST` when the name is taken
  */
@@ -39,16 +39,16 @@ export async function createPrivateFile(path: string, mode: number): Promise<Fil
  * again: the kernel may have marked the lost pages as clean, and the second try would succeed
  * without them.
  *
- * @param handle - the open file; closing it stays with its owner
- * @param path - its name, which is ours alone
+ * @param handle - the open file; the caller closes it
+ * @param path - its name, which only this attempt uses
  * @throws the system's own error of the fsync, with the file removed
  */
 export async function syncOrDiscard(handle: Pick<FileHandle, "sync">, path: string): Promise<void> {
   try {
     await handle.sync();
   } catch (error) {
-    // The failed fsync is what must be told, not that cleaning up failed too; the lease's sweeper
-    // comes back for the file.
+    // The failed fsync is the failure to report, even if removing the file fails, too. The sweeper
+    // removes it later.
     await unlink(path).catch(() => undefined);
     throw error;
   }
@@ -56,8 +56,7 @@ export async function syncOrDiscard(handle: Pick<FileHandle, "sync">, path: stri
 
 /**
  * Gives a finished, synced private file its final name, durably, and never replaces a file of that
- * name. The private name is gone afterwards. Safe to repeat: a publish that was cut short is
- * completed.
+ * name. The private name is gone afterwards. Safe to repeat: it completes an interrupted publish.
  *
  * @returns "exists" when another file has the final name; the private file is untouched then
  * @throws the system's own error, such as `EXDEV` when the names are on two file systems
@@ -79,12 +78,12 @@ export async function publishNoReplace(
 /**
  * Removes a name durably. "Nothing there" is success.
  *
- * @returns whether something was removed
+ * @returns true if there was a file to remove
  */
 export async function removeDurably(path: string): Promise<boolean> {
   const wasRemoved = await unlinkIfThere(path);
   try {
-    // Also when nothing was there: the attempt that removed it may have died before its own sync.
+    // Also if nothing was there: the attempt that removed it may have died before its own sync.
     await syncDirectory(dirname(path));
   } catch (error) {
     if (wasRemoved || !hasErrorCode(error, "ENOENT")) throw error;
@@ -119,10 +118,9 @@ async function linkUnlessTaken(
 }
 
 /**
- * Without hard links there is no publish that is atomic and never replaces, and Node has no
- * renameat2(RENAME_NOREPLACE). What is left is to look first. The gap between looking and renaming
- * is covered by the claim on the image and by final names that carry the attempt's epoch: nobody
- * else writes this name.
+ * Looks first, and then renames. Without hard links no publish is atomic and never replaces, and
+ * Node has no renameat2(RENAME_NOREPLACE). The claim on the image and the epoch in final names
+ * cover the gap between the look and the rename: no other import writes this name.
  */
 async function renameUnlessTaken(
   privatePath: string,

@@ -1,7 +1,7 @@
 import type { BigIntStats } from "node:fs";
 
 /**
- * What tells one state of a file from another without reading it. Decimal strings: the numbers
+ * The state of a file as its inode shows it, without its bytes. Decimal strings: the numbers
  * outgrow 2^53 and travel through JSON and Postgres.
  */
 export interface Fingerprint {
@@ -17,7 +17,7 @@ export interface Fingerprint {
   readonly ctimeNs: string;
 }
 
-/** What can be fingerprinted; a `FileHandle` is one. */
+/** An open file with a status; a `FileHandle` is one. */
 export interface Fingerprintable {
   stat(options: { bigint: true }): Promise<BigIntStats>;
 }
@@ -35,12 +35,12 @@ export async function fingerprintOf(handle: Fingerprintable): Promise<Fingerprin
 }
 
 /**
- * What must be done about a file whose digests were recorded with a fingerprint:
- * - `same`: nothing, the digests hold;
- * - `touched`: only ctime or dev differ, which a link, a chmod or a remount does. Hash again, and
- *   take the result;
- * - `changed`: inode, size or mtime differ. Hash again and compare; another digest means that the
- *   data changed.
+ * Compares a file with the fingerprint that was recorded with its digests.
+ * - `same`: the digests still hold;
+ * - `touched`: only ctime or dev differ, as after a link, a chmod or a remount. The caller hashes
+ *   again, and compares where digests are known;
+ * - `changed`: inode, size or mtime differ. The caller hashes again and compares; another digest
+ *   means that the data changed.
  */
 export function compareFingerprints(
   recorded: Fingerprint,

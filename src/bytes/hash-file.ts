@@ -7,13 +7,13 @@ import type { PositionalReader } from "./positional-io.ts";
 
 /** Settings of {@link hashFile}. */
 export interface HashFileOptions {
-  /** How many bytes the file must have; bytes beyond are not read. */
+  /** Size that the file must have; bytes beyond it are not read. */
   readonly sizeBytes: number;
   /** The multihash, as node:crypto names it. @default {"sha512"} */
   readonly hashAlgo?: string;
   /** Stops the reading within a block or so. */
   readonly signal?: AbortSignal;
-  /** Called after every block with how many bytes were read so far. */
+  /** Called after every block with the number of bytes read so far. */
   readonly onProgress?: (doneBytes: number) => void;
 }
 

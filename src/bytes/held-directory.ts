@@ -4,10 +4,9 @@ import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
 
 /**
- * A directory that this process holds open. Whatever is reached through
- * {@link HeldDirectory.pathOf} lies in this very directory, also when its path leads elsewhere by
- * then: while it is held, its volume cannot be unmounted, and a volume that is mounted over it is
- * not entered.
+ * A directory that this process holds open. Every path of {@link HeldDirectory.pathOf} stays in it,
+ * even when its own path leads elsewhere by then: while it is held, its volume cannot be unmounted,
+ * and a volume that is mounted over it is not entered.
  */
 export class HeldDirectory implements AsyncDisposable {
   /** The path by which it was opened, for messages. */
@@ -24,7 +23,7 @@ export class HeldDirectory implements AsyncDisposable {
     return new HeldDirectory(path, await open(path, constants.O_RDONLY | constants.O_DIRECTORY));
   }
 
-  /** Does some work in the directory. Errors of the work name its path, not the open file. */
+  /** Does some work in the directory. Errors of the work name the directory by its path. */
   async run<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
@@ -38,8 +37,7 @@ export class HeldDirectory implements AsyncDisposable {
 
   /** A path of the directory itself, valid in this process as long as it is held. */
   get ownPath(): string {
-    // The kernel resolves it to the open directory, whatever its name is by then: see
-    // proc_pid_fd(5).
+    // The kernel resolves it to the open directory, even after a rename: see proc_pid_fd(5).
     return `/proc/self/fd/${String(this.#handle.fd)}`;
   }
 

@@ -5,11 +5,11 @@ import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { hasErrorCode } from "./system-error.ts";
 
-/** What a path can lead to that is not a regular file. */
+/** A kind of file that is not a regular one. */
 export type OtherFileKind =
   "symbolic link" | "directory" | "FIFO" | "character device" | "block device" | "socket";
 
-/** Tells that a path does not lead to a regular file, and what it leads to. */
+/** The error for a path that leads to another kind of file than a regular one. */
 export class NotARegularFileError extends Error {
   readonly kind: OtherFileKind;
   readonly path: string;
@@ -22,7 +22,7 @@ export class NotARegularFileError extends Error {
   }
 }
 
-/** Tells that a path leads out of the directory that it must stay in. */
+/** The error for a path that leads out of the directory that it must stay in. */
 export class OutsideRootError extends Error {
   readonly root: string;
   readonly path: string;
@@ -36,15 +36,15 @@ export class OutsideRootError extends Error {
 }
 
 /**
- * Opens a regular file for reading, and nothing else: a symbolic link is not followed, a FIFO not
- * waited for.
+ * Opens a regular file for reading. It does not follow a symbolic link, and does not wait for a
+ * FIFO.
  *
- * @throws NotARegularFileError when it is something else
+ * @throws NotARegularFileError when it is another kind of file
  * @throws the system's own error otherwise, such as `ENOENT` or `EACCES`
  */
 export async function openRegularFile(path: string): Promise<FileHandle> {
-  // Looked at before it is opened, because opening some devices does something; and after, because
-  // only the open file is surely the one that is read.
+  // Checked before it is opened, because opening some devices has an effect; and after, because
+  // another file may have taken its name in between.
   assertRegular(await lstat(path), path);
   const handle = await openWithoutFollowing(path);
   try {
@@ -58,12 +58,12 @@ export async function openRegularFile(path: string): Promise<FileHandle> {
 
 /**
  * The canonical form of a path that lies below a directory, with no symbolic link in any parent
- * that could lead out of it. The last component is not looked at; {@link openRegularFile} does
+ * that could lead out of it. The last component is not checked; {@link openRegularFile} does
  * that.
  *
  * @param root - the directory to stay in; may itself be reached through symbolic links
  * @param path - absolute, or relative to `root`
- * @throws OutsideRootError when it lies elsewhere, or is the root itself
+ * @throws OutsideRootError when it leads elsewhere, or to the root itself
  * @throws the system's own error, such as `ENOENT` when the parent directory is missing
  */
 export async function pathUnder(root: string, path: string): Promise<string> {
@@ -84,7 +84,7 @@ async function realParentOf(
   try {
     return await realpath(dirname(absolutePath));
   } catch (error) {
-    // Whether a directory elsewhere exists is nobody's business.
+    // The error must not show whether a directory elsewhere exists.
     if (!roots.some((each) => isWithin(each, dirname(absolutePath)))) {
       throw new OutsideRootError(root, absolutePath);
     }

@@ -5,28 +5,26 @@ import { join } from "node:path";
 const PART =
   /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\.\d+\.[0-9a-f]{8}\.part$/;
 
-/**
- * A private name for one attempt: image id, epoch, and eight hex digits that no other attempt has.
- */
+/** A private name for one attempt: image id, epoch, and eight random hex digits. */
 export function newPartName(imageId: string, epoch: number): string {
   return `${imageId}.${String(epoch)}.${randomBytes(4).toString("hex")}.part`;
 }
 
-/** The key for which a private name was made: the name without its last two parts. */
+/** The key for which a private name was made. */
 export function keyOfPart(part: string): string {
   return part.replace(/\.[0-9a-f]{8}\.part$/, "");
 }
 
-/** Whether this is the private name of some attempt. */
+/** True if this is the private name of an attempt. */
 export function isPartName(name: string): boolean {
   return PART.test(name);
 }
 
 /**
- * The private files in a directory that were last written more than `olderThanMs` ago. What has no
- * such name is not ours to judge.
+ * The private files in a directory that were last written more than `olderThanMs` ago. Files with
+ * other names are none of our business.
  *
- * @param isOurs - tells the names; default: private names of attempts
+ * @param isOurs - true for the names to list; default: private names of attempts
  */
 export async function listPartsIn(
   directory: string,

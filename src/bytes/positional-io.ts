@@ -1,4 +1,4 @@
-/** What can be read at a position; a `FileHandle` is one. */
+/** A source of bytes by position; a `FileHandle` is one. */
 export interface PositionalReader {
   read(
     buffer: Buffer,
@@ -8,7 +8,7 @@ export interface PositionalReader {
   ): Promise<{ readonly bytesRead: number }>;
 }
 
-/** What can be written at a position; a `FileHandle` is one. */
+/** A target of bytes by position; a `FileHandle` is one. */
 export interface PositionalWriter {
   write(
     buffer: Buffer,
@@ -21,7 +21,7 @@ export interface PositionalWriter {
 /**
  * Fills `buffer` with the bytes at `position`, in as many reads as the file system wants.
  *
- * @returns how many bytes there were; fewer than the buffer holds only at the end of the file
+ * @returns the number of bytes read: fewer than the buffer holds only at the end of the file
  */
 export async function readFully(
   reader: PositionalReader,
@@ -43,14 +43,14 @@ export async function readFully(
 }
 
 /**
- * So much is written at once: 256 KiB. Larger writes of several files side by side cost the kernel
- * two to three times the time (ext4 on Linux 6.18: three copies of 1 GiB took 2.3 s with 256 KiB,
- * 4.5 s with 512 KiB or 1 MiB).
+ * Size of one write: 256 KiB. Larger writes of several files side by side take the kernel two to
+ * three times as long (ext4 on Linux 6.18: three copies of 1 GiB took 2.3 s with 256 KiB, 4.5 s
+ * with 512 KiB or 1 MiB).
  */
 const WRITE_BYTES = 256 * 1024;
 
 /**
- * Writes all of `buffer` at `position`, in as many writes as it takes.
+ * Writes all of `buffer` at `position`, in as many writes as that takes.
  *
  * @throws the system's own error (`ENOSPC`, `EIO`, …), with part of the buffer perhaps written
  */
@@ -67,9 +67,11 @@ export async function writeFully(
       Math.min(WRITE_BYTES, buffer.length - doneBytes),
       position + doneBytes,
     );
-    // POSIX lets write(2) answer 0; asking for ever would look like a hang.
+    // POSIX lets write(2) return 0; a loop that tries again for ever would look like a hang.
     if (bytesWritten === 0) {
-      throw new Error(`Cannot write at byte ${position + doneBytes}: the file system took nothing`);
+      throw new Error(
+        `Cannot write at byte ${position + doneBytes}: the file system wrote no byte`,
+      );
     }
     doneBytes += bytesWritten;
   }

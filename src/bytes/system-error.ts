@@ -1,4 +1,4 @@
-/** Whether this is a system error with one of these codes, such as `ENOENT`. */
+/** True if this is a system error with one of these codes, such as `ENOENT`. */
 export function hasErrorCode(error: unknown, ...codes: readonly string[]): boolean {
   return (
     error instanceof Error &&

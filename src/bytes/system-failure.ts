@@ -2,7 +2,7 @@ import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts
 
 const NO_SPACE = ["ENOSPC", "EDQUOT", "EFBIG"];
 const NOT_PERMITTED = ["EACCES", "EPERM", "EROFS"];
-// What the system says of a wrong call, never of a disk: a bug of ours, which no repetition mends.
+// Errors of a wrong call, never of a disk: a bug in this program, which no retry mends.
 const MISUSES = [
   "E2BIG",
   "EBADF",
@@ -24,11 +24,11 @@ const MISUSES = [
 ];
 
 /**
- * Says what an error of the operating system means for an import. Anything else is returned as it
- * is.
+ * Translates an error of the operating system into a failure of an import. Any other error is
+ * returned as it is.
  *
- * @param place - what was used, such as `store "local"`, for the message
- * @param unavailable - the code for a place that is away
+ * @param place - the place that was used, such as `store "local"`, for the message
+ * @param unavailable - the code for a place that is unreachable
  */
 export function systemFailure(
   error: unknown,
@@ -41,17 +41,14 @@ export function systemFailure(
     new ImportError(kind, `Cannot use ${place}: ${text} (${error.message})`, { cause: error });
   if (NO_SPACE.includes(code)) return failure("NoSpace", "no space is left");
   if (NOT_PERMITTED.includes(code)) return failure("PermissionDenied", "permission denied");
-  // Whatever else the system reports, EIO, ESTALE or a code that only one file system knows: the
-  // disk, the mount or the server behind it is broken or unreachable, and trying again later may
-  // help.
+  // Any other code (EIO, ESTALE, or one of a single file system) means that the disk, the mount or
+  // the server behind it is broken or unreachable. A later retry may help.
   return isSystemCode(code) && !MISUSES.includes(code)
     ? failure(unavailable, "it does not work")
     : error;
 }
 
-/**
- * Whether a code is the system's: Node's own have an underscore, such as `ERR_INVALID_ARG_TYPE`.
- */
+/** True for a code of the system. Node's own have an underscore, as in `ERR_INVALID_ARG_TYPE`. */
 function isSystemCode(code: string): boolean {
   return /^(E[A-Z0-9]+|Unknown system error -?\d+)$/.test(code);
 }

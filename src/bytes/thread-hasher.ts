@@ -13,7 +13,7 @@ export interface MemoryRange {
 
 /**
  * One hash, computed in a thread of its own from shared memory. The thread keeps the process alive
- * while it has work, which always ends, and never otherwise.
+ * only while it has work.
  */
 export class ThreadHasher {
   readonly #worker: Worker;
@@ -25,8 +25,7 @@ export class ThreadHasher {
   private constructor(data: DigestThreadData, onDeath: (reason: Error) => void) {
     this.#algorithm = data.algorithm;
     this.#onDeath = onDeath;
-    // No execArgv: a loader or an inspector of the process is of no use to fifteen lines of
-    // hashing.
+    // No execArgv: a loader or an inspector of the process is useless for fifteen lines of hashing.
     this.#worker = new Worker(THREAD_PROGRAM, {
       name: `digest ${data.algorithm}`,
       workerData: data,
@@ -49,7 +48,7 @@ export class ThreadHasher {
    * Starts the thread.
    *
    * @param data - the hash and the memory it reads
-   * @param onDeath - called once, if the thread ends without having been stopped
+   * @param onDeath - called once if the thread ends and {@link stop} was not called
    */
   static start(data: DigestThreadData, onDeath: (reason: Error) => void): ThreadHasher {
     return new ThreadHasher(data, onDeath);
@@ -61,8 +60,8 @@ export class ThreadHasher {
   }
 
   /**
-   * Ends the hash. Nothing can be added afterwards. Never settles when the thread dies or is
-   * stopped.
+   * Ends the hash; no range can be added afterwards. The promise never settles when the thread dies
+   * or is stopped.
    */
   finish(): Promise<string> {
     return new Promise((resolve) => {
@@ -72,7 +71,7 @@ export class ThreadHasher {
     });
   }
 
-  /** Ends the thread, whatever it does. What was ordered and not yet answered is never answered. */
+  /** Ends the thread at once. Orders that it has not answered yet are never answered. */
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#onAnswer.length = 0;

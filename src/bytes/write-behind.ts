@@ -1,10 +1,10 @@
-/** Long runs for the disk, and little left for the last sync: 128 MiB. */
+/** Bytes between two syncs: 128 MiB. Long runs for the disk, and little left for the last sync. */
 const EVERY_BYTES = 128 * 1024 * 1024;
 
 /**
- * Lets the disk begin while bytes are still being written, so that the last sync has little left to
- * do: it would wait for all of them otherwise, with nothing else going on. One sync at a time; the
- * writing does not wait for it.
+ * Syncs a file now and then while it is being written. The last sync then has little left to do;
+ * otherwise it would wait for all bytes while nothing else happens. One sync runs at a time, and
+ * the writing does not wait for it.
  */
 export class WriteBehind {
   readonly #sync: () => Promise<void>;
@@ -12,16 +12,15 @@ export class WriteBehind {
   #syncing: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
 
-  /** @param sync - makes durable what was written so far */
+  /** @param sync - makes the bytes written so far durable */
   constructor(sync: () => Promise<void>) {
     this.#sync = sync;
   }
 
   /**
-   * So many more bytes were written.
+   * Counts bytes that were written, and begins a sync after every 128 MiB.
    *
-   * @throws what a sync has failed with: what it did not write may be lost, whatever a later one
-   *   says
+   * @throws the failure of an earlier sync: its bytes may be lost, even if a later sync succeeds
    */
   wrote(lengthBytes: number): void {
     this.#throwFailure();
@@ -37,7 +36,7 @@ export class WriteBehind {
       });
   }
 
-  /** Waits until no sync runs. @throws what one has failed with */
+  /** Waits until no sync runs. @throws the failure of a sync */
   async end(): Promise<void> {
     await this.#syncing;
     this.#throwFailure();

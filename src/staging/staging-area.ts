@@ -34,12 +34,12 @@ import { systemFailure } from "../bytes/system-failure.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-// Names the staging volume: the worker that serves this id can reach these bytes, also after a
-// restart elsewhere.
+// File with the id of the staging volume: a worker that serves this id can reach its bytes, also
+// after a restart elsewhere.
 const NODE_FILE = ".image-import-node";
 const NODE_ID = /^[0-9a-f]{12}$/;
 
-/** Staged bytes that are open for reading. The holder closes the handle. */
+/** A staged file, open for reading. The caller closes the handle. */
 export interface OpenStaged {
   readonly handle: FileHandle;
   readonly path: string;
@@ -47,8 +47,8 @@ export interface OpenStaged {
 }
 
 /**
- * The directory where the bytes of images wait to be imported. It appears whole or not at all: what
- * is written lies under a private name until it is complete.
+ * The directory where uploads, downloads and products wait to be imported. A file has a private
+ * name until it is complete.
  */
 export class StagingArea {
   /** Absolute path of the directory. */
@@ -62,10 +62,10 @@ export class StagingArea {
   }
 
   /**
-   * Opens the staging area, and names its volume when nobody has.
+   * Opens the staging area, and gives its volume an id if it has none.
    *
-   * @throws ImportError `BadTaskConfiguration` in Glance's words, when the URI is no `file:///` or
-   *   the directory can't be used
+   * @throws ImportError `BadTaskConfiguration` in Glance's words, when the URI does not begin with
+   *   `file:///` or the directory cannot be used
    */
   static async open(nodeStagingUri: string): Promise<StagingArea> {
     const root = pathOfStagingUri(nodeStagingUri);
@@ -83,42 +83,39 @@ export class StagingArea {
     }
   }
 
-  /** Where the staged bytes of an image lie by default. */
+  /** The default path of the staged file of an image. */
   pathOf(imageId: string): string {
     return join(this.root, imageId);
   }
 
-  /** The same, as a URI. */
+  /** The default URI of the staged file of an image. */
   uriOf(imageId: string): string {
     return pathToFileURL(this.pathOf(imageId)).href;
   }
 
-  /** Creates the private file of an attempt, empty. */
+  /** Creates the part of an attempt, empty. */
   async createPart(part: string): Promise<FileHandle> {
     return this.#inVolume((directory) => createPrivateFile(directory.pathOf(part), 0o640));
   }
 
-  /** Path of the private file of an attempt, for whoever writes it by its name. */
+  /** Path of the part of an attempt, for programs that write it by its name. */
   partPathOf(part: string): string {
     return join(this.root, part);
   }
 
-  /**
-   * Where the product of an attempt lies when it is finished: no other attempt's has this name, and
-   * no image's data.
-   */
+  /** Path of the finished product of an attempt. No other attempt and no upload has this name. */
   productPathOf(part: string): string {
     return join(this.root, part.replace(/\.part$/, ".product"));
   }
 
-  /** Opens the private file of an attempt that was written by its name, for reading. */
+  /** Opens a part that a program wrote by its name, for reading. */
   async openPart(part: string): Promise<FileHandle> {
     return this.#translating(() => openRegularFile(this.partPathOf(part)));
   }
 
   /**
-   * Opens the private file that an earlier attempt left, for going on with it, or creates it when
-   * none is there. Only for who knows that nobody else writes it.
+   * Opens the part of an earlier attempt to continue it, or creates it if there is none. The caller
+   * knows that no other attempt writes it.
    */
   async reopenPart(part: string): Promise<FileHandle> {
     const { O_RDWR, O_NOFOLLOW } = constants;
@@ -130,14 +127,14 @@ export class StagingArea {
     );
   }
 
-  /** How many bytes an ordinary user may still write. */
+  /** Bytes that an ordinary user may still write. */
   async freeBytes(): Promise<number> {
     const { bavail, bsize } = await statfs(this.root);
     return bavail * bsize;
   }
 
   /**
-   * Better told before the first byte than found out at the last.
+   * Fails before the first byte rather than at the last.
    *
    * @throws ImportError `NoSpace`
    */
@@ -150,29 +147,30 @@ export class StagingArea {
     );
   }
 
-  /** Makes the bytes of a private file durable; a failure of that discards the file. */
+  /** Makes the bytes of a part durable. A part of which that fails is removed. */
   async syncPart(handle: FileHandle, part: string): Promise<void> {
     await this.#translating(() => syncOrDiscard(handle, join(this.root, part)));
   }
 
   /**
-   * Gives a finished private file its final name. A name that is there already is replaced only
-   * when `mayReplace` says so at that moment, and its inode stays whatever it was: a store may hold
-   * it under another name.
+   * Gives a finished part its final name. A file that has the name is removed first, but never
+   * changed: a store may hold its inode under another name.
+   *
+   * @param requireMayReplace - throws unless such a file may be removed at that moment
    */
-  async publish(part: string, path: string, mayReplace: () => Promise<void>): Promise<void> {
+  async publish(part: string, path: string, requireMayReplace: () => Promise<void>): Promise<void> {
     await this.#inVolume(async () => {
       while ((await publishNoReplace(join(this.root, part), path)) === "exists") {
-        await mayReplace();
+        await requireMayReplace();
         await removeDurably(path);
       }
     });
   }
 
   /**
-   * Opens staged bytes: a regular file below the root, and nothing else.
+   * Opens a staged file, which must be a regular file below the root.
    *
-   * @param uri - where it lies; default: `<node staging uri>/<image id>`
+   * @param uri - URI of the file; default: `<node staging uri>/<image id>`
    * @throws ImportError `BadTaskConfiguration`, `StagedDataMissing`, `StagedDataRefused`
    */
   async openStaged(imageId: string, uri?: string): Promise<OpenStaged> {
@@ -182,24 +180,20 @@ export class StagingArea {
       const handle = await openRegularFile(path);
       return { handle, path, fingerprint: await fingerprintOf(handle) };
     } catch (error) {
-      // Only in its volume a file that is not found is not there.
+      // Only in the right volume is a file missing that is not found.
       await this.#inVolume(() => Promise.resolve());
       throw this.#stagedFailure(error, wanted);
     }
   }
 
-  /**
-   * Whether this path is a private file of an attempt, its product, or a file that the area keeps
-   * for itself.
-   */
+  /** True if this path is a part, a product, or a file that the area keeps for itself. */
   isOwnFile(path: string): boolean {
     const name = basename(path);
     return name.startsWith(".") || isAttemptsFile(name);
   }
 
   /**
-   * Removes what an attempt may have left: its private file, and the staged file. "Nothing there"
-   * is success.
+   * Removes the files of an attempt: its part, and its staged file. A missing file is a success.
    */
   async discard(names: {
     readonly part?: string | null;
@@ -211,18 +205,14 @@ export class StagingArea {
     });
   }
 
-  /**
-   * Names of files that attempts wrote, private or finished, and that nobody has written for a
-   * while.
-   */
+  /** Names of parts and products that were last written more than `olderThanMs` ago. */
   async listParts(olderThanMs: number): Promise<string[]> {
     return this.#inVolume(({ ownPath }) => listPartsIn(ownPath, olderThanMs, isAttemptsFile));
   }
 
   /**
-   * Does some work in the root, held open, once it is known to be that of the volume: while its
-   * volume is not mounted, the empty directory below must not pass for one in which nothing is
-   * left.
+   * Does some work in the root, held open, after the id of its volume was checked: while the volume
+   * is not mounted, the empty directory below it must not pass for an empty staging area.
    */
   async #inVolume<T>(work: (directory: HeldDirectory) => Promise<T>): Promise<T> {
     return this.#translating(async () => {
@@ -230,10 +220,10 @@ export class StagingArea {
       return await directory.run(async () => {
         const found = await readNodeId(directory.pathOf(NODE_FILE));
         if (found === this.node) return work(directory);
-        const what = found === undefined ? "no id" : `the id ${found}`;
+        const what = found === undefined ? "it has no id" : `its volume has the id ${found}`;
         throw new ImportError(
           "StagingUnavailable",
-          `Cannot use the staging area "${this.root}": it has ${what}, and not ${this.node}, the id of its volume`,
+          `Cannot use the staging area "${this.root}": ${what}, not ${this.node}`,
           { hint: "Mount the staging volume; the step is retried." },
         );
       });
@@ -244,16 +234,20 @@ export class StagingArea {
     try {
       await removeDurably(await pathUnder(this.root, path));
     } catch (error) {
-      // A directory inside the area that somebody removed took the file with it.
+      // The file may have gone with a directory inside the area that a user removed.
       if (!hasErrorCode(error, "ENOENT", "ENOTDIR")) throw error;
     }
   }
 
   #stagedFailure(error: unknown, path: string): unknown {
     if (!hasErrorCode(error, "ENOENT", "ENOTDIR")) return this.#failure(error);
-    return new ImportError("StagedDataMissing", `No staged data lies at "${path}"`, {
-      cause: error,
-    });
+    return new ImportError(
+      "StagedDataMissing",
+      `Cannot find the staged data "${path}": the file does not exist`,
+      {
+        cause: error,
+      },
+    );
   }
 
   async #translating<T>(work: () => Promise<T>): Promise<T> {
@@ -279,7 +273,7 @@ function isAttemptsFile(name: string): boolean {
 /**
  * The path in a staging URI.
  *
- * @throws ImportError `BadTaskConfiguration` in the words of the flow that this descends from
+ * @throws ImportError `BadTaskConfiguration` in Glance's words
  */
 export function pathOfStagingUri(uri: string): string {
   const path = uri.startsWith("file:///") ? pathOfFileUri(uri) : undefined;
@@ -292,11 +286,11 @@ export function pathOfStagingUri(uri: string): string {
 }
 
 function pathOfFileUri(uri: string): string | undefined {
-  // They would end the path: a file that has one in its name, not encoded, would be mistaken for
-  // another.
+  // They would end the path: a file with an unencoded one in its name would be mistaken for another
+  // file.
   if (uri.includes("?") || uri.includes("#")) return undefined;
   try {
-    // An encoded slash is refused by fileURLToPath; a zero byte is not.
+    // fileURLToPath refuses an encoded slash, but accepts a zero byte.
     const path = fileURLToPath(uri);
     return path.includes("\0") ? undefined : path;
   } catch {
@@ -308,7 +302,7 @@ async function nodeIdOf(root: string): Promise<string> {
   const path = join(root, NODE_FILE);
   const known = await readNodeId(path);
   if (known !== undefined) return known;
-  // A whole file by link: two workers that start at once agree on whoever was first.
+  // A complete file, published by a link: of two workers that start at once, the first wins.
   const draft = `${path}.${randomBytes(4).toString("hex")}`;
   const handle = await createPrivateFile(draft, 0o644);
   try {

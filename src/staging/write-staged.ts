@@ -9,17 +9,17 @@ import { SparseWriter } from "../bytes/sparse-writer.ts";
 import { isZeroBlock, type ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 
-/** Where bytes come from, one after the other. */
+/** A source of bytes, one after the other. */
 export interface ByteSource {
   /**
-   * Fills as much of the buffer as is there.
+   * Reads the next bytes into the buffer, as many as are there.
    *
-   * @returns how many bytes it put there; 0 at the end
+   * @returns the number of bytes read; 0 at the end
    */
   read(buffer: Buffer): Promise<number>;
 }
 
-/** Reads an open file from where it stands to its end. */
+/** Reads an open file from its current position to its end. */
 export function fileSource(handle: FileHandle): ByteSource {
   return {
     read: async (buffer) => (await handle.read(buffer, 0, buffer.length, null)).bytesRead,
@@ -145,7 +145,7 @@ async function writeAll(
   }
 }
 
-/** What is there already, and then what comes. */
+/** Reads the bytes that the target holds already, and then the source. */
 function resumedSource(target: FileHandle, lengthBytes: number, rest: ByteSource): ByteSource {
   let doneBytes = 0;
   return {
@@ -153,14 +153,15 @@ function resumedSource(target: FileHandle, lengthBytes: number, rest: ByteSource
       if (doneBytes === lengthBytes) return rest.read(buffer);
       const wanted = buffer.subarray(0, lengthBytes - doneBytes);
       const readBytes = await readFully(target, wanted, doneBytes);
-      if (readBytes < wanted.length) throw new Error("The part became shorter while it was read");
+      if (readBytes < wanted.length)
+        throw new Error("Cannot resume the part: it became shorter while it was read");
       doneBytes += readBytes;
       return readBytes;
     },
   };
 }
 
-/** Fills a block; it may hold less at the end of the source, and when the source fails. */
+/** Fills a block. It is shorter at the end of the source, and when the source fails. */
 async function fill(
   source: ByteSource,
   buffer: Buffer,
@@ -180,14 +181,14 @@ async function fill(
 }
 
 /**
- * A source may be silent for as long as it likes, such as a terminal; an abort does not wait for
- * its next byte.
+ * The result of the work, or the reason of the abort: an abort does not wait for the next byte of a
+ * silent source, such as a terminal.
  */
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work;
   let abort: () => void = () => undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
-    // The reason is whatever the owner of the signal chose; it is passed on as it is.
+    // The owner of the signal chose the reason; it is passed on as it is.
     abort = () => {
       reject(signal.reason as Error);
     };

@@ -5,9 +5,8 @@ import type { FileOwner } from "../domain/store-settings.ts";
 const CHOWN_BIT = 1n;
 
 /**
- * Whether this process may make its own files those of this owner. Nobody can be asked without
- * doing it, and the superuser of a container may lack the right, so that the rule of chown(2) is
- * applied.
+ * True if this process may give its files to this owner. The rule of chown(2) decides: a trial
+ * would change a file, and the superuser of a container may lack the right.
  */
 export async function mayGiveFilesTo({ uid, gid }: FileOwner): Promise<boolean> {
   const groups = [process.getegid?.(), ...(process.getgroups?.() ?? [])];

@@ -11,11 +11,11 @@ import type { Store } from "./store.ts";
 /** A store that a worker cannot use when it starts. */
 export interface Unready {
   readonly failure: ImportError;
-  /** Waiting does not help, and nothing was ever stored there: its configuration is wrong. */
+  /** True if its configuration is wrong: waiting does not help, and the store was never used. */
   readonly neverWorked: boolean;
 }
 
-/** What a person sees of a store's configuration. */
+/** The configuration of a store, as people see it. */
 export interface StoreDescription {
   readonly name: string;
   readonly type: StoreSettings["type"];
@@ -45,9 +45,9 @@ export class Stores {
   }
 
   /**
-   * Opens all stores but the disabled ones. That one does not work is found out when it is used.
+   * Opens all stores except the disabled ones. A store that does not work fails when it is used.
    *
-   * @param records - the catalogue's marks of stores. Default: no place is looked at for its mark
+   * @param records - the catalogue's marks of stores. Default: places are used without a mark
    * @throws ImportError `BadConfiguration` when the file of a `ca_file` cannot be read
    */
   static async open(
@@ -91,7 +91,8 @@ export class Stores {
   }
 
   /**
-   * The store of that name. One that is disabled is waited for like one that is away.
+   * The store of that name. A disabled store fails like an unreachable one, so that steps wait for
+   * it.
    *
    * @throws ImportError `UnknownStore`, `StoreUnavailable`
    */
@@ -99,14 +100,14 @@ export class Stores {
     const store = this.#opened.get(name);
     if (store !== undefined) return store;
     this.#requireKnown(name);
-    throw new ImportError("StoreUnavailable", `Store "${name}" is disabled`, {
-      hint: "Take `disabled` off the store in the configuration, and start the worker again.",
+    throw new ImportError("StoreUnavailable", `Cannot use store "${name}": it is disabled`, {
+      hint: "Remove `disabled` from the store in the configuration, and restart the worker.",
     });
   }
 
   /**
-   * Makes sure that images may be imported into the store of that name. A disabled one is refused
-   * and not waited for: nothing has begun yet that would have to be brought to an end.
+   * Makes sure that images may be imported into the store of that name. A disabled store is refused
+   * at once: no import has begun that would have to wait for it.
    *
    * @throws ImportError `UnknownStore`; `BadRequest` when it is disabled or read-only
    */
@@ -115,14 +116,14 @@ export class Stores {
     if (this.writableNames.includes(name)) return;
     const state = this.#opened.has(name) ? "read-only" : "disabled";
     throw new ImportError("BadRequest", `Cannot import into store "${name}": it is ${state}`, {
-      hint: "`image-import stores` tells which stores there are, and which are read-only or disabled.",
+      hint: "Choose another store: `image-import stores` lists them, and shows which are read-only or disabled.",
     });
   }
 
   /**
-   * Makes the stores ready that were never used, side by side.
+   * Prepares the stores that were never used, side by side.
    *
-   * @param patienceMs - how long to wait for a store that does not answer
+   * @param patienceMs - longest wait for a store that does not answer
    * @returns the stores that are not ready, by name
    */
   async prepare(patienceMs: number): Promise<ReadonlyMap<string, Unready>> {
@@ -150,11 +151,14 @@ export class Stores {
   #requireKnown(name: string): void {
     if (this.#settings.has(name)) return;
     const known = [...this.#settings.keys()].map((each) => `"${each}"`).join(", ");
-    throw new ImportError("UnknownStore", `No store is named "${name}"; there are ${known}`);
+    throw new ImportError(
+      "UnknownStore",
+      `Cannot find store "${name}": the configured stores are ${known}`,
+    );
   }
 }
 
-/** Whatever keeps one store from working keeps no other from being used. */
+/** Any error of a store, as its failure: the other stores can be used all the same. */
 function failureOfStore(name: string, error: unknown): ImportError {
   const failure = systemFailure(error, `store "${name}"`, "StoreUnavailable");
   if (failure instanceof ImportError) return failure;
@@ -164,7 +168,7 @@ function failureOfStore(name: string, error: unknown): ImportError {
   });
 }
 
-/** The work's result, or a failure when it takes too long; the work itself cannot be stopped. */
+/** The result of the work, or a failure if it takes too long. The work itself cannot be stopped. */
 async function within<T>(patienceMs: number, silence: ImportError, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const silent = new Promise<never>((_resolve, reject) => {
@@ -196,10 +200,9 @@ async function openWritable(
   const { bandwidthLimit, ...options } = settings;
   const limiter = bandwidthLimit === undefined ? undefined : new BandwidthLimit(bandwidthLimit);
   if (options.type === "file") return new FileStore({ name, ...options, limiter, mark });
-  // The SDK's pinned version works on our oldest Node; that later ones won't is no news for the
-  // stderr of a command.
+  // The pinned SDK supports our oldest Node; silence its warning about later versions.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
-  // Loaded when it is needed: the SDK alone takes longer than a command should.
+  // Loaded when it is needed: the SDK alone takes longer to load than a command should.
   const { S3Store } = await import("./s3-store.ts");
   const { caFile, ...ofBucket } = options;
   const authorities = await readAuthorities(name, caFile);
@@ -216,21 +219,25 @@ async function readAuthorities(
     throw new ImportError(
       "BadConfiguration",
       `Cannot read the file "${path}" of \`stores.${store}.ca_file\`: ${reason}`,
-      { cause, hint: "Name a PEM file that the worker and the command may read." },
+      { cause, hint: "Set it to a PEM file that the worker and the command may read." },
     );
   });
 }
 
 /**
- * A store in which nothing changes. What was promised to be removed from it stays promised: the
- * deletion of its image stays `pending_delete`, tells this reason, and ends when the store may be
- * written again. Only with its bytes gone is an image `deleted`.
+ * A store in which nothing changes. A deletion that must remove a copy from it waits: its image
+ * stays `pending_delete` with this reason until the store may be written again. An image is
+ * `deleted` only when its bytes are gone.
  */
 function readOnly(store: Store): Store {
   const refuse = async (): Promise<never> => {
-    throw new ImportError("PermissionDenied", `Store "${store.name}" is read-only`, {
-      hint: "Take `read_only` off the store in the configuration, and start the worker again.",
-    });
+    throw new ImportError(
+      "PermissionDenied",
+      `Cannot write to store "${store.name}": it is read-only`,
+      {
+        hint: "Remove `read_only` from the store in the configuration, and restart the worker.",
+      },
+    );
   };
   return {
     name: store.name,
@@ -240,7 +247,7 @@ function readOnly(store: Store): Store {
     find: (key, signal) => store.find(key, signal),
     copy: refuse,
     remove: async (names) => (names.length === 0 ? undefined : refuse()),
-    // Nothing there is anybody's to sweep.
+    // Nothing in it may be swept.
     listParts: async () => [],
     check: () => store.check("readable"),
     prepare: async () => {

@@ -3,11 +3,11 @@ import { ImportError } from "../domain/import-failure.ts";
 
 const MIB = 1024 ** 2;
 
-/** What S3 takes at most as one object: 5 TiB. */
+/** Largest object that S3 accepts: 5 TiB. */
 export const MAX_OBJECT_BYTES = 5 * 1024 ** 4;
-/** Fewer bytes S3 takes as the last part only: 5 MiB. */
+/** Smallest part that S3 accepts, except for the last one: 5 MiB. */
 export const MIN_PART_BYTES = 5 * MIB;
-/** So many parts S3 puts together at most. */
+/** Most parts that S3 accepts for one object. */
 const MAX_PARTS = 10_000;
 
 /** One piece of an object, as it is sent. */
@@ -21,26 +21,26 @@ export interface PlannedPart {
 
 /**
  * The size of all parts but the last: the smallest number of MiB that is at least the minimum, and
- * with which the object has no more than 10,000 parts. It depends on nothing else, so that whoever
- * resumes an upload cuts as it was cut before.
+ * with which the object has no more than 10,000 parts. It depends on nothing else: an attempt that
+ * resumes an upload cuts the object in the same way.
  *
- * @param sizeBytes - of the object; undefined when nobody knows it yet, and then there is room for
- *   the largest
- * @param minimumBytes - of a part, from 5 MiB
- * @throws ImportError `NoSpace` when S3 takes no such object
- * @throws RangeError when it takes no such parts
+ * @param sizeBytes - size of the object; undefined if it is not known yet, and then the parts are
+ *   large enough for the largest object
+ * @param minimumBytes - smallest size of a part, from 5 MiB
+ * @throws ImportError `NoSpace` when the object is too large for S3
+ * @throws RangeError when the parts are too small for S3
  */
 export function partBytesFor(sizeBytes: number | undefined, minimumBytes: number): number {
   if (minimumBytes < MIN_PART_BYTES) {
     throw new RangeError(
-      `Cannot send parts of ${minimumBytes} bytes: S3 takes no less than ${formatBytes(MIN_PART_BYTES)}`,
+      `Cannot send parts of ${minimumBytes} bytes: S3 accepts ${formatBytes(MIN_PART_BYTES)} or more`,
     );
   }
   const toFitBytes = sizeBytes ?? MAX_OBJECT_BYTES;
   if (toFitBytes > MAX_OBJECT_BYTES) {
     throw new ImportError(
       "NoSpace",
-      `Cannot send an object of ${toFitBytes} bytes: S3 takes no more than ${formatBytes(MAX_OBJECT_BYTES)}`,
+      `Cannot send an object of ${toFitBytes} bytes: S3 accepts ${formatBytes(MAX_OBJECT_BYTES)} or less`,
     );
   }
   return Math.ceil(Math.max(minimumBytes, toFitBytes / MAX_PARTS) / MIB) * MIB;
@@ -49,10 +49,9 @@ export function partBytesFor(sizeBytes: number | undefined, minimumBytes: number
 /**
  * Cuts an object into parts. An empty one is one empty part.
  *
- * @param sizeBytes - of the object
- * @param minimumBytes - of a part, from 5 MiB
- * @throws ImportError `NoSpace` when S3 takes no such object
- * @throws RangeError when it takes no such parts
+ * @param sizeBytes - size of the object
+ * @param minimumBytes - smallest size of a part, from 5 MiB
+ * @throws as {@link partBytesFor}
  */
 export function planParts(sizeBytes: number, minimumBytes: number): readonly PlannedPart[] {
   const partBytes = partBytesFor(sizeBytes, minimumBytes);

@@ -21,34 +21,37 @@ import {
 import { hasS3Code, S3Failure } from "./s3-failure.ts";
 import type { CopyPlace } from "./store.ts";
 
-/** Where a bucket is, and how it is spoken to. */
+/** Settings of an {@link S3Bucket}. */
 export interface S3BucketOptions {
   /** Name of the store, for messages. */
   readonly name: string;
   readonly bucket: string;
-  /** What the names of all objects begin with, such as `images/`. Default: nothing. */
+  /** Beginning of the names of all objects, such as `images/`. Default: empty */
   readonly prefix?: string | undefined;
   readonly region: string;
-  /** Address of the server. Default: AWS in that region. */
+  /** Address of the server. Default: AWS in that region */
   readonly endpoint?: string | undefined;
-  /** Certificates of authorities that are trusted beside the usual ones, in PEM. Default: none. */
+  /** Certificates of authorities that are trusted beside the usual ones, in PEM. Default: none */
   readonly authorities?: string | undefined;
-  /** Whether the bucket is named in the path of a URL, not in its host. */
+  /** True if URLs name the bucket in their path, not in their host. */
   readonly pathStyle: boolean;
   /**
-   * `when_required` sends no checksum headers, for servers that refuse them. What is sent is signed
+   * `when_required` sends no checksum headers, for servers that refuse them. The bytes are signed
    * in either case.
    */
   readonly checksums: "when_supported" | "when_required";
-  /** Default: what the standard chain of AWS finds: environment, files, role of the machine. */
+  /**
+   * Default: the credentials that the standard chain of AWS finds: environment, files, role of the
+   * machine
+   */
   readonly credentials?: S3ClientConfig["credentials"];
 }
 
-/** An object, as its server describes it. */
+/** An object as its server describes it. */
 export interface S3Object {
   readonly sizeBytes: number;
   readonly etag: string;
-  /** The private name under which it was written; undefined when somebody else wrote it. */
+  /** Private name of the copy; undefined if another program wrote the object. */
   readonly part: string | undefined;
 }
 
@@ -57,7 +60,7 @@ export interface S3UploadId {
   readonly key: string;
   readonly uploadId: string;
   readonly initiatedAt: Date;
-  /** Whether its parts come with checksums as this bucket's do; others the server would refuse. */
+  /** True if its parts have checksums as this bucket's do; the server would refuse others. */
   readonly isLikeOurs: boolean;
 }
 
@@ -65,11 +68,11 @@ export interface S3UploadId {
 export interface SentPart {
   readonly etag: string;
   readonly sizeBytes: number;
-  /** base64; undefined when the server keeps none, as of a part that it copied by itself. */
+  /** In base64; undefined if the server keeps none, as for a part that it copied itself. */
   readonly sha256: string | undefined;
 }
 
-/** What a server wants to be told of a part when it puts an object together. */
+/** The facts about a part that a server needs to complete an upload. */
 export type ArrivedPart = Pick<SentPart, "etag" | "sha256">;
 
 /** A part to send. */
@@ -80,18 +83,18 @@ export interface PartToSend {
   readonly body: Readable;
 }
 
-/** A part that the server is to copy by itself. */
+/** A part for the server to copy. */
 export interface PartToCopy {
   readonly number: number;
   readonly from: S3Place;
-  /** Which bytes of the source; undefined: all of it. */
+  /** The bytes of the source; undefined for all of them. */
   readonly range: { readonly offset: number; readonly lengthBytes: number } | undefined;
 }
 
 /** An object of some server. */
 export type S3Place = Extract<CopyPlace, { kind: "s3" }>;
 
-/** Where a page of uploads begins: behind this upload, or behind all of this key. */
+/** The start of a page of uploads: after this upload, or after all of this key. */
 interface UploadMarker {
   readonly KeyMarker?: string | undefined;
   readonly UploadIdMarker?: string | undefined;
@@ -102,8 +105,7 @@ type ListMultipartUploadsPage = Omit<ListMultipartUploadsCommandInput, "Bucket">
 const CONNECT_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 30_000;
 const NO_TIMEOUT = 0;
-// Metadata says whose object it is: an ETag or a size would be the same for any attempt's copy of
-// one image.
+// Metadata names the attempt: ETag and size are the same for the copies of all attempts.
 const PART_METADATA = "image-import-part";
 
 // The SDK's own silent logger writes to the console when a stream fails.
@@ -129,7 +131,7 @@ export class S3Bucket {
       forcePathStyle: options.pathStyle,
       requestChecksumCalculation: whenToSum,
       responseChecksumValidation: whenToSum,
-      // It would take a new connection for every part.
+      // It would need a new connection for every part.
       expectContinueHeader: false,
       logger: SILENT,
       requestHandler: {
@@ -150,30 +152,30 @@ export class S3Bucket {
     return `s3://${this.#options.bucket}/${path}`;
   }
 
-  /** Where an object lies, for buckets of the same server. */
+  /** The place of an object, for buckets of the same server. */
   placeOf(key: string, { etag }: S3Object): S3Place {
     const { endpoint: server = "AWS", bucket } = this.#options;
     return { kind: "s3", server, bucket, object: this.#nameOf(key), etag };
   }
 
-  /** Whether this bucket's server has what lies there, so that it may copy it by itself. */
+  /** True if this bucket's server has that object, so that it may copy it. */
   hasServerOf(place: CopyPlace): place is S3Place {
     return place.kind === "s3" && place.server === (this.#options.endpoint ?? "AWS");
   }
 
-  /** Asks for no more than whether the bucket is there, and may be listed. */
+  /** Fails unless the bucket exists and may be listed. */
   async head(): Promise<void> {
     await this.#request("HeadBucket", () =>
       this.#client.send(new HeadBucketCommand({ Bucket: this.#options.bucket })),
     );
   }
 
-  /** Asks for what a copy needs, as far as that is possible without writing. */
+  /** Fails unless uploads may be listed, as a copy needs it. It writes nothing. */
   async requireUploads(): Promise<void> {
     await this.#listUploads({ Prefix: this.#prefix, MaxUploads: 1 });
   }
 
-  /** The object of that key; undefined when there is none. */
+  /** The object of a key; undefined if there is none. */
   async find(key: string, signal?: AbortSignal): Promise<S3Object | undefined> {
     try {
       const command = new HeadObjectCommand(this.#object(key));
@@ -193,7 +195,7 @@ export class S3Bucket {
     }
   }
 
-  /** The bytes of an object from a position to its end, as long as it is the one with that ETag. */
+  /** The bytes of an object from a position to its end. It fails if the ETag is another one. */
   async get(key: string, position: number, etag: string, signal?: AbortSignal): Promise<Readable> {
     const command = new GetObjectCommand({
       ...this.#object(key),
@@ -209,7 +211,7 @@ export class S3Bucket {
   }
 
   /**
-   * The text of a small object; undefined when there is none. A missing bucket is a failure with
+   * The text of a small object; undefined if there is none. A missing bucket is the failure
    * `NoSuchBucket`.
    */
   async getText(key: string, signal?: AbortSignal): Promise<string | undefined> {
@@ -227,8 +229,8 @@ export class S3Bucket {
   }
 
   /**
-   * Puts a small object; if it is conditional, not in the place of one that is there
-   * (`PreconditionFailed`).
+   * Puts a small object. A conditional put fails with `PreconditionFailed` if the key has an
+   * object.
    */
   async putText(key: string, text: string, isConditional: boolean): Promise<void> {
     const command = new PutObjectCommand({
@@ -240,23 +242,20 @@ export class S3Bucket {
     await this.#request("PutObject", (options) => this.#client.send(command, options));
   }
 
-  /**
-   * The place of the bucket in messages, such as
-   * `bucket "images" of https://s3.example.org, prefix "x/"`.
-   */
+  /** Title in messages, such as `bucket "images" of https://s3.example.org, prefix "x/"`. */
   get title(): string {
     const { bucket, endpoint = "AWS" } = this.#options;
     const under = this.#prefix === "" ? "" : `, prefix "${this.#prefix}"`;
     return `bucket "${bucket}" of ${endpoint}${under}`;
   }
 
-  /** Deletes an object; one that is not there is deleted already. */
+  /** Deletes an object. A missing object is a success. */
   async delete(key: string): Promise<void> {
     const command = new DeleteObjectCommand(this.#object(key));
     await this.#request("DeleteObject", () => this.#client.send(command));
   }
 
-  /** All uploads of keys that begin so. */
+  /** All uploads of keys with that beginning. */
   async listUploads(keyPrefix: string, signal?: AbortSignal): Promise<S3UploadId[]> {
     const uploads: S3UploadId[] = [];
     let marker: UploadMarker = {};
@@ -280,8 +279,10 @@ export class S3Bucket {
   }
 
   /**
-   * Begins an upload of that key for a private name, and tells its id. One that `isCopy` is of
-   * parts that the server copies by itself: not every server makes checksums of those.
+   * Begins an upload of a key for a private name. With `isCopy` the server will copy its parts: not
+   * every server computes their checksums.
+   *
+   * @returns its id
    */
   async createUpload(
     key: string,
@@ -292,7 +293,7 @@ export class S3Bucket {
     const command = new CreateMultipartUploadCommand({
       ...this.#object(key),
       Metadata: { [PART_METADATA]: part },
-      // Without it the server keeps no checksum of a part to compare with on resume.
+      // Without it the server keeps no checksums of parts to compare with on resume.
       ...(this.#sendsChecksums && !isCopy ? { ChecksumAlgorithm: "SHA256" } : {}),
     });
     const { UploadId } = await this.#request(
@@ -303,15 +304,15 @@ export class S3Bucket {
     return UploadId ?? "";
   }
 
-  /** The parts that have arrived, by number. */
+  /** The parts of an upload that have arrived, by number. */
   async listParts(
     { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
     signal: AbortSignal,
   ): Promise<Map<number, SentPart>> {
     const parts = new Map<number, SentPart>();
     let marker: string | undefined;
-    // Not the SDK's paginator: some servers name a next marker on the last page too, and it goes
-    // round for ever.
+    // Not the SDK's paginator: some servers name a next marker on the last page, too, and it would
+    // never end.
     do {
       const command = new ListPartsCommand({
         ...this.#object(key),
@@ -332,7 +333,7 @@ export class S3Bucket {
     return parts;
   }
 
-  /** Sends a part, and tells its ETag. The server refuses bytes that have not that SHA-256. */
+  /** Sends a part. The server refuses bytes with another SHA-256. @returns its ETag */
   async sendPart(
     { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
     part: PartToSend,
@@ -348,9 +349,8 @@ export class S3Bucket {
         ? { ChecksumAlgorithm: "SHA256", ChecksumSHA256: part.sha256.toString("base64") }
         : {}),
     });
-    // Signed with the hash of what is sent, as every S3 server checks it, with or without
-    // checksums. The SDK would wrap a stream in chunks of its own instead, which not every server
-    // takes.
+    // Signed with the hash of its bytes, which every S3 server checks, with or without checksums.
+    // The SDK would wrap a stream in chunks of its own instead, which some servers refuse.
     command.middlewareStack.add(
       (next) => (args) => {
         const { headers } = args.request as { headers: Record<string, string> };
@@ -361,7 +361,7 @@ export class S3Bucket {
     );
     const { ETag } = await this.#request(
       `UploadPart ${part.number}`,
-      // The time until an answer is the time that sending takes, and has no limit.
+      // The time until the response includes the time for sending, and has no limit.
       (options) => this.#client.send(command, { ...options, requestTimeout: NO_TIMEOUT }),
       signal,
     );
@@ -369,8 +369,10 @@ export class S3Bucket {
   }
 
   /**
-   * Lets the server copy a part from an object that it has, as long as that is the one with its
-   * ETag. Tells its ETag.
+   * Lets the server copy a part from an object that it has. It fails if the ETag of that object is
+   * another one. The SDK repeats the request after passing failures.
+   *
+   * @returns the ETag of the part
    */
   async copyPart(
     { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
@@ -396,8 +398,8 @@ export class S3Bucket {
   }
 
   /**
-   * Puts the parts together, all of them and in order, as the object of their key; if it is
-   * conditional, not when there is one. Not every server knows that condition.
+   * Completes an upload with all of its parts, in order, as the object of its key. A conditional
+   * request fails if the key has an object; not every server knows that condition.
    */
   async completeUpload(
     { key, uploadId }: Pick<S3UploadId, "key" | "uploadId">,
@@ -418,15 +420,15 @@ export class S3Bucket {
     });
     await this.#request(
       "CompleteMultipartUpload",
-      // It may take minutes; whoever watches the copy decides how many.
+      // It may take minutes; the idle timeout of the step ends it.
       (options) => this.#client.send(command, { ...options, requestTimeout: NO_TIMEOUT }),
       signal,
     );
   }
 
   /**
-   * Aborts an upload: nothing can be added to it or made of it any more. One that is not there is
-   * aborted already.
+   * Aborts an upload: it accepts no part and cannot be completed any more. A missing upload is a
+   * success.
    */
   async abortUpload({ key, uploadId }: Pick<S3UploadId, "key" | "uploadId">): Promise<void> {
     const command = new AbortMultipartUploadCommand({ ...this.#object(key), UploadId: uploadId });
@@ -437,7 +439,7 @@ export class S3Bucket {
     }
   }
 
-  /** Says of an error in which request it came. */
+  /** The failure of a request, for an error of the SDK. */
   failure(operation: string, error: unknown): S3Failure {
     const { name, bucket, endpoint = "AWS" } = this.#options;
     return new S3Failure(
@@ -453,8 +455,8 @@ export class S3Bucket {
       return await this.#listUploads({ Prefix, ...marker }, signal);
     } catch (error) {
       if (marker.UploadIdMarker === undefined || !hasS3Code(error, "InvalidArgument")) throw error;
-      // That upload is gone since, or the server (versitygw 1.8) knows no such markers. What is
-      // left of its key is found when the upload is removed, together with all others of the key.
+      // That upload is gone, or the server (versitygw 1.8) does not know such markers. The rest of
+      // its key is found when the uploads of that key are removed.
       return this.#listUploads({ Prefix, KeyMarker: marker.KeyMarker }, signal);
     }
   }

@@ -10,9 +10,9 @@ const NOT_PERMITTED = [
   "InvalidSecurity",
   "NotSignedUp",
   "SignatureDoesNotMatch",
-  // versitygw of one user, of any other's key.
+  // versitygw with a single user, for any other access key.
   "XAdminUserNotFound",
-  // The SDK's own: none were found, or what was found can't be used.
+  // The SDK's own: it found no credentials, or cannot use them.
   "CredentialsProviderError",
 ];
 const NO_SPACE = [
@@ -22,31 +22,31 @@ const NO_SPACE = [
   "XMinioAdminBucketQuotaExceeded",
   "XMinioStorageFull",
 ];
-// The answers to HEAD have no body that could name a code.
+// Responses to HEAD have no body that could name a code.
 const CODE_OF_STATUS: Readonly<Record<number, string>> = {
   403: "Forbidden",
   404: "NotFound",
   412: "PreconditionFailed",
 };
-// The same request may succeed in a moment, though the answer's status doesn't say so.
+// The same request may succeed in a moment, although the status of the response does not say so.
 const PASSING = ["ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown"];
 const PASSING_STATUS = [408, 429, 500, 502, 503, 504];
 
-/** A request that an S3 server refused, or that never got an answer. */
+/** The failure of a request that an S3 server refused, or never answered. */
 export class S3Failure extends ImportError {
-  /** The code of the answer, such as `NoSuchUpload`; of a connection, such as `ECONNRESET`. */
+  /** Code of the response, such as `NoSuchUpload`; or of a connection, such as `ECONNRESET`. */
   readonly s3Code: string;
   /**
-   * The same request may succeed in a moment. Of a request that got no answer, nobody knows whether
-   * it did.
+   * True if the same request may succeed in a moment. A request without a response may have
+   * succeeded already.
    */
   readonly isPassing: boolean;
 
   /**
-   * @param request - what was asked of which store, for the message
-   * @param error - what the SDK threw
-   * @param settings - what names the server and its authorities. Default: a failure of TLS keeps
-   *   its own words
+   * @param request - the request and its store, for the message
+   * @param error - the error that the SDK threw
+   * @param settings - the settings that name the server and its authorities, for failures of TLS.
+   *   Default: such a failure keeps its own message
    */
   constructor(request: string, error: unknown, settings?: TlsSettings) {
     const answer = answerOf(error);
@@ -68,7 +68,7 @@ export class S3Failure extends ImportError {
   }
 }
 
-/** Whether a request was refused with one of these codes. */
+/** True if a request was refused with one of these codes. */
 export function hasS3Code(error: unknown, ...codes: readonly string[]): boolean {
   return error instanceof S3Failure && codes.includes(error.s3Code);
 }
@@ -78,14 +78,15 @@ interface Answer {
   readonly retryAfterMs: number | undefined;
 }
 
-/** What the SDK leaves of an answer on the errors it throws. */
+/** The facts of a response that the SDK leaves on the errors it throws. */
 function answerOf(error: unknown): Answer {
   const { $metadata, $response } = (error ?? {}) as {
     readonly $metadata?: { readonly httpStatusCode?: number };
     readonly $response?: { readonly headers?: Readonly<Record<string, string>> };
   };
   const seconds = Number($response?.headers?.["retry-after"] ?? Number.NaN);
-  // It holds the connection and what was signed: not for those who log a failure with its causes.
+  // It holds the connection and the signed headers, which must not be logged with the causes of a
+  // failure.
   if (error instanceof Error) Reflect.deleteProperty(error, "$response");
   return {
     status: $metadata?.httpStatusCode,
@@ -104,7 +105,7 @@ function codeOf(error: unknown, status: number | undefined): string {
 function importCodeOf(s3Code: string, status: number | undefined): ImportFailureCode {
   if (NOT_PERMITTED.includes(s3Code)) return "PermissionDenied";
   if (NO_SPACE.includes(s3Code) || status === 507) return "NoSpace";
-  // Whatever else it is, an expired token or a bucket that is gone: somebody may mend it while the
-  // step is retried.
+  // Any other failure, such as an expired token or a missing bucket: an operator may mend it while
+  // the step is retried.
   return "StoreUnavailable";
 }

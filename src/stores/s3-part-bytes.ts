@@ -7,18 +7,18 @@ import { readFully, type PositionalReader } from "../bytes/positional-io.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { PlannedPart } from "./part-plan.ts";
 
-/** What identifies the bytes of a part. */
+/** The digests of a part. */
 export interface PartDigests {
   readonly sha256: Buffer;
-  /** Only where it was asked for. */
+  /** Undefined unless `withMd5` asks for it. */
   readonly md5: Buffer | undefined;
-  /** crc32 of everything up to the end of this part. */
+  /** crc32 of all bytes up to the end of this part. */
   readonly crc32: number;
 }
 
 /** Settings of {@link hashPart}. */
 export interface HashOptions {
-  /** crc32 of everything before this part. */
+  /** crc32 of all bytes before this part. */
   readonly crcSoFar: number;
   readonly withMd5: boolean;
   /** Stops the reading within a block. */
@@ -26,8 +26,8 @@ export interface HashOptions {
 }
 
 /**
- * Reads a part of a source for its digests. The thread is taken for one block at a time, about a
- * millisecond.
+ * Reads a part of a source for its digests. It blocks the event loop for one block at a time, about
+ * a millisecond.
  *
  * @throws ImportError `StagedDataChanged` when the source ends within the part
  */
@@ -54,15 +54,15 @@ export async function hashPart(
 /** Settings of {@link streamPart}. */
 export interface StreamOptions {
   readonly limiter: BandwidthLimit | undefined;
-  /** Ends a wait for bandwidth; to end the stream is its user's business. */
+  /** Ends a wait for bandwidth. The caller ends the stream. */
   readonly signal: AbortSignal;
-  /** Called after every block with how many bytes of the part the stream's user has taken. */
+  /** Called after every block with the number of bytes that were taken from the stream. */
   readonly onTaken: (takenBytes: number) => void;
 }
 
 /**
- * Reads a part once more, to be sent: from the page cache, which costs less than the memory for
- * whole parts, up to half a GiB each. Once it is closed, nothing reads the source any more.
+ * Reads a part a second time, to send it: from the page cache, because holding complete parts would
+ * take up to half a GiB of memory each. After it is closed, it reads the source no more.
  *
  * @throws ImportError `StagedDataChanged`, as the stream's error, when the source ends within the
  *   part
@@ -72,7 +72,7 @@ export function streamPart(
   part: PlannedPart,
   options: StreamOptions,
 ): Readable {
-  // One block is read ahead, and no more: see below.
+  // One block is read ahead, and no more: the generator has two buffers.
   return Readable.from(blocksOf(source, part, options), { objectMode: false, highWaterMark: 1 });
 }
 
@@ -81,8 +81,9 @@ async function* blocksOf(
   part: PlannedPart,
   { limiter, signal, onTaken }: StreamOptions,
 ): AsyncGenerator<Buffer> {
-  // Two are enough: a socket has taken the last block but one before it is given the last, and only
-  // then is a next one read. Should that ever not hold, the server refuses what it gets.
+  // Two buffers are enough: a socket has taken a block before it gets the next one, and only then
+  // is the buffer filled again. Should that ever not hold, the server refuses the bytes by their
+  // hash.
   const blockBytes = Math.min(BLOCK_BYTES, part.lengthBytes);
   let [current, spare] = [Buffer.allocUnsafe(blockBytes), Buffer.allocUnsafe(blockBytes)];
   for (let doneBytes = 0; doneBytes < part.lengthBytes;) {
@@ -107,6 +108,6 @@ async function readBlock(
   if (readBytes === block.length) return block;
   throw new ImportError(
     "StagedDataChanged",
-    `Cannot copy the staged data: it ends at byte ${position + readBytes}, within what was to be copied`,
+    `Cannot copy the staged data: it ends early, at byte ${position + readBytes}`,
   );
 }

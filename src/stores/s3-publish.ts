@@ -3,26 +3,27 @@ import type { ArrivedPart, S3Bucket } from "./s3-bucket.ts";
 import { hasS3Code, S3Failure } from "./s3-failure.ts";
 import { waitBeforeNext } from "./s3-retry.ts";
 
-/** An upload all of whose parts have arrived. */
+/** An upload with all of its parts. */
 export interface WholeUpload {
   readonly key: string;
-  /** Private name of the attempt that wrote it. */
+  /** Private name of the copy. */
   readonly part: string;
   readonly sizeBytes: number;
   readonly uploadId: string;
   readonly parts: readonly ArrivedPart[];
 }
 
-// There may be an object now, ours or another's, or none.
+// After these there may be an object, ours or that of another attempt, or none.
 const UNDECIDED = ["NoSuchUpload", "PreconditionFailed", "ConditionalRequestConflict"];
 const TRIES = 4;
 
 /**
- * Makes an object of an upload, unless there is one of that key.
+ * Turns an upload into the object of its key, unless that key has an object.
  *
- * What lies under the key decides, and no answer: a request that got none may have been heeded, one
- * that is refused because of an object may be refused because of our own, and versitygw 1.8 reports
- * success as long as there is any object, or while another request still puts it together.
+ * The object under the key decides, and not the response: a request without a response may have
+ * succeeded, a request that is refused because of an object may be refused because of our own, and
+ * versitygw 1.8 reports success as long as there is any object, or while another request still
+ * completes it.
  */
 export async function publishUpload(
   bucket: S3Bucket,
@@ -34,15 +35,15 @@ export async function publishUpload(
     const outcome = await outcomeOf(bucket, upload, signal);
     if (outcome === "exists") await bucket.abortUpload(upload);
     if (outcome !== undefined) return outcome;
-    // Without upload and object there is nothing left to publish.
+    // Without an upload and an object there is nothing left to publish.
     if (tries === TRIES || hasS3Code(failure, "NoSuchUpload")) throw failure ?? nowhere(upload);
     await waitBeforeNext(tries, failure?.retryAfterMs, signal);
   }
 }
 
 /**
- * @returns a failure that leaves open whether there is an object now; undefined when the server
- *   says that it is done
+ * @returns a failure after which there may be an object or not; undefined when the server reports
+ *   success
  */
 async function complete(
   bucket: S3Bucket,
@@ -59,8 +60,8 @@ async function complete(
 }
 
 /**
- * The key is of one import alone, so that the condition is an extra: where it isn't known it may be
- * left out.
+ * Completes the upload on the condition that its key has no object. Only one import has that key,
+ * so the condition is an extra: it is left out where the server does not know it.
  */
 async function completeUnlessExists(
   bucket: S3Bucket,
@@ -82,7 +83,7 @@ function isUndecided(error: unknown): error is S3Failure {
 function nowhere({ key }: WholeUpload): ImportError {
   return new ImportError(
     "StoreUnavailable",
-    `Cannot publish "${key}": the server says that it has done so, and has no such object`,
+    `Cannot publish "${key}": the server reports success, but has no such object`,
   );
 }
 

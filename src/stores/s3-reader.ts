@@ -4,13 +4,12 @@ import { retryPassing } from "./s3-retry.ts";
 import type { OpenCopy } from "./store.ts";
 
 const IDLE_TIMEOUT_MS = 30_000;
-// A copy into another S3 store reads each part twice, the next for its hash while the last is sent.
+// A copy into another S3 store reads each part twice: for its hash, and while it is sent.
 const STREAMS = 3;
 
 /**
- * Reads an object. As long as a read begins where one before it ended they are served from one
- * request, so that the server reads ahead; a jump makes another. An object that is replaced
- * meanwhile is noticed.
+ * Reads an object. Reads that continue one another share a request, so that the server reads ahead;
+ * a jump begins another request. A read fails when the object was replaced.
  */
 export class S3Reader implements OpenCopy {
   readonly sizeBytes: number;
@@ -19,7 +18,7 @@ export class S3Reader implements OpenCopy {
   readonly #bucket: S3Bucket;
   readonly #key: string;
   readonly #signal: AbortSignal | undefined;
-  /** The newest first. */
+  /** Newest first. */
   #streams: ObjectStream[] = [];
   #lastRead: Promise<unknown> = Promise.resolve();
 
@@ -72,7 +71,7 @@ export class S3Reader implements OpenCopy {
     }
   }
 
-  /** The stream that comes to this position next, or a new one. */
+  /** The stream that stands at this position, or a new one. */
   async #streamAt(position: number): Promise<ObjectStream> {
     const found = this.#streams.find((stream) => stream.position === position);
     const stream =
@@ -97,7 +96,7 @@ export class S3Reader implements OpenCopy {
   }
 }
 
-/** The bytes of an object from some position on, as one request gives them. */
+/** The bytes of an object from some position on, as one request brings them. */
 class ObjectStream {
   position: number;
   readonly #stream: Readable;
@@ -105,7 +104,7 @@ class ObjectStream {
   #rest: Buffer = Buffer.alloc(0);
 
   constructor(stream: Readable, position: number) {
-    // It may also fail when nobody waits for its next chunk; the next read meets the failure.
+    // It may also fail while no read waits for its next chunk; the next read meets the failure.
     stream.on("error", () => undefined);
     this.position = position;
     this.#stream = stream;
@@ -126,12 +125,12 @@ class ObjectStream {
 
   async #nextChunk(): Promise<Buffer> {
     const timer = setTimeout(() => {
-      this.#stream.destroy(new Error("No byte came for 30 s"));
+      this.#stream.destroy(new Error("the server sent no byte for 30 s"));
     }, IDLE_TIMEOUT_MS);
     try {
       const next = await this.#chunks.next();
       if (next.done === false) return next.value;
-      throw new Error("The answer ended before the object");
+      throw new Error("the response ended before the object");
     } finally {
       clearTimeout(timer);
     }

@@ -32,10 +32,10 @@ import {
 /** Settings of an {@link S3Store}. */
 export interface S3StoreOptions extends S3BucketOptions {
   /**
-   * Smallest size of a part, in bytes; large images get larger ones. From 5 MiB. Default: 16 MiB.
+   * Smallest size of a part, in bytes, from 5 MiB; large images get larger parts. Default: 16 MiB
    */
   readonly partSizeBytes?: number | undefined;
-  /** How many parts of one copy may be without an answer. Default: 4. */
+  /** Number of parts of one copy that may wait for a response. Default: 4 */
   readonly partsInFlight?: number | undefined;
   readonly limiter?: BandwidthLimit | undefined;
   /**
@@ -46,12 +46,12 @@ export interface S3StoreOptions extends S3BucketOptions {
 
 const DEFAULT_PART_BYTES = 16 * 1024 * 1024;
 const DEFAULT_PARTS_IN_FLIGHT = 4;
-// S3 warns that a part in flight may survive an abort; more rounds than this nobody has needed.
+// S3 warns that a part in flight may survive an abort. More rounds than this were never needed.
 const ABORT_ROUNDS = 10;
 
 /**
- * Keeps images as objects in a bucket. What is private is a multipart upload of the final key:
- * nobody sees it, and aborting it is the end of whoever writes it.
+ * Keeps images as objects in a bucket. A part is a multipart upload of the final key: readers do
+ * not see it, and no late attempt can complete it after it was aborted.
  */
 export class S3Store implements Store {
   readonly name: string;
@@ -89,21 +89,21 @@ export class S3Store implements Store {
     await this.#requirePlace("read", signal);
     throw new ImportError(
       "StoreUnavailable",
-      `Cannot read ${this.urlOf(key)} in store "${this.name}": there is no such object`,
+      `Cannot read ${this.urlOf(key)} in store "${this.name}": the bucket has no such object`,
     );
   }
 
   async find(key: string, signal?: AbortSignal): Promise<FoundCopy | undefined> {
     const object = await this.#bucket.find(key, signal);
     if (object !== undefined) return { sizeBytes: object.sizeBytes, version: object.etag };
-    // Only in the place of the store an object that is not found is not there.
+    // Only in the place of the store is an object missing that is not found.
     await this.#requirePlace("read", signal);
     return undefined;
   }
 
   async remove(names: readonly string[]): Promise<void> {
     await this.#requirePlace("write");
-    // Uploads first: until it is aborted, one may become the object that is to go.
+    // Uploads first: an upload may become the object until it is aborted.
     const uploading = new Set(names.filter(isPartName).map(keyOfPart));
     for (const key of uploading) await this.#abortUploadsOf(key);
     for (const name of names) {
@@ -122,7 +122,7 @@ export class S3Store implements Store {
 
   async check(look: StoreLook = "writable"): Promise<StoreHealth> {
     try {
-      // First what can name the S3 error: an answer to HEAD has no body.
+      // First the request whose response can name the S3 error: one to HEAD has no body.
       if (look !== "readable") await this.#bucket.requireUploads();
       await this.#bucket.head();
       const mark = await this.#mark?.look(this.#place());
@@ -166,7 +166,7 @@ export class S3Store implements Store {
       const { title } = this.#bucket;
       throw new ImportError(
         isKnown ? "StoreUnavailable" : "BadConfiguration",
-        `Cannot use store "${this.name}": the ${title} does not exist${isKnown ? " any more" : ""}`,
+        `Cannot use store "${this.name}": the ${title} ${isKnown ? "no longer exists" : "does not exist"}`,
         {
           cause: error,
           hint: isKnown
@@ -196,7 +196,7 @@ export class S3Store implements Store {
     };
   }
 
-  /** Of several processes that put one, the first wins, where the server knows that condition. */
+  /** Puts the mark. Of several processes the first wins, where the server knows that condition. */
   async #putMark(mark: string): Promise<void> {
     try {
       await this.#bucket.putText(MARK_NAME, markText(mark), true);
@@ -207,7 +207,7 @@ export class S3Store implements Store {
     }
   }
 
-  /** Whatever the trial leaves when it is killed before the end is swept like any other upload. */
+  /** Writes an object, reads it back and removes it. The upload of a killed trial is swept. */
   async #tryOut(): Promise<void> {
     const key = storeKey(randomUUID(), 0);
     const bytes = randomBytes(4096);
@@ -222,7 +222,8 @@ export class S3Store implements Store {
       await using copy = await this.open(key);
       const found = Buffer.alloc(bytes.length);
       await readFully(copy, found, 0);
-      if (!found.equals(bytes)) throw new Error("it gives back other bytes");
+      if (!found.equals(bytes))
+        throw new Error("an object reads back differently from what was sent");
     } finally {
       await this.#bucket.abortUpload({ key, uploadId });
       await this.#bucket.delete(key);
@@ -237,7 +238,7 @@ export class S3Store implements Store {
     }
     throw new ImportError(
       "StoreUnavailable",
-      `Cannot abort the uploads of ${this.urlOf(key)} in store "${this.name}": there are always more`,
+      `Cannot abort the uploads of ${this.urlOf(key)} in store "${this.name}": the server still lists some after ${String(ABORT_ROUNDS)} rounds`,
     );
   }
 }

@@ -9,25 +9,24 @@ import { publishUpload, type WholeUpload } from "./s3-publish.ts";
 import { retryPassing } from "./s3-retry.ts";
 import type { CopyOrder, PrivateCopy } from "./store.ts";
 
-/** How {@link uploadCopy} sends. */
+/** Settings of {@link uploadCopy}. */
 export interface UploadOptions {
   readonly minimumPartBytes: number;
-  /** How many parts may be without an answer. Each takes 2 MiB of memory. */
+  /** Number of parts that may wait for a response. Each takes 2 MiB of memory. */
   readonly partsInFlight: number;
   readonly limiter: BandwidthLimit | undefined;
 }
 
-// What a server says of a part whose bytes are not those of the hash.
+// Codes for a part whose bytes do not have the announced hash.
 const OTHER_BYTES = ["BadDigest", "XAmzContentSHA256Mismatch"];
 
 /**
- * Sends the source to its key as a multipart upload, also when it is small or empty: an upload can
- * be aborted, and after that whoever else is still writing it can't make an object of it. A plain
- * put could come at any time.
+ * Sends the source to its key as a multipart upload, even a small or empty one: an upload can be
+ * aborted, and after that no late attempt can complete it. A plain put could arrive at any time.
  *
- * Parts are hashed and sent one after the other, and their answers waited for side by side. Those
- * that have arrived stay for a later attempt. Nothing reads the source any more once this has
- * returned or thrown.
+ * Parts are hashed and sent one after the other; their responses are awaited side by side. Parts
+ * that have arrived are kept for a later attempt. After it has returned or thrown, it reads the
+ * source no more.
  */
 export async function uploadCopy(
   bucket: S3Bucket,
@@ -108,7 +107,7 @@ class Upload {
         inFlight.add(sending);
       }
     } finally {
-      // Those that work are let finish: a later attempt need not send them.
+      // Parts under way may finish: a later attempt need not send them.
       await Promise.all(inFlight);
     }
     signal.throwIfAborted();
@@ -135,7 +134,7 @@ class Upload {
     return hashPart(this.#order.source, part, { crcSoFar, withMd5, signal });
   }
 
-  /** Whether the part has arrived already, with the bytes that the source has there now. */
+  /** True if the part has arrived already, with the bytes that the source has there now. */
   #keeps(part: PlannedPart, digests: PartDigests): boolean {
     const kept = this.#kept.get(part.number);
     if (kept?.sizeBytes !== part.lengthBytes) return false;
@@ -175,7 +174,7 @@ class Upload {
         if (takenBytes === part.lengthBytes) leaveLine();
       },
     });
-    // The SDK doesn't notice that a body fails, and would wait for the rest of it.
+    // The SDK does not notice the failure of a body, and would wait for the rest of it.
     body.on("error", (error) => {
       over.abort(error);
     });
@@ -187,7 +186,7 @@ class Upload {
         untilOver,
       );
     } catch (error) {
-      // A server may answer before it has read everything; the connection is of no more use then.
+      // A server may respond before it has read everything; the connection is useless then.
       over.abort(error);
       throw error;
     } finally {
@@ -198,8 +197,8 @@ class Upload {
   }
 
   /**
-   * Bytes are sent one part after the other; only the answers are waited for side by side. So
-   * whoever dies leaves one part at most that has not arrived whole, and has to be sent again.
+   * Waits until the bytes of the earlier parts are sent. Only responses are awaited side by side:
+   * an attempt that dies leaves at most one incomplete part, which must be sent again.
    */
   async #standInLine(): Promise<() => void> {
     const before = this.#lastInLine;
@@ -211,7 +210,7 @@ class Upload {
     return leave;
   }
 
-  /** Tells a source that changes from bytes that were spoilt on the way. */
+  /** Makes sure that bytes were spoilt on the way, and that the source did not change. */
   async #requireUnchanged(part: PlannedPart, { sha256 }: PartDigests): Promise<void> {
     const { source, signal } = this.#order;
     const now = await hashPart(source, part, { crcSoFar: 0, withMd5: false, signal });
@@ -228,7 +227,7 @@ class Upload {
     this.#taken(part, part.lengthBytes);
   }
 
-  /** What is sent again doesn't count again, but shows that something moves. */
+  /** Bytes that are sent again do not count again, but are reported as a sign of life. */
   #taken(part: PlannedPart, takenBytes: number): void {
     const before = this.#takenBytes.get(part.number) ?? 0;
     if (takenBytes > before) {
@@ -245,8 +244,8 @@ interface BegunUpload {
 }
 
 /**
- * The upload of an attempt that is over, the one with most parts; others of the same key are
- * aborted.
+ * The upload of a dead attempt, to be continued: the one with most parts. Others of the same key
+ * are aborted.
  */
 async function takeUpBegun(
   bucket: S3Bucket,
@@ -254,9 +253,9 @@ async function takeUpBegun(
 ): Promise<BegunUpload | undefined> {
   let best: BegunUpload | undefined;
   for (const upload of await bucket.listUploads(key, signal)) {
-    // A prefix is what is asked for, and other epochs may begin like this one.
+    // The request names a prefix, and the key of another epoch may begin with this key.
     if (upload.key !== key) continue;
-    // The store's settings have changed since.
+    // The settings of the store have changed since it began.
     if (!upload.isLikeOurs) await bucket.abortUpload(upload);
     const found = await partsOf(bucket, upload, signal);
     if (found === undefined) continue;
@@ -276,7 +275,7 @@ async function partsOf(
   try {
     return { uploadId: upload.uploadId, parts: await bucket.listParts(upload, signal) };
   } catch (error) {
-    // Swept since it was listed.
+    // It was swept after it was listed.
     if (hasS3Code(error, "NoSuchUpload")) return undefined;
     throw error;
   }

@@ -35,7 +35,7 @@ export interface StoreDirectoryOptions {
   readonly mark?: StoreMark | undefined;
 }
 
-/** The directory of a file store, which is recognised by its mark. */
+/** The directory of a file store, recognised by its mark. */
 export class StoreDirectory {
   readonly #options: StoreDirectoryOptions;
 
@@ -118,7 +118,7 @@ export class StoreDirectory {
       const reason = error instanceof Error ? error.message : String(error);
       throw new ImportError(
         "BadConfiguration",
-        `Cannot create directory "${path}" of store "${name}": ${reason}`,
+        `Cannot create the directory "${path}" of store "${name}": ${reason}`,
         {
           cause: error,
           hint: `Create it and let the worker's user write there, or correct \`stores.${name}.path\`.`,

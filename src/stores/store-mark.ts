@@ -10,7 +10,7 @@ export interface ListedCopy {
   readonly key: string;
 }
 
-/** A mark, and the store whose mark it is. */
+/** A mark and its store. */
 export interface RecordedMark {
   readonly store: string;
   readonly mark: string;
@@ -18,15 +18,15 @@ export interface RecordedMark {
 
 /** The marks of stores as the catalogue has them. */
 export interface MarkRecords {
-  /** The mark that a store must carry; undefined: the store was never used. */
+  /** The mark that a store must carry; undefined if the store was never used. */
   find(store: string): Promise<string | undefined>;
-  /** Copies that the catalogue lists in a store, the newest first, `limit` at most. */
+  /** Copies that the catalogue lists in a store, newest first, `limit` at most. */
   listCopies(store: string, limit: number): Promise<readonly ListedCopy[]>;
   /**
    * Records a mark for a store that has none.
    *
-   * @returns the mark that the store has now; or the other store whose mark this is, and then
-   *   nothing is recorded
+   * @returns the mark that the store has now; or, if this is the mark of another store, that store,
+   *   and nothing is recorded
    */
   record(store: string, mark: string): Promise<RecordedMark>;
   /** Records a mark in place of the store's earlier one. @returns as {@link MarkRecords.record} */
@@ -39,23 +39,22 @@ export interface MarkRecords {
 export interface MarkedPlace {
   /** The place in messages, such as `directory "/srv/images"`. */
   readonly title: string;
-  /** The mark that lies there; undefined when there is none. */
+  /** The mark in that place; undefined if there is none. */
   read(): Promise<string | undefined>;
-  /** Writes a mark durably unless there is one. @returns the mark that lies there then */
+  /** Writes a mark durably unless there is one. @returns the mark that is there then */
   write(mark: string): Promise<string>;
-  /** Whether a copy of that key lies there. */
+  /** True if the place has a copy of that key. */
   holds(key: string): Promise<boolean>;
 }
 
 /** The result of an adoption. */
 export interface Adopted {
   readonly mark: string;
-  /** Whether this adoption wrote it; else it lay there. */
+  /** True if this adoption wrote the mark; false if it was there already. */
   readonly isNew: boolean;
-  /**
-   * How many of the newest copies of the catalogue were looked for there, and how many lie there.
-   */
+  /** Number of copies, the newest of the catalogue, that were looked for in the place. */
   readonly lookedFor: number;
+  /** Number of those copies that the place has. */
   readonly found: number;
 }
 
@@ -63,13 +62,13 @@ export interface Adopted {
 export interface StoreMarkOptions {
   readonly store: string;
   readonly records: MarkRecords;
-  /** Whether a store of that name is configured here. */
+  /** True if a store of that name is configured here. */
   readonly isConfigured: (store: string) => boolean;
-  /** Nothing may be written into the store, no mark either. */
+  /** True if nothing may be written into the store, not even a mark. */
   readonly isReadOnly: boolean;
 }
 
-// One copy that is there is proof enough; some may have been lost since.
+// A single copy that is there is proof enough; others may have been lost.
 const LOOKED_FOR = 64;
 
 /**
@@ -88,7 +87,7 @@ export class StoreMark {
   }
 
   /**
-   * Whether the catalogue knows the store: it was used before, so that its place must exist.
+   * True if the catalogue knows the store: it was used before, so that its place must exist.
    *
    * @throws ImportError `DatabaseUnavailable`
    */
@@ -102,22 +101,22 @@ export class StoreMark {
    * Makes sure that the place is that of the store. A store that was never used, or was filled
    * before there were marks, gets its mark by the first write.
    *
-   * @param purpose - `write` also marks; `begin` asks the catalogue anew, for another process may
-   *   have replaced the mark
+   * @param purpose - `write` and `begin` also mark; `begin` always asks the catalogue, because
+   *   another process may have replaced the mark
    * @throws ImportError `StoreUnavailable` when it is another place, or cannot be distinguished
-   *   from one
+   *   from another one
    */
   async require(place: MarkedPlace, purpose: "read" | "write" | "begin"): Promise<void> {
     const found = await place.read();
     const isKnown = found !== undefined && found === this.#recorded;
-    // The catalogue is not asked again in the middle of a transaction: publishing and throwing away
-    // are within one.
+    // The catalogue is not asked again in the middle of a transaction, in which a step links,
+    // publishes and discards copies.
     if (isKnown && purpose !== "begin") return;
     const { records, store, isReadOnly } = this.#options;
     const recorded = await records.find(store);
     if (recorded !== undefined) {
-      // The catalogue has a mark only after its place: another process may have written both since
-      // the first look.
+      // A mark is written to the place before the catalogue: another process may have written both
+      // since the first look.
       const now = found === recorded ? found : await place.read();
       if (now !== recorded) throw this.#notOurs(place, now, recorded);
       this.#recorded = recorded;
@@ -128,9 +127,9 @@ export class StoreMark {
   }
 
   /**
-   * Looks whether the place is that of the store, and writes nothing.
+   * Looks for the mark in the place, and writes nothing.
    *
-   * @returns undefined while the catalogue, which knows the mark, cannot be reached
+   * @returns undefined while the catalogue, which knows the mark, is unreachable
    * @throws ImportError as {@link StoreMark.require}
    */
   async look(place: MarkedPlace): Promise<"present" | "none yet" | undefined> {
@@ -145,11 +144,10 @@ export class StoreMark {
   }
 
   /**
-   * Makes a place that of the store, because a person says so: its mark is taken, or one is
-   * written.
+   * Makes a place that of the store, because an operator says so: takes its mark, or writes one.
    *
-   * @throws ImportError `ImageConflict` when the place is another store's; `PermissionDenied` when
-   *   it has no mark and nothing may be written there
+   * @throws ImportError `ImageConflict` when the place belongs to another store; `PermissionDenied`
+   *   when it has no mark and the store is read-only
    */
   async adopt(place: MarkedPlace): Promise<Adopted> {
     const { records, store, isReadOnly } = this.#options;
@@ -158,7 +156,7 @@ export class StoreMark {
       throw new ImportError(
         "PermissionDenied",
         `Cannot mark the ${place.title}: store "${store}" is read-only`,
-        { hint: "Adopt it where the store may be written." },
+        { hint: "Adopt the place with a configuration in which the store is not `read_only`." },
       );
     }
     const mark = found ?? (await place.write(randomUUID()));
@@ -166,7 +164,7 @@ export class StoreMark {
     if (outcome.store !== store) {
       throw new ImportError(
         "ImageConflict",
-        `Cannot adopt the ${place.title} as store "${store}": it is the place of store "${outcome.store}"`,
+        `Cannot adopt the ${place.title} as store "${store}": it belongs to store "${outcome.store}"`,
         { hint: "Give each store a place of its own, or correct the configuration." },
       );
     }
@@ -181,7 +179,7 @@ export class StoreMark {
     };
   }
 
-  /** Gives the store its first mark. Several processes that do so at once agree on one. */
+  /** Gives the store its first mark. Processes that do so at once agree on one. */
   async #begin(place: MarkedPlace, found: string | undefined): Promise<void> {
     const { records, store } = this.#options;
     // The place first: a mark that only the catalogue has would make the store unreachable.
@@ -203,8 +201,8 @@ export class StoreMark {
   }
 
   /**
-   * A place that has none of the copies that the catalogue lists is an empty mount point, or
-   * another place.
+   * Makes sure that a place without a recorded mark has a copy that the catalogue lists. Otherwise
+   * it is an empty mount point, or another place.
    */
   async #requireListedCopy(place: MarkedPlace): Promise<void> {
     const { records, store } = this.#options;
@@ -212,7 +210,7 @@ export class StoreMark {
     if (listed.length === 0) return;
     for (const { key } of listed) if (await place.holds(key)) return;
     throw this.#unavailable(
-      `the ${place.title} has no mark, and none of the copies that the catalogue lists in it`,
+      `the ${place.title} has no mark, and none of the copies that the catalogue lists for this store`,
     );
   }
 
@@ -220,7 +218,7 @@ export class StoreMark {
     return this.#unavailable(
       found === undefined
         ? `the ${place.title} does not have the mark of this store (${MARK_NAME} with ${recorded})`
-        : `the ${place.title} has the mark ${found}, and not ${recorded}, the mark of this store`,
+        : `the ${place.title} has the mark ${found}, but the mark of this store is ${recorded}`,
     );
   }
 
@@ -231,7 +229,7 @@ export class StoreMark {
   #unavailable(reason: string): ImportError {
     const { store } = this.#options;
     return new ImportError("StoreUnavailable", `Cannot use store "${store}": ${reason}`, {
-      hint: `Mount its volume, or correct its place in the configuration; if this is the store all the same, \`image-import stores --adopt ${store}\` says so.`,
+      hint: `Mount its volume, or correct its place in the configuration. If this is the place of the store all the same, run \`image-import stores --adopt ${store}\`.`,
     });
   }
 }
@@ -250,7 +248,7 @@ export function parseMark(text: string, title: string): string {
   );
 }
 
-/** The text of a mark file. */
+/** The text of a mark file, for a mark. */
 export function markText(mark: string): string {
   return `${mark}\nThe mark of a store of Image Import. Without it the store counts as unreachable.\n`;
 }

@@ -4,13 +4,13 @@ import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Adopted } from "./store-mark.ts";
 
-/** Bytes to copy, open for reading: staged ones, or a published copy. */
+/** Bytes to copy, open for reading: a staged file, or a published copy. */
 export interface CopySource extends PositionalReader {
-  /** Where they lie, for stores that can link, clone or copy them without reading them. */
+  /** Place of the bytes, for stores that can link, clone or copy them without reading them. */
   readonly place: CopyPlace;
 }
 
-/** Where bytes lie: in a file, or in an object of an S3 server. */
+/** The place of bytes: a file, or an object of an S3 server. */
 export type CopyPlace =
   | { readonly kind: "file"; readonly path: string; readonly handle: FileHandle }
   | {
@@ -18,7 +18,7 @@ export type CopyPlace =
       /** Address of the server; "AWS" where none is configured. */
       readonly server: string;
       readonly bucket: string;
-      /** Whole name of the object. */
+      /** Name of the object, prefix included. */
       readonly object: string;
       readonly etag: string;
     };
@@ -27,83 +27,77 @@ export type CopyPlace =
 export interface CopyOrder {
   readonly source: CopySource;
   readonly sizeBytes: number;
-  /** crc32 of the source where it is known: with it a copy without bytes needs no reading. */
+  /** crc32 of the source, if known: a copy that moves no bytes needs it. */
   readonly crc32: number | undefined;
-  /**
-   * Blocks that are known to be zero: a store that can keep holes need not read them. Default:
-   * nobody has looked.
-   */
+  /** Blocks that are known to be zero: a store that can keep holes need not read them. */
   readonly zeroBlocks?: ZeroBlocks | undefined;
   /** Attempt-private name to write under: `<key>.<eight hex digits>.part`. */
   readonly part: string;
   /** Final key that the copy is to get. */
   readonly key: string;
-  /**
-   * Whether what lies under that name was written by an attempt that is surely over, and may be
-   * continued.
-   */
+  /** True if a dead attempt wrote that part, so that it may be continued. */
   readonly mayResume: boolean;
   readonly signal: AbortSignal;
-  /** How many bytes of the source are in the copy so far. */
+  /** Called with the number of bytes of the source that are in the copy so far. */
   readonly onProgress: (doneBytes: number) => void;
 }
 
-/** What came of a copy. */
+/** The result of a copy. */
 export interface Copied {
   readonly crc32: number;
-  /** The copy is another name of the source's inode. */
+  /** True if the copy is another name of the source's inode. */
   readonly shared: boolean;
-  /** How it was made, for people. */
+  /** The way in which it was made, for people. */
   readonly method: "link" | "reflink" | "server copy" | "copy";
-  /** Bytes that were really written by this attempt. */
+  /** Bytes that this attempt really wrote. */
   readonly writtenBytes: number;
 }
 
-/** A copy of durable bytes that nobody sees yet. */
+/** A copy of durable bytes that readers do not see yet. */
 export interface PrivateCopy extends Copied {
   /**
    * Gives the copy its final key, atomically and durably, never replacing a key that exists.
    *
-   * @returns "exists" when the key was there; the private copy is gone then too
+   * @returns "exists" when the store had the key already; the private copy is gone then, too
    */
   publish(): Promise<"published" | "exists">;
 }
 
-/** A published copy, as it lies in its store now. */
+/** A published copy, as it is in its store now. */
 export interface FoundCopy {
   readonly sizeBytes: number;
   /** Differs from the version of every other state of the copy; see {@link mayHaveChanged}. */
   readonly version: string;
 }
 
-/** A published copy, open for reading. The caller that opened it closes it. */
+/** A published copy, open for reading. The caller closes it. */
 export interface OpenCopy extends CopySource, FoundCopy, AsyncDisposable {
-  /** Whether the copy is another name of this file's inode. */
+  /** True if the copy is another name of this file's inode. */
   isNameOf(file: FileHandle): Promise<boolean>;
   close(): Promise<void>;
 }
 
 /**
- * How closely to look at a store: whether what is in it can be read, whether it looks as if it
- * could be written, too, or whether something small that is written can be read back and removed.
+ * The depth of a look at a store: `readable` looks for permission to read, `writable` also for
+ * permission to write, and `trial` writes a little, reads it back and removes it.
  */
 export type StoreLook = "readable" | "writable" | "trial";
 
-/** Whether a store works, for `stores` and `doctor`. */
+/** The health of a store, for `stores` and `doctor`. */
 export interface StoreHealth {
   readonly works: boolean;
-  /** What is wrong, when it doesn't. */
+  /** Reason why it does not work. */
   readonly reason?: string;
   readonly freeBytes?: number;
   /**
-   * Whether its place has a mark; `none yet` before its first use. Undefined where no catalogue
-   * says which.
+   * `none yet` before the first use of the store. Undefined if the catalogue, which knows the mark,
+   * is unreachable or not configured.
    */
   readonly mark?: "present" | "none yet";
 }
 
 /**
- * Where images are kept. Keys are `<image id>.<epoch>`: no two imports ever write the same key.
+ * A place that keeps images. Keys are `<image id>.<epoch>`: no two imports ever write the same key.
  *
  * Failures are `ImportError`s: `NoSpace` and `PermissionDenied` are permanent, `StoreUnavailable`
  * is not.
@@ -144,21 +138,21 @@ export interface Store {
    */
   open(key: string, signal?: AbortSignal): Promise<OpenCopy>;
   /**
-   * A published copy; undefined when there is none.
+   * Looks for a published copy; undefined when there is none.
    *
    * @param signal - ends the look, with its reason, where it waits for a server
    */
   find(key: string, signal?: AbortSignal): Promise<FoundCopy | undefined>;
   /**
-   * Removes private names and keys durably; a late writer of a private name can publish nothing
-   * after that. "Nothing there" is success. With one private name may go all others of the same
-   * key: one attempt at most is alive.
+   * Removes private names and keys durably. A missing name is a success. After that, a late writer
+   * of a private name can publish nothing. All private names of the same key may go together: at
+   * most one attempt is alive.
    */
   remove(names: readonly string[]): Promise<void>;
-  /** Private names that nobody has written for a while. */
+  /** Private names that were last written more than `olderThanMs` ago. */
   listParts(olderThanMs: number): Promise<string[]>;
   /**
-   * Looks whether the store works. A trial leaves nothing behind; the other looks write nothing.
+   * Checks that the store works. A trial leaves nothing behind; the other looks write nothing.
    *
    * @param look - default: "writable"
    */
@@ -166,24 +160,24 @@ export interface Store {
   /**
    * Makes a store ready that was never used: creates its directory, and marks its place.
    *
-   * @throws ImportError `BadConfiguration` when its place does not exist and cannot be made;
-   *   `StoreUnavailable` when its place exists no more, or is another one
+   * @throws ImportError `BadConfiguration` when its place does not exist and cannot be created;
+   *   `StoreUnavailable` when its place no longer exists, or is another one
    */
   prepare(): Promise<void>;
   /**
    * Makes the place, as it is now, that of the store: a moved, replaced, emptied or restored one.
    *
-   * @throws ImportError `ImageConflict` when it is another store's place; `NotConfigured` without a
-   *   catalogue
+   * @throws ImportError `ImageConflict` when the place belongs to another store; `NotConfigured`
+   *   without a catalogue
    */
   adopt(): Promise<Adopted>;
 }
 
 /**
- * Whether a copy may have other bytes than in an earlier version.
+ * True if a copy may have other bytes than in an earlier version.
  *
- * @param isShared - the copy was another name of a staged file, whose removal changed its ctime.
- *   Default: false
+ * @param isShared - true if the copy was another name of a staged file, whose removal has changed
+ *   its ctime. Default: false
  */
 export function mayHaveChanged(then: string | null, now: string, isShared = false): boolean {
   if (then === null) return true;
@@ -194,10 +188,7 @@ export function mayHaveChanged(then: string | null, now: string, isShared = fals
 
 const FILE_VERSION = "file ";
 
-/**
- * The version of a file: inode, size, and the times of its last changes in ns. A mount may change
- * `dev` alone.
- */
+/** The version of a file: inode, size, mtime and ctime. Not `dev`, which a remount may change. */
 export function fileVersion(file: {
   readonly ino: bigint;
   readonly size: bigint;

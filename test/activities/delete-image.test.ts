@@ -420,7 +420,7 @@ describe("removePublishedCopy()", () => {
 
     expect(failure).toMatchObject({
       code: "StoreUnavailable",
-      message: 'No store is named "slow"; there are "fast"',
+      message: 'Cannot find store "slow": the configured stores are "fast"',
       retryable: true,
     });
     expect(await rig.snapshot(plan)).toEqual(before);

@@ -384,7 +384,7 @@ describe("an S3 store", () => {
 
       expect(await failureOf(use(store))).toMatchObject({
         code: "StoreUnavailable",
-        message: expect.stringContaining("does not exist any more") as unknown,
+        message: expect.stringContaining("no longer exists") as unknown,
       });
       await server.client.send(new CreateBucketCommand({ Bucket: bucket }));
       expect(await failureOf(use(store))).toMatchObject({

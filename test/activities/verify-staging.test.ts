@@ -148,7 +148,7 @@ describe("verifyStaging() looks for the bytes", () => {
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({
       code: "StagedDataMissing",
-      message: `No staged data lies at "${rig.staged(plan.image_id)}"`,
+      message: `Cannot find the staged data "${rig.staged(plan.image_id)}": the file does not exist`,
     });
   });
 
@@ -158,7 +158,7 @@ describe("verifyStaging() looks for the bytes", () => {
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({
       code: "StagedDataMissing",
-      message: `No staged data lies at "${rig.staged("no/disk.raw")}"`,
+      message: `Cannot find the staged data "${rig.staged("no/disk.raw")}": the file does not exist`,
     });
   });
 });

@@ -47,7 +47,7 @@ describe("writeFully()", () => {
     const full = { write: async () => ({ bytesWritten: 0 }) };
 
     await expect(writeFully(full, Buffer.from("x"), 7)).rejects.toThrow(
-      "Cannot write at byte 7: the file system took nothing",
+      "Cannot write at byte 7: the file system wrote no byte",
     );
   });
 });

@@ -464,7 +464,11 @@ describe("verifyImage()", () => {
     const here = await openNode(catalogue, { stores: { fast: {} } });
 
     expect(await verify(here, image_id)).toMatchObject([
-      { store: "slow", ok: false, reason: 'No store is named "slow"; there are "fast"' },
+      {
+        store: "slow",
+        ok: false,
+        reason: 'Cannot find store "slow": the configured stores are "fast"',
+      },
     ]);
   });
 

@@ -387,7 +387,7 @@ describe("StagingArea.openStaged()", () => {
 
     expect(await failureOf(area.openStaged(IMAGE_ID))).toMatchObject({
       code: "StagedDataMissing",
-      message: `No staged data lies at "${area.pathOf(IMAGE_ID)}"`,
+      message: `Cannot find the staged data "${area.pathOf(IMAGE_ID)}": the file does not exist`,
     });
   });
 
@@ -396,7 +396,7 @@ describe("StagingArea.openStaged()", () => {
 
     expect(await failureOf(area.openStaged(IMAGE_ID, `file://${root}/gone/disk`))).toMatchObject({
       code: "StagedDataMissing",
-      message: `No staged data lies at "${root}/gone/disk"`,
+      message: `Cannot find the staged data "${root}/gone/disk": the file does not exist`,
     });
   });
 
@@ -561,7 +561,7 @@ describe("a staging area whose volume is not mounted", () => {
     expect(await failureOf(use(area))).toMatchObject({
       code: "StagingUnavailable",
       retryable: true,
-      message: expect.stringContaining("the id of its volume") as unknown,
+      message: expect.stringContaining(`it has no id, not ${area.node}`) as unknown,
     });
     expect(await readdir(root)).toEqual([]);
   });

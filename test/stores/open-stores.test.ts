@@ -98,7 +98,7 @@ describe("Stores.get()", () => {
       expect(() => stores.get(name)).toThrow(
         expect.objectContaining({
           code: "UnknownStore",
-          message: `No store is named "${name}"; there are "slow", "fast", "objects", "archive", "gone", "far"`,
+          message: `Cannot find store "${name}": the configured stores are "slow", "fast", "objects", "archive", "gone", "far"`,
         }),
       );
     },
@@ -111,7 +111,7 @@ describe("Stores.get()", () => {
       expect.objectContaining({
         code: "StoreUnavailable",
         retryable: true,
-        message: 'Store "gone" is disabled',
+        message: 'Cannot use store "gone": it is disabled',
       }),
     );
   });
@@ -132,7 +132,7 @@ describe("Stores.requireWritable()", () => {
     [
       "tape",
       "UnknownStore",
-      expect.stringMatching(/^No store is named "tape"; there are /) as unknown,
+      expect.stringMatching(/^Cannot find store "tape": the configured stores are /) as unknown,
     ],
   ])("refuses %s for good", async (name, code, message) => {
     const stores = await Stores.open(SETTINGS, "fast");
@@ -184,7 +184,7 @@ describe("a read-only store", () => {
     expect(failure).toMatchObject({
       code: "PermissionDenied",
       retryable: false,
-      message: 'Store "archive" is read-only',
+      message: 'Cannot write to store "archive": it is read-only',
     });
     expect(await store.find(KEY)).toMatchObject({ sizeBytes: 6 });
   });

@@ -48,14 +48,14 @@ describe("planParts()", () => {
     expect(() => planParts(5 * TIB + 1, DEFAULT)).toThrow(
       new ImportError(
         "NoSpace",
-        "Cannot send an object of 5497558138881 bytes: S3 takes no more than 5 TiB",
+        "Cannot send an object of 5497558138881 bytes: S3 accepts 5 TiB or less",
       ),
     );
   });
 
   it("refuses parts that are smaller than S3's least", () => {
     expect(() => planParts(GIB, LEAST - 1)).toThrow(
-      new RangeError("Cannot send parts of 5242879 bytes: S3 takes no less than 5 MiB"),
+      new RangeError("Cannot send parts of 5242879 bytes: S3 accepts 5 MiB or more"),
     );
   });
 

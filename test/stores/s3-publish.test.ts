@@ -93,7 +93,7 @@ describe("publish() of a copy in S3", () => {
 
     expect(failure).toMatchObject({
       code: "StoreUnavailable",
-      message: `Cannot publish "${KEY}": the server says that it has done so, and has no such object`,
+      message: `Cannot publish "${KEY}": the server reports success, but has no such object`,
     });
   });
 

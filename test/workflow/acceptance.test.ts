@@ -173,7 +173,7 @@ describe("acceptImport", () => {
 
     expect(await refused).toMatchObject({
       code: "UnknownStore",
-      message: 'No store is named "nowhere"; there are "fast", "slow"',
+      message: 'Cannot find store "nowhere": the configured stores are "fast", "slow"',
     });
     expect(await rig.state(imageId)).toMatchObject({ image: "uploading", task: null });
   });
