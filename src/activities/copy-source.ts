@@ -86,7 +86,7 @@ export async function openSource(
   progress: Progress,
 ): Promise<OpenSource> {
   return order.from === "stores"
-    ? openPublished(dependencies, order, progress)
+    ? openReadableCopy(dependencies, order, progress)
     : openStaged(dependencies, order, progress);
 }
 
@@ -138,7 +138,7 @@ async function openStaged(
  * Opens the first copy that can be read. Copies that are known to be damaged are read before a byte
  * of them is written anywhere.
  */
-async function openPublished(
+async function openReadableCopy(
   dependencies: NodeDependencies,
   { image_id }: SourceOrder,
   progress: Progress,

@@ -62,7 +62,7 @@ export async function copyBlocks(copy: BlockCopy): Promise<CopyResult> {
   await cutToStart(copy);
   const writer = new SparseWriter(copy.target, copy);
   try {
-    const crc = await writeAll(copy, writer);
+    const crc = await writeSource(copy, writer);
     await writer.end(copy.sizeBytes);
     copy.onProgress?.(copy.sizeBytes);
     return { crc32: crc, writtenBytes: writer.writtenBytes };
@@ -113,7 +113,7 @@ async function cutToStart({ target, startAt, sizeBytes }: BlockCopy): Promise<vo
 }
 
 /** Copies every block that is not known to be zero. @returns the crc32 of the copy */
-async function writeAll(copy: BlockCopy, writer: SparseWriter): Promise<number> {
+async function writeSource(copy: BlockCopy, writer: SparseWriter): Promise<number> {
   let [current, spare] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
   let { startAt: offset, crcSoFar: crc } = copy;
   let block = await readNext(copy, current, offset);

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { link, lstat, open, rename, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
@@ -76,7 +77,27 @@ export async function publishNoReplace(
 }
 
 /**
- * Removes a name durably. "Nothing there" is success.
+ * Writes a small file durably, unless one of that name exists. The file is complete from the start;
+ * of several processes that write it at once, the first wins.
+ *
+ * @returns true if this call wrote it
+ */
+export async function writeUnlessThere(path: string, text: string, mode: number): Promise<boolean> {
+  const draft = `${path}.${randomBytes(4).toString("hex")}`;
+  const handle = await createPrivateFile(draft, mode);
+  try {
+    await handle.writeFile(text);
+    await syncOrDiscard(handle, draft);
+  } finally {
+    await handle.close();
+  }
+  if ((await publishNoReplace(draft, path)) === "published") return true;
+  await removeDurably(draft);
+  return false;
+}
+
+/**
+ * Removes a name durably. A missing name is a success.
  *
  * @returns true if there was a file to remove
  */

@@ -1,15 +1,5 @@
 import { randomBytes } from "node:crypto";
-import {
-  access,
-  constants,
-  link,
-  open,
-  readFile,
-  rename,
-  stat,
-  statfs,
-  unlink,
-} from "node:fs/promises";
+import { access, constants, open, readFile, stat, statfs } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { FileHandle } from "node:fs/promises";
@@ -17,8 +7,8 @@ import {
   createPrivateFile,
   publishNoReplace,
   removeDurably,
-  syncDirectory,
   syncOrDiscard,
+  writeUnlessThere,
 } from "../bytes/durable-file.ts";
 import { HeldDirectory } from "../bytes/held-directory.ts";
 import { fingerprintOf, type Fingerprint } from "../bytes/fingerprint.ts";
@@ -302,21 +292,8 @@ async function nodeIdOf(root: string): Promise<string> {
   const path = join(root, NODE_FILE);
   const known = await readNodeId(path);
   if (known !== undefined) return known;
-  // A complete file, published by a link: of two workers that start at once, the first wins.
-  const draft = `${path}.${randomBytes(4).toString("hex")}`;
-  const handle = await createPrivateFile(draft, 0o644);
-  try {
-    await handle.writeFile(`${randomBytes(6).toString("hex")}\n`);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await link(draft, path).catch(async (error: unknown) => {
-    if (hasErrorCode(error, "EEXIST")) return;
-    await rename(draft, path);
-  });
-  await unlink(draft).catch(() => undefined);
-  await syncDirectory(root);
+  // Of two workers that start at once, the first wins.
+  await writeUnlessThere(path, `${randomBytes(6).toString("hex")}\n`, 0o644);
   const chosen = await readNodeId(path);
   if (chosen === undefined) throw new Error(`"${path}" does not hold the id of the staging volume`);
   return chosen;

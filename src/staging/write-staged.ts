@@ -92,7 +92,7 @@ export async function writeStaged(
   await using ring = DigestRing.open({ hashAlgo: options.hashAlgo });
   const writer = new SparseWriter(target, options);
   try {
-    const sizeBytes = await writeAll(source, target, { ring, writer, options });
+    const sizeBytes = await writeAndDigest(source, target, { ring, writer, options });
     await writer.end(sizeBytes);
   } finally {
     await writer.close();
@@ -108,7 +108,7 @@ interface Writing {
 }
 
 /** Brings every block of the source to the ring and to the file. @returns the size of the file */
-async function writeAll(
+async function writeAndDigest(
   source: ByteSource,
   target: FileHandle,
   { ring, writer, options }: Writing,

@@ -1,13 +1,6 @@
-import { randomBytes } from "node:crypto";
 import { lstat, mkdir, readFile, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
-import {
-  createPrivateFile,
-  publishNoReplace,
-  removeDurably,
-  syncDirectory,
-  syncOrDiscard,
-} from "../bytes/durable-file.ts";
+import { syncDirectory, writeUnlessThere } from "../bytes/durable-file.ts";
 import { HeldDirectory } from "../bytes/held-directory.ts";
 import { hasErrorCode } from "../bytes/system-error.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -157,17 +150,7 @@ function markedPlace(directory: HeldDirectory): MarkedPlace {
     title,
     read,
     write: async (mark) => {
-      // A complete file, published by a link: of several processes that write one, the first wins.
-      const draft = `${path}.${randomBytes(4).toString("hex")}`;
-      const handle = await createPrivateFile(draft, MARK_MODE);
-      try {
-        await handle.writeFile(markText(mark));
-        await syncOrDiscard(handle, draft);
-      } finally {
-        await handle.close();
-      }
-      if ((await publishNoReplace(draft, path)) === "published") return mark;
-      await removeDurably(draft);
+      if (await writeUnlessThere(path, markText(mark), MARK_MODE)) return mark;
       return (await read()) ?? mark;
     },
     holds: async (key) => (await lstatIfThere(directory.pathOf(key))) !== undefined,

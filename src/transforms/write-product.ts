@@ -15,7 +15,7 @@ export async function writeProduct(
 ): Promise<number> {
   const writer = new SparseWriter(target, { sync: () => target.datasync() });
   try {
-    const sizeBytes = await writeAll(chunks, writer);
+    const sizeBytes = await writeChunks(chunks, writer);
     await writer.end(sizeBytes);
     return sizeBytes;
   } finally {
@@ -23,7 +23,7 @@ export async function writeProduct(
   }
 }
 
-async function writeAll(chunks: AsyncIterable<Buffer>, writer: SparseWriter): Promise<number> {
+async function writeChunks(chunks: AsyncIterable<Buffer>, writer: SparseWriter): Promise<number> {
   let [current, spare] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
   let [position, filledBytes] = [0, 0];
   for await (const chunk of chunks) {

@@ -48,7 +48,7 @@ describe("BandwidthLimit", () => {
     await taking;
   });
 
-  it("lets more than one second's worth through when full, and has it paid back", async () => {
+  it("lets more than one second's worth through when full, and makes later requests wait for it", async () => {
     const limit = new BandwidthLimit(1000);
     await limit.take(3000);
     let isTaken = false;

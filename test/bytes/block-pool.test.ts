@@ -21,7 +21,7 @@ describe("BlockPool", () => {
     expect((await third).offsetBytes).toBe(first.offsetBytes);
   });
 
-  it("serves those who wait in the order in which they came", async () => {
+  it("serves waits in the order of their requests", async () => {
     const pool = new BlockPool(1);
     const served: string[] = [];
     const block = await pool.acquire();
@@ -37,7 +37,7 @@ describe("BlockPool", () => {
     expect(served).toEqual(["first", "second", "third"]);
   });
 
-  it("refuses a release too many, also when the block is lent to someone else by then", async () => {
+  it("refuses a second release of one hold, also when the block is lent again by then", async () => {
     const pool = new BlockPool(1);
     const first = await pool.acquire();
     first.release();
@@ -48,7 +48,7 @@ describe("BlockPool", () => {
     }).toThrow("Cannot use a block: it was released already");
   });
 
-  it("refuses all who wait once it is ended, with the first reason", async () => {
+  it("rejects every wait once it is ended, with the first reason", async () => {
     const pool = new BlockPool(1);
     await pool.acquire();
     const waiting = pool.acquire();

@@ -22,7 +22,7 @@ beforeEach(async () => {
 });
 
 /**
- * A file of up to four blocks and a bit, each all zero, all random, or zero but for one byte at
+ * A file of up to five blocks, the last one cut short, each all zero, all random, or zero but for one byte at
  * either end.
  */
 const aFile = fc
@@ -254,7 +254,7 @@ describe("copyBlocks()", () => {
     expect((await readFile(join(directory, "target"))).equals(bytes)).toBe(true);
   });
 
-  it("tells how far it is, from where it started, after every block", async () => {
+  it("reports its progress after every block, from where it started", async () => {
     const bytes = Buffer.concat([RANDOM, RANDOM, RANDOM.subarray(0, 5)]);
     const pair = await openPair(bytes);
     await using source = pair.source;

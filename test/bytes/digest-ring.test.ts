@@ -72,7 +72,7 @@ describe("DigestRing", () => {
     );
   });
 
-  it("starts no thread for what fits into one block", async () => {
+  it("starts no thread for a single block", async () => {
     const threads = startedThreads();
     await using ring = DigestRing.open();
 
@@ -98,7 +98,7 @@ describe("DigestRing", () => {
     await ninth;
   });
 
-  it("answers finish() again with the same digests", async () => {
+  it("returns the same digests from a second finish()", async () => {
     await using ring = DigestRing.open();
     await submitAll(ring, [RANDOM, RANDOM]);
 
@@ -115,7 +115,7 @@ describe("DigestRing", () => {
     }).toThrow("Cannot submit a block: the ring is finished");
   });
 
-  it("refuses a hash that node:crypto does not know, by name", () => {
+  it("names the hash that node:crypto does not know", () => {
     expect(() => DigestRing.open({ hashAlgo: "sha1024" })).toThrow(
       'Cannot compute digests with "sha1024": node:crypto has no such hash; try sha512 or sha256',
     );
@@ -160,7 +160,7 @@ describe("DigestRing", () => {
     expect(threads.map((thread) => thread.threadId)).toEqual([-1, -1]);
   });
 
-  it("lets the process end when nobody closes it", async () => {
+  it("lets the process end when it was not closed", async () => {
     const leave = `
       const { DigestRing } = await import(${JSON.stringify(RING_PROGRAM)});
       const ring = DigestRing.open();
@@ -179,7 +179,7 @@ describe("DigestRing", () => {
     expect(stdout).toBe("left\n");
   });
 
-  it("keeps the process alive until digests that are waited for are there", async () => {
+  it("keeps the process alive until awaited digests are there", async () => {
     const wait = `
       const { DigestRing } = await import(${JSON.stringify(RING_PROGRAM)});
       const ring = DigestRing.open();

@@ -18,11 +18,12 @@ import {
   removeDurably,
   syncDirectory,
   syncOrDiscard,
+  writeUnlessThere,
 } from "../../src/bytes/durable-file.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-// No file system at hand is without hard links, so that one answer of link(2) is made up; all else
-// is the real thing.
+// Every file system here has hard links, so the error of link(2) is made up. Everything else is
+// real.
 vi.mock("node:fs/promises", async (importOriginal) => {
   const actual = await importOriginal<typeof fsPromises>();
   return { ...actual, link: vi.fn(actual.link) };
@@ -108,7 +109,7 @@ describe.each([
     vi.mocked(link).mockRejectedValueOnce(systemError(linkError));
   });
 
-  it("gives the file its final name and takes the private one away", async () => {
+  it("gives the file its final name and removes the private one", async () => {
     await writeFile(privatePath, "bytes");
 
     expect(await publishNoReplace(privatePath, finalPath)).toBe("published");
@@ -127,7 +128,7 @@ describe.each([
     expect(await readFile(privatePath, "utf8")).toBe("ours");
   });
 
-  it("takes a dangling symbolic link for a name that is taken", async () => {
+  it("treats a dangling symbolic link as a taken name", async () => {
     await writeFile(privatePath, "ours");
     await symlink(join(directory, "nowhere"), finalPath);
 
@@ -138,7 +139,7 @@ describe.each([
 });
 
 describe("publishNoReplace()", () => {
-  it("completes a publish that died between the link and the unlink", async () => {
+  it("completes a publish that was cut short between the link and the unlink", async () => {
     await writeFile(privatePath, "bytes");
     await link(privatePath, finalPath);
 
@@ -176,20 +177,34 @@ describe("publishNoReplace()", () => {
   });
 });
 
+describe("writeUnlessThere()", () => {
+  it("lets one of many win, and leaves no drafts", async () => {
+    const path = join(directory, "note");
+    const texts = Array.from({ length: 10 }, (_, index) => `text ${String(index)}`);
+
+    const written = await Promise.all(texts.map((text) => writeUnlessThere(path, text, 0o444)));
+
+    const winner = texts[written.indexOf(true)];
+    expect(written.filter(Boolean)).toHaveLength(1);
+    expect(await readFile(path, "utf8")).toBe(winner);
+    expect(await readdir(directory)).toEqual(["note"]);
+  });
+});
+
 describe("removeDurably()", () => {
-  it("removes a file, and says so", async () => {
+  it("removes a file, and returns true", async () => {
     await writeFile(finalPath, "");
 
     expect(await removeDurably(finalPath)).toBe(true);
     expect(await readdir(directory)).toEqual([]);
   });
 
-  it("takes nothing there for success", async () => {
+  it("succeeds when there is nothing to remove", async () => {
     expect(await removeDurably(finalPath)).toBe(false);
     expect(await removeDurably(join(directory, "no", "such", "directory"))).toBe(false);
   });
 
-  it("removes a symbolic link and not what it leads to", async () => {
+  it("removes a symbolic link and not its target", async () => {
     await writeFile(finalPath, "");
     await symlink(finalPath, privatePath);
 

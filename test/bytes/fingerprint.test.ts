@@ -38,7 +38,7 @@ describe("fingerprintOf()", () => {
 });
 
 describe("compareFingerprints()", () => {
-  it("says same when nothing happened", async () => {
+  it("is same when nothing happened", async () => {
     expect(compareFingerprints(await fingerprint(), await fingerprint())).toBe("same");
   });
 
@@ -49,7 +49,7 @@ describe("compareFingerprints()", () => {
       what: "renaming there and back",
       touch: () => rename(path, `${path}-2`).then(() => rename(`${path}-2`, path)),
     },
-  ])("says touched after $what", async ({ touch }) => {
+  ])("is touched after $what", async ({ touch }) => {
     const recorded = await fingerprint();
     await nextTick();
 
@@ -58,7 +58,7 @@ describe("compareFingerprints()", () => {
     expect(compareFingerprints(recorded, await fingerprint())).toBe("touched");
   });
 
-  it("says touched when only the device number differs, as after a remount", async () => {
+  it("is touched when only the device number differs, as after a remount", async () => {
     const recorded = await fingerprint();
 
     expect(compareFingerprints(recorded, { ...recorded, dev: "0" })).toBe("touched");
@@ -72,7 +72,7 @@ describe("compareFingerprints()", () => {
       what: "another file of the same name",
       change: () => writeFile(`${path}-2`, "bytes").then(() => rename(`${path}-2`, path)),
     },
-  ])("says changed after $what", async ({ change }) => {
+  ])("is changed after $what", async ({ change }) => {
     const recorded = await fingerprint();
     await nextTick();
 

@@ -41,7 +41,7 @@ describe("hashFile()", () => {
     expect(osHashAlgo).toBe("sha512");
   });
 
-  it("tells how far it is after every block", async () => {
+  it("reports its progress after every block", async () => {
     const sizeBytes = 2 * BLOCK_BYTES + 5;
     const progress: number[] = [];
 

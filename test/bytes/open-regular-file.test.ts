@@ -68,7 +68,7 @@ describe("openRegularFile()", () => {
     await expect(openRegularFile(path)).rejects.toThrow(new NotARegularFileError("socket", path));
   });
 
-  it("passes the system's error on when nothing is there", async () => {
+  it("passes on the system's error when nothing is there", async () => {
     await expect(openRegularFile(join(directory, "nothing"))).rejects.toHaveProperty(
       "code",
       "ENOENT",
@@ -84,14 +84,14 @@ describe("pathUnder()", () => {
     await mkdir(join(directory, "root-of-others"));
   });
 
-  it("accepts what lies below the root, there or not", async () => {
+  it("accepts a path below the root, whether it exists or not", async () => {
     expect(await pathUnder(root, join(root, "file"))).toBe(join(root, "file"));
     expect(await pathUnder(root, join(root, "inner", "file"))).toBe(join(root, "inner", "file"));
     expect(await pathUnder(root, "file")).toBe(join(root, "file"));
     expect(await pathUnder(root, join(root, "..file"))).toBe(join(root, "..file"));
   });
 
-  it("gives the real path when the root is reached through a symbolic link", async () => {
+  it("returns the real path when the root is reached through a symbolic link", async () => {
     const alias = join(directory, "alias");
     await symlink(root, alias);
 
@@ -126,7 +126,7 @@ describe("pathUnder()", () => {
     );
   });
 
-  it("passes the system's error on when a parent inside the root is missing", async () => {
+  it("passes on the system's error when a parent inside the root is missing", async () => {
     await expect(pathUnder(root, "missing/file")).rejects.toHaveProperty("code", "ENOENT");
   });
 });

@@ -5,7 +5,7 @@ import { readFully, writeFully } from "../../src/bytes/positional-io.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 describe("readFully()", () => {
-  it("reads on when the file system returns less than was asked for", async () => {
+  it("reads on when the file system returns fewer bytes than requested", async () => {
     const bytes = Buffer.from("0123456789");
     const threeAtATime = {
       read: async (buffer: Buffer, offset: number, length: number, position: number) => ({
@@ -30,7 +30,7 @@ describe("readFully()", () => {
 });
 
 describe("writeFully()", () => {
-  it("writes on when the file system takes less than it was given", async () => {
+  it("writes on when the file system writes only some of the bytes", async () => {
     const path = join(makeTemporaryDirectory(), "written");
     await using handle = await open(path, "w+");
     const threeAtATime = {
@@ -43,7 +43,7 @@ describe("writeFully()", () => {
     expect(await readFile(path, "latin1")).toBe("\0\x000123456789");
   });
 
-  it("fails, and does not hang, when the file system takes nothing", async () => {
+  it("fails, and does not hang, when the file system writes no byte", async () => {
     const full = { write: async () => ({ bytesWritten: 0 }) };
 
     await expect(writeFully(full, Buffer.from("x"), 7)).rejects.toThrow(

@@ -163,7 +163,7 @@ describe("SparseWriter", () => {
     await closing;
   });
 
-  it("syncs also where the blocks are zero, and only bytes that are written", async () => {
+  it("syncs also after zero blocks, when all earlier blocks are written", async () => {
     const target = await open(path, "w");
     onTestFinished(() => target.close());
     const written: number[] = [];

@@ -27,7 +27,7 @@ describe("ThreadHasher", () => {
     expect(hashed).toEqual(["one", "two"]);
   });
 
-  it("tells that its thread died, and of what", async () => {
+  it("reports that its thread died, and why", async () => {
     const reason = await new Promise<Error>((resolve) => {
       ThreadHasher.start({ algorithm: "no-such-hash", memory: sharedBytes("x") }, resolve);
     });
@@ -36,7 +36,7 @@ describe("ThreadHasher", () => {
     expect(reason.cause).toBeInstanceOf(Error);
   });
 
-  it("does not call it a death when it is stopped", async () => {
+  it("reports no death when it is stopped", async () => {
     const deaths: Error[] = [];
     const hasher = ThreadHasher.start({ algorithm: "md5", memory: sharedBytes("x") }, (reason) =>
       deaths.push(reason),

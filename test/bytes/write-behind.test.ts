@@ -40,7 +40,7 @@ describe("WriteBehind", () => {
     expect(events).toEqual(["sync is over", "ended"]);
   });
 
-  it("fails the next write, and the end, with what a sync failed with", async () => {
+  it("fails the next write, and the end, with the failure of a sync", async () => {
     const failure = new Error("the disk broke");
     const behind = new WriteBehind(() => Promise.reject(failure));
     behind.wrote(128 * MIB);

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { RoomAhead } from "../../src/staging/room-ahead.ts";
 import { MIB } from "../support/mib.ts";
 
-/** Grants all that is asked for, as far as there is a total, and keeps what was asked. */
+/** Grants every request up to a total, and records the requests. */
 function landlord(totalBytes = Infinity) {
   const asked: { imageBytes: number; welcomeBytes: number }[] = [];
   const grow = async (growth: { imageBytes: number; welcomeBytes: number }): Promise<number> => {
@@ -15,7 +15,7 @@ function landlord(totalBytes = Infinity) {
 }
 
 describe("RoomAhead", () => {
-  it("asks for nothing that was granted before", async () => {
+  it("does not ask for bytes that are granted already", async () => {
     const { asked, grow } = landlord();
     const room = new RoomAhead(grow, 5 * MIB);
 

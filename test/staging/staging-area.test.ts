@@ -43,12 +43,12 @@ async function openArea(uri = pathToFileURL(root).href): Promise<StagingArea> {
   return StagingArea.open(uri);
 }
 
-/** What lies in the staging area beside the file that names its volume. */
+/** The entries of the staging area except the file with the id of its volume. */
 async function namesInRoot(): Promise<string[]> {
   return (await readdir(root)).filter((name) => name !== NODE_FILE).sort();
 }
 
-/** What `openStaged` reads. */
+/** The bytes that `openStaged` opens. */
 async function readStaged(area: StagingArea, uri?: string): Promise<string> {
   const { handle } = await area.openStaged(IMAGE_ID, uri);
   try {
@@ -70,7 +70,7 @@ describe("pathOfStagingUri()", () => {
     ["letters beyond ASCII", "file:///srv/%C3%A9", "/srv/é"],
     ["steps upwards, taken at once", "file:///srv/staging/../other", "/srv/other"],
     ["the root", "file:///", "/"],
-  ])("takes %s", (_, uri, path) => {
+  ])("accepts %s", (_, uri, path) => {
     expect(pathOfStagingUri(uri)).toBe(path);
   });
 
@@ -96,7 +96,7 @@ describe("pathOfStagingUri()", () => {
 });
 
 describe("StagingArea.open()", () => {
-  it("names a volume that nobody has named", async () => {
+  it("gives an id to a volume that has none", async () => {
     const area = await openArea();
 
     expect(area.root).toBe(root);
@@ -104,7 +104,7 @@ describe("StagingArea.open()", () => {
     expect(await readdir(root)).toEqual([NODE_FILE]);
   });
 
-  it("knows the name again at every start, wherever the volume is", async () => {
+  it("finds the same id at every start, wherever the volume is", async () => {
     const { node } = await openArea();
     const elsewhere = join(directory, "elsewhere");
     await rename(root, elsewhere);
@@ -114,14 +114,14 @@ describe("StagingArea.open()", () => {
     expect(again.node).toBe(node);
   });
 
-  it("agrees on one name when many open it at once, and leaves no drafts", async () => {
+  it("agrees on one id when many open it at once, and leaves no drafts", async () => {
     const areas = await Promise.all(Array.from({ length: 20 }, () => openArea()));
 
     expect(new Set(areas.map(({ node }) => node)).size).toBe(1);
     expect(await readdir(root)).toEqual([NODE_FILE]);
   });
 
-  it("refuses what is no file URI, in Glance's words", async () => {
+  it("refuses another URI than a file URI, in Glance's words", async () => {
     expect(await failureOf(openArea(root))).toMatchObject({
       ...WRONG_URI,
       hint: `Correct "${root}".`,
@@ -170,7 +170,7 @@ describe("StagingArea.open()", () => {
 });
 
 describe("StagingArea.uriOf()", () => {
-  it("puts just one slash between the staging URI and the image", async () => {
+  it("puts one slash between the staging URI and the image", async () => {
     const uri = pathToFileURL(root).href;
 
     const uris = await Promise.all(
@@ -180,7 +180,7 @@ describe("StagingArea.uriOf()", () => {
     expect(uris).toEqual([`${uri}/${IMAGE_ID}`, `${uri}/${IMAGE_ID}`, `${uri}/${IMAGE_ID}`]);
   });
 
-  it("names the path that pathOf() does, whatever characters it has", async () => {
+  it("names the path of pathOf(), whatever characters it has", async () => {
     root = join(directory, "a b#c%d é");
     await mkdir(root);
     const area = await openArea();
@@ -200,7 +200,7 @@ describe("StagingArea.createPart()", () => {
     expect([size, mode & 0o007]).toEqual([0, 0]);
   });
 
-  it("leaves a file alone that is there already", async () => {
+  it("leaves an existing file alone", async () => {
     const area = await openArea();
     const part = newPartName(IMAGE_ID, 0);
     await writeFile(join(root, part), "theirs");
@@ -209,7 +209,7 @@ describe("StagingArea.createPart()", () => {
     expect(await readFile(join(root, part), "utf8")).toBe("theirs");
   });
 
-  it("fails as a volume that is away when it is", async () => {
+  it("fails as an unreachable volume when it is missing", async () => {
     const area = await openArea();
     await rm(root, { recursive: true });
 
@@ -220,7 +220,7 @@ describe("StagingArea.createPart()", () => {
     });
   });
 
-  it("fails for good when this user may not write there", async () => {
+  it("fails permanently when this user may not write there", async () => {
     const area = await openArea();
     await chmod(directory, 0o755);
     await chmod(root, 0o555);
@@ -260,7 +260,7 @@ describe("StagingArea.syncPart()", () => {
 });
 
 describe("StagingArea.requireRoom()", () => {
-  it("is content with what is free", async () => {
+  it("accepts what is free", async () => {
     const area = await openArea();
 
     // Half of it: other programs fill the same file system between the two looks.
@@ -268,7 +268,7 @@ describe("StagingArea.requireRoom()", () => {
     await expect(area.requireRoom(wanted)).resolves.toBeUndefined();
   });
 
-  it("refuses more than any volume has, naming what is free", async () => {
+  it("refuses more than any volume has, and names the free bytes", async () => {
     const area = await openArea();
 
     expect(await failureOf(area.requireRoom(Number.MAX_SAFE_INTEGER))).toMatchObject({
@@ -288,7 +288,7 @@ describe("StagingArea.publish()", () => {
     return part;
   }
 
-  it("gives a private file its final name, and asks nobody where nothing lies", async () => {
+  it("gives a part its final name, and does not ask when the name is free", async () => {
     const area = await openArea();
     const part = await finishedPart("bytes");
 
@@ -312,7 +312,7 @@ describe("StagingArea.publish()", () => {
     expect(await readFile(stored, "utf8")).toBe("old");
   });
 
-  it("replaces nothing when it may not, and keeps the private file", async () => {
+  it("replaces nothing when it may not, and keeps the part", async () => {
     const area = await openArea();
     await writeFile(area.pathOf(IMAGE_ID), "old");
     const part = await finishedPart("new");
@@ -335,7 +335,7 @@ describe("StagingArea.publish()", () => {
     await area.publish(await finishedPart("new"), area.pathOf(IMAGE_ID), async () => {
       asked += 1;
       if (asked > 1) return;
-      // Whoever is first after the removal gets the name: here that is somebody else.
+      // Another process may take the name after the removal, as here.
       await rm(area.pathOf(IMAGE_ID));
       await writeFile(area.pathOf(IMAGE_ID), "theirs");
     });
@@ -343,7 +343,7 @@ describe("StagingArea.publish()", () => {
     expect(await readFile(area.pathOf(IMAGE_ID), "utf8")).toBe("new");
   });
 
-  it("fails as a volume that is away when the private file is gone", async () => {
+  it("fails as an unreachable volume when the part is gone", async () => {
     const area = await openArea();
 
     expect(
@@ -353,7 +353,7 @@ describe("StagingArea.publish()", () => {
 });
 
 describe("StagingArea.openStaged()", () => {
-  it("opens what lies under the name of the image, with its fingerprint", async () => {
+  it("opens the file with the name of the image, with its fingerprint", async () => {
     const area = await openArea();
     await writeFile(area.pathOf(IMAGE_ID), "bytes");
 
@@ -365,7 +365,7 @@ describe("StagingArea.openStaged()", () => {
     await opened.handle.close();
   });
 
-  it("opens what lies at a URI below the root", async () => {
+  it("opens the file at a URI below the root", async () => {
     const area = await openArea();
     await mkdir(join(root, "a b"));
     await writeFile(join(root, "a b", "disk"), "bytes");
@@ -373,7 +373,7 @@ describe("StagingArea.openStaged()", () => {
     expect(await readStaged(area, `file://${root}/a%20b/disk`)).toBe("bytes");
   });
 
-  it("opens what lies below a root that is itself reached by a symbolic link", async () => {
+  it("opens a file below a root that is itself reached by a symbolic link", async () => {
     const door = join(directory, "door");
     await symlink(root, door);
     const area = await openArea(pathToFileURL(door).href);
@@ -382,7 +382,7 @@ describe("StagingArea.openStaged()", () => {
     expect(await readStaged(area)).toBe("bytes");
   });
 
-  it("tells where nothing lies", async () => {
+  it("names the path when there is no file", async () => {
     const area = await openArea();
 
     expect(await failureOf(area.openStaged(IMAGE_ID))).toMatchObject({
@@ -391,7 +391,7 @@ describe("StagingArea.openStaged()", () => {
     });
   });
 
-  it("tells where nothing lies because its directory is gone", async () => {
+  it("names the path when its directory is missing", async () => {
     const area = await openArea();
 
     expect(await failureOf(area.openStaged(IMAGE_ID, `file://${root}/gone/disk`))).toMatchObject({
@@ -400,7 +400,7 @@ describe("StagingArea.openStaged()", () => {
     });
   });
 
-  it("refuses what is no file URI, in Glance's words", async () => {
+  it("refuses another URI than a file URI, in Glance's words", async () => {
     const area = await openArea();
 
     expect(await failureOf(area.openStaged(IMAGE_ID, `${root}/disk`))).toMatchObject(WRONG_URI);
@@ -440,7 +440,7 @@ describe("StagingArea.openStaged()", () => {
     });
   });
 
-  it("fails for good when this user may not read it", async () => {
+  it("fails permanently when this user may not read it", async () => {
     const area = await openArea();
     await writeFile(area.pathOf(IMAGE_ID), "bytes");
     await chmod(directory, 0o755);
@@ -457,7 +457,7 @@ describe("StagingArea.isOwnFile()", () => {
     ["the private file of an attempt", newPartName(IMAGE_ID, 3), true],
     ["the file that names the volume", NODE_FILE, true],
     ["the data of an image", IMAGE_ID, false],
-    ["a file of somebody else", "disk.part", false],
+    ["a file of a user", "disk.part", false],
   ])("knows %s", async (_, name, expected) => {
     const area = await openArea();
 
@@ -466,7 +466,7 @@ describe("StagingArea.isOwnFile()", () => {
 });
 
 describe("StagingArea.discard()", () => {
-  it("removes the private file and the staged file, and nothing else", async () => {
+  it("removes the part and the staged file, and nothing else", async () => {
     const area = await openArea();
     const part = newPartName(IMAGE_ID, 0);
     const others = [randomUUID(), newPartName(IMAGE_ID, 0)].sort();
@@ -482,13 +482,13 @@ describe("StagingArea.discard()", () => {
     ["both are null", { part: null, path: null }],
     ["nothing lies there", { part: newPartName(IMAGE_ID, 0), path: IMAGE_ID }],
     ["the directory of the file is gone", { path: "gone/disk" }],
-  ])("is content when %s", async (_, names) => {
+  ])("succeeds when %s", async (_, names) => {
     const area = await openArea();
 
     await expect(area.discard(names)).resolves.toBeUndefined();
   });
 
-  it("removes a symbolic link and not what it leads to", async () => {
+  it("removes a symbolic link and not its target", async () => {
     const area = await openArea();
     const outside = join(directory, "outside");
     await writeFile(outside, "secret");
@@ -500,7 +500,7 @@ describe("StagingArea.discard()", () => {
     expect(await namesInRoot()).toEqual([]);
   });
 
-  it("refuses to remove what lies outside the root", async () => {
+  it("refuses to remove a file outside the root", async () => {
     const area = await openArea();
     const outside = join(directory, "outside");
     await writeFile(outside, "theirs");
@@ -514,7 +514,7 @@ describe("StagingArea.discard()", () => {
   it.each([
     ["the private file", { part: newPartName(IMAGE_ID, 0) }],
     ["the staged file", { path: IMAGE_ID }],
-  ])("never takes a volume that is away for one without %s", async (_, names) => {
+  ])("never treats a missing volume as one without %s", async (_, names) => {
     const area = await openArea();
     await rm(root, { recursive: true });
 
@@ -526,7 +526,7 @@ describe("StagingArea.discard()", () => {
 });
 
 describe("StagingArea.listParts()", () => {
-  it("names private files that nobody has written for a while, and nothing else", async () => {
+  it("lists parts that were not written for a while, and nothing else", async () => {
     const area = await openArea();
     const [old, recent] = [newPartName(IMAGE_ID, 0), newPartName(IMAGE_ID, 0)];
     const minuteAgo = new Date(Date.now() - 60_000);
@@ -538,7 +538,7 @@ describe("StagingArea.listParts()", () => {
     expect(await area.listParts(50_000)).toEqual([old]);
   });
 
-  it("fails as a volume that is away when it is", async () => {
+  it("fails as an unreachable volume when it is missing", async () => {
     const area = await openArea();
     await rm(root, { recursive: true });
 
@@ -548,11 +548,11 @@ describe("StagingArea.listParts()", () => {
 
 describe("a staging area whose volume is not mounted", () => {
   it.each<[string, (area: StagingArea) => Promise<unknown>]>([
-    ["discard a private file", (area) => area.discard({ part: newPartName(IMAGE_ID, 0) })],
+    ["discard a part", (area) => area.discard({ part: newPartName(IMAGE_ID, 0) })],
     ["discard a staged file", (area) => area.discard({ path: join(root, IMAGE_ID) })],
-    ["create a private file", (area) => area.createPart(newPartName(IMAGE_ID, 0))],
+    ["create a part", (area) => area.createPart(newPartName(IMAGE_ID, 0))],
     ["open a staged file", (area) => area.openStaged(IMAGE_ID)],
-    ["list private files", (area) => area.listParts(0)],
+    ["list parts", (area) => area.listParts(0)],
   ])("is unavailable to %s, and its mount point stays empty", async (_, use) => {
     const area = await openArea();
     await rename(root, join(directory, "away"));

@@ -24,14 +24,14 @@ beforeEach(() => {
   targetPath = join(makeTemporaryDirectory(), "part");
 });
 
-/** The private file of an attempt, empty. */
+/** An empty part. */
 async function openTarget(): Promise<FileHandle> {
   const handle = await open(targetPath, "w+");
   onTestFinished(() => handle.close());
   return handle;
 }
 
-/** What node:crypto and node:zlib say of these bytes. */
+/** The digests of these bytes, by node:crypto and node:zlib. */
 function digestsOf(bytes: Buffer, osHashAlgo = "sha512"): Digests {
   return {
     checksum: createHash("md5").update(bytes).digest("hex"),
@@ -170,7 +170,7 @@ describe("writeStaged()", () => {
     expect(blocks * 512).toBeLessThan(2 * BLOCK_BYTES);
   });
 
-  it("tells how far it is after every block", async () => {
+  it("reports its progress after every block", async () => {
     const bytes = Buffer.concat([RANDOM, RANDOM, RANDOM.subarray(0, 5)]);
     const progress: number[] = [];
 
@@ -194,7 +194,7 @@ describe("writeStaged()", () => {
     expect(limiter.taken).toEqual([BLOCK_BYTES, 5]);
   });
 
-  it("does not begin when it is stopped already", async () => {
+  it("reads nothing when it is aborted already", async () => {
     const source: ByteSource = {
       read: async () => {
         throw new Error("It was read");
@@ -210,7 +210,7 @@ describe("writeStaged()", () => {
     await expect(writing).rejects.toBe(reason);
   });
 
-  it("stops while the source has nothing to say", async () => {
+  it("stops while the source is silent", async () => {
     const controller = new AbortController();
     const reason = new Error("Enough");
     const silent: ByteSource = {
@@ -247,7 +247,7 @@ describe("writeStaged()", () => {
     await expect(writing).rejects.toBe(reason);
   });
 
-  it("passes on what the source fails with", async () => {
+  it("passes on the failure of the source", async () => {
     const reason = new Error("The tape tore");
     const source: ByteSource = {
       read: async () => {
@@ -260,7 +260,7 @@ describe("writeStaged()", () => {
     await expect(writing).rejects.toBe(reason);
   });
 
-  it("passes on what the disk fails with, and reads no further", async () => {
+  it("passes on the failure of the disk, and reads no further", async () => {
     const target = await openTarget();
     let reads = 0;
     const broken = Object.assign(Object.create(target) as FileHandle, {
@@ -288,7 +288,7 @@ describe("writeStaged()", () => {
   });
 });
 
-/** A limit that never makes anyone wait, and remembers what was asked of it. */
+/** A limit that never waits, and records the requests. */
 class CountingLimit extends BandwidthLimit {
   readonly taken: number[] = [];
 
@@ -298,7 +298,7 @@ class CountingLimit extends BandwidthLimit {
 }
 
 describe("fileSource()", () => {
-  it("reads a file from where it stands to its end", async () => {
+  it("reads a file from its current position to its end", async () => {
     await writeFile(targetPath, "0123456789");
     await using handle = await open(targetPath);
     await handle.read(Buffer.alloc(3), 0, 3, null);
@@ -332,7 +332,7 @@ describe("streamSource()", () => {
     expect(await reading).toBe("01234567");
   });
 
-  it("passes on what the stream fails with", async () => {
+  it("passes on the failure of the stream", async () => {
     const stream = new PassThrough();
     const reason = new Error("The pipe broke");
     stream.destroy(reason);
@@ -341,7 +341,7 @@ describe("streamSource()", () => {
   });
 });
 
-/** All that a source has, read in buffers of some length. */
+/** All bytes of a source, read in buffers of some length. */
 async function readAll(source: ByteSource, bufferBytes: number): Promise<string> {
   const pieces: Buffer[] = [];
   for (;;) {
@@ -352,8 +352,8 @@ async function readAll(source: ByteSource, bufferBytes: number): Promise<string>
   }
 }
 
-describe("writeStaged() of what is to be resumed", () => {
-  it("goes on from any byte as if it had never stopped", async () => {
+describe("writeStaged() of a part that may be resumed", () => {
+  it("resumes at any byte as if it had never stopped", async () => {
     await fc.assert(
       fc.asyncProperty(
         someContent,

@@ -8,7 +8,7 @@ const NEEDS_ROOT = IS_ROOT ? "" : " (skipped: only root may give up rights)";
 
 const OTHER = { uid: 64_055, gid: 64_056 };
 
-/** What a process says that was started by `setpriv` with these options. */
+/** The output of a process that `setpriv` starts with these options. */
 function askedWith(...options: readonly string[]): unknown {
   const module = new URL("../../dist/stores/file-owner.js", import.meta.url).href;
   const program = `
@@ -20,7 +20,7 @@ function askedWith(...options: readonly string[]): unknown {
 }
 
 describe("mayGiveFilesTo()", () => {
-  it("may give files to whom they belong anyway", async () => {
+  it("may give files to the owner that they have", async () => {
     const own = { uid: process.geteuid?.() ?? -1, gid: process.getegid?.() ?? -1 };
 
     expect(await mayGiveFilesTo(own)).toBe(true);
@@ -40,7 +40,7 @@ describe("mayGiveFilesTo()", () => {
     expect(await asUnprivileged(() => mayGiveFilesTo({ ...own, ...other }))).toBe(false);
   });
 
-  it.skipIf(!IS_ROOT)(`may give them to anybody as root${NEEDS_ROOT}`, async () => {
+  it.skipIf(!IS_ROOT)(`may give them to any user as root${NEEDS_ROOT}`, async () => {
     expect(await mayGiveFilesTo(OTHER)).toBe(true);
   });
 

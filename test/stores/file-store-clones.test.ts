@@ -28,7 +28,7 @@ describe.skipIf(WHY_NO_CLONES !== undefined)(
   () => {
     itKeepsTheStoreContract(async () => openStoreOn(await mountCloningVolume()));
 
-    it("shares the blocks of what is staged, under an inode of its own that nobody may write", async () => {
+    it("shares the blocks of the staged file, under a read-only inode of its own", async () => {
       const volume = await mountCloningVolume();
       const store = await openStoreOn(volume);
       const bytes = randomBytes(32 * MIB);

@@ -34,7 +34,7 @@ import { MAY_MOUNT, mountAgain, mountReadOnlyVolume, mountSmallVolume } from "..
 import { orderOf, stage, type StagedSource } from "./staged-source.ts";
 import { itKeepsTheStoreContract } from "./store-contract.ts";
 
-// What a clone answers can be made up here; file-store-clones.test.ts has a file system that can.
+// The result of a clone is made up here; file-store-clones.test.ts has a file system that can clone.
 vi.mock("node:fs/promises", async (importOriginal) => {
   const actual = await importOriginal<typeof fsPromises>();
   return { ...actual, copyFile: vi.fn(actual.copyFile) };
@@ -304,7 +304,7 @@ describe("FileStore.copy() through memory", () => {
     expect((await readFile(join(directory, part))).equals(bytes)).toBe(true);
   });
 
-  it("tells by the crc32 that a part does not hold the source's bytes", async () => {
+  it("shows by the crc32 that a part does not hold the source's bytes", async () => {
     const source = await stage(Buffer.concat([RANDOM, RANDOM]));
     await writeFile(join(directory, part), Buffer.alloc(BLOCK_BYTES, 7));
 
@@ -417,7 +417,7 @@ describe.skipIf(!MAY_MOUNT)(`FileStore.copy() into little room${NEEDS_MOUNT}`, (
     expect(copied).toMatchObject({ crc32: crc32(bytes), writtenBytes: BLOCK_BYTES });
   });
 
-  it("fails for good when the room is gone before the end", async () => {
+  it("fails permanently when the room is gone before the end", async () => {
     const path = await mountSmallVolume(3);
     const source = await stage(Buffer.concat([RANDOM, randomBytes(BLOCK_BYTES)]));
     let isFilled = false;
@@ -438,7 +438,7 @@ describe.skipIf(!MAY_MOUNT)(`FileStore.copy() into little room${NEEDS_MOUNT}`, (
   });
 });
 
-/** Writes to a volume until nothing more fits. */
+/** Fills a volume. */
 function fillVolume(path: string): void {
   try {
     writeFileSync(join(path, "filler"), Buffer.alloc(16 * BLOCK_BYTES, 7));
@@ -447,14 +447,14 @@ function fillVolume(path: string): void {
   }
 }
 
-describe("FileStore in a directory that is away", () => {
+describe("FileStore in a missing directory", () => {
   it.each<[string, (store: FileStore) => Promise<unknown>]>([
     ["copy()", async (store) => store.copy(orderOf(await stage(RANDOM), { part }))],
     ["open()", async (store) => store.open(KEY)],
     ["find()", async (store) => store.find(KEY)],
     ["remove()", async (store) => store.remove([part, KEY])],
     ["listParts()", async (store) => store.listParts(0)],
-  ])("%s fails as a store that is away", async (_, work) => {
+  ])("%s fails as an unreachable store", async (_, work) => {
     const path = join(directory, "not-mounted");
 
     expect(await failureOf(work(openStore({ path })))).toMatchObject({
@@ -465,8 +465,8 @@ describe("FileStore in a directory that is away", () => {
   });
 });
 
-describe("FileStore in a directory that goes away before publish()", () => {
-  it("fails as a store that is away", async () => {
+describe("FileStore in a directory that is missing at publish()", () => {
+  it("fails as an unreachable store", async () => {
     const copy = await openStore().copy(orderOf(await stage(RANDOM)));
     await rename(directory, join(makeTemporaryDirectory(), "elsewhere"));
 
@@ -483,7 +483,7 @@ describe("FileStore in a directory that this user may not write", () => {
   it.each<[string, (store: FileStore, source: StagedSource) => Promise<unknown>]>([
     ["copy()", async (store, source) => store.copy(orderOf(source))],
     ["remove()", async (store) => store.remove([part])],
-  ])("%s fails for good", async (_, work) => {
+  ])("%s fails permanently", async (_, work) => {
     const source = await stage(RANDOM);
 
     const failure = await asUnprivileged(() => failureOf(work(openStore(), source)));
@@ -497,7 +497,7 @@ describe("FileStore in a directory that this user may not write", () => {
 });
 
 describe("FileStore.copy() on a disk that breaks under way", () => {
-  it("throws the part away when a sync beside the writing fails, whatever the last one would say", async () => {
+  it("discards the part when a sync beside the writing fails, even if the last one would succeed", async () => {
     const source = await stage(Buffer.alloc(130 * BLOCK_BYTES, 7));
     const path = join(directory, part);
     const failure = Object.assign(new Error("disk broke"), { code: "EIO" });
@@ -519,7 +519,7 @@ describe("FileStore.copy() on a disk that breaks under way", () => {
 });
 
 describe("FileStore.copy(), published", () => {
-  it("fails for good when this user may not write there any more", async () => {
+  it("fails permanently when this user may not write there any more", async () => {
     const copy = await openStore().copy(orderOf(await stage(RANDOM)));
     await chmod(directory, 0o555);
 
@@ -581,7 +581,7 @@ const NEEDS_ROOT = IS_ROOT ? "" : " (skipped: only root may give files away)";
 describe("FileStore with an owner", () => {
   const owner = { uid: 64_055, gid: 64_056 };
 
-  describe.skipIf(!IS_ROOT)(`to whom it may give files${NEEDS_ROOT}`, () => {
+  describe.skipIf(!IS_ROOT)(`that it may give files to${NEEDS_ROOT}`, () => {
     it.each(["link", "copy"] as const)("gives that owner a %s, read-only", async (method) => {
       const source = await stage(RANDOM);
 
@@ -593,7 +593,7 @@ describe("FileStore with an owner", () => {
       expect(await permissionsOf(join(directory, part))).toBe("440");
     });
 
-    it("goes on with what was given to him already", async () => {
+    it("resumes a part that belongs to that owner already", async () => {
       const source = await stage(Buffer.concat([RANDOM, RANDOM]));
       await writeFile(join(directory, part), RANDOM, { mode: 0o440 });
       await chown(join(directory, part), owner.uid, owner.gid);
@@ -604,7 +604,7 @@ describe("FileStore with an owner", () => {
     });
   });
 
-  describe("to whom it may not give files", () => {
+  describe("that it may not give files to", () => {
     it("fails before the first byte", async () => {
       const source = await stage(RANDOM);
       await chmod(directory, 0o777);
@@ -631,7 +631,7 @@ describe("FileStore with an owner", () => {
       expect(await permissionsOf(source.path)).toBe(before);
     });
 
-    it("says so when it is looked at, unless it is only read", async () => {
+    it("reports it in a look, unless it is only read", async () => {
       await chmod(directory, 0o777);
 
       const [writable, readable] = await asUnprivileged(async () => [
@@ -652,7 +652,7 @@ describe("FileStore with an owner", () => {
 });
 
 describe("FileStore.listParts()", () => {
-  it("names private files that nobody has written for a while, and nothing else", async () => {
+  it("lists parts that were not written for a while, and nothing else", async () => {
     const recent = newPartName(IMAGE_ID, 1);
     const minuteAgo = new Date(Date.now() - 60_000);
     for (const name of [part, recent, KEY, "lost+found.part"]) {
@@ -678,14 +678,14 @@ describe("FileStore.remove()", () => {
 });
 
 describe("FileStore.check()", () => {
-  it("tells how much is free", async () => {
+  it("reports how much is free", async () => {
     expect(await openStore().check()).toEqual({
       works: true,
       freeBytes: expect.any(Number) as number,
     });
   });
 
-  it("tells that the directory is not there", async () => {
+  it("reports that the directory does not exist", async () => {
     await rm(directory, { recursive: true });
 
     expect(await openStore().check()).toEqual({
@@ -694,7 +694,7 @@ describe("FileStore.check()", () => {
     });
   });
 
-  it("tells that it is no directory", async () => {
+  it("reports that it is not a directory", async () => {
     const path = join(directory, "file");
     await writeFile(path, "", { mode: 0o777 });
     await chmod(path, 0o777);
@@ -702,7 +702,7 @@ describe("FileStore.check()", () => {
     expect(await openStore({ path }).check()).toEqual({ works: false, reason: "not a directory" });
   });
 
-  it.skipIf(!MAY_MOUNT)(`tells that nothing can be written there${NEEDS_MOUNT}`, async () => {
+  it.skipIf(!MAY_MOUNT)(`reports that nothing can be written there${NEEDS_MOUNT}`, async () => {
     const path = await mountReadOnlyVolume();
 
     expect(await openStore({ path }).check()).toEqual({
@@ -719,7 +719,7 @@ describe("FileStore.check()", () => {
 });
 
 describe("FileStore.check(), as a trial", () => {
-  it("writes something, and leaves nothing", async () => {
+  it("writes a file, and leaves nothing", async () => {
     const write = vi.spyOn(await everyHandle(), "write");
 
     const health = await openStore().check("trial");
@@ -743,7 +743,7 @@ describe("FileStore.check(), as a trial", () => {
     expect(await readdir(directory)).toEqual([]);
   });
 
-  it("tells that bytes may be lost, and leaves nothing", async () => {
+  it("reports that bytes may be lost, and leaves nothing", async () => {
     vi.spyOn(await everyHandle(), "sync").mockRejectedValueOnce(new Error("EIO: i/o error, fsync"));
 
     const health = await openStore().check("trial");
@@ -752,7 +752,7 @@ describe("FileStore.check(), as a trial", () => {
     expect(await readdir(directory)).toEqual([]);
   });
 
-  it.skipIf(!MAY_MOUNT)(`tells that there is no room${NEEDS_MOUNT}`, async () => {
+  it.skipIf(!MAY_MOUNT)(`reports that there is no room${NEEDS_MOUNT}`, async () => {
     const path = await mountSmallVolume(1);
     fillVolume(path);
 
@@ -765,7 +765,7 @@ describe("FileStore.check(), as a trial", () => {
   });
 });
 
-/** What all open files have their methods from. */
+/** The prototype of all open files. */
 async function everyHandle(): Promise<FileHandle> {
   const { handle } = await stage(Buffer.from("x"));
   return Object.getPrototypeOf(handle) as FileHandle;

@@ -104,7 +104,7 @@ describe("Stores.get()", () => {
     },
   );
 
-  it("waits for a disabled store as for one that is away", async () => {
+  it("fails for a disabled store as for an unreachable one", async () => {
     const stores = await Stores.open(SETTINGS, "fast");
 
     expect(() => stores.get("gone")).toThrow(
@@ -134,7 +134,7 @@ describe("Stores.requireWritable()", () => {
       "UnknownStore",
       expect.stringMatching(/^Cannot find store "tape": the configured stores are /) as unknown,
     ],
-  ])("refuses %s for good", async (name, code, message) => {
+  ])("refuses %s permanently", async (name, code, message) => {
     const stores = await Stores.open(SETTINGS, "fast");
 
     expect(() => {
@@ -207,7 +207,7 @@ describe("a read-only store", () => {
     expect(await store.check("trial")).toEqual({ works: true, freeBytes });
   });
 
-  it("does not work when it is away", async () => {
+  it("does not work when it is unreachable", async () => {
     const path = join(makeTemporaryDirectory(), "not-mounted");
 
     expect(await (await openReadOnly(path)).check()).toMatchObject({ works: false });
@@ -215,7 +215,7 @@ describe("a read-only store", () => {
 });
 
 describe("Stores.open()", () => {
-  it("opens a store whose directory is away", async () => {
+  it("opens a store whose directory is missing", async () => {
     const path = join(makeTemporaryDirectory(), "not-mounted-yet");
     const stores = await Stores.open({ late: { type: "file", path, zeroCopy: true } }, "late");
     await mkdir(path);

@@ -18,7 +18,7 @@ interface Summary {
 
 function summaryOf(parts: readonly PlannedPart[]): Summary {
   const [first, last] = [parts[0], parts.at(-1)];
-  if (first === undefined || last === undefined) throw new Error("There is no part");
+  if (first === undefined || last === undefined) throw new Error("The plan is empty");
   return { count: parts.length, partBytes: first.lengthBytes, lastBytes: last.lengthBytes };
 }
 
@@ -38,13 +38,13 @@ describe("planParts()", () => {
     // 17 MiB: 9,411 of them are 159,987 MiB, 13 MiB less than 10,000 of 16 MiB.
     ["10,000 parts and a byte", MAX_PARTS * DEFAULT + 1, DEFAULT, [9412, 17 * MIB, 13 * MIB + 1]],
     ["1 TiB", TIB, DEFAULT, [9987, 105 * MIB, 46 * MIB]],
-    ["a minimum that is no whole MiB", 20 * MIB, 8 * MIB + 1, [3, 9 * MIB, 2 * MIB]],
+    ["a minimum that is not a number of MiB", 20 * MIB, 8 * MIB + 1, [3, 9 * MIB, 2 * MIB]],
     ["S3's largest object", 5 * TIB, DEFAULT, [9987, 525 * MIB, 230 * MIB]],
   ] as const)("cuts %s", (_, sizeBytes, minimumBytes, [count, partBytes, lastBytes]) => {
     expect(summaryOf(planParts(sizeBytes, minimumBytes))).toEqual({ count, partBytes, lastBytes });
   });
 
-  it("refuses what is larger than S3's largest object", () => {
+  it("refuses an object that is too large for S3", () => {
     expect(() => planParts(5 * TIB + 1, DEFAULT)).toThrow(
       new ImportError(
         "NoSpace",
@@ -53,13 +53,13 @@ describe("planParts()", () => {
     );
   });
 
-  it("refuses parts that are smaller than S3's least", () => {
+  it("refuses parts that are too small for S3", () => {
     expect(() => planParts(GIB, LEAST - 1)).toThrow(
       new RangeError("Cannot send parts of 5242879 bytes: S3 accepts 5 MiB or more"),
     );
   });
 
-  it("covers every byte once and in order, in parts that S3 takes", () => {
+  it("covers every byte once and in order, in parts that S3 accepts", () => {
     const sizes = fc.oneof(fc.integer({ min: 0, max: 5 * TIB }), fc.nat({ max: GIB }));
     const minimums = fc.integer({ min: LEAST, max: 64 * MIB });
     fc.assert(
@@ -80,11 +80,11 @@ describe("planParts()", () => {
 });
 
 describe("partBytesFor()", () => {
-  it("leaves room for the largest object when nobody knows the size", () => {
+  it("leaves room for the largest object when the size is unknown", () => {
     expect(partBytesFor(undefined, DEFAULT)).toBe(525 * MIB);
   });
 
-  it("cuts as the minimum says as long as there is room", () => {
+  it("cuts by the minimum as long as the parts suffice", () => {
     expect(partBytesFor(GIB, DEFAULT)).toBe(DEFAULT);
   });
 });

@@ -4,13 +4,13 @@ import { hasS3Code, S3Failure } from "../../src/stores/s3-failure.ts";
 
 const REQUEST = 'use store "objects": UploadPart 3 failed';
 
-/** A refusal as the SDK tells it. */
+/** A refusal as the SDK throws it. */
 function refusal(name: string, httpStatusCode: number, headers = {}): S3ServiceException {
   return Object.assign(
     new S3ServiceException({
       name,
       $fault: "client",
-      message: "Told by the server",
+      message: "Message of the server",
       $metadata: { httpStatusCode },
     }),
     { $response: { headers } },
@@ -22,11 +22,11 @@ function connectionError(code: string): Error {
 }
 
 describe("S3Failure", () => {
-  it("says what was asked, and what the server told", () => {
+  it("names the request and the message of the server", () => {
     const failure = new S3Failure(REQUEST, refusal("NoSuchUpload", 404));
 
     expect(failure.message).toBe(
-      'Cannot use store "objects": UploadPart 3 failed: NoSuchUpload: Told by the server',
+      'Cannot use store "objects": UploadPart 3 failed: NoSuchUpload: Message of the server',
     );
   });
 
@@ -44,7 +44,7 @@ describe("S3Failure", () => {
     expect(failure).toMatchObject({ code: "PermissionDenied", isPassing: false });
   });
 
-  it("takes credentials that nobody has for a right that a person must give", () => {
+  it("treats missing credentials as a missing permission", () => {
     const none = Object.assign(new Error("Could not load credentials from any providers"), {
       name: "CredentialsProviderError",
     });
@@ -74,14 +74,14 @@ describe("S3Failure", () => {
     ["RequestTimeout", 400],
     ["OperationAborted", 409],
     ["ConditionalRequestConflict", 409],
-  ])("takes %s with status %d for something that passes by itself", (name, status) => {
+  ])("treats %s with status %d as a passing failure", (name, status) => {
     const failure = new S3Failure(REQUEST, refusal(name, status));
 
     expect(failure).toMatchObject({ code: "StoreUnavailable", isPassing: true });
   });
 
   it.each(["ECONNRESET", "ECONNREFUSED", "EPIPE", "ETIMEDOUT", "ENOTFOUND"])(
-    "takes a connection's %s for something that passes by itself",
+    "treats a connection's %s as a passing failure",
     (code) => {
       const failure = new S3Failure(REQUEST, connectionError(code));
 

@@ -116,7 +116,7 @@ describe("publish() of a copy in S3", () => {
     expect(await countUploads()).toBe(1);
   });
 
-  it("never replaces what somebody else put there, and takes its own copy away", async () => {
+  it("never replaces the object of another program, and removes its own copy", async () => {
     const copy = await makeCopy();
     await server.client.send(
       new PutObjectCommand({ Bucket: bucket, Key: KEY, Body: randomBytes(1000) }),
@@ -127,7 +127,7 @@ describe("publish() of a copy in S3", () => {
     expect(await countUploads()).toBe(0);
   });
 
-  it("tells its own copy from the same bytes of another attempt", async () => {
+  it("distinguishes its own copy from the same bytes of another attempt", async () => {
     const late = await makeCopy({ part: newPartName("6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b", 1) });
     const copy = await makeCopy();
     await late.publish();

@@ -148,7 +148,7 @@ describe("a copy in S3, open for reading", () => {
     expect(failure.message).toContain("PreconditionFailed");
   });
 
-  it("ends a read that waits for an answer when it is told to", async () => {
+  it("ends a read that waits for a response when it is aborted", async () => {
     const enough = new AbortController();
     await using copy = await openPublished(BYTES, enough.signal);
     injectIntoGets(stall());
@@ -160,7 +160,7 @@ describe("a copy in S3, open for reading", () => {
     await expect(reading).rejects.toBe(enough.signal.reason);
   });
 
-  it("ends a read that waits in the middle of an answer when it is told to", async () => {
+  it("ends a read that waits in the middle of a response when it is aborted", async () => {
     const enough = new AbortController();
     await using copy = await openPublished(BYTES, enough.signal);
     injectIntoGets(stallHalfway());

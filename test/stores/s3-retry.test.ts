@@ -18,7 +18,7 @@ function busy(retryAfterSeconds: number): S3Failure {
 }
 
 describe("retryPassing()", () => {
-  it("gives what comes of it at last", async () => {
+  it("returns the result of the last try", async () => {
     const work = vi.fn(async () => "done").mockRejectedValueOnce(busy(0));
 
     expect(await retryPassing(work, undefined)).toBe("done");
@@ -34,7 +34,7 @@ describe("retryPassing()", () => {
     await expect(retryPassing(work, undefined)).rejects.toBe(failures[4]);
   });
 
-  it("doesn't try again what doesn't pass by itself", async () => {
+  it("does not retry a failure that is not passing", async () => {
     const work = vi.fn(async () => "done").mockRejectedValueOnce(STAYING);
 
     await expect(retryPassing(work, undefined)).rejects.toBe(STAYING);

@@ -88,7 +88,7 @@ describe("S3Store.copy()", () => {
     expect(await objectKeys()).toEqual([KEY]);
   });
 
-  it("fails for good with credentials that are wrong", async () => {
+  it("fails permanently with wrong credentials", async () => {
     const store = await s3StoreOf(server, { bucket, credentials: wrongCredentials() });
 
     const failure = await failureOf(store.copy(orderOf(await stage(BYTES))));
@@ -129,7 +129,7 @@ describe("S3Store.copy()", () => {
 });
 
 describe.each(["open", "find"] as const)("S3Store.%s()", (look) => {
-  it("ends its wait for an answer when it is told to", async () => {
+  it("ends its wait for a response when it is aborted", async () => {
     const proxy = await S3Proxy.open(server);
     const store = await s3StoreOf(server, { bucket, endpoint: proxy.endpoint });
     proxy.inject({ when: () => true, fault: stall() });
@@ -168,7 +168,7 @@ describe("S3Store.remove()", () => {
   it.each([
     ["a private name", newPartName(IMAGE_ID, 1)],
     ["a key", KEY],
-  ])("doesn't take a bucket that is away for one without %s", async (_, name) => {
+  ])("does not treat a missing bucket as one without %s", async (_, name) => {
     const store = await s3StoreOf(server, { bucket: "no-such-bucket" });
 
     expect(await failureOf(store.remove([name]))).toMatchObject({ code: "StoreUnavailable" });
@@ -244,7 +244,7 @@ describe("S3Store.check()", () => {
     },
   );
 
-  it("finds that there is no bucket", async () => {
+  it("reports a missing bucket", async () => {
     const store = await s3StoreOf(server, { bucket: "no-such-bucket" });
 
     expect(await store.check()).toMatchObject({
@@ -253,7 +253,7 @@ describe("S3Store.check()", () => {
     });
   });
 
-  it("finds that there is no server", async () => {
+  it("reports a missing server", async () => {
     const store = await s3StoreOf(server, { bucket, endpoint: "http://127.0.0.1:1" });
 
     expect(await store.check()).toMatchObject({

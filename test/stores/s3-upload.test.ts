@@ -238,7 +238,7 @@ describe("S3Store.copy() on a bad connection", () => {
     expect((await publishedBytes(store)).equals(SIX_PARTS)).toBe(true);
   });
 
-  it("gives up on a server that is busy all the time, and says what it told", async () => {
+  it("gives up on a server that is always busy, and reports its message", async () => {
     const store = await storeBehindProxy();
     injectIntoParts(slowDown({ retryAfterSeconds: 0 }), { numbers: [1], times: 5 });
 
@@ -419,7 +419,7 @@ describe("S3Store.copy() of an attempt that may be resumed", () => {
     expect(await countUploads()).toBe(1);
   });
 
-  it("tells its progress also of parts that it keeps", async () => {
+  it("reports its progress also for parts that it keeps", async () => {
     const store = await storeBehindProxy();
     const source = await stage(SIX_PARTS);
     await store.copy(orderOf(source, { part }));
@@ -436,7 +436,7 @@ describe("S3Store.copy() of an attempt that may be resumed", () => {
     expect(progress.slice(0, 6)).toEqual([1, 2, 3, 4, 5, 6].map((count) => count * PART_BYTES));
   });
 
-  it("mends ETags that were told wrong", async () => {
+  it("mends wrong ETags", async () => {
     const store = await storeBehindProxy();
     const source = await stage(SIX_PARTS);
     injectIntoParts(wrongETag(), { numbers: [2] });
@@ -469,7 +469,7 @@ describe("S3Store.copy() of an attempt that may be resumed", () => {
   it.each([
     ["when_supported", "when_required"],
     ["when_required", "when_supported"],
-  ] as const)("begins anew when checksums were %s and are %s", async (before, now) => {
+  ] as const)("restarts from byte 0 when checksums were %s and are %s", async (before, now) => {
     const source = await stage(SIX_PARTS);
     await (await storeBehindProxy({ checksums: before })).copy(orderOf(source, { part }));
     const from = proxy.requests.length;
@@ -482,7 +482,7 @@ describe("S3Store.copy() of an attempt that may be resumed", () => {
     expect(await countUploads()).toBe(0);
   });
 
-  it("begins anew when the upload is swept just then", async () => {
+  it("restarts from byte 0 when the upload is swept just then", async () => {
     const store = await storeBehindProxy();
     const source = await stage(SIX_PARTS);
     await store.copy(orderOf(source, { part }));

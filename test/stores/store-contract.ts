@@ -12,10 +12,10 @@ const IMAGE_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 const KEY = storeKey(IMAGE_ID, 1);
 
 /**
- * What every store promises; see `Store`.
+ * The promises of every store; see `Store`.
  *
  * @param createStore - makes an empty store of the running test's own
- * @param blockBytes - what the store moves at once, and does not move again when it resumes.
+ * @param blockBytes - bytes that the store moves at once, and does not move again when it resumes.
  *   Default: 1 MiB
  */
 export function itKeepsTheStoreContract(
@@ -34,7 +34,7 @@ export function itKeepsTheStoreContract(
       ["zeros", Buffer.concat([ZEROS, ZEROS])],
       ["zeros around bytes", Buffer.concat([ZEROS, RANDOM, ZEROS, Buffer.from("x"), ZEROS])],
       ["zeros at an odd end", Buffer.concat([RANDOM, ZEROS.subarray(5)])],
-    ])("brings %s into the store as it is, and tells its crc32", async (_, bytes) => {
+    ])("brings %s into the store as it is, and returns its crc32", async (_, bytes) => {
       const store = await createStore();
       const source = await stage(bytes);
 
@@ -52,7 +52,7 @@ export function itKeepsTheStoreContract(
       expect(await store.find(KEY)).toBeUndefined();
     });
 
-    it("tells how far it is, up to the end", async () => {
+    it("reports its progress, up to the end", async () => {
       const store = await createStore();
       const bytes = Buffer.concat([RANDOM, RANDOM, Buffer.from("x")]);
       const progress: number[] = [];
@@ -88,7 +88,7 @@ export function itKeepsTheStoreContract(
       expect(copied.writtenBytes).toBeLessThan(bytes.length);
     });
 
-    it("is done at once when a cancelled copy was whole already", async () => {
+    it("is done at once when a cancelled copy was complete already", async () => {
       const store = await createStore();
       const source = await stage(Buffer.concat([RANDOM, RANDOM]));
       const part = newPartName(IMAGE_ID, 1);
@@ -99,7 +99,7 @@ export function itKeepsTheStoreContract(
       expect(copied).toMatchObject({ crc32: source.crc32, writtenBytes: 0 });
     });
 
-    it("begins anew when the attempt that it may resume never began", async () => {
+    it("starts from byte 0 when the attempt that it may resume never began", async () => {
       const store = await createStore();
       const source = await stage(RANDOM);
 

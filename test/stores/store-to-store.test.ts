@@ -69,7 +69,7 @@ async function bytesIn(store: Store, key: string): Promise<Buffer> {
   return bytes;
 }
 
-/** What passed through the proxy from some request on that moves bytes of objects. */
+/** The requests through the proxy, from some request on, that move bytes of objects. */
 function movingRequests(from: number): string[] {
   return proxy.requests
     .slice(from)
@@ -112,7 +112,7 @@ describe("S3Store.copy() of a published copy", () => {
     expect(await to.find(COPY_KEY)).toMatchObject({ sizeBytes: 0 });
   });
 
-  it("tells how far it is, and asks again for a part that failed in passing", async () => {
+  it("reports its progress, and asks again for a part that failed in passing", async () => {
     const [from, to] = [await objects(), await objects()];
     const source = await publishedIn(from, THREE_PARTS);
     proxy.inject({
@@ -133,8 +133,8 @@ describe("S3Store.copy() of a published copy", () => {
   it("reads and sends the bytes when the server refuses to copy, and leaves no upload of the refusal", async () => {
     const [from, to] = [await objects(), await objects()];
     const source = await publishedIn(from, THREE_PARTS);
-    // For all that the server knows, there is no such object.
-    const place = { ...source.place, object: "nobody/has/this" } as typeof source.place;
+    // The server does not know this object.
+    const place = { ...source.place, object: "not/an/object" } as typeof source.place;
     const order = { ...copyOrder(source), source: { read: source.read.bind(source), place } };
 
     const copy = await to.copy({ ...order, crc32: crc32(THREE_PARTS) });
