@@ -22,8 +22,8 @@ beforeEach(async () => {
 });
 
 /**
- * A file of up to five blocks, the last one cut short, each all zero, all random, or zero but for one byte at
- * either end.
+ * A file of up to five blocks, the last one cut short, each all zero, all random, or zero but for
+ * one byte at either end.
  */
 const aFile = fc
   .record({

@@ -34,7 +34,8 @@ import { MAY_MOUNT, mountAgain, mountReadOnlyVolume, mountSmallVolume } from "..
 import { orderOf, stage, type StagedSource } from "./staged-source.ts";
 import { itKeepsTheStoreContract } from "./store-contract.ts";
 
-// The result of a clone is made up here; file-store-clones.test.ts has a file system that can clone.
+// The result of a clone is made up here; file-store-clones.test.ts has a file system that can
+// clone.
 vi.mock("node:fs/promises", async (importOriginal) => {
   const actual = await importOriginal<typeof fsPromises>();
   return { ...actual, copyFile: vi.fn(actual.copyFile) };
