@@ -1,7 +1,8 @@
 import { ImportError } from "../domain/import-failure.ts";
-import type { ArrivedPart, S3Bucket } from "./s3-bucket.ts";
+import type { S3Bucket } from "./s3-bucket.ts";
 import { hasS3Code, S3Failure } from "./s3-failure.ts";
 import { waitBeforeNext } from "./s3-retry.ts";
+import type { ArrivedPart } from "./s3-uploads.ts";
 
 /** An upload with all of its parts. */
 export interface WholeUpload {
@@ -33,7 +34,7 @@ export async function publishUpload(
   for (let tries = 1; ; tries += 1) {
     const failure = await complete(bucket, upload, signal);
     const outcome = await outcomeOf(bucket, upload, signal);
-    if (outcome === "exists") await bucket.abortUpload(upload);
+    if (outcome === "exists") await bucket.uploads.abort(upload);
     if (outcome !== undefined) return outcome;
     // Without an upload and an object there is nothing left to publish.
     if (tries === TRIES || hasS3Code(failure, "NoSuchUpload")) throw failure ?? nowhere(upload);
@@ -69,10 +70,10 @@ async function completeUnlessExists(
   signal: AbortSignal,
 ): Promise<void> {
   try {
-    await bucket.completeUpload(upload, upload.parts, { isConditional: true, signal });
+    await bucket.uploads.complete(upload, upload.parts, { isConditional: true, signal });
   } catch (error) {
     if (!hasS3Code(error, "NotImplemented")) throw error;
-    await bucket.completeUpload(upload, upload.parts, { isConditional: false, signal });
+    await bucket.uploads.complete(upload, upload.parts, { isConditional: false, signal });
   }
 }
 

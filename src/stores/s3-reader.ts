@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
-import type { S3Bucket, S3Object, S3Place } from "./s3-bucket.ts";
+import type { S3Bucket, S3Object } from "./s3-bucket.ts";
+import type { S3Place } from "./s3-connection.ts";
 import { retryPassing } from "./s3-retry.ts";
 import type { OpenCopy } from "./store.ts";
 

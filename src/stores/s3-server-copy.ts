@@ -1,8 +1,10 @@
 import { planParts, type PlannedPart } from "./part-plan.ts";
-import type { ArrivedPart, S3Bucket, S3Place } from "./s3-bucket.ts";
+import type { S3Bucket } from "./s3-bucket.ts";
+import type { S3Place } from "./s3-connection.ts";
 import { hasS3Code } from "./s3-failure.ts";
 import { publishUpload } from "./s3-publish.ts";
 import type { UploadOptions } from "./s3-upload.ts";
+import type { ArrivedPart } from "./s3-uploads.ts";
 import type { CopyOrder, PrivateCopy } from "./store.ts";
 
 // A part reports no progress until it completes, so it must be over within the idle timeout.
@@ -38,7 +40,7 @@ export async function copyOnServer(
   const { place } = source;
   // A copy of an unknown crc32 could not be checked later, and an empty object has no range.
   if (!bucket.hasServerOf(place) || crc32 === undefined || sizeBytes === 0) return undefined;
-  const uploadId = await bucket.createUpload(key, part, signal, { isCopy: true });
+  const uploadId = await bucket.uploads.create(key, part, signal, { isCopy: true });
   try {
     const plan = planParts(sizeBytes, Math.min(minimumPartBytes, LARGEST_PART_BYTES));
     const parts = await copyParts(bucket, { key, uploadId }, plan, {
@@ -56,7 +58,7 @@ export async function copyOnServer(
       publish: () => publishUpload(bucket, upload, signal),
     };
   } catch (error) {
-    await bucket.abortUpload({ key, uploadId }).catch(() => undefined);
+    await bucket.uploads.abort({ key, uploadId }).catch(() => undefined);
     if (hasS3Code(error, ...REFUSALS)) return undefined;
     throw error;
   }
@@ -86,7 +88,7 @@ async function copyParts(
       const { number, offset, lengthBytes } = next;
       // AWS accepts no range of a small object.
       const range = plan.length === 1 ? undefined : { offset, lengthBytes };
-      const etag = await bucket.copyPart(upload, { number, from, range }, untilFailed);
+      const etag = await bucket.uploads.copyPart(upload, { number, from, range }, untilFailed);
       arrived[number - 1] = { etag, sha256: undefined };
       doneBytes += lengthBytes;
       onProgress(doneBytes);

@@ -4,7 +4,8 @@ import type { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { isPartName, keyOfPart } from "../bytes/part-name.ts";
 import { readFully } from "../bytes/positional-io.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import { S3Bucket, type S3BucketOptions } from "./s3-bucket.ts";
+import { S3Bucket } from "./s3-bucket.ts";
+import type { S3ConnectionOptions } from "./s3-connection.ts";
 import { copyOnServer } from "./s3-server-copy.ts";
 import { S3Reader } from "./s3-reader.ts";
 import { hasS3Code } from "./s3-failure.ts";
@@ -30,7 +31,7 @@ import {
 } from "./store.ts";
 
 /** Settings of an {@link S3Store}. */
-export interface S3StoreOptions extends S3BucketOptions {
+export interface S3StoreOptions extends S3ConnectionOptions {
   /**
    * Smallest size of a part, in bytes, from 5 MiB; large images get larger parts. Default: 16 MiB
    */
@@ -113,7 +114,7 @@ export class S3Store implements Store {
 
   async listParts(olderThanMs: number): Promise<string[]> {
     await this.#requirePlace("read");
-    const uploads = await this.#bucket.listUploads("");
+    const uploads = await this.#bucket.uploads.list("");
     return uploads
       .filter(({ initiatedAt }) => Date.now() - initiatedAt.getTime() > olderThanMs)
       .map(({ key, uploadId }) => `${key}.${eightDigitsOf(uploadId)}.part`)
@@ -123,7 +124,7 @@ export class S3Store implements Store {
   async check(look: StoreLook = "writable"): Promise<StoreHealth> {
     try {
       // First the request whose response can name the S3 error: one to HEAD has no body.
-      if (look !== "readable") await this.#bucket.requireUploads();
+      if (look !== "readable") await this.#bucket.uploads.requireAccess();
       await this.#bucket.head();
       const mark = await this.#mark?.look(this.#place());
       if (look === "trial") await this.#tryOut();
@@ -212,29 +213,32 @@ export class S3Store implements Store {
     const key = storeKey(randomUUID(), 0);
     const bytes = randomBytes(4096);
     const { signal } = new AbortController();
-    const uploadId = await this.#bucket.createUpload(key, `${key}.trial`, signal);
+    const uploadId = await this.#bucket.uploads.create(key, `${key}.trial`, signal);
     try {
       const sha256 = createHash("sha256").update(bytes).digest();
       const part = { number: 1, lengthBytes: bytes.length, sha256, body: Readable.from([bytes]) };
-      const etag = await this.#bucket.sendPart({ key, uploadId }, part, signal);
+      const etag = await this.#bucket.uploads.sendPart({ key, uploadId }, part, signal);
       const parts = [{ etag, sha256: sha256.toString("base64") }];
-      await this.#bucket.completeUpload({ key, uploadId }, parts, { isConditional: false, signal });
+      await this.#bucket.uploads.complete({ key, uploadId }, parts, {
+        isConditional: false,
+        signal,
+      });
       await using copy = await this.open(key);
       const found = Buffer.alloc(bytes.length);
       await readFully(copy, found, 0);
       if (!found.equals(bytes))
         throw new Error("an object reads back differently from what was sent");
     } finally {
-      await this.#bucket.abortUpload({ key, uploadId });
+      await this.#bucket.uploads.abort({ key, uploadId });
       await this.#bucket.delete(key);
     }
   }
 
   async #abortUploadsOf(key: string): Promise<void> {
     for (let round = 0; round < ABORT_ROUNDS; round += 1) {
-      const uploads = (await this.#bucket.listUploads(key)).filter((each) => each.key === key);
+      const uploads = (await this.#bucket.uploads.list(key)).filter((each) => each.key === key);
       if (uploads.length === 0) return;
-      for (const upload of uploads) await this.#bucket.abortUpload(upload);
+      for (const upload of uploads) await this.#bucket.uploads.abort(upload);
     }
     throw new ImportError(
       "StoreUnavailable",

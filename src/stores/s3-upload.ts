@@ -2,11 +2,12 @@ import { once } from "node:events";
 import type { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { planParts, type PlannedPart } from "./part-plan.ts";
-import type { S3Bucket, SentPart } from "./s3-bucket.ts";
+import type { S3Bucket } from "./s3-bucket.ts";
 import { hasS3Code } from "./s3-failure.ts";
 import { hashPart, streamPart, type PartDigests } from "./s3-part-bytes.ts";
 import { publishUpload, type WholeUpload } from "./s3-publish.ts";
 import { retryPassing } from "./s3-retry.ts";
+import type { SentPart } from "./s3-uploads.ts";
 import type { CopyOrder, PrivateCopy } from "./store.ts";
 
 /** Settings of {@link uploadCopy}. */
@@ -81,7 +82,7 @@ class Upload {
 
   static async open(bucket: S3Bucket, order: CopyOrder, options: UploadOptions): Promise<Upload> {
     const begun = (order.mayResume ? await takeUpBegun(bucket, order) : undefined) ?? {
-      uploadId: await bucket.createUpload(order.key, order.part, order.signal),
+      uploadId: await bucket.uploads.create(order.key, order.part, order.signal),
       parts: new Map<number, SentPart>(),
     };
     return new Upload(bucket, order, options, begun);
@@ -180,7 +181,7 @@ class Upload {
     });
     try {
       const { number, lengthBytes } = part;
-      return await this.#bucket.sendPart(
+      return await this.#bucket.uploads.sendPart(
         { key, uploadId: this.#uploadId },
         { number, lengthBytes, sha256, body },
         untilOver,
@@ -252,17 +253,17 @@ async function takeUpBegun(
   { key, signal }: CopyOrder,
 ): Promise<BegunUpload | undefined> {
   let best: BegunUpload | undefined;
-  for (const upload of await bucket.listUploads(key, signal)) {
+  for (const upload of await bucket.uploads.list(key, signal)) {
     // The request names a prefix, and the key of another epoch may begin with this key.
     if (upload.key !== key) continue;
     // The settings of the store have changed since it began.
-    if (!upload.isLikeOurs) await bucket.abortUpload(upload);
+    if (!upload.isLikeOurs) await bucket.uploads.abort(upload);
     const found = await partsOf(bucket, upload, signal);
     if (found === undefined) continue;
     const isBetter = best === undefined || found.parts.size > best.parts.size;
     const worse = isBetter ? best : found;
     if (isBetter) best = found;
-    if (worse !== undefined) await bucket.abortUpload({ key, uploadId: worse.uploadId });
+    if (worse !== undefined) await bucket.uploads.abort({ key, uploadId: worse.uploadId });
   }
   return best;
 }
@@ -273,7 +274,7 @@ async function partsOf(
   signal: AbortSignal,
 ): Promise<BegunUpload | undefined> {
   try {
-    return { uploadId: upload.uploadId, parts: await bucket.listParts(upload, signal) };
+    return { uploadId: upload.uploadId, parts: await bucket.uploads.listParts(upload, signal) };
   } catch (error) {
     // It was swept after it was listed.
     if (hasS3Code(error, "NoSuchUpload")) return undefined;
