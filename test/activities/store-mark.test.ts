@@ -233,7 +233,7 @@ describe("a file store", () => {
 
       expect(await failureOf(both.get(`${name}-b`).adopt())).toMatchObject({
         code: "ImageConflict",
-        message: expect.stringContaining(`the place of store "${name}"`) as unknown,
+        message: expect.stringContaining(`it belongs to store "${name}"`) as unknown,
       });
     });
 
