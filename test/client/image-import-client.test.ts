@@ -72,6 +72,7 @@ describe("ImageImportClient with Temporal alone", () => {
 
   it("pauses, resumes and cancels an import", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     const client = await connectToTemporal(rig);
     await client.imports.start(imageId, { stores: ["slow"] });

@@ -208,6 +208,7 @@ describe("ImportRuns", () => {
   describe("status()", () => {
     it("adds the bytes of the copies that run", async () => {
       const rig = await createRig();
+      rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, { stores: ["slow"] });
@@ -224,6 +225,7 @@ describe("ImportRuns", () => {
 
     it("adds the attempt, and why the one before failed", async () => {
       const rig = await createRig();
+      rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage slow", failsWith("StoreUnavailable", "it is away"));
@@ -251,12 +253,16 @@ describe("ImportRuns", () => {
   describe("watch()", () => {
     it("tells the status again and again, and at last that of the end", async () => {
       const rig = await createRig();
-      const imageId = await rig.stagedImage(randomBytes(2 * MIB));
+      const slow = rig.holdCopies("slow");
+      const imageId = await rig.stagedImage(randomBytes(3 * MIB));
       const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, { stores: ["slow"] });
 
       const seen: ImportStatus[] = [];
-      for await (const status of imports.watch(imageId, 20)) seen.push(status);
+      for await (const status of imports.watch(imageId, 20)) {
+        seen.push(status);
+        if (status.phase === "storing") slow.release();
+      }
 
       const phases = [...new Set(seen.map((status) => status.phase))];
       expect(phases).toContain("storing");
@@ -308,6 +314,7 @@ describe("ImportRuns", () => {
   describe("cancel()", () => {
     it("waits on demand until the import is clean", async () => {
       const rig = await createRig();
+      rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
       await imports.start(imageId, { stores: ["slow"] });

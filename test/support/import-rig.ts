@@ -34,6 +34,7 @@ import {
 } from "../../src/workflow/contract.ts";
 import { createTestDatabase } from "./database.ts";
 import type { Fault } from "./faults.ts";
+import { HeldCopies } from "./held-copies.mjs";
 import { logLines, type LogLine } from "./log-lines.ts";
 import { replayRuns, type StartedRun } from "./replay-runs.ts";
 
@@ -116,7 +117,12 @@ export interface ImportRig {
   leases(imageId: string): Promise<LeaseRow[]>;
   /** Runs the reconciler once, as its Schedule does, and gives what it answers. */
   reconcile(): Promise<unknown>;
-  /** Waits until the copy into a store is in the middle of its bytes. */
+  /**
+   * Holds the copies into a store in the middle of their bytes, until the test releases them. The
+   * image must have more than 2 MiB.
+   */
+  holdCopies(store: string): HeldCopies;
+  /** Waits until the status of an import shows bytes of the copy into a store. */
   copying(imageId: string, store: string): Promise<void>;
   /** Waits until a copy is made. */
   copied(imageId: string, store: string): Promise<void>;
@@ -124,10 +130,10 @@ export interface ImportRig {
   paused(imageId: string, state?: ImportStatus["pause"]): Promise<void>;
 }
 
-/** Both copy their bytes; `slow` takes a mebibyte at once and then a mebibyte per second. */
+/** Both copy their bytes. A test that acts in the middle of a copy into `slow` holds it there. */
 const TWO_STORES = {
   fast: { type: "file", path: "fast", zero_copy: false },
-  slow: { type: "file", path: "slow", zero_copy: false, bandwidth_limit: "1MiB" },
+  slow: { type: "file", path: "slow", zero_copy: false },
 };
 
 /** How long a condition may take to come true; generous, because machines are busy. */
@@ -205,6 +211,7 @@ export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
       return answer;
     },
     state: (imageId) => stateOf(database, directory, imageId),
+    holdCopies: (store) => HeldCopies.in(dependencies.stores, store),
     copying: async (imageId, store) => {
       await vi.waitFor(async () => {
         const { stores } = await client.imports.status(imageId);

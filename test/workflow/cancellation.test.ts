@@ -111,6 +111,7 @@ describe("importImage() that is cancelled", () => {
 
   it("stops in the middle of the bytes and leaves no part", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });

@@ -21,7 +21,7 @@ async function importedImage(rig: ImportRig, bytes = BYTES): Promise<string> {
 /** Three stores: `fast` and `slow` as always, and `spare`. */
 const THREE_STORES = {
   fast: { type: "file", path: "fast", zero_copy: false },
-  slow: { type: "file", path: "slow", zero_copy: false, bandwidth_limit: "1MiB" },
+  slow: { type: "file", path: "slow", zero_copy: false },
   // What is configured first need not be there: the directory is made by no test.
   spare: { type: "file", path: "spare" },
 };
@@ -162,6 +162,7 @@ describe("importImage() by copy-image", () => {
 
   it("removes only what it made when it is cancelled", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await importedImage(rig);
 
     await rig.client.imports.copy(imageId, { stores: ["slow"] });
@@ -174,6 +175,7 @@ describe("importImage() by copy-image", () => {
 
   it("is removed whole when the image is deleted meanwhile", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await importedImage(rig);
 
     await rig.client.imports.copy(imageId, { stores: ["slow"] });
@@ -287,6 +289,7 @@ describe("importImage() by copy-image", () => {
 
   it("is undone by the reconciler when it was terminated, which leaves the image active", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await importedImage(rig);
     await rig.client.imports.copy(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");

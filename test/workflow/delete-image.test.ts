@@ -43,6 +43,7 @@ describe("deleteImage()", () => {
 
   it("cancels an import in the middle of its bytes first, and leaves none", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
@@ -64,6 +65,7 @@ describe("deleteImage()", () => {
 
   it("cancels an import that is paused", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");

@@ -63,6 +63,7 @@ describe("importImage() with a step that fails for good", () => {
 
   it("stops the other stores, and undoes them once they have stopped", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     const failing = new Hold();
     rig.fail("storeImage fast", (step) =>
@@ -187,7 +188,9 @@ describe("importImage() with a step that takes effect and whose answer is lost",
 
 describe("importImage() past its deadline", () => {
   it("stops in the middle of the bytes and undoes everything", async () => {
-    const rig = await createRig({ import: { deadline: "2s" } });
+    // Long enough to reach the copy on a busy machine.
+    const rig = await createRig({ import: { deadline: "6s" } });
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(16 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });

@@ -207,6 +207,7 @@ describe("the current details of a run", () => {
 
   it("say that bytes are paused in the middle, and go on", async () => {
     const rig = await createRig();
+    const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * 1024 * 1024));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
@@ -216,6 +217,7 @@ describe("the current details of a run", () => {
     const paused = await metadataOf(rig, imageId);
     await rig.client.imports.resume(imageId);
     const resumed = await metadataOf(rig, imageId);
+    slow.release();
     await rig.client.imports.wait(imageId);
 
     expect(paused.currentDetails).toMatch(/^### storing, paused\n/);

@@ -21,6 +21,7 @@ async function copyInSlow(rig: ImportRig): Promise<{ name: string; ino: number; 
 describe("pauseImport", () => {
   it("stops in the middle of the bytes, keeps the part and undoes nothing", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
@@ -176,7 +177,9 @@ describe("pauseImport", () => {
   });
 
   it("does not stop the deadline", async () => {
-    const rig = await createRig({ import: { deadline: "3s" } });
+    // Long enough to reach the copy on a busy machine.
+    const rig = await createRig({ import: { deadline: "8s" } });
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
@@ -190,6 +193,7 @@ describe("pauseImport", () => {
 
   it("does not keep an import from being cancelled", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
@@ -219,6 +223,7 @@ describe("pauseImport", () => {
 describe("resumeImport", () => {
   it("goes on from the part", async () => {
     const rig = await createRig();
+    const slow = rig.holdCopies("slow");
     const bytes = randomBytes(4 * MIB);
     const imageId = await rig.stagedImage(bytes);
 
@@ -227,6 +232,7 @@ describe("resumeImport", () => {
     await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
     const part = await copyInSlow(rig);
+    slow.release();
     await rig.client.imports.resume(imageId);
     await rig.client.imports.wait(imageId);
 
@@ -238,6 +244,7 @@ describe("resumeImport", () => {
 
   it("goes on from the part when all workers were stopped and started meanwhile", async () => {
     const rig = await createRig();
+    const slow = rig.holdCopies("slow");
     const bytes = randomBytes(4 * MIB);
     const imageId = await rig.stagedImage(bytes);
 
@@ -249,6 +256,7 @@ describe("resumeImport", () => {
     await rig.stopWorkers();
     await rig.startWorkers();
     await rig.paused(imageId);
+    slow.release();
     await rig.client.imports.resume(imageId);
     await rig.client.imports.wait(imageId);
 
@@ -260,6 +268,7 @@ describe("resumeImport", () => {
 
   it("does not write again what another store had finished", async () => {
     const rig = await createRig();
+    const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(4 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
@@ -267,6 +276,7 @@ describe("resumeImport", () => {
     await expect.poll(async () => (await rig.state(imageId)).fast).toEqual(["@.1"]);
     await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
+    slow.release();
     await rig.client.imports.resume(imageId);
     await rig.client.imports.wait(imageId);
 
@@ -294,12 +304,14 @@ describe("resumeImport", () => {
 
   it("may come before the step has stopped", async () => {
     const rig = await createRig();
+    const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
     await rig.client.imports.pause(imageId);
     await rig.client.imports.resume(imageId);
+    slow.release();
     const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome.status).toBe("active");

@@ -37,6 +37,7 @@ async function age(rig: ImportRig, imageId: string): Promise<void> {
 describe("reconcileImports()", () => {
   it("undoes an import that was terminated in the middle of its bytes", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
@@ -96,6 +97,7 @@ describe("reconcileImports()", () => {
 
   it("leaves alone an import that is paused", async () => {
     const rig = await createRig();
+    const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
@@ -105,6 +107,7 @@ describe("reconcileImports()", () => {
     const reconciled = await reconcile(rig);
 
     expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 0, failures: [] });
+    slow.release();
     await rig.client.imports.resume(imageId);
     expect(await rig.client.imports.wait(imageId)).toMatchObject({ status: "active" });
   });

@@ -33,9 +33,10 @@ describe("importImage() into a store that links", () => {
     const rig = await createRig({
       stores: {
         fast: { type: "file", path: "fast" },
-        slow: { type: "file", path: "slow", zero_copy: false, bandwidth_limit: "1MiB" },
+        slow: { type: "file", path: "slow", zero_copy: false },
       },
     });
+    const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
     await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
@@ -49,6 +50,7 @@ describe("importImage() into a store that links", () => {
     await file.write(randomBytes(8), 0, 8, 0);
     await file.close();
 
+    slow.release();
     const failure = await failureOf(rig.client.imports.wait(imageId));
 
     expect(failure.code).toBe("StagedDataChanged");
@@ -199,6 +201,7 @@ describe("importImage() while a store is away", () => {
 describe("importImage() into several stores of which all must succeed", () => {
   it("stops the others when one fails for good, removes all copies, and says which and why", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(4 * MIB));
     const fast = new Hold();
     rig.fail("storeImage fast", async (step) => {
@@ -237,6 +240,7 @@ describe("importImage() into several stores of which all must succeed", () => {
 describe("the update dropStore", () => {
   it("stops a copy in the middle of its bytes, removes it, and the import goes on", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
@@ -301,6 +305,7 @@ describe("the update dropStore", () => {
 
   it("drops while the import is paused", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
@@ -475,6 +480,7 @@ describe("the update dropStore", () => {
 
   it("leaves nothing of it when the import is cancelled afterwards", async () => {
     const rig = await createRig();
+    rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     const fast = new Hold();
     rig.fail("storeImage fast", fast.after);
