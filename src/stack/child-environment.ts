@@ -1,8 +1,8 @@
 import { withoutProxies } from "../config/proxy-environment.ts";
 
 /**
- * Our environment without the variables that begin with `prefix`. What a person set for another
- * server, `PGPORT` or `TEMPORAL_API_KEY` for instance, must not change how ours behaves.
+ * The environment without the variables that begin with `prefix`. The user's settings for another
+ * server, such as `PGPORT` or `TEMPORAL_API_KEY`, must not apply to the servers of the stack.
  */
 export function environmentWithout(prefix: string): NodeJS.ProcessEnv {
   return Object.fromEntries(
@@ -11,8 +11,8 @@ export function environmentWithout(prefix: string): NodeJS.ProcessEnv {
 }
 
 /**
- * {@link environmentWithout}, and without proxies: for Postgres and Temporal's server, which speak
- * to this machine only.
+ * {@link environmentWithout}, and without proxies: for Postgres and Temporal's server, which are
+ * reached on this machine only.
  */
 export function serverEnvironment(prefix: string): NodeJS.ProcessEnv {
   return withoutProxies(environmentWithout(prefix));

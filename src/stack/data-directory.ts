@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { isForbidden, ownerOf } from "../config/file-owner.ts";
 import { StackError } from "./stack-error.ts";
 
-/** Where things lie in a data directory; every path is absolute. */
+/** The paths of a data directory, all absolute. */
 export interface DataDirectory {
   /** The directory itself, symbolic links resolved. */
   readonly path: string;
@@ -26,7 +26,7 @@ export interface DataDirectory {
   readonly postgres: string;
   /** Temporal's database file. */
   readonly temporalDatabase: string;
-  /** The ports that are kept from start to start. */
+  /** The ports, which stay the same from start to start. */
   readonly ports: string;
   /** One log per program. */
   readonly logs: string;
@@ -36,20 +36,20 @@ const KEY_FILE = "secrets.key";
 
 // Paths in it are relative to the file, so that a data directory can be moved.
 const FIRST_CONFIG = `# Settings of the Image Import service; paths are relative to this file.
-# Staged data lies in staging/ beside it, unless node_staging_uri says otherwise.
+# Uploads lie in staging/ beside it, unless node_staging_uri names another directory.
 default_store: local
 stores:
   local:
     type: file
     path: stores/local
-# Hides what is secret in the URLs of downloads; an import that is under way needs it to go on.
+# Encrypts the secrets in the URLs of downloads. Running imports need it to continue.
 secrets:
   key_file: ${KEY_FILE}
 `;
 
 /**
- * Opens a data directory, and makes what is missing of it: a new one is for its owner alone, and
- * its configuration has one file store. What is there is left as it is.
+ * Opens a data directory, and creates its missing parts. Only its owner may read a new one, and its
+ * configuration has one file store. Existing parts stay as they are.
  *
  * @throws StackError when this user cannot use the directory
  */
@@ -101,7 +101,7 @@ function writeFirstConfig({ path, config }: DataDirectory): void {
   write(config, FIRST_CONFIG, 0o666);
 }
 
-/** Whole or not at all. */
+/** Writes a file atomically. */
 function write(path: string, text: string, mode: number): void {
   writeFileSync(`${path}.new`, text, { mode });
   renameSync(`${path}.new`, path);

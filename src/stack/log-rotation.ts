@@ -10,18 +10,18 @@ import {
   writeSync,
 } from "node:fs";
 
-/** How much of a log is kept. */
+/** Limits of a log. */
 export interface RotationLimits {
-  /** A log that is longer is put aside. */
+  /** A longer log is rotated. */
   readonly maxSizeBytes: number;
-  /** How many logs that were put aside are kept: `<log>.1` is the newest. */
+  /** The number of rotated logs that are kept: `<log>.1` is the newest. */
   readonly keep: number;
 }
 
 /**
- * Puts a log aside that has grown too long: its bytes are copied to `<log>.1`, and it is emptied.
- * The file itself stays, because programs that outlive this one have it open, for appending. What a
- * program writes between the last read of the copy and the emptying, some microseconds, is lost.
+ * Rotates a log that has grown too long: copies its bytes to `<log>.1`, and empties it. The file
+ * itself stays, because programs that outlive this one have it open for appending. Bytes that a
+ * program writes between the last read of the copy and the emptying, some microseconds, are lost.
  */
 export function rotateIfLong(logFile: string, { maxSizeBytes, keep }: RotationLimits): void {
   const sizeBytes = statSync(logFile, { throwIfNoEntry: false })?.size ?? 0;
@@ -35,7 +35,8 @@ export function rotateIfLong(logFile: string, { maxSizeBytes, keep }: RotationLi
 }
 
 /**
- * Appends to the copy what was written meanwhile, until there is nothing more, and empties the log.
+ * Appends the bytes that were written meanwhile to the copy, until there are none, and empties the
+ * log.
  */
 function emptyAfter(logFile: string, copiedBytes: number): void {
   const log = openSync(logFile, "r+");

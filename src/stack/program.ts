@@ -10,38 +10,38 @@ import { StackError } from "./stack-error.ts";
 // Restarts append to one log. A stack looks at its logs while its programs run, by its own limits.
 const LOG_LIMITS = { maxSizeBytes: 16 * 1024 * 1024, keep: 5 };
 
-/** Why a program of ours ended, in its own words. */
-export interface ToldFailure {
+/** The failure that a program of this package reported before it ended. */
+export interface ReportedFailure {
   readonly code: string;
   readonly message: string;
   /** The way out. */
   readonly hint: string;
 }
 
-/** What to run, and how to end it. */
+/** A program to run, and the way to end it. */
 export interface ProgramOptions {
-  /** What people call it: `postgres`, `worker`. */
+  /** Its name in messages: `postgres`, `worker`. */
   readonly name: string;
   /** The program and its arguments. */
   readonly command: readonly [string, ...string[]];
-  /** Its whole environment. */
+  /** Its complete environment. */
   readonly env: NodeJS.ProcessEnv;
-  /** Where its stdout and stderr are appended. */
+  /** The file to which its stdout and stderr are appended. */
   readonly logFile: string;
-  /** How to ask it to end. */
+  /** The way to end it. */
   readonly stop: StopOptions;
   /** Opens Node's channel for messages to it. Default: false. */
   readonly hasChannel?: boolean;
 }
 
 /**
- * How a program ended: `exit code 1`, `signal SIGKILL`, or the reason why it could not be started.
+ * The end of a program: `exit code 1`, `signal SIGKILL`, or the reason why it could not be started.
  */
 export type ProgramEnd = string;
 
 /**
  * A program that was started as a process of its own session: a Ctrl-C in the terminal does not
- * reach it, and it outlives us when we are killed.
+ * reach it, and it keeps running if this process is killed.
  */
 export class Program {
   readonly name: string;
@@ -52,9 +52,9 @@ export class Program {
   readonly #stop: StopOptions;
   readonly #identity: LocalProcess | undefined;
   #isReady = false;
-  #failure: ToldFailure | undefined;
+  #failure: ReportedFailure | undefined;
 
-  /** Starts the program; that it cannot be started shows in {@link Program.ended}. */
+  /** Starts the program. A failure to start is a result of {@link Program.ended}. */
   constructor(options: ProgramOptions) {
     this.name = options.name;
     this.logFile = options.logFile;
@@ -67,7 +67,7 @@ export class Program {
       });
       this.#child.once("exit", (code, signal) => {
         const end = signal === null ? `exit code ${code ?? 0}` : `signal ${signal}`;
-        // What it has sent through its channel may arrive after its end.
+        // Its last messages may arrive after its end.
         if (!this.#child.connected) resolve(end);
         else
           this.#child.once("disconnect", () => {
@@ -81,22 +81,22 @@ export class Program {
     });
   }
 
-  /** Its process, or undefined when it could not be started. */
+  /** Its process, or undefined if it could not be started. */
   get process(): LocalProcess | undefined {
     return this.#identity;
   }
 
-  /** Whether it has sent `{ ready: true }` through its channel. */
+  /** True once it has sent `{ ready: true }` through its channel. */
   get isReady(): boolean {
     return this.#isReady;
   }
 
-  /** What it has sent as `{ failed: … }` through its channel, before it ended. */
-  get failure(): ToldFailure | undefined {
+  /** The failure that it sent as `{ failed: … }` through its channel. */
+  get failure(): ReportedFailure | undefined {
     return this.#failure;
   }
 
-  /** Ends it: asks, waits, kills. Returns when it is gone; at once when it has ended before. */
+  /** Ends it: sends the signal, waits, kills. Returns when it has ended. */
   async stop(): Promise<void> {
     if (this.#identity) await stopProcess(this.#identity, this.#stop);
     if (this.#child.pid !== undefined) await this.ended;
@@ -104,12 +104,10 @@ export class Program {
 }
 
 /**
- * Waits until a program answers.
+ * Waits until a program is ready.
  *
- * @param program - what is waited for
- * @param isReady - asks it; a rejection means "not yet"
- * @throws StackError when it ends before, or does not answer in time, with the last lines of its
- *   log
+ * @param isReady - a rejection means "not yet"
+ * @throws StackError with the last lines of its log, if it ends before, or is not ready in time
  */
 export async function waitUntilReady(
   program: Program,
@@ -122,7 +120,8 @@ export async function waitUntilReady(
   while (!(await isReadyNow(isReady))) {
     signal?.throwIfAborted();
     if (end !== undefined) throw notReady(program, `it ended: ${end}`);
-    if (Date.now() > deadline) throw notReady(program, `no answer within ${limitMs / 1000} s`);
+    if (Date.now() > deadline)
+      throw notReady(program, `it was not ready within ${limitMs / 1000} s`);
     await sleep(50);
   }
 }
@@ -137,15 +136,15 @@ async function isReadyNow(isReady: () => boolean | Promise<boolean>): Promise<bo
 
 function notReady(program: Program, why: string): StackError {
   if (program.failure !== undefined)
-    return toldError(`Cannot start ${program.name}`, program.failure);
+    return reportedError(`Cannot start ${program.name}`, program.failure);
   const lastLines = readLastLines(program.logFile);
   return new StackError(
     `Cannot start ${program.name}: ${why}. The end of its log (${program.logFile}):\n${lastLines}`,
   );
 }
 
-/** The failure of a program in its own words: one error, and its way out. */
-export function toldError(what: string, { code, message, hint }: ToldFailure): StackError {
+/** An error with the message and the hint that a program reported. */
+export function reportedError(what: string, { code, message, hint }: ReportedFailure): StackError {
   const isPermanent = isImportFailureCode(code) && !IMPORT_FAILURES[code].retryable;
   return new StackError(`${what}: ${message}\n${hint}`, { isPermanent });
 }
@@ -170,9 +169,9 @@ function spawnDetached(options: ProgramOptions): ChildProcess {
   }
 }
 
-function failureIn(message: unknown): ToldFailure | undefined {
+function failureIn(message: unknown): ReportedFailure | undefined {
   if (typeof message !== "object" || message === null || !("failed" in message)) return undefined;
-  return message.failed as ToldFailure;
+  return message.failed as ReportedFailure;
 }
 
 function saysReady(message: unknown): boolean {

@@ -1,6 +1,6 @@
 import { formatDuration } from "../domain/duration.ts";
 
-// A person wonders after about 3 s whether anything still happens.
+// After about 3 s a user wonders if anything still happens.
 const FIRST_LINE_AFTER_MS = 3_000;
 const LONGEST_PAUSE_MS = 60_000;
 
@@ -8,8 +8,8 @@ const LONGEST_PAUSE_MS = 60_000;
  * Runs `work` to its end. While it lasts, `log` gets a line such as `… starting postgres (3.0 s)`:
  * the first after 3 s, then each after twice the pause before, one minute at most.
  *
- * @param log - takes one line for the person who waits
- * @param what - what happens, as in "starting postgres"; a function is asked for each line
+ * @param log - prints one line for the user
+ * @param what - the work in words, as in "starting postgres"; a function is called for each line
  */
 export async function whileSaying<Result>(
   log: (line: string) => void,

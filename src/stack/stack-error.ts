@@ -1,10 +1,10 @@
 /**
- * Why a stack cannot be started, in words for the person at the terminal: what was wanted, what
- * stands in the way, and the way out.
+ * A failure to start a stack. Its message is for the user at the terminal: the action, the reason,
+ * and the way out.
  */
 export class StackError extends Error {
   override readonly name: string = "StackError";
-  /** Whether the next try would fail in the same way, as with a configuration that is wrong. */
+  /** True if the next attempt would fail in the same way, as with an invalid configuration. */
   readonly isPermanent: boolean;
 
   constructor(
@@ -16,7 +16,7 @@ export class StackError extends Error {
   }
 }
 
-/** The data directory is in use by a stack that runs. */
+/** The failure to start a stack on a data directory that a running stack uses. */
 export class StackBusyError extends StackError {
   override readonly name = "StackBusyError";
 }

@@ -6,17 +6,17 @@ import {
 } from "../config/stack-file.ts";
 import { findProcess, readBootId, type LocalProcess } from "../processes/process-table.ts";
 
-/** What a stack file says from the start to the end of a stack. */
+/** The part of a stack file that stays the same from the start to the end of a stack. */
 export type StackAddresses = Pick<
   StackFile,
   "database_url" | "temporal_address" | "temporal_namespace" | "web_ui" | "config" | "data_dir"
 >;
 
-/** Keeps the stack file true while this process runs the stack. */
+/** Keeps the stack file up to date while this process runs the stack. */
 export class StackRecord {
   #file: StackFile;
 
-  /** Writes the first stack file: starting, no program running. */
+  /** Writes the first stack file: the state is `starting`, and no program runs. */
   constructor(addresses: StackAddresses) {
     const supervisor = findProcess(process.pid);
     this.#file = {
@@ -39,12 +39,12 @@ export class StackRecord {
     });
   }
 
-  /** Records how far the stack is. */
+  /** Records the state of the stack. */
   setState(state: StackFile["state"]): void {
     this.#change({ state });
   }
 
-  /** Removes the file: nothing runs any more. */
+  /** Removes the file, once no program runs. */
   remove(): void {
     removeStackFile(this.#file.data_dir);
   }

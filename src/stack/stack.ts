@@ -19,51 +19,50 @@ import { migrateStack, startWorker, type WorkerOptions } from "./worker-process.
 
 const DATABASE = "image_import";
 
-// A log is not much longer than its limit when this looks at it.
+// Short enough that a log is not much longer than its limit.
 const ROTATE_EVERY_MS = 10_000;
-// By the file's state and not by events: those do not reach a file on a network or in a container's
-// volume.
+// By the file's state and not by events: a network file system and a container's volume may send
+// none.
 const WATCH_EVERY_MS = 1_000;
-/** While the configuration can't be read. */
+/** The limits while the configuration cannot be read. */
 const DEFAULT_ROTATION: RotationLimits = { maxSizeBytes: 16 * 1024 * 1024, keep: 5 };
 
-/** What a stack is started with. */
+/** Settings of a stack. */
 export interface StackOptions {
-  /** Where everything lies; made when it is not there. */
+  /** The directory of all data; created if it does not exist. */
   readonly dataDir: string;
   /** Path of the Temporal CLI; its server must be 1.30 or newer. */
   readonly temporalCli: string;
-  /** Takes one line at a time for the person who watches. Default: nobody watches. */
+  /** Prints one line for the user. Default: prints nothing. */
   readonly log?: (line: string) => void;
-  /** Ends a start that is not done yet. */
+  /** Ends a start that is not complete. */
   readonly signal?: AbortSignal;
 }
 
-/** A stack of ours that runs. */
+/** A running stack. */
 export interface Stack {
   readonly addresses: StackAddresses;
   /** The paths of its data. */
   readonly directory: DataDirectory;
-  /** Ends worker, Temporal and Postgres, in this order, and lets the data directory go. */
+  /** Ends worker, Temporal and Postgres, in this order, and releases the data directory. */
   stop(): Promise<void>;
 }
 
 /** A stack that this process supervises. */
 export interface OwnStack extends Stack {
   /**
-   * Lets the worker run with the configuration as it is now; the old worker goes on when a new one
-   * can't start.
+   * Replaces the worker by one with the current configuration. If that cannot start, the old one
+   * keeps running.
    */
   reload(): Promise<void>;
 }
 
 /**
- * Starts Postgres, Temporal and one worker on a data directory, and keeps them running. What a
- * killed stack left running there is ended first.
+ * Starts Postgres, Temporal and one worker on a data directory, and keeps them running. Ends the
+ * processes of a killed stack first.
  *
  * @returns when the worker polls
- * @throws StackBusyError when a stack runs on that directory; StackError when this one cannot be
- *   started
+ * @throws StackBusyError when a stack runs on that directory; StackError when this one cannot start
  */
 export async function startStack(options: StackOptions): Promise<OwnStack> {
   const directory = openDataDirectory(options.dataDir);
@@ -71,7 +70,7 @@ export async function startStack(options: StackOptions): Promise<OwnStack> {
   try {
     const log = options.log ?? (() => undefined);
     const orphans = await stopOrphans(directory);
-    if (orphans > 0) log(`Ended ${orphans} processes that a killed stack had left running`);
+    if (orphans > 0) log(`Ended ${orphans} processes of a stack that was killed`);
     const ports = await choosePorts(directory.ports);
     const stack = new SupervisedStack({ ...options, log }, directory, lock, ports);
     await stack.start(options.signal ?? new AbortController().signal);
@@ -131,7 +130,7 @@ class SupervisedStack implements OwnStack {
     try {
       this.#keepLogsShort();
       await this.#startServers(signal);
-      await this.#saying("bringing the database up to date", async () =>
+      await this.#saying("migrating the database", async () =>
         migrateStack(this.#workerOptions("migrate"), signal),
       );
       await this.#startWorker(signal);
@@ -153,12 +152,12 @@ class SupervisedStack implements OwnStack {
     this.#digest = configDigest(config);
     try {
       this.#limits = readConfig(config).logging;
-      this.#log("Starting the worker again with the configuration as it is now …");
+      this.#log("Restarting the worker with the changed configuration …");
       await this.#worker?.replace();
-      this.#log("The worker runs with the configuration as it is now");
+      this.#log("The worker runs with the changed configuration");
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      this.#log(`The worker goes on with the configuration from before: ${reason}`);
+      this.#log(`The worker keeps its configuration: ${reason}`);
     }
   }
 
@@ -166,7 +165,7 @@ class SupervisedStack implements OwnStack {
     const { config } = this.directory;
     this.#digest = configDigest(config);
     watchFile(config, { interval: WATCH_EVERY_MS, persistent: false }, () => {
-      // Comments change nothing.
+      // A change of comments only needs no restart.
       if (configDigest(config) !== this.#digest) void this.reload();
     });
   }
@@ -203,7 +202,7 @@ class SupervisedStack implements OwnStack {
 
   async #startPostgres(signal: AbortSignal): Promise<void> {
     const server = this.#postgresServer;
-    await this.#saying("making the database's files", async () => server.prepare());
+    await this.#saying("creating the database's files", async () => server.prepare());
     signal.throwIfAborted();
     await this.#supervise("postgres", signal, {
       start: () => server.start(),

@@ -3,32 +3,31 @@ import type { LocalProcess } from "../processes/process-table.ts";
 import { waitUntilReady, type Program, type ProgramEnd } from "./program.ts";
 import { StackError } from "./stack-error.ts";
 
-// The first restart comes at once: most programs that were killed start again without trouble. One
-// that keeps dying is left alone for longer and longer, so that it does not fill its log and the
-// processor.
+// The first restart comes at once: most programs that were killed start again without trouble. The
+// delay grows for a program that keeps ending, so that it does not fill its log and the processor.
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 10_000;
 
-// A program that lived this long did not die from how it was started.
+// A program that ran this long did not end because of its start.
 const HEALTHY_AFTER_MS = 20_000;
 
-// At its first start a program may trip over what a killed predecessor left, which passes within a
-// second.
+// At its first start a program may fail because of the leftovers of a killed predecessor. They
+// vanish within a second.
 const FIRST_START_ATTEMPTS = 3;
 
-/** How one program is kept running. */
+/** Settings of a {@link SupervisedProgram}. */
 export interface SupervisionOptions {
   /** Starts the program; called again each time it has ended. */
   readonly start: () => Program;
-  /** Asks a started program whether it answers; a rejection means "not yet". */
+  /** True if a started program is ready; a rejection means "not yet". */
   readonly isReady: (program: Program) => boolean | Promise<boolean>;
-  /** Told at once when the process came or went: undefined while there is none. */
+  /** Called when the process starts, and with undefined when it ends. */
   readonly onProcess: (process: LocalProcess | undefined) => void;
-  /** Takes one line for the person who watches the stack. */
+  /** Prints one line for the user. */
   readonly log: (line: string) => void;
 }
 
-/** A program that is started again, with back-off, for as long as nobody stops it. */
+/** A program that is restarted, with back-off, until {@link SupervisedProgram.stop}. */
 export class SupervisedProgram {
   readonly #options: SupervisionOptions;
   readonly #stopping = new AbortController();
@@ -42,9 +41,9 @@ export class SupervisedProgram {
   }
 
   /**
-   * Starts the program and waits until it answers. From then on it is watched.
+   * Starts the program and waits until it is ready. From then on it is restarted when it ends.
    *
-   * @throws StackError when it does not come up
+   * @throws StackError when it does not become ready
    */
   async start(signal: AbortSignal): Promise<void> {
     const program = await this.#startUntilReady(signal);
@@ -52,16 +51,16 @@ export class SupervisedProgram {
   }
 
   /**
-   * Starts the program a second time, and ends the first one as soon as the second answers.
+   * Starts the program a second time, and ends the first one as soon as the second is ready.
    *
-   * @throws StackError when the second does not come up; the first goes on
+   * @throws StackError when the second does not become ready; the first keeps running
    */
   async replace(): Promise<void> {
     this.#replacing = this.#replace();
     await this.#replacing;
   }
 
-  /** Ends the program, and starts it no more. */
+  /** Ends the program, and does not restart it. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#replacing?.catch(() => undefined);
@@ -139,7 +138,7 @@ export class SupervisedProgram {
   #announce({ name, logFile }: Program, end: ProgramEnd, delayMs: number): void {
     this.#options.onProcess(undefined);
     this.#options.log(
-      `${name} ended (${end}), starting it again in ${delayMs / 1000} s; its log: ${logFile}`,
+      `${name} ended (${end}). Restarting it in ${delayMs / 1000} s. Its log: ${logFile}`,
     );
   }
 }

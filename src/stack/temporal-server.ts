@@ -3,12 +3,12 @@ import { directToLoopback } from "../config/proxy-environment.ts";
 import { serverEnvironment } from "./child-environment.ts";
 import { Program } from "./program.ts";
 
-/** The namespace that the development server makes. */
+/** The namespace that the development server creates. */
 export const TEMPORAL_NAMESPACE = "default";
 
 // By default the server takes 20 tasks per second from its only history shard, so that after a
-// short burst every dispatch waits 50 ms. These limits protect large clusters; here they would only
-// be latency.
+// short burst every dispatch waits 50 ms. These limits protect large clusters; here they only add
+// latency.
 const FASTER_DISPATCH = [
   "history.transferProcessorMaxPollRPS",
   "history.timerProcessorMaxPollRPS",
@@ -22,7 +22,7 @@ const DURABLE_AND_FAST = [
   ["--sqlite-pragma", "synchronous=2"],
 ].flat();
 
-/** Where one Temporal development server listens and keeps its data. */
+/** Settings of a Temporal development server. */
 export interface TemporalOptions {
   /** Path of the Temporal CLI; its server must be 1.30 or newer. */
   readonly cli: string;
@@ -30,9 +30,9 @@ export interface TemporalOptions {
   readonly port: number;
   /** Port of the Web UI on 127.0.0.1. */
   readonly webUiPort: number;
-  /** The database file. Default: none, everything is forgotten when the server ends. */
+  /** The database file. Default: none, the data is lost when the server ends. */
   readonly databaseFile?: string;
-  /** Where the server's output goes. */
+  /** The file for the server's output. */
   readonly logFile: string;
   /** Search attributes to register at start, name to type. Default: none. */
   readonly searchAttributes?: Readonly<Record<string, string>>;
@@ -62,7 +62,7 @@ export function startTemporal(options: TemporalOptions): Program {
   });
 }
 
-/** Says whether the server at `address` (host and port) serves our namespace. */
+/** True if the server at `address` (host and port) serves the namespace of the stack. */
 export async function isTemporalReady(address: string): Promise<boolean> {
   const connection = await Connection.connect(directToLoopback({ address, connectTimeout: 2_000 }));
   try {

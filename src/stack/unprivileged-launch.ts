@@ -2,11 +2,11 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { StackError } from "./stack-error.ts";
 
-/** How to start a program that refuses to run as root, and who then owns what it writes. */
+/** A way to start a program that refuses to run as root, and the owner of its files. */
 export interface UnprivilegedLaunch {
-  /** To be put before the program and its arguments. */
+  /** The command before the program and its arguments. */
   readonly prefix: readonly string[];
-  /** Owner of its files as the rest of the system sees him. */
+  /** The owner of its files, as the rest of the system sees it. */
   readonly uid: number;
   /** Group of its files. */
   readonly gid: number;
@@ -14,16 +14,17 @@ export interface UnprivilegedLaunch {
 
 /**
  * Finds a way to run `program` without being root, with full access to `directory`. An ordinary
- * user runs it as it is. For root there are two ways, and each is tried before it is taken:
+ * user runs it as it is. For root there are two ways, and each is tried before it is chosen:
  *
- * - a user namespace in which root has another number. Nothing changes hands, so it works below
- *   directories that only
- *   root may enter; it needs a kernel (and a container) that lets us make a namespace.
- * - another user, who keeps the right to enter and write everywhere (two capabilities). It works
- *   without namespaces
- *   and below directories that belong to someone else; it needs the right to hand capabilities on.
+ * - A user namespace in which root has another number. No file changes its owner, so it works below
+ *   directories that only root may enter. It needs a kernel (and a container) that permits a
+ *   namespace.
+ * - Another user, who keeps the right to enter and write everywhere (two capabilities). It works
+ *   without namespaces and below directories of other users. It needs the right to pass
+ * capabilities
+ *   on.
  *
- * @throws StackError when root has neither way
+ * @throws StackError if neither way works
  */
 export function findUnprivilegedLaunch(program: string, directory: string): UnprivilegedLaunch {
   const uid = process.getuid?.() ?? 0;
@@ -55,22 +56,24 @@ function asOtherUser(): UnprivilegedLaunch {
     "--clear-groups",
     `--inh-caps=${capabilities}`,
     `--ambient-caps=${capabilities}`,
-    // Without it the kernel leaves capabilities out of access(2), by which Postgres looks for its
-    // own parts.
+    // Without it the kernel ignores capabilities in access(2), with which Postgres finds its own
+    // parts.
     "--securebits=+no_setuid_fixup",
     "--",
   ];
   return { prefix, uid, gid };
 }
 
-/** The user that initdb finds under his number: it refuses a number that has no name. */
+/** A user with a name: initdb refuses a user id that has none. */
 function ordinaryUser(): { readonly uid: number; readonly gid: number } {
   const users = readFileSync("/etc/passwd", "utf8")
     .split("\n")
     .map((line) => line.split(":"));
   const user =
-    users.find(([name]) => name === "postgres") ?? users.find(([name]) => name === "nobody");
-  // Every Linux has nobody; 65534 is the number it has there.
+    users.find(([name]) => name === "postgres") ??
+    // eslint-disable-next-line plain-english/words -- the name of a user
+    users.find(([name]) => name === "nobody");
+  // Every Linux has that user, with the id 65534.
   return { uid: Number(user?.[2] ?? 65534), gid: Number(user?.[3] ?? 65534) };
 }
 

@@ -9,9 +9,9 @@ import { startStack, type Stack, type StackOptions } from "./stack.ts";
 // A first start makes a database cluster and may have to wait for a slow disk.
 const START_LIMIT_MS = 120_000;
 
-/** A stack that one may use, and whether it is one's own. */
+/** A stack that the caller may use. */
 export interface UsableStack extends Stack {
-  /** Whether it was started for the caller; `stop` leaves a stack that ran before alone. */
+  /** True if it was started for the caller; `stop` does not stop a stack that ran before. */
   readonly isOurs: boolean;
 }
 
@@ -19,7 +19,7 @@ export interface UsableStack extends Stack {
  * Uses the stack that runs on the data directory, or starts one.
  *
  * @returns when its worker polls
- * @throws StackError when none can be started, or the one that runs does not become ready within 2
+ * @throws StackError when none can be started, or the running one does not become ready within 2
  *   minutes
  */
 export async function useOrStartStack(options: StackOptions): Promise<UsableStack> {
@@ -29,7 +29,7 @@ export async function useOrStartStack(options: StackOptions): Promise<UsableStac
   if (started !== undefined) return started;
   return whileSaying(log, "waiting for the stack that runs on the data directory", async () => {
     for (;;) {
-      // One that is about to end lets the directory go: then the next try starts one.
+      // A stack that is ending releases the directory: then the next attempt starts one.
       const stack = useIfReady(options) ?? (await startIfFree(options));
       if (stack !== undefined) return stack;
       if (Date.now() > deadline) throw notReady(options);
@@ -53,7 +53,7 @@ async function startIfFree(options: StackOptions): Promise<UsableStack | undefin
 function useIfReady({ dataDir }: StackOptions): UsableStack | undefined {
   const directory = openDataDirectory(dataDir);
   const file = readStackFile(directory.path);
-  // A stack that was killed leaves its file behind, and it says so until the next one writes its
+  // A killed stack leaves its file behind, with the state `ready`, until the next one writes its
   // own.
   if (file?.state !== "ready" || !supervises(file)) return undefined;
   return { addresses: file, directory, isOurs: false, stop: async () => undefined };

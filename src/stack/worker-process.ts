@@ -2,30 +2,30 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { StackAddresses } from "./stack-record.ts";
 import { environmentWithout } from "./child-environment.ts";
-import { Program, readLastLines, toldError } from "./program.ts";
+import { Program, readLastLines, reportedError } from "./program.ts";
 import { StackError } from "./stack-error.ts";
 
 // Every process runs from the build: Node 20 cannot run the sources.
 const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
-/** What the programs of ours in a stack are started with. */
+/** Settings of the worker, and of the migration, in a stack. */
 export interface WorkerOptions {
-  /** Which servers and which configuration to use. */
+  /** The servers and the configuration to use. */
   readonly addresses: StackAddresses;
-  /** Where the output goes. */
+  /** The file for the output. */
   readonly logFile: string;
   /** Variables added to the environment. */
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Starts a worker. It says `{ ready: true }` through its channel once it polls. */
+/** Starts a worker. It sends `{ ready: true }` through its channel once it polls. */
 export function startWorker(options: WorkerOptions): Program {
   return new Program({
     name: "worker",
     command: [process.execPath, COMMAND_LINE, "worker"],
     env: environmentOf(options),
     logFile: options.logFile,
-    // Longer than a worker lets its activities finish after it was asked to end.
+    // Longer than the time that a worker gives its activities to finish.
     stop: { signal: "SIGTERM", withinMs: 40_000 },
     hasChannel: true,
   });
@@ -34,7 +34,7 @@ export function startWorker(options: WorkerOptions): Program {
 /**
  * Brings database and Temporal namespace up to date.
  *
- * @throws StackError with what the command wrote, when it fails
+ * @throws StackError with the output of the command, if it fails
  */
 export async function migrateStack(options: WorkerOptions, signal: AbortSignal): Promise<void> {
   const program = new Program({
@@ -52,7 +52,7 @@ export async function migrateStack(options: WorkerOptions, signal: AbortSignal):
   signal.throwIfAborted();
   if (end === "exit code 0") return;
   const { failure } = program;
-  if (failure !== undefined) throw toldError("Cannot bring the database up to date", failure);
+  if (failure !== undefined) throw reportedError("Cannot bring the database up to date", failure);
   throw new StackError(
     `Cannot bring the database up to date: \`image-import migrate\` ended with ${end}. The end of its log (${options.logFile}):\n${readLastLines(options.logFile)}`,
   );
@@ -65,8 +65,8 @@ function environmentOf({ addresses, env }: WorkerOptions): NodeJS.ProcessEnv {
     DATABASE_URL: addresses.database_url,
     TEMPORAL_ADDRESS: addresses.temporal_address,
     TEMPORAL_NAMESPACE: addresses.temporal_namespace,
-    // A profile that the person keeps for another Temporal must not reach ours: a file that is not
-    // there, because the SDK refuses one that is empty.
+    // The user's profile for another Temporal must not apply to this one. Names a file that does
+    // not exist, because the SDK refuses an empty one.
     TEMPORAL_CONFIG_FILE: join(addresses.data_dir, "temporal", "temporal.toml"),
     IMAGE_IMPORT_CONFIG: addresses.config,
   };

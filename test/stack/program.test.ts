@@ -96,7 +96,7 @@ describe("waitUntilReady()", () => {
 
     const ready = waitUntilReady(program, () => false, { limitMs: 100 });
 
-    await expect(ready).rejects.toThrow("Cannot start example: no answer within 0.1 s");
+    await expect(ready).rejects.toThrow("Cannot start example: it was not ready within 0.1 s");
   });
 
   it("takes a question that fails for a no", async () => {

@@ -83,9 +83,7 @@ describe("npm start, when its configuration changes", () => {
     }, 40_000);
     writeFileSync(config, "stores: 7");
     await vi.waitFor(() => {
-      expect(said).toContain(
-        "The worker goes on with the configuration from before: The configuration",
-      );
+      expect(said).toContain("The worker keeps its configuration: The configuration");
     }, 20_000);
 
     expect(readStackFile(dataDir)?.pids.worker).toBe(third);

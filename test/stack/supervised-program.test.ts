@@ -110,7 +110,7 @@ describe("SupervisedProgram", () => {
       },
       { timeout: 20_000 },
     );
-    expect(watched.log[0]).toContain("postgres ended (signal SIGKILL), starting it again in 0.1 s");
+    expect(watched.log[0]).toContain("postgres ended (signal SIGKILL). Restarting it in 0.1 s");
   });
 
   it("starts a killed Temporal server again, with its workflows", async () => {
