@@ -1,8 +1,9 @@
 // Starts the import of an upload and waits for its end:
 //
-//   TEMPORAL_ADDRESS=127.0.0.1:… node examples/start-an-import.ts <image-id>
+//   eval "$(npx image-import env)"
+//   node examples/start-an-import.ts <image-id>
 //
-// `npm start` prints the address. Node 22.18 and newer run this file as it is.
+// Node 22.18 and newer run this file as it is.
 import { ImageImportClient } from "image-import";
 
 const [imageId = ""] = process.argv.slice(2);

@@ -76,7 +76,6 @@ describe("blocks of commands", () => {
         HOME: process.env["HOME"],
         PATH: `${makePrograms()}:${dirname(process.execPath)}:${process.env["PATH"] ?? ""}`,
         IMAGE_IMPORT_DATA_DIR: stack.dataDir,
-        TEMPORAL_ADDRESS: stack.file.temporal_address,
         ...(await variablesOf(path)),
       };
 
