@@ -26,7 +26,7 @@ import type { FetchedFrom } from "../db/schema.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import type { WebDownload } from "../sources/web-source.ts";
+import type { WebDownload } from "../sources/web-download.ts";
 import { displayedUrl, parseWebUrl } from "../sources/web-url.ts";
 import type { OpenStaged, StagingArea } from "../staging/staging-area.ts";
 import { writeStaged, type ByteSource } from "../staging/write-staged.ts";

@@ -6,11 +6,10 @@ import type { Verdict } from "./judge-image.ts";
 /**
  * Throws the failure of an import whose image the verdict refuses.
  *
- * @param declared - as it was given to the verdict
+ * @param declared - the declaration that the verdict was given
  * @throws ImportError `FormatMismatch` when the bytes are not of the declared format
  * @throws ImportError `FormatNotAllowed` when the policy does not allow that format
- * @throws ImportError `UnsafeImage` for every other check, all of them named. The hint is that of
- *   the checks named
+ * @throws ImportError `UnsafeImage` naming all other checks that failed, with their hints
  */
 export function assertSafe(verdict: Verdict, declared?: DeclaredFormats): void {
   if (verdict.safe) return;

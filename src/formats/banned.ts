@@ -2,13 +2,13 @@ import type { Detector, RecognisedFormat } from "./detector.ts";
 
 /** Disks that are recognised in order to be refused, whatever they are declared as. */
 export const BANNED_DETECTORS: readonly Detector[] = [
-  banned("qed", "QED\0", "it is a qed, a format that QEMU itself has given up"),
-  // crosvm's disk/src/composite.rs: a list of files of the host, which crosvm opens when it looks
-  // what the image is.
+  banned("qed", "QED\0", "it is a qed, a format that QEMU itself has abandoned"),
+  // crosvm's disk/src/composite.rs: a list of files of the host. crosvm opens them when it detects
+  // the format.
   banned(
     "composite",
     "composite_disk\x1d",
-    "it is a crosvm composite disk: a list of files, which crosvm opens",
+    "it is a crosvm composite disk: a list of other files, which crosvm opens",
   ),
 ];
 

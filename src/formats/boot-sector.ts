@@ -8,8 +8,8 @@ const MARK_AT = 510;
 const MARK = 0xaa55;
 const PROTECTIVE = 0xee;
 
-// The same mark ends the boot sector of a file system, and the header of a Linux kernel, which say
-// so elsewhere.
+// The boot sector of a file system and the header of a Linux kernel end with the same mark. These
+// other marks identify them.
 const FATS_AT = 0x10;
 const MEDIA_AT = 0x15;
 const FIXED_DISK = 0xf8;
@@ -24,7 +24,7 @@ const NAMES: readonly (readonly [position: number, name: string])[] = [
 
 /**
  * An entry of a partition table of the older kind. Its addresses by cylinder, head and sector are
- * not read: no program does.
+ * not read: no program uses them.
  */
 export interface MbrEntry {
   /** 1 to 4. */
@@ -33,15 +33,15 @@ export interface MbrEntry {
   readonly type: number;
   readonly firstSector: number;
   readonly sectors: number;
-  /** Whether it stands for a GPT. */
+  /** True if it stands for a GPT. */
   readonly isProtective: boolean;
-  /** Whether it defines a partition. */
+  /** True if it defines a partition. */
   readonly isUsed: boolean;
 }
 
 /**
- * The first sector of an image that carries the mark of a boot sector, and belongs to no file
- * system known here; else undefined.
+ * The partition entries in the first sector of an image; undefined if the sector has no mark of a
+ * boot sector, or is the start of a known file system.
  */
 export function bootSectorOf({ first }: ImageBytes): readonly MbrEntry[] | undefined {
   if (first.length < SECTOR_BYTES || first.readUInt16LE(MARK_AT) !== MARK) return undefined;
@@ -71,13 +71,13 @@ function entriesOf(first: Buffer): readonly MbrEntry[] {
 }
 
 /**
- * Why a boot sector holds no partition table, by the rule of Linux (block/partitions/msdos.c);
- * undefined when it holds one.
+ * The reason why a boot sector does not hold a partition table, by the rule of Linux
+ * (block/partitions/msdos.c); undefined when it holds one.
  */
 export function noTableProblem(entries: readonly MbrEntry[]): string | undefined {
   const odd = entries.find(({ bootFlag }) => bootFlag !== 0 && bootFlag !== 0x80);
   if (odd !== undefined) {
-    return `its boot sector holds no partition table: what would be one has the boot flag 0x${odd.bootFlag.toString(16)}`;
+    return `its boot sector does not hold a partition table: an entry has the boot flag 0x${odd.bootFlag.toString(16)}, not 0x0 or 0x80`;
   }
   const isEmpty = !entries.some(({ isUsed }) => isUsed);
   return isEmpty ? "its boot sector holds a partition table without a partition" : undefined;

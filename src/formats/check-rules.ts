@@ -6,13 +6,13 @@ import type { Finding } from "./detector.ts";
 interface CheckRule {
   /** The failure that it is reported as. */
   readonly code: ImportFailureCode;
-  /** Whether it is reported alone, because it makes all other checks pointless. */
+  /** True if it is reported alone, because it makes all other checks pointless. */
   readonly alone: boolean;
-  /** The way out that does not touch the policy. */
+  /** The way out that leaves the policy as it is. */
   readonly hint: string;
   /**
-   * The setting that can tolerate it. A check without one endangers the program that opens the
-   * image, or finds it incomplete.
+   * The setting that can tolerate it. A failed check without such a setting means that the image is
+   * incomplete, or endangers the program that opens it.
    */
   readonly tolerance?: Tolerance;
 }
@@ -20,7 +20,7 @@ interface CheckRule {
 interface Tolerance {
   /** The name of the setting: `formats.allow_dirty`. */
   readonly setting: string;
-  /** The value that it must have, as a clause that follows the word "or". */
+  /** The change of the setting, as a clause after the word "or". */
   readonly change: (finding: Finding) => string;
   readonly isGranted: (policy: FormatPolicy, finding: Finding) => boolean;
 }
@@ -29,13 +29,13 @@ function unsafe(hint: string, tolerance?: Tolerance): CheckRule {
   return { code: "UnsafeImage", alone: false, hint, ...(tolerance ? { tolerance } : {}) };
 }
 
-const MAKE_WHOLE =
-  "Make an image of it that refers to no other file, for example with `qemu-img convert` where the other file is.";
+const STAND_ALONE =
+  "Convert it where the other file is, for example with `qemu-img convert`: the result must not refer to another file.";
 const GET_AGAIN =
-  "Get the image again, or make it again with the program that wrote it, and compare checksums.";
+  "Download or copy the image again, or create it again with the program that wrote it, and compare checksums.";
 
 function partitionCheck(check: FormatPolicy["gptSafetyChecksNonfatal"][number]): CheckRule {
-  return unsafe("Write its partition table again, for example with `sgdisk` or `sfdisk`", {
+  return unsafe("Rewrite its partition table, for example with `sgdisk` or `sfdisk`", {
     setting: "formats.gpt_safety_checks_nonfatal",
     change: () => `add "${check}" to \`formats.gpt_safety_checks_nonfatal\``,
     isGranted: ({ gptSafetyChecksNonfatal }) => gptSafetyChecksNonfatal.includes(check),
@@ -43,19 +43,19 @@ function partitionCheck(check: FormatPolicy["gptSafetyChecksNonfatal"][number]):
 }
 
 /**
- * Every check with a rule of its own, the ones that are reported first at the top. A check that is
- * not in this table is reported by `ELSE`, and nothing tolerates it.
+ * The rules of checks, in the order in which they are reported. `ELSE` is the rule of a check that
+ * is not in this table: no setting tolerates it.
  */
 const RULES: Readonly<Record<string, CheckRule>> = {
   one_format: {
     ...unsafe(
-      "Convert it and name the format that it has, so that one format is left: `qemu-img convert -f FORMAT -O qcow2 IN OUT`.",
+      "Convert it from the format that you know it to have, so that only one format is left: `qemu-img convert -f FORMAT -O qcow2 IN OUT`.",
     ),
     alone: true,
   },
   content: {
     ...unsafe(
-      "Check the URL or the path: it leads to a page or a text, such as a login page or an error, and not to the image.",
+      "Check the URL or the path: it leads to a page or a text, such as a login page or an error message, instead of the image.",
     ),
     alone: true,
   },
@@ -68,7 +68,7 @@ const RULES: Readonly<Record<string, CheckRule>> = {
   declared_format: {
     code: "FormatMismatch",
     alone: true,
-    hint: "Declare the format that the data has (`--disk-format`), or bring data of the declared format",
+    hint: "Declare the format that the data has (`--disk-format`), or supply data of the declared format",
     tolerance: {
       setting: "formats.require_image_format_match",
       change: () => "set `formats.require_image_format_match: false`",
@@ -78,19 +78,19 @@ const RULES: Readonly<Record<string, CheckRule>> = {
   disk_format: {
     code: "FormatNotAllowed",
     alone: true,
-    hint: "Convert the image to a format that is allowed, or add this one to `formats.disk_formats`.",
+    hint: "Convert the image to a format that is allowed, or add this format to `formats.disk_formats`.",
   },
   container_format: {
     code: "FormatNotAllowed",
     alone: true,
-    hint: "Take the image out of its container, or add this one to `formats.container_formats`.",
+    hint: "Extract the image from its container, or add this container format to `formats.container_formats`.",
   },
   importable: unsafe("Convert or unpack it, and import the disk."),
-  backing_file: unsafe(MAKE_WHOLE),
-  data_file: unsafe(MAKE_WHOLE),
-  parent: unsafe(MAKE_WHOLE),
-  extent: unsafe(MAKE_WHOLE),
-  protocols: unsafe(MAKE_WHOLE),
+  backing_file: unsafe(STAND_ALONE),
+  data_file: unsafe(STAND_ALONE),
+  parent: unsafe(STAND_ALONE),
+  extent: unsafe(STAND_ALONE),
+  protocols: unsafe(STAND_ALONE),
   create_type: unsafe(
     "Convert it to one file: `qemu-img convert -O vmdk -o subformat=monolithicSparse IN OUT`.",
   ),
@@ -102,7 +102,7 @@ const RULES: Readonly<Record<string, CheckRule>> = {
     change: () => "set `formats.allow_dirty: true`",
     isGranted: ({ allowDirty }) => allowDirty,
   }),
-  snapshots: unsafe("Leave its snapshots out: `qemu-img convert -O qcow2 IN OUT`", {
+  snapshots: unsafe("Convert it without its snapshots: `qemu-img convert -O qcow2 IN OUT`", {
     setting: "formats.allow_snapshots",
     change: () => "set `formats.allow_snapshots: true`",
     isGranted: ({ allowSnapshots }) => allowSnapshots,
@@ -125,43 +125,47 @@ function ruleOf(check: string): CheckRule {
   return Object.hasOwn(RULES, check) ? (RULES[check] ?? ELSE) : ELSE;
 }
 
-/** Encryption in a way that no policy allows, such as AES in a qcow2, has no setting. */
+/**
+ * The setting that can tolerate a finding. No policy allows some encryption, such as AES in a
+ * qcow2.
+ */
 function toleranceOf(check: string, finding: Finding): Tolerance | undefined {
   if (check === "encryption" && finding.encryption === undefined) return undefined;
   return ruleOf(check).tolerance;
 }
 
-/** Whether a failed check refuses the image. A check that the policy tolerates is only reported. */
+/** True if a failed check refuses the image. A check that the policy tolerates is only reported. */
 export function heldAgainst(check: string, finding: Finding, policy: FormatPolicy): boolean {
   return toleranceOf(check, finding)?.isGranted(policy, finding) !== true;
 }
 
-/** The reason of a check that refuses an image, with the setting that would let the image in. */
+/** The reason of a check that refuses an image, with the setting that would accept the image. */
 export function withSetting(check: string, finding: Finding): string {
   const tolerance = toleranceOf(check, finding);
-  // A wrong declaration is corrected by a right one as a rule: its hint alone names the setting.
+  // The usual way out of a wrong declaration is a right one, so that only the hint names the
+  // setting.
   if (tolerance === undefined || check === "declared_format") return finding.reason;
   return `${finding.reason} (\`${tolerance.setting}\`)`;
 }
 
 /**
- * The way out for the person whose image fails a check: what to do with the image, and the setting
- * that would let it in.
+ * The way out for the user whose image fails a check: what to do with the image, and the setting
+ * that would accept it.
  */
 export function wayOut(check: string, finding: Finding): string {
   const tolerance = toleranceOf(check, finding);
   const hint = finding.hint ?? ruleOf(check).hint;
-  // A compressed image is not imported as it is by tolerating what it was declared as.
+  // The setting does not help with a file of another kind, such as a compressed one, whose finding
+  // has a hint of its own.
   const isBetterKnown = check === "declared_format" && finding.hint !== undefined;
   if (tolerance === undefined || isBetterKnown) return hint.endsWith(".") ? hint : `${hint}.`;
   return `${hint.replace(/\.$/, "")}; or ${tolerance.change(finding)} in the worker's configuration.`;
 }
 
 /**
- * The checks that an error names, of those that refuse an image: one that makes all others
- * pointless stands alone.
+ * Selects the checks that an error names: a check that makes all others pointless stands alone.
  *
- * @param refused - names of checks
+ * @param refused - names of the checks that refuse an image
  */
 export function reportedChecks(refused: readonly string[]): {
   readonly code: ImportFailureCode;

@@ -8,7 +8,7 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return rest;
 });
 
-/** CRC-32C of these bytes. It suits headers: some 300 MB/s, on the thread that calls it. */
+/** CRC-32C of these bytes. It is fast enough for headers: 300 MB/s, on the caller's thread. */
 export function crc32c(...pieces: readonly Uint8Array[]): number {
   let sum = 0xffffffff;
   for (const piece of pieces) {

@@ -11,7 +11,7 @@ export class DataEnd {
     this.#image = image;
   }
 
-  /** Where the farthest thing so far ends, in bytes from the start of the file. */
+  /** The farthest end so far, in bytes from the start of the file. */
   get bytes(): number {
     return this.#endBytes;
   }
@@ -20,8 +20,8 @@ export class DataEnd {
    * Notes that something must be in the file.
    *
    * @param what - for the message: "qcow2 L2 table"
-   * @param endBytes - where it ends; beyond 2^53 rounded, which is behind the end of any file
-   * @returns whether the file has it
+   * @param endBytes - its end; rounded beyond 2^53, which is after the end of any file
+   * @returns true if the file has it
    */
   reach(what: string, endBytes: number): boolean {
     if (endBytes > this.#endBytes) {
@@ -31,12 +31,14 @@ export class DataEnd {
     return endBytes <= this.#image.sizeBytes;
   }
 
-  /** Why the image is not complete; undefined when the file has everything that was noted. */
+  /**
+   * The reason why the image is incomplete; undefined when the file has everything that was noted.
+   */
   get problem(): Finding | undefined {
     const { sizeBytes } = this.#image;
     if (this.#endBytes <= sizeBytes) return undefined;
     return cutOff(
-      `it is cut off: its last ${this.#what} ends at byte ${this.#endBytes}, and the file at byte ${sizeBytes}`,
+      `it is cut off: its last ${this.#what} ends at byte ${this.#endBytes}, but the file ends at byte ${sizeBytes}`,
     );
   }
 }

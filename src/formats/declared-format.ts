@@ -1,18 +1,18 @@
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { Detector, Finding, RecognisedFormat } from "./detector.ts";
 
-/** What an image was declared as. */
+/** The formats that the user declared for an image. */
 export interface DeclaredFormats {
   readonly diskFormat: DiskFormat;
   readonly containerFormat: ContainerFormat;
   /**
-   * Formats that are decompressed before anything is stored, and judged again then. Default: none.
+   * Formats that a transform decompresses, after which the product is judged again. Default: none.
    */
   readonly decompressed?: readonly RecognisedFormat[];
 }
 
-// A partitioned disk and an encrypted one are raw to whoever attaches them. Amazon's three have no
-// mark of their own, but a ramdisk is compressed as a rule; ploop's mark is that of Parallels.
+// A hypervisor attaches a partitioned or encrypted disk as raw. Amazon's three formats have no mark
+// of their own, but a ramdisk is usually compressed. ploop has the mark of Parallels.
 const RAW: readonly RecognisedFormat[] = ["raw", "gpt", "mbr", "luks", "udf", "iso"];
 
 const EXPECTED: Readonly<Record<DiskFormat, readonly RecognisedFormat[]>> = {
@@ -29,30 +29,30 @@ const EXPECTED: Readonly<Record<DiskFormat, readonly RecognisedFormat[]>> = {
   iso: ["iso", "udf"],
 };
 
-// Amazon's containers are no wrapper: the image is the disk, the kernel, or the ramdisk.
+// Amazon's containers do not wrap anything: the image is the disk, the kernel or the ramdisk.
 const BARE: readonly ContainerFormat[] = ["bare", "ami", "ari", "aki"];
 
 /**
- * Whether the declared disk format is that of something inside of the bytes. What is inside can't
- * be judged; that the bytes are no bare disk can.
+ * True if the declared disk format is that of a disk inside a container. That disk cannot be
+ * judged, but a container that is really a bare disk can be refused.
  */
 export function isWrapped({ containerFormat }: DeclaredFormats): boolean {
   return !BARE.includes(containerFormat);
 }
 
 /**
- * The disk format under which bytes are imported that nothing was declared of; undefined when there
- * is none.
+ * The disk format that an image without a declared one gets for its recognised format; undefined
+ * when there is none.
  */
 export function diskFormatOf(format: string): DiskFormat | undefined {
   const formats: readonly DiskFormat[] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso"];
-  // A disc may be attached as a disk; where nothing is declared, it is a disc.
+  // A disc can also be attached as a raw disk. Without a declaration it is a disc.
   if (format === "iso") return "iso";
   return formats.find((each) => EXPECTED[each].some((expected) => expected === format));
 }
 
 /**
- * Why the bytes are not what was declared; undefined when they are.
+ * The reason why the bytes are not of the declared format; undefined when they are.
  *
  * @param found - undefined for raw bytes
  */
@@ -71,7 +71,7 @@ export function mismatch(
   return foreignProblem("its bytes are", found) ?? `its bytes are "${format}"`;
 }
 
-/** Why bytes that nothing was declared of can't be imported as they are. */
+/** The reason why bytes without a declared format cannot be imported as they are. */
 export function unimportable(found: Detector | undefined): Finding | undefined {
   return foreignProblem("it is", found);
 }

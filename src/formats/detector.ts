@@ -1,7 +1,7 @@
 import type { Encryption, FormatPolicy } from "../domain/format-policy.ts";
 import type { ImageBytes } from "./image-bytes.ts";
 
-/** A format that is recognised by its bytes. `raw` is whatever carries no known mark. */
+/** A format that is recognised by its bytes. Bytes without a known mark are `raw`. */
 export type RecognisedFormat =
   | "raw"
   | "qcow2"
@@ -19,7 +19,7 @@ export type RecognisedFormat =
   | "luks"
   | ForeignFormat;
 
-/** Formats of others, which are recognised so that they are not taken for raw disks. */
+/** Formats that cannot be imported, recognised so that their files are not taken for raw disks. */
 export type ForeignFormat =
   | "parallels"
   | "cowd"
@@ -79,65 +79,63 @@ export type ForeignFormat =
   | "memory_dump"
   | "document";
 
-/** A format that is no disk format of ours. */
+/** The description of a format that cannot be imported. */
 export interface Foreign {
   /** A noun with its article, such as "gzip data". */
   readonly what: string;
   readonly kind: "disk" | "compressed" | "archive" | "other";
-  /** The way to a disk that can be imported, as a sentence. */
+  /** The way to a disk that can be imported, as sentences. */
   readonly wayOut: string;
 }
 
-/** Knows one format. */
+/** Recognises and examines one format. */
 export interface Detector {
   readonly format: RecognisedFormat;
-  /** Absent for a disk format of ours. */
+  /** Absent for a format that can be imported. */
   readonly foreign?: Foreign;
-  /** Whether its mark counts only in an image that carries no other one. Default: false. */
+  /** True if its mark counts only in an image that has no other mark. Default: false. */
   readonly isWeak?: boolean;
-  /** Whether the image carries the mark of the format. */
+  /** True if the image has the mark of the format. */
   matches(image: ImageBytes): boolean;
   /**
-   * Formats whose marks may stand in an image of this format and mean nothing then. Default: none.
+   * Formats whose marks may occur in an image of this format without a meaning. Default: none.
    */
   covers?(image: ImageBytes): readonly RecognisedFormat[];
   /**
-   * What the image says of itself. Called only for an image that matches.
+   * Examines an image that matches.
    *
-   * @throws BrokenImage when it can't be read far enough to tell
+   * @throws BrokenImage when its structures cannot be read
    */
   examine(image: ImageBytes, policy: FormatPolicy): Examination | Promise<Examination>;
 }
 
-/** What one detector found. */
+/** The result of one detector. */
 export interface Examination {
   /**
-   * The size of the disk that a guest would see, in bytes; null where the header does not say it.
+   * The size of the disk that a guest would see, in bytes; null where the header does not state it.
    */
   readonly virtualSizeBytes: bigint | number | null;
   /**
-   * By the name of the check: why the image fails it, or undefined when it passes. Whether the
-   * policy tolerates a failed check is not the detector's to decide: `check-rules.ts` is.
+   * The findings by the names of checks; undefined for a check that the image passes. A detector
+   * does not decide if the policy tolerates a finding: `check-rules.ts` does.
    */
   readonly checks: Readonly<Record<string, string | Finding | undefined>>;
 }
 
 /**
- * The reason why an image fails a check. A finding without more to say than its reason is a plain
- * string.
+ * The reason why an image fails a check. Where there is only a reason, a finding is a plain string.
  */
 export interface Finding {
   /** A clause such as "it is a differencing vhd". */
   readonly reason: string;
-  /** The way out, where it is another than the one of the check in `check-rules.ts`. */
+  /** The way out, where the one of the check in `check-rules.ts` does not fit. */
   readonly hint?: string;
-  /** Of the check `encryption`: the way, where a policy can allow it. */
+  /** For the check `encryption`: the kind, if a policy can allow it. */
   readonly encryption?: Encryption;
 }
 
 /**
- * A finding of bytes that are missing: an image that ends too early has come through a transfer
- * that broke.
+ * The finding of missing bytes. An image that ends too early usually comes from a broken transfer.
  */
 export function cutOff(reason: string): Finding {
   return {

@@ -14,8 +14,8 @@ const HEAD_BYTES = 4096;
 const BTRFS = { at: 64 * 1024, bytes: 512, magicAt: 64, deviceBytesAt: 209 };
 
 /**
- * File systems whose size shows whether a raw disk was cut off: no other mark of a raw disk does.
- * Offsets are those of the superblocks in Linux (fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h,
+ * File systems by whose size a cut-off raw disk is found: raw disks have no other mark of their
+ * end. Offsets are those of the superblocks in Linux (fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h,
  * fs/f2fs, fs/erofs/erofs_fs.h, fs/squashfs), of Microsoft's specifications of FAT and exFAT, of
  * Apple's TN1150 (HFS+) and of its File System Reference (APFS).
  */
@@ -96,13 +96,13 @@ export async function fileSystemAt(
   return btrfsAt(image, position);
 }
 
-/** Whether the file system at the start of a raw disk ends behind the image. */
+/** The finding of a file system at the start of a raw disk that ends after the image. */
 export async function fileSystemProblem(image: ImageBytes): Promise<Finding | undefined> {
   const found = await fileSystemAt(image, 0);
   if (found === undefined || image.holds(0, found.sizeBytes)) return undefined;
   if (found.name === "FAT" && (await holdsAllClusters(image))) return undefined;
   return cutOff(
-    `its ${found.name} file system ends at byte ${String(found.sizeBytes)}, and the image at byte ${image.sizeBytes}`,
+    `its ${found.name} file system ends at byte ${String(found.sizeBytes)}, but the image ends at byte ${image.sizeBytes}`,
   );
 }
 
@@ -110,7 +110,7 @@ function textAt(head: Buffer, position: number, mark: string): boolean {
   return head.toString("latin1", position, position + mark.length) === mark;
 }
 
-/** The size of so many blocks; undefined when no file system has such blocks. */
+/** The size of this many blocks; undefined when no file system has such blocks. */
 function times(blockBytes: number, blocks: bigint): bigint | undefined {
   const isPowerOf2 = Number.isInteger(Math.log2(blockBytes));
   if (!isPowerOf2 || blockBytes < 512 || blockBytes > 2 ** 25 || blocks === 0n) return undefined;
@@ -128,7 +128,7 @@ function extBytes(head: Buffer): bigint | undefined {
   );
 }
 
-/** The numbers at the start of a FAT volume; undefined when they make no sense. */
+/** The numbers at the start of a FAT volume; undefined when they are invalid. */
 function fatOf(head: Buffer) {
   const sectorBytes = head.readUInt16LE(11);
   const sectorsPerCluster = head[13] ?? 0;
@@ -155,8 +155,8 @@ function fatBytes(head: Buffer): bigint | undefined {
 }
 
 /**
- * Whether the last cluster in use of a floppy lies in the image: boot loaders' floppies end there,
- * without their free sectors.
+ * True if the image holds the last used cluster of a floppy. The floppies of boot loaders end
+ * there, without their free sectors.
  */
 async function holdsAllClusters(image: ImageBytes): Promise<boolean> {
   const fat = fatOf(image.first);

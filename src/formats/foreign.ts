@@ -6,15 +6,15 @@ import { isTar } from "./tar.ts";
 type Matches = Detector["matches"];
 
 const WAYS_OUT = {
-  disk: "Convert it to qcow2 or raw, with `qemu-img convert` where that reads it, or with the program that wrote it.",
-  archive: "Unpack it, and import the disk image that it holds.",
-  other: "Import the disk image itself: this file is something else.",
+  disk: "Convert it to qcow2 or raw, with `qemu-img convert` if that can read it, or with the program that wrote it.",
+  archive: "Unpack it, and import the disk image inside it.",
+  other: "Import the disk image itself, not this file.",
 };
 
 /**
- * Formats of others: without these, their files would be taken for raw disks, and a guest would
- * boot from compressed bytes, from a backup or from a document. Marks are bytes in latin1, from the
- * sources named.
+ * Formats that cannot be imported. Without these detectors their files would be taken for raw
+ * disks, and a guest would boot from compressed bytes, a backup or a document. Marks are bytes in
+ * latin1, from the sources named.
  */
 export const FOREIGN_DETECTORS: readonly Detector[] = [
   // Disks that other programs attach.
@@ -24,7 +24,7 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   disk("cloop", "a cloop disk", ({ first }) =>
     /^#!\/bin\/sh\n[^\0]{0,100}modprobe cloop/.test(first.toString("latin1", 0, 128)),
   ),
-  // Its mark stands in its last sector.
+  // Its mark is in its last sector.
   disk("dmg", "a DMG disk of macOS", ({ lastSector }) =>
     lastSector.toString("latin1").startsWith("koly\0\0\0\x04"),
   ),
@@ -53,8 +53,8 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   disk("acronis", "an Acronis backup", at(0, "\xb4\x6e\x68\x44")),
   disk("sdi", "a Windows SDI disk", at(0, "$SDI0001")),
 
-  // Discs that other programs attach. Most of them end in their marks, behind data that may be a
-  // whole disc.
+  // Discs that other programs attach. Most of them have their mark at the end, after data that may
+  // be a complete disc.
   disk("cso", "a compressed disc (CSO)", at(0, "CISO", "ZISO")),
   disk("daa", "a compressed disc of PowerISO (DAA)", at(0, "DAA\0\0\0", "GBI\0\0\0")),
   disk("isz", "a compressed disc of UltraISO (ISZ)", at(0, "IsZ!")),
@@ -111,7 +111,8 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   archive("lha", "an lha archive", ({ first }) =>
     /^-l[hz][0-9ds]-$/.test(first.toString("latin1", 2, 7)),
   ),
-  // "[MS-WIM]"; the second is wimlib's kind for pipes. Parts and encrypted ones (ESD) begin alike.
+  // "[MS-WIM]"; the second is wimlib's kind for pipes. Parts and encrypted ones (ESD) begin the
+  // same way.
   archive("wim", "a Windows image archive (WIM)", at(0, "MSWIM\0\0\0", "WLPWM\0\0\0")),
   archive("android_update", "an Android or ChromeOS update", at(0, "CrAU\0\0\0\0")),
   // zfs_ioctl.h, DMU_BACKUP_MAGIC, in either order of bytes; btrfs's send.h; xfsdump's rec_hdr.h.
@@ -164,12 +165,12 @@ export const FOREIGN_DETECTORS: readonly Detector[] = [
   ),
 ];
 
-/** A condition that the image has one of these marks at this place. */
+/** Matches an image with one of these marks at this place. */
 function at(position: number, ...marks: readonly string[]): Matches {
   return (image) => marks.some((mark) => textAt(image, position, mark.length) === mark);
 }
 
-/** A condition that the image is compressed in this way. */
+/** Matches an image that is compressed in this way. */
 function by(compression: Compression): Matches {
   return ({ first }) => recogniseCompression(first) === compression;
 }
@@ -178,7 +179,7 @@ function textAt({ first }: ImageBytes, position: number, length: number): string
   return first.toString("latin1", position, position + length);
 }
 
-/** The bytes that begin so many bytes before the end. */
+/** The bytes that begin this many bytes before the end. */
 function atEnd({ last }: ImageBytes, before: number, length: number): string {
   const start = last.length - before;
   return start < 0 ? "" : last.toString("latin1", start, start + length);
@@ -222,13 +223,14 @@ function foreign(format: ForeignFormat, is: Foreign, marks: readonly Matches[]):
 }
 
 /**
- * A format whose mark may stand in others by chance, or behind a disc that is complete without it.
+ * A format whose mark may occur in other formats by chance, or after a disc that is complete
+ * without it.
  */
 function weak(detector: Detector): Detector {
   return { ...detector, isWeak: true };
 }
 
-/** The level of compression, then the start of the first block, or the end where there is none. */
+/** The marks of bzip2: a compression level, then the first block or the end of an empty file. */
 function bzip2Marks(): string[] {
   return Array.from("123456789").flatMap((level) => [
     `BZh${level}1AY&SY`,
@@ -236,8 +238,7 @@ function bzip2Marks(): string[] {
   ]);
 }
 
-// The header of LZMA alone has no mark; xz's and file's own test is that all of its fields make
-// sense.
+// The header of LZMA has no mark. The programs xz and file recognise it by valid fields.
 const LZMA = { mostProperties: 225, dictionaryAt: 1, sizeAt: 5, dataAt: 13, mostBytes: 2n ** 38n };
 
 function isLzma({ first }: ImageBytes): boolean {
@@ -248,14 +249,14 @@ function isLzma({ first }: ImageBytes): boolean {
   const isDictionary = dictionary >= 4096 && (odd === 1 || odd === 1.5);
   const size = first.readBigUInt64LE(LZMA.sizeAt);
   const isSize = size === 2n ** 64n - 1n || (size > 0n && size < LZMA.mostBytes);
-  // The first byte of a range coder is 0, and what follows codes something.
+  // The first byte of a range coder is 0, and the bytes after it are not all 0.
   const isCoded = first[LZMA.dataAt] === 0 && first.readUInt32BE(LZMA.dataAt + 1) !== 0;
   return isDictionary && isSize && isCoded;
 }
 
 /**
- * The binary kind of cpio: a number of two bytes in either order, and a name that ends where the
- * header says.
+ * Matches the binary kind of cpio: a number of two bytes in either order, and a name of the length
+ * that the header states.
  */
 function isBinaryCpio({ first }: ImageBytes): boolean {
   if (first.length < 26) return false;
@@ -266,7 +267,7 @@ function isBinaryCpio({ first }: ImageBytes): boolean {
   return first.indexOf(0, 26) === 26 + nameBytes - 1;
 }
 
-/** DiscJuggler's versions 2 to 3.5, and where in the file its description begins. */
+/** Matches DiscJuggler's versions 2 to 3.5, with the place of the description in the file. */
 function isCdi({ last, sizeBytes }: ImageBytes): boolean {
   if (last.length < 8) return false;
   const version = last.readUInt32LE(last.length - 8);

@@ -12,7 +12,7 @@ const ENTRY_BYTES_AT = 84;
 const ENTRIES_CHECKSUM_AT = 88;
 const HEADER_BYTES = { least: 92, most: 512 };
 
-// An entry: its type, which is zero in an unused one, and where it lies.
+// An entry: its type, which is zero if it is unused, and its place.
 const FIRST_SECTOR_AT = 32;
 const LAST_SECTOR_AT = 40;
 const ENTRY_BYTES = { least: 128, most: 4096 };
@@ -21,19 +21,19 @@ const MOST_ENTRIES_BYTES = 128 * 1024;
 /** The sizes of sectors that disks have. */
 const SECTOR_SIZES = [512, 4096];
 
-/** A header of a GPT, and how far its partitions reach. */
+/** A header of a GPT, and the last of its partitions. */
 export interface Gpt {
   readonly sectorBytes: number;
-  /** Where its other header lies, in bytes. */
+  /** The place of its other header, in bytes. */
   readonly otherAt: bigint;
-  /** Why it makes no sense; its partitions are not read then. */
+  /** The reason why it is invalid. Its partitions are not read then. */
   readonly problem: string | undefined;
-  /** Where the last partition begins and ends, in bytes; 0 without one. */
+  /** The start and end of the last partition, in bytes; 0 without one. */
   readonly startBytes: bigint;
   readonly endBytes: bigint;
 }
 
-/** The GPT that an image has at its start; undefined without one. */
+/** The GPT at the start of an image; undefined without one. */
 export async function gptAtStart(image: ImageBytes): Promise<Gpt | undefined> {
   for (const sectorBytes of SECTOR_SIZES) {
     if (isHeader(image.first.subarray(sectorBytes))) {
@@ -43,7 +43,7 @@ export async function gptAtStart(image: ImageBytes): Promise<Gpt | undefined> {
   return undefined;
 }
 
-/** The GPT whose header lies in this place; undefined without one. */
+/** The GPT whose header is in this place; undefined without one. */
 export async function gptAt(
   image: ImageBytes,
   position: bigint,
@@ -52,13 +52,13 @@ export async function gptAt(
   return (await hasGptAt(image, position)) ? readGpt(image, position, sectorBytes) : undefined;
 }
 
-/** Whether a header of a GPT lies in this place. */
+/** True if a header of a GPT is in this place. */
 export async function hasGptAt(image: ImageBytes, position: bigint): Promise<boolean> {
   if (position <= 0n || !image.holds(position, HEADER_BYTES.most)) return false;
   return isHeader(await image.read("gpt header", position, HEADER_BYTES.most));
 }
 
-/** Whether an image has the mark of a GPT in its second sector. */
+/** True if an image has the mark of a GPT in its second sector. */
 export function hasGptMark({ first }: ImageBytes): boolean {
   return SECTOR_SIZES.some((sectorBytes) => isHeader(first.subarray(sectorBytes)));
 }
@@ -95,7 +95,7 @@ function headerProblem(header: Buffer): string | undefined {
   const isEntry =
     entryBytes >= ENTRY_BYTES.least && entryBytes <= ENTRY_BYTES.most && entryBytes % 8 === 0;
   if (headerBytes < HEADER_BYTES.least || headerBytes > HEADER_BYTES.most || !isEntry) {
-    return "its gpt header makes no sense";
+    return "its gpt header is invalid";
   }
   const summed = Buffer.from(header.subarray(0, headerBytes));
   summed.fill(0, CHECKSUM_AT, CHECKSUM_AT + 4);
@@ -103,7 +103,7 @@ function headerProblem(header: Buffer): string | undefined {
   return isRight ? undefined : "the checksum of its gpt header is wrong";
 }
 
-/** The first sector of the partition that ends last, and the sector behind it. */
+/** The first sector of the partition that ends last, and the sector after its last. */
 function lastPartition(entries: Buffer, entryBytes: number) {
   let last = { start: 0n, end: 0n };
   for (let at = 0; at + ENTRY_BYTES.least <= entries.length; at += entryBytes) {

@@ -1,7 +1,7 @@
 import { readFully, type PositionalReader } from "../bytes/positional-io.ts";
 
-// The farthest mark is ISO 9660's at 32 KiB; a qcow2's header extensions lie in its first cluster,
-// of 64 KiB as a rule.
+// The farthest mark is ISO 9660's at 32 KiB. The header extensions of a qcow2 are in its first
+// cluster, which usually has 64 KiB.
 const FIRST_BYTES = 64 * 1024;
 
 // Tables are read piece by piece, so that they never take more memory than this.
@@ -12,19 +12,19 @@ const PIECE_BYTES = 256 * 1024;
 const LAST_BYTES = 3 * 512;
 
 /**
- * The size of a disk of raw bytes, as a guest sees it: it has whole sectors, and the rest of the
- * last one is zero.
+ * The size of a disk of raw bytes, as a guest sees it: whole sectors, the last one filled up with
+ * zeros.
  */
 export function wholeSectors(sizeBytes: number): number {
   return Math.ceil(sizeBytes / 512) * 512;
 }
 
 /**
- * Tells that the structures of an image can't be read. Its message is a clause such as "its vdi
+ * The failure of an image whose structures cannot be read. Its message is a clause such as "its vdi
  * header is cut off".
  */
 export class BrokenImage extends Error {
-  /** Whether bytes are missing; else those that are there make no sense. */
+  /** True if bytes are missing; false if the bytes that are there are invalid. */
   readonly isCutOff: boolean;
 
   constructor(reason: string, { isCutOff = false } = {}) {
@@ -34,7 +34,7 @@ export class BrokenImage extends Error {
   }
 }
 
-/** The bytes of an image, read only where they are asked for, and counted. */
+/** The bytes of an image. It reads only what is asked for, and counts it. */
 export class ImageBytes {
   readonly sizeBytes: number;
   /** Up to 64 KiB from the start. */
@@ -60,7 +60,7 @@ export class ImageBytes {
     return new ImageBytes(reader, sizeBytes, first, last);
   }
 
-  /** How many bytes were read so far. */
+  /** The number of bytes that were read so far. */
   get bytesRead(): number {
     return this.#bytesRead;
   }
@@ -75,13 +75,13 @@ export class ImageBytes {
    *
    * @param what - for the error: "vdi header"
    * @param position - as a header states it: it may lie anywhere
-   * @throws BrokenImage when the image ends before
+   * @throws BrokenImage when the image ends earlier
    */
   async read(what: string, position: bigint | number, lengthBytes: number): Promise<Buffer> {
     const end = BigInt(position) + BigInt(lengthBytes);
     if (end > BigInt(this.sizeBytes)) {
       throw new BrokenImage(
-        `its ${what} is cut off: it would end at byte ${String(end)} of ${String(this.sizeBytes)}`,
+        `its ${what} is cut off: it ends at byte ${String(end)}, but the file ends at byte ${String(this.sizeBytes)}`,
         { isCutOff: true },
       );
     }
@@ -95,8 +95,8 @@ export class ImageBytes {
   /**
    * Reads a table of any length, piece by piece.
    *
-   * @returns pieces of up to 256 KiB, and where in the table they begin
-   * @throws BrokenImage when the image ends before
+   * @returns pieces of up to 256 KiB, with their places in the table
+   * @throws BrokenImage when the image ends earlier
    */
   async *pieces(
     what: string,
@@ -109,7 +109,7 @@ export class ImageBytes {
     }
   }
 
-  /** Whether this many bytes at this place lie inside of the image. */
+  /** True if this many bytes at this place are inside the image. */
   holds(position: bigint | number, lengthBytes: bigint | number): boolean {
     return BigInt(position) + BigInt(lengthBytes) <= BigInt(this.sizeBytes);
   }

@@ -16,15 +16,15 @@ const PRIMARY = 1;
 const VOLUME_BLOCKS_AT = 80;
 const BLOCK_SIZE_AT = 128;
 
-// What writers put behind the data because drives read ahead, and copies of a disc leave out.
+// Writers put padding after the data because drives read ahead. Copies of a disc leave it out.
 const PADDING_BYTES = 150 * 2048;
 
 /** An optical disc of ISO 9660, with or without UDF. */
 export const iso: Detector = {
   format: "iso",
   matches: (image) => standardsOf(image).includes(STANDARD),
-  // A hybrid boots from a stick too. Its tables describe the disc to other firmware, each in a way
-  // of its own, and as an iso it is never read by them. A bridge is a UDF volume too, of the same
+  // A hybrid also boots from a USB stick. Its partition tables describe the disc to other firmware;
+  // they are not used when it is attached as an iso. A bridge is also a UDF volume of the same
   // files.
   covers: () => ["gpt", "mbr", "udf"],
   examine: async (image) => {
@@ -52,15 +52,16 @@ function completeProblem(
 ): Finding | undefined {
   const missingBytes = volumeBytes - sizeBytes;
   if (missingBytes <= 0) return undefined;
-  // Padding that is missing is missing in part, behind zeros, or as a whole.
+  // Either all of the padding is missing, or a part of it; then the image ends with zeros.
   const isInPadding = missingBytes < PADDING_BYTES && last.every((byte) => byte === 0);
   if (isInPadding || missingBytes === PADDING_BYTES) return undefined;
-  return cutOff(`its volume ends at byte ${volumeBytes}, and the image at byte ${sizeBytes}`);
+  return cutOff(`its volume ends at byte ${volumeBytes}, but the image ends at byte ${sizeBytes}`);
 }
 
 /**
- * Partitions of a hybrid that begin behind the volume, such as the one that UEFI boots from. One
- * that begins inside of it describes the volume itself, and is often rounded up to whole cylinders.
+ * The finding of a partition of a hybrid that is cut off. Only partitions after the volume count,
+ * such as the one that UEFI boots from: a partition that begins inside the volume describes the
+ * volume itself, and is often rounded up to whole cylinders.
  */
 async function appendedProblem(
   image: ImageBytes,
@@ -79,6 +80,6 @@ async function appendedProblem(
   );
   if (missing === undefined) return undefined;
   return cutOff(
-    `its partition behind the volume ends at byte ${missing.end}, and the image at byte ${image.sizeBytes}`,
+    `its partition after the volume ends at byte ${missing.end}, but the image ends at byte ${image.sizeBytes}`,
   );
 }

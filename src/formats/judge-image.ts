@@ -32,40 +32,40 @@ const DETECTORS: readonly Detector[] = [
   text,
 ];
 
-/** What an image is, and whether it may be let in. */
+/** The result of the format check of an image. */
 export interface Verdict {
-  /** `ambiguous` when the image carries the marks of several formats. */
+  /** `ambiguous` when the image has the marks of several formats. */
   readonly format: RecognisedFormat | "ambiguous";
   /**
-   * The size of the disk that a guest would see, in bytes; null where the header does not say it,
+   * The size of the disk that a guest would see, in bytes; null where the header does not state it,
    * or beyond 2^53.
    */
   readonly virtualSizeBytes: number | null;
   readonly sizeBytes: number;
-  /** Whether all checks passed but those that the policy tolerates. */
+  /** True if every check passed or is tolerated by the policy. */
   readonly safe: boolean;
   /**
-   * Every check that was made: `pass`, or why the image fails it, a clause such as "it is a
+   * The checks that were made: `pass`, or the reason why the image fails, a clause such as "it is a
    * differencing vhd".
    */
   readonly checks: Readonly<Record<string, string>>;
-  /** Checks that failed and are not held against the image. */
+  /** The failed checks that the policy tolerates. */
   readonly tolerated: readonly string[];
-  /** The way out of each check that is held against the image. */
+  /** The way out of each check that refuses the image. */
   readonly hints: Readonly<Record<string, string>>;
-  /** How much of the image was read for it. */
+  /** The number of bytes that were read. */
   readonly bytesRead: number;
 }
 
 /**
- * Judges an image by a few reads at its start, at its end, and where its header points to, and by
- * its tables of blocks, read once and piece by piece: as a rule less than a thousandth of the
- * image, and never more than twice its size.
+ * Judges an image. It reads the start, the end, the places that the header refers to, and the
+ * tables of blocks, once and piece by piece: usually less than a thousandth of the image, and never
+ * more than twice its size.
  *
  * @param reader - the image, open for reading
- * @param declared - what it was declared as; else it is judged as what it turns out to be
- * @returns the verdict; a refusal is no error here
- * @throws the system's own error when the image can't be read
+ * @param declared - the declared formats. Default: the image is judged as the format that it has
+ * @returns the verdict, also if it refuses the image
+ * @throws the system's own error when the image cannot be read
  */
 export async function judgeImage(
   reader: PositionalReader,
@@ -76,7 +76,7 @@ export async function judgeImage(
   const image = await ImageBytes.open(reader, sizeBytes);
   const found = recognise(image);
   const { virtualSizeBytes, checks: ownChecks } = await examine(image, found, policy);
-  // What is around a disk has no size of the disk.
+  // The size of a disk inside a container is not known.
   const isOpaque = declared !== undefined && isWrapped(declared);
   const size = isOpaque ? null : virtualSizeBytes;
   const checks = {
@@ -109,15 +109,15 @@ export async function judgeImage(
 }
 
 const EMPTY: Finding = {
-  reason: "it holds no bytes",
-  hint: "Bring its data again: the download, the program or the transform that wrote it has ended without a byte.",
+  reason: "it is empty",
+  hint: "Supply its data again: the download, the program or the transform that wrote it ended without a byte.",
 };
 
 function findingOf(finding: string | Finding): Finding {
   return typeof finding === "string" ? { reason: finding } : finding;
 }
 
-/** The formats whose marks the image carries, without those that another one covers. */
+/** The formats whose marks the image has, without those that another format covers. */
 function recognise(image: ImageBytes): readonly Detector[] {
   const marked = DETECTORS.filter((each) => each.matches(image));
   const strong = marked.filter(({ isWeak = false }) => !isWeak);
@@ -145,6 +145,6 @@ async function examine(
 
 function oneFormatProblem(found: readonly Detector[]): string | undefined {
   if (found.length < 2) return undefined;
-  // Two programs that open it would see two different disks, only one of which was judged.
-  return `it carries the marks of ${found.map(({ format }) => format).join(" and of ")}`;
+  // Two programs that open it could see two different disks, of which only one was judged.
+  return `it has the marks of ${found.map(({ format }) => format).join(" and of ")}`;
 }

@@ -22,10 +22,10 @@ const SLOTS = {
 const HEADER_BYTES = 592;
 const SECTOR_BYTES = 512;
 
-// A program that tries a passphrase pays for them; Nova's bound.
+// Every program that tries a passphrase computes them. Nova's bound.
 const MOST_ITERATIONS = 12_000_000;
 
-/** An encrypted disk, of which only the header can be judged. */
+/** An encrypted disk. Only its header can be judged. */
 export const luks: Detector = {
   format: "luks",
   matches: ({ first }) => first.subarray(0, MAGIC.length).equals(MAGIC),
@@ -37,10 +37,10 @@ export const luks: Detector = {
   },
 };
 
-/** A stretch of the container with data of the disk. */
+/** A part of the container that holds data of the disk. */
 interface Segment {
   readonly offset: bigint;
-  /** In bytes; dynamic: until the end of the file. */
+  /** In bytes; `dynamic` reaches to the end of the file. */
   readonly size: bigint | "dynamic";
   readonly sectorBytes: number;
 }
@@ -82,7 +82,7 @@ async function examine2(image: ImageBytes): Promise<Examination> {
   for (const { area } of slots) end.reach("luks2 key slot", Number(area.offset + area.size));
   const segments = segmentsOf(header);
   const problem = dataProblem("luks2", segments, end, image.sizeBytes);
-  // Tags of its sectors stand between the data, how many is not said.
+  // Integrity tags of its sectors take room between the data. The header does not state how much.
   const isTagged = Object.values(header.segments).some(({ integrity }) => integrity !== undefined);
   return {
     virtualSizeBytes:
@@ -100,8 +100,8 @@ async function examine2(image: ImageBytes): Promise<Examination> {
 }
 
 /**
- * The segments of the disk; those that only describe how it looks after or before a change of its
- * key are no data of their own.
+ * The segments of the disk. A segment that only describes the disk before or after a change of its
+ * key has no data of its own.
  */
 function segmentsOf({ segments }: Luks2Header): readonly Segment[] {
   return Object.values(segments)
@@ -117,8 +117,8 @@ function dataProblem(
 ): Finding | undefined {
   if (segments.length === 0 || segments.some(({ offset }) => offset === 0n)) {
     return {
-      reason: `it is a detached ${kind} header: the encrypted data lies in another file or device`,
-      hint: "Bring the disk that the header belongs to in one file with it: decrypt it, or write its data into a container whose header lies in front of it.",
+      reason: `it is a detached ${kind} header: the encrypted data is in another file or device`,
+      hint: "Supply header and data in one file: decrypt the disk, or write its data into a container that has its header at the start.",
     };
   }
   for (const { offset, size } of segments) {
@@ -130,12 +130,12 @@ function dataProblem(
   const dataBytes = BigInt(sizeBytes) - dynamic.offset;
   if (dataBytes <= 0n) {
     return cutOff(
-      `it holds a ${kind} header and no data: its data begins at byte ${dynamic.offset}, and the file ends at byte ${sizeBytes}`,
+      `it holds a ${kind} header and no data: its data begins at byte ${dynamic.offset}, but the file ends at byte ${sizeBytes}`,
     );
   }
   if (dataBytes % BigInt(dynamic.sectorBytes) === 0n) return undefined;
   return cutOff(
-    `it is cut off: its ${kind} data has sectors of ${dynamic.sectorBytes} bytes from byte ${dynamic.offset} on, and the file ends inside of one at byte ${sizeBytes}`,
+    `it is cut off: its ${kind} data has sectors of ${dynamic.sectorBytes} bytes from byte ${dynamic.offset} on, but the file ends inside one at byte ${sizeBytes}`,
   );
 }
 
@@ -149,5 +149,5 @@ function diskBytes(segments: readonly Segment[], sizeBytes: number): bigint {
 function iterationsProblem(all: readonly number[]): string | undefined {
   const most = Math.max(...all);
   if (most <= MOST_ITERATIONS) return undefined;
-  return `its luks header wants ${most} iterations, and ${MOST_ITERATIONS} are allowed`;
+  return `its luks header requires ${most} iterations, more than the allowed ${MOST_ITERATIONS}`;
 }

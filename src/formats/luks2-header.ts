@@ -14,12 +14,12 @@ const CHECKSUM = { at: 448, bytes: 64 };
 const BINARY_BYTES = 4096;
 
 /**
- * The sizes that a header has, JSON included, in bytes; the second copy begins where the first
+ * The sizes in bytes that a header can have, JSON included. The second copy begins where the first
  * ends.
  */
 const SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096].map((kib) => kib * 1024);
 
-/** The checksums that cryptsetup may write; it writes sha256. */
+/** The checksums that cryptsetup can write. By default it writes sha256. */
 const ALGORITHMS = /^sha(?:1|224|256|384|512)$/;
 
 // JSON has no integers of 64 bits: offsets and sizes are decimal strings.
@@ -47,9 +47,7 @@ const metadata = z.object({
   digests: z.record(z.string(), hashing),
 });
 
-/**
- * The header of a LUKS2 container, as far as the verdict needs it. Offsets and sizes are in bytes.
- */
+/** The parts of a LUKS2 header that the verdict needs. Offsets and sizes are in bytes. */
 export interface Luks2Header extends z.infer<typeof metadata> {
   /** The size of one copy, JSON included. */
   readonly copyBytes: number;
@@ -61,22 +59,21 @@ interface Copy {
 }
 
 /**
- * Reads the header of a LUKS2 container as cryptsetup does: of the two copies one must have a right
- * checksum, and the newer one counts.
+ * Reads the header of a LUKS2 container as cryptsetup does: it has two copies, and the newer one
+ * with a right checksum counts.
  *
- * @throws BrokenImage when the file ends inside of the first copy, when the checksums of both
- *   copies are wrong, or when
- *   the JSON makes no sense
+ * @throws BrokenImage when the file ends inside the first copy, when the checksums of both copies
+ *   are wrong, or when the JSON is invalid
  */
 export async function readLuks2Header(image: ImageBytes): Promise<Luks2Header> {
   const binary = await image.read("luks2 header", 0, BINARY_BYTES);
   const stated = binary.readBigUInt64BE(SIZE_AT);
   if (SIZES.includes(Number(stated))) {
-    // Read at once: a file that ends here is cut off, whatever the checksum of the rest is.
+    // Read first: a file that ends inside the copy is reported as cut off, not by its checksum.
     await image.read("luks2 header", 0, Number(stated));
   }
   const first = await copyAt(image, 0, FIRST_MAGIC);
-  // A first copy that is damaged does not say where the second one begins.
+  // A damaged first copy does not show where the second one begins.
   const places = first === undefined ? SIZES : [first.bytes.length];
   const copies = first === undefined ? [] : [first];
   for (const place of places) {
@@ -124,12 +121,12 @@ function parsed(copy: Copy): Luks2Header {
   try {
     json = JSON.parse(untilZero(copy.bytes.subarray(BINARY_BYTES)));
   } catch {
-    throw new BrokenImage("the JSON of its luks2 header can't be read");
+    throw new BrokenImage("the JSON of its luks2 header cannot be read");
   }
   const { data, error } = metadata.safeParse(json);
   if (data !== undefined) return { ...data, copyBytes: copy.bytes.length };
   const place = error.issues[0]?.path.join(".") ?? "";
-  throw new BrokenImage(`the JSON of its luks2 header makes no sense at "${place}"`);
+  throw new BrokenImage(`the JSON of its luks2 header is invalid at "${place}"`);
 }
 
 function untilZero(text: Buffer): string {

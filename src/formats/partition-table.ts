@@ -33,8 +33,8 @@ export const mbr: Detector = {
 };
 
 /**
- * What is unusual in the record before a GPT. Firmware and systems go by the GPT, some by other
- * partitions in the record.
+ * The finding of an unusual record before a GPT. Firmware and systems follow the GPT, but some
+ * follow other partitions in the record.
  */
 function protectiveProblem(entries: readonly MbrEntry[]): string | undefined {
   const others = entries.filter(({ isUsed, isProtective }) => isUsed && !isProtective);
@@ -54,7 +54,7 @@ async function gptChecks(image: ImageBytes): Promise<Examination["checks"]> {
       complete: endProblem(image, start.endBytes),
     };
   }
-  // Systems go by the copy at the end then.
+  // Systems follow the copy at the end then.
   const copy = await gptAt(image, atEnd, sectorBytes);
   const isSound = copy !== undefined && copy.problem === undefined;
   return {
@@ -63,31 +63,31 @@ async function gptChecks(image: ImageBytes): Promise<Examination["checks"]> {
   };
 }
 
-/** The other header; a disk that was made larger has it before its end. */
+/** The finding of the other header. A disk that was enlarged has it before its end. */
 async function copyProblem(
   image: ImageBytes,
   { otherAt, sectorBytes }: { readonly otherAt: bigint; readonly sectorBytes: number },
 ): Promise<string | undefined> {
   if (!image.holds(otherAt, sectorBytes)) {
-    return `the copy of its gpt lies at byte ${String(otherAt)}, and the image ends at byte ${image.sizeBytes}`;
+    return `the copy of its gpt is at byte ${String(otherAt)}, but the image ends at byte ${image.sizeBytes}`;
   }
   if (!(await hasGptAt(image, otherAt))) {
     return `the copy of its gpt is missing at byte ${String(otherAt)}`;
   }
   const isAtEnd = otherAt + BigInt(sectorBytes) === BigInt(image.sizeBytes);
-  return isAtEnd ? undefined : "the copy of its gpt does not lie in the last sector";
+  return isAtEnd ? undefined : "the copy of its gpt is not in the last sector";
 }
 
 function endProblem(image: ImageBytes, endBytes: bigint): Finding | undefined {
   if (image.holds(0, endBytes)) return undefined;
   return cutOff(
-    `its last partition ends at byte ${String(endBytes)}, and the image at byte ${image.sizeBytes}`,
+    `its last partition ends at byte ${String(endBytes)}, but the image ends at byte ${image.sizeBytes}`,
   );
 }
 
 /**
- * A partition that is larger than the disk is unusual; one whose file system is cut off is
- * incomplete.
+ * The findings of partitions that end after the image: unusual if the file system in the partition
+ * is complete, else the image is cut off.
  */
 async function mbrChecks(
   image: ImageBytes,
@@ -98,7 +98,7 @@ async function mbrChecks(
     const start = firstSector * SECTOR_BYTES;
     const end = start + sectors * SECTOR_BYTES;
     if (!isUsed || image.holds(0, end)) continue;
-    const reason = `its partition ${number} ends at byte ${end}, and the image at byte ${image.sizeBytes}`;
+    const reason = `its partition ${number} ends at byte ${end}, but the image ends at byte ${image.sizeBytes}`;
     const held = await fileSystemAt(image, start);
     if (held === undefined || !image.holds(start, held.sizeBytes))
       return { mbr: undefined, complete: cutOff(reason) };

@@ -6,7 +6,7 @@ import type { Detector, Examination } from "./detector.ts";
 type Checks = Examination["checks"];
 
 /**
- * Holds the formats against what was declared and what is allowed.
+ * Compares the recognised format with the declared and the allowed ones.
  *
  * @param found - undefined for raw bytes
  */
@@ -37,7 +37,7 @@ function notAllowed(
   return `the ${kind} format "${format}" is not allowed here (\`formats.${kind}_formats\`)`;
 }
 
-/** Holds the size that a guest would see against its caps. */
+/** Compares the size that a guest would see with its limits. */
 export function sizeChecks(
   virtualSizeBytes: bigint | number | null,
   sizeBytes: number,
@@ -48,10 +48,10 @@ export function sizeChecks(
   const isTooSparse = maxVirtualRatio !== null && virtualSizeBytes > sizeBytes * maxVirtualRatio;
   return {
     virtual_size: isTooLarge
-      ? `its virtual size is ${String(virtualSizeBytes)} bytes, and ${formatBytes(maxVirtualSizeBytes)} are allowed (\`formats.max_virtual_size\`)`
+      ? `its virtual size is ${String(virtualSizeBytes)} bytes, more than the allowed ${formatBytes(maxVirtualSizeBytes)} (\`formats.max_virtual_size\`)`
       : undefined,
     virtual_ratio: isTooSparse
-      ? `its virtual size is more than ${maxVirtualRatio} times the ${sizeBytes} bytes that it has (\`formats.max_virtual_ratio\`)`
+      ? `its virtual size is more than ${maxVirtualRatio} times its size of ${sizeBytes} bytes (\`formats.max_virtual_ratio\`)`
       : undefined,
   };
 }

@@ -5,21 +5,21 @@ import type { Finding } from "./detector.ts";
 import type { ImageBytes } from "./image-bytes.ts";
 
 /**
- * The tables of a qcow2, as its header names them. Places and lengths in bytes; L1, refcounts and
- * snapshots begin at clusters.
+ * The tables of a qcow2 by its header. Places and lengths in bytes; L1, refcounts and snapshots
+ * begin at clusters.
  */
 export interface Qcow2Layout {
   readonly clusterBits: number;
   /** The size of the disk. */
   readonly sizeBytes: number;
-  /** Whether an entry of an L2 table has 16 bytes, and describes the subclusters. */
+  /** True if an entry of an L2 table has 16 bytes, and describes the subclusters. */
   readonly extendsL2: boolean;
-  /** How its compressed clusters are compressed. */
+  /** The compression of its compressed clusters. */
   readonly compression: "deflate" | "zstd";
   readonly l1: Table;
   readonly refcountTable: { readonly position: number; readonly lengthBytes: number };
   readonly snapshots: Table;
-  /** Of LUKS inside of it. */
+  /** The header of LUKS inside the qcow2. */
   readonly cryptoHeader?: { readonly position: number; readonly lengthBytes: number } | undefined;
   /** The directory of its bitmaps. */
   readonly bitmaps?: (Table & { readonly lengthBytes: number }) | undefined;
@@ -30,7 +30,7 @@ interface Table {
   readonly entries: number;
 }
 
-/** What a walk through all tables found. */
+/** The findings of a walk through all tables. */
 export interface Qcow2Walk {
   readonly tables: string | undefined;
   readonly complete: Finding | undefined;
@@ -48,8 +48,8 @@ const OFFSET_LOW = 0xfffffe00;
 const COMPRESSED_HIGH = 0x40000000;
 const SUBCLUSTERS = 32;
 
-// A snapshot has an L1 table of its own, and shares most L2 tables. So many are remembered: 64 MiB
-// of memory at most.
+// A snapshot has an L1 table of its own, but shares most L2 tables. This many are remembered, in at
+// most 64 MiB of memory.
 const MOST_REMEMBERED = 1024 * 1024;
 
 // QEMU's own bounds (block/qcow2.h).
@@ -57,12 +57,12 @@ const MOST_SNAPSHOT_TABLE_BYTES = 64 * 1024 * 1024;
 const MOST_SNAPSHOT_EXTRA_BYTES = 1024;
 const MOST_L1_BYTES = 32 * 1024 * 1024;
 
-/** A reason why the tables make no sense. */
+/** The failure of tables that are invalid. */
 class BrokenTables extends Error {}
 
 /**
  * Walks through all tables of a qcow2, and finds the farthest byte that they refer to. It reads
- * every table once: of a disk that is full, with clusters of 64 KiB, one byte in 8192.
+ * every table once: one byte in 8192 of a full disk with clusters of 64 KiB.
  */
 export async function walkTables(image: ImageBytes, layout: Qcow2Layout): Promise<Qcow2Walk> {
   const walk = new TableWalk(image, layout);
@@ -82,7 +82,7 @@ class TableWalk {
   readonly #clusterBytes: number;
   readonly #seen = new Set<number>();
   #tableBytes = 0;
-  /** Where a compressed cluster begins that the file ends in the last sector of. */
+  /** The start of a compressed cluster in whose last sector the file ends. */
   #unsure: number | undefined;
 
   constructor(image: ImageBytes, layout: Qcow2Layout) {
@@ -116,7 +116,7 @@ class TableWalk {
       for (let at = 0; at < piece.length; at += 8) {
         const block = offsetAt(piece, at, 0xffffffff);
         if (block === 0) continue;
-        this.#requireAligned("refcount block", block);
+        this.#requireAligned("a refcount block", block);
         this.end.reach("qcow2 refcount block", block + this.#clusterBytes);
       }
     }
@@ -132,7 +132,7 @@ class TableWalk {
       for (let at = 0; at < piece.length; at += 8) {
         const table = offsetAt(piece, at);
         if (table === 0) continue;
-        this.#requireAligned("L2 table", table);
+        this.#requireAligned("an L2 table", table);
         await this.#l2(table, ((position + at) / 8) * bytesPerTable, diskBytes);
       }
     }
@@ -158,16 +158,16 @@ class TableWalk {
         }
         const cluster = offsetAt(piece, at);
         if (cluster === 0) continue;
-        this.#requireAligned("cluster", cluster);
+        this.#requireAligned("a cluster", cluster);
         const place = diskAt + ((positionOfPiece + at) / entryBytes) * this.#clusterBytes;
         const needed = Math.min(diskBytes - place, this.#neededBytes(piece, at, low));
-        // What no guest sees need not be complete, as QEMU's own check has it.
+        // A part that no guest sees may be missing, as in QEMU's own check.
         this.end.reach("qcow2 cluster", cluster + Math.max(needed, 1));
       }
     }
   }
 
-  /** How much of a cluster holds data. */
+  /** The number of bytes of a cluster that hold data. */
   #neededBytes(piece: Buffer, at: number, low: number): number {
     if (!this.#layout.extendsL2) return (low & 1) === 0 ? this.#clusterBytes : 0;
     const allocated = piece.readUInt32BE(at + 12);
@@ -179,7 +179,7 @@ class TableWalk {
     const position = (high & (2 ** offsetBits - 1)) * TWO_TO_32 + low;
     const sectors = ((high & (COMPRESSED_HIGH - 1)) >>> offsetBits) + 1;
     const endBytes = (Math.floor(position / SECTOR_BYTES) + sectors) * SECTOR_BYTES;
-    // It ends somewhere in its last sector, and there the file may end, too.
+    // The cluster ends somewhere in its last sector, and the file may end there, too.
     const missingBytes = endBytes - this.#image.sizeBytes;
     const isWithinSector = missingBytes > 0 && missingBytes < SECTOR_BYTES;
     if (isWithinSector) this.#unsure = position;
@@ -187,7 +187,7 @@ class TableWalk {
   }
 
   /**
-   * Decompresses the cluster that the file may end in: only that shows whether all of it is there.
+   * Decompresses the cluster in which the file may end: nothing else shows if it is complete.
    */
   async #unsureCluster(): Promise<void> {
     const { sizeBytes } = this.#image;
@@ -231,7 +231,7 @@ class TableWalk {
   }
 
   async #snapshot(l1: Table, diskBytes: number): Promise<void> {
-    this.#requireAligned("L1 table of a snapshot", l1.position);
+    this.#requireAligned("the L1 table of a snapshot", l1.position);
     if (l1.entries * 8 > MOST_L1_BYTES) {
       throw new BrokenTables(`a snapshot of its qcow2 has an L1 table of ${l1.entries} entries`);
     }
@@ -242,7 +242,7 @@ class TableWalk {
   async #bitmaps(): Promise<void> {
     const { bitmaps } = this.#layout;
     if (bitmaps === undefined) return;
-    this.#requireAligned("bitmap directory", bitmaps.position);
+    this.#requireAligned("the bitmap directory", bitmaps.position);
     const directoryEnd = bitmaps.position + bitmaps.lengthBytes;
     if (!this.end.reach("qcow2 bitmap directory", directoryEnd)) return;
     let { position } = bitmaps;
@@ -252,7 +252,7 @@ class TableWalk {
       }
       const entry = await this.#image.read("qcow2 bitmap", position, 24);
       const table = { position: Number(entry.readBigUInt64BE(0)), entries: entry.readUInt32BE(8) };
-      this.#requireAligned("bitmap table", table.position);
+      this.#requireAligned("a bitmap table", table.position);
       await this.#bitmap(table);
       position += Math.ceil((24 + entry.readUInt32BE(20) + entry.readUInt16BE(18)) / 8) * 8;
     }
@@ -270,18 +270,19 @@ class TableWalk {
   }
 
   /**
-   * A hostile image could name the same table again and again, and keep the verdict busy for years.
+   * Counts the bytes of tables. A hostile image could refer to the same table again and again, and
+   * keep the verdict busy for years.
    */
   #count(tableBytes: number): void {
     this.#tableBytes += tableBytes;
     if (this.#tableBytes > 2 * this.#image.sizeBytes) {
-      throw new BrokenTables("the tables of its qcow2 are more than its file: they overlap");
+      throw new BrokenTables("the tables of its qcow2 are larger than its file: they overlap");
     }
   }
 
   #requireAligned(what: string, position: number): void {
     if (position % this.#clusterBytes === 0) return;
-    throw new BrokenTables(`a ${what} of its qcow2 does not begin at a cluster`);
+    throw new BrokenTables(`${what} of its qcow2 does not begin at a cluster`);
   }
 }
 

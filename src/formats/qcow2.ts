@@ -33,7 +33,7 @@ const EXTERNAL_DATA_FILE = 1n << 2n;
 const COMPRESSION_TYPE = 1n << 3n;
 const EXTENDED_L2 = 1n << 4n;
 const KNOWN_FEATURES = DIRTY | CORRUPT | EXTERNAL_DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2;
-/** Of the features that a program clears which does not know them. */
+/** An auto-clear feature: a program that does not know it clears it. */
 const BITMAPS = 1n << 0n;
 
 // The lengths of two extensions.
@@ -47,7 +47,7 @@ const MOST_REFCOUNT_TABLE_BYTES = 8 * 1024 * 1024;
 const MOST_REFCOUNT_ORDER = 6;
 const MOST_SNAPSHOTS = 65536;
 const MOST_BITMAPS = 65535;
-/** With less, a subcluster would be less than a sector. */
+/** With fewer, a subcluster would be smaller than a sector. */
 const LEAST_BITS_OF_EXTENDED = 14;
 
 const LUKS = 2;
@@ -73,7 +73,7 @@ interface Header {
   readonly version: number;
   /** The 72 bytes that all versions have. */
   readonly fixed: Buffer;
-  /** As long as it says. */
+  /** The complete header, of the length that it states. */
   readonly whole: Buffer;
   readonly features: bigint;
 }
@@ -81,7 +81,7 @@ interface Header {
 async function readHeader(image: ImageBytes): Promise<Header> {
   const version = (await image.read("qcow2 header", VERSION_AT, 4)).readUInt32BE();
   if (version !== 2 && version !== 3) {
-    throw new BrokenImage(`it is a qcow of version ${version}, and only 2 and 3 are known`);
+    throw new BrokenImage(`it is a qcow of version ${version}; only 2 and 3 are supported`);
   }
   const fixed = await image.read("qcow2 header", 0, version === 2 ? V2_BYTES : V3_BYTES);
   if (version === 2) return { version, fixed, whole: fixed, features: 0n };
@@ -109,7 +109,7 @@ async function examineHeader(
   const method = fixed.readUInt32BE(CRYPT_METHOD_AT);
   const headerExtensions = problem ?? extensionsProblem(extensions, method, clusterBytes);
   const tables = tablesProblem(fixed, clusterBits);
-  // The data of an image with an external data file lie elsewhere.
+  // The data of an image with an external data file is elsewhere.
   const isReadable = tables === undefined && headerExtensions === undefined && !hasDataFile;
   const walk = isReadable
     ? await walkTables(image, layoutOf(header, clusterBits, extensions))
@@ -118,8 +118,8 @@ async function examineHeader(
     // A guest sees whole sectors.
     virtualSizeBytes: sizeBytes - (sizeBytes % 512n),
     checks: {
-      // Either makes a program that opens the image read another file of the host, one that the
-      // image names.
+      // Each of the two makes a program that opens the image read another file of the host, whose
+      // name the image chooses.
       backing_file: hasBackingFile
         ? "it is a qcow2 overlay that refers to a backing file"
         : undefined,
@@ -160,7 +160,7 @@ function extensionsProblem(
   if (bitmaps === undefined) return undefined;
   const count = bitmaps.length === BITMAPS_BYTES ? bitmaps.readUInt32BE(0) : 0;
   const isSound = count > 0 && count <= MOST_BITMAPS && bitmaps.readUInt32BE(4) === 0;
-  return isSound ? undefined : "the bitmaps extension of its qcow2 header makes no sense";
+  return isSound ? undefined : "the bitmaps extension of its qcow2 header is invalid";
 }
 
 function isAligned(extension: Buffer, clusterBytes: number, lengthBytes: number): boolean {
@@ -169,7 +169,7 @@ function isAligned(extension: Buffer, clusterBytes: number, lengthBytes: number)
   );
 }
 
-/** What the header and its extensions, which must be sound, say of the tables. */
+/** The tables by the header and its extensions, which must be valid. */
 function layoutOf(
   { fixed, features }: Header,
   clusterBits: number,
@@ -218,7 +218,7 @@ function layoutOf(
 
 function unknownFeaturesProblem({ features, whole }: Header): string | undefined {
   const unknown = features & ~KNOWN_FEATURES;
-  if (unknown !== 0n) return `it needs qcow2 features that are unknown: 0x${unknown.toString(16)}`;
+  if (unknown !== 0n) return `it requires unknown qcow2 features: 0x${unknown.toString(16)}`;
   const compressionType = whole[COMPRESSION_TYPE_AT] ?? 0;
   const isStated = (features & COMPRESSION_TYPE) !== 0n;
   // 1 is zstd; 0, deflate, needs no feature.
@@ -234,10 +234,10 @@ function encryptionProblem(method: number): string | Finding | undefined {
 
 function snapshotsProblem(count: number): string | undefined {
   if (count === 0) return undefined;
-  return `it is a qcow2 with ${count} internal snapshots, whose data would come with it`;
+  return `it is a qcow2 with ${count} internal snapshots, whose data would be imported with it`;
 }
 
-/** What QEMU demands of the tables before it reads them. */
+/** The finding of tables that QEMU would refuse to read. */
 function tablesProblem(fixed: Buffer, clusterBits: number): string | undefined {
   const clusterBytes = 2 ** clusterBits;
   if (extendsL2(fixed) && clusterBits < LEAST_BITS_OF_EXTENDED) {
@@ -254,7 +254,7 @@ function l1Problem(fixed: Buffer, clusterBytes: number): string | undefined {
   const l1Bytes = fixed.readUInt32BE(L1_SIZE_AT) * 8;
   const l1Offset = fixed.readBigUInt64BE(L1_OFFSET_AT);
   if (l1Bytes > MOST_L1_BYTES) return `its qcow2 L1 table of ${l1Bytes} bytes is too large`;
-  // An entry of L1 stands for a cluster of L2 entries, each of 8 bytes or, extended, of 16.
+  // An entry of L1 stands for a cluster of L2 entries, each of 8 bytes, or 16 if extended.
   const entryBytes = extendsL2(fixed) ? 16n : 8n;
   const bytesOfEntry = (BigInt(clusterBytes) / entryBytes) * BigInt(clusterBytes);
   if (BigInt(l1Bytes / 8) * bytesOfEntry < fixed.readBigUInt64BE(SIZE_AT)) {
@@ -284,7 +284,7 @@ function snapshotTableProblem(fixed: Buffer, clusterBytes: number): string | und
   const count = fixed.readUInt32BE(SNAPSHOTS_AT);
   const position = fixed.readBigUInt64BE(SNAPSHOTS_OFFSET_AT);
   if (count > MOST_SNAPSHOTS) return `its qcow2 header states ${count} snapshots`;
-  // QEMU asks that even where there is no snapshot.
+  // QEMU requires that even without a snapshot.
   if (position % BigInt(clusterBytes) !== 0n || position >= 2n ** 63n) {
     return "its qcow2 snapshot table is not aligned";
   }

@@ -4,15 +4,17 @@ const CHECKSUM_BYTES = 8;
 const USTAR_AT = 257;
 
 /**
- * Whether these bytes begin with a member of a tar archive: by its mark, or for the oldest kind by
- * its checksum.
+ * True if these bytes begin with a member of a tar archive: by its mark, or by its checksum for the
+ * oldest kind.
  */
 export function isTar(first: Buffer): boolean {
   if (first.length < HEADER_BYTES) return false;
   return first.toString("latin1", USTAR_AT, USTAR_AT + 5) === "ustar" || hasChecksum(first);
 }
 
-/** The sum of all bytes of the header, those of the sum itself taken as spaces, in octal. */
+/**
+ * True if the header states the sum of its bytes in octal, the bytes of the sum taken as spaces.
+ */
 function hasChecksum(first: Buffer): boolean {
   const text = first.toString("latin1", CHECKSUM_AT, CHECKSUM_AT + CHECKSUM_BYTES);
   const [, stated] = /^ *([0-7]{1,7})[ \0]/.exec(text) ?? [];

@@ -2,13 +2,13 @@ import type { Detector } from "./detector.ts";
 import type { ImageBytes } from "./image-bytes.ts";
 
 /**
- * A text: what a server sends in place of an image, such as a login page, an error or a listing,
- * and what lies beside images, such as a checksum. No program boots from it, whatever it was
- * declared as.
+ * A text. A server may send one in place of an image, such as a login page, an error or a listing,
+ * and some texts are kept beside images, such as checksums. No program boots from a text, whatever
+ * format was declared.
  */
 export const text: Detector = {
   format: "text",
-  // The descriptor of a VMDK, and other formats that begin with a text, are themselves.
+  // The descriptor of a VMDK and other formats also begin with a text.
   isWeak: true,
   foreign: {
     what: "a text",
@@ -18,11 +18,11 @@ export const text: Detector = {
   matches: (image) => textKind(image) !== undefined,
   examine: (image) => ({
     virtualSizeBytes: null,
-    checks: { content: `it is ${textKind(image) ?? "a text"}, and no disk` },
+    checks: { content: `it is ${textKind(image) ?? "a text"}, not a disk` },
   }),
 };
 
-/** What a text is, by how it begins after byte order mark, white space and comments of markup. */
+/** The kinds of texts, by their starts after byte order mark, white space and markup comments. */
 const KINDS: readonly (readonly [start: RegExp, what: string])[] = [
   [/^<(?:!doctype\s+html|html|head|body|title|script|meta|h1|center|pre)\b/i, "an HTML page"],
   [/^<\w*:?envelope\b/i, "an OVF descriptor, whose disks are other files"],
@@ -37,7 +37,7 @@ const KINDS: readonly (readonly [start: RegExp, what: string])[] = [
   [/^(?:\\?[\da-f]{32,128}[ \t]+[ *]?\S|(?:MD5|SHA\d+) ?\()/i, "a list of checksums"],
 ];
 
-/** Markup that is a page even with something else behind it, such as zeros up to a whole sector. */
+/** Markup that is a page even if other bytes follow, such as zeros up to a whole sector. */
 const PAGE = /^(?:<!doctype\s+html|<html\b|<\?xml\s)/i;
 
 /** The start of such a page. */
@@ -67,7 +67,7 @@ function kindOf(decodedText: string): string {
   const start = begin(decodedText);
   const [, kind] = KINDS.find(([mark]) => mark.test(start)) ?? [];
   if (kind !== "an XML text") return kind ?? "a plain text";
-  // A declaration says nothing of what it is: the first element does.
+  // The kind of an XML text shows in its first element, not in its declaration.
   const root = start.replace(
     /^(?:<\?[^>]{0,500}\?>|<!--[^]{0,2000}?-->|<!doctype[^>]{0,500}>|\s)+/i,
     "",
@@ -83,22 +83,21 @@ function begin(decodedText: string): string {
   return decodedText.slice(0, 4096).replace(/^(?:[\s\ufeff]|<!--[^]{0,2000}?-->)+/, "");
 }
 
-/** Text up to the first zero: a page that was padded. */
+/** The bytes up to the first zero: a page that was padded. */
 function pageOf(first: Buffer, encoding: (typeof ENCODINGS)[number]): Buffer {
   const zero = first.indexOf(encoding === "utf-8" ? "\0" : "\0\0", "latin1");
   const end = zero === -1 ? first.length : zero;
   return first.subarray(0, Math.min(end, 4096));
 }
 
-/** The text of bytes; undefined when they are no text of this encoding. */
+/** The text of bytes; undefined when they are not a text of this encoding. */
 function decoded(
   bytes: Buffer,
   encoding: (typeof ENCODINGS)[number],
   isPart: boolean,
 ): string | undefined {
   if (bytes.length === 0) return undefined;
-  // Numbers and marks make 16-bit texts of many bytes: only ASCII, with its zero in the right half,
-  // is believed.
+  // Many binary files decode as UTF-16. Only ASCII counts, by its zero in the right half.
   if (encoding !== "utf-8" && !isWideAscii(bytes, encoding)) return undefined;
   try {
     const decoder = new TextDecoder(encoding, { fatal: true });
@@ -123,13 +122,15 @@ function isWideAscii(bytes: Buffer, encoding: "utf-16le" | "utf-16be"): boolean 
 }
 
 /**
- * Control characters that stand in no text: all but tab, newlines, form feed, backspace and escape.
+ * True if a text has control characters other than tab, newlines, form feed, backspace and escape.
  */
 function hasControls(decodedText: string): boolean {
   return /[\0-\x07\x0b\x0e-\x1a\x1c-\x1f\x7f]/.test(decodedText);
 }
 
-/** Bytes without controls, hardly any of them beyond ASCII: also Latin-1 and Windows' encodings. */
+/**
+ * True for bytes without controls and with few beyond ASCII: also Latin-1 and Windows' encodings.
+ */
 function isMostlyText(bytes: Buffer): boolean {
   if (hasControls(bytes.toString("latin1"))) return false;
   const beyond = bytes.filter((byte) => byte >= 0x80).length;
@@ -137,8 +138,8 @@ function isMostlyText(bytes: Buffer): boolean {
 }
 
 /**
- * Fewer characters than this, and no words: bytes that happen to be printable, such as one letter
- * again and again.
+ * A text without words needs this many different characters: fewer are bytes that happen to be
+ * printable, such as one letter again and again.
  */
 const LEAST_CHARACTERS = 12;
 

@@ -2,15 +2,15 @@ import type { Detector } from "./detector.ts";
 import { cutOff, type Finding } from "./detector.ts";
 import { wholeSectors, type ImageBytes } from "./image-bytes.ts";
 
-// ECMA-167: sixteen sectors of 2 KiB are left to the system, then come descriptors of the standards
-// that the volume keeps.
+// ECMA-167: after sixteen sectors of 2 KiB for the system there are descriptors of the standards
+// that the volume follows.
 const DESCRIPTORS_AT = 32 * 1024;
 const DESCRIPTOR_BYTES = [2048, 4096];
 const MOST_DESCRIPTORS = 8;
 const STANDARDS = ["NSR02", "NSR03"];
 
-// The anchor in block 256 says where the descriptors of the volume lie; the blocks of hard disks
-// and discs differ.
+// The anchor in block 256 states the place of the volume's descriptors. Hard disks and discs have
+// blocks of different sizes.
 const BLOCK_SIZES = [2048, 512, 4096, 1024];
 const ANCHOR_BLOCK = 256;
 const ANCHOR_TAG = 2;
@@ -19,14 +19,14 @@ const SEQUENCE = { lengthAt: 16, blockAt: 20, mostBlocks: 32 };
 const PARTITION = { startAt: 188, lengthAt: 192 };
 
 /**
- * A UDF volume: on a disc, or on a hard disk as Windows, macOS and mkudffs write it. It is attached
- * as either, and so it is taken for raw and for iso. A disc that is ISO 9660 too (a bridge) is an
- * iso.
+ * A UDF volume: on a disc, or on a hard disk as Windows, macOS and mkudffs write it. It can be
+ * attached as either, so that it may be declared as raw or iso. A disc that is also ISO 9660 (a
+ * bridge) is an iso.
  */
 export const udf: Detector = {
   format: "udf",
   matches: (image) => standardsOf(image).some((name) => STANDARDS.includes(name)),
-  // A hard disk has a boot sector too, which describes the volume.
+  // A hard disk also has a boot sector that describes the volume.
   covers: () => ["gpt", "mbr"],
   examine: async (image) => ({
     virtualSizeBytes: wholeSectors(image.sizeBytes),
@@ -73,7 +73,7 @@ async function endProblem(
     const endBytes = (start + sequence.readUInt32LE(at + PARTITION.lengthAt)) * blockBytes;
     if (image.holds(0, endBytes)) return undefined;
     return cutOff(
-      `its udf partition ends at byte ${endBytes}, and the image at byte ${image.sizeBytes}`,
+      `its udf partition ends at byte ${endBytes}, but the image ends at byte ${image.sizeBytes}`,
     );
   }
   return undefined;

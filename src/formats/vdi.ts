@@ -15,7 +15,7 @@ const DISK_SIZE_AT = 0x170;
 const BLOCK_SIZE_AT = 0x178;
 const BLOCK_EXTRA_AT = 0x17c;
 const BLOCKS_AT = 0x180;
-// Of the image that this one was made from, and of its parent.
+// The identities of the image that this one was made from, and of its parent.
 const LINK_UUIDS_AT = 0x1a8;
 const LINK_UUIDS_BYTES = 32;
 const HEADER_BYTES = 0x200;
@@ -24,11 +24,10 @@ const VERSION = { major: 1, minor: 1 };
 const SELF_CONTAINED_TYPES = [1, 2];
 
 const SECTOR_BYTES = 512;
-// QEMU reads blocks of this size only, and VirtualBox makes no others unless a person asks for
-// them.
+// QEMU reads only blocks of this size. VirtualBox makes others only if the user asks for them.
 const BLOCK_BYTES = 1024 * 1024;
 const MOST_BLOCKS = 0x3fffffff;
-/** In the block map: a block that is not there, or has zeros (`0xfffffffe`). */
+/** An entry of the block map from here on: a block that is absent, or has zeros (`0xfffffffe`). */
 const LEAST_UNALLOCATED = 0xfffffffe;
 
 /** VirtualBox's format. */
@@ -59,7 +58,7 @@ function versionProblem(header: Buffer): string | undefined {
   const minor = header.readUInt16LE(VERSION_AT);
   const major = header.readUInt16LE(VERSION_AT + 2);
   if (major === VERSION.major && minor === VERSION.minor) return undefined;
-  return `it is a vdi of version ${major}.${minor}, and only 1.1 is known`;
+  return `it is a vdi of version ${major}.${minor}; only 1.1 is supported`;
 }
 
 function parentProblem(header: Buffer): string | undefined {
@@ -72,16 +71,16 @@ function parentProblem(header: Buffer): string | undefined {
 function layoutProblem(header: Buffer): string | undefined {
   const sectorBytes = header.readUInt32LE(SECTOR_SIZE_AT);
   if (sectorBytes !== SECTOR_BYTES) {
-    return `its vdi header states sectors of ${sectorBytes} bytes, and they must have 512`;
+    return `its vdi header states sectors of ${sectorBytes} bytes; only 512 bytes are supported`;
   }
   const blockBytes = header.readUInt32LE(BLOCK_SIZE_AT);
   if (blockBytes !== BLOCK_BYTES || header.readUInt32LE(BLOCK_EXTRA_AT) !== 0) {
-    return `its vdi header states blocks of ${blockBytes} bytes, and they must have 1 MiB, and nothing between them`;
+    return `its vdi header states blocks of ${blockBytes} bytes; only blocks of 1 MiB with nothing between them are supported`;
   }
   const isAligned = [BLOCK_MAP_OFFSET_AT, DATA_OFFSET_AT].every(
     (at) => header.readUInt32LE(at) % SECTOR_BYTES === 0,
   );
-  return isAligned ? undefined : "its vdi block map or its data do not begin at a sector";
+  return isAligned ? undefined : "its vdi block map or its data does not begin at a sector";
 }
 
 function blockMapProblem(header: Buffer): string | undefined {
@@ -89,10 +88,10 @@ function blockMapProblem(header: Buffer): string | undefined {
   if (blocks > MOST_BLOCKS) return `its vdi block map has ${blocks} entries`;
   if (BigInt(blocks) * BigInt(BLOCK_BYTES) >= header.readBigUInt64LE(DISK_SIZE_AT))
     return undefined;
-  return "the blocks of its vdi header make less than its disk size";
+  return "its vdi header states fewer blocks than its disk size needs";
 }
 
-/** Walks through the block map, dynamic or static. */
+/** Walks through the block map, of a dynamic or a static image. */
 async function missingBlocks(image: ImageBytes, header: Buffer): Promise<Finding | undefined> {
   const mapAt = header.readUInt32LE(BLOCK_MAP_OFFSET_AT);
   const dataAt = header.readUInt32LE(DATA_OFFSET_AT);

@@ -8,7 +8,7 @@ const DYNAMIC_COOKIE = Buffer.from("cxsparse", "latin1");
 // Offsets of Microsoft's "Virtual Hard Disk Image Format Specification"; big-endian. Hard disk
 // footer:
 const FOOTER_BYTES = 512;
-// Before 2004 Virtual PC wrote it without its last byte, and QEMU reads none of those.
+// Before 2004 Virtual PC wrote it without its last byte. QEMU does not read such images.
 const OLD_FOOTER_BYTES = 511;
 const DATA_OFFSET_AT = 16;
 const CREATOR_AT = 28;
@@ -20,7 +20,8 @@ const FIXED = 2;
 const DYNAMIC = 3;
 const DIFFERENCING = 4;
 /**
- * What the header and the footer must say alike: features to the size, its geometry, and the type.
+ * The ranges in which header and footer must agree: the position of the data, the creator, the size
+ * with its geometry, and the type.
  */
 const COMPARED = [
   [DATA_OFFSET_AT, DATA_OFFSET_AT + 8],
@@ -40,8 +41,7 @@ const PARENT_NAME_AND_LOCATORS = [64, 768] as const;
 const SECTOR_BYTES = 512;
 const UNUSED = 0xffffffff;
 
-// Which programs state the size of the disk as it is: others mean the geometry, which QEMU follows
-// for them (block/vpc.c).
+// The programs that state the size of the disk. For others QEMU uses the geometry (block/vpc.c).
 const CREATORS_OF_SIZES = ["win ", "qem2", "d2v ", "CTXS", "tap", "wa\0\0"];
 /** The largest geometry stands for every larger disk. */
 const MOST_GEOMETRY_SECTORS = 65535 * 16 * 255;
@@ -53,7 +53,7 @@ export const vhd: Detector = {
   format: "vhd",
   matches: (image) =>
     hasCookie(image.first) || hasCookie(image.lastSector) || hasCookie(oldFooterOf(image)),
-  // A fixed one is a raw disk with a sector behind it, and a raw disk may be partitioned.
+  // A fixed one is a raw disk with a sector after it, and a raw disk may be partitioned.
   covers: ({ first }) => (hasCookie(first) ? [] : ["gpt", "mbr"]),
   examine: async (image) => {
     if (!hasCookie(image.lastSector) && hasCookie(oldFooterOf(image))) {
@@ -91,13 +91,15 @@ function examineFixed({ lastSector: footer, sizeBytes }: ImageBytes): Examinatio
       disk_size: diskSizeProblem(diskBytes),
       complete:
         statedBytes > heldBytes
-          ? cutOff(`its vhd footer states ${String(statedBytes)} bytes, and ${heldBytes} are there`)
+          ? cutOff(
+              `its vhd footer states ${String(statedBytes)} bytes, but only ${heldBytes} are there`,
+            )
           : undefined,
     },
   };
 }
 
-/** The size of the disk that a guest sees: for some programs that made it, by its geometry. */
+/** The size of the disk that a guest sees. It depends on the program that made the image. */
 function diskBytesOf(footer: Buffer): bigint {
   const creator = footer.toString("latin1", CREATOR_AT, CREATOR_AT + 4);
   const cylinders = footer.readUInt16BE(GEOMETRY_AT);
@@ -113,10 +115,10 @@ function diskBytesOf(footer: Buffer): bigint {
 
 function diskSizeProblem(diskBytes: bigint): string | undefined {
   if (diskBytes <= MOST_SECTORS * BigInt(SECTOR_BYTES)) return undefined;
-  return `its vhd footer states ${String(diskBytes)} bytes, and a vhd has 2040 GiB at most`;
+  return `its vhd footer states ${String(diskBytes)} bytes, more than the 2040 GiB that a vhd can have`;
 }
 
-/** The complement of the sum of all bytes, those of the checksum itself left out. */
+/** The finding of a wrong checksum: the complement of the sum of all bytes but its own. */
 function checksumProblem(what: string, structure: Buffer, at: number): string | undefined {
   const stated = structure.readUInt32BE(at);
   const own = structure.subarray(at, at + 4).reduce((sum, byte) => sum + byte, 0);
@@ -170,17 +172,17 @@ function blockTableProblem(header: Buffer, diskBytes: bigint): string | undefine
   const entries = header.readUInt32BE(TABLE_ENTRIES_AT);
   const blockBytes = header.readUInt32BE(BLOCK_SIZE_AT);
   if (blockBytes < SECTOR_BYTES || !Number.isInteger(Math.log2(blockBytes))) {
-    return `its vhd blocks have ${blockBytes} bytes, which must be a power of 2 from 512`;
+    return `its vhd blocks have ${blockBytes} bytes, not a power of 2 from 512 on`;
   }
   // QEMU's bound.
   if (entries > 0x7fffffff / 4) return `its vhd block table has ${entries} entries`;
   if (BigInt(entries) * BigInt(blockBytes) >= diskBytes) return undefined;
-  return "the blocks of its vhd header make less than its size";
+  return "its vhd header states fewer blocks than its size needs";
 }
 
 /**
- * Walks through the block table: a block is a bitmap of its sectors, in whole sectors, and the
- * data.
+ * Walks through the block table. A block is a bitmap of its sectors, padded to whole sectors, and
+ * the data.
  */
 async function missingBlocks(image: ImageBytes, header: Buffer): Promise<Finding | undefined> {
   const entries = header.readUInt32BE(TABLE_ENTRIES_AT);
@@ -199,9 +201,11 @@ async function missingBlocks(image: ImageBytes, header: Buffer): Promise<Finding
   return end.problem;
 }
 
-/** The header is a copy of the footer; programs go by either. */
+/**
+ * The finding of a header that is not a copy of the footer: programs follow the one or the other.
+ */
 function footersProblem({ lastSector }: ImageBytes, header: Buffer): Finding | string | undefined {
-  if (!hasCookie(lastSector)) return cutOff("its vhd footer is missing at its end");
+  if (!hasCookie(lastSector)) return cutOff("its vhd footer is missing at the end of the file");
   const isSame = COMPARED.every(([start, end]) =>
     header.subarray(start, end).equals(lastSector.subarray(start, end)),
   );

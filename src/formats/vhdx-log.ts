@@ -7,10 +7,10 @@ const SECTOR_BYTES = 4096;
 const HEADER_BYTES = 64;
 const DESCRIPTOR_BYTES = 32;
 
-// Hyper-V's logs have 1 MiB. A longer one is read no further.
+// Hyper-V's logs have 1 MiB. A log that is longer than this is not read.
 const MOST_LOG_BYTES = 64 * 1024 * 1024;
 
-/** Where a log lies, in bytes, and the identity that its entries bear. */
+/** The place of a log in bytes, and the identity in its entries. */
 export interface LogPlace {
   readonly position: number;
   readonly lengthBytes: number;
@@ -25,20 +25,19 @@ export interface LogWrite {
   readonly data: Buffer | undefined;
 }
 
-/** What a program does to the file that replays the log. */
+/** The effect of a replay of the log on the file. */
 export interface LogReplay {
   readonly entries: number;
   readonly writes: readonly LogWrite[];
-  /** How long the file must be already. */
+  /** The length that the file must have already. */
   readonly flushedBytes: number;
-  /** How long the file becomes. */
+  /** The length of the file after the replay. */
   readonly lastBytes: number;
 }
 
 /**
- * Reads what a program would write that replays the log. It does not ask which entries are current,
- * as such a program does: it takes every entry that bears the identity of the log and has the right
- * checksum.
+ * Reads the writes that a replay of the log would make. A program replays only the current entries;
+ * this function takes every entry that has the identity of the log and a right checksum.
  *
  * @throws BrokenImage when the log is cut off, or too long
  */
@@ -46,7 +45,7 @@ export async function readLog(image: ImageBytes, place: LogPlace): Promise<LogRe
   const { position, lengthBytes } = place;
   if (lengthBytes > MOST_LOG_BYTES) {
     throw new BrokenImage(
-      `its vhdx log has ${lengthBytes} bytes, and ${MOST_LOG_BYTES} are the most`,
+      `its vhdx log has ${lengthBytes} bytes, more than the allowed ${MOST_LOG_BYTES}`,
     );
   }
   const log = await image.read("vhdx log", position, lengthBytes);
@@ -62,7 +61,7 @@ export async function readLog(image: ImageBytes, place: LogPlace): Promise<LogRe
   return replay;
 }
 
-/** The entry that begins here, also when it goes on at the start of the ring. */
+/** The entry that begins here; it may continue at the start of the ring. */
 function entryAt(log: Buffer, at: number, guid: Buffer): Buffer | undefined {
   const lengthBytes = log.readUInt32LE(at + 8);
   const isEntry =
@@ -93,8 +92,8 @@ function writesOf(entry: Buffer): LogWrite[] {
       writes.push({ position, lengthBytes, data: undefined });
     }
     if (kind !== "desc") continue;
-    // The first 8 bytes and the last 4 stand in the descriptor: marks are in their place in the
-    // data sector.
+    // The first 8 bytes and the last 4 are in the descriptor: in the data sector, marks take their
+    // places.
     const data = Buffer.concat([
       entry.subarray(at + 8, at + 16),
       entry.subarray(dataAt + 8, dataAt + SECTOR_BYTES - 4),

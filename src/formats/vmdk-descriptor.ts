@@ -4,14 +4,14 @@ import { protocolProblem } from "./protocol-strings.ts";
 
 const TITLE = /^# ?disk ?descriptorfile/i;
 
-// QEMU's own test for a descriptor without that title (block/vmdk.c, vmdk_probe): comments and
-// blank lines, then a version.
+// QEMU's own test for a descriptor without that title (block/vmdk.c, vmdk_probe): a version after
+// comments and blank lines.
 const VERSION_AFTER_COMMENTS = /^(?:[ \t]*(?:#[^\n]*)?\r?\n)* *version=[123]\r?\n/;
 
 const SECTOR_BYTES = 512;
 /**
- * QEMU reads so much behind the header, whatever the header says of the descriptor (block/vmdk.c,
- * DESC_SIZE).
+ * The bytes that QEMU reads after the header, whatever length the header states for the descriptor
+ * (block/vmdk.c, DESC_SIZE).
  */
 export const QEMU_DESCRIPTOR_BYTES = 20 * SECTOR_BYTES;
 
@@ -19,18 +19,18 @@ const EXTENT_LINE = /^(?:RW|RDONLY|NOACCESS)\s/i;
 const FIELD_LINE = /^([\w.:-]+)\s*=\s*(.*)$/;
 const DATABASE_COMMENT = /^ddb\b(?!.*=)/i;
 
-/** A parent's identity when there is no parent. */
+/** The identity that stands for no parent. */
 const NO_PARENT = "ffffffff";
 
-// Keys that programs write and that name nothing. VirtualBox's identities of a parent are in the
-// next list.
+// Keys that programs write and that do not refer to anything. VirtualBox's identities of a parent
+// are in `WITHOUT_PARENT`.
 const HARMLESS =
   /^(?:version|encoding|cid|createtype|ddb\.(?:adaptertype|comment|deletable|encoding|longcontentid|thinprovisioned|toolsversion|toolsinstalltype|uuid|uuid\.image|uuid\.modification|virtualhwversion|geometry\.\w+))$/;
 
 /** Keys that have a check of their own. */
 const JUDGED_AS_PARENT = ["parentcid", "parentfilenamehint"];
 
-// Further keys by which a program finds a parent: with these values it has none.
+// Further keys by which a program finds a parent. With these values there is none.
 const WITHOUT_PARENT: Readonly<Record<string, RegExp>> = {
   isnativesnapshot: /^no$/,
   "ddb.nativeparentcid": /^(?:ffffffff)?$/,
@@ -38,46 +38,44 @@ const WITHOUT_PARENT: Readonly<Record<string, RegExp>> = {
   "ddb.uuid.parentmodification": /^[0-]*$/,
 };
 
-// Keys that name a file, a program or a device, by their own names: "changeTrackPath",
+// Keys that, by their names, refer to a file, a program or a device: "changeTrackPath",
 // "ddb.nativeParentHint", "ddb.iofilters", "ddb.sidecars", "digestFilename", "ddb.deviceFile",
 // "encryptionKeys".
 const NAMES_SOMETHING =
   /file|path|hint|parent|native|track|filter|sidecar|digest|device|redo|delta|snapshot|encryption|key|ur[il]|object/i;
 
-// Values that look like a place: a path, a drive, or the name of another disk file.
+// Values that look like a location: a path, a drive, or the name of another disk file.
 const LOOKS_LIKE_PLACE =
   /[/\\]|^\w:|\.(?:vm\w+|vswp|rdm|raw|img|iso|qcow2?|vhdx?|vdi|dsk|flt|vmfd)$/i;
 
 /**
- * The name under which our stores keep images: another image may stand beside this one, with such a
- * name.
+ * The form of the names under which stores keep images: another image with such a name may be
+ * beside this one.
  */
 const STORED_NAME = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?:\.\d+)?$/i;
 
-/** Whether a file starts like the text descriptor of a VMDK. */
+/** True if a file starts like the text descriptor of a VMDK. */
 export function isDescriptor(first: Buffer): boolean {
   const text = first.toString("latin1", 0, 4096);
   return TITLE.test(text) || VERSION_AFTER_COMMENTS.test(text);
 }
 
-/** A descriptor as it lies in a file. */
+/** The descriptor in a file. */
 export interface DescriptorBytes {
   /**
-   * From the second sector on: the sectors of the descriptor, and whatever else QEMU reads with
-   * them.
+   * The bytes from the second sector on: the descriptor, and everything that QEMU reads with it.
    */
   readonly region: Buffer;
-  /** How many of them the header gives to the descriptor. */
+  /** The number of these bytes that the header states for the descriptor. */
   readonly declaredBytes: number;
 }
 
 /**
- * Judges the descriptor that is inside of a VMDK, as far as any program reads it: VMware and
- * VirtualBox read the sectors that the header states, QEMU always twenty, up to the first NUL.
- * Every occurrence of a word counts, in whichever line it stands: QEMU searches some of them as
- * plain text, even in comments. `capacitySectors` is the size of the disk by the header.
- *
- * @returns the checks, as detectors give them
+ * Judges the descriptor inside a VMDK, as far as any program reads it. VMware and VirtualBox read
+ * the sectors that the header states, QEMU always twenty, each up to the first NUL. Every
+ * occurrence of a word counts, in any line: QEMU searches some words as plain text, even in
+ * comments.
+ * `capacitySectors` is the size of the disk by the header.
  */
 export function descriptorChecks(
   { region, declaredBytes }: DescriptorBytes,
@@ -105,9 +103,9 @@ export function descriptorChecks(
 }
 
 function endProblem(text: string, declaredBytes: number, isHidden: boolean): string | undefined {
-  if (isHidden) return "its vmdk descriptor goes on behind its end";
+  if (isHidden) return "its vmdk descriptor continues after its end";
   if (text.length <= declaredBytes) return undefined;
-  return `its vmdk descriptor goes on behind the ${declaredBytes} bytes that its header states`;
+  return `its vmdk descriptor continues after the ${declaredBytes} bytes that its header states`;
 }
 
 function linesProblem(lines: readonly string[]): string | undefined {
@@ -119,7 +117,7 @@ function linesProblem(lines: readonly string[]): string | undefined {
   }
   const fields = new Set<string>();
   for (const { key } of fieldsOf(lines)) {
-    // Each of several values is judged; of the database programs write some keys twice.
+    // Programs write some keys of the database twice. Each value is judged.
     if (key.startsWith("ddb.")) continue;
     if (fields.has(key)) return `its vmdk descriptor states ${shown(key)} twice`;
     fields.add(key);
@@ -128,8 +126,8 @@ function linesProblem(lines: readonly string[]): string | undefined {
 }
 
 /**
- * QEMU does not open an image without the two identities, which it searches as plain text
- * (`vmdk_read_cid`).
+ * The finding of a missing identity: QEMU does not open an image without both. It searches them as
+ * plain text (`vmdk_read_cid`).
  */
 function cidProblem(region: Buffer): string | undefined {
   const read = region.toString("latin1", 0, Math.min(region.length, QEMU_DESCRIPTOR_BYTES - 1));
@@ -164,7 +162,7 @@ function createTypeProblem(text: string, { vmdkAllowedTypes }: FormatPolicy): st
   const allowed = vmdkAllowedTypes.map((type) => type.toLowerCase());
   const refused = types.find((type) => !allowed.includes(type.toLowerCase()));
   if (refused === undefined) return undefined;
-  return `it is a vmdk of type "${shown(refused)}", and ${vmdkAllowedTypes.join(" and ") || "none"} are allowed (\`formats.vmdk_allowed_types\`)`;
+  return `it is a vmdk of type "${shown(refused)}", which is not allowed (\`formats.vmdk_allowed_types\`: ${vmdkAllowedTypes.join(", ") || "none"})`;
 }
 
 function parentProblem(text: string): string | undefined {
@@ -176,35 +174,35 @@ function parentProblem(text: string): string | undefined {
 }
 
 /**
- * What VMware would open beside the image, or load: the log of its changes, filters with their
- * files, parents of an array.
+ * The finding of another file that VMware would open or load with the image: a log of its changes,
+ * a filter with its file, the parent of an array.
  */
 function otherFilesProblem(lines: readonly string[]): Finding | undefined {
   const found = fieldsOf(lines).find(({ key, value }) => {
     if (HARMLESS.test(key) || JUDGED_AS_PARENT.includes(key)) return false;
     const withoutParent = WITHOUT_PARENT[key];
     if (withoutParent !== undefined) return !withoutParent.test(value.toLowerCase());
-    // An empty one names nothing.
+    // An empty value refers to nothing.
     return value !== "" && (NAMES_SOMETHING.test(key) || LOOKS_LIKE_PLACE.test(value));
   });
   if (found === undefined) return undefined;
   return {
-    reason: `its vmdk descriptor refers to something else: ${shown(found.key)} is "${shown(found.value)}"`,
-    hint: "Export or convert the disk again, which leaves that line out: `qemu-img convert -O vmdk IN OUT`.",
+    reason: `its vmdk descriptor refers to another file: ${shown(found.key)} is "${shown(found.value)}"`,
+    hint: "Export or convert the disk again to remove that line: `qemu-img convert -O vmdk IN OUT`.",
   };
 }
 
 /**
- * The only extent must be this file. QEMU and VirtualBox never look at its name where the data is
- * behind the header. VMware opens a growable disk by it, in the directory of the descriptor: so it
- * may be any plain name, as programs write their own file's, which an import changes; but none with
- * a path, and none of another image in a store.
+ * The finding of an extent that is not this file. QEMU and VirtualBox ignore its name if the data
+ * follows the header. VMware opens a growable disk by that name, in the directory of the
+ * descriptor. Programs write the name of their own file, which an import changes, so that any plain
+ * name is accepted; but not one with a path, and not that of another image in a store.
  */
 function extentProblem(lines: readonly string[], capacitySectors: bigint): string | undefined {
   const [extent, ...others] = lines.filter((line) => EXTENT_LINE.test(line));
   if (extent === undefined || others.length > 0) {
     const count = extent === undefined ? 0 : others.length + 1;
-    return `its vmdk descriptor has ${count} extents, and must have one`;
+    return `its vmdk descriptor has ${count} extents, not one`;
   }
   const [, sectors, name] =
     /^(?:RW|RDONLY)\s+(\d{1,20})\s+SPARSE\s+"([^"/\\:*?<>|%\0-\x1f]+)"$/i.exec(extent) ?? [];
@@ -212,7 +210,7 @@ function extentProblem(lines: readonly string[], capacitySectors: bigint): strin
     return "the extent in its vmdk descriptor refers to another file";
   }
   if (BigInt(sectors) === capacitySectors) return undefined;
-  return `the extent in its vmdk descriptor has ${sectors} sectors, and its header says ${String(capacitySectors)}`;
+  return `the extent in its vmdk descriptor has ${sectors} sectors, but its header states ${String(capacitySectors)}`;
 }
 
 function isElsewhere(name: string): boolean {

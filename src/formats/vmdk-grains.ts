@@ -1,35 +1,35 @@
 import { DataEnd } from "./data-end.ts";
 import { BrokenImage, type ImageBytes } from "./image-bytes.ts";
 
-/** The tables of a sparse VMDK, as its header, or its footer, names them; in bytes. */
+/** The tables of a sparse VMDK by its header or footer, in bytes. */
 export interface VmdkLayout {
   /** The size of the disk. */
   readonly sizeBytes: number;
   readonly grainBytes: number;
   readonly entriesPerTable: number;
-  /** Its grain directory, inside of the file. */
+  /** The place of its grain directory. */
   readonly directoryAt: number;
-  /** The copy of the directory, with tables of its own. */
+  /** The place of the copy of the directory, which has tables of its own. */
   readonly redundantDirectoryAt?: number | undefined;
-  /** Whether an entry of 1 means zeros. */
+  /** True if an entry of 1 means zeros. */
   readonly hasZeroGrains: boolean;
   readonly isCompressed: boolean;
-  /** Whether a compressed grain begins with its length. */
+  /** True if a compressed grain begins with its length. */
   readonly hasMarkers: boolean;
 }
 
 const SECTOR_BYTES = 512;
 const ZERO_GRAIN = 1;
-// Before the data of a compressed grain: its place on the disk, 8 bytes, and how long it is.
+// A marker before the data of a compressed grain: its place on the disk, 8 bytes, and its length.
 const MARKER_BYTES = 12;
 const MARKER_LENGTH_AT = 8;
 
-// Programs put the tables one behind the other: so many bytes of them are read at once.
+// Programs write the tables one after the other: up to this many bytes of them are read at once.
 const RUN_BYTES = 256 * 1024;
 
 /**
  * Walks through the grain directory and its tables, and finds the farthest byte that they refer to.
- * It reads every table once: with grains of 64 KiB, one byte of the disk in 16384.
+ * It reads every table once: one byte in 16384 of a full disk with grains of 64 KiB.
  *
  * @throws BrokenImage when the tables overlap
  */
@@ -43,10 +43,10 @@ export async function walkGrains(image: ImageBytes, layout: VmdkLayout): Promise
   return walk.end;
 }
 
-/** Grain tables one behind the other. */
+/** Grain tables one after the other. */
 interface Run {
   readonly position: number;
-  /** The number of the first in the directory. */
+  /** The index of the first table in the directory. */
   readonly first: number;
   readonly tables: number;
 }
@@ -58,7 +58,7 @@ class GrainWalk {
   readonly #tableBytes: number;
   readonly #tables: number;
   #readBytes = 0;
-  /** Where the last compressed grain begins. */
+  /** The start of the last compressed grain. */
   #lastGrainAt = 0;
 
   constructor(image: ImageBytes, layout: VmdkLayout) {
@@ -69,7 +69,7 @@ class GrainWalk {
     this.#tables = Math.ceil(layout.sizeBytes / (layout.entriesPerTable * layout.grainBytes));
   }
 
-  /** Looks at the grains, too, if `looksInside`, and not only at where the tables end. */
+  /** Notes the ends of the tables and, if `looksInside`, also those of the grains. */
   async directory(position: number, { looksInside }: { looksInside: boolean }): Promise<void> {
     if (!this.end.reach("vmdk grain directory", position + this.#tables * 4)) return;
     const pieces = this.#image.pieces("vmdk grain directory", position, this.#tables * 4);
@@ -108,7 +108,7 @@ class GrainWalk {
   async #grains({ position, first, tables }: Run): Promise<void> {
     const { sizeBytes, grainBytes, entriesPerTable, hasZeroGrains, isCompressed } = this.#layout;
     this.#readBytes += tables * this.#tableBytes;
-    // A hostile directory could name the same table again and again.
+    // A hostile directory could refer to the same table again and again.
     if (this.#readBytes > this.#image.sizeBytes)
       throw new BrokenImage("its vmdk grain tables overlap");
     const entries = await this.#image.read("vmdk grain table", position, tables * this.#tableBytes);
@@ -127,7 +127,7 @@ class GrainWalk {
     }
   }
 
-  /** Compressed grains have any length, so that of the last one is read. */
+  /** Reads the length of the last compressed grain: each has its own length. */
   async lastGrain(): Promise<void> {
     if (this.#lastGrainAt === 0) return;
     const what = "compressed vmdk grain";

@@ -31,11 +31,11 @@ const HEADER_BYTES = 79;
 
 const FLAG = { lineEnds: 1, redundantDirectory: 2, zeroGrains: 4, markers: 0x20000 };
 const DEFLATE = 1;
-// A copy in text mode changes them.
+// A copy in text mode changes these bytes.
 const LINE_ENDS = "\n \r\n";
 
 const VERSIONS = [1, 2, 3];
-// Right behind the header; QEMU and VMware put it there, and nowhere else.
+// The sector after the header. QEMU and VMware write the descriptor nowhere else.
 const DESCRIPTOR_AT = 1n;
 const MOST_DESCRIPTOR_BYTES = 1024 * 1024;
 
@@ -44,17 +44,17 @@ const MOST_GRAIN_SECTORS = 0x200000n;
 const MOST_ENTRIES_PER_TABLE = 512;
 const MOST_TABLES = 32n * 1024n * 1024n;
 
-// In place of the grain directory: "a copy of this header at the end of the file says where it is".
+// In place of the grain directory: a copy of the header at the end of the file states its place.
 const DIRECTORY_AT_END = 2n ** 64n - 1n;
 const FOOTER_MARKER = 3;
 
-/** VMware's format: sparse, with its descriptor inside. */
+/** VMware's format: sparse, with its descriptor inside the file. */
 export const vmdk: Detector = {
   format: "vmdk",
   matches: ({ first }) => hasMagic(first) || isDescriptor(first),
   examine: async (image, policy) => {
     if (!hasMagic(image.first)) {
-      throw new BrokenImage("it is a vmdk descriptor only, and its data would lie in other files");
+      throw new BrokenImage("it is only a vmdk descriptor; its data is in other files");
     }
     return examineSparse(image, policy);
   },
@@ -67,7 +67,7 @@ function hasMagic(first: Buffer): boolean {
 async function examineSparse(image: ImageBytes, policy: FormatPolicy): Promise<Examination> {
   const header = await image.read("vmdk header", 0, HEADER_BYTES);
   const capacity = header.readBigUInt64LE(CAPACITY_AT);
-  // QEMU takes capacity 0 as "the descriptor says where the data is", which then may be any file.
+  // With capacity 0, QEMU opens the file that the descriptor names as the data.
   if (capacity === 0n) throw new BrokenImage("its vmdk header states a capacity of 0");
   const descriptor = await readDescriptor(image, header);
   const isAtEnd = header.readBigUInt64LE(DIRECTORY_AT) === DIRECTORY_AT_END;
@@ -94,7 +94,7 @@ async function examineSparse(image: ImageBytes, policy: FormatPolicy): Promise<E
 
 function versionProblem(version: number): string | undefined {
   if (VERSIONS.includes(version)) return undefined;
-  return `it is a vmdk of version ${version}, and only 1 to 3 are known`;
+  return `it is a vmdk of version ${version}; only 1 to 3 are supported`;
 }
 
 function lineEndsProblem(header: Buffer): string | Finding | undefined {
@@ -102,7 +102,7 @@ function lineEndsProblem(header: Buffer): string | Finding | undefined {
   const isChecked = (header.readUInt32LE(FLAGS_AT) & FLAG.lineEnds) !== 0;
   if (!isChecked || found === LINE_ENDS) return undefined;
   return {
-    reason: "the line ends in its vmdk header are changed, as a copy in text mode changes them",
+    reason: "the line ends in its vmdk header were changed, as by a copy in text mode",
     hint: "Copy or download the image again, as binary data.",
   };
 }
@@ -115,7 +115,7 @@ async function readDescriptor(image: ImageBytes, header: Buffer): Promise<Descri
   }
   if (startSector !== DESCRIPTOR_AT || declaredBytes > MOST_DESCRIPTOR_BYTES) {
     throw new BrokenImage(
-      "its vmdk descriptor does not lie in the second sector, in at most 1 MiB",
+      "its vmdk descriptor does not begin in the second sector, or is larger than 1 MiB",
     );
   }
   const region = await image.read("vmdk descriptor", SECTOR_BYTES, declaredBytes);
@@ -141,10 +141,10 @@ function grainTablesProblem(header: Buffer): string | undefined {
   const sectorsPerTable = grainSectors * BigInt(entriesPerTable);
   const tables = (header.readBigUInt64LE(CAPACITY_AT) + sectorsPerTable - 1n) / sectorsPerTable;
   if (tables <= MOST_TABLES) return undefined;
-  return `its vmdk header wants ${String(tables)} grain tables`;
+  return `its vmdk header requires ${String(tables)} grain tables`;
 }
 
-/** @param header - or the footer, which counts where there is one */
+/** @param header - the footer, if there is one */
 async function missingGrains(image: ImageBytes, header: Buffer): Promise<Finding | undefined> {
   const bytesAt = (at: number): number => Number(header.readBigUInt64LE(at)) * SECTOR_BYTES;
   const flags = header.readUInt32LE(FLAGS_AT);
@@ -168,16 +168,16 @@ function footerOf({ last }: ImageBytes): Buffer {
   return last.subarray(SECTOR_BYTES, 2 * SECTOR_BYTES);
 }
 
-/** The footer replaces the header for a program that reads it, and so it may say nothing else. */
+/** The finding of a footer that differs from the header: some programs use it in its place. */
 function footerProblem(image: ImageBytes, header: Buffer): string | Finding | undefined {
   const footer = footerOf(image);
   if (footer.length < SECTOR_BYTES) return cutOff("its vmdk footer is cut off");
   if (!hasMagic(footer)) {
     return cutOff(
-      `it is cut off: its header says that a vmdk footer is at its end, and there is none before byte ${image.sizeBytes}`,
+      `it is cut off: its header states a vmdk footer at the end of the file, but there is none before byte ${image.sizeBytes}`,
     );
   }
-  // But for where the directories are, and how much stands before the data.
+  // All but the places of the directories and of the data.
   const isSame = [
     [0, REDUNDANT_DIRECTORY_AT] as const,
     [UNCLEAN_SHUTDOWN_AT, HEADER_BYTES] as const,
@@ -193,7 +193,7 @@ function footerProblem(image: ImageBytes, header: Buffer): string | Finding | un
   return isEnded ? undefined : "the marker at the end of its vmdk is wrong";
 }
 
-/** A sector with a number of sectors, 4 bytes of size, which are 0, a type, and zeros. */
+/** True for a sector with a number of sectors, 4 bytes of size, which are 0, a type, and zeros. */
 function isMarker(sector: Buffer, type: number): boolean {
   return (
     sector.readUInt32LE(8) === 0 &&

@@ -8,17 +8,17 @@ import { openTunnel, type OutboundProxy } from "./proxy-tunnel.ts";
 
 /** Settings of {@link checkedConnector}. */
 export interface ConnectionSettings {
-  /** For name, connection and TLS together, in ms. */
+  /** For name resolution, connection and TLS together, in ms. */
   readonly connectTimeoutMs: number;
-  /** Certificates of authorities that are trusted beside the usual ones, in PEM. Default: none. */
+  /** PEM certificates of authorities trusted in addition to the usual ones. Default: none. */
   readonly authorities?: string | undefined;
-  /** Default: origins are reached directly; the proxies of the environment are not asked. */
+  /** Default: origins are reached directly; the proxies of the environment are not used. */
   readonly proxy?: OutboundProxy | undefined;
-  /** Asks for all addresses of a name. Default: the system's. */
+  /** Resolves all addresses of a name. Default: the system's lookup. */
   readonly lookup?: NameLookup | undefined;
 }
 
-/** Asks for all addresses of a name. */
+/** Resolves all addresses of a name. */
 export type NameLookup = (
   host: string,
   options: { readonly all: true },
@@ -26,10 +26,10 @@ export type NameLookup = (
 ) => void;
 
 /**
- * The one way out: makes connections, each to an address that the policy was asked about. A name is
- * resolved once, every address that it has must pass, and the connection goes to one of those.
- * Nothing resolves it again: a proxy is asked for the address. It is never asked for an origin on
- * this machine, which would be another machine to it.
+ * The only way out of this process: makes connections to addresses that the policy allows. A name
+ * is resolved once, all of its addresses must be allowed, and the connection goes to one of these.
+ * The name is not resolved again: a proxy gets the address. An origin on this machine is reached
+ * without the proxy, for which the address would mean another machine.
  */
 export function checkedConnector(
   policy: EgressPolicy,
@@ -52,7 +52,7 @@ export function checkedConnector(
   });
   const direct: buildConnector.connector = (options, done) => {
     const host = hostOf(options);
-    // An address needs no lookup, and so none checks it.
+    // An address needs no lookup, so that it is checked here.
     const failure = isIP(host) === 0 ? undefined : failureOf(policy, host, [{ address: host }]);
     if (failure === undefined) connect(options, done);
     else done(failure, null);
@@ -83,7 +83,7 @@ export function checkedConnector(
 }
 
 /**
- * The address that a proxy is asked for: the first one, after all that the name has were checked.
+ * The address that a proxy gets: the first one, after all addresses of the name were checked.
  */
 async function checkedAddress(
   policy: EgressPolicy,

@@ -5,8 +5,8 @@ import type { EgressRules } from "../domain/web-settings.ts";
 import { embeddedAddresses, type Address } from "./embedded-addresses.ts";
 import { displayedUrl } from "./web-url.ts";
 
-// Where clouds tell a machine its credentials. Some have public addresses, and some would be let in
-// by a wide CIDR.
+// The services from which a machine in a cloud gets its credentials. Some have public addresses,
+// and a wide CIDR would allow others.
 const METADATA_HOSTS = [
   "metadata",
   "metadata.google.internal",
@@ -27,14 +27,14 @@ const METADATA_ADDRESSES = [
   "fd20:ce::254",
 ].map((text) => ipaddr.parse(text));
 
-// All that is handed out for public use; whatever else has no name yet is not public either.
+// All addresses for public use. Other addresses are not public, even those without a purpose yet.
 const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR("2000::/3");
 
 type Network = ReturnType<typeof ipaddr.parseCIDR>;
 
 /**
- * Decides what a download may reach. Nothing is resolved here: names are judged as they stand, and
- * addresses when a connection is about to be made to one.
+ * Decides which servers a download may reach. It resolves nothing: a name is judged as it is
+ * written, and an address before a connection to it is made.
  */
 export class EgressPolicy {
   readonly #rules: EgressRules;
@@ -46,8 +46,7 @@ export class EgressPolicy {
   }
 
   /**
-   * Judges a URL before anything is asked of it: the one that was given, and every one that it
-   * leads to.
+   * Judges a URL before a request is sent to it: the given one, and each one that it redirects to.
    *
    * @throws ImportError `SourceForbidden`
    */
@@ -63,11 +62,10 @@ export class EgressPolicy {
   }
 
   /**
-   * Judges the address to which a connection is about to be made.
+   * Judges an address before a connection to it is made.
    *
-   * @param host - the name that led there, or the address itself
-   * @throws ImportError `SourceForbidden`; it does not tell the address behind a name, which may be
-   *   nobody's business
+   * @param host - the name that has the address, or the address itself
+   * @throws ImportError `SourceForbidden`; its message does not disclose the address of a name
    */
   requireAddress(host: string, address: string): void {
     const kind = this.#forbiddenKind(address);
@@ -87,7 +85,7 @@ export class EgressPolicy {
       return { rule: `its scheme must be one of ${schemes.join(", ")}`, setting: "schemes" };
     }
     if (url.username !== "" || url.password !== "") {
-      return { rule: "it must hold no user name or password", setting: undefined };
+      return { rule: "it must not contain a user name or password", setting: undefined };
     }
     if (!ports.includes(effectivePort(url))) {
       return { rule: `its port must be one of ${ports.join(", ")}`, setting: "ports" };
@@ -104,22 +102,19 @@ export class EgressPolicy {
 
   #mistakeInName(name: string): Mistake | undefined {
     const { allowedHosts, deniedHosts } = this.#rules;
-    if (name === "") return { rule: "it names no host", setting: undefined };
+    if (name === "") return { rule: "it has no host", setting: undefined };
     const isNamedBy = (pattern: string): boolean => isNamed(name, pattern);
     if (METADATA_HOSTS.some(isNamedBy)) {
-      return { rule: "its host may not be reached", setting: undefined };
+      return { rule: "its host is not allowed", setting: undefined };
     }
     if (deniedHosts.some(isNamedBy)) {
-      return { rule: "its host may not be reached", setting: "denied_hosts" };
+      return { rule: "its host is not allowed", setting: "denied_hosts" };
     }
     if (allowedHosts.length === 0 || allowedHosts.some(isNamedBy)) return undefined;
-    return {
-      rule: "its host is not one of those that may be reached",
-      setting: "allowed_hosts",
-    };
+    return { rule: "its host is not one of the allowed ones", setting: "allowed_hosts" };
   }
 
-  /** What keeps an address from being reached; undefined when nothing does. */
+  /** The kind of an address that may not be reached; undefined for one that may. */
   #forbiddenKind(text: string): string | undefined {
     const embedded = embeddedAddresses(text);
     const whole = ipaddr.parse(text);
@@ -132,7 +127,7 @@ export class EgressPolicy {
   #isMetadata(address: Address): boolean {
     const text = address.toString();
     if (!METADATA_ADDRESSES.some((each) => each.toString() === text)) return false;
-    // Only one who names the very address means it.
+    // Only the exact address in the configuration allows it.
     return !this.#networks.some(
       ([network, bits]) => network.toString() === text && bits === network.toByteArray().length * 8,
     );
@@ -145,17 +140,17 @@ export class EgressPolicy {
   }
 }
 
-/** A rule that a URL breaks, and the setting below `sources.web` that makes the rule. */
+/** A rule that a URL breaks, and the setting in `sources.web` that makes the rule. */
 interface Mistake {
   readonly rule: string;
-  /** Undefined when no setting lets such a URL in. */
+  /** Undefined when no setting allows such a URL. */
   readonly setting:
     "schemes" | "ports" | "allowed_networks" | "allowed_hosts" | "denied_hosts" | undefined;
 }
 
 function hintOf(setting: NonNullable<Mistake["setting"]>): string {
-  const way = setting === "denied_hosts" ? "names the hosts that are not reached" : "lets more in";
-  return `\`sources.web.${setting}\` of the worker's configuration ${way}.`;
+  const change = setting === "denied_hosts" ? "remove the host from" : "allow it in";
+  return `Use another URL, or ${change} \`sources.web.${setting}\` of the worker's configuration.`;
 }
 
 function isPublic(address: Address): boolean {
@@ -169,8 +164,8 @@ function kindOf(address: Address): string {
 }
 
 /**
- * Whether a pattern, `example.org` or `*.example.org`, means a name in lower case without a dot at
- * its end.
+ * True if a pattern, `example.org` or `*.example.org`, matches a name in lower case without a final
+ * dot.
  */
 export function isNamed(name: string, pattern: string): boolean {
   return pattern.startsWith("*.") ? name.endsWith(pattern.slice(1)) : name === pattern;

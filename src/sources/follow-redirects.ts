@@ -6,30 +6,30 @@ import { displayedUrl } from "./web-url.ts";
 const MAX_REDIRECTS = 10;
 const REDIRECTS = [301, 302, 303, 307, 308];
 
-/** What to ask for, and how. */
+/** A request for a resource. */
 export interface WebRequest {
   readonly url: URL;
-  /** Sent to every origin on the way: nothing that only one of them should know. */
+  /** Sent to every origin on the way, so that they must not contain a secret of one of them. */
   readonly headers: Readonly<Record<string, string>>;
-  /** How long to wait for the head of each answer, connection included, in ms. */
+  /** Time limit for the headers of each response, connection included, in ms. */
   readonly answerTimeoutMs: number;
   /**
-   * How much of the body is received before anybody reads it, in bytes. Default: undici's, 64 KiB.
+   * Bytes of the body that are received before the caller reads them. Default: undici's, 64 KiB.
    */
   readonly aheadBytes?: number | undefined;
   /** Ends the request, and later the body. */
   readonly signal: AbortSignal;
 }
 
-/** An answer that is no redirect, and who gave it. */
+/** A response that is not a redirect, with the URL that returned it. */
 export interface WebAnswer {
   readonly response: Dispatcher.ResponseData;
   readonly url: URL;
 }
 
 /**
- * Sends a GET, and goes where redirects lead: ten at most, each judged like the first URL, and
- * never from https to http.
+ * Sends a GET, and follows redirects: at most ten, each judged like the first URL, and never from
+ * https to http.
  *
  * @throws ImportError `SourceForbidden`, `SourceRefused`, `SourceUnavailable`
  */
@@ -43,11 +43,11 @@ export async function getFollowing(
     policy.requireUrl(url);
     const response = await get(dispatcher, url, request);
     if (!REDIRECTS.includes(response.statusCode)) return { response, url };
-    // Nobody reads it, and it may be endless.
+    // The body of a redirect is not needed, and it may be endless.
     response.body.on("error", () => undefined).destroy();
     if (redirects === MAX_REDIRECTS) {
       throw refused(displayedUrl(request.url), `it redirects more than ${MAX_REDIRECTS} times`, {
-        hint: "Check the URL; a server that waits for a cookie does so, and the worker keeps none.",
+        hint: "Check the URL. A server that requires a cookie redirects again and again: the worker keeps no cookies.",
       });
     }
     url = nextUrl(url, response.headers["location"]);
@@ -59,11 +59,12 @@ async function get(
   url: URL,
   { headers, answerTimeoutMs, aheadBytes, signal }: WebRequest,
 ): Promise<Dispatcher.ResponseData> {
-  // Not the timeout of undici: an origin keeps that one waiting with interim answers for as long as
-  // it likes.
+  // Not the timeout of undici, which an origin can extend without end by interim responses.
   const patience = new AbortController();
   const timer = setTimeout(() => {
-    patience.abort(unavailable(displayedUrl(url), `no answer came in ${answerTimeoutMs / 1000} s`));
+    patience.abort(
+      unavailable(displayedUrl(url), `no response came within ${answerTimeoutMs / 1000} s`),
+    );
   }, answerTimeoutMs);
   try {
     return await dispatcher.request({
@@ -86,13 +87,13 @@ function nextUrl(from: URL, location: string | string[] | undefined): URL {
   const where = displayedUrl(from);
   const [target = "", ...others] = new Set([location ?? []].flat());
   if (target === "" || others.length > 0 || !URL.canParse(target, from.href)) {
-    throw refused(where, "it redirects, and does not name one URL to go to");
+    throw refused(where, "it redirects without naming exactly one URL");
   }
   const to = new URL(target, from);
   to.hash = "";
   if (from.protocol === "https:" && to.protocol === "http:") {
     throw refused(where, `it redirects from https to http, to ${displayedUrl(to)}`, {
-      hint: "Name that URL itself if the bytes may come without TLS.",
+      hint: "Use that URL itself if the download may go without TLS.",
     });
   }
   return to;

@@ -11,32 +11,31 @@ import {
 } from "./origin-state.ts";
 import { displayedUrl } from "./web-url.ts";
 
-/** Where to go on, and in which state of the resource. */
+/** A part of a resource in one of its states. */
 export interface Continuation {
   /** The first byte that is wanted. */
   readonly startAt: number;
-  /** The first byte that is not wanted any more. Default: none, all up to the end is. */
+  /** The first byte that is not wanted any more. Default: all bytes to the end are wanted. */
   readonly endAt?: number;
   readonly state: OriginState;
 }
 
-/** An answer with bytes of the resource. */
+/** A response with bytes of the resource. */
 export interface OriginAnswer {
-  /** The first byte of the body: where it was to go on, or 0 when the resource begins afresh. */
+  /** The position of the body: the first wanted byte, or 0 if it is the resource from its start. */
   readonly startAt: number;
   readonly state: OriginState;
-  /** Whether the origin says, or shows, that it can be asked for parts of the resource. */
+  /** True if the origin states or shows that it supports requests for parts of the resource. */
   readonly hasRanges: boolean;
   /** Undefined when no byte is missing. */
   readonly body: Readable | undefined;
 }
 
 /**
- * Judges the head of an answer: whether its body is the resource, or the part of it that was asked
- * for.
+ * Judges the headers of a response: its body must be the resource, or the requested part of it.
  *
- * @param asked - undefined when the whole was asked for
- * @returns undefined when it is a part of something else than what was begun: all must be asked for
+ * @param asked - undefined when the complete resource was requested
+ * @returns undefined when the resource has changed, so that all of it must be requested
  * @throws ImportError `SourceRefused`, `SourceUnavailable`
  */
 export function judgeAnswer(
@@ -47,7 +46,7 @@ export function judgeAnswer(
   const where = displayedUrl(answer.url);
   const headers = singleHeaders(answer.response.headers, where);
   if (statusCode === 416 && asked !== undefined) return nothingMore(headers, asked, where);
-  // 203 is a 200 that passed a proxy which may have changed it, as any proxy may.
+  // 203 is a 200 from a proxy that may have changed the body.
   if (![200, 203, 206].includes(statusCode)) throw failureOfStatus(statusCode, headers, where);
   requirePlain(headers, where);
   const lengthBytes = lengthOf(headers, where);
@@ -60,12 +59,12 @@ export function judgeAnswer(
   return { startAt: 0, state, hasRanges, body };
 }
 
-// Without these a download can do; two that differ are as good as none.
+// A download works without these. Two different values count as none.
 const HELPFUL_HEADERS = ["accept-ranges", "date", "etag", "last-modified", "retry-after"];
-// These say which bytes come.
+// These state which bytes the body has.
 const DECISIVE_HEADERS = ["content-length", "content-range", "transfer-encoding"];
 
-/** Headers that an origin sent several times, as one each: a repeated value counts once. */
+/** The headers of a response with one value each. A value that was sent repeatedly counts once. */
 function singleHeaders(
   headers: Readonly<Record<string, string | readonly string[] | undefined>>,
   where: string,
@@ -75,7 +74,7 @@ function singleHeaders(
     const values = new Set([headers[name] ?? []].flat());
     if (values.size > 1 && DECISIVE_HEADERS.includes(name)) {
       const both = [...values].map(shown).join(`" and "`);
-      throw refused(where, `its answer has the header "${name}" twice, with "${both}"`);
+      throw refused(where, `its response has the header "${name}" twice, with "${both}"`);
     }
     const [value] = values;
     if (values.size === 1) single[name] = value;
@@ -86,17 +85,17 @@ function singleHeaders(
   return single;
 }
 
-// Names that stand in `Content-Encoding` and leave the bytes as they are. S3 keeps "aws-chunked" of
-// an upload that it has decoded; others put a transfer encoding of e-mail, the name of a character
-// set or an unset variable there.
+// Values of `Content-Encoding` that leave the bytes as they are. S3 keeps the "aws-chunked" of an
+// upload that it has decoded. Other servers send a transfer encoding of e-mail, the name of a
+// character set or an unset variable.
 const CODES_NOTHING =
   /^((x-)?identity|aws-chunked|chunked|none|null|undefined|binary|raw|[78]bit|utf-?8|(us-)?ascii|iso-8859-\d+|latin-?1)?$/;
 
-// Bytes that would have to be decoded are not those that a range counts, nor those of which others
-// know the digest.
+// Bytes that must be decoded would not be the bytes that a range counts, nor the ones whose digest
+// the user knows.
 function requirePlain(headers: IncomingHttpHeaders, where: string): void {
   const codings = (headers["content-encoding"] ?? "").toLowerCase().split(",");
-  // Parameters of a coding (`identity;q=1`) belong into a request; a few servers send them back.
+  // Parameters of a coding (`identity;q=1`) belong in a request, but a few servers send them back.
   const coding = codings
     .map((each) => each.replace(/;.*/, "").trim())
     .find((each) => !CODES_NOTHING.test(each));
@@ -105,7 +104,7 @@ function requirePlain(headers: IncomingHttpHeaders, where: string): void {
       where,
       `the server sends it with the Content-Encoding "${shown(coding)}", although "Accept-Encoding: identity" asked for the bytes as they are`,
       {
-        hint: "Download the file yourself, decode it, and import it as a file; or let the server send it without a Content-Encoding.",
+        hint: "Download the file yourself, decode it, and import it as a file; or configure the server to send it without a Content-Encoding.",
       },
     );
   }
@@ -113,13 +112,13 @@ function requirePlain(headers: IncomingHttpHeaders, where: string): void {
   if (transfer !== undefined && transfer.trim().toLowerCase() !== "chunked") {
     throw refused(
       where,
-      `the server sends it with the Transfer-Encoding "${shown(transfer)}", and only "chunked" can be read`,
+      `the server sends it with the Transfer-Encoding "${shown(transfer)}"; only "chunked" is supported`,
       { hint: "Download the file yourself, and import it as a file." },
     );
   }
 }
 
-/** Whether a part that was not asked for is the whole resource. */
+/** True if a part that was not requested is the complete resource. */
 function isAll(headers: IncomingHttpHeaders, lengthBytes: number | null): boolean {
   const range = parseContentRange(headers["content-range"]);
   const [first, last] = range?.bytes ?? [];
@@ -127,7 +126,7 @@ function isAll(headers: IncomingHttpHeaders, lengthBytes: number | null): boolea
   return lengthBytes === null || lengthBytes === range.sizeBytes;
 }
 
-/** The length of a body; null when it comes in chunks, the last of which marks the end. */
+/** The length of a body; null when it comes in chunks, of which the last one marks the end. */
 function lengthOf(headers: IncomingHttpHeaders, where: string): number | null {
   if (headers["transfer-encoding"] !== undefined) return null;
   const length = headers["content-length"];
@@ -142,7 +141,7 @@ function lengthOf(headers: IncomingHttpHeaders, where: string): number | null {
   throw refused(where, `its Content-Length is "${shown(length)}"`);
 }
 
-/** What an origin says may be long. */
+/** A text of an origin, shortened. */
 function shown(text: string): string {
   return text.slice(0, 60);
 }
@@ -153,8 +152,8 @@ function continued(
   asked: Continuation | undefined,
   where: string,
 ): Continuation | undefined {
-  const told = headers["content-range"];
-  const range = parseContentRange(told);
+  const stated = headers["content-range"];
+  const range = parseContentRange(stated);
   const [first, last] = range?.bytes ?? [];
   const fits =
     asked !== undefined &&
@@ -167,23 +166,23 @@ function continued(
   if (!fits) {
     const to = asked?.endAt === undefined ? "on" : `to before byte ${asked.endAt}`;
     const wanted = asked === undefined ? "all" : `those from byte ${asked.startAt} ${to}`;
-    throw refused(where, `it answered with the bytes "${shown(told ?? "")}" instead of ${wanted}`);
+    throw refused(where, `it returned the bytes "${shown(stated ?? "")}" instead of ${wanted}`);
   }
-  // An origin that does not know If-Range sends a part of whatever it has now.
+  // An origin that does not know If-Range sends a part of the resource's current state.
   const { etag = asked.state.validator } = headers;
   const isByDate = !asked.state.validator?.startsWith('"');
   const validator = isByDate ? (headers["last-modified"] ?? asked.state.validator) : etag;
   if (validator !== asked.state.validator) return undefined;
   const sizeBytes = range?.sizeBytes ?? asked.state.sizeBytes;
   if (asked.state.sizeBytes !== null && sizeBytes !== asked.state.sizeBytes) {
-    throw refused(where, `it promised ${asked.state.sizeBytes} bytes, and has ${sizeBytes ?? 0}`);
+    throw refused(where, `it promised ${asked.state.sizeBytes} bytes, but has ${sizeBytes ?? 0}`);
   }
   return { startAt: asked.startAt, state: { ...asked.state, sizeBytes } };
 }
 
 /**
- * The range that was asked for is not there: all has come already, the resource is another now, or
- * the origin promised more than it has.
+ * Judges a response that the requested range does not exist: either all bytes have come already, or
+ * the resource has changed, or the origin promised more bytes than it has.
  */
 function nothingMore(
   headers: IncomingHttpHeaders,
@@ -203,26 +202,26 @@ function nothingMore(
 
 function failureOfStatus(status: number, headers: IncomingHttpHeaders, where: string): ImportError {
   const { name, hint } = KNOWN_STATUS[status] ?? {};
-  const answered = `the server answered ${status}${name === undefined ? "" : ` (${name})`}`;
+  const returned = `the server returned ${status}${name === undefined ? "" : ` (${name})`}`;
   if (status === 408 || status === 429 || status >= 500) {
-    return unavailable(where, answered, { retryAfterMs: retryAfterMs(headers["retry-after"]) });
+    return unavailable(where, returned, { retryAfterMs: retryAfterMs(headers["retry-after"]) });
   }
-  return refused(where, answered, hint === undefined ? {} : { hint });
+  return refused(where, returned, hint === undefined ? {} : { hint });
 }
 
 const NEEDS_ACCESS =
-  "The worker sends no credentials and no cookies: use a URL that needs none, such as a signed one, or download the file yourself.";
+  "The worker sends no credentials and no cookies. Use a URL that needs none, such as a signed one, or download the file yourself.";
 const NOT_THERE = "Check the path of the URL.";
 
 const KNOWN_STATUS: Readonly<Record<number, { readonly name: string; readonly hint?: string }>> = {
   202: {
-    name: "the file is not there yet",
-    hint: "Import it again when the server has made it ready.",
+    name: "the file is not ready yet",
+    hint: "Import it again when the server has prepared it.",
   },
   204: { name: "no content", hint: NOT_THERE },
   400: {
     name: "bad request",
-    hint: "Check the URL; a server that speaks TLS at that port answers so, too, when it is asked with http://.",
+    hint: "Check the URL. A server that speaks TLS on that port also returns this status to a request with http://.",
   },
   401: { name: "access denied", hint: NEEDS_ACCESS },
   403: {
@@ -232,11 +231,11 @@ const KNOWN_STATUS: Readonly<Record<number, { readonly name: string; readonly hi
   404: { name: "not found", hint: NOT_THERE },
   405: {
     name: "method not allowed",
-    hint: "The worker asks with GET: the URL must be one of a file.",
+    hint: "Use the URL of a file: the worker sends GET.",
   },
   406: {
     name: "not acceptable",
-    hint: 'The worker sends "Accept-Encoding: identity": let the server send the bytes as they are.',
+    hint: 'Configure the server to send the bytes as they are: the worker sends "Accept-Encoding: identity".',
   },
   410: { name: "gone", hint: NOT_THERE },
   414: { name: "URL too long" },

@@ -1,23 +1,22 @@
 import type { IncomingHttpHeaders } from "node:http";
 
-/** What tells one state of a resource from another, as its origin says it. */
+/** The state of a resource as its origin states it. */
 export interface OriginState {
   /**
-   * What `If-Range` takes; null when the origin gives nothing that two different states could not
-   * share.
+   * The value for `If-Range`; null when the origin sends none that is certain to differ between two
+   * states.
    */
   readonly validator: string | null;
-  /** Size of the whole resource; null when the origin does not say it. */
+  /** Size of the complete resource; null when the origin does not state it. */
   readonly sizeBytes: number | null;
 }
 
-// RFC 9110, 8.8.2.2: the time of the last change tells two states apart only when the answer was
-// made well after it.
+// RFC 9110, 8.8.2.2: the time of the last change distinguishes two states only if the response was
+// created well after it.
 const SURELY_LATER_MS = 60_000;
 
 /**
- * The validator of an answer that is strong enough to put two parts together by it; null when it
- * has none.
+ * The validator of a response, if it is strong enough to join two parts; else null.
  */
 export function strongValidator(headers: IncomingHttpHeaders): string | null {
   const { etag, date } = headers;
@@ -29,20 +28,20 @@ export function strongValidator(headers: IncomingHttpHeaders): string | null {
 }
 
 /**
- * What a `Content-Range` says, such as `bytes 5-9/10`; of a range that is not there it says the
- * size alone.
+ * The content of a `Content-Range` such as `bytes 5-9/10`. For a range that does not exist it
+ * states only the size.
  */
 export interface ContentRange {
   /** First and last byte; undefined when there is none. */
   readonly bytes: readonly [first: number, last: number] | undefined;
-  /** Size of the whole; null when it is not told. */
+  /** Size of the complete resource; null when it is not stated. */
   readonly sizeBytes: number | null;
 }
 
-/** Reads a `Content-Range`; undefined when it is none of bytes. */
+/** Reads a `Content-Range`; undefined when its unit is not bytes. */
 export function parseContentRange(text: string | undefined): ContentRange | undefined {
-  // Some servers put an equals sign behind the unit, as in a request, or more spaces than RFC 9110
-  // has.
+  // Some servers write an equals sign after the unit, as in a request, or more spaces than RFC 9110
+  // allows.
   const match = /^bytes[ =]+(?:(\d+)-(\d+)|\*) *\/ *(\d+|\*)$/i.exec(text?.trim() ?? "");
   if (match === null) return undefined;
   const [, first, last, size = ""] = match;
@@ -52,10 +51,10 @@ export function parseContentRange(text: string | undefined): ContentRange | unde
   };
 }
 
-// An origin must not be able to park an import for as long as it likes.
+// An origin must not be able to delay an import without end.
 const LONGEST_WAIT_MS = 3_600_000;
 
-/** How long `Retry-After` asks to wait, in seconds or as a date; undefined when it does not. */
+/** The wait of a `Retry-After`, which is written in seconds or as a date; undefined without one. */
 export function retryAfterMs(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const waitMs = /^\s*\d+\s*$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();

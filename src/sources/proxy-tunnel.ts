@@ -6,18 +6,18 @@ import { isIP, type Socket } from "node:net";
 export interface OutboundProxy {
   /** `http:` or `https:`, without credentials. */
   readonly url: URL;
-  /** `user:password`. Default: the proxy wants none. */
+  /** `user:password`. Default: the proxy requires none. */
   readonly credentials?: string | undefined;
   /** Hosts that are reached without it: names, `*.example.org`, addresses and CIDRs. */
   readonly exceptions: readonly string[];
 }
 
 /**
- * The failure of a proxy, not of the origin behind it. Its message holds neither credentials nor
- * what the proxy sent.
+ * The failure of a proxy, not of the origin. Its message contains neither credentials nor bytes
+ * that the proxy sent.
  */
 export class ProxyError extends Error {
-  /** Whether the proxy will answer the same the next time. */
+  /** True if the proxy will respond the same way the next time. */
   readonly isFinal: boolean;
 
   constructor(reason: string, isFinal: boolean) {
@@ -27,14 +27,14 @@ export class ProxyError extends Error {
   }
 }
 
-/** The end of a tunnel. */
+/** The end of a tunnel, and how to reach it. */
 export interface TunnelOrder {
-  /** An address, so that the proxy has no name to resolve. */
+  /** An address, so that the proxy does not resolve a name. */
   readonly address: string;
   readonly port: number;
-  /** For connection, TLS and answer of the proxy together, in ms. */
+  /** Time limit for connection, TLS and response of the proxy together, in ms. */
   readonly timeoutMs: number;
-  /** Certificates of authorities that are trusted beside the usual ones. Default: none. */
+  /** Certificates of authorities trusted in addition to the usual ones. Default: none. */
   readonly authorities?: readonly string[] | undefined;
 }
 
@@ -59,14 +59,16 @@ export async function openTunnel(proxy: OutboundProxy, order: TunnelOrder): Prom
       "user-agent": "image-import",
       ...(basic === undefined ? {} : { "proxy-authorization": basic }),
     },
-    // Not the agent of the process, which may ask the proxies of the environment.
+    // Not the agent of the process, which may use the proxies of the environment.
     agent: false as const,
     ...(order.authorities === undefined ? {} : { ca: [...order.authorities] }),
   };
   const request = (url.protocol === "https:" ? httpsRequest : httpRequest)(options);
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
-      request.destroy(new ProxyError(`it gave no answer in ${order.timeoutMs / 1000} s`, false));
+      request.destroy(
+        new ProxyError(`it did not respond within ${order.timeoutMs / 1000} s`, false),
+      );
     }, order.timeoutMs);
     const fail = (error: Error): void => {
       clearTimeout(timer);
@@ -82,10 +84,10 @@ export async function openTunnel(proxy: OutboundProxy, order: TunnelOrder): Prom
       socket.on("error", () => undefined).destroy();
       reject(failure);
     });
-    // A proxy that answers CONNECT with 1xx or an upgrade is none.
+    // A proxy must not respond to CONNECT with 1xx or an upgrade.
     request.once("response", (answer: IncomingMessage) => {
       answer.destroy();
-      fail(new ProxyError(`it answered ${answer.statusCode ?? 0} to CONNECT`, true));
+      fail(new ProxyError(`it returned ${answer.statusCode ?? 0} to CONNECT`, true));
     });
     request.once("error", fail);
     request.end();
@@ -94,11 +96,11 @@ export async function openTunnel(proxy: OutboundProxy, order: TunnelOrder): Prom
 
 function failureOf(status: number, head: Buffer): ProxyError | undefined {
   if (status >= 200 && status < 300) {
-    // Both sides of a tunnel wait for us to begin.
+    // The first bytes of a tunnel are this process's.
     if (head.length === 0) return undefined;
     return new ProxyError("it sent bytes of its own into the tunnel", true);
   }
-  if (status === 407) return new ProxyError("it wants other credentials (407)", true);
-  if (status === 403) return new ProxyError("it does not let this through (403)", true);
-  return new ProxyError(`it answered ${status} to CONNECT`, status < 500 && status !== 429);
+  if (status === 407) return new ProxyError("it requires other credentials (407)", true);
+  if (status === 403) return new ProxyError("it does not allow this connection (403)", true);
+  return new ProxyError(`it returned ${status} to CONNECT`, status < 500 && status !== 429);
 }

@@ -4,41 +4,41 @@ import { readSecretFile, unusableSecret } from "./secret-file.ts";
 
 const CIPHER = "aes-256-gcm";
 const KEY_BYTES = 32;
-// What GCM is made for; random ones are safe for 2^32 URIs a key.
+// The length that GCM is designed for. Random nonces are safe for 2^32 URIs of a key.
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const PREFIX = "sealed:v1:";
 const SEALED = /^sealed:v1:([0-9a-f]{8}):([A-Za-z0-9_-]+)$/;
 
-const HINT = "`secrets.key_file` of the configuration names the file of keys.";
+const HINT = "Set `secrets.key_file` in the configuration to a file that has the key.";
 
 interface Key {
   readonly id: string;
   readonly bytes: Buffer;
 }
 
-/** Whether a URI is one that {@link SealingKeys.seal} made. */
+/** True if {@link SealingKeys.seal} made a URI. */
 export function isSealed(uri: string): boolean {
   return uri.startsWith(PREFIX);
 }
 
 /**
- * Keys that hide the secrets of URIs wherever those are kept: in histories, rows and payloads. A
- * sealed URI reads `sealed:v1:<key id>:<base64url>`, and is of use for one image only. The first
- * key seals, every key opens: a new one is put before the old ones.
+ * Keys that encrypt URIs, so that histories, rows and payloads do not contain their secrets. A
+ * sealed URI reads `sealed:v1:<key id>:<base64url>`, and is valid for one image only. The first key
+ * seals, and every key opens: a new key goes before the old ones.
  */
 export class SealingKeys {
   readonly #keys: readonly Key[];
 
-  /** @param keys - 32 bytes each. Default: none, so that nothing can be sealed or opened */
+  /** @param keys - 32 bytes each. Default: none; then no URI can be sealed or opened */
   constructor(keys: readonly Buffer[] = []) {
     this.#keys = keys.map((bytes) => ({ id: idOf(bytes), bytes }));
   }
 
   /**
-   * Reads a file of keys, one a line, each 32 bytes in base64.
+   * Reads a file of keys: each line is a key of 32 bytes in base64.
    *
-   * @throws ImportError `BadConfiguration` also when others may read the file or write to it
+   * @throws ImportError `BadConfiguration`, also if other users may read the file or write to it
    */
   static async read(path: string): Promise<SealingKeys> {
     const lines = (await readSecretFile("key file", path)).split("\n").map((line) => line.trim());
@@ -47,21 +47,21 @@ export class SealingKeys {
       return new SealingKeys(keys);
     }
     throw unusable(path, "each of its lines must be 32 bytes in base64", {
-      hint: "`openssl rand -base64 32` makes a key.",
+      hint: "Make a key with `openssl rand -base64 32`.",
     });
   }
 
   /**
    * Seals a URI for one image.
    *
-   * @throws ImportError `BadConfiguration` when there is no key
+   * @throws ImportError `BadConfiguration` when no key is configured
    */
   seal(imageId: string, uri: string): string {
     const [key] = this.#keys;
     if (key === undefined) {
       throw new ImportError(
         "BadConfiguration",
-        "Cannot seal the URI, which may hold a secret: no key is configured",
+        "Cannot seal the URI, which may contain a secret: no key is configured",
         { hint: HINT },
       );
     }
@@ -73,9 +73,9 @@ export class SealingKeys {
   }
 
   /**
-   * The URI in a sealed one; any other is returned as it is.
+   * Opens a sealed URI. Any other URI is returned as it is.
    *
-   * @throws ImportError `BadConfiguration` when its key is not here, `BadRequest` when it was
+   * @throws ImportError `BadConfiguration` when its key is missing, `BadRequest` when it was
    *   sealed for another image or was changed
    */
   open(imageId: string, uri: string): string {
@@ -87,7 +87,7 @@ export class SealingKeys {
     if (key === undefined) {
       throw new ImportError(
         "BadConfiguration",
-        `Cannot open the sealed URI: its key, ${id}, is not here`,
+        `Cannot open the sealed URI: its key, ${id}, is not configured`,
         { hint: HINT },
       );
     }

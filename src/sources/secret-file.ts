@@ -2,10 +2,10 @@ import { open } from "node:fs/promises";
 import { ImportError } from "../domain/import-failure.ts";
 
 /**
- * Reads a file that holds a secret.
+ * Reads a file that contains a secret.
  *
- * @param what - what people call it: "key file"
- * @throws ImportError `BadConfiguration` also when others may read the file or write to it
+ * @param what - its name for people: "key file"
+ * @throws ImportError `BadConfiguration`, also if other users may read the file or write to it
  */
 export async function readSecretFile(what: string, path: string): Promise<string> {
   const handle = await open(path).catch((cause: unknown) => {
@@ -13,10 +13,10 @@ export async function readSecretFile(what: string, path: string): Promise<string
   });
   try {
     const { mode } = await handle.stat();
-    // A group may read it: that is how orchestrators hand out secrets.
+    // Its group may read it: orchestrators provide secrets in that way.
     if ((mode & 0o027) !== 0) {
-      throw unusableSecret(what, path, "others may read it or write to it", {
-        hint: `\`chmod 600 ${path}\``,
+      throw unusableSecret(what, path, "other users may read it or write to it", {
+        hint: `Run \`chmod 600 ${path}\`.`,
       });
     }
     return await handle.readFile("utf8");
@@ -26,7 +26,7 @@ export async function readSecretFile(what: string, path: string): Promise<string
 }
 
 /**
- * The failure of a file of secrets that can't be used; nothing of what it holds is in the message.
+ * The failure of a file of secrets that cannot be used. The message does not contain its content.
  */
 export function unusableSecret(
   what: string,

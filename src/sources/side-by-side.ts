@@ -1,23 +1,26 @@
 import type { Readable } from "node:stream";
 
-/** How much each connection brings at a time, and keeps in memory until it is its turn: 4 MiB. */
+/**
+ * The size of the range that each connection downloads at a time, and keeps in memory until its
+ * turn.
+ */
 export const RANGE_BYTES = 4 * 1024 * 1024;
 
-/** What {@link receiveSideBySide} receives, and how. */
+/** The settings of {@link receiveSideBySide}. */
 export interface SideBySide {
   /**
-   * The answer that there is already: bytes from `startAt` on. No more than one range of it is
+   * The body of the response that has arrived already, from `startAt` on. Only one range of it is
    * read.
    */
   readonly first: Readable;
   readonly startAt: number;
-  /** Of the whole resource: more than a range lies before it. */
+  /** The size of the complete resource: more than one range must be missing. */
   readonly sizeBytes: number;
-  /** How many ranges are on their way at once, the one that is read included. */
+  /** The number of ranges that are downloaded at once, including the one that is read. */
   readonly connections: number;
   /**
-   * Asks for the bytes from the first position to before the second, which come also while nobody
-   * reads them.
+   * Requests the bytes from `startAt` to before `endAt`. They must arrive even before they are
+   * read.
    */
   readonly ask: (startAt: number, endAt: number) => Promise<Readable>;
 }
@@ -28,21 +31,22 @@ interface ComingRange {
 }
 
 /**
- * The rest of a resource, in order, while the ranges that follow come over connections of their
- * own: from an origin that gives each connection only so much, more of them bring more. At most
- * `connections` ranges are held in memory. When it ends early, or anything fails, all connections
- * end.
+ * Yields the rest of a resource in order, while the following ranges arrive over connections of
+ * their own. That is faster where an origin limits the rate of each connection. At most
+ * `connections` ranges are held in memory. All connections end when the caller stops early or one
+ * fails.
  *
- * What an origin sends behind the end of the resource is given, too: it is for the caller to see.
+ * Bytes that an origin sends after the end of the resource are yielded, too: the caller refuses
+ * them.
  *
- * @throws Error when a range is not as long as it was asked for; what `ask` and the connections
- *   fail with
+ * @throws Error when a range does not have the requested length; errors of `ask` and of the
+ *   connections
  */
 export async function* receiveSideBySide(order: SideBySide): AsyncGenerator<Buffer, undefined> {
   const { first, startAt, sizeBytes, connections } = order;
   const coming: ComingRange[] = [];
   const comes = (endAt: number, body: Promise<Readable>): number => {
-    // Whoever reads it learns of a failure; until then nobody does.
+    // A failure is thrown when the range is read. Until then it must not count as unhandled.
     body.then((readable) => readable.on("error", ignore), ignore);
     return coming.push({ endAt, body });
   };
@@ -60,8 +64,7 @@ export async function* receiveSideBySide(order: SideBySide): AsyncGenerator<Buff
       if (range === undefined) return undefined;
       const body = await range.body;
       for await (const chunk of body as AsyncIterable<Buffer>) {
-        // The first answer goes on to the end of the resource, over a connection that others have
-        // left behind.
+        // The first response continues to the end of the resource. Only its first range is read.
         const wanted = body === first ? chunk.subarray(0, range.endAt - position) : chunk;
         position += wanted.length;
         if (position > range.endAt && range.endAt < sizeBytes) throw wrongLength();
@@ -81,5 +84,5 @@ function ignore(): void {
 }
 
 function wrongLength(): Error {
-  return new Error("a range of it has another length than was asked for");
+  return new Error("a range of it does not have the requested length");
 }

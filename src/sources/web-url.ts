@@ -3,26 +3,26 @@ import { ImportError } from "../domain/import-failure.ts";
 const IMPORT_AS_FILE = "download the file yourself and import it as a file";
 
 /**
- * Reads the URL of a download. Error messages never contain the URL: it may hold a secret.
+ * Reads the URL of a download. Error messages never contain the URL, which may contain a secret.
  *
- * @throws ImportError `BadRequest` when it is not a URL, not one of http or https, or has a user
- *   name or password
+ * @throws ImportError `BadRequest` when it is not an http or https URL, or has a user name or
+ *   password
  */
 export function parseWebUrl(text: string): URL {
-  // No cause: Node's error has the text in it.
+  // Without a cause: Node's error contains the text.
   if (!URL.canParse(text)) throw notAUrl(mistakeIn(text));
   const url = new URL(text);
   if (url.protocol !== "http:" && url.protocol !== "https:") {
     throw notFetched(
-      `it begins with "${url.protocol}", and must begin with http: or https:`,
+      `it begins with "${url.protocol}", not with http: or https:`,
       hintForScheme(url.protocol.slice(0, -1)),
     );
   }
-  // A URL parser takes the first name behind any number of slashes for the host.
-  if (/^\s*https?:[\\/]{3,}/i.test(text)) throw notAUrl("it names no host");
+  // A URL parser takes the first name after any number of slashes as the host.
+  if (/^\s*https?:[\\/]{3,}/i.test(text)) throw notAUrl("it has no host");
   if (url.username !== "" || url.password !== "") {
     throw notFetched(
-      "it must hold no user name or password",
+      "it must not contain a user name or password",
       `Use a URL that needs none, such as a signed one, or ${IMPORT_AS_FILE}.`,
     );
   }
@@ -31,24 +31,24 @@ export function parseWebUrl(text: string): URL {
 }
 
 function notAUrl(mistake: string): ImportError {
-  return new ImportError("BadRequest", `Cannot download from the URI that was given: ${mistake}`, {
-    hint: "Give a URL such as https://example.org/disk.qcow2.",
+  return new ImportError("BadRequest", `Cannot download from the given URI: ${mistake}`, {
+    hint: "Use a URL such as https://example.org/disk.qcow2.",
   });
 }
 
-/** Glance's words. */
+/** The failure in Glance's words. */
 function notFetched(reason: string, hint: string): ImportError {
   return new ImportError("BadRequest", `URI for web-download does not pass filtering: ${reason}`, {
     hint,
   });
 }
 
-/** Why a text is not a URL, without repeating it. */
+/** The reason why a text is not a URL. It does not repeat the text. */
 function mistakeIn(text: string): string {
   const [, authority] = /^\s*[a-z][a-z0-9+.-]*:[\\/]*([^\\/?#]*)/i.exec(text) ?? [];
   if (authority === undefined) return "it has no scheme, such as https://";
   const host = authority.replace(/^.*@/, "");
-  if (host === "") return "it names no host";
+  if (host === "") return "it has no host";
   const [, port] = /^(?:\[[^\]]*\]|[^:[]*):(.*)$/.exec(host) ?? [];
   if (port !== undefined && !(/^\d*$/.test(port) && Number(port) <= 65_535)) {
     return "its port must be a number, 65535 at most";
@@ -58,22 +58,22 @@ function mistakeIn(text: string): string {
 
 function hintForScheme(scheme: string): string {
   if (scheme === "file") {
-    return "Name a file of this machine by its path: `image-import import PATH`.";
+    return "Import a file of this machine by its path: `image-import import PATH`.";
   }
   if (/^(s3a?|gs|gcs|az|abfss?|swift|cinder|rbd|oss|obs)$/.test(scheme)) {
     return "Use an https URL of the object, such as a signed one.";
   }
-  // A letter too few, too many or out of place.
+  // A typing error: a letter too few, too many or misplaced.
   if (/^h?t{0,3}h?p{0,3}x?s{0,2}$/.test(scheme)) return "Did you mean https:// or http://?";
   return `Use a URL that begins with https:// or http://, or ${IMPORT_AS_FILE}.`;
 }
 
-// Longer than the path of any real image; a longer one would bury what a message says of it.
+// The path of a real image is shorter. A longer one would hide the rest of a message.
 const SHOWN_PATH_LENGTH = 500;
 
 /**
- * A URL as people, logs, rows and errors may see it: without user info, query and fragment, where
- * secrets are kept.
+ * A URL for people, logs, rows and errors: without user info, query and fragment, which may contain
+ * secrets.
  */
 export function displayedUrl(url: URL): string {
   const { protocol, host, pathname } = url;
@@ -82,8 +82,8 @@ export function displayedUrl(url: URL): string {
 }
 
 /**
- * Whether a URI has a part in which secrets are kept, so that it must be sealed before it goes
- * anywhere.
+ * True if a URI has a part that may contain a secret, so that it must be sealed before it leaves
+ * the process.
  */
 export function needsSealing(uri: string): boolean {
   if (!URL.canParse(uri)) return false;

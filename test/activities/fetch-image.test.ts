@@ -677,7 +677,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
         exchange.end();
       },
       [RETRIED, RETRIED, RETRIED, FINAL],
-      `it changed, or can't be resumed, when its connection had broken after ${String(AT_60_PERCENT)} bytes, 4 times and got no further`,
+      `it changed or cannot be resumed, after its connection broke at byte ${String(AT_60_PERCENT)}, 4 times and got no further`,
     ],
     [
       "with other bytes and another length each time",
@@ -687,7 +687,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
         exchange.end();
       },
       [RETRIED, RETRIED, RETRIED, FINAL],
-      `it changed, or can't be resumed, when its connection had broken after ${String(AT_60_PERCENT)} bytes, 4 times and got no further`,
+      `it changed or cannot be resumed, after its connection broke at byte ${String(AT_60_PERCENT)}, 4 times and got no further`,
     ],
   ])("takes it for final: %s", async (_, behaviour, codes, message) => {
     const origin = await HostileOrigin.start(behaviour);

@@ -50,9 +50,9 @@ describe("detectFormat()", () => {
   });
 
   it.each([
-    ["an empty file", "", "it holds no bytes"],
-    ["a page", "<!DOCTYPE html><title>Sign in</title>", "it is an HTML page, and no disk"],
-    ["an error", '{"error": 404}', "it is a JSON text, and no disk"],
+    ["an empty file", "", "it is empty"],
+    ["a page", "<!DOCTYPE html><title>Sign in</title>", "it is an HTML page, not a disk"],
+    ["an error", '{"error": 404}', "it is a JSON text, not a disk"],
   ])("refuses %s, also when it is declared to be something", async (_, bytes, reason) => {
     await writeFile(path, bytes);
     const expected = { code: "UnsafeImage", message: `Cannot accept the image: ${reason}` };

@@ -16,7 +16,7 @@ const asRaw = { diskFormat: "raw", containerFormat: "bare" } as const;
 const asQcow2 = { diskFormat: "qcow2", containerFormat: "bare" } as const;
 const asOva = { diskFormat: "vmdk", containerFormat: "ova" } as const;
 const PARTITIONED = patched(craftedQcow2(), [450, "\x83"], [458, le(4, 1)], [510, "\x55\xaa"]);
-const SNAPSHOTS = "it is a qcow2 with 1 internal snapshots, whose data would come with it";
+const SNAPSHOTS = "it is a qcow2 with 1 internal snapshots, whose data would be imported with it";
 const qed = patched(Buffer.alloc(4096), [0, "QED\0"]);
 
 describe("assertSafe()", () => {
@@ -48,16 +48,16 @@ describe("assertSafe()", () => {
       qed,
       asRaw,
       "UnsafeImage",
-      "it is a qed, a format that QEMU itself has given up",
+      "it is a qed, a format that QEMU itself has abandoned",
     ],
     [
       "marks of several formats before a mismatch",
       PARTITIONED,
       asRaw,
       "UnsafeImage",
-      "it carries the marks of qcow2 and of mbr",
+      "it has the marks of qcow2 and of mbr",
     ],
-  ] as const)("tells %s", async (_, bytes, declared, code, reason) => {
+  ] as const)("reports %s", async (_, bytes, declared, code, reason) => {
     const verdict = await judged(bytes, STRICT, declared);
     const text = reason.startsWith(" as ") ? reason : `: ${reason}`;
 
@@ -73,13 +73,17 @@ describe("assertSafe()", () => {
     ["backing_file", overlay, "qemu-img convert"],
     ["banned", qed, "qemu-img convert"],
     ["header", craftedQcow2().subarray(0, 100), "Download or copy the image again"],
-    ["corrupt", patched(craftedQcow2(), [72, be(8, 2)]), "Get the image again"],
+    [
+      "corrupt",
+      patched(craftedQcow2(), [72, be(8, 2)]),
+      "create it again with the program that wrote it",
+    ],
     ["dirty", patched(craftedQcow2(), [72, be(8, 1)]), "set `formats.allow_dirty: true`"],
     ["snapshots", patched(craftedQcow2(), [60, be(4, 1)]), "`formats.allow_snapshots: true`"],
     ["encryption", craftedLuks(2), 'add "luks2" to `formats.allowed_encryption`'],
     ["virtual_ratio", craftedVhdx(), "`formats.max_virtual_ratio`"],
     ["virtual_size", patched(craftedQcow2(), [24, be(8, 2n ** 62n)]), "`formats.max_virtual_size`"],
-  ] as const)("hints to the way out of %s", async (check, bytes, hint) => {
+  ] as const)("hints at the way out of %s", async (check, bytes, hint) => {
     const verdict = await judged(bytes, { ...STRICT, maxVirtualRatio: 1 });
 
     expect(Object.keys(verdict.hints)).toContain(check);
@@ -95,12 +99,12 @@ describe("assertSafe()", () => {
       assertSafe(verdict, asRaw);
     }).toThrow(
       expect.objectContaining({
-        hint: "Declare the format that the data has (`--disk-format`), or bring data of the declared format; or set `formats.require_image_format_match: false` in the worker's configuration.",
+        hint: "Declare the format that the data has (`--disk-format`), or supply data of the declared format; or set `formats.require_image_format_match: false` in the worker's configuration.",
       }) as Error,
     );
   });
 
-  it("tells a format that is not allowed, with a code of its own", async () => {
+  it("reports a format that is not allowed with a code of its own", async () => {
     const verdict = await judged(craftedQcow2(), { diskFormats: ["raw"] }, asQcow2);
 
     expect(() => {
@@ -114,7 +118,7 @@ describe("assertSafe()", () => {
     );
   });
 
-  it("says nothing of what is tolerated", async () => {
+  it("accepts an image whose failed checks are tolerated", async () => {
     const verdict = await judged(craftedQcow2(), { requireImageFormatMatch: false }, asRaw);
 
     expect(() => {

@@ -17,7 +17,7 @@ async function verdictOn(path: string): Promise<Verdict> {
   return await judgeImage(handle, (await stat(path)).size, DEFAULT_FORMAT_POLICY);
 }
 
-describe("judgeImage() of what real programs make", () => {
+describe("judgeImage() of images that real programs made", () => {
   it.each(CORPUS)(
     "judges $name",
     async ({ name, make, format, virtualSizeBytes, fails = [], tolerates = [] }) => {
@@ -33,7 +33,7 @@ describe("judgeImage() of what real programs make", () => {
         tolerated: tolerates,
       });
       expect(verdict.safe).toBe(fails.length === 0);
-      // Both ends and some headers, and the tables: of a qcow2 with clusters of 2 MiB, two of a
+      // Both ends, some headers, and the tables. A qcow2 with clusters of 2 MiB has two tables of a
       // cluster each.
       expect(verdict.bytesRead).toBeLessThan(/2 MiB/.test(name) ? 5 * 1024 ** 2 : 1024 ** 2);
       if (virtualSizeBytes !== undefined) expect(verdict.virtualSizeBytes).toBe(virtualSizeBytes);
@@ -45,28 +45,25 @@ describe("judgeImage() of what real programs make", () => {
     ["vpc", "vhd", "subformat=fixed"],
     ["vhdx", "vhdx", "subformat=dynamic"],
     ["vmdk", "vmdk", "subformat=streamOptimized"],
-  ])(
-    "finds the virtual size that qemu-img finds, of %s as %s with %s",
-    async (qemu, format, how) => {
-      const path = join(corpus.directory, `sized-${qemu}-${how}`);
-      await runTool("qemu-img", [
-        "convert",
-        "-f",
-        "raw",
-        "-O",
-        qemu,
-        "-o",
-        how,
-        corpus.diskPath,
-        path,
-      ]);
-      const stdout = await runTool("qemu-img", ["info", "-f", qemu, "--output=json", path]);
-      const info = JSON.parse(stdout) as { readonly "virtual-size": number };
+  ])("finds the same virtual size as qemu-img, of %s as %s with %s", async (qemu, format, how) => {
+    const path = join(corpus.directory, `sized-${qemu}-${how}`);
+    await runTool("qemu-img", [
+      "convert",
+      "-f",
+      "raw",
+      "-O",
+      qemu,
+      "-o",
+      how,
+      corpus.diskPath,
+      path,
+    ]);
+    const stdout = await runTool("qemu-img", ["info", "-f", qemu, "--output=json", path]);
+    const info = JSON.parse(stdout) as { readonly "virtual-size": number };
 
-      expect(await verdictOn(path)).toMatchObject({
-        format,
-        virtualSizeBytes: info["virtual-size"],
-      });
-    },
-  );
+    expect(await verdictOn(path)).toMatchObject({
+      format,
+      virtualSizeBytes: info["virtual-size"],
+    });
+  });
 });

@@ -11,7 +11,7 @@ import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const PLACES = 20;
-/** The last cluster of most, the last sector, and the last byte. */
+/** The last cluster of most images, the last sector, and the last byte. */
 const LAST = [64 * 1024, 512, 1];
 
 const DRIVERS: Readonly<Record<string, string>> = {
@@ -22,7 +22,7 @@ const DRIVERS: Readonly<Record<string, string>> = {
   vdi: "vdi",
 };
 
-/** Those of the corpus that qemu-img can open whole: without a parent, and without a passphrase. */
+/** The images of the corpus that qemu-img can open without a parent and without a passphrase. */
 const IMAGES = CORPUS.filter(
   ({ name, format, fails = [] }) =>
     format in DRIVERS && fails.length === 0 && !name.includes("LUKS"),
@@ -57,7 +57,7 @@ describe("judgeImage() of an image that is cut off", () => {
 
     for (const cut of cutsOf(bytes.length)) {
       if (!(await isSafe(bytes.subarray(0, cut), format))) continue;
-      // Then no table refers to what was cut: QEMU reads the same disk.
+      // Then no table refers to the missing bytes: QEMU reads the same disk.
       await writeFile(cutPath, bytes.subarray(0, cut));
       await runTool("qemu-img", ["compare", "-f", driver, "-F", driver, path, cutPath]);
     }
@@ -69,8 +69,8 @@ interface DiskImage {
   readonly make: (path: string, corpus: Corpus) => Promise<unknown>;
   readonly declared?: "raw" | "iso";
   /**
-   * Where the bytes end that a program reads, in bytes from the start, and why not later. Default:
-   * at the end of the file.
+   * The end of the bytes that a program reads, from the start of the file. Default: the end of the
+   * file.
    */
   readonly end?: (bytes: Buffer) => number;
 }
@@ -82,8 +82,8 @@ function ofCorpus(name: string): DiskImage["make"] {
 }
 
 /**
- * Behind the last partition of a GPT. What follows are free sectors and the copy of the table; a
- * missing copy is reported.
+ * The end of the last partition of a GPT. Free sectors and the copy of the table follow; a missing
+ * copy is only reported.
  */
 function endOfPartitions(bytes: Buffer): number {
   const entriesAt = Number(bytes.readBigUInt64LE(512 + 72)) * 512;
@@ -94,8 +94,8 @@ function endOfPartitions(bytes: Buffer): number {
 }
 
 /**
- * Behind the last byte that is not zero: what follows is padding, which drives read ahead and no
- * file refers to.
+ * The end of the last byte that is not zero. Padding follows: drives read it ahead, but no file
+ * refers to it.
  */
 function endOfData(bytes: Buffer): number {
   let end = bytes.length;
@@ -104,9 +104,9 @@ function endOfData(bytes: Buffer): number {
 }
 
 /**
- * Disks without tables of their blocks: a partition, a volume, a file system or a segment states
- * where it ends. Disks that state no end are not here, since no cut of them can be seen: zeros,
- * data without a file system, an empty partition table.
+ * Disks without tables of their blocks, in which a partition, a volume, a file system or a segment
+ * states its end. Nothing shows a cut of other disks: zeros, data without a file system, an empty
+ * partition table.
  */
 const DISKS: readonly DiskImage[] = [
   { name: "gpt by sfdisk", make: ofCorpus("sfdisk gpt"), end: endOfPartitions },
@@ -122,14 +122,13 @@ const DISKS: readonly DiskImage[] = [
     declared: "iso",
     end: endOfData,
   },
-  // The data of a LUKS reaches until the end of the device, wherever that is: no header states
-  // where it was.
+  // The data of a LUKS reaches to the end of the device, which no header states.
   { name: "luks1", make: ofCorpus("luks1"), end: (bytes) => bytes.readUInt32BE(104) * 512 + 512 },
   { name: "luks2", make: ofCorpus("luks2"), end: () => 16 * MIB + 512 },
 ];
 
 describe("judgeImage() of a disk that is cut off", () => {
-  it.each(DISKS)("refuses $name, cut where it has data", async ({ name, make, declared, end }) => {
+  it.each(DISKS)("refuses $name, cut inside its data", async ({ name, make, declared, end }) => {
     const path = join(corpus.directory, name.replaceAll(/[^a-z0-9]/gi, "-"));
     await make(path, corpus);
     const bytes = await readFile(path);

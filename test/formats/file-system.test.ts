@@ -6,7 +6,7 @@ const KiB = 1024;
 const SIZE = 256 * KiB;
 const NOTHING = Buffer.alloc(SIZE);
 
-/** The smallest superblocks that say 256 KiB. */
+/** The smallest superblocks that state 256 KiB. */
 const FILE_SYSTEMS = {
   ext: patched(NOTHING, [1024 + 4, le(4, 256)], [1024 + 56, le(2, 0xef53)]),
   xfs: patched(NOTHING, [0, "XFSB"], [4, be(4, 4096)], [8, be(8, 64)]),
@@ -43,14 +43,14 @@ describe("a raw file system", () => {
         format: "raw",
         safe: false,
         checks: {
-          complete: `its ${name} file system ends at byte ${SIZE}, and the image at byte ${SIZE - KiB}`,
+          complete: `its ${name} file system ends at byte ${SIZE}, but the image ends at byte ${SIZE - KiB}`,
         },
         hints: { complete: expect.stringContaining("Download or copy the image again") as string },
       });
     },
   );
 
-  it("is complete without the free end of its floppy, and not without data", async () => {
+  it("is complete without the free end of its floppy, but not without its data", async () => {
     const floppy = patched(
       Buffer.alloc(1440 * KiB),
       [0, "\xeb\x3c\x90mkfs.fat"],
@@ -72,7 +72,7 @@ describe("a raw file system", () => {
     });
   });
 
-  it("is not judged by the marks of two", async () => {
+  it("is not judged when it has the marks of two", async () => {
     const two = patched(FILE_SYSTEMS.ext, [4086, "SWAPSPACE2"], [1028, le(4, 2 ** 20)]);
 
     expect(await judged(two)).toMatchObject({ format: "raw", safe: true });

@@ -163,7 +163,7 @@ describe("a foreign format", () => {
     });
   });
 
-  it("names the transform that would take it, and no setting that would not help", async () => {
+  it("hints at the transform that decompresses it, and at no setting that would not help", async () => {
     const declared = { diskFormat: "raw", containerFormat: "bare" } as const;
     const { hints } = await judged(patched(NOTHING, [0, "\x1f\x8b\x08"]), {}, declared);
 
@@ -172,13 +172,13 @@ describe("a foreign format", () => {
     );
   });
 
-  it("is not seen in bytes that only begin alike", async () => {
+  it("is not recognised in bytes with a similar start", async () => {
     for (const mark of [
       ...["BZh9 is a text", "\x1f\x8b", "PK", "With", "Bochs", "EVF\t", "encr", "\x1f\x9d\xff"],
       // Dictionaries that no encoder writes, and a size that no disk has.
       `\x5d\x01\0\x80\0${"\xff".repeat(8)}\0\x01\x02\x03\x04`,
       "\x5d\0\0\x80\0\x01\0\0\0\0\0\0\x7f\0\x01\x02\x03\x04",
-      "\xc7\x71 is no cpio",
+      "\xc7\x71 is not a cpio",
       "\x7fELF\x02\x01\x01",
     ]) {
       expect(await judged(patched(NOTHING, [0, mark]))).toMatchObject({
@@ -188,7 +188,7 @@ describe("a foreign format", () => {
     }
   });
 
-  it("is not seen behind a disc, nor in two bytes of a boot sector", async () => {
+  it("is not recognised after a disc, nor in two bytes of a boot sector", async () => {
     expect(await judged(patched(craftedIso(), [END - 12, "NER5"]))).toMatchObject({
       format: "iso",
       safe: true,

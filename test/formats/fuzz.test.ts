@@ -24,7 +24,7 @@ import {
 import { readerOf } from "../support/judged.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-// The budget is fixed: so many images per format in every run of the tests.
+// The budget is fixed: this many images of each format in every run of the tests.
 const RUNS = 300;
 
 /**
@@ -34,7 +34,7 @@ const RUNS = 300;
 const MOST_BYTES = 64 * 1024 + 1536 + 1024 * 1024 + 256 * 1024;
 const MOST_READS = 32;
 
-/** Judges an image, and asserts what holds of every verdict. */
+/** Judges an image, and asserts the rules of every verdict. */
 async function assertJudged(bytes: Buffer): Promise<void> {
   const reader = readerOf(bytes);
   let reads = 0;
@@ -74,7 +74,7 @@ const value = fc.oneof(
     .map((bytes) => Buffer.from(bytes).toString("latin1")),
 ) as fc.Arbitrary<ReturnType<typeof le> | string>;
 
-/** Where something stands: not the zeros between structures. */
+/** The places of structures: not the zeros between them. */
 function placesOf(image: Buffer): number[] {
   const places: number[] = [];
   for (let at = 0; at < Math.min(image.length, 512 * 1024); at += 4) {

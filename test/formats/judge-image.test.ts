@@ -30,7 +30,7 @@ const RAW = Buffer.alloc(4096, 1);
 const bare = (diskFormat: DiskFormat) => ({ diskFormat, containerFormat: "bare" }) as const;
 
 describe("judgeImage()", () => {
-  it("takes for raw what carries no mark, also when it is tiny", async () => {
+  it("treats bytes without a mark as raw, even if they are few", async () => {
     for (const bytes of [Buffer.from("x"), Buffer.alloc(513, 1), RAW]) {
       expect(await judged(bytes)).toEqual({
         format: "raw",
@@ -83,10 +83,10 @@ describe("judgeImage()", () => {
     const verdict = await judged(bytes);
 
     expect(verdict).toMatchObject({ format: "ambiguous", virtualSizeBytes: null, safe: false });
-    expect(failuresOf(verdict)).toEqual({ one_format: `it carries the marks of ${formats}` });
+    expect(failuresOf(verdict)).toEqual({ one_format: `it has the marks of ${formats}` });
   });
 
-  it("takes a hybrid iso for an iso, whatever its tables say", async () => {
+  it("treats a hybrid iso as an iso, whatever its partition tables hold", async () => {
     const table = craftedGpt().subarray(446, 512).toString("latin1");
 
     for (const change of [table, craftedMbr().subarray(446, 512).toString("latin1")]) {
@@ -96,7 +96,7 @@ describe("judgeImage()", () => {
     }
   });
 
-  it("refuses an iso that ends before its volume does", async () => {
+  it("refuses an iso that ends before its volume", async () => {
     expect(
       failuresOf(
         await judged(
@@ -106,36 +106,39 @@ describe("judgeImage()", () => {
         ),
       ),
     ).toEqual({
-      complete: "its volume ends at byte 655360, and the image at byte 614400",
+      complete: "its volume ends at byte 655360, but the image ends at byte 614400",
     });
   });
 
-  it.each([512, 2048, 4096])("knows a UDF volume with blocks of %i bytes", async (blockBytes) => {
-    const volume = craftedUdf(blockBytes);
-    const end = volume.length;
+  it.each([512, 2048, 4096])(
+    "recognises a UDF volume with blocks of %i bytes",
+    async (blockBytes) => {
+      const volume = craftedUdf(blockBytes);
+      const end = volume.length;
 
-    expect(await judged(volume)).toMatchObject({
-      format: "udf",
-      virtualSizeBytes: end,
-      safe: true,
-    });
-    expect(await judged(volume.subarray(0, end - 512))).toMatchObject({
-      format: "udf",
-      safe: false,
-      checks: {
-        complete: `its udf partition ends at byte ${end}, and the image at byte ${end - 512}`,
-      },
-    });
-    expect((await judged(volume.subarray(0, 64 * 1024))).safe).toBe(false);
-  });
+      expect(await judged(volume)).toMatchObject({
+        format: "udf",
+        virtualSizeBytes: end,
+        safe: true,
+      });
+      expect(await judged(volume.subarray(0, end - 512))).toMatchObject({
+        format: "udf",
+        safe: false,
+        checks: {
+          complete: `its udf partition ends at byte ${end}, but the image ends at byte ${end - 512}`,
+        },
+      });
+      expect((await judged(volume.subarray(0, 64 * 1024))).safe).toBe(false);
+    },
+  );
 
-  it("takes a disc that is ISO 9660 and UDF for an iso", async () => {
+  it("treats a disc that is ISO 9660 and UDF as an iso", async () => {
     const bridge = patched(craftedIso(), [34 * 1024 + 1, "BEA01"], [36 * 1024 + 1, "NSR02"]);
 
     expect(await judged(bridge)).toMatchObject({ format: "iso", safe: true });
   });
 
-  it("takes a disc without the padding behind its data for complete", async () => {
+  it("accepts a disc without the padding after its data as complete", async () => {
     const padded = patched(craftedIso(), [32 * 1024 + 80, le(4, 320 + 150)]);
     const data = patched(padded, [padded.length - 1, "x"]);
 
@@ -144,14 +147,16 @@ describe("judgeImage()", () => {
     expect((await judged(Buffer.concat([data, Buffer.alloc(2048)]))).safe).toBe(true);
   });
 
-  it("refuses a virtual size beyond its cap", async () => {
+  it("refuses a virtual size above its limit", async () => {
     const bytes = craftedVdi(2 ** 33);
 
     const caps = { maxVirtualSizeBytes: 2 ** 33 - 1, maxVirtualRatio: 1024 };
     expect(failuresOf(await judged(bytes, caps))).toEqual({
       virtual_size:
-        "its virtual size is 8589934592 bytes, and 8 GiB are allowed (`formats.max_virtual_size`)",
-      virtual_ratio: expect.stringContaining("is more than 1024 times the 33280 bytes") as string,
+        "its virtual size is 8589934592 bytes, more than the allowed 8 GiB (`formats.max_virtual_size`)",
+      virtual_ratio: expect.stringContaining(
+        "is more than 1024 times its size of 33280 bytes",
+      ) as string,
     });
     expect(
       (await judged(bytes, { maxVirtualSizeBytes: 2 ** 33, maxVirtualRatio: 2 ** 23 })).safe,
@@ -169,7 +174,7 @@ describe("judgeImage()", () => {
     const verdict = await judged(bytes);
 
     expect(verdict).toMatchObject({ format, virtualSizeBytes: null, safe: false });
-    expect(failuresOf(verdict)["virtual_size"]).toContain("and 64 TiB are allowed");
+    expect(failuresOf(verdict)["virtual_size"]).toContain("more than the allowed 64 TiB");
   });
 
   it("reads a few bytes of an image of any size", async () => {
@@ -195,13 +200,13 @@ describe("judgeImage()", () => {
     });
   });
 
-  it("lets the error of a file that can't be read through", async () => {
+  it("throws the error of a file that cannot be read", async () => {
     const broken = { read: () => Promise.reject(new Error("EIO")) };
 
     await expect(judgeImage(broken, 4096, DEFAULT_FORMAT_POLICY)).rejects.toThrow("EIO");
   });
 
-  it("judges a file that became shorter by what is left of it", async () => {
+  it("judges a file that became shorter by its remaining bytes", async () => {
     const verdict = await judgeImage(readerOf(craftedVhdx().subarray(0, 200)), 2 ** 30, {
       ...DEFAULT_FORMAT_POLICY,
     });
@@ -210,7 +215,7 @@ describe("judgeImage()", () => {
   });
 });
 
-describe("judgeImage() of what was declared", () => {
+describe("judgeImage() of a declared format", () => {
   const real = {
     raw: RAW,
     qcow2: craftedQcow2(),
@@ -235,7 +240,7 @@ describe("judgeImage() of what was declared", () => {
     ...(["qcow2", "vmdk", "vhd", "vhdx", "vdi"] as const).map(
       (format) => [format, [format]] as const,
     ),
-  ] as const)("accepts as %s %j, and nothing else", async (diskFormat, accepted) => {
+  ] as const)("accepts as %s only %j", async (diskFormat, accepted) => {
     const verdicts = await Promise.all(
       Object.entries(real).map(async ([format, bytes]) => {
         const { safe, checks } = await judged(bytes, {}, bare(diskFormat));
@@ -257,7 +262,7 @@ describe("judgeImage() of what was declared", () => {
     ["raw", PARALLELS, "its bytes are a Parallels disk"],
     ["raw", QED, 'its bytes are "qed"'],
     ["raw", craftedQcow2().subarray(0, 100), 'its bytes are "qcow2"'],
-  ] as const)("refuses as %s what is something else", async (diskFormat, bytes, reason) => {
+  ] as const)("refuses as %s an image of another format", async (diskFormat, bytes, reason) => {
     const verdict = await judged(bytes, {}, bare(diskFormat));
 
     expect(verdict.safe).toBe(false);
@@ -277,7 +282,7 @@ describe("judgeImage() of what was declared", () => {
     expect((await judged(QED, {}, declared)).safe).toBe(false);
   });
 
-  it("only tells a mismatch where the policy says so, and still refuses what is unsafe", async () => {
+  it("only reports a mismatch that the policy tolerates, and still refuses an unsafe image", async () => {
     const lax = { requireImageFormatMatch: false };
     const overlay = patched(craftedQcow2(), [8, be(8, 4096)]);
 
@@ -314,7 +319,7 @@ describe("judgeImage() of what was declared", () => {
     },
   );
 
-  it("judges Amazon's containers as no container", async () => {
+  it("judges an image in one of Amazon's containers as a bare image", async () => {
     const declared = { diskFormat: "ami", containerFormat: "ami" } as const;
 
     expect((await judged(RAW, {}, declared)).safe).toBe(true);

@@ -29,7 +29,7 @@ describe("luks", () => {
   it.each([
     ["luks1", luks1],
     ["luks2", luks2],
-  ] as const)("is refused as %s where the policy does not name it", async (kind, image) => {
+  ] as const)("is refused as %s when the policy does not allow it", async (kind, image) => {
     const { safe, checks, hints } = await judged(image, { allowedEncryption: ["qcow2_luks"] });
 
     expect({ safe, reason: checks["encryption"], hint: hints["encryption"] }).toEqual({
@@ -40,7 +40,7 @@ describe("luks", () => {
   });
 
   it.each([
-    ["endless iterations", luks1, [164, be(4, 12_000_001)], "iterations", "wants 12000001"],
+    ["endless iterations", luks1, [164, be(4, 12_000_001)], "iterations", "requires 12000001"],
     ["endless iterations of a key", luks1, [212, be(4, 2 ** 32 - 1)], "iterations", "4294967295"],
     ["version 3", luks1, [6, be(2, 3)], "version", "of version 3"],
   ] as const)("is refused with %s", async (_, image, change, check, reason) => {
@@ -51,24 +51,24 @@ describe("luks", () => {
   });
 
   it.each([
-    ["a luks1 payload behind its end", patched(luks1, [104, be(4, 257)]), "begins at byte 131584"],
+    ["a luks1 payload after its end", patched(luks1, [104, be(4, 257)]), "begins at byte 131584"],
     ["a luks1 payload at its end", patched(luks1, [104, be(4, 256)]), "begins at byte 131072"],
-    ["a luks1 key slot behind its end", patched(luks1, [248, be(4, 250)]), "ends at byte 134400"],
-    ["a part of a luks1 sector", luks1.subarray(0, -1), "ends inside of one at byte 131071"],
+    ["a luks1 key slot after its end", patched(luks1, [248, be(4, 250)]), "ends at byte 134400"],
+    ["a part of a luks1 sector", luks1.subarray(0, -1), "ends inside one at byte 131071"],
     ["a detached luks1 header", patched(luks1, [104, be(4, 0)]), "detached luks1 header"],
     ["no luks2 data", luks2.subarray(0, 65_536), "the file ends at byte 65536"],
     ["no luks2 key slot", luks2.subarray(0, 40_000), "luks2 key slot ends at byte 49152"],
     ["one luks2 header", luks2.subarray(0, 16_384), "ends at byte 49152"],
-    ["a part of a luks2 sector", luks2.subarray(0, -1), "ends inside of one at byte 131071"],
+    ["a part of a luks2 sector", luks2.subarray(0, -1), "ends inside one at byte 131071"],
     [
       "a part of a luks2 sector of 4 KiB",
       craftedLuks2({ segment: { sector_size: 4096 } }).subarray(0, -512),
-      "ends inside of one at byte 130560",
+      "ends inside one at byte 130560",
     ],
     [
-      "a luks2 segment behind its end",
+      "a luks2 segment after its end",
       craftedLuks2({ segment: { size: "65537" } }),
-      "segment ends at byte 131073, and the file at byte 131072",
+      "segment ends at byte 131073, but the file ends at byte 131072",
     ],
     [
       "a detached luks2 header",
@@ -87,9 +87,13 @@ describe("luks", () => {
   it.each([
     ["two damaged headers", patched(luks2, [4096, "x"], [16_384 + 4096, "x"]), "checksums of both"],
     ["a checksum of an unknown kind", patched(luks2, [72, "md5\0"], [16_456, "md5\0"]), "both"],
-    ["half a header", luks2.subarray(0, 10_000), "is cut off: it would end at byte 16384 of 10000"],
-    ["JSON that can't be read", craftedLuks2({ json: "{" }), "can't be read"],
-    ["deep JSON", craftedLuks2({ json: "[".repeat(12_000) }), "can't be read"],
+    [
+      "half a header",
+      luks2.subarray(0, 10_000),
+      "is cut off: it ends at byte 16384, but the file ends at byte 10000",
+    ],
+    ["JSON that cannot be read", craftedLuks2({ json: "{" }), "cannot be read"],
+    ["deep JSON", craftedLuks2({ json: "[".repeat(12_000) }), "cannot be read"],
     ["no segments", craftedLuks2({ json: '{"keyslots":{},"digests":{}}' }), 'at "segments"'],
     ["a number as an offset", craftedLuks2({ segment: { offset: 65_536 } }), "segments.0.offset"],
     ["a sector of 1 byte", craftedLuks2({ segment: { sector_size: 1 } }), "segments.0.sector_size"],
@@ -107,7 +111,7 @@ describe("luks", () => {
 
     expect(failuresOf(await judged(image))).toHaveProperty(
       "iterations",
-      "its luks header wants 12000001 iterations, and 12000000 are allowed",
+      "its luks header requires 12000001 iterations, more than the allowed 12000000",
     );
   });
 });

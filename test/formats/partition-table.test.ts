@@ -7,7 +7,7 @@ import { MIB } from "../support/mib.ts";
 const mbr = craftedMbr();
 const gpt = craftedGpt();
 
-/** An ext file system of so many KiB in the first partition of a disk. */
+/** An ext file system of this many KiB in the first partition of a disk. */
 function withExt(disk: Buffer, kib: number): Buffer {
   const at = 512 + 1024;
   return patched(disk, [at + 4, le(4, kib)], [at + 56, le(2, 0xef53)]);
@@ -20,7 +20,7 @@ describe("a partition table", () => {
     ["gpt", craftedGpt(4096)],
     ["mbr", patched(mbr, [3, "mkfs.fat"])],
     ["mbr with LBA only", patched(mbr, [447, "\xfe\xff\xff"], [451, "\xfe\xff\xff"])],
-    // parted up to 3.2, go-diskfs, and U-Boot, which leaves what was there.
+    // By parted up to 3.2, go-diskfs, and U-Boot, which keeps the old entries.
     ["gpt", patched(gpt, [447, "\0\x01\0"])],
     ["gpt", patched(gpt, [447, "\0\0\0"])],
     ["gpt", patched(gpt, [447, "abc"], [451, "def"])],
@@ -82,21 +82,21 @@ describe("a partition table", () => {
       "gpt",
       "gpt",
       gpt.subarray(0, MIB - 512),
-      "the copy of its gpt lies at byte 1048064, and the image ends at byte 1048064",
+      "the copy of its gpt is at byte 1048064, but the image ends at byte 1048064",
     ],
     [
       "a larger disk",
       "gpt",
       "gpt",
       Buffer.concat([gpt, Buffer.alloc(MIB)]),
-      "not lie in the last sector",
+      "is not in the last sector",
     ],
     [
       "a larger partition than disk, whose file system is complete",
       "mbr",
       "mbr",
       withExt(mbr, 900).subarray(0, 1000 * 1024),
-      "its partition 1 ends at byte 1048576, and the image at byte 1024000",
+      "its partition 1 ends at byte 1048576, but the image ends at byte 1024000",
     ],
   ])("is reported and accepted with %s", async (_, format, check, bytes, reason) => {
     const verdict = await judged(bytes);
@@ -110,12 +110,17 @@ describe("a partition table", () => {
   });
 
   it.each([
-    ["an mbr", mbr, 300_000, "its partition 1 ends at byte 1048576, and the image at byte 300000"],
+    [
+      "an mbr",
+      mbr,
+      300_000,
+      "its partition 1 ends at byte 1048576, but the image ends at byte 300000",
+    ],
     [
       "an mbr, in its last sector",
       mbr,
       MIB - 512,
-      "ends at byte 1048576, and the image at byte 1048064",
+      "ends at byte 1048576, but the image ends at byte 1048064",
     ],
     [
       "an mbr with a file system",
@@ -127,7 +132,7 @@ describe("a partition table", () => {
       "a gpt",
       gpt,
       300_000,
-      "its last partition ends at byte 1031680, and the image at byte 300000",
+      "its last partition ends at byte 1031680, but the image ends at byte 300000",
     ],
     [
       "a gpt of 4096 bytes a sector",
@@ -144,7 +149,7 @@ describe("a partition table", () => {
     expect(verdict.hints["complete"]).toContain("Download or copy the image again");
   });
 
-  it("goes by the copy of a gpt where its first header is damaged", async () => {
+  it("follows the copy of a gpt when its first header is damaged", async () => {
     const damaged = patched(gpt, [512 + 16, le(4, 7)]);
     const copyAt = MIB - 512;
 
@@ -162,7 +167,7 @@ describe("a partition table", () => {
     expect(await judged(shorter)).toMatchObject({
       safe: false,
       checks: {
-        complete: `its last partition ends at byte 1031680, and the image at byte ${shorter.length}`,
+        complete: `its last partition ends at byte 1031680, but the image ends at byte ${shorter.length}`,
       },
     });
   });

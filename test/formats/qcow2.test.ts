@@ -7,7 +7,7 @@ import { failuresOf, judged, STRICT } from "../support/judged.ts";
 const image = craftedQcow2();
 const CLUSTER = 64 * 1024;
 
-/** An extension of the header, at its place behind it: type, length, data. */
+/** An extension, in its place after the header: type, length, data. */
 function extension(type: number, lengthBytes: number): Buffer {
   return patched(image, [104, be(4, type)], [108, be(4, lengthBytes)]);
 }
@@ -22,7 +22,7 @@ function withL2(...entries: readonly (readonly [index: number, entry: bigint | n
   );
 }
 
-/** A compressed cluster that begins here and takes so many more sectors. */
+/** A compressed cluster that begins here and has this many more sectors. */
 function compressed(position: number, sectors: number): bigint {
   return (1n << 62n) | (BigInt(sectors) << 54n) | BigInt(position);
 }
@@ -83,7 +83,7 @@ describe("qcow2", () => {
     ["a backing file", [8, be(8, 4096)], "backing_file", "refers to a backing file"],
     ["the length of a backing file's name", [16, be(4, 9)], "backing_file", "a backing file"],
     ["an external data file", [72, be(8, 4)], "data_file", "external data file"],
-    ["an unknown feature", [72, be(8, 32)], "unknown_features", "unknown: 0x20"],
+    ["an unknown feature", [72, be(8, 32)], "unknown_features", "unknown qcow2 features: 0x20"],
     ["the highest feature", [72, be(8, 2n ** 63n)], "unknown_features", "0x8000000000000000"],
     ["a compression that is not stated", [72, be(8, 8)], "unknown_features", "type 0"],
     ["the corrupt mark", [72, be(8, 2)], "corrupt", "marked corrupt"],
@@ -100,9 +100,9 @@ describe("qcow2", () => {
       "tables",
       "L1 table is not aligned",
     ],
-    ["an L1 table behind its end", [40, be(8, 4 * CLUSTER)], "complete", "L1 table ends at byte"],
+    ["an L1 table after its end", [40, be(8, 4 * CLUSTER)], "complete", "L1 table ends at byte"],
     [
-      "an L1 table behind all ends",
+      "an L1 table after all ends",
       [40, be(8, 2n ** 64n - 65536n)],
       "complete",
       "L1 table ends at byte",
@@ -111,16 +111,31 @@ describe("qcow2", () => {
     ["a huge refcount table", [56, be(4, 129)], "tables", "refcount table has 8454144 bytes"],
     ["a refcount table at 0", [48, be(8, 0)], "tables", "refcount table is not aligned"],
     [
-      "a refcount table behind its end",
+      "a refcount table after its end",
       [48, be(8, 9 * CLUSTER)],
       "complete",
       "refcount table ends at byte",
     ],
     ["refcounts of 128 bits", [96, be(4, 7)], "tables", "refcount order 7"],
-    ["a json: name", [200, 'json:{"driver":"nbd"}'], "protocols", 'names a place, "json:…"'],
-    ["an nbd: name", [200, "nbd:127.0.0.1:10809"], "protocols", 'names a place, "nbd:…"'],
-    ["a URL", [200, "http://169.254.169.254/"], "protocols", 'names a place, "http:…"'],
-    ["version 1", [4, be(4, 1)], "header", "a qcow of version 1, and only 2 and 3 are known"],
+    [
+      "a json: name",
+      [200, 'json:{"driver":"nbd"}'],
+      "protocols",
+      'refers to a location outside it, "json:…"',
+    ],
+    [
+      "an nbd: name",
+      [200, "nbd:127.0.0.1:10809"],
+      "protocols",
+      'refers to a location outside it, "nbd:…"',
+    ],
+    [
+      "a URL",
+      [200, "http://169.254.169.254/"],
+      "protocols",
+      'refers to a location outside it, "http:…"',
+    ],
+    ["version 1", [4, be(4, 1)], "header", "a qcow of version 1; only 2 and 3 are supported"],
     ["version 4", [4, be(4, 4)], "header", "a qcow of version 4"],
     ["clusters of 1 byte", [20, be(4, 0)], "header", "clusters of 2^0 bytes"],
     ["clusters of 2^63", [20, be(4, 63)], "header", "clusters of 2^63 bytes"],
@@ -134,7 +149,7 @@ describe("qcow2", () => {
     expect(failuresOf(verdict)).toHaveProperty(check, expect.stringContaining(reason));
   });
 
-  it("is refused with the name of a data file, whatever its features say", async () => {
+  it("is refused with the name of a data file, whatever its features state", async () => {
     expect(failuresOf(await judged(extension(0x44415441, 16)))).toEqual({
       data_file: "it is a qcow2 with an external data file",
     });
@@ -146,7 +161,7 @@ describe("qcow2", () => {
     });
   });
 
-  it.each([4, 7, 71, 103])("is told as cut off with %i bytes, not as raw", async (length) => {
+  it.each([4, 7, 71, 103])("is reported as cut off with %i bytes, not as raw", async (length) => {
     const verdict = await judged(image.subarray(0, length));
 
     expect(verdict).toMatchObject({ format: "qcow2", safe: false });
@@ -158,7 +173,7 @@ describe("qcow2", () => {
     ["dirty", patched(image, [72, be(8, 1)]), "set `formats.allow_dirty: true`"],
     ["snapshots", withSnapshot(), "set `formats.allow_snapshots: true`"],
   ] as const)(
-    "is accepted in spite of %s, and strict policies name the way",
+    "is accepted with %s, and strict policies report the setting",
     async (check, bytes, way) => {
       expect(await judged(bytes)).toMatchObject({ safe: true, tolerated: [check], hints: {} });
       expect(await judged(bytes, STRICT)).toMatchObject({
@@ -169,7 +184,7 @@ describe("qcow2", () => {
     },
   );
 
-  it("is refused with encryption by AES whatever the policy says", async () => {
+  it("is refused with encryption by AES, whatever the policy allows", async () => {
     const { safe, hints } = await judged(patched(image, [32, be(4, 1)]));
 
     expect(safe).toBe(false);
@@ -182,7 +197,7 @@ describe("qcow2", () => {
     ["zeros", withL2([0, 1], [1, 5 * CLUSTER + 1])],
     ["the last cluster of the disk", withL2([DISK_CLUSTERS - 1, 5 * CLUSTER])],
     ["a compressed cluster", withL2([0, compressed(5 * CLUSTER, 127)])],
-    ["a cluster behind the disk, of which a part is there", withL2([DISK_CLUSTERS, 5 * CLUSTER])],
+    ["a cluster after the disk that is there in part", withL2([DISK_CLUSTERS, 5 * CLUSTER])],
     ["a snapshot", withSnapshot()],
     ["a bitmap", withBitmap([4 * CLUSTER, be(8, 5 * CLUSTER)])],
     ["bitmaps that count for nothing", withBitmap([88, be(8, 0)], [128, be(8, 9 * CLUSTER)])],
@@ -196,7 +211,7 @@ describe("qcow2", () => {
     ["half a cluster", withL2([0, 5 * CLUSTER]).subarray(0, -CLUSTER / 2), "ends at byte 393216"],
     ["a byte of a cluster", withL2([0, 5 * CLUSTER]).subarray(0, -1), "ends at byte 393216"],
     ["zeros", withL2([0, 6 * CLUSTER + 1]), "its last qcow2 cluster ends at byte 393217"],
-    ["a cluster behind the disk", withL2([200, 6 * CLUSTER]), "ends at byte 393217"],
+    ["a cluster after the disk", withL2([200, 6 * CLUSTER]), "ends at byte 393217"],
     ["a compressed cluster", withL2([0, compressed(5 * CLUSTER, 128)]), "ends at byte 393728"],
     ["an L2 table", patched(withL2(), [3 * CLUSTER, be(8, 6 * CLUSTER)]), "qcow2 L2 table ends at"],
     [
@@ -220,13 +235,13 @@ describe("qcow2", () => {
 
     expect(verdict.safe).toBe(false);
     expect(verdict.checks["complete"]).toContain(reason);
-    expect(verdict.checks["complete"]).toContain(`and the file at byte ${bytes.length}`);
+    expect(verdict.checks["complete"]).toContain(`but the file ends at byte ${bytes.length}`);
   });
 
   it.each([
     ["the last sector of a compressed cluster", (data: Buffer) => data, true],
     ["bytes of it", (data: Buffer) => data.subarray(0, -20), false],
-  ])("tells by decompressing whether it ends in %s", async (_, cut, isComplete) => {
+  ])("finds by decompressing if it ends in %s", async (_, cut, isComplete) => {
     const data = deflateRawSync(randomBytes(CLUSTER).fill(0, 1000));
     const table = withL2([0, compressed(5 * CLUSTER, Math.ceil(data.length / 512) - 1)]);
 
@@ -240,7 +255,7 @@ describe("qcow2", () => {
     ["a cluster between clusters", withL2([0, 5 * CLUSTER + 512])],
     ["a refcount block between clusters", patched(withL2(), [CLUSTER, be(8, CLUSTER + 512)])],
     ["a snapshot table between clusters", patched(image, [64, be(8, 512)])],
-    ["a snapshot table behind all ends", patched(image, [64, be(8, 2n ** 63n)])],
+    ["a snapshot table after all ends", patched(image, [64, be(8, 2n ** 63n)])],
     ["endless snapshots", patched(image, [60, be(4, 65537)])],
     ["a snapshot with endless extra data", withSnapshot([5 * CLUSTER + 36, be(4, 1025)])],
     ["a snapshot with an endless L1 table", withSnapshot([5 * CLUSTER + 8, be(4, 2 ** 31)])],
@@ -250,7 +265,7 @@ describe("qcow2", () => {
     expect(failuresOf(await judged(bytes))).toHaveProperty("tables");
   });
 
-  it("is refused when its tables overlap, and is not read for ever", async () => {
+  it("is refused when its tables overlap, and is not read endlessly", async () => {
     // Each of many snapshots has the same long L1 table.
     const bytes = Buffer.alloc(64 * CLUSTER);
     withSnapshot([60, be(4, 1000)]).copy(bytes);
@@ -282,7 +297,7 @@ describe("qcow2", () => {
     expect(failuresOf(await judged(bytes))["tables"]).toContain("and clusters of 8192 bytes");
   });
 
-  it("counts of a subcluster what is there", async () => {
+  it("needs only the allocated part of a cluster with subclusters", async () => {
     const subclusters = (allocated: number): Buffer =>
       patched(withL2([0, 5 * CLUSTER]), [72, be(8, 16)], [4 * CLUSTER + 12, be(4, allocated)]);
     const half = (bytes: Buffer): Buffer => bytes.subarray(0, -CLUSTER / 2);

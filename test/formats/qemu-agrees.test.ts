@@ -20,11 +20,11 @@ import { runTool } from "../support/image-tools.ts";
 import { judged } from "../support/judged.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-// The budget is fixed, and so is what is tried: the same images in every run.
+// The budget is fixed, and so are the images: every run has the same ones.
 const RUNS = 200;
 const SEED = 9;
 
-/** Where something stands, and the fields of headers that are zero. */
+/** The places of structures, and the fields of headers that are zero. */
 function placesOf(image: Buffer): number[] {
   const places: number[] = [];
   for (let at = 0; at < image.length - 8; at += 2) {
@@ -44,7 +44,7 @@ const value = fc.oneof(
 
 const asItIs = (image: Buffer): Buffer => image;
 
-describe("judgeImage() finds no image safe that qemu-img can't open:", () => {
+describe("judgeImage() finds no image safe that qemu-img cannot open:", () => {
   it.each([
     ["qcow2", "qcow2", craftedQcow2(), asItIs],
     ["qcow2 of version 2", "qcow2", craftedQcow2(2), asItIs],
@@ -69,8 +69,8 @@ describe("judgeImage() finds no image safe that qemu-img can't open:", () => {
       fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 2 }), async (changes) => {
         const bytes = seal(patched(image, ...changes));
         const { safe, format, tolerated } = await judged(bytes);
-        // Of a mark that was changed nothing is left but a raw disk; a passphrase, or a log, is
-        // asked for.
+        // An image whose mark was changed is a raw disk. Others need a passphrase, or a replay of
+        // their log.
         const isTold =
           tolerated.includes("encryption") || (driver === "vhdx" && tolerated.length > 0);
         if (!safe || isTold || (driver === "vpc" ? format !== "vhd" : format !== driver)) return;

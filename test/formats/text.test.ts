@@ -7,7 +7,7 @@ const PAGE = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>â€
 const S3_ERROR =
   '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code><Key>a</Key></Error>';
 
-/** A text in 16 bits. @param mark - whether it begins with a byte order mark */
+/** A text in 16 bits. @param mark - true: it begins with a byte order mark */
 function wide(written: string, order: "le" | "be", mark: boolean): Buffer {
   const bytes = Buffer.from((mark ? "\ufeff" : "") + written, "utf16le");
   return order === "le" ? bytes : bytes.swap16();
@@ -66,10 +66,10 @@ describe("a text", () => {
     const verdict = await judged(bytes);
 
     expect(verdict).toMatchObject({ format: "text", safe: false, virtualSizeBytes: null });
-    expect(verdict.checks["content"]).toMatch(new RegExp(`^it is ${what}.*, and no disk$`));
+    expect(verdict.checks["content"]).toMatch(new RegExp(`^it is ${what}.*, not a disk$`));
   });
 
-  it("never becomes a disk, whatever it is declared as and however lax the policy is", async () => {
+  it("is refused, whatever it is declared as and however lax the policy is", async () => {
     const lax = { requireImageFormatMatch: false };
     const bodies = [Buffer.from(PAGE), Buffer.from(S3_ERROR), Buffer.from("{}"), Buffer.alloc(0)];
 
@@ -93,7 +93,7 @@ describe("a text", () => {
     ["a text of 64 KiB before a disk", Buffer.concat([larger("a b c d\n"), Buffer.alloc(4096)])],
     ["a text of zeros and ones", Buffer.from("<\0\x01\0\x02\0\x03\0\x04\0\x05\0\x06\0")],
     ["an ext label", patched(Buffer.alloc(8192), [1024 + 120, "{}"], [1080, "\x53\xef"])],
-  ])("is not seen in %s", async (_, bytes) => {
+  ])("is not recognised in %s", async (_, bytes) => {
     expect(await judged(bytes)).toMatchObject({ format: "raw", checks: { content: "pass" } });
   });
 });
@@ -102,8 +102,8 @@ describe("an image without a byte", () => {
   it("is refused, with the way out", async () => {
     expect(await judged(Buffer.alloc(0))).toMatchObject({
       safe: false,
-      checks: { content: "it holds no bytes" },
-      hints: { content: expect.stringContaining("Bring its data again") as string },
+      checks: { content: "it is empty" },
+      hints: { content: expect.stringContaining("Supply its data again") as string },
     });
   });
 });

@@ -40,8 +40,8 @@ describe("vhd", () => {
     ["a parent's name", [512 + 64, "\0/"], "parent", "refers to a parent"],
     ["a parent's place", [512 + 576, "W2ku"], "parent", "refers to a parent"],
     ["no dynamic header", [512, "x"], "block_table", "has no cookie"],
-    ["a header behind its end", [16, be(8, 2n ** 63n)], "header", "dynamic header is cut off"],
-    ["too few blocks", [512 + 28, be(4, 1)], "block_table", "make less than its size"],
+    ["a header after its end", [16, be(8, 2n ** 63n)], "header", "dynamic header is cut off"],
+    ["too few blocks", [512 + 28, be(4, 1)], "block_table", "states fewer blocks than its"],
     ["endless blocks", [512 + 28, be(4, 2 ** 32 - 1)], "block_table", "has 4294967295 entries"],
     [
       "more blocks than it has",
@@ -49,16 +49,16 @@ describe("vhd", () => {
       "complete",
       "table ends at byte 4195840",
     ],
-    ["a table behind its end", [512 + 16, be(8, 2n ** 62n)], "complete", "table ends at byte"],
+    ["a table after its end", [512 + 16, be(8, 2n ** 62n)], "complete", "table ends at byte"],
     [
-      "a block behind its end",
+      "a block after its end",
       [1536, be(4, 5)],
       "complete",
       "its last vhd block ends at byte 2100224",
     ],
-    ["blocks of odd size", [512 + 32, be(4, 3 * MIB)], "block_table", "must be a power of 2"],
+    ["blocks of odd size", [512 + 32, be(4, 3 * MIB)], "block_table", "not a power of 2"],
     ["another creator at its end", [dynamic.length - 512 + 28, "vpc "], "complete", "differ"],
-    ["more than 2040 GiB", [48, be(8, 2n ** 42n)], "disk_size", "2040 GiB at most"],
+    ["more than 2040 GiB", [48, be(8, 2n ** 42n)], "disk_size", "more than the 2040 GiB"],
     ["another size at its end", [dynamic.length - 512 + 48, be(8, MIB)], "complete", "differ"],
     ["no footer", [dynamic.length - 512, "x"], "complete", "footer is missing"],
     ["the type of a fixed one", [60, be(4, 2)], "disk_type", "of type 2 with a header"],
@@ -71,7 +71,12 @@ describe("vhd", () => {
 
   it.each([
     ["the type of a dynamic one", [3 * MIB + 60, be(4, 3)], "disk_type", "without a header"],
-    ["more data than is there", [3 * MIB + 48, be(8, 4 * MIB)], "complete", "3145728 are there"],
+    [
+      "more data than is there",
+      [3 * MIB + 48, be(8, 4 * MIB)],
+      "complete",
+      "but only 3145728 are there",
+    ],
   ] as const)("is refused as fixed with %s", async (_, change, check, reason) => {
     expect(failuresOf(await judged(sealedVhd(patched(fixed, change))))).toHaveProperty(
       check,
@@ -96,7 +101,7 @@ describe("vhd", () => {
   });
 
   // 90 cylinders, 4 heads, 17 sectors: less than its 3 MiB. Then the largest geometry, which stands
-  // for any larger size.
+  // for every larger size.
   const SMALLER = "\0\x5a\x04\x11";
   const LARGEST = "\xff\xff\x10\xff";
   it.each([

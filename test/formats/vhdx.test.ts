@@ -42,7 +42,7 @@ function withSixthItem(name: string, flags: number): Buffer {
 }
 
 describe("vhdx", () => {
-  it("is accepted, and its size found in its metadata", async () => {
+  it("is accepted with the size in its metadata", async () => {
     expect(await judged(image)).toMatchObject({
       format: "vhdx",
       virtualSizeBytes: 9 * MIB,
@@ -70,20 +70,16 @@ describe("vhdx", () => {
     ["blocks of 512 MiB", patched(image, [PARAMETERS, le(4, 512 * MIB)]), "metadata"],
     ["sectors of 2048 bytes", patched(image, [PARAMETERS + 32, le(4, 2048)]), "metadata"],
     ["an odd size", patched(image, [PARAMETERS + 8, le(8, 1000)]), "metadata"],
-    ["a block table behind its end", inRegions(32, le(8, 2n ** 40n)), "complete"],
+    ["a block table after its end", inRegions(32, le(8, 2n ** 40n)), "complete"],
     ["a block table too small", inRegions(40, le(4, 64)), "block_table"],
     ["regions that overlap", inRegions(32, le(8, 2 * MIB)), "block_table"],
-    ["a block behind its end", patched(image, [BLOCKS, le(8, 4 * MIB + 6)]), "complete"],
-    [
-      "its last block behind its end",
-      patched(image, [BLOCKS + 64, le(8, 4 * MIB + 6)]),
-      "complete",
-    ],
+    ["a block after its end", patched(image, [BLOCKS, le(8, 4 * MIB + 6)]), "complete"],
+    ["its last block after its end", patched(image, [BLOCKS + 64, le(8, 4 * MIB + 6)]), "complete"],
     ["a block on its tables", patched(image, [BLOCKS, le(8, 2 * MIB + 6)]), "block_table"],
     ["a block in its header", patched(image, [BLOCKS, le(8, 6)]), "block_table"],
     ["a block of a parent", patched(image, [BLOCKS, le(8, 4 * MIB + 7)]), "block_table"],
     ["a log of another version", inHeaders(64, le(2, 1)), "log"],
-    ["a log where its headers are", inHeaders(72, le(8, 0)), "log"],
+    ["a log in the place of its headers", inHeaders(72, le(8, 0)), "log"],
   ])("is refused with %s", async (_, bytes, check) => {
     const verdict = await judged(bytes);
 
@@ -99,11 +95,11 @@ describe("vhdx", () => {
     });
   });
 
-  it("reports where its data and where its file end", async () => {
+  it("reports the ends of its data and of its file", async () => {
     const bytes = patched(image, [BLOCKS, le(8, 7 * MIB + 6)]);
 
     expect(failuresOf(await judged(bytes))["complete"]).toBe(
-      "it is cut off: its last vhdx block ends at byte 8388608, and the file at byte 4194304",
+      "it is cut off: its last vhdx block ends at byte 8388608, but the file ends at byte 4194304",
     );
   });
 
@@ -119,9 +115,9 @@ describe("vhdx", () => {
     ],
     ["region tables that differ", sealedVhdx(patched(image, [COPY + 33, "\x01"])), "tables differ"],
     ["endless regions", inRegions(8, le(4, 2 ** 31)), "has 2147483648 entries"],
-    ["a region twice", inRegions(48, latin1(VHDX_GUIDS.blockTable)), "name a thing twice"],
-    ["a region that is unknown", inRegions(48, "x"), "requires a region that is unknown"],
-    ["metadata behind its end", inRegions(64, le(8, 2n ** 63n)), "metadata table is cut off"],
+    ["a region twice", inRegions(48, latin1(VHDX_GUIDS.blockTable)), "list an entry twice"],
+    ["a region that is unknown", inRegions(48, "x"), "requires an unknown region"],
+    ["metadata after its end", inRegions(64, le(8, 2n ** 63n)), "metadata table is cut off"],
     ["metadata elsewhere", inRegions(64, le(8, 0)), "metadata table has no signature"],
     ["endless metadata", patched(image, [METADATA + 10, le(2, 0xffff)]), "has 65535 entries"],
     ["no size", patched(image, [METADATA + 64, "x"]), "virtual size is missing"],
@@ -134,7 +130,7 @@ describe("vhdx", () => {
     });
   });
 
-  it.each([8, 64 * KiB, 200 * KiB])("is told as cut off with %i bytes", async (length) => {
+  it.each([8, 64 * KiB, 200 * KiB])("is reported as cut off with %i bytes", async (length) => {
     const verdict = await judged(image.subarray(0, length));
 
     expect(verdict).toMatchObject({ format: "vhdx", virtualSizeBytes: null, safe: false });
@@ -183,7 +179,7 @@ describe("vhdx", () => {
       expect(verdict.checks["dirty"]).toBe(DIRTY);
     });
 
-    it("passes when no entry of the log is whole", async () => {
+    it("passes when no entry of the log is complete", async () => {
       expect(failuresOf(await judged(logged(patched(entry(BLOCKS, zeros), [100, "x"]))))).toEqual(
         {},
       );
@@ -197,11 +193,11 @@ describe("vhdx", () => {
     ])("is refused when replaying it would write %s", async (_, position) => {
       expect(failuresOf(await judged(logged(entry(position, zeros))))).toEqual({
         dirty: DIRTY,
-        log: "its vhdx log would write another header, or other metadata, when it is replayed",
+        log: "its vhdx log would overwrite its header, its metadata or itself when it is replayed",
       });
     });
 
-    it("is refused when a block that the log adds is not there", async () => {
+    it("is refused when a block that the log adds is missing", async () => {
       const bytes = logged(entry(BLOCKS, patched(zeros, [0, le(8, 4 * MIB + 6)])));
 
       expect(failuresOf(await judged(bytes))).toHaveProperty("complete");
@@ -213,7 +209,7 @@ describe("vhdx", () => {
       expect((await judged(logged(entry(BLOCKS, table, { last: 5 * MIB })))).safe).toBe(true);
     });
 
-    it("is refused when the file is shorter than the log says", async () => {
+    it("is refused when the file is shorter than the log states", async () => {
       const bytes = logged(entry(BLOCKS, zeros, { flushed: 9 * MIB, last: 9 * MIB }));
 
       expect(failuresOf(await judged(bytes))["complete"]).toContain("ends at byte 9437184");

@@ -57,10 +57,10 @@ describe("vmdk", () => {
     ["a parent in a comment", `${DESCRIPTOR}# parentFileNameHint="x"\n`, "parent", "a parent"],
     ["a json: name", `${DESCRIPTOR}ddb.comment = "json:{}"\n`, "protocols", '"json:…"'],
     [
-      "text behind its end",
+      "text after its end",
       `${DESCRIPTOR}\0parentFileNameHint="x"`,
       "descriptor",
-      "goes on behind",
+      "continues after",
     ],
   ])("is refused with %s", async (_, descriptor, check, reason) => {
     const verdict = await judged(craftedVmdk(descriptor));
@@ -77,29 +77,29 @@ describe("vmdk", () => {
       "capacity of 0",
     ],
     ["no descriptor", [28, le(8, 0)], "header", "names no descriptor"],
-    ["a descriptor elsewhere", [28, le(8, 2)], "header", "does not lie in the second sector"],
+    ["a descriptor elsewhere", [28, le(8, 2)], "header", "does not begin in the second sector"],
     [
-      "a descriptor behind all files",
+      "a descriptor after all files",
       [28, le(8, 2n ** 60n)],
       "header",
-      "does not lie in the second",
+      "does not begin in the second sector",
     ],
-    ["a descriptor of 1 MiB and more", [36, le(8, 2049)], "header", "in at most 1 MiB"],
+    ["a descriptor of 1 MiB and more", [36, le(8, 2049)], "header", "or is larger than 1 MiB"],
     ["a descriptor that is cut off", [36, le(8, 2048)], "header", "descriptor is cut off"],
-    ["version 4", [4, le(4, 4)], "version", "version 4, and only 1 to 3"],
+    ["version 4", [4, le(4, 4)], "version", "version 4; only 1 to 3"],
     ["grains of no size", [20, le(8, 0)], "grain_tables", "grains of 0 sectors"],
     ["grains of odd size", [20, le(8, 129)], "grain_tables", "grains of 129 sectors"],
     ["endless grain tables", [44, le(4, 2 ** 31)], "grain_tables", "tables of 2147483648 entries"],
-    ["endless grains", [12, le(8, 2n ** 62n)], "grain_tables", "wants 70368744177664 grain tables"],
-    ["an unknown compression", [77, le(2, 2)], "grain_tables", "compression of type 2"],
     [
-      "a directory behind its end",
-      [56, le(8, 2 ** 40)],
-      "complete",
-      "grain directory ends at byte",
+      "endless grains",
+      [12, le(8, 2n ** 62n)],
+      "grain_tables",
+      "requires 70368744177664 grain tables",
     ],
+    ["an unknown compression", [77, le(2, 2)], "grain_tables", "compression of type 2"],
+    ["a directory after its end", [56, le(8, 2 ** 40)], "complete", "grain directory ends at byte"],
     [
-      "a table behind its end",
+      "a table after its end",
       [26 * 512, le(4, 255)],
       "complete",
       "grain table ends at byte 132608",
@@ -123,11 +123,11 @@ describe("vmdk", () => {
     ["another capacity", [FOOTER + 12, le(8, 2 ** 40)], "footer and its header differ"],
     ["another descriptor", [FOOTER + 28, le(8, 40)], "footer and its header differ"],
     ["another version", [FOOTER + 4, le(4, 3)], "footer and its header differ"],
-    ["another signature", [FOOTER, "COWD"], "and there is none before byte"],
+    ["another signature", [FOOTER, "COWD"], "but there is none before byte"],
     ["a footer of its own", [FOOTER + 56, le(8, 2n ** 64n - 1n)], "refers to another footer"],
     ["another marker", [MARKER + 12, le(4, 1)], "marker before its vmdk footer is wrong"],
-    ["a marker that goes on", [MARKER + 100, "x"], "marker before its vmdk footer is wrong"],
-    ["data behind it", [stream.length - 1, "x"], "marker at the end of its vmdk is wrong"],
+    ["a marker with more bytes", [MARKER + 100, "x"], "marker before its vmdk footer is wrong"],
+    ["data after it", [stream.length - 1, "x"], "marker at the end of its vmdk is wrong"],
   ] as const)("is refused with a footer with %s", async (_, change, reason) => {
     expect(failuresOf(await judged(patched(stream, change)))).toHaveProperty(
       "footer",
@@ -140,11 +140,11 @@ describe("vmdk", () => {
     ["without its title", '\n  \n# any comment\nversion=1\nRW 1 FLAT "/etc/shadow" 0\n'],
   ])("is refused as a text %s", async (_, text) => {
     expect(failuresOf(await judged(Buffer.from(text)))).toEqual({
-      header: "it is a vmdk descriptor only, and its data would lie in other files",
+      header: "it is only a vmdk descriptor; its data is in other files",
     });
   });
 
-  /** A table at sector 27, and one that is redundant at sector 31. The grains are at the end. */
+  /** A table at sector 27, and a redundant one at sector 31. The grains are at the end. */
   function withGrain(sector: number, ...changes: Parameters<typeof patched>[1][]): Buffer {
     return patched(
       image,
@@ -185,11 +185,11 @@ describe("vmdk", () => {
       withGrain(255, [77, le(2, 1)], [8, le(4, 0x30003)], [255 * 512 + 8, le(4, 501)]),
       "compressed vmdk grain ends at byte 131073",
     ],
-  ])("is refused as cut off where %s ends behind it", async (_, bytes, reason) => {
+  ])("is refused as cut off when %s ends after the file", async (_, bytes, reason) => {
     const { complete } = failuresOf(await judged(bytes));
 
     expect(complete).toContain(reason);
-    expect(complete).toContain("and the file at byte 131072");
+    expect(complete).toContain("but the file ends at byte 131072");
   });
 
   it("is refused when a copy in text mode has changed it", async () => {
@@ -198,14 +198,14 @@ describe("vmdk", () => {
     expect(failuresOf(await judged(bytes))).toHaveProperty("line_ends");
   });
 
-  it("is refused when its directory names one table again and again", async () => {
+  it("is refused when its directory refers to one table again and again", async () => {
     const many = patched(image, [12, le(8, 65536 * 200)]);
     for (let index = 0; index < 200; index += 1) many.writeUInt32LE(200, 26 * 512 + index * 4);
 
     expect(failuresOf(await judged(many))).toEqual({ header: "its vmdk grain tables overlap" });
   });
 
-  describe("with a descriptor that names something else", () => {
+  describe("with a descriptor that refers to something else", () => {
     const place = "/vmfs/volumes/other/other.vmdk";
 
     it.each([
@@ -272,14 +272,14 @@ describe("vmdk", () => {
       // An image in a store.
       ['RW 20480 SPARSE "0f0e7a6e-6c3f-4c59-9a52-0f6f3c1f8a11.3"', false],
       ['RW 20480 SPARSE "0F0E7A6E-6C3F-4C59-9A52-0F6F3C1F8A11"', false],
-    ])("takes an extent %s: %s", async (line, isAccepted) => {
+    ])("judges an extent %s as acceptable: %s", async (line, isAccepted) => {
       const verdict = await judged(craftedVmdk(DESCRIPTOR.replace(/^RW.*$/m, line)));
 
       expect(verdict.safe).toBe(isAccepted);
     });
   });
 
-  describe("with a descriptor that QEMU reads further than its header says", () => {
+  describe("with a descriptor that QEMU reads further than its header states", () => {
     const TAIL = '\nparentCID=1\nparentFileNameHint="/etc/passwd"\n';
 
     /**
@@ -294,11 +294,11 @@ describe("vmdk", () => {
     it.each([1, 2, 19])("is refused for what follows %i full sectors", async (sectors) => {
       expect(failuresOf(await judged(filled(sectors, TAIL)))).toMatchObject({
         parent: "it is a vmdk overlay that refers to a parent",
-        descriptor: `its vmdk descriptor goes on behind the ${sectors * 512} bytes that its header states`,
+        descriptor: `its vmdk descriptor continues after the ${sectors * 512} bytes that its header states`,
       });
     });
 
-    it("is accepted when a NUL follows, and data of something else behind it", async () => {
+    it("is accepted when a NUL and other data follow", async () => {
       expect(failuresOf(await judged(filled(2, `\0${TAIL}`)))).toEqual({});
     });
 
@@ -312,12 +312,12 @@ describe("vmdk", () => {
     });
   });
 
-  it("is refused where its type is not allowed", async () => {
+  it("is refused when its type is not allowed", async () => {
     const onlyStreams = { vmdkAllowedTypes: ["streamOptimized"] as const };
 
     expect(failuresOf(await judged(image, onlyStreams))).toEqual({
       create_type:
-        'it is a vmdk of type "monolithicSparse", and streamOptimized are allowed (`formats.vmdk_allowed_types`)',
+        'it is a vmdk of type "monolithicSparse", which is not allowed (`formats.vmdk_allowed_types`: streamOptimized)',
     });
     expect((await judged(stream, onlyStreams)).safe).toBe(true);
   });

@@ -32,7 +32,7 @@ describe("requireUrl()", () => {
     // Names that only look like numbers.
     "http://3m.com/",
     "http://0xdeadbeef.com/",
-  ])("lets %s pass", (url) => {
+  ])("allows %s", (url) => {
     expect(() => {
       judge(url);
     }).not.toThrow();
@@ -88,7 +88,7 @@ describe("requireUrl()", () => {
     "http://[5f00::1]/",
     "http://[100::1]/",
     "http://[4000::1]/",
-    // Where clouds keep credentials.
+    // The services with the credentials of clouds.
     "http://169.254.169.254/latest/meta-data/",
     "http://[::ffff:a9fe:a9fe]/",
     "http://[64:ff9b::a9fe:a9fe]/",
@@ -103,7 +103,7 @@ describe("requireUrl()", () => {
     "http://example.org:22/",
     "http://example.org:8080/",
     "https://example.org:6379/",
-    // Other ways in.
+    // Credentials, and other schemes.
     "http://user@example.org/",
     "http://user:secret@example.org/",
     "http://:secret@example.org/",
@@ -117,7 +117,7 @@ describe("requireUrl()", () => {
     }).toThrow(forbidden);
   });
 
-  it("tells nothing of a URL in which a secret may stand", async () => {
+  it("does not disclose the parts of a URL that may contain a secret", async () => {
     const failure = await failureOf(
       Promise.resolve().then(() => {
         judge("http://bob:p4ss@10.0.0.1/disk.img?token=s3cret");
@@ -128,13 +128,13 @@ describe("requireUrl()", () => {
     expect(failure.message).not.toMatch(/bob|p4ss|s3cret|token/);
   });
 
-  it("refuses hosts that are denied, also when they are allowed", () => {
+  it("refuses a denied host even if it is also allowed", () => {
     const rules = { allowedHosts: ["*.example.org"], deniedHosts: ["bad.example.org"] };
 
     expect(() => {
       judge("http://good.example.org/", rules);
     }).not.toThrow();
-    // An address is not one of those names, public as it is.
+    // A public address is not one of the allowed names.
     const addresses = ["8.8.8.8", "[2606:4700::1111]"];
     const names = ["bad.example.org", "BAD.example.org.", "example.org", "example.com"];
     for (const host of [...names, ...addresses]) {
@@ -146,7 +146,7 @@ describe("requireUrl()", () => {
 });
 
 describe("requireAddress()", () => {
-  it("lets in a network that is allowed, in all spellings of its addresses", () => {
+  it("allows an allowed network in all spellings of its addresses", () => {
     const rules = { allowedNetworks: ["127.0.0.0/8", "fd12::/16"] };
 
     for (const address of ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "fd12::1"]) {
@@ -161,7 +161,7 @@ describe("requireAddress()", () => {
     }
   });
 
-  it("keeps metadata services out of wide networks, and lets in the very address", () => {
+  it("refuses metadata services in wide networks, and allows their exact addresses", () => {
     expect(() => {
       reach("169.254.169.254", { allowedNetworks: ["0.0.0.0/0"] });
     }).toThrow(forbidden);
@@ -170,7 +170,7 @@ describe("requireAddress()", () => {
     }).not.toThrow();
   });
 
-  it("does not tell which address is behind a name", async () => {
+  it("does not disclose the address of a name", async () => {
     const failure = await failureOf(
       Promise.resolve().then(() => {
         reach("10.20.30.40", {}, "intranet.example.org");

@@ -26,7 +26,7 @@ function judge(
 }
 
 describe("judgeAnswer()", () => {
-  it("takes the whole, with its size and what is strong enough to go on by", () => {
+  it("accepts the complete resource, with its size and its strong validator", () => {
     expect(judge(200, { "content-length": "10", etag: '"one"' }, undefined)).toMatchObject({
       startAt: 0,
       state: { validator: '"one"', sizeBytes: 10 },
@@ -40,7 +40,7 @@ describe("judgeAnswer()", () => {
     ["a minute after", "Mon, 02 Nov 2026 10:01:00 GMT", "Mon, 02 Nov 2026 10:00:00 GMT"],
     ["just after", "Mon, 02 Nov 2026 10:00:59 GMT", null],
     ["at no time", undefined, null],
-  ])("goes by the last change when the answer was made %s", (_, date, validator) => {
+  ])("uses the last change as validator when the response was created %s", (_, date, validator) => {
     const headers = {
       "content-length": "10",
       "last-modified": "Mon, 02 Nov 2026 10:00:00 GMT",
@@ -50,7 +50,7 @@ describe("judgeAnswer()", () => {
     expect(judge(200, headers, undefined)?.state.validator).toBe(validator);
   });
 
-  it("takes the part that was asked for", () => {
+  it("accepts the requested part", () => {
     expect(judge(206, { ...rest, etag: '"one"' }, asked)).toMatchObject({ startAt: 5 });
     expect(judge(206, rest, asked)).toMatchObject({ startAt: 5 });
     expect(judge(206, { ...rest, "content-range": "bytes 5-9/*" }, asked)).toMatchObject({
@@ -58,7 +58,7 @@ describe("judgeAnswer()", () => {
     });
   });
 
-  it("begins afresh with what is whole, or part of something else", () => {
+  it("restarts from byte 0 with a complete resource, or a part of another state", () => {
     expect(judge(200, { "content-length": "10", etag: '"two"' }, asked)).toMatchObject({
       startAt: 0,
       state: { validator: '"two"' },
@@ -86,7 +86,7 @@ describe("judgeAnswer()", () => {
     );
   });
 
-  it("takes it for the end when a size was never told, and nothing more is there", () => {
+  it("accepts the end of a resource whose size was never stated", () => {
     const open = { startAt: 5, state: { validator: '"one"', sizeBytes: null } };
 
     expect(judge(416, { "content-range": "bytes */5" }, open)).toMatchObject({
@@ -100,7 +100,7 @@ describe("judgeAnswer()", () => {
     expect(() => judge(416, {}, asked)).toThrow("it ends before byte 5 of 10");
   });
 
-  it("begins afresh when nothing more is there of something else", () => {
+  it("restarts from byte 0 when the range does not exist in another state", () => {
     const shorter = { "content-range": "bytes */4", etag: '"two"' };
 
     expect(judge(416, shorter, asked)).toBeUndefined();
@@ -125,7 +125,7 @@ describe("judgeAnswer()", () => {
     "identity;q=1",
     ["aws-chunked", "identity"],
     ["", ""],
-  ])("takes bytes as they are sent when their Content-Encoding is %j", (coding) => {
+  ])("accepts bytes as they are sent when their Content-Encoding is %j", (coding) => {
     const headers = { "content-length": "10", "content-encoding": coding };
 
     expect(judge(200, headers, undefined)).toMatchObject({ startAt: 0, state: { sizeBytes: 10 } });
@@ -143,7 +143,7 @@ describe("judgeAnswer()", () => {
     ["identity, gzip;q=1", "gzip"],
     [["identity", "gzip"], "gzip"],
     ["something-new", "something-new"],
-  ])("refuses bytes with the Content-Encoding %j, and says what may be done", (coding, named) => {
+  ])("refuses bytes with the Content-Encoding %j, with a way out", (coding, named) => {
     const headers = { "content-length": "1", "content-encoding": coding };
 
     expect(() => judge(200, headers, undefined)).toThrow(
@@ -155,22 +155,22 @@ describe("judgeAnswer()", () => {
     );
   });
 
-  it("takes a header that is repeated for one, and refuses lengths that differ", () => {
+  it("counts a repeated header once, and refuses lengths that differ", () => {
     const twice = { "content-length": ["10", "10"], etag: ['"one"', '"one"'] };
 
     expect(judge(200, twice, undefined)?.state).toEqual({ validator: '"one"', sizeBytes: 10 });
     expect(() => judge(200, { "content-length": ["10", "11"] }, undefined)).toThrow(
-      'its answer has the header "content-length" twice, with "10" and "11"',
+      'its response has the header "content-length" twice, with "10" and "11"',
     );
   });
 
-  it("knows no validator where two were sent", () => {
+  it("has no validator when two were sent", () => {
     const headers = { "content-length": "10", etag: ['"one"', '"two"'] };
 
     expect(judge(200, headers, undefined)?.state.validator).toBeNull();
   });
 
-  it("goes by the last change when the ETag is weak or has no quotes", () => {
+  it("uses the last change as validator when the ETag is weak or has no quotes", () => {
     const dates = {
       "content-length": "10",
       "last-modified": "Mon, 02 Nov 2026 10:00:00 GMT",
@@ -184,7 +184,7 @@ describe("judgeAnswer()", () => {
     }
   });
 
-  it("takes a part that was not asked for when it is all", () => {
+  it("accepts a part that was not requested when it is the complete resource", () => {
     const all = { "content-range": "bytes 0-9/10", etag: '"one"' };
 
     expect(judge(206, { ...all, "content-length": "10" }, undefined)).toMatchObject({
@@ -198,7 +198,7 @@ describe("judgeAnswer()", () => {
     }
   });
 
-  it("takes a 200 that a proxy has marked as its own", () => {
+  it("accepts the 203 of a proxy like a 200", () => {
     expect(judge(203, { "content-length": "10" }, undefined)).toMatchObject({ startAt: 0 });
   });
 
@@ -212,7 +212,7 @@ describe("judgeAnswer()", () => {
   it.each([
     [{}, "neither a Content-Length nor chunks"],
     [{ "transfer-encoding": "gzip, chunked" }, 'Transfer-Encoding "gzip, chunked"'],
-  ])("says what may be done about an answer with %j", (headers, reason) => {
+  ])("has a way out for a response with %j", (headers, reason) => {
     expect(() => judge(200, headers, undefined)).toThrow(
       expect.objectContaining({
         message: expect.stringContaining(reason) as string,
@@ -225,9 +225,9 @@ describe("judgeAnswer()", () => {
     [401, "such as a signed one"],
     [403, "may have expired"],
     [404, "path of the URL"],
-    [202, "made it ready"],
+    [202, "has prepared it"],
     [400, "TLS"],
-  ])("says what may be done about a %s", (status, hint) => {
+  ])("has a way out for a %s", (status, hint) => {
     expect(() => judge(status, {}, undefined)).toThrow(
       expect.objectContaining({
         code: "SourceRefused",
@@ -236,7 +236,7 @@ describe("judgeAnswer()", () => {
     );
   });
 
-  it("tells no more of what an origin says than people can read", () => {
+  it("shortens the texts of an origin", () => {
     const headers = { "content-length": "1", "content-encoding": "x".repeat(9000) };
 
     expect(() => judge(200, headers, undefined)).toThrow(/^Cannot download .{1,250}$/);

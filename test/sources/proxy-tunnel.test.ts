@@ -41,7 +41,7 @@ function knowing(...addresses: readonly string[]): NameLookup {
 }
 
 /**
- * An origin that is reached through a proxy only: no route leads to the address that its name has.
+ * An origin that is reached only through a proxy: no route leads to the address of its name.
  */
 async function behindProxy(
   behaviour: Behaviour,
@@ -65,7 +65,7 @@ async function fetchText(url: string, settings: Partial<WebSourceSettings>): Pro
 }
 
 describe("a download through sources.web.proxy", () => {
-  it("asks for the address that was checked, and sends the name to the origin alone", async () => {
+  it("sends the checked address to the proxy, and the name to the origin alone", async () => {
     const { origin, proxy } = await behindProxy(honest(BYTES));
     const settings = { proxy: { url: proxy.url, exceptions: [] }, lookup: knowing("8.8.8.8") };
 
@@ -77,7 +77,7 @@ describe("a download through sources.web.proxy", () => {
     expect(Object.keys(origin.requests[0]?.headers ?? {})).not.toContain("proxy-authorization");
   });
 
-  it("asks for an address of IPv6 in brackets", async () => {
+  it("sends an IPv6 address in brackets", async () => {
     const { proxy } = await behindProxy(honest(BYTES));
     const settings = {
       proxy: { url: proxy.url, exceptions: [] },
@@ -121,7 +121,7 @@ describe("a download through sources.web.proxy", () => {
     "100.64.0.1",
     "10.0.0.1",
     "metadata.google.internal",
-  ])("never asks the proxy for %s, neither in a URL nor after a redirect", async (host) => {
+  ])("never sends %s to the proxy, neither from a URL nor after a redirect", async (host) => {
     const redirecting: Behaviour = async (exchange) => {
       exchange.head(302, { location: `http://${host}/`, "content-length": 0 });
     };
@@ -142,7 +142,7 @@ describe("a download through sources.web.proxy", () => {
     ["a private address", ["10.0.0.1"]],
     ["a private address beside others", ["8.8.8.8", "10.0.0.1"]],
     ["an address that is hidden in IPv6", ["::ffff:169.254.169.254"]],
-  ])("never asks the proxy for a name with %s", async (_, addresses) => {
+  ])("never uses the proxy for a name with %s", async (_, addresses) => {
     const { proxy } = await behindProxy(honest(BYTES));
     const settings = { proxy: { url: proxy.url, exceptions: [] }, lookup: knowing(...addresses) };
 
@@ -152,7 +152,7 @@ describe("a download through sources.web.proxy", () => {
     expect(proxy.targets).toEqual([]);
   });
 
-  it("shows its credentials to the proxy alone", async () => {
+  it("sends its credentials to the proxy alone", async () => {
     const credentials = "me:s3cret:with colon";
     const { origin, proxy } = await behindProxy(honest(BYTES), { credentials });
     const settings = {
@@ -167,7 +167,7 @@ describe("a download through sources.web.proxy", () => {
     const failure = await failureOf(fetchText("http://origin.example/", others));
     expect(failure).toMatchObject({
       code: "SourceRefused",
-      message: expect.stringContaining("it wants other credentials (407)") as string,
+      message: expect.stringContaining("it requires other credentials (407)") as string,
       hint: expect.stringContaining("`sources.web.proxy_credentials_file`") as string,
     });
     expect(inspect(failure)).not.toContain("s3cret");
@@ -178,7 +178,7 @@ describe("a download through sources.web.proxy", () => {
     [405, "SourceRefused"],
     [502, "SourceUnavailable"],
     [503, "SourceUnavailable"],
-  ] as const)("fails with the proxy named when it answers %i", async (status, code) => {
+  ] as const)("names the proxy in its failure when the proxy returns %i", async (status, code) => {
     const { proxy } = await behindProxy(honest(BYTES), { status });
     const settings = { proxy: { url: proxy.url, exceptions: [] }, lookup: knowing("8.8.8.8") };
 
@@ -189,7 +189,7 @@ describe("a download through sources.web.proxy", () => {
     });
   });
 
-  it("may work later when the proxy does not answer", async () => {
+  it("is retried when the proxy does not respond", async () => {
     const { proxy } = await behindProxy(honest(BYTES));
     const { url } = proxy;
     await proxy.stop();
@@ -206,7 +206,7 @@ describe("a download through sources.web.proxy", () => {
     ["of a name that is an exception", "origin.example", ["origin.example"]],
     ["of a name below an exception", "origin.example", ["*.example"]],
     ["in a network that is an exception", "origin.example", ["127.0.0.0/8"]],
-  ])("is none from an origin %s", async (_, host, exceptions) => {
+  ])("does not use the proxy for an origin %s", async (_, host, exceptions) => {
     const { origin, proxy } = await behindProxy(honest(BYTES));
     const settings = {
       proxy: { url: proxy.url, exceptions },

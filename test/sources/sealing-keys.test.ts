@@ -21,7 +21,7 @@ function line(key: Buffer): string {
 }
 
 describe("seal()", () => {
-  it("hides the URI, differently each time, and open() gives it back", () => {
+  it("encrypts the URI, differently each time, and open() returns it", () => {
     const keys = new SealingKeys([randomBytes(32)]);
 
     const sealed = keys.seal(IMAGE, URI);
@@ -44,11 +44,11 @@ describe("seal()", () => {
 });
 
 describe("open()", () => {
-  it("passes on what is not sealed", () => {
+  it("returns a URI that is not sealed as it is", () => {
     expect(new SealingKeys().open(IMAGE, "https://example.org/")).toBe("https://example.org/");
   });
 
-  it("refuses what was sealed for another image, and what was changed", async () => {
+  it("refuses a URI that was sealed for another image, or was changed", async () => {
     const keys = new SealingKeys([randomBytes(32)]);
     const sealed = keys.seal(IMAGE, URI);
     const end = sealed.endsWith("A") ? "B" : "A";
@@ -71,7 +71,7 @@ describe("open()", () => {
     }
   });
 
-  it("names the key that it would need", async () => {
+  it("names the missing key", async () => {
     const sealed = new SealingKeys([randomBytes(32)]).seal(IMAGE, URI);
     const [, , id = ""] = sealed.split(":");
 
@@ -111,7 +111,7 @@ describe("read()", () => {
     expect([failure.code, failure.message.includes(path)]).toEqual(["BadConfiguration", true]);
   });
 
-  it("refuses a file that is not there", async () => {
+  it("refuses a file that does not exist", async () => {
     expect(
       await failureOf(Promise.resolve().then(() => SealingKeys.read("/nowhere/key"))),
     ).toMatchObject({

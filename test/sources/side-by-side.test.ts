@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { RANGE_BYTES } from "../../src/sources/side-by-side.ts";
-import { WebSource, type DownloadOrder } from "../../src/sources/web-source.ts";
+import type { DownloadOrder } from "../../src/sources/web-download.ts";
+import { WebSource } from "../../src/sources/web-source.ts";
 import { failureOf } from "../support/failure-of.ts";
 import {
   beginAnswer,
@@ -14,18 +15,18 @@ import {
 const BYTES = randomBytes(5 * RANGE_BYTES + 17);
 const CONNECTIONS = 3;
 
-/** An origin that has ranges and says so. */
+/** An origin that supports ranges and announces it. */
 const withRanges: Behaviour = async (exchange) => {
   await exchange.send(wantedOf(exchange));
 };
 
-/** Begins an answer as an origin does that has ranges. Returns the bytes that are asked for. */
+/** Begins a response like an origin that supports ranges. Returns the requested bytes. */
 function wantedOf(exchange: Exchange, bytes = BYTES, etag = '"one"'): Buffer {
   const start = beginAnswer(exchange, bytes, etag, { "accept-ranges": "bytes" });
   return bytes.subarray(start, start === exchange.from ? exchange.to : undefined);
 }
 
-/** Goes wrong at one range that begins in the middle, every time it is asked for. */
+/** Fails at one range that begins in the middle, every time it is requested. */
 function wrongAt(rangeNumber: number, behaviour: Behaviour): Behaviour {
   return async (exchange) => {
     const isIt = exchange.to !== undefined && exchange.from === rangeNumber * RANGE_BYTES;
@@ -68,7 +69,7 @@ async function readAll(download: Download): Promise<Buffer> {
   }
 }
 
-/** The ranges that were asked for, in the order of their bytes. */
+/** The requested ranges, in the order of their bytes. */
 function rangesOf(origin: HostileOrigin): string[] {
   const firstOf = (range: string): number => Number(/\d+/.exec(range)?.[0]);
   return origin.requests
@@ -77,7 +78,7 @@ function rangesOf(origin: HostileOrigin): string[] {
 }
 
 describe("a download over several connections", () => {
-  it("brings all bytes in order, and asks for each range once", async () => {
+  it("returns all bytes in order, and requests each range once", async () => {
     const origin = await HostileOrigin.start(withRanges);
 
     const download = await openFrom(origin);
@@ -86,7 +87,7 @@ describe("a download over several connections", () => {
     expect(rangesOf(origin)).toEqual(["all", ...[1, 2, 3, 4, 5].map(rangeNumber)]);
   });
 
-  it("has so many at once, and no more while nobody reads", async () => {
+  it("has as many at once as configured, and does not go on while the test does not read", async () => {
     const origin = await HostileOrigin.start(withRanges);
     const download = await openFrom(origin);
 
@@ -98,7 +99,7 @@ describe("a download over several connections", () => {
     expect(rangesOf(origin)).toEqual(["all", rangeNumber(1), rangeNumber(2)]);
   });
 
-  it("goes on where an earlier one ended", async () => {
+  it("continues where an earlier one ended", async () => {
     const origin = await HostileOrigin.start(withRanges);
     const startAt = RANGE_BYTES + 5;
     const state = { validator: '"one"', sizeBytes: BYTES.length };
@@ -112,7 +113,7 @@ describe("a download over several connections", () => {
 
   it.each<[string, Behaviour]>([
     [
-      "does not say that it has ranges",
+      "does not announce ranges",
       async (exchange) => {
         beginAnswer(exchange, BYTES);
         await exchange.send(BYTES);
@@ -126,7 +127,7 @@ describe("a download over several connections", () => {
       },
     ],
     [
-      "does not say how much it has",
+      "does not state the size",
       async (exchange) => {
         const head = { etag: '"one"', "accept-ranges": "bytes", "transfer-encoding": "chunked" };
         exchange.head(200, head);
@@ -134,14 +135,14 @@ describe("a download over several connections", () => {
         await exchange.send("0\r\n\r\n");
       },
     ],
-  ])("is one over a single connection when the origin %s", async (_, behaviour) => {
+  ])("uses a single connection when the origin %s", async (_, behaviour) => {
     const origin = await HostileOrigin.start(behaviour);
 
     expect((await readAll(await openFrom(origin))).equals(BYTES)).toBe(true);
     expect(rangesOf(origin)).toEqual(["all"]);
   });
 
-  it("is one over a single connection when that is what is configured", async () => {
+  it("uses a single connection when that is configured", async () => {
     const origin = await HostileOrigin.start(withRanges);
 
     expect((await readAll(await openFrom(origin, {}, 1))).equals(BYTES)).toBe(true);
@@ -156,7 +157,7 @@ describe("a download over several connections", () => {
       },
     ],
     [
-      "has no ranges after all",
+      "does not support ranges after all",
       async (exchange) => {
         exchange.head(200, { "content-length": BYTES.length, etag: '"one"' });
         await exchange.send(BYTES);
@@ -180,7 +181,7 @@ describe("a download over several connections", () => {
       },
     ],
     [
-      "answers with more than was asked for",
+      "returns more bytes than requested",
       async (exchange) => {
         const from = exchange.from ?? 0;
         const last = (exchange.to ?? 0) - 1;
@@ -207,14 +208,14 @@ describe("a download over several connections", () => {
         await exchange.gone();
       },
     ],
-  ])("goes on over one when the origin %s", async (_, behaviour) => {
+  ])("continues over one connection when the origin %s", async (_, behaviour) => {
     const origin = await HostileOrigin.start(wrongAt(2, behaviour));
 
     expect((await readAll(await openFrom(origin))).equals(BYTES)).toBe(true);
     expect(rangesOf(origin)).toContainEqual(expect.stringMatching(/^bytes=\d+-$/));
   });
 
-  it("does not put two states of a resource together", async () => {
+  it("does not join two states of a resource", async () => {
     const others = randomBytes(BYTES.length);
     const origin = await HostileOrigin.start(async (exchange) => {
       const isFirst = exchange.earlier === 0;
@@ -226,7 +227,7 @@ describe("a download over several connections", () => {
     });
   });
 
-  it("is refused when more comes behind the last range than was promised", async () => {
+  it("is refused when more bytes than promised follow the last range", async () => {
     const origin = await HostileOrigin.start(
       wrongAt(5, async (exchange) => {
         await exchange.send(Buffer.concat([wantedOf(exchange), Buffer.from("more")]));
@@ -238,7 +239,7 @@ describe("a download over several connections", () => {
     });
   });
 
-  it.each(["is told to stop", "is disposed of"])("ends all of them when it %s", async (how) => {
+  it.each(["is aborted", "is disposed of"])("ends all connections when it %s", async (how) => {
     const origin = await HostileOrigin.start(async (exchange) => {
       await exchange.send(wantedOf(exchange).subarray(0, 100_000));
       await exchange.gone();
@@ -249,7 +250,7 @@ describe("a download over several connections", () => {
     await download.read(Buffer.alloc(1000));
     await vi.waitUntil(() => origin.exchanges.length === CONNECTIONS);
 
-    if (how === "is told to stop") {
+    if (how === "is aborted") {
       controller.abort(reason);
       await expect(readAll(download)).rejects.toBe(reason);
     } else {
@@ -260,7 +261,7 @@ describe("a download over several connections", () => {
   });
 });
 
-/** How the range of that number is asked for, the first being 0. */
+/** The header that requests a range by its index. */
 function rangeNumber(number: number): string {
   const last = Math.min((number + 1) * RANGE_BYTES, BYTES.length) - 1;
   return `bytes=${String(number * RANGE_BYTES)}-${String(last)}`;

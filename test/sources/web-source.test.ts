@@ -7,12 +7,8 @@ import { Readable } from "node:stream";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { NameLookup } from "../../src/sources/checked-connector.ts";
 import { RANGE_BYTES } from "../../src/sources/side-by-side.ts";
-import {
-  WebSource,
-  type DownloadOrder,
-  type WebDownload,
-  type WebSourceSettings,
-} from "../../src/sources/web-source.ts";
+import type { DownloadOrder, WebDownload } from "../../src/sources/web-download.ts";
+import { WebSource, type WebSourceSettings } from "../../src/sources/web-source.ts";
 import { failureOf } from "../support/failure-of.ts";
 import {
   honest,
@@ -58,8 +54,7 @@ async function* piecesOf(download: WebDownload): AsyncGenerator<Buffer> {
 }
 
 /**
- * A name service that answers each question with the next answer, and with the last one from then
- * on.
+ * A name service that returns the next of these results to each lookup, and repeats the last one.
  */
 function answering(...answers: readonly string[][]) {
   let asked = 0;
@@ -76,7 +71,7 @@ function addressOf(address: string): LookupAddress {
 }
 
 describe("open() of a name", () => {
-  it("asks for it once, and connects to the address that was checked", async () => {
+  it("resolves it once, and connects to the checked address", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     const lookup = answering(["127.0.0.1"], ["10.0.0.1"]);
 
@@ -106,9 +101,9 @@ describe("open() of a name", () => {
     expect(origin.requests).toEqual([]);
   });
 
-  it("checks again what it leads to after a redirect", async () => {
+  it("checks its addresses again after a redirect", async () => {
     const origin = await HostileOrigin.start(async (exchange) => {
-      // Not on the connection that is there already: that one was checked.
+      // Not on the open connection, whose address was checked.
       exchange.head(302, { location: "/again", "content-length": 0, connection: "close" });
       exchange.end();
     });
@@ -120,7 +115,7 @@ describe("open() of a name", () => {
     expect(origin.requests).toHaveLength(1);
   });
 
-  it("checks again what it leads to after a connection broke", async () => {
+  it("checks its addresses again after a connection broke", async () => {
     const origin = await HostileOrigin.start(async (exchange) => {
       await sendUpTo(exchange, BYTES, 10);
       exchange.end();
@@ -133,12 +128,12 @@ describe("open() of a name", () => {
     expect(origin.requests).toHaveLength(1);
   });
 
-  it("is refused for good when nobody knows the name", async () => {
+  it("is refused permanently when the name does not exist", async () => {
     const lookup: NameLookup = (_host, _options, done) => {
       done(Object.assign(new Error("getaddrinfo ENOTFOUND"), { code: "ENOTFOUND" }));
     };
 
-    expect(await failureOf(open("http://nobody.example/", { lookup }))).toMatchObject({
+    expect(await failureOf(open("http://missing.example/", { lookup }))).toMatchObject({
       code: "SourceRefused",
     });
     expect(await failureOf(open("http://none.example/", { lookup: answering([]) }))).toMatchObject({
@@ -146,7 +141,7 @@ describe("open() of a name", () => {
     });
   });
 
-  it("may work later when the name service is away", async () => {
+  it("is retried when the name service is unreachable", async () => {
     const lookup: NameLookup = (_host, _options, done) => {
       done(Object.assign(new Error("getaddrinfo EAI_AGAIN"), { code: "EAI_AGAIN" }));
     };
@@ -171,7 +166,7 @@ describe("open() of an address", () => {
     },
   );
 
-  it("may work later when nobody listens there", async () => {
+  it("is retried when no program listens there", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     const url = origin.url();
     const settings = { ports: [origin.port] };
@@ -179,12 +174,12 @@ describe("open() of an address", () => {
 
     expect(await failureOf(open(url, settings))).toMatchObject({
       code: "SourceUnavailable",
-      message: expect.stringContaining("no program listens at that port") as string,
-      hint: expect.stringContaining("Check host and port of the URL") as string,
+      message: expect.stringContaining("no program listens on that port") as string,
+      hint: expect.stringContaining("Check the host and port of the URL") as string,
     });
   });
 
-  it("does not go through a proxy of the environment", async () => {
+  it("does not use a proxy of the environment", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     vi.stubEnv("HTTP_PROXY", "http://127.0.0.1:1").stubEnv("http_proxy", "http://127.0.0.1:1");
     onTestFinished(() => {
@@ -199,14 +194,14 @@ describe("open() over TLS", () => {
   const { cert } = ORIGIN_CERTIFICATE;
   const tls = { tls: ORIGIN_CERTIFICATE };
 
-  it("trusts the authorities that are configured", async () => {
+  it("trusts the configured authorities", async () => {
     const origin = await HostileOrigin.start(honest(BYTES), tls);
     const settings = { ports: [origin.port], authorities: cert };
 
     expect(await read(await open(origin.url(), settings))).toEqual(BYTES);
   });
 
-  it("is refused for good when nobody vouches for the origin, or it has another name", async () => {
+  it("is refused permanently when the certificate is not trusted, or has another name", async () => {
     const origin = await HostileOrigin.start(honest(BYTES), tls);
     const ports = [origin.port];
     const elsewhere = { ports, authorities: cert, lookup: answering(["127.0.0.1"]) };
@@ -218,7 +213,7 @@ describe("open() over TLS", () => {
     expect(origin.requests).toEqual([]);
   });
 
-  it("says that a server has no TLS, and what may be done", async () => {
+  it("reports that a server does not speak TLS, with a way out", async () => {
     const server = createServer().listen(0, "127.0.0.1");
     await once(server, "listening");
     onTestFinished(() => void server.close());
@@ -233,7 +228,7 @@ describe("open() over TLS", () => {
     });
   });
 
-  it("proposes https to those who speak plainly to a server of TLS", async () => {
+  it("proposes https when a server of TLS is called with http", async () => {
     const origin = await HostileOrigin.start(honest(BYTES), tls);
     const url = origin.url().replace("https:", "http:");
 
@@ -242,7 +237,7 @@ describe("open() over TLS", () => {
     });
   });
 
-  it("names the setting of authorities, and the hosts of a certificate of others", async () => {
+  it("names the setting of authorities, and the hosts of a certificate for other hosts", async () => {
     const origin = await HostileOrigin.start(honest(BYTES), tls);
     const ports = [origin.port];
     const elsewhere = { ports, authorities: cert, lookup: answering(["127.0.0.1"]) };
@@ -256,7 +251,7 @@ describe("open() over TLS", () => {
     });
   });
 
-  it("is not led from https to http, and may be led to https", async () => {
+  it("refuses a redirect from https to http, and follows one to https", async () => {
     const plain = await HostileOrigin.start(honest(BYTES));
     const to =
       (location: string): Behaviour =>
@@ -304,10 +299,13 @@ describe("read() over several connections", () => {
   }
 
   const UNFIT: readonly (readonly [string, Behaviour])[] = [
-    ["gives each answer a new ETag", (exchange) => sendAll(exchange, `"${exchange.earlier}"`)],
-    ["has no ranges though it says so", (exchange) => sendAll(exchange)],
     [
-      "tells another length with each range",
+      "sends a new ETag with each response",
+      (exchange) => sendAll(exchange, `"${exchange.earlier}"`),
+    ],
+    ["announces ranges, but does not support them", (exchange) => sendAll(exchange)],
+    [
+      "states another length with each range",
       async (exchange) => {
         const { from, to = bytes.length } = exchange;
         if (from === undefined) return sendAll(exchange);
@@ -335,7 +333,7 @@ describe("read() over several connections", () => {
     ],
   ];
 
-  it.each(UNFIT)("can be tried again, all in one answer, when the origin %s", async (_, unfit) => {
+  it.each(UNFIT)("can be retried with one response when the origin %s", async (_, unfit) => {
     const several = await download(unfit);
     const single = await download(unfit, { singleConnection: true });
 

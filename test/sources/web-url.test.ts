@@ -4,7 +4,7 @@ import { displayedUrl, needsSealing, parseWebUrl } from "../../src/sources/web-u
 import { failureOf } from "../support/failure-of.ts";
 
 describe("parseWebUrl()", () => {
-  it("does not repeat what is no URL", async () => {
+  it("does not repeat a text that is not a URL", async () => {
     const failure = await failureOf(
       Promise.resolve().then(() => parseWebUrl("no url with a s3cret")),
     );
@@ -16,20 +16,20 @@ describe("parseWebUrl()", () => {
   it.each([
     ["www.example.org/s3cret", "it has no scheme, such as https://"],
     ["http//example.org/s3cret", "it has no scheme, such as https://"],
-    ["http://", "it names no host"],
-    ["http:///s3cret/disk.img", "it names no host"],
-    ["https:\\\\\\s3cret\\disk.img", "it names no host"],
+    ["http://", "it has no host"],
+    ["http:///s3cret/disk.img", "it has no host"],
+    ["https:\\\\\\s3cret\\disk.img", "it has no host"],
     ["https://example.org:99999/s3cret", "its port must be a number, 65535 at most"],
     ["https://example.org:s3cret/", "its port must be a number, 65535 at most"],
     ["https://s3cret host/", "its host is neither a name nor an address"],
     ["https://[::1/s3cret", "its host is neither a name nor an address"],
     ["https://1.2.3.4.5/s3cret", "its host is neither a name nor an address"],
-  ])("says why %s is not a URL, without repeating it", async (text, reason) => {
+  ])("reports why %s is not a URL, without repeating it", async (text, reason) => {
     const failure = await failureOf(Promise.resolve().then(() => parseWebUrl(text)));
 
     expect(failure).toMatchObject({
       code: "BadRequest",
-      message: `Cannot download from the URI that was given: ${reason}`,
+      message: `Cannot download from the given URI: ${reason}`,
       hint: expect.stringContaining("https://example.org/") as string,
     });
     expect(inspect(failure)).not.toContain("s3cret");
@@ -43,7 +43,7 @@ describe("parseWebUrl()", () => {
     ["s3://bucket/disk.img", "signed"],
     ["ftp://example.org/a", "download the file yourself"],
     ["https://me:pass@example.org/a", "signed"],
-  ])("says what may be done instead of %s", async (text, hint) => {
+  ])("has a way out for %s", async (text, hint) => {
     const failure = await failureOf(Promise.resolve().then(() => parseWebUrl(text)));
 
     expect(failure.hint).toContain(hint);
@@ -61,11 +61,11 @@ describe("parseWebUrl()", () => {
   });
 
   it.each([
-    ["ftp://example.org/s3cret", 'it begins with "ftp:", and must begin with http: or https:'],
-    ["file:///etc/s3cret", 'it begins with "file:", and must begin with http: or https:'],
-    ["https://s3cret@example.org/", "it must hold no user name or password"],
-    ["https://:s3cret@example.org/", "it must hold no user name or password"],
-  ])("refuses %s, and says why without repeating it", async (text, reason) => {
+    ["ftp://example.org/s3cret", 'it begins with "ftp:", not with http: or https:'],
+    ["file:///etc/s3cret", 'it begins with "file:", not with http: or https:'],
+    ["https://s3cret@example.org/", "it must not contain a user name or password"],
+    ["https://:s3cret@example.org/", "it must not contain a user name or password"],
+  ])("refuses %s with a reason, without repeating it", async (text, reason) => {
     const failure = await failureOf(Promise.resolve().then(() => parseWebUrl(text)));
 
     expect(failure).toMatchObject({
@@ -77,7 +77,7 @@ describe("parseWebUrl()", () => {
 });
 
 describe("displayedUrl()", () => {
-  it("leaves out what may be a secret", () => {
+  it("leaves out the parts that may contain a secret", () => {
     const url = new URL("https://user:pass@example.org:8443/a/disk.img?signature=1#part");
 
     expect(displayedUrl(url)).toBe("https://example.org:8443/a/disk.img");
@@ -102,7 +102,7 @@ describe("needsSealing()", () => {
     ["https://example.org/disk.img?signature=1", true],
     ["https://user:pass@example.org/disk.img", true],
     ["https://example.org/disk.img#secret", true],
-  ])("says of %s: %s", (uri, needed) => {
+  ])("returns for %s: %s", (uri, needed) => {
     expect(needsSealing(uri)).toBe(needed);
   });
 });

@@ -128,7 +128,7 @@ describe("importImage() by web-download", () => {
   it.each([
     ["a page", "<!DOCTYPE html><html><title>Sign in</title></html>", "an HTML page"],
     ["an error", '<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>', "an XML text"],
-    ["nothing", "", "it holds no bytes"],
+    ["nothing", "", "it is empty"],
   ])("refuses %s in place of an image, and leaves nothing", async (_, body, reason) => {
     const { rig, origin } = await withOrigin(honest(Buffer.from(body)));
     const imageId = await newImage(rig);
@@ -384,13 +384,13 @@ describe("importImage() of a URL that holds a secret", () => {
 
     expect(failure).toMatchObject({
       code: "BadConfiguration",
-      message: "Cannot seal the URI, which may hold a secret: no key is configured",
+      message: "Cannot seal the URI, which may contain a secret: no key is configured",
     });
     // What is no URL is not sent at all: it may hold a secret, too.
     const noUrl = { method: "web-download", uri: "example.org/disk?key=1" } as const;
     expect(await failureOf(rig.client.imports.start(imageId, noUrl))).toMatchObject({
       code: "BadRequest",
-      message: "Cannot download from the URI that was given: it has no scheme, such as https://",
+      message: "Cannot download from the given URI: it has no scheme, such as https://",
     });
     await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
     await rig.client.imports.wait(imageId);

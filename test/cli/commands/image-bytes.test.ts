@@ -185,7 +185,7 @@ describe("image stage of a program that writes nothing", () => {
       exitCode: 1,
       failure: {
         code: "UnsafeImage",
-        message: expect.stringContaining("it holds no bytes") as string,
+        message: expect.stringContaining("it is empty") as string,
       },
     });
     expect(await commandLine.answer("image", "show", imageId)).toMatchObject({ locations: [] });

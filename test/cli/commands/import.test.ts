@@ -155,9 +155,9 @@ describe("import", () => {
   });
 
   it.each([
-    ["an empty file", "", "it holds no bytes"],
-    ["a page", "<html>Sign in</html>", "it is an HTML page, and no disk"],
-    ["the error of a server", '{"error": 404}', "it is a JSON text, and no disk"],
+    ["an empty file", "", "it is empty"],
+    ["a page", "<html>Sign in</html>", "it is an HTML page, not a disk"],
+    ["the error of a server", '{"error": 404}', "it is a JSON text, not a disk"],
   ])("makes no image of %s", async (_, bytes, reason) => {
     const file = join(makeTemporaryDirectory(), `${randomUUID()}.raw`);
     writeFileSync(file, bytes);
