@@ -3,11 +3,11 @@ import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 
 /**
- * Twelve hex digits that stand for what a configuration file says. Comments, the order of settings
- * and the place of the file change nothing: workers on several hosts with the same settings have
- * the same digest.
+ * Twelve hex digits that identify the settings of a configuration file. They do not depend on
+ * comments, the order of settings or the path of the file: workers on several hosts with the same
+ * settings have the same digest.
  *
- * @returns undefined when the file can't be read or is not YAML
+ * @returns undefined when the file cannot be read or is not YAML
  */
 export function configDigest(path: string): string | undefined {
   try {

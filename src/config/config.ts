@@ -19,7 +19,7 @@ import {
   mistakesInNames,
   settingsOf,
   sharedPlaces,
-  takesImports,
+  acceptsImports,
 } from "./store-settings.ts";
 import { configuredTransforms, transformSections, transformsOf } from "./transform-settings.ts";
 
@@ -117,46 +117,46 @@ export const configurationFile = z.strictObject({
 
 /** The service's settings: times in ms, sizes in bytes, paths absolute. */
 export interface Config {
-  /** `file:///…`; kept as it was written, for an error in Glance's words when it is not. */
+  /** `file:///…`. It is checked when it is used, so that the error has Glance's words. */
   readonly nodeStagingUri: string;
   /** The multihash, `os_hash_algo`. */
   readonly hashAlgo: string;
-  /** Takes imports: neither disabled nor read-only. */
+  /** A store that accepts imports: neither disabled nor read-only. */
   readonly defaultStore: string;
   readonly stores: Readonly<Record<string, StoreSettings>>;
   readonly stagingTimeToLiveMs: number;
-  /** Bytes per second of each staging. */
+  /** Bytes per second of each upload into staging. */
   readonly stagingBandwidthLimit: number | undefined;
   readonly importDeadlineMs: number;
-  /** How long the record of a task is kept after its end. */
+  /** The time that the record of a task is kept after its end. */
   readonly taskTimeToLiveMs: number;
   /**
-   * How long Temporal keeps a run after its end, set by `migrate`. Default: as the namespace has
-   * it.
+   * The time that Temporal keeps a run after its end, set by `migrate`. Default: the setting of the
+   * namespace.
    */
   readonly runTimeToLiveMs: number | undefined;
   readonly heartbeatTimeoutMs: number;
-  /** How long a source or store may move nothing. */
+  /** The time that a source or store may make no progress. */
   readonly idleTimeoutMs: number;
-  /** Byte steps that one worker runs at once. */
+  /** The number of byte steps that one worker runs at once. */
   readonly byteSlots: number;
   /** The cap on one image, and the quotas of owners. */
   readonly limits: Limits;
   readonly transforms: TransformSettings;
-  /** Which images are let in. */
+  /** The rules for accepted images. */
   readonly formatPolicy: FormatPolicy;
   readonly web: WebSettings;
-  /** File of the keys that hide secrets in URIs. Default: none, so that no such URI is accepted. */
+  /** File of the keys that encrypt secrets in URIs. Default: none; no such URI is accepted then. */
   readonly keyFile: string | undefined;
-  /** Whether every copy is read back before its image becomes active. */
+  /** True if every copy is read back before its image becomes active. */
   readonly verifyOnPublish: boolean;
   readonly reconcileEveryMs: number;
-  /** What a worker logs, and how the logs of a stack are kept. */
+  /** The level of a worker's log, and the rotation of a stack's logs. */
   readonly logging: {
     readonly level: LogLevel;
-    /** A log of a stack that is longer is put aside. */
+    /** A log that is larger is rotated. */
     readonly maxSizeBytes: number;
-    /** How many logs that were put aside are kept. */
+    /** The number of rotated logs that are kept. */
     readonly keep: number;
   };
 }
@@ -179,9 +179,9 @@ function readText(path: string): string {
 }
 
 /**
- * Reads the text of a configuration; relative paths in it start at the folder of `path`.
+ * Reads the text of a configuration. Relative paths in it start at the folder of `path`.
  *
- * @param env - for what the AWS SDK would look up there, too
+ * @param env - holds variables that the AWS SDK reads
  */
 export function parseConfig(text: string, path: string, env = process.env): Config {
   const document = parseYaml(text, path);
@@ -201,7 +201,7 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
   return {
     nodeStagingUri: data.node_staging_uri ?? pathToFileURL(join(folder, "staging")).href,
     hashAlgo: data.hashing_algorithm,
-    defaultStore: data.default_store ?? firstThatTakesImports(stores) ?? "",
+    defaultStore: data.default_store ?? firstThatAcceptsImports(stores) ?? "",
     stores: Object.fromEntries(stores),
     stagingTimeToLiveMs: data.staging.time_to_live,
     stagingBandwidthLimit: data.staging.bandwidth_limit,
@@ -227,10 +227,7 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
   };
 }
 
-/**
- * Where a mistake is, and what it is: a store's name and settings that do not exist stand one level
- * deeper than others.
- */
+/** The texts of a mistake, each with its place in the file. */
 function mistakesIn(issue: z.core.$ZodIssue): string[] {
   return textsOf(issue).map((text) => `${issue.path.join(".") || "file"}: ${text}`);
 }
@@ -242,8 +239,8 @@ function textsOf(issue: z.core.$ZodIssue): string[] {
 }
 
 /**
- * What is right by itself, so that mistakes between stores are told together with the mistakes in
- * others.
+ * The valid stores of a file that may be wrong elsewhere. With these, mistakes between stores are
+ * reported together with all other mistakes.
  */
 const soundStores = z
   .object({
@@ -259,18 +256,18 @@ function mistakesInDefault(sound: z.output<typeof soundStores>, stores: NamedSto
   const { default_store: name } = sound;
   if (name === undefined) {
     const isKnown = stores.length === names.length && names.length > 0;
-    if (!isKnown || firstThatTakesImports(stores) !== undefined) return [];
-    return ["stores: one at least must be neither disabled nor read_only"];
+    if (!isKnown || firstThatAcceptsImports(stores) !== undefined) return [];
+    return ["stores: at least one must be neither disabled nor read_only"];
   }
   if (!names.includes(name)) return [`default_store: "${name}" is not one of stores`];
   const settings = new Map(stores).get(name);
-  if (settings === undefined || takesImports(settings)) return [];
+  if (settings === undefined || acceptsImports(settings)) return [];
   const state = settings.disabled ? "disabled" : "read_only";
-  return [`default_store: "${name}" takes no imports, it is ${state}`];
+  return [`default_store: "${name}" does not accept imports: it is ${state}`];
 }
 
-function firstThatTakesImports(stores: NamedStores): string | undefined {
-  return stores.find(([, settings]) => takesImports(settings))?.[0];
+function firstThatAcceptsImports(stores: NamedStores): string | undefined {
+  return stores.find(([, settings]) => acceptsImports(settings))?.[0];
 }
 
 function parseYaml(text: string, path: string): unknown {
@@ -284,6 +281,6 @@ function parseYaml(text: string, path: string): unknown {
 function badConfiguration(path: string, mistakes: readonly string[]): ImportError {
   return new ImportError(
     "BadConfiguration",
-    `The configuration "${path}" is wrong: ${mistakes.join("; ")}`,
+    `Cannot use the configuration "${path}": ${mistakes.join("; ")}`,
   );
 }

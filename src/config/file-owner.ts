@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
 
-/** Whether the system refused because of the rights of this process's user. */
+/** True if the system refused a call because of the rights of this process's user. */
 export function isForbidden(error: unknown): boolean {
   return (
     error instanceof Error && "code" in error && ["EACCES", "EPERM"].includes(String(error.code))
@@ -8,8 +8,8 @@ export function isForbidden(error: unknown): boolean {
 }
 
 /**
- * The user to whom a file or directory belongs: `user "alice"`, or `user 1001` without a name;
- * undefined when it can't be seen.
+ * The owner of a file or directory: `user "alice"`, or `user 1001` without a name; undefined when
+ * it cannot be read.
  */
 export function ownerOf(path: string): string | undefined {
   try {

@@ -29,7 +29,7 @@ export const formatPolicy = z
     }),
     vmdk_allowed_types: listOf(VMDK_TYPES, DEFAULT_FORMAT_POLICY.vmdkAllowedTypes).meta({
       description:
-        "The types of VMDK that may be imported. No other type is ever accepted: it refers to other files.",
+        "The types of VMDK that may be imported. All other types refer to other files, and are never accepted.",
     }),
     allowed_encryption: listOf(ENCRYPTIONS, DEFAULT_FORMAT_POLICY.allowedEncryption).meta({
       description:

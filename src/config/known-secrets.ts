@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 
-// What the AWS SDK, Temporal and Postgres' libraries read their secrets from.
+// The variables from which the libraries of AWS, Temporal and Postgres read secrets.
 const VARIABLES = [
   "AWS_SECRET_ACCESS_KEY",
   "AWS_SESSION_TOKEN",
@@ -13,8 +13,8 @@ const VARIABLES = [
 ];
 
 /**
- * The secrets that this process was given, so that no log line repeats one; `keyFile` has the keys
- * that seal URLs.
+ * The secrets of this process, which its log must not contain. `keyFile` holds the keys that seal
+ * URLs.
  */
 export function knownSecrets(
   {
@@ -47,7 +47,7 @@ function keysIn(path: string | undefined): string[] {
   try {
     return readFileSync(path, "utf8").split(/\s+/);
   } catch {
-    // A key file that can't be read is reported by the part that needs it.
+    // The part that needs the keys reports a file that cannot be read.
     return [];
   }
 }

@@ -7,7 +7,7 @@ import { isForbidden, ownerOf } from "./file-owner.ts";
 import { readStackFile, stackFilePath, type StackFile } from "./stack-file.ts";
 import { temporalAddress, type TemporalAddress } from "./temporal-address.ts";
 
-/** What a person says on the command line about where the service is. */
+/** The options of the command line that locate the service. */
 export interface LocationOptions {
   /**
    * Data directory of a stack. Default: `IMAGE_IMPORT_DATA_DIR`, else that of {@link dataDirOf}.
@@ -17,19 +17,19 @@ export interface LocationOptions {
   readonly config?: string | undefined;
 }
 
-/** Where the parts of the service are. */
+/** The places of the parts of the service. */
 export interface ServiceLocation {
-  /** Where a stack was looked for. */
+  /** The data directory that was searched for a stack. */
   readonly dataDir: string;
-  /** The stack that was found there. It need not run: a killed one leaves its file behind. */
+  /** The stack that was found there. It may not run: a killed one leaves its file behind. */
   readonly stack: StackFile | undefined;
   /** The catalogue; undefined when nothing names one. */
   readonly databaseUrl: string | undefined;
   /**
-   * The Temporal server; when nothing names one, it is Temporal's own default, `localhost:7233`.
+   * The Temporal server. Default: Temporal's own default, `localhost:7233`.
    */
   readonly temporal: TemporalAddress;
-  /** Whether something names the Temporal server. */
+  /** True if the Temporal server is configured, or a stack was found. */
   readonly isTemporalNamed: boolean;
   /** Path of the configuration file; undefined when nothing names one. */
   readonly configPath: string | undefined;
@@ -71,7 +71,9 @@ export function dataDirOf(given: string | undefined, env: NodeJS.ProcessEnv = pr
   return resolve(given ?? setting(env, "IMAGE_IMPORT_DATA_DIR") ?? defaultDataDir(env));
 }
 
-/** An installed package may be read-only, and the next installation removes its directory. */
+/**
+ * The default is outside an installed package, which may be read-only and is replaced by updates.
+ */
 function defaultDataDir(env: NodeJS.ProcessEnv): string {
   const isClone = existsSync(join(PACKAGE_ROOT, "src"));
   if (isClone) return join(PACKAGE_ROOT, ".image-import");
@@ -80,7 +82,7 @@ function defaultDataDir(env: NodeJS.ProcessEnv): string {
 }
 
 /**
- * The failure of whoever needs a part that nothing names.
+ * The failure of a caller that needs a part which is not configured.
  *
  * @param what - the part, for people
  * @param variable - the environment variable that would name it
@@ -88,16 +90,16 @@ function defaultDataDir(env: NodeJS.ProcessEnv): string {
 export function notConfigured(what: string, variable: string): ImportError {
   return new ImportError(
     "NotConfigured",
-    `Where is ${what}? No stack runs here, and ${variable} is not set`,
+    `Cannot find ${what}: no stack is running here, and ${variable} is not set`,
   );
 }
 
-/** Owner of new images when none is named: `IMAGE_IMPORT_OWNER`. */
+/** The default owner of new images: `IMAGE_IMPORT_OWNER`. */
 export function defaultOwner(env: NodeJS.ProcessEnv = process.env): string | undefined {
   return setting(env, "IMAGE_IMPORT_OWNER");
 }
 
-/** Roles of who asks when none is named: `IMAGE_IMPORT_ROLES`, separated by commas. */
+/** The default roles of the user: `IMAGE_IMPORT_ROLES`, separated by commas. */
 export function defaultRoles(env: NodeJS.ProcessEnv = process.env): string[] | undefined {
   return setting(env, "IMAGE_IMPORT_ROLES")
     ?.split(",")
@@ -105,12 +107,12 @@ export function defaultRoles(env: NodeJS.ProcessEnv = process.env): string[] | u
     .filter((role) => role !== "");
 }
 
-/** Whether failures are shown with their stack traces: `IMAGE_IMPORT_DEBUG` is set. */
+/** True if failures are shown with their stack traces: `IMAGE_IMPORT_DEBUG` is set. */
 export function showsStackTraces(env: NodeJS.ProcessEnv = process.env): boolean {
   return setting(env, "IMAGE_IMPORT_DEBUG") !== undefined;
 }
 
-/** A variable that is set to nothing is not set: compose files and shells can hardly unset one. */
+/** A variable; an empty one counts as not set, because compose files can hardly unset one. */
 function setting(env: NodeJS.ProcessEnv, name: string): string | undefined {
   const value = env[name];
   return value === "" ? undefined : value;
@@ -126,7 +128,7 @@ function readStack(dataDir: string): StackFile | undefined {
       const whose = owner === undefined ? "" : `: the data directory belongs to ${owner}`;
       throw new ImportError("BadConfiguration", `Cannot read "${path}"${whose}`, {
         cause,
-        hint: "Run the command as that user, or name a data directory of yours with --data-dir or IMAGE_IMPORT_DATA_DIR.",
+        hint: "Run the command as that user, or name your own data directory with --data-dir or IMAGE_IMPORT_DATA_DIR.",
       });
     }
     throw new ImportError("BadConfiguration", reasonOf(cause), {

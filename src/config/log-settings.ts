@@ -40,7 +40,11 @@ export function namedLogLevel(
   if (name === "") return undefined;
   const level = LOG_LEVELS.find((each) => each === name.toLowerCase());
   if (level !== undefined) return level;
-  throw new ImportError("BadConfiguration", `Cannot log at level "${name}": there is none`, {
-    hint: `Set --log-level or IMAGE_IMPORT_LOG_LEVEL to one of ${LOG_LEVELS.join(", ")}.`,
-  });
+  throw new ImportError(
+    "BadConfiguration",
+    `Cannot log at level "${name}": there is no such level`,
+    {
+      hint: `Set --log-level or IMAGE_IMPORT_LOG_LEVEL to one of ${LOG_LEVELS.join(", ")}.`,
+    },
+  );
 }

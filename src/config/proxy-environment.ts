@@ -1,40 +1,40 @@
 import { isIP } from "node:net";
 import ipaddr from "ipaddr.js";
 
-/** A proxy that a client was to ask. */
+/** A proxy between a client and a server. */
 export interface ProxyBetween {
   /** The environment variable that names it. */
   readonly variable: string;
-  /** Its host and port: without the credentials that its URL may have. */
+  /** Its host and port, without the credentials that its URL may have. */
   readonly proxy: string;
 }
 
-// grpc-js reads these, in this order, and knows no others: @grpc/grpc-js/build/src/http_proxy.js.
+// grpc-js reads only these, in this order: @grpc/grpc-js/build/src/http_proxy.js.
 const GRPC_PROXIES = ["grpc_proxy", "https_proxy", "http_proxy"];
 const GRPC_EXCEPTIONS = ["no_grpc_proxy", "no_proxy"];
 
-/** A variable, in any case, that names a proxy, or hosts that need none, for some program. */
+/** The variables, in any case, that name a proxy, or hosts that are reached without one. */
 const PROXY_VARIABLE = /^(no_)?([a-z]+_)?proxy$/i;
 
 /**
- * Options of a gRPC channel, as grpc-js names them; a `NativeConnection` has none, and passes over
- * them.
+ * Options of a gRPC channel, as grpc-js names them. A `NativeConnection` has no channel, and
+ * ignores them.
  */
 export interface ChannelArgs {
   readonly channelArgs?: { readonly "grpc.enable_http_proxy": 0 };
 }
 
 /**
- * The environment without the variables that name proxies, for a program that speaks to this
- * machine only.
+ * The environment without the variables that name proxies, for a program that connects only to this
+ * machine.
  */
 export function withoutProxies(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !PROXY_VARIABLE.test(name)));
 }
 
 /**
- * Options of a gRPC connection that never asks a proxy for a server on this machine. Connections to
- * other machines go on using the proxy that the environment names.
+ * Options of a gRPC connection that uses no proxy for a server on this machine. Connections to
+ * other machines still use the proxy of the environment.
  */
 export function directToLoopback<T extends { readonly address?: string }>(
   options: T,
@@ -44,8 +44,8 @@ export function directToLoopback<T extends { readonly address?: string }>(
 }
 
 /**
- * The proxy of the environment that a gRPC client asks for a server; undefined when it connects to
- * the server itself.
+ * The proxy of the environment that a gRPC client uses for a server; undefined when it connects
+ * directly.
  *
  * @param address - `host:port`. Default: a server on this machine
  */
@@ -73,7 +73,7 @@ function isException(host: string, env: NodeJS.ProcessEnv): boolean {
 }
 
 /**
- * Whether an address of gRPC (`host:port`, `[ip]:port`, `unix:path`, `dns:///host:port`) is one of
+ * True if an address of gRPC (`host:port`, `[ip]:port`, `unix:path`, `dns:///host:port`) is one of
  * this machine.
  */
 function isThisMachine(address: string | undefined): boolean {
@@ -82,7 +82,7 @@ function isThisMachine(address: string | undefined): boolean {
   const host = hostOf(address).replace(/\.$/, "").toLowerCase();
   if (host === "localhost" || host.endsWith(".localhost")) return true;
   if (isIP(host) === 0) return false;
-  // A mapped address (::ffff:127.0.0.1) is what it maps to, and a connection to "any address"
+  // A mapped address (::ffff:127.0.0.1) counts as the mapped one. A connection to "any address"
   // reaches this machine.
   const range = ipaddr.process(host).range();
   return range === "loopback" || range === "unspecified";

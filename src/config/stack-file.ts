@@ -14,21 +14,21 @@ const startTime = z.number().int().nonnegative();
 const stackFile = z.object({
   /** `ready` once the worker polls; `starting` before; `stopping` from the first Ctrl-C on. */
   state: z.enum(["starting", "ready", "stopping"]),
-  /** Which boot of the machine the process ids belong to: after another boot they mean nothing. */
+  /** The boot of the machine to which the process ids belong: after another boot they are void. */
   boot_id: z.string(),
-  /** The process that watches the others; `start_time` in clock ticks since boot. */
+  /** The process that supervises the others; `start_time` in clock ticks since boot. */
   supervisor: z.object({ pid: processId, start_time: startTime }),
   /**
-   * Process ids; null while a program does not run, between its death and its next start for
-   * instance.
+   * Process ids; null while a program does not run, for example between its death and its next
+   * start.
    */
   pids: z.record(z.enum(STACK_PROGRAMS), processId.nullable()),
   /**
-   * When each of `pids` started, in clock ticks since boot: with it a process id names one process
-   * for good.
+   * The start times of `pids`, in clock ticks since boot. Process id and start time together
+   * identify one process.
    */
   start_times: z.record(z.enum(STACK_PROGRAMS), startTime.nullable()),
-  /** The whole address of the catalogue's database, password included. */
+  /** The address of the catalogue's database, with its password. */
   database_url: z.string(),
   /** Host and port of Temporal's frontend. */
   temporal_address: z.string(),
@@ -36,26 +36,26 @@ const stackFile = z.object({
   temporal_namespace: z.string(),
   /** Address of Temporal's Web UI. */
   web_ui: z.string(),
-  /** Path of the configuration file that the worker runs with. */
+  /** Path of the worker's configuration file. */
   config: z.string(),
-  /** Path under which all data of the stack lies. */
+  /** Path of the directory with all data of the stack. */
   data_dir: z.string(),
 });
 
-/** What a running stack tells about itself in `<data dir>/stack.json`. */
+/** The description of a stack in `<data dir>/stack.json`. */
 export type StackFile = Readonly<z.infer<typeof stackFile>>;
 
-/** Path of the file in which the stack on `dataDir` tells about itself. */
+/** Path of the file that describes the stack on `dataDir`. */
 export function stackFilePath(dataDir: string): string {
   return join(dataDir, "stack.json");
 }
 
 /**
- * Reads what the stack on `dataDir` tells about itself. A file that is there does not prove that
- * the stack runs: a killed one leaves it behind.
+ * Reads the description of the stack on `dataDir`. The file does not prove that the stack runs: a
+ * killed one leaves it behind.
  *
- * @returns undefined when there is none
- * @throws Error when the file is there and is no stack file
+ * @returns undefined when there is no file
+ * @throws Error when the file is not a stack file
  */
 export function readStackFile(dataDir: string): StackFile | undefined {
   const path = stackFilePath(dataDir);
@@ -69,17 +69,17 @@ export function readStackFile(dataDir: string): StackFile | undefined {
 }
 
 /**
- * Replaces the stack file of `file.data_dir` in one step: a reader sees the old one or the new one.
+ * Replaces the stack file of `file.data_dir` atomically: a reader sees the old one or the new one.
  */
 export function writeStackFile(file: StackFile): void {
   const path = stackFilePath(file.data_dir);
-  // Synchronous, so that no process of ours runs for long without standing in the file.
+  // Synchronous, so that a new process of the stack is soon in the file.
   writeFileSync(`${path}.new`, `${JSON.stringify(file, null, 2)}\n`, { mode: 0o600 });
   chmodSync(`${path}.new`, 0o600);
   renameSync(`${path}.new`, path);
 }
 
-/** Removes the stack file; does nothing when there is none. */
+/** Removes the stack file, if there is one. */
 export function removeStackFile(dataDir: string): void {
   rmSync(stackFilePath(dataDir), { force: true });
 }

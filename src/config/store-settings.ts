@@ -239,7 +239,7 @@ export function settingsOf(
 }
 
 /** True if images can be imported into the store. */
-export function takesImports({ readOnly, disabled }: StoreSettings): boolean {
+export function acceptsImports({ readOnly, disabled }: StoreSettings): boolean {
   return !readOnly && !disabled;
 }
 

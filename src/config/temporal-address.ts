@@ -1,7 +1,7 @@
 import { loadClientConnectConfig } from "@temporalio/envconfig";
 import { directToLoopback, type ChannelArgs } from "./proxy-environment.ts";
 
-/** How the Temporal server is reached. */
+/** The address of the Temporal server, and the options of a connection. */
 export interface TemporalAddress {
   readonly namespace: string;
   readonly connection: ReturnType<typeof loadClientConnectConfig>["connectionOptions"] &
@@ -10,9 +10,9 @@ export interface TemporalAddress {
 
 /**
  * Reads Temporal's own variables and configuration file (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,
- * `TEMPORAL_TLS_*`, `TEMPORAL_API_KEY`, …): the same that the `temporal` command reads. An address
- * that is `known` stands behind what the environment says. A server on this machine is reached
- * without the proxy that the environment names.
+ * `TEMPORAL_TLS_*`, `TEMPORAL_API_KEY`, …), like the `temporal` command. The environment takes
+ * precedence over the `known` address. A server on this machine is reached without the proxy of the
+ * environment.
  */
 export function temporalAddress(known?: {
   readonly address: string;
@@ -29,7 +29,7 @@ export function temporalAddress(known?: {
   };
 }
 
-/** A variable that is set to nothing is not set: compose files and shells can hardly unset one. */
+/** A variable; an empty one counts as not set, because compose files can hardly unset one. */
 function given(text: string | undefined): string | undefined {
   return text === "" ? undefined : text;
 }

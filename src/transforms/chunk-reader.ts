@@ -1,6 +1,8 @@
 import { ImportError } from "../domain/import-failure.ts";
 
-/** Takes bytes that come in chunks of any size, and lets what was too much be put back. */
+/**
+ * Reads bytes that come in chunks of any size. The caller can put back bytes that it took too many.
+ */
 export class ChunkReader {
   readonly #chunks: AsyncIterator<Buffer>;
   #rest: Buffer = Buffer.alloc(0);
@@ -10,12 +12,12 @@ export class ChunkReader {
     this.#chunks = chunks[Symbol.asyncIterator]();
   }
 
-  /** How many bytes were taken and not put back. */
+  /** The number of bytes that were taken and not put back. */
   get takenBytes(): number {
     return this.#takenBytes;
   }
 
-  /** Some bytes, as many as are there; undefined at the end. */
+  /** Takes the bytes that have arrived; undefined at the end. */
   async next(): Promise<Buffer | undefined> {
     const chunk = await this.#fetch();
     this.#rest = Buffer.alloc(0);
@@ -23,13 +25,13 @@ export class ChunkReader {
     return chunk;
   }
 
-  /** Puts back the end of what was taken last. */
+  /** Puts back the end of the bytes that were taken last. */
   unread(rest: Buffer): void {
     this.#rest = this.#rest.length === 0 ? rest : Buffer.concat([rest, this.#rest]);
     this.#takenBytes -= rest.length;
   }
 
-  /** The next bytes, fewer only at the end, without taking them. For few bytes only. */
+  /** Returns the next bytes, fewer only at the end, without taking them. For few bytes only. */
   async peek(lengthBytes: number): Promise<Buffer> {
     const bytes = await this.#upTo(lengthBytes);
     this.unread(bytes);
@@ -37,7 +39,7 @@ export class ChunkReader {
   }
 
   /**
-   * Exactly so many bytes. For few bytes only.
+   * Takes exactly this many bytes. For few bytes only.
    *
    * @throws ImportError `DecompressionFailed` when there are fewer
    */
@@ -50,7 +52,7 @@ export class ChunkReader {
     );
   }
 
-  /** Lets the source of the chunks clean up; nothing may be waited for any more. */
+  /** Closes the source of the chunks. No read may be in progress. */
   async close(): Promise<void> {
     await this.#chunks.return?.();
   }

@@ -15,8 +15,8 @@ const ALIVE_EVERY_MS = 1_000;
 
 const GIB = 1024 ** 3;
 
-// Glance's names, as QEMU calls them. What is not here has no disk in it that could be converted,
-// or must stay as it is: an ISO is booted as a disc.
+// QEMU's drivers by Glance's formats. The other formats contain no disk that could be converted, or
+// must stay as they are: an ISO is booted as a disc.
 const DRIVERS: Readonly<Record<string, string>> = {
   raw: "raw",
   gpt: "raw",
@@ -29,14 +29,14 @@ const DRIVERS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Converts a disk image to another format with qemu-img. There is nothing to do for an image that
- * has the format already, and for those that are no disks (iso, ami, ari, aki, ploop). The image
- * must have been judged before: qemu-img is run with limits, and asked first what it sees, but it
- * is not what finds hostile images.
+ * Converts a disk image to another format with qemu-img. An image that has the format already, or
+ * is not a disk (iso, ami, ari, aki, ploop), stays as it is. The image must have been judged
+ * before: qemu-img runs with limits, and inspects the image first, but it does not find hostile
+ * images.
  *
  * `run` throws `ImportError`: `ConversionFailed` for an image that is encrypted, refers to other
- * files, is not what it is declared to be, or that qemu-img can't read, or takes too long for;
- * `ProductTooLarge` beyond the limit; `NoSpace` and the like for the disk.
+ * files, or is not of the declared format, and if qemu-img cannot read it or takes too long;
+ * `ProductTooLarge` above the limit; `NoSpace` and similar failures of the disk.
  */
 export function convert(settings: ConvertSettings): Transform {
   const { target, timeLimitMs = 6 * 3_600_000, qemuImg = "qemu-img" } = settings;
@@ -81,12 +81,12 @@ class Conversion {
       const product = await this.#inspect({ handle, driver: target });
       if (product.virtualSizeBytes === info.virtualSizeBytes) return;
       throw conversionFailed(
-        `the product is a disk of ${product.virtualSizeBytes} bytes, and the image one of ${info.virtualSizeBytes}`,
+        `the disk in the product has ${product.virtualSizeBytes} bytes, but the disk in the image has ${info.virtualSizeBytes}`,
       );
     });
   }
 
-  /** It says nothing until it is done, and may take minutes; its limits end it, not its silence. */
+  /** Reports progress while qemu-img checks, which takes minutes without any output. */
   async #check(source: DiskFile, info: DiskInfo): Promise<void> {
     const { report, signal } = this.#work;
     const alive = setInterval(() => {
@@ -125,7 +125,7 @@ class Conversion {
   #limits({ virtualSizeBytes }: DiskInfo): ProgramLimits {
     return {
       memoryBytes: this.#settings.memoryBytes ?? GIB,
-      // A minute for a GiB: several times what compressing the product takes.
+      // A minute for each GiB: compressing the product takes a fraction of that.
       cpuSeconds: 60 + Math.ceil((virtualSizeBytes / GIB) * 60),
       fileBytes: this.#work.maxProductBytes,
     };
@@ -141,24 +141,24 @@ class Conversion {
     const allowed: readonly string[] = [...(this.#settings.vmdkAllowedTypes ?? VMDK_TYPES)];
     if (createType !== undefined && allowed.includes(createType)) return;
     throw conversionFailed(
-      `it is a vmdk of type "${createType ?? ""}"; allowed are ${allowed.join(", ") || "none"}`,
+      `it is a vmdk of type "${createType ?? ""}", which is not allowed (allowed: ${allowed.join(", ") || "none"})`,
     );
   }
 
-  /** What qemu-img would find out by being killed. */
+  /** Refuses a product that is too large before qemu-img writes it. */
   #assertFits({ virtualSizeBytes }: DiskInfo): void {
     const { maxProductBytes } = this.#work;
     if (this.#settings.target !== "raw" || virtualSizeBytes <= maxProductBytes) return;
     throw new ImportError(
       "ProductTooLarge",
-      `Cannot convert the image: its disk has ${formatBytes(virtualSizeBytes)}, and the product may have ${formatBytes(maxProductBytes)}`,
+      `Cannot convert the image: its disk has ${formatBytes(virtualSizeBytes)}, more than the ${formatBytes(maxProductBytes)} that the product may have`,
     );
   }
 }
 
 function assertSound(info: DiskInfo, driver: string): void {
   if (info.format !== driver) {
-    throw conversionFailed(`qemu-img takes it for "${info.format}", and it is "${driver}"`);
+    throw conversionFailed(`qemu-img recognises "${info.format}" instead of "${driver}"`);
   }
   if (info.isEncrypted) throw conversionFailed("it is encrypted");
   const [reference] = info.references;
@@ -169,8 +169,7 @@ function assertSound(info: DiskInfo, driver: string): void {
 const LUKS_MARK = Buffer.from("LUKS\xba\xbe", "latin1");
 
 /**
- * An encrypted disk in another format would be a disk that nobody can open, and qemu-img would not
- * even notice.
+ * Refuses an encrypted disk. qemu-img would convert it as it is to a disk that no program can open.
  */
 async function assertNotLuks({ handle, driver }: DiskFile): Promise<void> {
   const first = Buffer.alloc(LUKS_MARK.length);

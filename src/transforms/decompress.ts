@@ -13,13 +13,13 @@ import { writeProduct } from "./write-product.ts";
 const MIB = 1024 * 1024;
 
 /**
- * Decompresses an image that is compressed by gzip, zstd, xz, or as the only member of a zip
- * archive; one layer. It is recognised by its first bytes; one whose container format is
- * `compressed` is left as it is.
+ * Decompresses one layer of an image that is compressed by gzip, zstd or xz, or is the only member
+ * of a zip archive. The compression is recognised by the first bytes. An image whose container
+ * format is `compressed` stays as it is.
  *
  * `run` throws `ImportError`: `DecompressionFailed` for an image that is damaged, cut off or
- * followed by anything, or that takes too long; `ProductTooLarge` beyond the limits; `NoSpace` and
- * the like for the disk.
+ * followed by other bytes, or that takes too long; `ProductTooLarge` above the limits; `NoSpace`
+ * and similar failures of the disk.
  */
 export function decompress(settings: DecompressSettings = {}): Transform {
   const { timeLimitMs = 6 * 3_600_000, zstd = "zstd", xz = "xz" } = settings;
@@ -67,14 +67,14 @@ async function* sourceBytes(
 ): AsyncGenerator<Buffer> {
   for (let position = 0; position < sizeBytes;) {
     signal.throwIfAborted();
-    // A new one each time: whoever decompresses may still hold the last.
+    // A new buffer for each block: the reader may still hold the one before.
     const block = Buffer.allocUnsafe(Math.min(BLOCK_BYTES, sizeBytes - position));
     const readBytes = await readFully(source, block, position);
     position += readBytes;
     if (readBytes < block.length) {
       throw new ImportError(
         "StagedDataChanged",
-        `Cannot decompress the image: it has ${position} of ${sizeBytes} bytes`,
+        `Cannot decompress the image: it has only ${position} of ${sizeBytes} bytes`,
       );
     }
     yield block;

@@ -7,13 +7,13 @@ import { startLimited } from "./limited-program.ts";
 import type { ProgramEnding, RunningProgram } from "./limited-program.ts";
 import { unzipMember } from "./unzip-member.ts";
 
-/** What decompressing may take, and what it needs. */
+/** The limits of a decompression, and the programs that it needs. */
 export interface DecompressionLimits {
-  /** The decompressed bytes may not become more than this. */
+  /** The most decompressed bytes. */
   readonly maxBytes: number;
-  /** They may be so many times more than the compressed ones… */
+  /** The most decompressed bytes for each compressed byte… */
   readonly maxRatio: number;
-  /** …once they are more than this many bytes. */
+  /** …which counts only above this many decompressed bytes. */
   readonly ratioFreeBytes: number;
   /** Memory that zstd and xz may use for their windows, in bytes. */
   readonly memoryBytes: number;
@@ -27,23 +27,23 @@ export interface DecompressionLimits {
 export interface Decompression extends DecompressionLimits {
   readonly compression: Compression;
   /**
-   * How many compressed bytes there are, if that is known already; the ratio is held against those
-   * that have come otherwise.
+   * The number of compressed bytes, if it is known. Default: those that have come so far count for
+   * the ratio.
    */
   readonly compressedBytes?: number | undefined;
   readonly signal: AbortSignal;
 }
 
 /**
- * Decompresses bytes as they come, one layer. Bytes that come out are good only once all of them
- * have: a wrong checksum is found at the end.
+ * Decompresses one layer of bytes while they come. The result is valid only when it is complete: a
+ * wrong checksum is found at the end.
  *
- * @param compressed - the compressed bytes in chunks of any size; it must stop by itself when the
- *   signal is aborted
- * @throws ImportError `DecompressionFailed` when they are damaged, cut off, or followed by anything
- *   else
- * @throws ImportError `ProductTooLarge` when more comes out than may
- * @throws the signal's reason when it is aborted; what `compressed` throws
+ * @param compressed - the compressed bytes in chunks of any size; it must stop when the signal is
+ *   aborted
+ * @throws ImportError `DecompressionFailed` when they are damaged, cut off, or followed by other
+ *   bytes
+ * @throws ImportError `ProductTooLarge` when the result is larger than allowed
+ * @throws the signal's reason when it is aborted; errors of `compressed`
  */
 export async function* decompressedBytes(
   compressed: AsyncIterable<Buffer>,
@@ -77,7 +77,7 @@ function decoded(reader: ChunkReader, options: Decompression): AsyncIterable<Buf
 }
 
 /**
- * As much as a window of 2^27 takes, the most that zstd itself decompresses without being asked to.
+ * The memory of a window of 2^27, the largest that zstd decompresses by default.
  */
 const ZSTD_WINDOW_BYTES = 128 * 1024 * 1024;
 
@@ -87,11 +87,12 @@ function zstdArguments({ memoryBytes }: DecompressionLimits): readonly string[] 
 }
 
 function xzArguments({ memoryBytes }: DecompressionLimits): readonly string[] {
-  // One format, so that what follows is not taken for another; one thread, so that the memory is.
+  // One format, so that following bytes are not taken for another one. One thread, so that the
+  // memory limit is that of one thread.
   return ["-d", "-c", "--format=xz", "--threads=1", `--memlimit-decompress=${memoryBytes}`];
 }
 
-/** Beside their windows: code, libraries, stacks of threads. */
+/** Memory of the programs beside their windows: code, libraries, stacks of threads. */
 const PROGRAM_BYTES = 256 * 1024 * 1024;
 
 async function* throughProgram(
@@ -107,7 +108,7 @@ async function* throughProgram(
     signal,
   });
   const feeding = feed(running, reader);
-  // It may fail before anybody waits for it.
+  // It may fail before it is awaited: that is not an unhandled rejection.
   feeding.catch(() => undefined);
   try {
     for await (const chunk of running.stdout as AsyncIterable<Buffer>) yield chunk;
@@ -117,14 +118,15 @@ async function* throughProgram(
     assertEndedWell(command, ending);
   } finally {
     running.kill();
-    // Nothing may still read from the source once the caller closes it.
+    // No read may be in progress when the caller closes the source.
     await Promise.allSettled([feeding, running.ended]);
   }
 }
 
 /**
- * @throws what the source throws, with the program killed; a program that takes no more is no error
- *   here
+ * Feeds the program. A program that closes its input ends the feeding without an error.
+ *
+ * @throws errors of the source, after the program was killed
  */
 async function feed(running: RunningProgram, reader: ChunkReader): Promise<void> {
   try {
@@ -161,13 +163,13 @@ function assertNotTooMuch(
   if (doneBytes > maxBytes) {
     throw new ImportError(
       "ProductTooLarge",
-      `Cannot decompress the image: more than ${formatBytes(maxBytes)} came out, the most that it may become`,
+      `Cannot decompress the image: its content is larger than the ${formatBytes(maxBytes)} that the product may have`,
     );
   }
   if (doneBytes <= ratioFreeBytes || doneBytes <= maxRatio * compressedBytes) return;
   throw new ImportError(
     "ProductTooLarge",
-    `Cannot decompress the image: more than ${formatBytes(doneBytes)} came out of ${formatBytes(compressedBytes)}, ` +
-      `and beyond ${formatBytes(ratioFreeBytes)} it may become ${maxRatio} times larger at most`,
+    `Cannot decompress the image: ${formatBytes(compressedBytes)} became more than ${formatBytes(doneBytes)}, ` +
+      `but above ${formatBytes(ratioFreeBytes)} the content may be at most ${maxRatio} times larger`,
   );
 }

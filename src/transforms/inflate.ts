@@ -5,21 +5,21 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { ChunkReader } from "./chunk-reader.ts";
 
 /**
- * Decompresses gzip, of one member or several. zlib works in threads of its own; it checks the
+ * Decompresses gzip of one or several members. zlib works in threads of its own, and checks the
  * crc32 and the length of every member.
  *
- * @throws ImportError `DecompressionFailed` when it is damaged, cut off, or followed by anything
+ * @throws ImportError `DecompressionFailed` when it is damaged, cut off, or followed by other bytes
  */
 export async function* gunzip(reader: ChunkReader): AsyncGenerator<Buffer> {
   yield* throughEngine(createGunzip({ chunkSize: BLOCK_BYTES }), reader);
-  // zlib goes on with whatever could be a member, and stops at a zero: padding, or something hidden
-  // behind one.
+  // zlib continues with bytes that could be a member, and stops at a zero, after which other bytes
+  // could be hidden.
   if ((await reader.peek(1)).length === 0) return;
-  throw damaged(`something follows its end, at byte ${reader.takenBytes}`);
+  throw damaged(`other bytes follow its end, at byte ${reader.takenBytes}`);
 }
 
 /**
- * Decompresses deflate without a wrapper, and leaves what follows it in the reader.
+ * Decompresses deflate without a wrapper, and leaves the following bytes in the reader.
  *
  * @throws ImportError `DecompressionFailed` when it is damaged or cut off
  */
@@ -47,14 +47,13 @@ async function* throughEngine(
     throw isZlibError(error) ? damaged(error.message, error) : error;
   } finally {
     engine.destroy();
-    // Nothing may still read from the source once the caller closes it.
+    // No read may be in progress when the caller closes the source.
     await feeding;
   }
 }
 
 /**
- * Ends with the bytes that the engine did not want put back: it takes everything until what it
- * decompresses ends.
+ * Feeds the engine until the end of its data, and puts back the bytes that it did not take.
  */
 async function feed(engine: Gunzip | InflateRaw, reader: ChunkReader): Promise<void> {
   for (let chunk = await reader.next(); chunk !== undefined; chunk = await reader.next()) {
@@ -69,11 +68,13 @@ async function feed(engine: Gunzip | InflateRaw, reader: ChunkReader): Promise<v
   engine.end();
 }
 
-/** An engine that fails, or is destroyed, never calls back. */
+/**
+ * Writes a chunk. An engine that fails or is destroyed does not call back: its close counts then.
+ */
 async function write(engine: Gunzip | InflateRaw, chunk: Buffer): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const gone = (): void => {
-      reject(new Error("Cannot write: the decompression was given up"));
+      reject(new Error("Cannot write to the decompression: it was stopped"));
     };
     engine.once("close", gone);
     engine.write(chunk, (error) => {

@@ -1,7 +1,7 @@
 import type { InjectMetadataSettings } from "../domain/transform-settings.ts";
 import type { Transform } from "./transform.ts";
 
-/** Sets configured properties on every image, except on those of users with certain roles. */
+/** Sets the configured properties on every image, except for users with certain roles. */
 export function injectMetadata({ properties, ignoreUserRoles }: InjectMetadataSettings): Transform {
   return {
     name: "inject_metadata",

@@ -6,37 +6,37 @@ import { promisify } from "node:util";
 import { hasErrorCode } from "../bytes/system-error.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-/** What a program may use at most. Beyond it, the kernel refuses or kills. */
+/** The resources that a program may use. Above them, the kernel refuses a call or kills it. */
 export interface ProgramLimits {
   /** Address space, in bytes. */
   readonly memoryBytes: number;
   /** Processor time, in seconds. */
   readonly cpuSeconds: number;
-  /** Size of a file that it writes, in bytes; 0: it writes none. Pipes don't count. */
+  /** Size of a file that it writes, in bytes; 0: it writes none. Pipes do not count. */
   readonly fileBytes: number;
 }
 
-/** A program that reads bytes from strangers. */
+/** A program that reads untrusted bytes. */
 export interface LimitedProgram {
-  /** Its name, searched for on `PATH`, or its path. */
+  /** Its name on `PATH`, or its path. */
   readonly command: string;
   readonly arguments: readonly string[];
   readonly limits: ProgramLimits;
-  /** Kills it, and whatever it started. */
+  /** Kills it and the processes that it started. */
   readonly signal: AbortSignal;
   /**
-   * Files that it opens as `/proc/self/fd/3`, `/proc/self/fd/4`, …: those very files, whatever lies
-   * under their names.
+   * Files that it opens as `/proc/self/fd/3`, `/proc/self/fd/4`, …: exactly these files, even if
+   * their names now lead to others.
    */
   readonly files?: readonly FileHandle[];
 }
 
-/** How a program ended. */
+/** The end of a program. */
 export interface ProgramEnding {
   readonly exitCode: number | null;
-  /** What killed it, such as `SIGXCPU`. */
+  /** The signal that killed it, such as `SIGXCPU`. */
   readonly killedBy: NodeJS.Signals | null;
-  /** What it complained about: the first KiB. */
+  /** Its error output: the first KiB. */
   readonly stderr: string;
 }
 
@@ -44,26 +44,26 @@ export interface ProgramEnding {
 export interface RunningProgram {
   readonly stdin: Writable;
   readonly stdout: Readable;
-  /** Resolves when it is gone and its output was read. */
+  /** Resolves when it has ended and its output was read. */
   readonly ended: Promise<ProgramEnding>;
-  /** Kills it and whatever it started, at once. */
+  /** Kills it and the processes that it started, at once. */
   kill(): void;
 }
 
 const KEPT_STDERR_BYTES = 1024;
 
 /**
- * Between the fork and the request to die with its parent, the parent may have died: then nobody
- * would ever end the program. `$0` is the parent's id.
+ * Runs the program only if its parent still lives. A parent that died between the fork and the
+ * request to die with it would leave the program running. `$0` is the parent's id.
  */
 const UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"';
 
 /**
  * Starts a program in a process group of its own, with limits, without the worker's environment,
- * without a network where that is allowed, and so that the kernel kills it when this process dies.
+ * and without a network where that is allowed. The kernel kills it when this process dies.
  *
- * All of it are programs that run the next one in their place: the process that is started is the
- * program in the end.
+ * Each of the programs that limit it replaces itself by the next one, so that the started process
+ * becomes the program itself.
  *
  * @throws the signal's reason when it is aborted already. `ended` rejects with ImportError
  *   `BadConfiguration` when the programs that limit it are missing.
@@ -76,8 +76,7 @@ export async function startLimited(program: LimitedProgram): Promise<RunningProg
   const child = spawn(command, args, {
     stdio: ["pipe", "pipe", "pipe", ...files.map(({ fd }) => fd)],
     detached: true,
-    // None of the worker's secrets. Few arenas: each takes 64 MiB of address space that nobody
-    // uses.
+    // None of the worker's secrets. One arena: each takes 64 MiB of address space that is not used.
     env: { PATH: process.env["PATH"], LC_ALL: "C", MALLOC_ARENA_MAX: "1" },
   }) as ChildProcess & { stdin: Writable; stdout: Readable; stderr: Readable };
   const kill = (): void => {
@@ -87,18 +86,18 @@ export async function startLimited(program: LimitedProgram): Promise<RunningProg
   const ended = endOf(child).finally(() => {
     program.signal.removeEventListener("abort", kill);
   });
-  // It may end before anybody asks how.
+  // It may end before it is awaited: that is not an unhandled rejection.
   ended.catch(() => undefined);
-  // A program that ends early closes its input; its exit code says why.
+  // A program that ends early closes its input. Its exit code shows the reason.
   child.stdin.on("error", () => undefined);
   return { stdin: child.stdin, stdout: child.stdout, ended, kill };
 }
 
 /**
- * Why a program can't be run here; undefined when it can.
+ * The reason why a program cannot run here; undefined when it can.
  *
  * @param command - its name or path
- * @param packageName - the Debian package that brings it
+ * @param packageName - the Debian package that contains it
  */
 export async function whyNotRunnable(
   command: string,
@@ -112,21 +111,21 @@ export async function whyNotRunnable(
     const { exitCode, stderr } = await running.ended;
     if (exitCode === 0) return undefined;
     const reason = stderr.trim().split("\n").at(-1);
-    return `"${command}" does not run (${reason ?? ""}); the Debian package ${packageName} brings it`;
+    return `"${command}" does not run (${reason ?? ""}); the Debian package ${packageName} contains it`;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    return `Programs can't be limited (${reason}); the Debian package util-linux brings setpriv and prlimit`;
+    return `programs cannot be limited (${reason}); the Debian package util-linux contains setpriv and prlimit`;
   }
 }
 
 function commandLine({ command, arguments: args, limits }: LimitedProgram): readonly string[] {
   const { memoryBytes, cpuSeconds, fileBytes } = limits;
   return [
-    // Asked for after `unshare`: a change of credentials would make the kernel forget it.
+    // After `unshare`: a change of credentials would make the kernel forget the request.
     ...["setpriv", "--no-new-privs", "--pdeathsig", "KILL", "--"],
     ...["sh", "-c", UNLESS_ORPHANED, String(process.pid)],
     ...["prlimit", `--as=${memoryBytes}`, `--fsize=${fileBytes}`, "--core=0", "--nofile=64"],
-    // At the lower one comes a signal that says what happened, at the upper one SIGKILL.
+    // The lower limit sends SIGXCPU, which shows the reason, and the upper one SIGKILL.
     ...[`--cpu=${cpuSeconds}:${cpuSeconds + 5}`, "--"],
     ...[command, ...args],
   ];
@@ -135,7 +134,7 @@ function commandLine({ command, arguments: args, limits }: LimitedProgram): read
 async function endOf(child: ChildProcess & { readonly stderr: Readable }): Promise<ProgramEnding> {
   let stderr = Buffer.alloc(0);
   child.stderr.on("data", (chunk: Buffer) => {
-    // Read to its end also when it is endless: a full pipe would hold the program up.
+    // Read to its end even if it is endless: a full pipe would block the program.
     stderr = Buffer.concat([stderr, chunk.subarray(0, KEPT_STDERR_BYTES - stderr.length)]);
   });
   return new Promise((resolve, reject) => {
@@ -151,12 +150,12 @@ async function endOf(child: ChildProcess & { readonly stderr: Readable }): Promi
 function toolMissing(error: Error): ImportError {
   return new ImportError("BadConfiguration", `Cannot limit a program: ${error.message}`, {
     cause: error,
-    hint: "Install the Debian package util-linux, which brings setpriv and prlimit.",
+    hint: "Install the Debian package util-linux, which contains setpriv and prlimit.",
   });
 }
 
 function killGroup(child: ChildProcess): void {
-  // Its id is its own until it was waited for, and its group's until the last member is gone.
+  // The id stays its own until it was waited for, and its group's until the last member has ended.
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   try {
     process.kill(-child.pid, "SIGKILL");
@@ -169,8 +168,8 @@ function killGroup(child: ChildProcess): void {
 let isolation: Promise<readonly string[]> | undefined;
 
 /**
- * What takes the network from a program here: as root a namespace, else one inside a user
- * namespace, else nothing.
+ * The command that takes the network from a program: for root a namespace, else one inside a user
+ * namespace, else none.
  */
 async function networkIsolation(): Promise<readonly string[]> {
   isolation ??= firstThatRuns([

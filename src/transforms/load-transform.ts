@@ -6,11 +6,10 @@ const NAME = /^[a-z0-9][a-z0-9_-]*$/;
 const OPTIONAL = ["undo", "check"] as const;
 
 /**
- * Loads a user's own transform: the default export of a module.
+ * Loads a transform of the user: the default export of a module.
  *
  * @param path - absolute
- * @throws ImportError `BadConfiguration` naming the file, and everything that is missing or wrong
- *   at once
+ * @throws ImportError `BadConfiguration` naming the file and all mistakes at once
  */
 export async function loadTransform(path: string): Promise<Transform> {
   const transform: unknown = (await load(path))["default"];
@@ -18,7 +17,7 @@ export async function loadTransform(path: string): Promise<Transform> {
   if (mistakes.length === 0) return transform as Transform;
   throw new ImportError(
     "BadConfiguration",
-    `The transform "${path}" is wrong: ${mistakes.join("; ")}`,
+    `Cannot use the transform "${path}": ${mistakes.join("; ")}`,
     { hint: "docs/writing-a-transform.md says what a transform exports." },
   );
 }
@@ -48,7 +47,7 @@ function mistakesIn(transform: unknown): string[] {
     ...OPTIONAL.flatMap((key) => {
       const given = (transform as Record<string, unknown>)[key];
       const isRight = given === undefined || typeof given === "function";
-      return isRight ? [] : [`\`${key}\` must be a function, where it is given`];
+      return isRight ? [] : [`\`${key}\` must be a function, or absent`];
     }),
   ];
 }

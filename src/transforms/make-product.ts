@@ -5,11 +5,11 @@ import { systemFailure } from "../bytes/system-failure.ts";
 import type { TransformWork } from "./transform.ts";
 
 /**
- * Makes the file of a product, lets it be filled, and makes it as durable as the disk. Nothing of
- * it is left when that fails. What `fill` opened or started must be over when it ends.
+ * Creates the file of a product, calls `fill`, and syncs the file. If that fails, the file is
+ * removed. Everything that `fill` opened or started must have ended when it returns.
  *
- * @throws what `fill` throws; ImportError `NoSpace`, `PermissionDenied` or `StagingUnavailable` for
- *   the disk's own errors
+ * @throws errors of `fill`; ImportError `NoSpace`, `PermissionDenied` or `StagingUnavailable` for
+ *   errors of the disk
  */
 export async function makeProduct<T>(
   { productPath }: TransformWork,
@@ -23,7 +23,7 @@ export async function makeProduct<T>(
       await syncDirectory(dirname(productPath));
       return result;
     } catch (error) {
-      // Why it failed is what must be told; whoever named the product removes it too.
+      // The error of `fill` counts. The caller, which named the product, also removes it.
       await unlink(productPath).catch(() => undefined);
       throw error;
     } finally {

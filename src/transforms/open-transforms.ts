@@ -6,7 +6,7 @@ import { injectMetadata } from "./inject-metadata.ts";
 import { loadTransform } from "./load-transform.ts";
 import type { Transform } from "./transform.ts";
 
-/** What makes each transform that has a name in the configuration. */
+/** The functions that create the transforms which have a name in the configuration. */
 const FACTORIES: Readonly<Record<string, (settings: TransformSettings) => Transform>> = {
   decompress: (settings) => decompress(settings.decompress),
   convert: (settings) => convert(settings.convert),
@@ -22,9 +22,10 @@ export class Transforms {
   }
 
   /**
-   * Opens all transforms that are configured, and loads those of the user.
+   * Opens all configured transforms, and loads those of the user.
    *
-   * @throws ImportError `BadConfiguration` when one can't be loaded, is no transform, or has the
+   * @throws ImportError `BadConfiguration` when one cannot be loaded, is not a transform, or has
+   *   the
    *   name of another
    */
   static async open(settings: TransformSettings): Promise<Transforms> {
@@ -34,7 +35,7 @@ export class Transforms {
   }
 
   /**
-   * These transforms, in this order.
+   * Collects these transforms, in this order.
    *
    * @throws ImportError `BadConfiguration` when two have one name
    */
@@ -44,17 +45,17 @@ export class Transforms {
     if (twice === undefined) return new Transforms(byName);
     throw new ImportError(
       "BadConfiguration",
-      `import.transforms: two transforms have the name "${twice.name}"`,
+      `Cannot use import.transforms: two transforms have the name "${twice.name}"`,
     );
   }
 
-  /** In the order in which they run. */
+  /** The names in the order in which they run. */
   get names(): string[] {
     return [...this.#transforms.keys()];
   }
 
   /**
-   * The transform of that name.
+   * Returns the transform of a name.
    *
    * @throws ImportError `BadConfiguration` when this worker has none
    */
@@ -63,12 +64,14 @@ export class Transforms {
     if (transform !== undefined) return transform;
     throw new ImportError(
       "BadConfiguration",
-      `No transform is named "${name}" in the configuration of this worker`,
-      { hint: "Name it in `import.transforms` again, and start the worker again." },
+      `Cannot run the transform "${name}": the configuration of this worker does not have it`,
+      { hint: "Add it to `import.transforms` again, and restart the worker." },
     );
   }
 
-  /** @throws ImportError `BadConfiguration` naming every transform that can't work here, and why */
+  /**
+   * @throws ImportError `BadConfiguration` naming every transform that cannot work, and the reason
+   */
   async requireWorking(): Promise<void> {
     const mistakes: string[] = [];
     for (const [name, transform] of this.#transforms) {
@@ -78,8 +81,8 @@ export class Transforms {
     if (mistakes.length === 0) return;
     throw new ImportError(
       "BadConfiguration",
-      `Transforms can't work here: ${mistakes.join("; ")}`,
-      { hint: "Install what is missing, or take the transform out of `import.transforms`." },
+      `Cannot run transforms on this machine: ${mistakes.join("; ")}`,
+      { hint: "Install the missing programs, or remove the transform from `import.transforms`." },
     );
   }
 }
@@ -101,6 +104,6 @@ async function open(
   if (make !== undefined) return make(settings);
   throw new ImportError(
     "BadConfiguration",
-    `import.transforms: "${each}" is not part of this version`,
+    `Cannot use import.transforms: this version does not have "${each}"`,
   );
 }

@@ -3,21 +3,21 @@ import { ImportError } from "../domain/import-failure.ts";
 import { startLimited } from "./limited-program.ts";
 import type { ProgramEnding, ProgramLimits, RunningProgram } from "./limited-program.ts";
 
-/** A file, and the format that it is read or written in, as QEMU names it. Never guessed. */
+/** A file, and QEMU's name of the format in which it is read or written. It is never guessed. */
 export interface DiskFile {
   readonly handle: FileHandle;
   readonly driver: string;
 }
 
-/** What `qemu-img info` says of a disk. */
+/** The result of `qemu-img info`. */
 export interface DiskInfo {
   readonly format: string;
   /** In bytes. */
   readonly virtualSizeBytes: number;
   readonly isEncrypted: boolean;
-  /** Other files that it refers to, by the words of qemu-img. */
+  /** The kinds of other files that it refers to, such as "backing file". */
   readonly references: readonly string[];
-  /** Of a VMDK: its `createType`. */
+  /** The `createType` of a VMDK. */
   readonly createType: string | undefined;
 }
 
@@ -30,7 +30,7 @@ export interface DiskConversion {
   readonly targetOptions: readonly string[];
   readonly limits: ProgramLimits;
   readonly signal: AbortSignal;
-  /** Called with what part is done, from 0 to 1. */
+  /** Called with the part that is done, from 0 to 1. */
   readonly onProgress: (part: number) => void;
 }
 
@@ -41,9 +41,9 @@ const INFO_LIMITS: ProgramLimits = { memoryBytes: GIB, cpuSeconds: 2, fileBytes:
 const INFO_TIME_LIMIT_MS = 30_000;
 
 /**
- * Asks qemu-img what a disk is.
+ * Inspects a disk by `qemu-img info`.
  *
- * @throws ImportError `ConversionFailed` when it fails, or says anything but what it was asked
+ * @throws ImportError `ConversionFailed` when it fails, or prints a warning
  */
 export async function inspectDisk(
   qemuImg: string,
@@ -64,7 +64,7 @@ export async function inspectDisk(
   return parseInfo(output);
 }
 
-/** A disk with ten thousands of snapshots has more to tell. */
+/** Only a disk with tens of thousands of snapshots has more output. */
 const INFO_BYTES = 1024 ** 2;
 
 async function outputOf(running: RunningProgram): Promise<string> {
@@ -72,7 +72,8 @@ async function outputOf(running: RunningProgram): Promise<string> {
   try {
     for await (const chunk of running.stdout as AsyncIterable<Buffer>) {
       output += chunk.toString();
-      if (output.length > INFO_BYTES) throw conversionFailed("qemu-img has too much to say of it");
+      if (output.length > INFO_BYTES)
+        throw conversionFailed("`qemu-img info` printed more than 1 MiB");
     }
   } finally {
     if (output.length > INFO_BYTES) running.kill();
@@ -81,17 +82,17 @@ async function outputOf(running: RunningProgram): Promise<string> {
   return output;
 }
 
-// Those of QEMU's formats that it can check. It finds by itself what is missing of a vpc.
+// The formats that qemu-img can check. It finds the missing parts of a vpc when it opens the file.
 const CHECKED = ["qcow2", "vmdk", "vdi", "vhdx"];
 
-/** What `qemu-img check` ends with when space is wasted, and nothing is wrong with the data. */
+/** The exit code of `qemu-img check` if space is wasted, but the data is right. */
 const ONLY_LEAKS = 3;
 
 /**
- * Asks qemu-img whether a disk is whole. Converting one that is cut off would succeed: what is
- * missing reads as zeros.
+ * Makes sure by `qemu-img check` that a disk is complete. The conversion of a cut-off disk would
+ * succeed: the missing bytes read as zeros.
  *
- * @throws ImportError `ConversionFailed` when it isn't
+ * @throws ImportError `ConversionFailed` when it is not
  */
 export async function checkDisk(
   qemuImg: string,
@@ -114,7 +115,7 @@ export async function checkDisk(
 }
 
 /**
- * Converts a disk. The target has all of its bytes then, not yet synced.
+ * Converts a disk. The target then has all of its bytes, but is not yet synced.
  *
  * @throws ImportError `ConversionFailed` when qemu-img fails or complains; `NoSpace` when the disk
  *   is full; `ProductTooLarge` when the target became larger than its limit
@@ -135,7 +136,7 @@ export async function convertDisk(qemuImg: string, conversion: DiskConversion): 
   });
   running.stdin.end();
   try {
-    // `    (12.34/100%)`, and a carriage return, again and again.
+    // The output is `    (12.34/100%)` and a carriage return, again and again.
     for await (const chunk of running.stdout as AsyncIterable<Buffer>) {
       const percent = [...chunk.toString().matchAll(/\((\d+\.\d+)\/100%\)/g)].at(-1)?.[1];
       if (percent !== undefined) onProgress(Number(percent) / 100);
@@ -151,8 +152,8 @@ export async function convertDisk(qemuImg: string, conversion: DiskConversion): 
 }
 
 /**
- * A path that can't be taken for a protocol, and leads to the open file even if its name now leads
- * to another.
+ * A path that qemu-img cannot take for a protocol. It leads to the open file even if the file's
+ * name now leads to another.
  */
 function fileAt(index: number): string {
   return `/proc/self/fd/${3 + index}`;
@@ -193,16 +194,16 @@ function assertEndedWell(what: string, { exitCode, killedBy, stderr }: ProgramEn
   if (killedBy === "SIGXFSZ" || /File too large/.test(said)) {
     throw new ImportError(
       "ProductTooLarge",
-      "Cannot convert the image: its file became larger than the product may be",
+      "Cannot convert the image: the product became larger than its limit",
     );
   }
   throw conversionFailed(`qemu-img ${what} ${howItEnded({ exitCode, killedBy, stderr: said })}`);
 }
 
 function howItEnded({ exitCode, killedBy, stderr }: ProgramEnding): string {
-  if (killedBy === "SIGXCPU") return "took more processor time than it may";
-  if (killedBy !== null) return `was ended by ${killedBy}${stderr === "" ? "" : `: ${stderr}`}`;
-  return `ended with ${String(exitCode)}: ${stderr}`;
+  if (killedBy === "SIGXCPU") return "exceeded its limit of processor time";
+  if (killedBy !== null) return `was killed by ${killedBy}${stderr === "" ? "" : `: ${stderr}`}`;
+  return `exited with code ${String(exitCode)}: ${stderr}`;
 }
 
 /** @returns an `ImportError` `ConversionFailed` */

@@ -7,7 +7,7 @@ import { mistakeInPropertyName, mistakeInPropertyValue } from "../domain/image-f
 import { ImportError } from "../domain/import-failure.ts";
 import type { Transform, TransformResult, TransformWork } from "./transform.ts";
 
-/** What a transform made, checked, and with every default in its place. */
+/** The checked result of a transform, with its defaults. */
 export interface Outcome {
   readonly hasProduct: boolean;
   readonly diskFormat: DiskFormat;
@@ -15,11 +15,11 @@ export interface Outcome {
 }
 
 /**
- * Runs a transform, which may be a user's own, and believes nothing that it says.
+ * Runs a transform, which may be the user's own, and checks everything that it returns.
  *
  * @throws ImportError `TransformFailed` naming the transform and the reason, `NoSpace`; retried:
- *   `TransformUnavailable`, when what it throws is marked as `retryable`. An `ImportError` of its
- *   own passes through.
+ *   `TransformUnavailable`, if the error of the transform has `retryable`. An `ImportError` of the
+ *   transform is thrown as it is.
  */
 export async function runTransform(transform: Transform, work: TransformWork): Promise<Outcome> {
   const result = await resultOf(transform, work);
@@ -41,7 +41,7 @@ async function resultOf(
   try {
     return await transform.run(work);
   } catch (cause) {
-    // Stopped because it was told to: its own words for that are of no interest.
+    // An aborted transform throws an error of its own: the reason of the signal counts.
     work.signal.throwIfAborted();
     if (cause instanceof ImportError) throw cause;
     if (hasErrorCode(cause, "ENOSPC", "EDQUOT")) {
@@ -60,7 +60,7 @@ function failed({ name }: Transform, reason: string, cause?: unknown): ImportErr
 
 function mistakeIn({ hasProduct, diskFormat, properties }: Outcome): string | undefined {
   if (typeof hasProduct !== "boolean") return "`hasProduct` must be true or false";
-  if (!isDiskFormat(diskFormat)) return `"${String(diskFormat)}" is no disk format`;
+  if (!isDiskFormat(diskFormat)) return `"${String(diskFormat)}" is not a disk format`;
   if (typeof properties !== "object") return "`properties` must be an object";
   for (const [name, value] of Object.entries(properties)) {
     if (typeof value !== "string") return `the property "${name}" must be text`;
@@ -79,11 +79,11 @@ async function mistakeInProduct(
     if (hasErrorCode(error, "ENOENT")) return undefined;
     throw systemFailure(error, "the staging area", "StagingUnavailable");
   });
-  if (product === undefined) return "it says that it made a product, and there is none";
+  if (product === undefined) return "it returned `hasProduct`, but wrote no product";
   if (!product.isFile()) return "its product must be a regular file";
-  // A second name of the source, or of a file elsewhere, would change with it.
+  // A second name of the source, or of another file, would change with that file.
   const isOwn = product.nlink === 1 && product.ino !== (await source.stat()).ino;
   if (!isOwn) return "its product must be a file of its own, with one name";
   if (product.size <= maxProductBytes) return undefined;
-  return `its product has ${formatBytes(product.size)}, and may have ${formatBytes(maxProductBytes)} at most`;
+  return `its product has ${formatBytes(product.size)}, more than the allowed ${formatBytes(maxProductBytes)}`;
 }

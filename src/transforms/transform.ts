@@ -1,30 +1,33 @@
 import type { FileHandle } from "node:fs/promises";
 
-/** A change of an image's bytes, or of what is known of it, between its staging and its copies. */
+/** A change of an image's bytes or properties, between its staging and its copies. */
 export interface Transform {
-  /** As the configuration and the import's status call it. */
+  /** The name in the configuration and in the import's status. */
   readonly name: string;
   /**
-   * It never makes a product, and needs no room in staging. Default: false, room for the source is
-   * required before `run`.
+   * True if it never makes a product, and needs no room in staging. Default: false; then staging
+   * must have room for another source before `run`.
    */
   readonly leavesBytes?: boolean;
   /**
-   * Makes the product. Returns undefined when there is nothing to do for this image. Must be safe
-   * to run again from the start: an attempt whose process died is not resumed, its product is
-   * removed.
+   * Makes the product, or returns undefined if there is nothing to do for this image. It must be
+   * safe to run again from the start: an attempt whose process died is not resumed, and its product
+   * is removed.
    *
-   * An error thrown fails the import, unless its property `retryable` is true: then the step is
-   * tried again.
+   * An error that it throws fails the import, unless its property `retryable` is true: then the
+   * step is tried again.
    */
   run(work: TransformWork): Promise<TransformResult | undefined>;
   /**
-   * Undoes what `run` did outside of its product, which is removed without it; called when the
-   * import fails, is cancelled or was lost. Idempotent: also called for a `run` that never began.
-   * Default: nothing to undo.
+   * Undoes the effects of `run` outside of its product, which the worker removes. It is called when
+   * the import fails, is cancelled or was lost, even if `run` never began, so that it must be
+   * idempotent. Default: nothing to undo.
    */
   undo?(image: TransformImage): Promise<void>;
-  /** Asked when a worker starts and by `doctor`: why it can't work here. Default: it can. */
+  /**
+   * Returns the reason why it cannot work on this machine, or undefined. Called when a worker
+   * starts, and by `doctor`. Default: it can.
+   */
   check?(): Promise<string | undefined>;
 }
 
@@ -32,45 +35,47 @@ export interface Transform {
 export interface TransformImage {
   readonly id: string;
   /**
-   * Which import of the image this is. What is made outside is named by both: then an undo that
-   * comes late does not meet what a later import made.
+   * The number of this import of the image. Name everything that you create elsewhere by id and
+   * epoch: then a late undo does not remove the work of a later import.
    */
   readonly epoch: number;
   /** The format of the bytes so far. */
   readonly diskFormat: string;
   readonly containerFormat: string;
-  /** Of whoever asked for the import. */
+  /** The roles of the user who requested the import. */
   readonly roles: readonly string[];
 }
 
-/** What a transform is given. */
+/** The input of a transform. */
 export interface TransformWork {
   readonly image: TransformImage;
-  /** The bytes so far: open for reading, and their path. Never to be changed. */
+  /** The bytes so far, open for reading. They must not be changed. */
   readonly source: FileHandle;
+  /** The path of the same file. */
   readonly sourcePath: string;
   readonly sizeBytes: number;
   /**
-   * Attempt-private path in staging (absolute, safe characters) where the product is to be written;
-   * nothing is there yet.
+   * The path for the product, private to this attempt: absolute, of safe characters, and in
+   * staging. No file is there yet.
    */
   readonly productPath: string;
-  /** The product may not become larger than this. */
+  /** The largest size of the product. */
   readonly maxProductBytes: number;
-  /** Aborted on cancel, on pause, and when nothing was reported for `import.idle_timeout`. */
+  /** Aborted on cancel, on pause, and when `report` was not called for `import.idle_timeout`. */
   readonly signal: AbortSignal;
-  /** So many bytes are done, of so many. Default of the total: the size of the source. */
+  /** Reports the bytes that are done, of a total. Default of the total: the size of the source. */
   readonly report: (doneBytes: number, totalBytes?: number) => void;
 }
 
-/** What came of it. */
+/** The result of a run. */
 export interface TransformResult {
   /**
-   * Whether the product was written (and fsynced); if not, only what is known of the image changes.
+   * True if the product was written and fsynced. False: only format or properties of the image
+   * change.
    */
   readonly hasProduct: boolean;
-  /** The format of the product. Default: as before. */
+  /** The format of the product. Default: that of the source. */
   readonly diskFormat?: string;
-  /** Properties to be set on the image when it becomes active. */
+  /** Properties that are set on the image when it becomes active. */
   readonly properties?: Readonly<Record<string, string>>;
 }

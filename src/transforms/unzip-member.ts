@@ -18,7 +18,7 @@ const AES = 99;
 const ZIP64_FIELD = 0x0001;
 const IN_ZIP64_FIELD = 0xffff_ffff;
 
-/** What a header, or the bytes themselves, say of the member. Sizes are in bytes. */
+/** The member, by a header or by its bytes. Sizes are in bytes. */
 interface Member {
   readonly crc: number;
   readonly compressedBytes: bigint;
@@ -32,11 +32,11 @@ interface LocalHeader extends Member {
 
 /**
  * The bytes of the only member of a zip archive, stored or deflated. The archive is read once from
- * its start to its end, as it comes, and every byte of it must be what the format puts there:
- * nothing is hidden between its parts, before or behind. The name of the member is ignored.
+ * start to end while it comes, and every byte of it must have its place in the format: no bytes may
+ * be hidden between, before or after its parts. The name of the member is ignored.
  *
  * @throws ImportError `DecompressionFailed` when it has several members, is encrypted, damaged, cut
- *   off or followed by anything, or when what its headers say differs from what it holds
+ *   off or followed by other bytes, or when its headers differ from its content
  */
 export async function* unzipMember(reader: ChunkReader): AsyncGenerator<Buffer> {
   const header = await readLocalHeader(reader);
@@ -58,13 +58,13 @@ export async function* unzipMember(reader: ChunkReader): AsyncGenerator<Buffer> 
 
 async function readLocalHeader(reader: ChunkReader): Promise<LocalHeader> {
   const header = await reader.read(30);
-  if (header.readUInt32LE(0) !== LOCAL_HEADER) throw damaged("it is no zip archive");
+  if (header.readUInt32LE(0) !== LOCAL_HEADER) throw damaged("it is not a zip archive");
   const flags = header.readUInt16LE(6);
   const method = header.readUInt16LE(8);
   if ((flags & ENCRYPTED) !== 0 || method === AES) throw damaged("the zip archive is encrypted");
   if (method !== STORED && method !== DEFLATED) {
     throw damaged(
-      `the member of the zip archive is compressed by method ${method}; only 0 and 8 are known`,
+      `the member of the zip archive is compressed by method ${method}; only 0 and 8 are supported`,
     );
   }
   const hasDescriptor = (flags & HAS_DESCRIPTOR) !== 0;
@@ -93,8 +93,8 @@ async function* stored(
 }
 
 /**
- * What stands behind a member whose header was written before its size was known: with or without a
- * mark, with sizes of 4 or of 8 bytes, which nothing in front of it says for sure. The directory
+ * Reads the descriptor after a member whose header was written before its size was known. It has a
+ * mark or none, and sizes of 4 or 8 bytes; no earlier byte shows for certain which. The directory
  * must follow.
  */
 async function readDescriptor(reader: ChunkReader, member: Member): Promise<void> {
@@ -154,36 +154,35 @@ async function readEnd(reader: ChunkReader, directoryAt: number): Promise<void> 
   if (mark === numbers(DIRECTORY_ENTRY).toString("latin1")) throw severalMembers();
   if (mark === numbers(ZIP64_END).toString("latin1")) {
     const { length } = await reader.read(12).then(async (start) => {
-      // Its fields, and what a later version of the format may add.
+      // Its fields, and those that a later version of the format may add.
       const bytes = Number(start.readBigUInt64LE(4));
-      if (bytes > 65_536) throw damaged("the end of the zip archive makes no sense");
+      if (bytes > 65_536) throw damaged("the end of the zip archive is invalid");
       return reader.read(bytes);
     });
     const locator = await reader.read(20);
     if (length < 44 || locator.readUInt32LE(0) !== ZIP64_LOCATOR) {
-      throw damaged("the end of the zip archive makes no sense");
+      throw damaged("the end of the zip archive is invalid");
     }
     mark = (await reader.peek(4)).toString("latin1");
   }
   const end = await reader.read(22);
   const stated = [end.readUInt16LE(10), end.readUInt32LE(12), end.readUInt32LE(16)];
-  // A number that is too wide for its field, or that the writer chose to state in the zip64 fields,
-  // is all ones.
+  // A field is all ones if its number is too wide, or is stated in the zip64 fields.
   const isRight =
     end.readUInt32LE(0) === END &&
     [1, 0xffff].includes(stated[0] ?? 0) &&
     [directoryBytes, IN_ZIP64_FIELD].includes(stated[1] ?? 0) &&
     [directoryAt, IN_ZIP64_FIELD].includes(stated[2] ?? 0);
-  if (!isRight) throw damaged("the end of the zip archive makes no sense");
+  if (!isRight) throw damaged("the end of the zip archive is invalid");
   await reader.read(end.readUInt16LE(20));
   if ((await reader.peek(1)).length > 0) {
-    throw damaged(`something follows its end, at byte ${reader.takenBytes}`);
+    throw damaged(`other bytes follow its end, at byte ${reader.takenBytes}`);
   }
 }
 
 /**
- * Fields of 4 bytes; those that are all ones stand, in the same order, as 8 bytes each in the zip64
- * field.
+ * The values of fields of 4 bytes. The value of a field that is all ones has 8 bytes in the zip64
+ * field, in the same order.
  */
 function wideFields(extra: Buffer, fields: readonly number[]): readonly bigint[] {
   const zip64 = fieldOf(extra, ZIP64_FIELD);
@@ -206,12 +205,12 @@ function fieldOf(extra: Buffer, id: number): Buffer | undefined {
 
 function assertSame(where: string, stated: Member, actual: Member): void {
   if (stated.crc !== actual.crc) {
-    throw damaged(`the zip archive's ${where} states another crc32 than its member has`);
+    throw damaged(`the zip archive's ${where} states a crc32 that is not that of its member`);
   }
   const isSame =
     stated.sizeBytes === actual.sizeBytes && stated.compressedBytes === actual.compressedBytes;
   if (!isSame) {
-    throw damaged(`the zip archive's ${where} states other sizes than its member has`);
+    throw damaged(`the zip archive's ${where} states sizes that are not those of its member`);
   }
 }
 

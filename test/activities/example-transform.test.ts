@@ -49,7 +49,7 @@ describe("examples/align-to-mebibyte.mjs", () => {
   it("can't work without the directory of its notes, and says so", async () => {
     expect(await failureOf(transforms.requireWorking())).toMatchObject({
       code: "BadConfiguration",
-      message: `Transforms can't work here: ${NAME}: ALIGN_NOTES must name a directory, not "${notes}"`,
+      message: `Cannot run transforms on this machine: ${NAME}: ALIGN_NOTES must name a directory, not "${notes}"`,
     });
     await openRig();
     await transforms.requireWorking();

@@ -396,7 +396,7 @@ describe("transformStaged() that fails", () => {
       { properties: text, hasProduct: "no" },
       "`hasProduct` must be true or false",
     ],
-    ["an unknown format", { hasProduct: false, diskFormat: "zip" }, '"zip" is no disk format'],
+    ["an unknown format", { hasProduct: false, diskFormat: "zip" }, '"zip" is not a disk format'],
     [
       "a reserved property",
       { hasProduct: false, properties: { os_glance_failed_import: "" } },
@@ -410,7 +410,7 @@ describe("transformStaged() that fails", () => {
     [
       "a product that is not there",
       { hasProduct: true },
-      "it says that it made a product, and there is none",
+      "it returned `hasProduct`, but wrote no product",
     ],
   ])("names the transform when it answers with %s", async (_, result, reason) => {
     const rig = await openNode(catalogue, { transforms: [running(async () => result as never)] });
@@ -442,7 +442,7 @@ describe("transformStaged() that fails", () => {
     [
       "more than it may",
       (work) => writeFile(work.productPath, someBytes(2048)),
-      "its product has 2 KiB, and may have 1 KiB at most",
+      "its product has 2 KiB, more than the allowed 1 KiB",
     ],
   ])("refuses a product that is %s", async (_, write, reason) => {
     const transform = running(async (work) => {

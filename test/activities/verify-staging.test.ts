@@ -265,7 +265,7 @@ describe("verifyStaging() judges the format", () => {
 
     expect(await failureOf(verify(rig, marked("QED\0")))).toMatchObject({
       code: "UnsafeImage",
-      message: "Cannot accept the image: it is a qed, a format that QEMU itself has given up",
+      message: "Cannot accept the image: it is a qed, a format that QEMU itself has abandoned",
     });
   });
 

@@ -118,8 +118,9 @@ describe("runCommandLine() that is used wrongly", () => {
 describe("runCommandLine() where nothing runs and nothing is configured", () => {
   const START = "Start a stack with `npm start`, or set the named variable.";
   const NO_CONFIG =
-    "Where is the configuration file with staging area and stores? No stack runs here, and IMAGE_IMPORT_CONFIG is not set";
-  const NO_CATALOGUE = "Where is the catalogue? No stack runs here, and DATABASE_URL is not set";
+    "Cannot find the configuration file with staging area and stores: no stack is running here, and IMAGE_IMPORT_CONFIG is not set";
+  const NO_CATALOGUE =
+    "Cannot find the catalogue: no stack is running here, and DATABASE_URL is not set";
 
   it.each([
     [["import", "disk.raw"], NO_CONFIG],

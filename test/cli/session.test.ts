@@ -86,7 +86,7 @@ describe("Session", () => {
     expect(failure).toMatchObject({
       code: "NotConfigured",
       message:
-        "Where is the configuration file with staging area and stores? No stack runs here, and IMAGE_IMPORT_CONFIG is not set",
+        "Cannot find the configuration file with staging area and stores: no stack is running here, and IMAGE_IMPORT_CONFIG is not set",
     });
   });
 
@@ -97,7 +97,7 @@ describe("Session", () => {
 
     expect(failure).toMatchObject({
       code: "NotConfigured",
-      message: "Where is the catalogue? No stack runs here, and DATABASE_URL is not set",
+      message: "Cannot find the catalogue: no stack is running here, and DATABASE_URL is not set",
     });
   });
 

@@ -45,7 +45,7 @@ describe("detectFormat()", () => {
 
     expect(await failureOf(detectFormat(path))).toMatchObject({
       code: "UnsafeImage",
-      message: "Cannot accept the image: it is a qed, a format that QEMU itself has given up",
+      message: "Cannot accept the image: it is a qed, a format that QEMU itself has abandoned",
     });
   });
 

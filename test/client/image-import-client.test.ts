@@ -113,7 +113,7 @@ describe("ImageImportClient with Temporal alone", () => {
 
     expect(failure).toMatchObject({
       code: "NotConfigured",
-      message: "Where is the catalogue? No stack runs here, and DATABASE_URL is not set",
+      message: "Cannot find the catalogue: no stack is running here, and DATABASE_URL is not set",
     });
   });
 
@@ -125,7 +125,7 @@ describe("ImageImportClient with Temporal alone", () => {
     expect(failure).toMatchObject({
       code: "NotConfigured",
       message:
-        "Where is the configuration file with staging area and stores? No stack runs here, and IMAGE_IMPORT_CONFIG is not set",
+        "Cannot find the configuration file with staging area and stores: no stack is running here, and IMAGE_IMPORT_CONFIG is not set",
     });
   });
 });

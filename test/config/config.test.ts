@@ -80,7 +80,7 @@ const QUOTAS_OF_ALL = {
 
 /** Matches the failure that names just these mistakes. */
 function mistakes(...all: string[]): unknown {
-  const message = `The configuration "${PATH}" is wrong: ${all.join("; ")}`;
+  const message = `Cannot use the configuration "${PATH}": ${all.join("; ")}`;
   return expect.objectContaining({ code: "BadConfiguration", message });
 }
 
@@ -375,29 +375,20 @@ interface DescribedSetting {
   readonly description: string;
 }
 
-function settingsIn(schema: z.core.$ZodType, name: string, description = ""): DescribedSetting[] {
+function settingsIn(schema: z.core.$ZodType, name: string, outer = ""): DescribedSetting[] {
   const { def } = schema._zod as unknown as { readonly def: z.core.$ZodTypes["_zod"]["def"] };
-  const own = z.globalRegistry.get(schema)?.description ?? description;
+  const description = outer === "" ? (z.globalRegistry.get(schema)?.description ?? "") : outer;
   const below = (key: string): string => (name === "" ? key : `${name}.${key}`);
-  switch (def.type) {
-    case "object":
-      return Object.entries(def.shape).flatMap(([key, each]) => settingsIn(each, below(key)));
-    case "default":
-    case "prefault":
-    case "optional":
-    case "nullable":
-      return settingsIn(def.innerType, name, own);
-    case "pipe":
-      return settingsIn(def.in, name, own);
-    case "union":
-      return "discriminator" in def
-        ? def.options.flatMap((each) => settingsIn(each, name))
-        : [{ name, description: own }];
-    case "record":
-      return own === "" ? settingsIn(def.valueType, below("NAME")) : [{ name, description: own }];
-    default:
-      return [{ name, description: own }];
+  if (def.type === "object") {
+    return Object.entries(def.shape).flatMap(([key, each]) => settingsIn(each, below(key)));
   }
+  if ("innerType" in def) return settingsIn(def.innerType, name, description);
+  if (def.type === "pipe") return settingsIn(def.in, name, description);
+  if (def.type === "union" && "discriminator" in def) {
+    return def.options.flatMap((each) => settingsIn(each, name));
+  }
+  if (def.type === "record" && description === "") return settingsIn(def.valueType, below("NAME"));
+  return [{ name, description }];
 }
 
 describe("parseConfig() of downloads", () => {
@@ -411,6 +402,6 @@ describe("parseConfig() of downloads", () => {
   ])("refuses %s", (setting, where) => {
     const text = `${ONE_STORE}\nsources: { web: { ${setting} } }`;
 
-    expect(() => parseConfig(text, PATH)).toThrow(`is wrong: sources.web.${where}: `);
+    expect(() => parseConfig(text, PATH)).toThrow(`${PATH}": sources.web.${where}: `);
   });
 });

@@ -13,7 +13,7 @@ import { failureOf } from "../support/failure-of.ts";
 import { asUnprivileged } from "../support/unprivileged.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-// No proxy is asked for a server on this machine.
+// No proxy is used for a server on this machine.
 const DIRECT = { channelArgs: { "grpc.enable_http_proxy": 0 } } as const;
 
 let dataDir: string;
@@ -28,7 +28,7 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-/** Leaves the file of a stack that runs, or ran, on the data directory. */
+/** Writes the file of a stack that runs, or ran, on the data directory. */
 function leaveStackFile(): StackFile {
   const stack: StackFile = {
     state: "ready",
@@ -59,7 +59,7 @@ describe("locateService()", () => {
     } satisfies ServiceLocation);
   });
 
-  it("names the user of a data directory that it may not read, and does not tell to delete anything", async () => {
+  it("names the owner of a data directory that it may not read, without a hint to delete a file", async () => {
     leaveStackFile();
     if (process.geteuid?.() !== 0) chmodSync(stackFilePath(dataDir), 0);
 
@@ -75,7 +75,7 @@ describe("locateService()", () => {
     expect(failure.hint).not.toContain("delete");
   });
 
-  it("takes everything from the stack on the data directory", () => {
+  it("uses everything from the stack on the data directory", () => {
     const stack = leaveStackFile();
 
     expect(locateService({ dataDir }, {})).toEqual({
@@ -124,7 +124,7 @@ describe("locateService()", () => {
     expect(locateService({}, {}).dataDir).toBe(expected);
   });
 
-  it("takes a variable that is set to nothing for one that is not set", () => {
+  it("treats an empty variable as not set", () => {
     leaveStackFile();
     vi.stubEnv("TEMPORAL_ADDRESS", "");
     const env = { IMAGE_IMPORT_DATA_DIR: dataDir, DATABASE_URL: "", IMAGE_IMPORT_CONFIG: "" };
@@ -136,7 +136,7 @@ describe("locateService()", () => {
     });
   });
 
-  it("knows that Temporal is named when the environment alone names it", () => {
+  it("reports Temporal as named when only the environment names it", () => {
     vi.stubEnv("TEMPORAL_ADDRESS", "cluster:7233");
 
     expect(locateService({ dataDir }, {})).toMatchObject({
@@ -145,7 +145,7 @@ describe("locateService()", () => {
     });
   });
 
-  it("names the file, and the way out, when a stack file can't be read", () => {
+  it("names the file and a way out when a stack file cannot be read", () => {
     const path = stackFilePath(dataDir);
     writeFileSync(path, "{");
 
@@ -158,7 +158,7 @@ describe("locateService()", () => {
     );
   });
 
-  it("says that it is Temporal's configuration that can't be read", () => {
+  it("reports that Temporal's configuration cannot be read", () => {
     const path = join(dataDir, "temporal.toml");
     writeFileSync(path, "[profile");
     vi.stubEnv("TEMPORAL_CONFIG_FILE", path);
@@ -176,8 +176,8 @@ describe("locateService()", () => {
 describe("defaultOwner()", () => {
   it.each([
     ["IMAGE_IMPORT_OWNER", { IMAGE_IMPORT_OWNER: "ada" }, "ada"],
-    ["nobody when it is set to nothing", { IMAGE_IMPORT_OWNER: "" }, undefined],
-    ["nobody when it is not set", {}, undefined],
+    ["undefined when it is empty", { IMAGE_IMPORT_OWNER: "" }, undefined],
+    ["undefined when it is not set", {}, undefined],
   ])("is %s", (_, env, owner) => {
     expect(defaultOwner(env)).toBe(owner);
   });
@@ -186,7 +186,7 @@ describe("defaultOwner()", () => {
 describe("showsStackTraces()", () => {
   it.each([
     ["when IMAGE_IMPORT_DEBUG is set", { IMAGE_IMPORT_DEBUG: "1" }, true],
-    ["not when it is set to nothing", { IMAGE_IMPORT_DEBUG: "" }, false],
+    ["not when it is empty", { IMAGE_IMPORT_DEBUG: "" }, false],
     ["not when it is not set", {}, false],
   ])("does %s", (_, env, expected) => {
     expect(showsStackTraces(env)).toBe(expected);

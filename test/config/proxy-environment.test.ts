@@ -36,13 +36,13 @@ const DIRECT = { "grpc.enable_http_proxy": 0 };
 const PROXY = { http_proxy: "http://me:secret@proxy.example:3128" };
 
 describe("directToLoopback()", () => {
-  it.each([undefined, ...THIS_MACHINE])("leaves the proxy out on the way to %s", (address) => {
+  it.each([undefined, ...THIS_MACHINE])("uses no proxy for %s", (address) => {
     const options = address === undefined ? {} : { address };
 
     expect(directToLoopback(options)).toEqual({ ...options, channelArgs: DIRECT });
   });
 
-  it.each(OTHERS)("leaves the way to %s as it is", (address) => {
+  it.each(OTHERS)("does not change the options for %s", (address) => {
     expect(directToLoopback({ address })).toEqual({ address });
   });
 });
@@ -64,16 +64,16 @@ describe("proxyBefore()", () => {
   it.each([
     ["a server on this machine", "127.0.0.1:7233", PROXY],
     ["no proxy", "temporal.example:7233", {}],
-    ["a proxy that is set to nothing", "temporal.example:7233", { http_proxy: "" }],
+    ["a proxy in an empty variable", "temporal.example:7233", { http_proxy: "" }],
     ["a proxy that grpc-js can't use", "temporal.example:7233", { http_proxy: "socks5://a:1" }],
     ["a proxy that is not a URL", "temporal.example:7233", { http_proxy: "proxy:x:y" }],
     ["an exception", "temporal.example:7233", { ...PROXY, no_proxy: "a.org,.example" }],
     ["an exception by network", "10.1.2.3:7233", { ...PROXY, no_proxy: "10.0.0.0/8" }],
-  ])("knows of none with %s", (_, address, env) => {
+  ])("returns undefined with %s", (_, address, env) => {
     expect(proxyBefore(address, env)).toBeUndefined();
   });
 
-  it("sees past exceptions for other hosts", () => {
+  it("ignores exceptions for other hosts", () => {
     expect(proxyBefore("10.1.2.3:7233", { ...PROXY, no_proxy: "10.2.0.0/16,b" })).toBeDefined();
   });
 });

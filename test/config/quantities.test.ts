@@ -7,7 +7,7 @@ describe("bytes", () => {
     ["1.5 KiB", 1536],
     ["7", 7],
     [7, 7],
-  ])("takes %j for %d bytes", (written, expected) => {
+  ])("reads %j as %d bytes", (written, expected) => {
     expect(bytes.parse(written)).toBe(expected);
   });
 
@@ -23,7 +23,7 @@ describe("quotaBytes", () => {
     ["500GiB", 500 * 1024 ** 3],
     [0, 0],
     ["unlimited", Infinity],
-  ])("takes %j for %d bytes", (written, expected) => {
+  ])("reads %j as %d bytes", (written, expected) => {
     expect(quotaBytes.parse(written)).toBe(expected);
   });
 
@@ -39,7 +39,7 @@ describe("quotaCount", () => {
     [100, 100],
     [0, 0],
     ["unlimited", Infinity],
-  ])("takes %j for %d images", (written, expected) => {
+  ])("reads %j as %d images", (written, expected) => {
     expect(quotaCount.parse(written)).toBe(expected);
   });
 
@@ -54,7 +54,7 @@ describe("durationMs", () => {
   it.each([
     ["15s", 15_000],
     ["2d", 2 * 86_400_000],
-  ])("takes %j for %d ms", (written, expected) => {
+  ])("reads %j as %d ms", (written, expected) => {
     expect(durationMs.parse(written)).toBe(expected);
   });
 

@@ -59,7 +59,7 @@ describe("readStackFile()", () => {
     expect(() => readStackFile(dataDir)).toThrow("pids.postgres");
   });
 
-  it("names the file when it is no JSON", () => {
+  it("names the file when it is not JSON", () => {
     const dataDir = makeTemporaryDirectory();
     writeFileSync(stackFilePath(dataDir), "{");
 

@@ -40,7 +40,7 @@ function parseStore(store: string, env: NodeJS.ProcessEnv = {}): unknown {
 
 /** Matches the failure that names just these mistakes. */
 function mistakes(...all: string[]): unknown {
-  const message = `The configuration "${PATH}" is wrong: ${all.join("; ")}`;
+  const message = `Cannot use the configuration "${PATH}": ${all.join("; ")}`;
   return expect.objectContaining({ code: "BadConfiguration", message });
 }
 
@@ -233,7 +233,7 @@ describe("a store", () => {
 });
 
 describe("the default store", () => {
-  it("is the first one that takes imports when none is named", () => {
+  it("is the first one that accepts imports when none is named", () => {
     const text = `
       stores:
         c: { type: file, path: /c, disabled: true }
@@ -256,12 +256,12 @@ describe("the default store", () => {
     `;
 
     expect(() => parseConfig(text, PATH)).toThrow(
-      mistakes(`default_store: "a" takes no imports, it is ${state}`),
+      mistakes(`default_store: "a" does not accept imports: it is ${state}`),
     );
   });
 
   it.each(["disabled", "read_only"])(
-    "is missing where no store takes imports, the last one being %s",
+    "is missing when no store accepts imports, the last one being %s",
     (setting) => {
       const text = `
       stores:
@@ -270,7 +270,7 @@ describe("the default store", () => {
     `;
 
       expect(() => parseConfig(text, PATH)).toThrow(
-        mistakes("stores: one at least must be neither disabled nor read_only"),
+        mistakes("stores: at least one must be neither disabled nor read_only"),
       );
     },
   );
@@ -361,7 +361,7 @@ describe("mistakes in stores", () => {
         `stores.d: "secret_key" must not be in this file: ${CHAIN}`,
         'stores.e.type: must be of the type "file" or "s3"',
         'staging.time_to_live: must be a duration such as 15s, not "soon"',
-        'default_store: "a" takes no imports, it is read_only',
+        'default_store: "a" does not accept imports: it is read_only',
         'stores.b.path: "/a" is already the path of "a"',
         'stores.g.prefix: "x/y/" of bucket "images" lies inside "x/" of "f"',
       ),

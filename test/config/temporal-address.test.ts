@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { temporalAddress } from "../../src/config/temporal-address.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-// grpc-js asks no proxy then.
+// grpc-js then uses no proxy.
 const DIRECT = { channelArgs: { "grpc.enable_http_proxy": 0 } };
 const STACK = { address: "127.0.0.1:20002", namespace: "stack" };
 
@@ -25,14 +25,14 @@ describe("temporalAddress()", () => {
     expect(temporalAddress()).toEqual({ namespace: "default", connection: DIRECT });
   });
 
-  it("takes the address that is known", () => {
+  it("uses the known address", () => {
     expect(temporalAddress(STACK)).toEqual({
       namespace: "stack",
       connection: { address: "127.0.0.1:20002", ...DIRECT },
     });
   });
 
-  it("prefers what the environment says", () => {
+  it("prefers the environment", () => {
     vi.stubEnv("TEMPORAL_ADDRESS", "cluster:7233");
     vi.stubEnv("TEMPORAL_NAMESPACE", "production");
     vi.stubEnv("TEMPORAL_API_KEY", "key");
@@ -43,7 +43,7 @@ describe("temporalAddress()", () => {
     });
   });
 
-  it("takes a variable that is set to nothing for one that is not set", () => {
+  it("treats an empty variable as not set", () => {
     vi.stubEnv("TEMPORAL_ADDRESS", "");
     vi.stubEnv("TEMPORAL_NAMESPACE", "");
 
@@ -53,7 +53,7 @@ describe("temporalAddress()", () => {
     });
   });
 
-  it("changes the namespace alone when that alone is set", () => {
+  it("changes only the namespace when only that is set", () => {
     vi.stubEnv("TEMPORAL_NAMESPACE", "production");
 
     expect(temporalAddress(STACK)).toEqual({
@@ -62,7 +62,7 @@ describe("temporalAddress()", () => {
     });
   });
 
-  it("reads the file that the temporal command reads", () => {
+  it("reads the file of the temporal command", () => {
     writeFileSync(
       configFile,
       '[profile.default]\naddress = "cluster:7233"\nnamespace = "production"\n',

@@ -10,7 +10,7 @@ function parse(text: string) {
 
 /** Matches the failure that names just these mistakes. */
 function mistakes(...all: string[]): unknown {
-  const message = `The configuration "${PATH}" is wrong: ${all.join("; ")}`;
+  const message = `Cannot use the configuration "${PATH}": ${all.join("; ")}`;
   return expect.objectContaining({ code: "BadConfiguration", message });
 }
 

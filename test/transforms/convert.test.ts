@@ -50,7 +50,7 @@ async function inFormat(
   return path;
 }
 
-/** A program of a few lines that fails as qemu-img can. */
+/** A program of a few lines that fails in the ways of qemu-img. */
 function failingQemuImg(lines: string): string {
   const path = join(makeTemporaryDirectory(), "qemu-img");
   writeFileSync(path, `#!/bin/sh\n[ "$1" = convert ] || exec ${QEMU_IMG} "$@"\n${lines}\n`);
@@ -103,7 +103,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       const back = `${raw}.back`;
       await qemuImg("convert", "-f", target, "-O", "raw", work.productPath, back);
       const bytes = readFileSync(back);
-      // vpc rounds a disk up to its geometry; what it adds is zero.
+      // vpc rounds a disk up to its geometry, with zeros.
       expect(bytes.subarray(0, 16 * MIB).equals(readFileSync(raw))).toBe(true);
       expect(bytes.subarray(16 * MIB).every((byte) => byte === 0)).toBe(true);
       expect(work.left()).toEqual(["product"]);
@@ -142,7 +142,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       }
     });
 
-    it("writes the type of VMDK that is configured", async () => {
+    it("writes the configured type of VMDK", async () => {
       const work = await workOn(await makeRawDisk(makeTemporaryDirectory()));
 
       await transformTo("vmdk", { vmdkType: "streamOptimized" }).run(work);
@@ -165,7 +165,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       expect(blocks * 512).toBeLessThan(4 * MIB);
     });
 
-    it("tells how far it is", async () => {
+    it("reports its progress", async () => {
       const work = await workOn(await makeRawDisk(makeTemporaryDirectory(), 64 * MIB));
 
       await transformTo("qcow2").run(work);
@@ -189,7 +189,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       expect(work.left()).toEqual([]);
     });
 
-    describe("a hostile image that nobody judged", () => {
+    describe("a hostile image that was not judged", () => {
       it.each([
         ["a backing file", ["-b", "SECRET", "-F", "raw"], "backing file"],
         ["a data file", ["-o", "data_file=SECRET,data_file_raw=on"], "data file"],
@@ -235,7 +235,7 @@ describe.skipIf(WHY_NOT !== undefined)(
         expect(work.left()).toEqual([]);
       });
 
-      it("is refused when it is a VMDK whose data lies in other files", async () => {
+      it("is refused when it is a VMDK whose data is in other files", async () => {
         const directory = makeTemporaryDirectory();
         writeFileSync(join(directory, "secret"), Buffer.alloc(MIB, "secret "));
         const source = join(directory, "flat.vmdk");
@@ -259,7 +259,7 @@ describe.skipIf(WHY_NOT !== undefined)(
 
         expect(failure.code).toBe("ConversionFailed");
         expect(failure.message).toContain(
-          'of type "monolithicSparse"; allowed are streamOptimized',
+          'of type "monolithicSparse", which is not allowed (allowed: streamOptimized)',
         );
       });
 
@@ -268,7 +268,7 @@ describe.skipIf(WHY_NOT !== undefined)(
         ["raw", "qcow2"],
       ] as const)("is refused when it is LUKS and declared %s", async (format, target) => {
         const source = join(makeTemporaryDirectory(), "disk.luks");
-        // The mark and the version; making a real one takes seconds.
+        // Only the mark and the version: creating a real one takes seconds.
         writeFileSync(
           source,
           Buffer.concat([Buffer.from("LUKS\xba\xbe\0\x01", "latin1"), randomBytes(MIB)]),
@@ -295,7 +295,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       });
 
       it.each(["qcow2", "vmdk", "vdi", "vhdx", "vhd"])(
-        "is refused when it is declared %s and is anything",
+        "is refused when it is declared %s and has random bytes",
         async (format) => {
           const work = await workOn(await makeRawDisk(makeTemporaryDirectory()), format);
 
@@ -306,7 +306,7 @@ describe.skipIf(WHY_NOT !== undefined)(
         },
       );
 
-      it("is taken as raw bytes when it is declared raw, and never probed", async () => {
+      it("is read as raw bytes when it is declared raw, and never probed", async () => {
         const directory = makeTemporaryDirectory();
         const secret = join(directory, "secret");
         writeFileSync(secret, Buffer.alloc(MIB, "secret "));
@@ -343,10 +343,9 @@ describe.skipIf(WHY_NOT !== undefined)(
       );
     });
 
-    it("takes a qcow2 that only wastes space", async () => {
+    it("accepts a qcow2 that only wastes space", async () => {
       const source = await inFormat(await makeRawDisk(makeTemporaryDirectory()), "qcow2");
-      // A cluster that nothing refers to: its count of references, at the end of the table's block,
-      // is 1.
+      // A cluster without a reference whose reference count, at the end of the table's block, is 1.
       const bytes = readFileSync(source);
       const tableAt = Number(bytes.readBigUInt64BE(48));
       const countsAt = Number(bytes.readBigUInt64BE(tableAt));
@@ -358,7 +357,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       expect(await transformTo("raw").run(work)).toMatchObject({ hasProduct: true });
     });
 
-    it("reads and writes the open files, whatever lies under their names", async () => {
+    it("reads and writes the open files, even if their names lead to others", async () => {
       const raw = await makeRawDisk(makeTemporaryDirectory());
       const work = await workOn(raw);
       const wanted = readFileSync(raw);
@@ -374,7 +373,7 @@ describe.skipIf(WHY_NOT !== undefined)(
     });
 
     it.each(TARGETS.filter((target) => target !== "raw"))(
-      "fails when the product %s becomes larger than it may",
+      "fails when the product %s becomes larger than its limit",
       async (target) => {
         const raw = join(makeTemporaryDirectory(), "disk.raw");
         await writeRandomFile(raw, 8 * MIB);
@@ -387,7 +386,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       },
     );
 
-    it("fails before it begins when the disk is larger than the raw product may be", async () => {
+    it("fails before it begins when the disk is larger than the limit of a raw product", async () => {
       const source = join(makeTemporaryDirectory(), "huge.qcow2");
       await qemuImg("create", "-q", "-f", "qcow2", source, "100T");
       const work = await workOn(source, "qcow2");
@@ -395,7 +394,9 @@ describe.skipIf(WHY_NOT !== undefined)(
       const failure = await failureOf(transformTo("raw").run(work));
 
       expect(failure.code).toBe("ProductTooLarge");
-      expect(failure.message).toContain("its disk has 100 TiB, and the product may have 1 TiB");
+      expect(failure.message).toContain(
+        "its disk has 100 TiB, more than the 1 TiB that the product may have",
+      );
       expect(work.left()).toEqual([]);
     });
 
@@ -410,13 +411,13 @@ describe.skipIf(WHY_NOT !== undefined)(
 
     it.each([
       ["hangs", "sleep 600 & sleep 600", "took longer than 1.0 s"],
-      ["is killed", "kill -SEGV $$", "was ended by SIGSEGV"],
-      ["complains and succeeds", "echo careful >&2", "ended with 0: careful"],
-      ["fails", "echo broken >&2; exit 1", "ended with 1: broken"],
+      ["is killed", "kill -SEGV $$", "was killed by SIGSEGV"],
+      ["complains and succeeds", "echo careful >&2", "exited with code 0: careful"],
+      ["fails", "echo broken >&2; exit 1", "exited with code 1: broken"],
       ["complains without end", "yes careful >&2", "took longer than 1.0 s"],
-      ["says more than anybody reads", "yes careful", "took longer than 1.0 s"],
+      ["has endless output", "yes careful", "took longer than 1.0 s"],
       ["writes nothing", "exit 0", "Cannot convert the image: "],
-    ])("fails when qemu-img %s, and leaves nothing", async (_, lines, message) => {
+    ])("fails when qemu-img %s, and leaves no file", async (_, lines, message) => {
       const work = await workOn(await makeRawDisk(makeTemporaryDirectory()));
       const transform = transformTo("qcow2", {
         qemuImg: failingQemuImg(lines),
@@ -430,7 +431,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       expect(work.left()).toEqual([]);
     });
 
-    it("kills qemu-img, and what it started, when it is cancelled", async () => {
+    it("kills qemu-img, and its children, when it is cancelled", async () => {
       const cancellation = new AbortController();
       const reason = new Error("cancelled");
       const raw = await makeRawDisk(makeTemporaryDirectory());
@@ -508,7 +509,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       expect(readdirSync(volume)).toEqual([]);
     });
 
-    it.skipIf(!MAY_MOUNT)("ends cleanly when nobody may write", async () => {
+    it.skipIf(!MAY_MOUNT)("ends cleanly when the disk is read-only", async () => {
       const volume = await mountReadOnlyVolume();
       const raw = await makeRawDisk(makeTemporaryDirectory());
       const work = await workOn(raw, "raw", { productPath: join(volume, "product") });
@@ -518,9 +519,9 @@ describe.skipIf(WHY_NOT !== undefined)(
       });
     });
 
-    it("says at the start when qemu-img is missing", async () => {
+    it("reports at the start that qemu-img is missing", async () => {
       expect(await transformTo("raw", { qemuImg: "no-such-qemu-img" }).check?.()).toMatch(
-        /^"no-such-qemu-img" does not run \(.*\); the Debian package qemu-utils brings it$/,
+        /^"no-such-qemu-img" does not run \(.*\); the Debian package qemu-utils contains it$/,
       );
     });
   },

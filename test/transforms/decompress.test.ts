@@ -28,7 +28,7 @@ function fileOf(bytes: Buffer | string, name = "disk.raw"): string {
   return path;
 }
 
-/** A file that is another's bytes, changed. */
+/** A file with the changed bytes of another. */
 function changed(path: string, change: (bytes: Buffer) => Buffer): string {
   const other = `${path}.changed`;
   writeFileSync(other, change(readFileSync(path)));
@@ -36,8 +36,7 @@ function changed(path: string, change: (bytes: Buffer) => Buffer): string {
 }
 
 /**
- * Zeros, compressed so well that the real tool can be asked for a small part of them, which then is
- * repeated.
+ * Compressed zeros. The tool compresses a small part of them, which is then repeated.
  */
 async function bomb(
   tool: "gzip" | "zstd" | "xz",
@@ -60,18 +59,21 @@ async function bomb(
 describe.skipIf(MISSING_COMPRESSOR !== undefined)(
   `decompress()${MISSING_COMPRESSOR === undefined ? "" : `, skipped without ${MISSING_COMPRESSOR}`}`,
   () => {
-    it.each(TOOLS)("makes the bytes of what %s compressed, sparse and synced", async (tool) => {
-      const disk = await makeRawDisk(makeTemporaryDirectory());
-      const work = await workOn(await compress(tool, disk));
+    it.each(TOOLS)(
+      "makes a sparse, synced product of the bytes that %s compressed",
+      async (tool) => {
+        const disk = await makeRawDisk(makeTemporaryDirectory());
+        const work = await workOn(await compress(tool, disk));
 
-      expect(await transform.run(work)).toEqual({ hasProduct: true });
-      expect(readFileSync(work.productPath).equals(readFileSync(disk))).toBe(true);
-      // Every fourth MiB is a hole.
-      expect(statSync(work.productPath).blocks * 512).toBeLessThan(13 * MIB);
-      expect(work.reports.at(-1)).toEqual([work.sizeBytes, work.sizeBytes]);
-    });
+        expect(await transform.run(work)).toEqual({ hasProduct: true });
+        expect(readFileSync(work.productPath).equals(readFileSync(disk))).toBe(true);
+        // Every fourth MiB is a hole.
+        expect(statSync(work.productPath).blocks * 512).toBeLessThan(13 * MIB);
+        expect(work.reports.at(-1)).toEqual([work.sizeBytes, work.sizeBytes]);
+      },
+    );
 
-    it.each(TOOLS)("makes an empty file of an empty one that %s compressed", async (tool) => {
+    it.each(TOOLS)("makes an empty product of an empty file that %s compressed", async (tool) => {
       const work = await workOn(await compress(tool, fileOf("")));
 
       expect(await transform.run(work)).toEqual({ hasProduct: true });
@@ -88,7 +90,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       ["xz", "the largest dictionary of its levels", ["-9"]],
       ["zip", "a stored member", undefined],
       ["zip", "a stored member that a descriptor follows", ["-0"]],
-    ] as const)("takes %s with %s", async (tool, _, options) => {
+    ] as const)("accepts %s with %s", async (tool, _, options) => {
       const disk = fileOf(randomBytes(3 * MIB + 7));
       const file =
         options === undefined
@@ -115,7 +117,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       },
     );
 
-    it("takes a zip archive whose sizes stand in zip64 fields", async () => {
+    it("accepts a zip archive whose sizes are in zip64 fields", async () => {
       const disk = fileOf(randomBytes(MIB));
       const [piped, named] = [`${disk}.piped.zip`, `${disk}.named.zip`];
       await compress("zip", disk, ["--force-zip64"], piped);
@@ -135,7 +137,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       const archive = fileOf("", "archive.zip.new");
       const disk = join(directory, "../other-image-of-h");
       writeFileSync(join(directory, "inner", "x"), "hostile");
-      // `zip` keeps no "..", so the name of equal length is put there afterwards.
+      // `zip` removes ".." from names, so that a name of equal length is replaced afterwards.
       await zipFiles(directory, `${archive}.zip`, ["inner/x"]);
       const hostile = changed(`${archive}.zip`, (bytes) =>
         Buffer.from(bytes.toString("latin1").replaceAll("inner/x", "../../x"), "latin1"),
@@ -176,7 +178,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(work.left()).toEqual([]);
     });
 
-    it("takes off one layer only", async () => {
+    it("decompresses only one layer", async () => {
       const once = await compress("gzip", fileOf(randomBytes(1000)));
       const work = await workOn(await compress("xz", once));
 
@@ -198,7 +200,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
           (bytes: Buffer) => Buffer.concat([bytes, Buffer.from("\0hidden!")]),
         ],
         ["with one bit of its data flipped", (bytes: Buffer) => flipBit(bytes, bytes.length / 2)],
-      ] as const)("fails for good when it is %s, and leaves nothing", async (_, change) => {
+      ] as const)("fails permanently when it is %s, and leaves no file", async (_, change) => {
         const file = await compress(tool, fileOf(randomBytes(MIB + 5)));
         const work = await workOn(changed(file, change));
 
@@ -215,7 +217,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       ["gzip", -4],
       ["zstd", -4],
       ["xz", -40],
-    ] as const)("finds a checksum of %s that is wrong, at byte %d", async (tool, at) => {
+    ] as const)("finds a wrong checksum of %s at byte %d", async (tool, at) => {
       const file = await compress(tool, fileOf(Buffer.alloc(1000, "text ")));
       const work = await workOn(changed(file, (bytes) => flipBit(bytes, bytes.length + at)));
 
@@ -271,7 +273,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
         expect(work.left()).toEqual([]);
       });
 
-      it("fails when a second member hides behind a directory that names one", async () => {
+      it("fails when a second member is hidden from a directory of one", async () => {
         const directory = makeTemporaryDirectory();
         for (const name of ["one", "two"]) writeFileSync(join(directory, name), `disk ${name}`);
         const archives = await Promise.all(
@@ -305,16 +307,16 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
         expect((await failureOf(transform.run(work))).message).toContain("begins with a directory");
       });
 
-      it("fails when it stores a member without saying how long it is", async () => {
+      it("fails when it stores a member without its length", async () => {
         const archive = await compress("zip", fileOf(randomBytes(MIB)), ["-0"]);
-        // The two sizes in the zip64 field, behind a header of 30 bytes, the name "-", and the
-        // field's own four.
+        // The two sizes in the zip64 field, after a header of 30 bytes, the name "-" and the four
+        // bytes of the field's own header.
         const work = await workOn(changed(archive, (bytes) => bytes.fill(0, 35, 51)));
 
         expect((await failureOf(transform.run(work))).message).toContain("wrong or missing");
       });
 
-      it("fails when its member is compressed in a way that is not known", async () => {
+      it("fails when its member has an unknown compression", async () => {
         const archive = await compress("zip", fileOf("text"));
         const work = await workOn(
           changed(archive, (bytes) => {
@@ -332,18 +334,18 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
         ["gzip", 10 * GiB],
         ["zstd", 100 * GiB],
         ["xz", 20 * GiB],
-      ] as const)("of %s is found by its ratio, and leaves nothing", async (tool, sizeBytes) => {
+      ] as const)("of %s is found by its ratio, and leaves no file", async (tool, sizeBytes) => {
         const work = await workOn(await bomb(tool, GiB / 4, sizeBytes));
         expect(work.sizeBytes).toBeGreaterThan(2 * MIB);
 
         const failure = await failureOf(transform.run(work));
 
         expect(failure.code).toBe("ProductTooLarge");
-        expect(failure.message).toContain("64 times larger at most");
+        expect(failure.message).toContain("at most 64 times larger");
         expect(work.left()).toEqual([]);
       });
 
-      it("of zip is found by its ratio, and leaves nothing", async () => {
+      it("of zip is found by its ratio, and leaves no file", async () => {
         const zeros = fileOf("");
         const handle = await open(zeros, "r+");
         await handle.truncate(GiB / 4);
@@ -355,7 +357,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       });
 
       it.each(TOOLS)(
-        "of %s is found by the size that the product may have, and leaves nothing",
+        "of %s is found by the limit of the product, and leaves no file",
         async (tool) => {
           const disk = fileOf(randomBytes(3 * MIB));
           const file = await compress(tool, disk);
@@ -368,7 +370,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
         },
       );
 
-      it("is what the settings say", async () => {
+      it("is defined by the settings", async () => {
         const zeros = fileOf(Buffer.alloc(2 * MIB));
         const file = await compress("gzip", zeros);
         const strict = decompress({ ...DECOMPRESSORS, ratioFreeBytes: MIB });
@@ -385,7 +387,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       ["zstd", ["--long=28"], /too much memory/],
       ["xz", ["--lzma2=dict=512MiB"], /[Mm]emory usage limit/],
     ] as const)("refuses %s that needs too much memory", async (tool, options, message) => {
-      // zstd asks for no larger window than its input.
+      // zstd uses no larger window than its input.
       const disk = fileOf("");
       const handle = await open(disk, "r+");
       await handle.truncate(256 * MIB);
@@ -414,7 +416,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(work.left()).toEqual([]);
     });
 
-    it.each(TOOLS)("gives %s up after its time limit", async (tool) => {
+    it.each(TOOLS)("stops %s after its time limit", async (tool) => {
       const file = await compress(tool, fileOf(randomBytes(8 * MIB)));
       const work = await workOn(file);
 
@@ -444,7 +446,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(() => statSync(work.productPath)).toThrow("ENOENT");
     });
 
-    it.skipIf(!MAY_MOUNT)("ends cleanly when nobody may write", async () => {
+    it.skipIf(!MAY_MOUNT)("ends cleanly when the disk is read-only", async () => {
       const volume = await mountReadOnlyVolume();
       const file = await compress("zstd", fileOf("text"));
       const work = await workOn(file, "raw", { productPath: join(volume, "product") });
@@ -452,18 +454,18 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(await failureOf(transform.run(work))).toMatchObject({ code: "PermissionDenied" });
     });
 
-    it("never writes into a file that is there already", async () => {
+    it("never writes into an existing file", async () => {
       const work = await workOn(await compress("gzip", fileOf("text")));
-      writeFileSync(work.productPath, "somebody's");
+      writeFileSync(work.productPath, "another's");
 
       await expect(transform.run(work)).rejects.toThrow("EEXIST");
-      expect(readFileSync(work.productPath, "utf8")).toBe("somebody's");
+      expect(readFileSync(work.productPath, "utf8")).toBe("another's");
     });
 
-    it("says at the start whether its programs are there", async () => {
+    it("reports at the start if its programs are missing", async () => {
       expect(await transform.check?.()).toBeUndefined();
       expect(await decompress({ ...DECOMPRESSORS, xz: "no-such-xz" }).check?.()).toMatch(
-        /^"no-such-xz" does not run \(.*No such file.*\); the Debian package xz-utils brings it$/,
+        /^"no-such-xz" does not run \(.*No such file.*\); the Debian package xz-utils contains it$/,
       );
     });
   },

@@ -65,7 +65,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       },
     );
 
-    it.each(COMPRESSIONS)("finds what follows %s, in a chunk of its own", async (format) => {
+    it.each(COMPRESSIONS)("finds bytes after %s in a chunk of their own", async (format) => {
       const whole = await compressed(format, Buffer.from("bytes"));
       for (const rest of [Buffer.alloc(1), Buffer.from("garbage "), Buffer.alloc(3)]) {
         const chunks = async function* (): AsyncGenerator<Buffer> {
@@ -79,7 +79,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
     });
 
     it.each(COMPRESSIONS)(
-      "holds the bytes of %s against those that have come so far",
+      "compares the bytes of %s with the compressed ones so far",
       async (format) => {
         const zeros = await compressed(format, Buffer.alloc(4 * MIB));
         const settings = { ratioFreeBytes: MIB };
@@ -92,7 +92,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       },
     );
 
-    it.each(COMPRESSIONS)("fails as the source of %s does", async (format) => {
+    it.each(COMPRESSIONS)("fails with the error of the source of %s", async (format) => {
       const whole = await compressed(format, randomBytes(3 * MIB));
       const reason = new Error("the source is gone");
       const chunks = async function* (): AsyncGenerator<Buffer> {
@@ -103,7 +103,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       await expect(decompressAll(chunks(), format)).rejects.toBe(reason);
     });
 
-    it.each(COMPRESSIONS)("lets the source of %s go when nobody wants more", async (format) => {
+    it.each(COMPRESSIONS)("closes the source of %s when the reader stops", async (format) => {
       const whole = await compressed(format, randomBytes(8 * MIB));
       let takenBytes = 0;
       let isOver = false;
@@ -124,29 +124,32 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(takenBytes).toBeLessThan(whole.length);
     });
 
-    it.each(COMPRESSIONS)("stops %s whose source waits when it is cancelled", async (format) => {
-      const whole = await compressed(format, randomBytes(3 * MIB));
-      const cancellation = new AbortController();
-      const reason = new Error("cancelled");
-      const chunks = async function* (): AsyncGenerator<Buffer> {
-        yield whole.subarray(0, MIB);
-        setImmediate(() => {
-          cancellation.abort(reason);
-        });
-        await new Promise((_, reject) => {
-          cancellation.signal.addEventListener("abort", () => {
-            reject(reason);
+    it.each(COMPRESSIONS)(
+      "stops %s when it is cancelled while its source waits",
+      async (format) => {
+        const whole = await compressed(format, randomBytes(3 * MIB));
+        const cancellation = new AbortController();
+        const reason = new Error("cancelled");
+        const chunks = async function* (): AsyncGenerator<Buffer> {
+          yield whole.subarray(0, MIB);
+          setImmediate(() => {
+            cancellation.abort(reason);
           });
-        });
-      };
+          await new Promise((_, reject) => {
+            cancellation.signal.addEventListener("abort", () => {
+              reject(reason);
+            });
+          });
+        };
 
-      await expect(decompressAll(chunks(), format, { signal: cancellation.signal })).rejects.toBe(
-        reason,
-      );
-    });
+        await expect(decompressAll(chunks(), format, { signal: cancellation.signal })).rejects.toBe(
+          reason,
+        );
+      },
+    );
 
     it.each(["gzip", "zip"] as const)(
-      "gives the right bytes of %s, or fails, whatever byte of it is changed",
+      "returns the right bytes of %s, or fails, whichever byte is changed",
       async (format) => {
         const bytes = Buffer.from("The bytes of a disk. ".repeat(20));
         const whole = format === "gzip" ? gzipSync(bytes) : archiveOf(bytes);
@@ -168,7 +171,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
     );
 
     it.each(["gzip", "zip"] as const)(
-      "fails in its own words when what only begins like %s is anything",
+      "fails with its own error when random bytes begin like %s",
       async (format) => {
         const mark = Buffer.from(format === "gzip" ? "1f8b08" : "504b0304", "hex");
 
@@ -186,7 +189,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
   },
 );
 
-/** A zip archive as a program writes it that does not know the size before. */
+/** A zip archive as written by a program that does not know the size before. */
 function archiveOf(bytes: Buffer): Buffer {
   const data = deflateRawSync(bytes);
   const name = Buffer.from("disk.raw");

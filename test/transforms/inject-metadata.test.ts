@@ -5,7 +5,7 @@ import type { TransformWork } from "../../src/transforms/transform.ts";
 const PROPERTIES = { origin: "web", reviewed: "no" };
 const transform = injectMetadata({ properties: PROPERTIES, ignoreUserRoles: ["admin", "curator"] });
 
-/** All that it looks at. */
+/** The part of the work that the transform reads. */
 function workFor(roles: readonly string[]): TransformWork {
   const image = { id: "an image", epoch: 1, diskFormat: "raw", containerFormat: "bare", roles };
   return { image } as TransformWork;
@@ -22,7 +22,10 @@ describe("injectMetadata()", () => {
     },
   );
 
-  it.each([[["admin"]], [["member", "curator"]]])("sets nothing for roles %j", async (roles) => {
-    expect(await transform.run(workFor(roles))).toBeUndefined();
-  });
+  it.each([[["admin"]], [["member", "curator"]]])(
+    "sets no properties for roles %j",
+    async (roles) => {
+      expect(await transform.run(workFor(roles))).toBeUndefined();
+    },
+  );
 });

@@ -28,14 +28,14 @@ async function run(
   return { exitCode, killedBy, stdout };
 }
 
-/** Whether a namespace without a network can be made here. */
+/** True if a namespace without a network can be created here. */
 function mayIsolate(): boolean {
   for (const options of [["--net"], ["--user", "--map-current-user", "--net"]]) {
     try {
       execFileSync("unshare", [...options, "true"], { stdio: "ignore" });
       return true;
     } catch {
-      // The next one.
+      // The next one is tried.
     }
   }
   return false;
@@ -56,7 +56,7 @@ function processesWith(word: string): readonly number[] {
 }
 
 describe("startLimited()", () => {
-  it("gives a program its arguments as they are", async () => {
+  it("passes a program its arguments as they are", async () => {
     expect(await run("printf", ["%s|", "a b", "$HOME", "`id`", "*"])).toEqual({
       exitCode: 0,
       killedBy: null,
@@ -74,7 +74,7 @@ describe("startLimited()", () => {
     expect(stdout.split("\n")).toEqual(["262144", "60", "2048", "0", "64", ""]);
   });
 
-  it("lets it use no more processor time than it may", async () => {
+  it("limits its processor time", async () => {
     expect(await run("sh", ["-c", "while :; do :; done"], { cpuSeconds: 1 })).toMatchObject({
       killedBy: "SIGXCPU",
     });
@@ -92,7 +92,7 @@ describe("startLimited()", () => {
     expect(names).not.toContain("HOME");
   });
 
-  it.skipIf(!mayIsolate())("takes the network from it", async () => {
+  it.skipIf(!mayIsolate())("removes the network from it", async () => {
     const { stdout } = await run("cat", ["/proc/self/net/dev"]);
 
     const interfaces = stdout
@@ -103,7 +103,7 @@ describe("startLimited()", () => {
     expect((await run("cat", ["/proc/self/net/route"])).stdout.trim().split("\n")).toHaveLength(1);
   });
 
-  it("says what is missing when nothing can limit it", async () => {
+  it("reports the missing programs when it cannot be limited", async () => {
     const signal = new AbortController().signal;
     const running = await startLimited({ command: "true", arguments: [], limits: LIMITS, signal });
     await running.ended;
@@ -133,12 +133,12 @@ describe("startLimited()", () => {
   });
 
   it("does not outlive a worker that dies while it starts", async () => {
-    // Nobody else has this word in a command line.
+    // No other process has this word in its command line.
     const word = `86400.${String(process.pid)}`;
     onTestFinished(() => {
       for (const pid of processesWith(word)) process.kill(pid, "SIGKILL");
     });
-    // A slow machine: the worker is dead before the program can ask to die with it.
+    // As on a slow machine, the worker is dead before the program can ask to die with it.
     const directory = makeTemporaryDirectory();
     const setpriv = execFileSync("sh", ["-c", "command -v setpriv"], { encoding: "utf8" }).trim();
     const slow = join(directory, "setpriv");
@@ -153,7 +153,7 @@ describe("startLimited()", () => {
 
     await runProgram(lines);
 
-    // Those that wait for the slow one have the word too.
+    // The processes that wait for the slow one also have the word.
     await vi.waitUntil(() => processesWith(word).length === 0, { timeout: 10_000 });
   });
 });

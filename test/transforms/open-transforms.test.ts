@@ -12,7 +12,7 @@ async function open(...order: TransformSettings["order"]): Promise<Transforms> {
   return Transforms.open({ order, decompress: {}, convert: { target: "raw" }, injectMetadata });
 }
 
-/** A user's module. */
+/** A module of the user. */
 function writeModule(text: string): { readonly module: string } {
   const module = join(makeTemporaryDirectory(), "own.mjs");
   writeFileSync(module, text);
@@ -32,7 +32,7 @@ describe("Transforms.open()", () => {
     expect(transforms.get("another").name).toBe("another");
   });
 
-  it("opens none where none is configured", async () => {
+  it("opens none when none is configured", async () => {
     expect((await open()).names).toEqual([]);
   });
 
@@ -44,14 +44,14 @@ describe("Transforms.open()", () => {
     [
       'export default { name: "own", run: 1, undo: "x", check: {}, leavesBytes: 1 };',
       "`run` must be a function; `leavesBytes` must be true or false; " +
-        "`undo` must be a function, where it is given; `check` must be a function, where it is given",
+        "`undo` must be a function, or absent; `check` must be a function, or absent",
     ],
-  ])("names the file of %j, and what is wrong", async (text, mistake) => {
+  ])("names the file of %j, and its mistakes", async (text, mistake) => {
     const own = writeModule(text);
 
     expect(await failureOf(open(own))).toMatchObject({
       code: "BadConfiguration",
-      message: `The transform "${own.module}" is wrong: ${mistake}`,
+      message: `Cannot use the transform "${own.module}": ${mistake}`,
     });
   });
 
@@ -65,8 +65,8 @@ describe("Transforms.open()", () => {
   });
 
   it.each([
-    ["that is not there", () => ({ module: "/nowhere/own.mjs" })],
-    ["that is no JavaScript", () => writeModule("export default {")],
+    ["that does not exist", () => ({ module: "/nowhere/own.mjs" })],
+    ["that is not JavaScript", () => writeModule("export default {")],
   ])("names a file %s", async (_, make) => {
     const own = make();
     const failure = await failureOf(open(own));
@@ -75,19 +75,19 @@ describe("Transforms.open()", () => {
     expect(failure.message).toContain(`Cannot load the transform "${own.module}": `);
   });
 
-  it("refuses two of one name", async () => {
+  it("refuses two with one name", async () => {
     const own = writeModule(`export default { name: "inject_metadata", ${RUN} };`);
 
     expect(await failureOf(open("inject_metadata", own))).toMatchObject({
       code: "BadConfiguration",
-      message: 'import.transforms: two transforms have the name "inject_metadata"',
+      message: 'Cannot use import.transforms: two transforms have the name "inject_metadata"',
     });
   });
 
-  it("refuses a name of which it knows no transform", async () => {
+  it("refuses a name that is not a transform", async () => {
     expect(await failureOf(open("unpack"))).toMatchObject({
       code: "BadConfiguration",
-      message: 'import.transforms: "unpack" is not part of this version',
+      message: 'Cannot use import.transforms: this version does not have "unpack"',
     });
   });
 });
@@ -97,19 +97,19 @@ describe("Transforms.get()", () => {
     const transforms = await open("inject_metadata");
 
     expect(() => transforms.get("convert")).toThrow(
-      'No transform is named "convert" in the configuration of this worker',
+      'Cannot run the transform "convert": the configuration of this worker does not have it',
     );
   });
 });
 
 describe("Transforms.requireWorking()", () => {
-  it("is content with those that work, and those that don't say", async () => {
+  it("accepts transforms that work, or have no check", async () => {
     const own = writeModule(`export default { name: "own", ${RUN}, async check() {} };`);
 
     await (await open(own, "inject_metadata")).requireWorking();
   });
 
-  it("names all that don't, and why", async () => {
+  it("names all that do not work, with their reasons", async () => {
     const reasons = [`return "no tool"`, `throw new Error("no right")`];
     const [one = { module: "" }, two = { module: "" }] = reasons.map((reason, index) =>
       writeModule(`export default { name: "own${index}", ${RUN}, async check() { ${reason}; } };`),
@@ -117,7 +117,7 @@ describe("Transforms.requireWorking()", () => {
 
     expect(await failureOf((await open(one, two)).requireWorking())).toMatchObject({
       code: "BadConfiguration",
-      message: "Transforms can't work here: own0: no tool; own1: no right",
+      message: "Cannot run transforms on this machine: own0: no tool; own1: no right",
     });
   });
 });

@@ -323,7 +323,7 @@ colour: blue
       code: "BadConfiguration",
       hint: "Correct the configuration file or the environment.",
     });
-    expect(message).toMatch(`The configuration "${config}" is wrong: `);
+    expect(message).toMatch(`Cannot use the configuration "${config}": `);
     for (const mistake of [
       'stores.tapes.type: must be of the type "file" or "s3"',
       'stores.objects: "secret_key" must not be in this file: ',

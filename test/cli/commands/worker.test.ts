@@ -121,8 +121,12 @@ describe("worker", () => {
     }
 
     expect(fates).toEqual([
-      ["BadConfiguration", `The transform "${module}" is wrong: \`run\` must be a function`, true],
-      ["BadConfiguration", "Transforms can't work here: own: no tool", true],
+      [
+        "BadConfiguration",
+        `Cannot use the transform "${module}": \`run\` must be a function`,
+        true,
+      ],
+      ["BadConfiguration", "Cannot run transforms on this machine: own: no tool", true],
     ]);
   });
 
