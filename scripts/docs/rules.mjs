@@ -1,4 +1,4 @@
-import { existsSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import { plainWordFindings } from "../lint/plain-words.mjs";
 import { DECISION_TITLE, dateOf } from "./decisions.mjs";
@@ -24,6 +24,9 @@ const README_LINES = 130;
 /** Languages of blocks; test/docs runs or checks the blocks of each but `text`. */
 const LANGUAGES = ["console", "sh", "ts", "js", "yaml", "json", "text"];
 
+/** @type {Record<string, string>} */
+const SCRIPTS = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).scripts;
+
 /**
  * The rules of one page.
  *
@@ -38,6 +41,7 @@ export function brokenRules(page, pages) {
     ...languages(page),
     ...codeBlocks(page),
     ...files(page),
+    ...npmScripts(page),
     ...words(page),
     ...page.links.flatMap((link) => linkMistakes(page, link, pages)),
     ...headings(page),
@@ -116,6 +120,19 @@ function files(page) {
     if (!/^[\w.-]+(?:\/[\w.-]+)+\.(?:ts|mjs|md|cjs)$/.test(text)) return [];
     const isThere = ["", "src", "test"].some((folder) => existsSync(join(ROOT, folder, text)));
     return isThere ? [] : [finding(page, line, `${text}: there is no such file`)];
+  });
+}
+
+/**
+ * Scripts of package.json that the text names.
+ *
+ * @param {Page} page
+ */
+function npmScripts(page) {
+  return page.codes.flatMap(({ text, line }) => {
+    const [, name] = /^npm (?:run )?([\w:-]+)/.exec(text) ?? [];
+    if (name === undefined || name in SCRIPTS || name === "ci") return [];
+    return [finding(page, line, `npm run ${name}: package.json has no such script`)];
   });
 }
 

@@ -24,6 +24,7 @@ describe("brokenRules()", () => {
     ["```bash\nls\n```", "4: has a block that is none of console, sh, ts, js, yaml, json, text"],
     ["```ts\nlet a;\n```", "4: has code that is not generated from a file"],
     ["in `src/domain/nothing.ts`", "3: src/domain/nothing.ts: there is no such file"],
+    ["`npm run nothing`", "3: npm run nothing: package.json has no such script"],
     ["# Another", "1: must begin with its one title"],
     ["It stays for\ngood.", '3: "for good": write permanently'],
   ])("refuses %j", (text, mistake) => {
@@ -35,6 +36,7 @@ describe("brokenRules()", () => {
     "`for good`, and:\n\n```text\nfor good\n```",
     "| a | b |\n|---|---|\n| c | d |",
     "in `domain/import-failure.ts` and `src/domain/import-failure.ts`",
+    "`npm run check`, `npm test -- --project unit` and `npm start`",
     "<!-- generated: source x -->\n\n```ts\nlet a;\n```\n\n<!-- /generated -->",
   ])("accepts %j", (text) => {
     expect(mistakes(text)).toEqual([]);
