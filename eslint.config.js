@@ -42,6 +42,16 @@ export default defineConfig(
     files: ["src/domain/**", "src/workflow/**"],
     rules: { "@typescript-eslint/no-restricted-imports": ["error", { paths: nodeBuiltins }] },
   },
+  {
+    files: ["src/**"],
+    ignores: ["src/config/**"],
+    rules: {
+      "no-restricted-properties": [
+        "error",
+        { object: "process", property: "env", message: "The environment is read in src/config." },
+      ],
+    },
+  },
   { files: ["src/cli/**"], rules: { "no-console": "off" } },
   {
     files: ["**/*.{js,cjs,mjs}"],

@@ -71,6 +71,11 @@ export function dataDirOf(given: string | undefined, env: NodeJS.ProcessEnv = pr
   return resolve(given ?? setting(env, "IMAGE_IMPORT_DATA_DIR") ?? defaultDataDir(env));
 }
 
+/** The path of the Temporal CLI: `TEMPORAL_CLI`, else `temporal` on the PATH. */
+export function temporalCli(env: NodeJS.ProcessEnv = process.env): string {
+  return setting(env, "TEMPORAL_CLI") ?? "temporal";
+}
+
 /**
  * The default is outside an installed package, which may be read-only and is replaced by updates.
  */

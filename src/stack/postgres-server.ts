@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
-import { serverEnvironment } from "./child-environment.ts";
+import { serverEnvironment } from "../config/child-environment.ts";
 import { findPostgresBinaries, type PostgresBinaries } from "./postgres-binaries.ts";
 import {
   findProcess,

@@ -1,6 +1,6 @@
 import { Connection } from "@temporalio/client";
 import { directToLoopback } from "../config/proxy-environment.ts";
-import { serverEnvironment } from "./child-environment.ts";
+import { serverEnvironment } from "../config/child-environment.ts";
 import { Program } from "./program.ts";
 
 /** The namespace that the development server creates. */

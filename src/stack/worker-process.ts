@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { StackAddresses } from "./stack-record.ts";
-import { environmentWithout } from "./child-environment.ts";
+import { environmentWithout } from "../config/child-environment.ts";
 import { Program, readLastLines, reportedError } from "./program.ts";
 import { StackError } from "./stack-error.ts";
 

@@ -201,6 +201,7 @@ async function openWritable(
   const limiter = bandwidthLimit === undefined ? undefined : new BandwidthLimit(bandwidthLimit);
   if (options.type === "file") return new FileStore({ name, ...options, limiter, mark });
   // The pinned SDK supports our oldest Node; silence its warning about later versions.
+  // eslint-disable-next-line no-restricted-properties -- A setting of the SDK, not of ours.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   // Loaded when it is needed: the SDK alone takes longer to load than a command should.
   const { S3Store } = await import("./s3-store.ts");

@@ -77,6 +77,7 @@ export async function startLimited(program: LimitedProgram): Promise<RunningProg
     stdio: ["pipe", "pipe", "pipe", ...files.map(({ fd }) => fd)],
     detached: true,
     // None of the worker's secrets. One arena: each takes 64 MiB of address space that is not used.
+    // eslint-disable-next-line no-restricted-properties -- Finds the program.
     env: { PATH: process.env["PATH"], LC_ALL: "C", MALLOC_ARENA_MAX: "1" },
   }) as ChildProcess & { stdin: Writable; stdout: Readable; stderr: Readable };
   const kill = (): void => {

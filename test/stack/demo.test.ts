@@ -67,7 +67,7 @@ describe("npm run demo", () => {
       const first = await new Demo(dataDir, disk).ended();
       expect(first).toMatchObject({ exitCode: 0 });
       expect(first.output).toMatch(/^status +active$/m);
-      expect(first.output).toContain("The image is removed again");
+      expect(first.output).toContain("The image is removed;");
       expect(stored(dataDir)).toEqual([]);
       expect(readStackFile(dataDir)).toBeUndefined();
 
