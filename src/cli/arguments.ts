@@ -100,7 +100,7 @@ export function expectationOf({ checksum, size, role = defaultRoles() }: Expecta
 function checksumOf(value: string): string {
   if (parseChecksum(value) !== undefined) return value;
   throw new InvalidArgumentError(
-    "It must be sha256:, sha512: or md5: and as many hex digits as that has.",
+    "It must be sha256:, sha512: or md5: with its number of hex digits.",
   );
 }
 

@@ -170,8 +170,7 @@ const NO_FAILURE = { message: null, failure: null } as const;
 /** The end of a run that left its claim behind. */
 function abandonedBy(run: RunView | undefined): Pick<ImportReport, "message" | "failure"> {
   const text = `${endOf(run)}; the reconciler undoes within minutes what it left`;
-  const { message, ...failure } = abandonedTask(text);
-  return { message, failure };
+  return abandonedTask(text);
 }
 
 function endOf(run: RunView | undefined): string {
@@ -232,7 +231,7 @@ export function failureOfImport({
   failure,
 }: Pick<ImportReport, "message" | "failure">): ImportError | UnlistedFailure {
   const details = failure ?? { code: "Unknown" };
-  return errorOf(details, textOfTask({ code: details.code, message: message ?? "" }));
+  return errorOf(details, textOfTask(message ?? "", details.code));
 }
 
 function noImport(imageId: string): ImportError {

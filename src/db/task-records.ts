@@ -83,7 +83,7 @@ export async function succeedTask(
 export async function failTask(
   db: Queries,
   taskId: string,
-  { message, code, hint, step, store }: TaskFailure,
+  { message, failure }: TaskFailure,
   timeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
 ): Promise<boolean> {
   const ended = await db
@@ -91,10 +91,10 @@ export async function failTask(
     .set({
       status: "failure",
       message,
-      code,
-      hint,
-      step,
-      store,
+      code: failure?.code,
+      hint: failure?.hint,
+      step: failure?.step,
+      store: failure?.store,
       updatedAt: sql`now()`,
       expiresAt: expiresIn(timeToLiveMs),
     })

@@ -1,10 +1,10 @@
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
 
-/** `3.5 GiB`, for people; never parsed back. */
+/** Formats a size for users, such as `3.5 GiB`. The text is never parsed. */
 export function formatBytes(sizeBytes: number): string {
   let value = sizeBytes;
   let unit = 0;
-  // Rounded before it is compared: a byte less than 1 MiB is no `1024.0 KiB`.
+  // Rounded before the comparison: one byte less than 1 MiB must not become `1024.0 KiB`.
   while (roundedToTenths(value) >= 1024 && unit < UNITS.length - 1) {
     value /= 1024;
     unit += 1;
@@ -29,7 +29,7 @@ const FACTORS: Readonly<Record<string, number>> = {
 /**
  * Reads a size such as `64MiB`, `1.5 GiB` or `4096` (bytes).
  *
- * @returns whole bytes, or undefined when the text is no such size
+ * @returns a whole number of bytes, or undefined if the text is not a size
  */
 export function parseBytes(text: string): number | undefined {
   const match = /^\s*(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?\s*$/.exec(text);

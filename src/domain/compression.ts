@@ -13,20 +13,20 @@ const FORMS = {
   zip: { mark: /^PK\x03\x04/, ending: "zip" },
 } as const satisfies Record<string, CompressionForm>;
 
-/** A compression that `decompress` takes off. Of zip archives: those with exactly one member. */
+/** A compression that `decompress` removes. Zip archives must have exactly one member. */
 export type Compression = keyof typeof FORMS;
 
-/** All compressions that `decompress` takes off. */
+/** All compressions that `decompress` removes. */
 export const COMPRESSIONS = Object.keys(FORMS) as readonly Compression[];
 
 /** This many bytes from the start are enough to recognise a compression. */
 export const COMPRESSION_MARK_BYTES = 6;
 
 /**
- * Recognises a compression by the first {@link COMPRESSION_MARK_BYTES} of a file, whatever its name
- * is.
+ * Recognises a compression by the first {@link COMPRESSION_MARK_BYTES} of a file. The file's name
+ * does not matter.
  *
- * @returns undefined when the bytes are not compressed in any of these ways
+ * @returns undefined if the bytes are not compressed in any of these ways
  */
 export function recogniseCompression(first: Uint8Array): Compression | undefined {
   const text = String.fromCharCode(...first.subarray(0, COMPRESSION_MARK_BYTES));

@@ -1,6 +1,6 @@
-/** What identifies the bytes of an image. */
+/** The digests that identify the bytes of an image. */
 export interface Digests {
-  /** md5, hex: Glance's `checksum`. An output only: nothing is decided by it. */
+  /** md5, hex: Glance's `checksum`. For output only: no decision depends on it. */
   readonly checksum: string;
   /** Name of the multihash, as node:crypto knows it, such as `sha512`. */
   readonly osHashAlgo: string;
@@ -8,6 +8,6 @@ export interface Digests {
   readonly osHashValue: string;
   /** crc32 as an unsigned number: the fast check that every copy must pass. */
   readonly crc32: number;
-  /** How many bytes were digested. */
+  /** The number of digested bytes. */
   readonly sizeBytes: number;
 }

@@ -1,4 +1,4 @@
-/** How a disk image is laid out: Glance's default list. */
+/** The layouts of a disk image: Glance's default list. */
 export const DISK_FORMATS = [
   "ami",
   "ari",
@@ -13,10 +13,10 @@ export const DISK_FORMATS = [
   "ploop",
 ] as const;
 
-/** How a disk image is laid out. */
+/** The layout of a disk image. */
 export type DiskFormat = (typeof DISK_FORMATS)[number];
 
-/** What a disk image is wrapped in: Glance's default list. `bare` is no wrapper. */
+/** The wrappers of a disk image: Glance's default list. `bare` means without a wrapper. */
 export const CONTAINER_FORMATS = [
   "ami",
   "ari",
@@ -28,15 +28,15 @@ export const CONTAINER_FORMATS = [
   "compressed",
 ] as const;
 
-/** What a disk image is wrapped in. */
+/** The wrapper of a disk image. */
 export type ContainerFormat = (typeof CONTAINER_FORMATS)[number];
 
-/** Whether this text names a disk format. */
+/** True if this text names a disk format. */
 export function isDiskFormat(text: string): text is DiskFormat {
   return (DISK_FORMATS as readonly string[]).includes(text);
 }
 
-/** Whether this text names a container format. */
+/** True if this text names a container format. */
 export function isContainerFormat(text: string): text is ContainerFormat {
   return (CONTAINER_FORMATS as readonly string[]).includes(text);
 }

@@ -9,7 +9,7 @@ const FACTORS_MS: Readonly<Record<string, number>> = {
 /**
  * Reads a duration such as `500ms`, `15s`, `5m`, `24h` or `2d`.
  *
- * @returns milliseconds, or undefined when the text is no such duration
+ * @returns milliseconds, or undefined if the text is not a duration
  */
 export function parseDurationMs(text: string): number | undefined {
   const match = /^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*$/.exec(text);
@@ -18,9 +18,9 @@ export function parseDurationMs(text: string): number | undefined {
   return Number.isSafeInteger(durationMs) ? durationMs : undefined;
 }
 
-/** `340 ms`, `4.2 s` or `3 m 20 s`, for people; never parsed back. */
+/** Formats a duration for users: `340 ms`, `4.2 s` or `3 m 20 s`. The text is never parsed. */
 export function formatDuration(durationMs: number): string {
-  // Each is rounded before it is compared: 999.6 ms is no `1000 ms`, and 59.96 s no `60.0 s`.
+  // Rounded before the comparison: 999.6 ms must not become `1000 ms`, nor 59.96 s `60.0 s`.
   const wholeMs = Math.round(durationMs);
   if (wholeMs < 1000) return `${String(wholeMs)} ms`;
   const tenths = Math.round(durationMs / 100);

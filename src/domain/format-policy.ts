@@ -18,32 +18,28 @@ export const ENCRYPTIONS = ["luks1", "luks2", "qcow2_luks"] as const;
 export type Encryption = (typeof ENCRYPTIONS)[number];
 
 /**
- * Checks of partition tables that find what is unusual, and that can be reported or held against a
- * disk: `mbr` of boot sectors, `gpt` of headers and their copies. Partitions that are cut off are
- * no such check.
+ * Checks that find unusual partition tables, which can be reported or refused: `mbr` of boot
+ * sectors, `gpt` of headers and their copies. Truncated partitions are always refused.
  */
 export const PARTITION_CHECKS = ["mbr", "gpt"] as const;
 
-/** What an operator lets in: the part of the format verdict that is not about what an image is. */
+/** The images that an operator accepts: the configurable part of the format verdict. */
 export interface FormatPolicy {
-  /** Whether the bytes must be of the declared format; else a mismatch is only told. */
+  /** True if the bytes must have the declared format; otherwise a mismatch is only reported. */
   readonly requireImageFormatMatch: boolean;
   readonly diskFormats: readonly DiskFormat[];
   readonly containerFormats: readonly ContainerFormat[];
   readonly vmdkAllowedTypes: readonly VmdkType[];
   readonly allowedEncryption: readonly Encryption[];
-  /** Checks that are told and not held against a partitioned disk. */
+  /** Checks of partitioned disks whose failures are reported and accepted. */
   readonly gptSafetyChecksNonfatal: readonly (typeof PARTITION_CHECKS)[number][];
-  /** Whether images are accepted that their last writer did not close. */
+  /** True if images are accepted that their last writer did not close. */
   readonly allowDirty: boolean;
-  /**
-   * Whether images are accepted that hold internal snapshots: earlier states of the disk, which
-   * come with it.
-   */
+  /** True if images with internal snapshots are accepted: earlier states of the disk. */
   readonly allowSnapshots: boolean;
   /** The largest disk that a guest may see, in bytes. */
   readonly maxVirtualSizeBytes: number;
-  /** How many times larger than the image that disk may be; null for any. */
+  /** The largest ratio of that disk's size to the image's size; null for any. */
   readonly maxVirtualRatio: number | null;
 }
 

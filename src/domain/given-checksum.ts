@@ -3,21 +3,21 @@ import { ImportError } from "./import-failure.ts";
 
 const HEX_DIGITS = { md5: 32, sha256: 64, sha512: 128 } as const;
 
-/** A digest that the owner of an image gives, before anybody of ours has seen a byte. */
+/** A digest that the owner of an image gives before the service has read a byte. */
 export interface GivenChecksum {
   readonly algo: keyof typeof HEX_DIGITS;
   /** Lower-case hex. */
   readonly value: string;
 }
 
-/** What the bytes of an image must be, as far as its owner says. */
+/** The checksum and the size that the owner of an image expects. */
 export interface Expected {
   readonly checksum?: GivenChecksum | undefined;
   /** In bytes. */
   readonly size?: number | undefined;
 }
 
-/** Reads `sha256:<hex>`, `sha512:<hex>` or `md5:<hex>`; undefined when it is none of them. */
+/** Reads `sha256:<hex>`, `sha512:<hex>` or `md5:<hex>`; undefined for any other text. */
 export function parseChecksum(text: string): GivenChecksum | undefined {
   const [, algo = "", value = ""] = /^(md5|sha256|sha512):([0-9a-f]+)$/i.exec(text) ?? [];
   const known = algo.toLowerCase();
@@ -28,10 +28,9 @@ export function parseChecksum(text: string): GivenChecksum | undefined {
 }
 
 /**
- * Compares what was found with what was given, as far as it is known.
+ * Compares the size and the digests of the bytes with the expected ones.
  *
- * @returns false when the algorithm of the checksum is not among the digests, so that nobody can
- *   say yet
+ * @returns false if the checksum's algorithm is not among the digests: then the bytes must be read
  * @throws ImportError `ChecksumMismatch`
  */
 export function requireExpected(
@@ -41,7 +40,7 @@ export function requireExpected(
   if (size !== undefined && size !== found.size) {
     throw new ImportError(
       "ChecksumMismatch",
-      `The data has ${String(found.size)} bytes, and ${String(size)} were announced`,
+      `Size mismatch: expected ${String(size)} bytes, got ${String(found.size)}`,
     );
   }
   if (checksum === undefined) return true;
@@ -56,7 +55,7 @@ export function requireSame({ algo, value }: GivenChecksum, found: string): void
   if (value === found) return;
   throw new ImportError(
     "ChecksumMismatch",
-    `The data hashes to ${algo}:${found}, and ${algo}:${value} was announced`,
+    `Checksum mismatch: expected ${algo}:${value}, got ${algo}:${found}`,
   );
 }
 

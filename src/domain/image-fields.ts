@@ -1,6 +1,6 @@
 import { ImportError } from "./import-failure.ts";
 
-/** What a person says of an image, in words and names of their own. */
+/** The fields of an image that its owner sets freely. */
 export interface ImageFields {
   readonly name?: string | undefined;
   readonly owner?: string | undefined;
@@ -12,8 +12,8 @@ export interface ImageFields {
 const LONGEST_NAME = 255;
 const LONGEST_VALUE = 65_535;
 
-// Glance's three groups of names that are no properties: those that the service alone sets, those
-// that it keeps for itself, and those of attributes that are set in another way.
+// Glance's three groups of names that are not properties: those that only the service sets, those
+// that it reserves, and those of attributes that are set in another way.
 const READ_ONLY = [
   ...["id", "status", "checksum", "size", "virtual_size", "os_hash_algo", "os_hash_value"],
   ...["created_at", "updated_at", "direct_url", "self", "file", "schema", "stores", "locations"],
@@ -46,12 +46,12 @@ export function requireImageFields({ name, owner, properties = {}, tags = [] }: 
   if (mistake === undefined) return;
   throw new ImportError("BadRequest", mistake, {
     hint: /^Attribute/.test(mistake)
-      ? "Choose another name for the property; `image-import image set --help` names what is set in another way."
+      ? "Choose another name for the property; `image-import image set --help` lists the attributes that are set in another way."
       : "Correct it and send it again.",
   });
 }
 
-/** Why a name can't be that of a property, in Glance's words; undefined when it can. */
+/** The reason against a name of a property, in Glance's words; undefined if it is valid. */
 export function mistakeInPropertyName(name: string): string | undefined {
   if (name === "") return "A property needs a name";
   if (name.startsWith("os_glance") || RESERVED.includes(name)) {
@@ -62,11 +62,11 @@ export function mistakeInPropertyName(name: string): string | undefined {
   return mistakeInText("The name of a property", name);
 }
 
-/** Why a text can't be the value of a property; undefined when it can. */
+/** The reason against a value of a property; undefined if it is valid. */
 export function mistakeInPropertyValue(name: string, value: string): string | undefined {
   const what = `The value of the property "${name}"`;
   if (value.length > LONGEST_VALUE) return tooLong(what, value, LONGEST_VALUE);
-  // Postgres keeps no text with it; line ends and tabs are harmless in a value.
+  // Postgres does not store this character; line ends and tabs are harmless in a value.
   return value.includes("\0") ? `${what} has a NUL character` : undefined;
 }
 
@@ -84,7 +84,7 @@ function hasControlCharacter(text: string): boolean {
   return /\p{Cc}/u.test(text);
 }
 
-/** A text that may be the name of an image, made of any: the name of a file or the end of a URL. */
+/** A valid name of an image, made from the name of a file or the end of a URL. */
 export function imageNameOf(text: string): string {
   return text.replace(/\p{Cc}/gu, "_").slice(0, LONGEST_NAME);
 }

@@ -1,6 +1,6 @@
 import { ImportError } from "./import-failure.ts";
 
-/** Where an image is in its life. Glance's words. */
+/** The states in the life of an image. Glance's words. */
 export const IMAGE_STATUSES = [
   "queued",
   "uploading",
@@ -12,14 +12,14 @@ export const IMAGE_STATUSES = [
   "deleted",
 ] as const;
 
-/** Where an image is in its life; `deleted` is the end. */
+/** The state of an image in its life; `deleted` is the end. */
 export type ImageStatus = (typeof IMAGE_STATUSES)[number];
 
 /** The only legal changes. Each database write repeats them as `WHERE status = <from>`. */
 const LEGAL_CHANGES: Readonly<Record<ImageStatus, readonly ImageStatus[]>> = {
   queued: ["uploading", "importing", "pending_delete"],
   uploading: ["queued", "importing", "pending_delete"],
-  // Back to `queued` or `uploading` is the undo: an image returns to where it was.
+  // The change back to `queued` or `uploading` is the undo.
   importing: ["saving", "active", "queued", "uploading", "pending_delete"],
   saving: ["active", "queued", "uploading", "pending_delete"],
   active: ["deactivated", "pending_delete"],

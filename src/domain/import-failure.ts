@@ -1,9 +1,9 @@
-/** What a kind of failure means for retries and for the person who meets it. */
+/** The consequences of a kind of failure for retries and for users. */
 interface FailureKind {
-  /** Whether the same step may succeed when it is tried again, with nothing changed by a person. */
+  /** True if a retry of the same step may succeed without a change by a person. */
   readonly retryable: boolean;
   /**
-   * Exit code of the command line: 1 failed, 2 wrong use, 3 not found, 4 conflict, 5 not answered
+   * Exit code of the command line: 1 failed, 2 wrong use, 3 not found, 4 conflict, 5 no response
    * yet.
    */
   readonly exitCode: 1 | 2 | 3 | 4 | 5;
@@ -20,9 +20,9 @@ function transient(hint: string): FailureKind {
 }
 
 /**
- * Every failure this software knows, by its stable code. The code is the `type` of Temporal's
- * failure, the word in a task's message, and the `code` of the command line. A failure that is not
- * in this table is a bug and looks like one.
+ * All known failures by their stable code. The code is the `type` of Temporal's failure, the word
+ * in a task's message, and the `code` of the command line. A failure outside of this table is a
+ * bug, and is shown as an {@link UnlistedFailure}.
  */
 export const IMPORT_FAILURES = {
   BadRequest: permanent(2, "Correct the request and send it again."),
@@ -42,12 +42,12 @@ export const IMPORT_FAILURES = {
   ),
   StagingBusy: permanent(
     4,
-    "Wait until it is staged; a stager that died is taken over after 20 s.",
+    "Wait until its data is staged; if the process that stages it has died, stage it again after 20 s.",
   ),
   ImageConflict: permanent(4, "`image-import image show <image-id>` shows the state of the image."),
   NotAcceptedYet: permanent(
     5,
-    "It goes on when a worker runs (`image-import worker`); `image-import status <image-id>` shows it.",
+    "Run a worker (`image-import worker`): the import continues then; `image-import status <image-id>` shows it.",
   ),
   ImportEnded: permanent(4, "`image-import status <image-id>` shows how it ended."),
   IllegalTransition: permanent(
@@ -69,11 +69,11 @@ export const IMPORT_FAILURES = {
   ),
   ChecksumMismatch: permanent(
     1,
-    "Find out which is wrong, the data or the checksum and size that were given, and import again.",
+    "Compare the data with the given checksum and size, correct the wrong one, and import again.",
   ),
   FormatMismatch: permanent(
     1,
-    "Declare the format that the data has, or stage data of the declared format.",
+    "Declare the format of the data, or stage data of the declared format.",
   ),
   FormatNotAllowed: permanent(
     1,
@@ -100,39 +100,45 @@ export const IMPORT_FAILURES = {
     1,
     "Name an address that `sources.web` of the configuration allows, or have it allowed there.",
   ),
-  SourceRefused: permanent(1, "Check the URL: another answer of its server is needed."),
+  SourceRefused: permanent(1, "Check the URL: the server's response cannot be imported."),
   SourceTooLarge: permanent(1, "Import a smaller image, or raise the limit."),
   NoSpace: permanent(1, "Free space, or choose another store."),
   QuotaExceeded: permanent(
     1,
     "`image-import usage` shows what the owner has; delete images, or raise the limit under `limits`.",
   ),
-  ImageTooLarge: permanent(1, "Bring a smaller image, or raise `limits.image_size_cap`."),
-  PermissionDenied: permanent(1, "Give the worker's user the right to write there."),
-  ImportLost: permanent(1, "The image was deleted or taken while it was imported."),
+  ImageTooLarge: permanent(1, "Import a smaller image, or raise `limits.image_size_cap`."),
+  PermissionDenied: permanent(1, "Give the worker's user permission to write there."),
+  ImportLost: permanent(
+    1,
+    "The image was deleted, or another import has claimed it; `image-import image show <image-id>` shows its state.",
+  ),
   ImportCancelled: permanent(1, "`image-import start <image-id>` starts it again."),
-  ImportDeadlineExceeded: permanent(1, "Raise `import.deadline`, or find out what was slow."),
+  ImportDeadlineExceeded: permanent(
+    1,
+    "Find the slow step in the message, or raise `import.deadline`.",
+  ),
   ImportAbandoned: permanent(1, "`image-import start <image-id>` starts it again."),
   CompensationIncomplete: permanent(
     1,
-    "The undos named left something behind; the reconciler goes on removing it.",
+    "Wait: the reconciler removes what the named undos left behind.",
   ),
   DigestMismatch: permanent(
     1,
     "Run `image-import image verify <image-id>`; import the image again.",
   ),
-  Interrupted: permanent(1, "Nothing of it was kept; run the command again."),
-  SourceUnavailable: transient("Check the source; the step is retried by itself."),
-  StoreUnavailable: transient("Check the store; the step is retried by itself."),
-  StagingUnavailable: transient("Check the staging volume; the step is retried by itself."),
-  TransformUnavailable: transient("Check what the transform needs; the step is retried by itself."),
+  Interrupted: permanent(1, "Run the command again: it kept nothing."),
+  SourceUnavailable: transient("Check the source; the step is retried automatically."),
+  StoreUnavailable: transient("Check the store; the step is retried automatically."),
+  StagingUnavailable: transient("Check the staging volume; the step is retried automatically."),
+  TransformUnavailable: transient(
+    "Check the programs of the transform; the step is retried automatically.",
+  ),
   DatabaseUnavailable: transient("Check Postgres and DATABASE_URL; `image-import doctor` helps."),
   TemporalUnavailable: transient("Check the Temporal server; `image-import doctor` helps."),
-  AttemptOvertaken: transient(
-    "Another attempt of the same step goes on; nothing is to be done about this one.",
-  ),
-  ImageStillClaimed: transient("Wait; it is being cancelled."),
-  CopyMismatch: transient("The copy is written again by itself; check the store's disks."),
+  AttemptOvertaken: transient("Do nothing: another attempt of the same step continues."),
+  ImageStillClaimed: transient("Wait: the import is being cancelled."),
+  CopyMismatch: transient("Check the store's disks; the copy is written again automatically."),
 } as const satisfies Record<string, FailureKind>;
 
 /** The stable code of a failure. */

@@ -4,66 +4,61 @@ import { ImportError } from "./import-failure.ts";
 /** The import methods that exist. Glance's words. */
 export const IMPORT_METHODS = ["glance-direct", "web-download", "copy-image"] as const;
 
-/**
- * How the bytes of an image come to us: from staging, from a URL, or from a store that has them
- * already.
- */
+/** The source of the bytes: staging, a URL, or a store that already has the image. */
 export type ImportMethod = (typeof IMPORT_METHODS)[number];
 
-/**
- * What a person asks for: the one argument of the workflow `importImage`. Its names are Glance's.
- */
+/** The request of a user: the only argument of the workflow `importImage`. Names are Glance's. */
 export interface ImportRequest {
   /** The image, by its id in the catalogue. */
   readonly image_id: string;
-  /** Default: `glance-direct`, bytes that lie in staging. */
+  /** Default: `glance-direct`, bytes in staging. */
   readonly method?: ImportMethod;
   /**
-   * `glance-direct`: where the staged bytes lie, `file:///…` below the staging root; default
-   * `<node staging uri>/<image id>`. `web-download`: the `http` or `https` URL, sealed where it has
-   * a query.
+   * `glance-direct`: the place of the staged bytes, `file:///…` below the staging root; default
+   * `<node staging uri>/<image id>`. `web-download`: the `http` or `https` URL, sealed if it has a
+   * query.
    */
   readonly uri?: string;
   /** The stores to fill. Default: the configured default store. */
   readonly stores?: readonly string[];
   /**
-   * Fill every store that takes images, in the order of the configuration; `copy-image` leaves out
-   * those that have the image. Not together with `stores`. Default: false.
+   * True fills every store that accepts images, in the order of the configuration; `copy-image`
+   * skips those that have the image. Not together with `stores`. Default: false.
    */
   readonly all_stores?: boolean;
   /**
-   * Whether the first store that fails for good fails the import. If not, the image goes active in
-   * the stores that have it, as long as there is one. Default: true.
+   * True if the first permanent failure of a store fails the import. Otherwise the image becomes
+   * active in the stores that have it, if there is at least one. Default: true.
    */
   readonly all_stores_must_succeed?: boolean;
   /**
-   * Whether an image without a disk format gets the one that its bytes have, when they are judged.
-   * A format that was declared stays. Default: false, such an image is refused.
+   * True if an image without a disk format gets the format of its bytes. A declared format stays.
+   * Default: false, an image without a disk format is refused.
    */
   readonly detect_format?: boolean;
-  /** What the bytes must hash to, `sha256:<hex>`, or `md5:` or `sha512:`. Default: nobody knows. */
+  /** The expected digest: `sha256:<hex>`, `sha512:<hex>` or `md5:<hex>`. Default: unknown. */
   readonly checksum?: string;
-  /** How many bytes there must be. Default: nobody knows. */
+  /** The expected number of bytes. Default: unknown. */
   readonly size?: number;
-  /** Roles of who asks; some transforms are not for all. Default: none. */
+  /** Roles of the caller; some transforms depend on them. Default: none. */
   readonly roles?: readonly string[];
   /**
-   * Tells a client's retry from another client's request. Default: none, as for
-   * `temporal workflow start`.
+   * Distinguishes a client's retry from another client's request. Default: none, as for `temporal
+   * workflow start`.
    */
   readonly request_id?: string;
 }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-/** Whether this text is a UUID in the one spelling that we use: lower case, with hyphens. */
+/** True if this text is a UUID in the spelling of this project: lower case, with hyphens. */
 export function isUuid(text: unknown): boolean {
   return typeof text === "string" && UUID.test(text);
 }
 
 /**
- * Reads what somebody sent as the input of an import.
+ * Reads the input of an import, which any client may have sent.
  *
- * @throws ImportError `BadRequest` naming every mistake at once
+ * @throws ImportError `BadRequest` naming all mistakes
  */
 export function parseImportRequest(input: unknown): ImportRequest {
   if (typeof input !== "object" || input === null || Array.isArray(input)) {
@@ -88,7 +83,7 @@ export function parseImportRequest(input: unknown): ImportRequest {
 }
 
 interface Rule {
-  /** What a value must be, for people. */
+  /** The rule in words for users, after "must be". */
   readonly rule: string;
   readonly isRight: (value: unknown) => boolean;
 }
@@ -104,7 +99,7 @@ const RULES: Readonly<Record<keyof ImportRequest, Rule>> = {
   method: optional(IMPORT_METHODS.join(" or "), (value) =>
     (IMPORT_METHODS as readonly unknown[]).includes(value),
   ),
-  uri: optional("a non-empty text", isText),
+  uri: optional("a non-empty string", isText),
   stores: optional("a list of store names, not empty, none twice", (value) => {
     return isTextList(value) && value.length > 0 && new Set(value).size === value.length;
   }),
@@ -112,15 +107,15 @@ const RULES: Readonly<Record<keyof ImportRequest, Rule>> = {
   all_stores: FLAG,
   all_stores_must_succeed: FLAG,
   checksum: optional(
-    "sha256:, sha512: or md5: and as many hex digits as that has",
+    "sha256:, sha512: or md5: with its number of hex digits",
     (value) => typeof value === "string" && parseChecksum(value) !== undefined,
   ),
   size: optional(
     "a whole number of bytes",
     (value) => Number.isSafeInteger(value) && Number(value) >= 0,
   ),
-  roles: optional("a list of texts", isTextList),
-  request_id: optional("a text", isText),
+  roles: optional("a list of non-empty strings", isTextList),
+  request_id: optional("a non-empty string", isText),
 };
 
 function unknownFields(fields: Record<string, unknown>): string[] {
@@ -134,18 +129,18 @@ function mistake(field: string, value: unknown, rule: string): string {
   return `${field} must be ${rule}, not ${value === undefined ? "absent" : JSON.stringify(value)}`;
 }
 
-/** What is right by itself, and wrong beside another field. */
+/** Mistakes of fields that are valid alone and invalid together. */
 function mistakesTogether(fields: Record<string, unknown>): string[] {
   const { method, uri, all_stores: allStores, stores } = fields;
   return [
     ...(allStores === true && stores !== undefined
-      ? ["all_stores leaves no choice: leave out stores"]
+      ? ["stores must be left out if all_stores is true"]
       : []),
     ...(method === "web-download" && uri === undefined
       ? ["uri must be given for web-download, an http or https URL"]
       : []),
     ...(method === "copy-image" && uri !== undefined
-      ? ["uri is of no use to copy-image, which copies from a store: leave it out"]
+      ? ["uri must be left out for copy-image, which copies from a store"]
       : []),
   ];
 }

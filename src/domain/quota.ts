@@ -11,20 +11,20 @@ export const QUOTAS = [
 /** One quota of an owner. */
 export type Quota = (typeof QUOTAS)[number];
 
-/** How much of each quota an owner may have, in bytes or images; `Infinity` is no limit. */
+/** The limit of each quota of an owner, in bytes or images; `Infinity` means unlimited. */
 export type QuotaLimits = Readonly<Record<Quota, number>>;
 
-/** What the service allows. */
+/** The limits of the service. */
 export interface Limits {
-  /** How large one image may be, in bytes. */
+  /** The largest size of one image, in bytes. */
   readonly imageSizeCapBytes: number;
-  /** For every owner who is not named in `owners`. */
+  /** The limits of each owner that is not in `owners`. */
   readonly everyOwner: QuotaLimits;
-  /** For single owners, by name, the defaults filled in. */
+  /** The limits of single owners by name, with the defaults filled in. */
   readonly owners: ReadonlyMap<string, QuotaLimits>;
 }
 
-/** No owner is limited. */
+/** The limits of an owner without limits. */
 export const UNLIMITED: QuotaLimits = {
   image_size_total: Infinity,
   image_stage_total: Infinity,
@@ -32,7 +32,7 @@ export const UNLIMITED: QuotaLimits = {
   image_count_uploading: Infinity,
 };
 
-/** Nothing is limited: for those who were given no configuration. */
+/** No limits: for a client without a configuration. */
 export const NO_LIMITS: Limits = {
   imageSizeCapBytes: Infinity,
   everyOwner: UNLIMITED,
@@ -40,16 +40,16 @@ export const NO_LIMITS: Limits = {
 };
 
 /**
- * What an owner may have.
+ * The limits of an owner.
  *
- * @param owner - null: the images that belong to nobody, which share the limits of one owner
+ * @param owner - null: images without an owner, which share the limits of one owner
  */
 export function quotaLimitsOf(limits: Limits, owner: string | null): QuotaLimits {
   return (owner === null ? undefined : limits.owners.get(owner)) ?? limits.everyOwner;
 }
 
 /**
- * Refuses an image that is larger than any may be.
+ * Refuses an image above the size cap.
  *
  * @throws ImportError `ImageTooLarge`
  */
@@ -61,7 +61,7 @@ export function requireBelowCap(limits: Limits, imageId: string, sizeBytes: numb
   );
 }
 
-/** The failure of what does not fit, in Glance's words, with its numbers in bytes or images. */
+/** The failure of a request above a quota, in Glance's words; numbers in bytes or images. */
 export function quotaExceeded(
   owner: string | null,
   quota: Quota,

@@ -1,16 +1,16 @@
-// What stands behind the question mark of a URL, or before its @, may be a secret. Text ends at
-// what JSON ends it with.
+// The query of a URL and the part before its @ may be secrets. The end of a URL is also that of a
+// JSON string.
 const QUERY = /(\b[a-z][a-z0-9+.-]*:\/\/[^\s"'<>\\?]*)\?[^\s"'<>\\]*/gi;
 const CREDENTIALS = /(\b[a-z][a-z0-9+.-]*:\/\/)[^\s"'<>\\/?@]*:[^\s"'<>\\/?]*@/gi;
 const TOKEN = /\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}/gi;
-/** Shorter ones would be found in ordinary words. */
+/** Shorter secrets would match ordinary words. */
 const SHORTEST_SECRET = 6;
 
 /**
- * A text without secrets: those that are known, queries and credentials of URLs, and tokens become
- * `[hidden]`.
+ * Replaces secrets by `[hidden]`: the known ones, queries and credentials of URLs, and tokens.
  *
- * @param secrets - passwords and keys as they are written; shorter than 6 characters they are left
+ * @param secrets - passwords and keys as they are written; those below 6 characters are not
+ *   replaced
  */
 export function redact(text: string, secrets: readonly string[]): string {
   let redacted = text;
@@ -26,7 +26,7 @@ export function redact(text: string, secrets: readonly string[]): string {
     .replace(TOKEN, "$1[hidden]");
 }
 
-/** As it stands within a JSON document. */
+/** The text in the escaped form of a JSON string. */
 function escaped(secret: string): string {
   return JSON.stringify(secret).slice(1, -1);
 }

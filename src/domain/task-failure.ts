@@ -1,28 +1,28 @@
 import { placeText, type FailureDetails } from "./failure-details.ts";
 
-/** The end of a task that failed. A release by a workflow of 0.1.0 has the message alone. */
-export interface TaskFailure extends Partial<FailureDetails> {
+/** The end of a task that failed. */
+export interface TaskFailure {
   /** Glance's message: `Error: <code>: <place>: <text>`. */
   readonly message: string;
+  /** The failure in this message. Absent if a workflow of 0.1.0 ends the task. */
+  readonly failure?: FailureDetails;
 }
 
 /** The end of a task with this failure. */
-export function taskFailure(details: FailureDetails, text: string): TaskFailure & FailureDetails {
-  const place = placeText(details);
-  return {
-    ...details,
-    message: `${prefixOf(details.code)}${place === "" ? "" : `${place}: `}${text}`,
-  };
+export function taskFailure(failure: FailureDetails, text: string): Required<TaskFailure> {
+  const place = placeText(failure);
+  const placed = place === "" ? text : `${place}: ${text}`;
+  return { message: `${prefixOf(failure.code)}${placed}`, failure };
 }
 
 /** The end of a task whose run ended without an undo. */
-export function abandonedTask(text: string): TaskFailure & FailureDetails {
+export function abandonedTask(text: string): Required<TaskFailure> {
   return taskFailure({ code: "ImportAbandoned" }, text);
 }
 
-/** The message of a failed task without its code, which the caller gets beside it. */
-export function textOfTask({ code, message }: Pick<TaskFailure, "code" | "message">): string {
-  const prefix = code === undefined ? "" : prefixOf(code);
+/** The message of a failed task without the code, which the caller gets beside it. */
+export function textOfTask(message: string, code: string): string {
+  const prefix = prefixOf(code);
   return message.startsWith(prefix) ? message.slice(prefix.length) : message;
 }
 

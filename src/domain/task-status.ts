@@ -1,9 +1,9 @@
 import { ImportError } from "./import-failure.ts";
 
-/** What has become of one request to import. Glance's words; a cancelled import is a `failure`. */
+/** The states of a request to import. Glance's words; a cancelled import is a `failure`. */
 export const TASK_STATUSES = ["pending", "processing", "success", "failure"] as const;
 
-/** What has become of one request to import; `success` and `failure` are the ends. */
+/** The state of a request to import; `success` and `failure` are the ends. */
 export type TaskStatus = (typeof TASK_STATUSES)[number];
 
 const LEGAL_CHANGES: Readonly<Record<TaskStatus, readonly TaskStatus[]>> = {

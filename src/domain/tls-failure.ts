@@ -1,4 +1,4 @@
-/** A TLS connection that could not be made, in words for people. */
+/** The reason why a TLS connection failed, in words for users. */
 export interface TlsFailure {
   /** A clause such as "its certificate has expired (CERT_HAS_EXPIRED)". */
   readonly reason: string;
@@ -12,11 +12,11 @@ interface Kind {
   readonly hint: (where: TlsSettings) => string;
 }
 
-/** The names under which a person finds what a {@link TlsFailure} is about. */
+/** The names of the settings that a {@link TlsFailure} is about, for hints. */
 export interface TlsSettings {
   /** The setting of further authorities: "`sources.web.ca_file`". */
   readonly caFile: string;
-  /** What names the server, for hints: "the URL". */
+  /** The place of the server's address: "the URL". */
   readonly address: string;
 }
 
@@ -25,69 +25,68 @@ export interface TlsSettings {
 const KINDS: readonly Kind[] = [
   {
     codes: /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|UNKNOWN_PROTOCOL)$/,
-    reason: "the server speaks no TLS at that port",
+    reason: "the server does not use TLS at that port",
     hint: ({ address }) =>
-      `Let ${address} begin with http:// if the server is to be trusted without TLS, or name the port at which it speaks TLS.`,
+      `Let ${address} begin with http:// if you trust the server without TLS, or name the port at which it uses TLS.`,
   },
   {
     codes: /^(CERT_HAS_EXPIRED|CRL_HAS_EXPIRED|ERR_SSL_(SSLV3|TLSV1)_ALERT_CERTIFICATE_EXPIRED)$/,
     reason: "its certificate has expired",
     hint: () =>
-      "Have the certificate of the server renewed, and look at the clock of the worker's machine.",
+      "Have the certificate of the server renewed, and check the clock of the worker's machine.",
   },
   {
     codes: /^(CERT|CRL)_NOT_YET_VALID$/,
     reason: "its certificate is not valid yet",
-    hint: () => "Look at the clock of the worker's machine.",
+    hint: () => "Check the clock of the worker's machine.",
   },
   {
     codes: /^(ERR_TLS_CERT_ALTNAME_INVALID|HOSTNAME_MISMATCH)$/,
-    reason: "its certificate is one of other hosts",
-    hint: ({ address }) => `Let ${address} name a host that the certificate has.`,
+    reason: "its certificate is for other hosts",
+    hint: ({ address }) => `Let ${address} name a host that is in the certificate.`,
   },
   {
     codes: /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(GET_ISSUER|VERIFY))/,
     reason: "its certificate comes from an authority that the worker does not trust",
     hint: ({ caFile }) =>
-      `If you trust that authority, name a PEM file with its certificate in ${caFile} of the configuration, and restart the worker. A server that leaves out the certificates in between looks the same.`,
+      `If you trust that authority, name a PEM file with its certificate in ${caFile} of the configuration, and restart the worker. A server that does not send the intermediate certificates causes the same failure.`,
   },
   {
     codes:
       /_ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|CERTIFICATE_UNKNOWN|UNKNOWN_CA|ACCESS_DENIED)$/,
-    reason: "the server wants a certificate of its client",
-    hint: () => "The worker has no certificate of its own to show: take another way to the data.",
+    reason: "the server requires a client certificate",
+    hint: () => "The worker has no client certificate: get the data in another way.",
   },
   {
     codes: /UNRECOGNIZED_NAME$/,
-    reason: "the server knows no host of that name",
+    reason: "the server does not know a host of that name",
     hint: ({ address }) => `Check the host in ${address}.`,
   },
   {
     codes:
       /^ERR_SSL_.*(PROTOCOL|HANDSHAKE_FAILURE|NO_SHARED|TOO_SMALL|INSUFFICIENT_SECURITY|NO_CIPHERS|LEGACY)/,
-    reason: "the server has no version or cipher of TLS that the worker takes",
-    hint: () => "The worker takes TLS 1.2 and 1.3: have the server brought up to date.",
+    reason: "the server has no TLS version or cipher that the worker accepts",
+    hint: () => "The worker accepts TLS 1.2 and 1.3: have the server updated.",
   },
   {
     codes:
       /^(CERT_|CA_|EE_|CRL_|ERR_TLS_CERT|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|ERR_SSL_.*CERT)/,
     reason: "its certificate is not accepted",
     hint: ({ caFile }) =>
-      `Have the certificate of the server corrected; ${caFile} of the configuration names further authorities.`,
+      `Have the certificate of the server corrected, or name further authorities in ${caFile} of the configuration.`,
   },
   {
     codes: /^ERR_SSL_/,
-    reason: "no TLS connection can be made",
+    reason: "the TLS connection failed",
     hint: ({ address }) => `Check scheme, host and port of ${address}.`,
   },
 ];
 
-// A connection that breaks or is disturbed under way, or a server with a trouble of its own, may be
-// better the next time.
+// A connection that breaks or is disturbed, or an internal error of the server, may pass.
 const PASSING = /BAD_RECORD_MAC|BAD_DECRYPT|DECRYPT|UNEXPECTED_EOF|INTERNAL_ERROR|SHUTDOWN/;
 
 /**
- * Explains an error of a TLS connection that will be the same the next time.
+ * Explains an error of a TLS connection that a retry does not change.
  *
  * @param error - of Node's TLS
  * @returns undefined for any other error
@@ -102,10 +101,10 @@ export function tlsFailure(error: Error, settings: TlsSettings): TlsFailure | un
   return { reason: `${kind.reason} (${said})`, hint: kind.hint(settings) };
 }
 
-// A certificate may have hundreds.
+// A certificate may have hundreds of names.
 const MOST_NAMES_LENGTH = 200;
 
-/** The hosts of a certificate that is one of others. */
+/** The hosts in the certificate of another host. */
 function namesOf(error: Error): string | undefined {
   const { cert } = error as { readonly cert?: { readonly subjectaltname?: string } };
   const names = cert?.subjectaltname;

@@ -2,7 +2,7 @@ import type { VmdkType } from "./format-policy.ts";
 
 /** Settings of `decompress`. Each has a default. */
 export interface DecompressSettings {
-  /** How many times larger than the compressed image the product may become. Default: 64. */
+  /** The largest ratio of the product's size to that of the compressed image. Default: 64. */
   readonly maxRatio?: number;
   /** The ratio counts only for products larger than this, in bytes. Default: 64 MiB. */
   readonly ratioFreeBytes?: number;
@@ -22,7 +22,7 @@ export interface DecompressSettings {
 /** The formats that `convert` can write. */
 export const CONVERSION_TARGETS = ["raw", "qcow2", "vmdk"] as const;
 
-/** Settings of `convert`. */
+/** Settings of `convert`: its target and limits. */
 export interface ConvertSettings {
   /** The format of the product. */
   readonly target: (typeof CONVERSION_TARGETS)[number];
@@ -45,7 +45,7 @@ export interface InjectMetadataSettings {
   readonly ignoreUserRoles: readonly string[];
 }
 
-/** The settings of all transforms: paths absolute. */
+/** The settings of all transforms; all paths are absolute. */
 export interface TransformSettings {
   /** In the order in which they run: a name, or the path of a module of the user's. */
   readonly order: readonly (string | { readonly module: string })[];

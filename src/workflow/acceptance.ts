@@ -2,7 +2,7 @@ import { ApplicationFailure, CancellationScope, condition, setHandler } from "@t
 import { acceptImport, IMPORT_ENDING, type AcceptedCopy } from "./contract.ts";
 import type { FailureReport } from "./failure-report.ts";
 
-/** What was accepted; nothing to do is no task. */
+/** An accepted request; `task_id` is null if there was nothing to copy. */
 type Accepted = Pick<AcceptedCopy, "image_id" | "task_id">;
 
 type Verdict =
@@ -10,8 +10,8 @@ type Verdict =
   | { readonly kind: "refused"; readonly failure: FailureReport };
 
 /**
- * Answers `acceptImport`, which a client sends with the start: whoever started the run gets the
- * verdict of its claim, anybody else is told which import holds the image.
+ * Handles `acceptImport`, which a client sends with the start. The client that started the run gets
+ * the result of its claim. Any other client gets a refusal that names the running import.
  */
 export class Acceptance {
   readonly #ids: { readonly workflowId: string; readonly runId: string };
@@ -24,11 +24,11 @@ export class Acceptance {
   ) {
     this.#ids = ids;
     setHandler(acceptImport, (askedBy) => this.#answer(askedBy === requestId), {
-      description: "Answers with the verdict of the acceptance: the task id, or the refusal",
+      description: "Returns the result of the acceptance: the task id, or the refusal",
       validator: (askedBy: unknown) => {
         if (typeof askedBy === "string") return;
         throw ApplicationFailure.nonRetryable(
-          "Cannot answer acceptImport: its argument must be the id of the request, a text",
+          "Cannot handle acceptImport: its argument must be the id of the request, a string",
           "BadRequest",
         );
       },
@@ -40,18 +40,18 @@ export class Acceptance {
     this.#verdict = { kind: "accepted", image_id, task_id };
   }
 
-  /** The import ended before it was accepted. After an acceptance this changes nothing. */
+  /** The import ended before it was accepted. Has no effect after an acceptance. */
   refuse(failure: FailureReport): void {
     this.#verdict ??= { kind: "refused", failure };
   }
 
-  /** The claim is free, or about to be: another import may begin once this run has closed. */
+  /** The claim is released, or soon will be: another import may begin when this run has closed. */
   end(): void {
     this.#isEnding = true;
   }
 
   async #answer(isOurs: boolean): Promise<AcceptedCopy> {
-    // Also a run that is being cancelled owes an answer: what became of the claim.
+    // A run that is being cancelled still owes the result of the claim.
     await CancellationScope.nonCancellable(() => condition(() => this.#verdict !== undefined));
     const verdict = this.#verdict;
     if (isOurs && verdict?.kind === "accepted") return this.#accepted(verdict);
@@ -61,7 +61,7 @@ export class Acceptance {
     }
     if (this.#isEnding || verdict?.kind !== "accepted" || verdict.task_id === null) {
       throw ApplicationFailure.nonRetryable(
-        "The import that ran is just ending",
+        "The running import is about to end",
         IMPORT_ENDING,
         this.#ids.runId,
       );

@@ -5,7 +5,7 @@ import { describeFailure, hasFailedWith } from "./failure-report.ts";
 /** The reason for which an import is undone. */
 export interface UndoReason {
   /** The end of the task. */
-  readonly failure: TaskFailure;
+  readonly task: TaskFailure;
   /** Stores that failed. */
   readonly failedStores: readonly string[];
 }

@@ -20,7 +20,7 @@ export function cleanUpQueue(node: string): string {
 }
 
 /**
- * Workflow id of the import of an image. It is the lock that people see: one open run at a time has
+ * Workflow id of the import of an image. It is the lock that users see: at most one open run has
  * it.
  */
 export function importWorkflowId(imageId: string): string {
@@ -50,7 +50,7 @@ export function copyRemovalWorkflowId({ image_id, epoch, store }: CopyToRemove):
 /** Id of the Schedule that runs the reconciler, and of its workflow. */
 export const RECONCILER_ID = "reconcile-imports";
 
-/** How far an import is. `done`, `failed` and `cancelled` are the ends. */
+/** The phase of an import. `done`, `failed` and `cancelled` are the ends. */
 export type ImportPhase =
   | "accepting"
   | "fetching"
@@ -65,74 +65,74 @@ export type ImportPhase =
   | "failed"
   | "cancelled";
 
-/** What has become of the copy in one store; `removed`: it was made, and is not there any more. */
+/** The state of the copy in one store. `removed`: the copy was stored and later removed. */
 export interface StoreProgress {
   state: "waiting" | "copying" | "stored" | "failed" | "stopped" | "dropped" | "removed";
-  /** How the copy was made. */
+  /** The way in which the copy was made, such as `link` or `copy`. */
   method?: string;
-  /** Live: bytes of the source that are in the copy, when the copy runs. */
+  /** Live: bytes of the source that are in the copy, while the step runs. */
   done_bytes?: number;
-  /** Live: which attempt runs, or is waited for. */
+  /** Live: number of the attempt that runs or will run next. */
   attempt?: number;
-  /** Why it failed; live: why the last attempt did. */
+  /** Message of its failure; live: of its last attempt's failure. */
   last_failure?: string;
 }
 
-/** A phase and when it began and ended, as ISO 8601. */
+/** A phase with its begin and end, as ISO 8601. */
 export interface PhaseTime {
   readonly phase: ImportPhase;
   readonly started_at: string;
   ended_at: string | null;
 }
 
-/** The answer of the query `importStatus`. */
+/** The result of the query `importStatus`. */
 export interface ImportStatus {
   readonly image_id: string;
   readonly task_id: string | null;
   readonly method: ImportMethod;
   readonly phase: ImportPhase;
-  /** `pausing after this step` when what runs now can't stop in the middle. */
+  /** `pausing after this step` if the running step cannot stop in the middle. */
   readonly pause: "running" | "pausing after this step" | "paused";
   /** Size of the image in bytes, once verified. */
   readonly size: number | null;
   readonly stores: Readonly<Record<string, StoreProgress>>;
   readonly phases: readonly PhaseTime[];
-  /** What the bytes are, once verified. */
+  /** Format of the bytes, once verified. */
   readonly detected_format: string | null;
   /**
-   * The checks of the verdict: `pass`, or why the image fails one that is tolerated; none before it
-   * is verified.
+   * The checks of the verdict: `pass`, or the reason of a failure that is tolerated. Empty before
+   * the image is verified.
    */
   readonly checks: Readonly<Record<string, string>>;
   /** The message of its task, if it failed. */
   readonly message: string | null;
   /** The failure in this message. Absent if it did not fail, and in runs of 0.1.0. */
   readonly failure?: FailureDetails;
-  /** Live: what fetching, verifying, transforming or digesting has done, when it runs. */
+  /** Live: bytes done by the running fetch, verify, transform or digest step. */
   done_bytes?: number;
-  /** Live: of how many bytes, where that is known. */
+  /** Live: total bytes of that step, if known. */
   total_bytes?: number;
-  /** Live: which attempt of it runs, or is waited for. */
+  /** Live: number of its attempt that runs or will run next. */
   attempt?: number;
-  /** Live: why its last attempt failed; also of a step that is about no bytes. */
+  /** Live: message of its last attempt's failure; also of a step that moves no bytes. */
   last_failure?: string;
 }
 
-/** What accepted copies of an active image answer. */
+/** The result of an accepted request for more copies of an active image. */
 export interface AcceptedCopy {
   readonly image_id: string;
-  /** Null when there was nothing to do: every store that was asked for has the image. */
+  /** Null if there was nothing to do: every requested store has the image. */
   readonly task_id: string | null;
   readonly workflow_id: string;
   readonly run_id: string;
 }
 
-/** What an accepted import answers. */
+/** The result of an accepted import. */
 export interface AcceptedImport extends AcceptedCopy {
   readonly task_id: string;
 }
 
-/** What a finished import answers. */
+/** The result of a finished import. */
 export interface ImportOutcome extends AcceptedCopy {
   readonly status: "active";
   readonly size: number;
@@ -141,29 +141,27 @@ export interface ImportOutcome extends AcceptedCopy {
   readonly os_hash_algo: string;
   readonly os_hash_value: string;
   readonly stores: readonly string[];
-  /** Staged data that could not be deleted in time; the sweeper removes it. */
+  /** False if the staged data could not be deleted in time; the sweeper deletes it. */
   readonly unstaged: boolean;
 }
 
-/** What the import does now, for people and programs. */
+/** The current state of the import, for users and programs. */
 export const importStatus = defineQuery<ImportStatus>("importStatus");
-/** Stops the bytes within seconds and keeps what was copied. */
+/** Stops the byte steps within seconds and keeps their parts. */
 export const pauseImport = defineSignal("pauseImport");
-/** Goes on from where the pause stopped. */
+/** Continues from where the pause stopped. */
 export const resumeImport = defineSignal("resumeImport");
-/** Sent with the start: answers with the verdict of the acceptance. */
+/** Sent with the start: returns the result of the acceptance. */
 export const acceptImport = defineUpdate<AcceptedCopy, [string]>("acceptImport");
 
-/**
- * Goes on without a store: its copy is stopped and removed. Answers with the stores that are left.
- */
+/** Continues without a store: stops and removes its copy. Returns the remaining stores. */
 export const dropStore = defineUpdate<{ readonly stores: readonly string[] }, [string]>(
   "dropStore",
 );
 
 /**
- * Failure type of {@link acceptImport} from a run that is ending: start again once that run, which
- * the failure's detail names, has closed.
+ * Failure type of {@link acceptImport} from a run that is about to end. The detail of the failure
+ * is the id of that run: start again when it has closed.
  */
 export const IMPORT_ENDING = "ImportEnding";
 

@@ -4,11 +4,11 @@ import type { StoredCopy } from "../activities/store-image.ts";
 import { dropStore } from "./contract.ts";
 import { wasStopped } from "./failure-report.ts";
 
-/** Why an import goes on without a store. */
+/** The reason for which an import continues without a store. */
 export type GivenUp = "failed" | "dropped";
 
 interface Copy {
-  /** Where it is made; cancelling it stops this copy alone. */
+  /** The scope of this copy alone: its cancellation does not stop other copies. */
   scope?: CancellationScope;
   state: "waiting" | "running" | "stored" | "giving up" | GivenUp | "ended";
   isDropped: boolean;
@@ -16,16 +16,16 @@ interface Copy {
 
 /** The ways in which an import continues without a store. */
 export interface GivingUp {
-  /** Removes what the import has in the store, and records that it goes on without it. */
+  /** Removes the copy and records that the import continues without the store. */
   readonly giveUp: (store: string, why: GivenUp, failure: unknown) => Promise<void>;
-  /** Records that the import goes on without a store to which it has not begun to copy. */
+  /** Records that the import continues without a store whose copy has not begun. */
   readonly leaveOut: (store: string) => Promise<void>;
 }
 
 /**
- * The copies of one import, side by side. Where not all stores must succeed, one that fails is
- * given up as long as another is left; a person may drop one with the update `dropStore`, from the
- * acceptance until all copies are made.
+ * The copies of one import, which run side by side. If not all stores must succeed, a store that
+ * fails is given up, unless it is the last one. A caller may drop a store with the update
+ * `dropStore`, from the acceptance until all copies are made.
  */
 export class Copies {
   readonly #copies = new Map<string, Copy>();
@@ -33,19 +33,17 @@ export class Copies {
   #givingUp: GivingUp | undefined;
   #isOver = false;
 
-  /**
-   * Answers `dropStore` from now on: a client may ask before it is known which copies there are.
-   */
+  /** Handles `dropStore` from now on: a client may send it before the copies are planned. */
   constructor() {
     setHandler(dropStore, (store: string) => this.#drop(store), {
-      description: "Goes on without a store: its copy is stopped and removed",
+      description: "Continues without a store: stops and removes its copy",
       validator: (store: unknown) => {
         this.#requireDroppable(store);
       },
     });
   }
 
-  /** The import was accepted, and these copies are to be made. */
+  /** The import was accepted: plans its copies. */
   plan(plan: Pick<ImportPlan, "stores" | "all_stores_must_succeed">, givingUp: GivingUp): void {
     this.#allMustSucceed = plan.all_stores_must_succeed;
     this.#givingUp = givingUp;
@@ -54,7 +52,7 @@ export class Copies {
     }
   }
 
-  /** The import has failed: no store can be dropped from here on. */
+  /** The import has failed: from here on no store can be dropped. */
   end(): void {
     this.#isOver = true;
   }
@@ -62,19 +60,19 @@ export class Copies {
   /**
    * Makes the copy in one store.
    *
-   * @returns undefined when the import goes on without it
+   * @returns undefined if the import continues without that store
    */
   async make(store: string, work: () => Promise<StoredCopy>): Promise<StoredCopy | undefined> {
     if (this.#of(store).isDropped) return this.#leftOut(this.#of(store));
     const copy = this.#of(store);
     let failure: unknown;
     try {
-      // A child of the scope in which it is made, so that whatever stops all copies stops this one.
+      // A child of the current scope: a cancel of all copies stops this one.
       const scope = begin(copy);
       const stored = await scope.run(work);
       copy.state = "stored";
-      // As long as other copies run, a person may still drop this one. It is they that a cancel
-      // stops.
+      // While other copies run, a caller may still drop this one. A cancel stops the other copies,
+      // and so ends this wait.
       await CancellationScope.nonCancellable(() =>
         condition(() => copy.isDropped || !this.#isAnyToBeMade()),
       );
@@ -97,10 +95,7 @@ export class Copies {
     }
   }
 
-  /**
-   * Waits until it is recorded that the import goes on without a store that was dropped before its
-   * copy began.
-   */
+  /** Waits until the drop of a store is recorded whose copy has not begun. */
   async #leftOut(copy: Copy): Promise<undefined> {
     await condition(() => copy.state !== "giving up");
     return undefined;
@@ -116,7 +111,7 @@ export class Copies {
       condition(() => copy.state === "dropped" || copy.state === "ended"),
     );
     if (copy.state === "dropped") return { stores: this.#left() };
-    throw refusal(`The import failed before store "${store}" was dropped`);
+    throw refusal(`Cannot drop store "${store}": the import failed before the store was dropped`);
   }
 
   async #leaveOut(store: string, copy: Copy): Promise<void> {
@@ -125,7 +120,7 @@ export class Copies {
       await this.#givingUp?.leaveOut(store);
       copy.state = "dropped";
     } catch (error) {
-      // Cancelled with the import, which ends by that: the caller gets the refusal.
+      // The import was cancelled: the caller gets the refusal.
       copy.state = "ended";
       if (!wasStopped(error)) throw error;
     }
@@ -134,7 +129,7 @@ export class Copies {
   #requireDroppable(store: unknown): void {
     if (typeof store !== "string") {
       throw ApplicationFailure.nonRetryable(
-        `Cannot drop a store named by a value of type ${typeof store}: its name must be a text`,
+        `Cannot drop a store named by a value of type ${typeof store}: its name must be a string`,
         "BadRequest",
       );
     }
@@ -146,9 +141,7 @@ export class Copies {
     }
     const left = this.#left();
     if (this.#copies.get(store)?.isDropped === true) {
-      throw refusal(
-        `Cannot drop store "${store}": the import does not copy to it any more, it was dropped before`,
-      );
+      throw refusal(`Cannot drop store "${store}": it was dropped before`);
     }
     if (!left.includes(store)) {
       throw refusal(
@@ -160,11 +153,11 @@ export class Copies {
     }
     if (left.length > 1) return;
     throw refusal(
-      `Cannot drop store "${store}": it is the only one left; cancel the import instead`,
+      `Cannot drop store "${store}": it is the only store left; cancel the import instead`,
     );
   }
 
-  /** The last one left decides: an image in no store is a failed import. */
+  /** True if the import continues without this store. It never continues without any store. */
   #tolerates(store: string, error: unknown): boolean {
     if (this.#allMustSucceed || wasStopped(error)) return false;
     return this.#left().some((other) => other !== store);

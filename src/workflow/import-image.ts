@@ -104,15 +104,15 @@ function releaseOfClaim({ image_id }: ImportRequest, run: ImportRun): Undo {
     summary: "undo: release the claim, image back to its earlier status",
     run: (options, reason, leftovers) => {
       run.acceptance.end();
-      const { failure, failedStores } = reason;
+      const { task, failedStores } = reason;
       const left = leftovers.map(({ undo, reason: why }) => `${undo} (${why})`).join(", ");
       return control.releaseImport.executeWithOptions(options, [
         {
           image_id,
           workflow_id: workflowInfo().workflowId,
           run_id: run.claimedBy,
-          ...failure,
-          message: left === "" ? failure.message : `${failure.message}; left behind: ${left}`,
+          ...task,
+          message: left === "" ? task.message : `${task.message}; left behind: ${left}`,
           failed_stores: failedStores,
         },
       ]);

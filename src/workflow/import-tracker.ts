@@ -25,15 +25,15 @@ import { describeFailure, wasStopped, type FailureReport } from "./failure-repor
 import { logWith } from "./log-attributes.ts";
 
 /**
- * Milliseconds long as a rule: nobody searches for them, and each change of an attribute costs the
- * server a write.
+ * Phases that usually last milliseconds. They are not search attributes: each change of an
+ * attribute costs the server a write.
  */
 const BRIEF_PHASES: readonly ImportPhase[] = ["saving", "activating", "unstaging"];
 
-/** A server refuses longer values, and its database keeps no more. */
+/** The longest value of a search attribute that the server and its database accept. */
 const MOST_CHARACTERS = 255;
 
-/** Names of steps for people, in place of the names of activities. */
+/** Names of steps for users, by the names of activities. */
 const STEPS: Readonly<Record<string, string>> = {
   fetchImage: "fetch",
   verifyStaging: "verify",
@@ -42,17 +42,17 @@ const STEPS: Readonly<Record<string, string>> = {
   checkDigest: "check",
   storeImage: "store",
   removeCopy: "the removal from store",
-  giveUpStore: "going on without store",
+  giveUpStore: "continuing without store",
   saveImage: "save",
   activateImage: "activate",
 };
 
-/** What is known of the bytes that are to be copied. */
+/** The verified facts about the bytes. */
 type Verified = Pick<VerifiedStaging, "size"> &
   Partial<Pick<VerifiedStaging, "detected_format" | "checks">>;
 
 /**
- * What people see of an import: the query `importStatus`, the current details and the search
+ * The visible state of an import: the query `importStatus`, the current details and the search
  * attributes.
  */
 export class ImportTracker {
@@ -73,11 +73,11 @@ export class ImportTracker {
     this.#imageId = image_id;
     this.#method = method;
     setHandler(importStatus, () => this.#status(), {
-      description: "What the import does now: phase, pause, size, state of each store",
+      description: "Returns the state of the import: phase, pause, size, state of each store",
     });
   }
 
-  /** Tells where the state of the pause comes from. */
+  /** Sets the source of the pause's state. */
   showPauseOf(state: () => ImportStatus["pause"]): void {
     this.#pauseState = state;
   }
@@ -99,18 +99,21 @@ export class ImportTracker {
     if (isEnd) this.#logEnd(phase);
   }
 
-  /** Only what the server has: one that it lacks, as when its data was lost, would stop the run. */
+  /**
+   * Upserts the attributes that the server has. An unknown attribute, as after a loss of the
+   * server's data, would block the run.
+   */
   #upsert(pairs: readonly SearchAttributeUpdatePair[]): void {
     const known = this.#plan?.search_attributes;
     const wanted = pairs.filter(({ key }) => known?.includes(key.name) ?? true);
     if (wanted.length > 0) upsertSearchAttributes(wanted);
   }
 
-  /** The import was accepted: what it is about can be searched for. */
+  /** The import was accepted: sets its search attributes. */
   accepted(plan: ImportPlan): void {
     this.#plan = plan;
     for (const store of plan.stores) this.#stores[store] = { state: "waiting" };
-    // They go with the first phase.
+    // They are sent with the first phase.
     this.#dueAttributes.push(
       { key: SEARCH_ATTRIBUTES.imageId, value: plan.image_id },
       { key: SEARCH_ATTRIBUTES.importStores, value: [...plan.stores] },
@@ -149,7 +152,7 @@ export class ImportTracker {
     }
   }
 
-  /** The import goes on without a store. */
+  /** The import continues without a store. */
   gaveUp(store: string, why: GivenUp, failure: unknown): void {
     this.#stores[store] =
       why === "failed"
@@ -158,12 +161,12 @@ export class ImportTracker {
     this.show();
   }
 
-  /** Stores that failed for good. */
+  /** Stores that failed permanently. */
   get failedStores(): string[] {
     return Object.keys(this.#stores).filter((store) => this.#stores[store]?.state === "failed");
   }
 
-  /** The deadline has passed, and these steps had failed and were to be tried again. */
+  /** The deadline has passed while these steps waited for a retry. */
   failedBeforeDeadline(failures: readonly LastFailure[]): void {
     const causes = failures.map(({ activity, store, attempt, type, message }) => {
       const step = STEPS[activity] ?? activity;
@@ -175,7 +178,7 @@ export class ImportTracker {
 
   /** The deadline has passed while the import was paused. */
   wasPausedTooLong(): void {
-    this.#causes = ["it was paused then"];
+    this.#causes = ["it was paused at that time"];
   }
 
   /** The failure of an import that did not end before its deadline. */
@@ -197,7 +200,7 @@ export class ImportTracker {
     });
   }
 
-  /** One line for each import, whatever its end. */
+  /** Logs one line for each import, at any end. */
   #logEnd(phase: "done" | "failed" | "cancelled"): void {
     const isAccepted = this.#plan !== undefined || phase === "done";
     const outcome = phase === "done" ? "active" : phase;
@@ -217,7 +220,7 @@ export class ImportTracker {
     else log.info("Import ended", fields);
   }
 
-  /** Writes the current details anew. */
+  /** Writes the current details. */
   show(): void {
     setCurrentDetails(this.#details());
   }

@@ -3,7 +3,7 @@ import type { WorkflowInterceptorsFactory } from "@temporalio/workflow";
 // Each run has its own copy of this module's variables.
 let attributes: Readonly<Record<string, string>> = {};
 
-/** Adds fields to every later log line of this run, also to those of the SDK. */
+/** Adds fields to all later log lines of this run, including those of the SDK. */
 export function logWith(fields: Readonly<Record<string, string>>): void {
   attributes = { ...attributes, ...fields };
 }

@@ -3,8 +3,8 @@ import { pauseImport, resumeImport } from "./contract.ts";
 import { wasStopped } from "./failure-report.ts";
 
 /**
- * Pause and resume. A byte step that runs is stopped by cancelling it for that reason alone; its
- * part stays, no undo runs, and the same step is called again on resume.
+ * Pause and resume. A pause cancels the running byte steps: their parts stay, no undo runs, and a
+ * resume runs the same steps again.
  */
 export class Pause {
   #isWanted = false;
@@ -14,7 +14,7 @@ export class Pause {
   #shortSteps = 0;
   #isOver = false;
 
-  /** @param onChange - called whenever the state may have changed */
+  /** @param onChange - called after each possible change of the state */
   constructor(onChange: () => void) {
     this.#onChange = onChange;
     setHandler(
@@ -24,7 +24,7 @@ export class Pause {
         for (const scope of this.#running) scope.cancel();
         onChange();
       },
-      { description: "Stops the bytes within seconds and keeps what was copied" },
+      { description: "Stops the byte steps within seconds and keeps their parts" },
     );
     setHandler(
       resumeImport,
@@ -32,23 +32,23 @@ export class Pause {
         this.#isWanted = false;
         onChange();
       },
-      { description: "Goes on from where the pause stopped" },
+      { description: "Continues from where the pause stopped" },
     );
   }
 
-  /** What to tell people. */
+  /** The state of the pause, for the status. */
   get state(): "running" | "pausing after this step" | "paused" {
     if (!this.#isWanted || this.#isOver) return "running";
     const isStill = this.#waiting > 0 && this.#running.size === 0 && this.#shortSteps === 0;
     return isStill ? "paused" : "pausing after this step";
   }
 
-  /** From here on nothing can be paused: the import is published, or being undone. */
+  /** From here on a pause has no effect: the import is published, or is being undone. */
   end(): void {
     this.#isOver = true;
   }
 
-  /** Runs a short step: a pause waits before it, and never stops it. */
+  /** Runs a short step: a pause waits before it and lets a running step end. */
   async before<T>(step: () => Promise<T>): Promise<T> {
     await this.#pass();
     this.#shortSteps += 1;
@@ -56,11 +56,11 @@ export class Pause {
       return await step();
     } finally {
       this.#shortSteps -= 1;
-      this.#tell();
+      this.#report();
     }
   }
 
-  /** Runs a byte step: a pause stops it, and a resume runs it again, to go on from its part. */
+  /** Runs a byte step: a pause stops it, and a resume runs it again, which continues its part. */
   async during<T>(step: () => Promise<T>): Promise<T> {
     const surrounding = CancellationScope.current();
     for (;;) {
@@ -74,15 +74,15 @@ export class Pause {
         if (!isPause || !wasStopped(error)) throw error;
       } finally {
         this.#running.delete(scope);
-        this.#tell();
+        this.#report();
       }
     }
   }
 
-  /** Waits while paused. A cancel that the step before did not heed counts here, paused or not. */
+  /** Waits while paused. Throws if a cancel came that the previous step ignored. */
   async #pass(): Promise<void> {
     this.#waiting += 1;
-    this.#tell();
+    this.#report();
     try {
       await condition(() => !this.#isWanted);
     } finally {
@@ -90,7 +90,7 @@ export class Pause {
     }
   }
 
-  #tell(): void {
+  #report(): void {
     if (this.#isWanted) this.#onChange();
   }
 }

@@ -14,40 +14,41 @@ import { deleteImage, removeImageCopy } from "./delete-image.ts";
 import { describeFailure, type FailureReport } from "./failure-report.ts";
 import { control, probeSteps, sweepSteps, undoSteps } from "./steps.ts";
 
-/** What a reconciliation undid. */
+/** The result of a reconciliation. */
 export interface Reconciled {
   readonly claims: number;
   readonly copies: number;
-  /** Of images, and of single copies. */
+  /** Deletions of images and of single copies that were continued. */
   readonly deletions: number;
-  /** What could not be done now; the next reconciliation tries again. */
+  /** Work that failed; the next reconciliation retries it. */
   readonly failures: readonly string[];
 }
 
 /**
- * Undoes what no running import owns: a terminated run, a reset one, one whose history was lost,
- * and an undo that could not reach its store. Runs on a Schedule; each run stands alone.
+ * Undoes the work of imports that do not run any more: of a terminated or reset run, of a run whose
+ * history was lost, and of an undo that could not reach its store. A Schedule starts it; each run
+ * is independent of the others.
  */
 export async function reconcileImports(): Promise<Reconciled> {
   const found = await control.findAbandoned.executeWithOptions(
-    { summary: "what does no running import own?" },
+    { summary: "find the work of imports that do not run" },
     [],
   );
   const reconciliation = new Reconciliation();
-  // Histories of 0.1.0 have it one after the other.
+  // In the first histories of 0.1.0 the work is done in order.
   if (patched("reconcile-side-by-side")) await reconciliation.runSideBySide(found);
   else await reconciliation.runInOrder(found);
   if (patched("expire-tasks")) await reconciliation.expireTasks();
   return reconciliation.result;
 }
 
-// Of one store on one node: enough to hide the way there, and few enough to leave slots of the node
-// to running imports.
+// Per store and node: enough to hide the latency, and few enough to leave slots of the node to
+// running imports.
 const COPIES_AT_ONCE = 4;
-// Steps that need only the catalogue, and starts of workflows.
+// For steps that need only the catalogue, and for starts of workflows.
 const OTHERS_AT_ONCE = 20;
 
-/** One reconciliation: what it does, and its result. */
+/** One reconciliation. */
 class Reconciliation {
   readonly #failures: string[] = [];
   readonly #done = { claims: 0, copies: 0, deletions: 0 };
@@ -59,10 +60,10 @@ class Reconciliation {
   }
 
   /**
-   * All at once, so that a store or node which is away holds up nothing but its own: each node is
-   * asked first whether it answers and which of its stores work, and what lies in the others is
-   * left to the next reconciliation. A claim is released when its copies are gone, or can't be
-   * removed now: their leases stay.
+   * Does all work side by side: an unreachable store or node delays only its own work. Each node is
+   * probed first, and copies in stores that do not work are left to the next reconciliation. A
+   * claim is released after its copies were removed, or could not be removed now: their leases
+   * stay.
    */
   async runSideBySide({ claims, copies, deletions, removals = [], nodes }: Abandoned) {
     await Promise.all([
@@ -79,14 +80,14 @@ class Reconciliation {
     ]);
   }
 
-  /** Removes the records of tasks whose time to live has passed. */
+  /** Deletes the records of tasks whose time to live has passed. */
   async expireTasks(): Promise<void> {
     await this.#attempt(undefined, "records of tasks", () =>
       control.expireTasks.executeWithOptions({ summary: "remove expired tasks" }, []),
     );
   }
 
-  /** As 0.1.0 did it. */
+  /** Does all work in order, as in the first histories of 0.1.0. */
   async runInOrder({ claims, copies, deletions, removals = [], nodes }: Abandoned): Promise<void> {
     for (const claim of claims) {
       for (const copy of claim.copies) await this.#remove(copy);
@@ -105,12 +106,12 @@ class Reconciliation {
     try {
       reason = (await this.#probe(node))[store];
     } catch (error) {
-      reason = `its node does not answer (${describeFailure(error).text})`;
+      reason = `its node is unreachable (${describeFailure(error).text})`;
     }
     await this.#inLine(line, COPIES_AT_ONCE, async () => {
-      const away = reason ?? this.#lines.get(line)?.away;
-      if (away === undefined) await this.#remove(copy);
-      else this.#fail(nameOf(copy), { code: "StoreUnavailable", text: away });
+      const unreachable = reason ?? this.#lines.get(line)?.unreachable;
+      if (unreachable === undefined) await this.#remove(copy);
+      else this.#fail(nameOf(copy), { code: "StoreUnavailable", text: unreachable });
     });
   }
 
@@ -127,12 +128,15 @@ class Reconciliation {
   async #probe(node: string): Promise<ProbedStores> {
     const probe =
       this.#probes.get(node) ??
-      probeSteps(node).probeStores.executeWithOptions({ summary: `does ${node} answer?` }, []);
+      probeSteps(node).probeStores.executeWithOptions(
+        { summary: `probe the stores of ${node}` },
+        [],
+      );
     this.#probes.set(node, probe);
     return probe;
   }
 
-  /** Runs when fewer than so many others of the line run. */
+  /** Runs the work when fewer than `atOnce` others of the line run. */
   async #inLine(name: string, atOnce: number, work: () => Promise<void>): Promise<void> {
     const line = this.#lines.get(name) ?? new Line(atOnce);
     this.#lines.set(name, line);
@@ -149,7 +153,8 @@ class Reconciliation {
         );
       } catch (error) {
         const line = this.#lines.get(`${node} ${store}`);
-        if (line !== undefined && ranOutOfTime(error)) line.away = describeFailure(error).text;
+        if (line !== undefined && ranOutOfTime(error))
+          line.unreachable = describeFailure(error).text;
         throw error;
       }
     });
@@ -187,15 +192,15 @@ class Reconciliation {
   }
 
   #fail(what: string, { code, text }: FailureReport): void {
-    log.warn("Could not reconcile, the next run tries again", { what, code, text });
+    log.warn("Cannot reconcile; the next run retries", { what, code, text });
     this.#failures.push(`${what}: ${code}: ${text}`);
   }
 }
 
-/** Work that waits until there is room for it. */
+/** A queue of work with a limit of concurrency. */
 class Line {
-  /** Why all that still waits is given up. */
-  away: string | undefined;
+  /** The reason for which the waiting work is given up. */
+  unreachable: string | undefined;
   readonly #atOnce: number;
   readonly #waiting: (() => void)[] = [];
   #running = 0;
@@ -220,9 +225,7 @@ class Line {
   }
 }
 
-/**
- * Whether a step was retried until its bound: the next one of the same store would wait as long.
- */
+/** True if a step was retried until its bound: the next step of that store would take as long. */
 function ranOutOfTime(error: unknown): boolean {
   if (!(error instanceof ActivityFailure)) return false;
   return error.cause instanceof TimeoutFailure || error.retryState === "TIMEOUT";
@@ -280,7 +283,7 @@ async function unlessRunning(start: () => Promise<unknown>): Promise<void> {
   try {
     await start();
   } catch (error) {
-    // Its own workflow runs already.
+    // Its workflow is already running.
     if (!(error instanceof Error) || error.name !== "WorkflowExecutionAlreadyStartedError")
       throw error;
   }

@@ -28,15 +28,15 @@ export async function undoImport(error: unknown, run: ImportRun): Promise<unknow
   const isPastDeadline = isStopped && !isCancelled;
   const report = isPastDeadline ? tracker.pastDeadline(placeOf(error)) : describeFailure(error);
   const { text, ...details } = report;
-  const failure = taskFailure(details, text);
-  const { message } = failure;
+  const task = taskFailure(details, text);
+  const { message } = task;
 
   acceptance.refuse(report);
   pause.end();
   copies.end();
   tracker.failed(message, report);
   run.enter("undoing");
-  const leftovers = await run.undo({ failure, failedStores: tracker.failedStores });
+  const leftovers = await run.undo({ task, failedStores: tracker.failedStores });
   run.enter(isCancelled && leftovers.length === 0 ? "cancelled" : "failed");
   await run.handlersFinished();
 
@@ -51,17 +51,18 @@ export async function undoImport(error: unknown, run: ImportRun): Promise<unknow
     });
   }
   if (isCancelled) return isCancellation(cause) ? cause : new CancelledFailure(message);
+  return failedRun(report, cause);
+}
+
+/** The failure of a run, with its details for the client. */
+export function failedRun({ text, ...details }: FailureReport, cause: unknown): ApplicationFailure {
+  // A refusal has no place: no step has begun.
+  const place = details.step === "claim" ? "" : placeText(details);
   return ApplicationFailure.create({
     type: details.code,
-    message: placedText(report),
+    message: place === "" ? text : `${place}: ${text}`,
     nonRetryable: true,
     details: [details],
     ...(cause instanceof Error ? { cause } : {}),
   });
-}
-
-/** The text after its place. A refusal needs none: no step has begun. */
-function placedText({ text, ...details }: FailureReport): string {
-  const place = details.step === "claim" ? "" : placeText(details);
-  return place === "" ? text : `${place}: ${text}`;
 }

@@ -127,7 +127,7 @@ describe("insertImage()", () => {
     expect(failure).toMatchObject({
       code: "BadRequest",
       message: "Attribute 'os_glance_importing_to_stores' is reserved",
-      hint: "Choose another name for the property; `image-import image set --help` names what is set in another way.",
+      hint: "Choose another name for the property; `image-import image set --help` lists the attributes that are set in another way.",
     });
     expect(await failureOf(find(id))).toMatchObject(notFound(id));
   });

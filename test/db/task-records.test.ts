@@ -178,7 +178,7 @@ describe("failTask()", () => {
     const failure = { code: "NoSpace", hint: "Free space.", step: "store", store: "fast" };
 
     await catalogue.database.query((db) =>
-      failTask(db, taskId, { message: "Error: NoSpace: it is full", ...failure }),
+      failTask(db, taskId, { message: "Error: NoSpace: it is full", failure }),
     );
 
     expect(await catalogue.task(taskId)).toMatchObject({ status: "failure", ...failure });

@@ -15,7 +15,7 @@ describe("readFailureDetails()", () => {
       expected: { code: "Given", store: "fast", hint: "Free space." },
     },
     { what: "no details", details: undefined, expected: { code: "Given" } },
-    { what: "details that are no object", details: "NoSpace", expected: { code: "Given" } },
+    { what: "details that are not an object", details: "NoSpace", expected: { code: "Given" } },
     { what: "a list of leftovers", details: [{ undo: "claim" }], expected: { code: "Given" } },
     {
       what: "other fields, and fields of other types",

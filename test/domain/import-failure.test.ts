@@ -12,7 +12,7 @@ function codesWhere(
 }
 
 describe("IMPORT_FAILURES", () => {
-  it("retries what may pass by itself, and nothing else", () => {
+  it("retries only failures that may pass without a change", () => {
     expect(codesWhere((kind) => kind.retryable)).toEqual([
       "SourceUnavailable",
       "StoreUnavailable",
@@ -119,7 +119,7 @@ describe("ImportError", () => {
   });
 
   it("may be retried where the table says so", () => {
-    expect(new ImportError("StoreUnavailable", "It is away").retryable).toBe(true);
+    expect(new ImportError("StoreUnavailable", "It is unreachable").retryable).toBe(true);
   });
 
   it("prefers the way out that the thrower knows", () => {

@@ -80,7 +80,7 @@ describe("parseImportRequest()", () => {
 
   it.each([
     ["no image", {}, "image_id must be a UUID, not absent"],
-    ["an image that is no UUID", { image_id: "7" }, 'image_id must be a UUID, not "7"'],
+    ["an image that is not a UUID", { image_id: "7" }, 'image_id must be a UUID, not "7"'],
     [
       "an import method that does not exist",
       { image_id: IMAGE_ID, method: "glance-download" },
@@ -94,41 +94,41 @@ describe("parseImportRequest()", () => {
     [
       "a copy with a URL",
       { image_id: IMAGE_ID, method: "copy-image", uri: "file:///a" },
-      "uri is of no use to copy-image, which copies from a store: leave it out",
+      "uri must be left out for copy-image, which copies from a store",
     ],
     [
       "a checksum of an unknown algorithm",
       { image_id: IMAGE_ID, checksum: "sha1:00" },
-      'checksum must be sha256:, sha512: or md5: and as many hex digits as that has, not "sha1:00"',
+      'checksum must be sha256:, sha512: or md5: with its number of hex digits, not "sha1:00"',
     ],
     [
       "a checksum that is too short",
       { image_id: IMAGE_ID, checksum: "md5:00" },
-      'checksum must be sha256:, sha512: or md5: and as many hex digits as that has, not "md5:00"',
+      'checksum must be sha256:, sha512: or md5: with its number of hex digits, not "md5:00"',
     ],
     [
-      "a size that is no number of bytes",
+      "a size that is not a number of bytes",
       { image_id: IMAGE_ID, size: 1.5 },
       "size must be a whole number of bytes, not 1.5",
     ],
     [
-      "roles that are no texts",
+      "roles that are not strings",
       { image_id: IMAGE_ID, roles: [7] },
-      "roles must be a list of texts, not [7]",
+      "roles must be a list of non-empty strings, not [7]",
     ],
-    ["an empty URI", { image_id: IMAGE_ID, uri: "" }, 'uri must be a non-empty text, not ""'],
+    ["an empty URI", { image_id: IMAGE_ID, uri: "" }, 'uri must be a non-empty string, not ""'],
     [
-      "a URI that is no text",
+      "a URI that is not a string",
       { image_id: IMAGE_ID, uri: 7 },
-      "uri must be a non-empty text, not 7",
+      "uri must be a non-empty string, not 7",
     ],
     [
       "an empty request id",
       { image_id: IMAGE_ID, request_id: "" },
-      'request_id must be a text, not ""',
+      'request_id must be a non-empty string, not ""',
     ],
     [
-      "stores that are no list",
+      "stores that are not a list",
       { image_id: IMAGE_ID, stores: "fast" },
       'stores must be a list of store names, not empty, none twice, not "fast"',
     ],
@@ -143,19 +143,19 @@ describe("parseImportRequest()", () => {
       'stores must be a list of store names, not empty, none twice, not ["fast","fast"]',
     ],
     [
-      "all stores that are no flag",
+      "all stores that is not a boolean",
       { image_id: IMAGE_ID, all_stores: "true" },
       'all_stores must be true or false, not "true"',
     ],
     [
-      "must succeed that is no flag",
+      "must succeed that is not a boolean",
       { image_id: IMAGE_ID, all_stores_must_succeed: 0 },
       "all_stores_must_succeed must be true or false, not 0",
     ],
     [
       "all stores and a choice of them",
       { image_id: IMAGE_ID, all_stores: true, stores: ["fast"] },
-      "all_stores leaves no choice: leave out stores",
+      "stores must be left out if all_stores is true",
     ],
     [
       "a store without a name",
@@ -163,7 +163,7 @@ describe("parseImportRequest()", () => {
       'stores must be a list of store names, not empty, none twice, not [""]',
     ],
     [
-      "a store that is no text",
+      "a store that is not a string",
       { image_id: IMAGE_ID, stores: [7] },
       "stores must be a list of store names, not empty, none twice, not [7]",
     ],
@@ -184,9 +184,9 @@ describe("parseImportRequest()", () => {
         '"image" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, request_id)',
         "image_id must be a UUID, not 7",
         'method must be glance-direct or web-download or copy-image, not "x"',
-        'uri must be a non-empty text, not ""',
+        'uri must be a non-empty string, not ""',
         "stores must be a list of store names, not empty, none twice, not []",
-        "request_id must be a text, not 1",
+        "request_id must be a non-empty string, not 1",
       ),
     );
   });

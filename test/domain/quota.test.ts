@@ -20,7 +20,7 @@ describe("quotaLimitsOf()", () => {
   it.each([
     ["an owner who is named", "qa", OF_QA],
     ["an owner who is not", "dev", OF_ALL],
-    ["nobody", null, OF_ALL],
+    ["no owner", null, OF_ALL],
     ["an owner whose name only the language knows", "constructor", OF_ALL],
   ])("gives those of %s", (_, owner, expected) => {
     expect(quotaLimitsOf(LIMITS, owner)).toBe(expected);
@@ -65,7 +65,7 @@ describe("quotaExceeded()", () => {
     });
   });
 
-  it("names those who belong to nobody", () => {
+  it("names images without an owner", () => {
     expect(quotaExceeded(null, "image_count_total", numbers).message).toBe(
       "image_count_total of images without an owner is over limit of 5 due to current usage 3 and delta 3",
     );

@@ -7,15 +7,15 @@ describe("taskFailure()", () => {
     [{ code: "NoSpace", step: "save" }, "Error: NoSpace: save: it is full"],
     [{ code: "NoSpace" }, "Error: NoSpace: it is full"],
   ])("composes the message of %j", (details, message) => {
-    expect(taskFailure(details, "it is full")).toEqual({ ...details, message });
+    expect(taskFailure(details, "it is full")).toEqual({ message, failure: details });
   });
 });
 
 describe("abandonedTask()", () => {
   it("has its code in the message and beside it", () => {
     expect(abandonedTask("its run was ended without an undo")).toEqual({
-      code: "ImportAbandoned",
       message: "Error: ImportAbandoned: its run was ended without an undo",
+      failure: { code: "ImportAbandoned" },
     });
   });
 });
@@ -29,8 +29,8 @@ describe("textOfTask()", () => {
       "Error: NoSpace: full",
       "Error: NoSpace: full",
     ],
-    ["keeps a message without a known code", undefined, "ended by hand", "ended by hand"],
+    ["keeps a message without a code", "Unknown", "ended by hand", "ended by hand"],
   ])("%s", (_, code, message, text) => {
-    expect(textOfTask({ message, ...(code === undefined ? {} : { code }) })).toBe(text);
+    expect(textOfTask(message, code)).toBe(text);
   });
 });

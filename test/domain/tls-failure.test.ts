@@ -9,21 +9,21 @@ function explain(code: string) {
 
 describe("tlsFailure()", () => {
   it.each([
-    ["ERR_SSL_WRONG_VERSION_NUMBER", "the server speaks no TLS at that port", "http://"],
+    ["ERR_SSL_WRONG_VERSION_NUMBER", "the server does not use TLS at that port", "http://"],
     ["CERT_HAS_EXPIRED", "its certificate has expired", "renewed"],
     ["CERT_NOT_YET_VALID", "its certificate is not valid yet", "clock"],
-    ["ERR_TLS_CERT_ALTNAME_INVALID", "its certificate is one of other hosts", "the URL"],
+    ["ERR_TLS_CERT_ALTNAME_INVALID", "its certificate is for other hosts", "the URL"],
     ["DEPTH_ZERO_SELF_SIGNED_CERT", "an authority that the worker does not trust", "ca_file"],
     ["SELF_SIGNED_CERT_IN_CHAIN", "an authority that the worker does not trust", "ca_file"],
     ["UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "an authority that the worker", "ca_file"],
-    ["UNABLE_TO_VERIFY_LEAF_SIGNATURE", "an authority that the worker", "in between"],
+    ["UNABLE_TO_VERIFY_LEAF_SIGNATURE", "an authority that the worker", "intermediate"],
     ["CERT_REVOKED", "its certificate is not accepted", "ca_file"],
-    ["ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION", "no version or cipher of TLS", "TLS 1.2"],
-    ["ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE", "no version or cipher of TLS", "TLS 1.2"],
-    ["ERR_SSL_DH_KEY_TOO_SMALL", "no version or cipher of TLS", "TLS 1.2"],
-    ["ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED", "a certificate of its client", "no certificate"],
-    ["ERR_SSL_TLSV1_UNRECOGNIZED_NAME", "knows no host of that name", "host"],
-    ["ERR_SSL_SOMETHING_NEW", "no TLS connection can be made", "scheme"],
+    ["ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION", "no TLS version or cipher", "TLS 1.2"],
+    ["ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE", "no TLS version or cipher", "TLS 1.2"],
+    ["ERR_SSL_DH_KEY_TOO_SMALL", "no TLS version or cipher", "TLS 1.2"],
+    ["ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED", "a client certificate", "no client certificate"],
+    ["ERR_SSL_TLSV1_UNRECOGNIZED_NAME", "does not know a host of that name", "host"],
+    ["ERR_SSL_SOMETHING_NEW", "the TLS connection failed", "scheme"],
   ])("explains %s", (code, reason, hint) => {
     const failure = explain(code);
 

@@ -99,8 +99,8 @@ describe("the reconciler, while a node has no worker", () => {
     expect(first).toMatchObject({ claims: 3, copies: 1, deletions: 0 });
     const [ofFirst, ofSecond, ofSweep] = [...first.failures].sort();
     const [firstId, secondId] = [...onDeadNode].sort();
-    expect(ofFirst).toMatch(new RegExp(`copy of ${String(firstId)} .*its node does not answer`));
-    expect(ofSecond).toMatch(new RegExp(`copy of ${String(secondId)} .*its node does not answer`));
+    expect(ofFirst).toMatch(new RegExp(`copy of ${String(firstId)} .*its node is unreachable`));
+    expect(ofSecond).toMatch(new RegExp(`copy of ${String(secondId)} .*its node is unreachable`));
     expect(ofSweep).toMatch(/^sweep of .*Timeout/);
     expect(first.failures).toHaveLength(3);
     expect(undone).toEqual({ ...UNDONE, staging: [] });

@@ -100,7 +100,7 @@ describe("a download through sources.web.proxy", () => {
     expect(await fetchText("https://origin.example/", settings)).toBe(BYTES.toString());
     expect(await failureOf(fetchText("https://other.example/", settings))).toMatchObject({
       code: "SourceRefused",
-      message: expect.stringContaining("certificate is one of other hosts") as string,
+      message: expect.stringContaining("certificate is for other hosts") as string,
     });
     expect(proxy.targets).toEqual(["8.8.8.8:443", "8.8.8.8:443"]);
   });

@@ -223,7 +223,7 @@ describe("open() over TLS", () => {
 
     expect(await failure).toMatchObject({
       code: "SourceRefused",
-      message: expect.stringContaining("the server speaks no TLS at that port") as string,
+      message: expect.stringContaining("the server does not use TLS at that port") as string,
       hint: expect.stringContaining("http://") as string,
     });
   });
@@ -247,7 +247,7 @@ describe("open() over TLS", () => {
       hint: expect.stringContaining("`sources.web.ca_file`") as string,
     });
     expect(await failureOf(open(origin.url("/", "other.example"), elsewhere))).toMatchObject({
-      message: expect.stringMatching(/one of other hosts .*origin\.example/) as string,
+      message: expect.stringMatching(/for other hosts .*origin\.example/) as string,
     });
   });
 

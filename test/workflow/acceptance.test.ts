@@ -22,7 +22,7 @@ describe("acceptImport", () => {
     });
   });
 
-  it("tells everybody else which task imports the image", async () => {
+  it("names the importing task to all other callers", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
@@ -40,7 +40,7 @@ describe("acceptImport", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it("lets one of fifty concurrent starts win, and tells the others of its task", async () => {
+  it("lets one of fifty concurrent starts win, and names its task to the others", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
@@ -206,7 +206,7 @@ describe("acceptImport", () => {
     },
   );
 
-  it("refuses everything in Glance's words on a worker whose node_staging_uri is no file URI", async () => {
+  it("refuses everything in Glance's words on a worker whose node_staging_uri is not a file URI", async () => {
     const rig = await createRig({ nodeStagingUri: "swift://staging" });
     const image = await rig.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
 
@@ -240,7 +240,7 @@ function refusal(reason: unknown): string {
   throw reason;
 }
 
-/** How many callers the newest run of an image has accepted a question from. */
+/** The number of updates that the newest run of an image has accepted. */
 async function questions(rig: ImportRig, imageId: string): Promise<number> {
   const { events } = await rig.run(imageId).fetchHistory();
   const accepted = (events ?? []).filter(

@@ -129,7 +129,7 @@ describe("importImage() that is cancelled", () => {
   it("ends at once when that comes while a failed step waits for its next attempt", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    const away = failsWith("StoreUnavailable", "it is away");
+    const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage fast", ...Array.from({ length: 100 }, () => away));
 
     await rig.client.imports.start(imageId);
@@ -149,7 +149,7 @@ describe("importImage() that is cancelled", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const step = new Hold();
     rig.fail("storeImage fast", (run) =>
-      step.before(() => failsWith("StoreUnavailable", "it is away")(run)),
+      step.before(() => failsWith("StoreUnavailable", "it is unreachable")(run)),
     );
 
     await rig.client.imports.start(imageId);
@@ -166,7 +166,7 @@ describe("importImage() that is cancelled", () => {
     });
   });
 
-  it("ends failed when the step that was running fails for good, and says so in its status", async () => {
+  it("ends failed when the step that was running fails permanently, and reports that in its status", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const step = new Hold();

@@ -131,7 +131,7 @@ describe("Compensations", () => {
       const rig = await createRig();
 
       const imageId = await importThatFailsLate(rig, {
-        [call]: failsWith("StoreUnavailable", "it is away"),
+        [call]: failsWith("StoreUnavailable", "it is unreachable"),
       });
       const failure = await failureOf(rig.client.imports.wait(imageId));
 

@@ -270,7 +270,7 @@ describe("importImage() by copy-image", () => {
   it.each([
     { what: "damaged", spoil: damage, code: "DigestMismatch" },
     { what: "gone", spoil: (path: string) => rm(path), code: "CopyNotFound" },
-  ])("fails for good when its only copy is $what", async ({ spoil, code }) => {
+  ])("fails permanently when its only copy is $what", async ({ spoil, code }) => {
     const rig = await createRig();
     const imageId = await importedImage(rig);
     await spoil(join(rig.directory, "fast", `${imageId}.1`));

@@ -31,7 +31,7 @@ describe("deleteImage()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("removes what is staged", async () => {
+  it("removes the upload", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
@@ -94,7 +94,7 @@ describe("deleteImage()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("tries again until a store that is away is back", async () => {
+  it("retries until an unreachable store is back", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
@@ -148,7 +148,7 @@ describe("deleteImage()", () => {
     expect(rig.calls.filter((call) => call === "removeImageBytes")).toHaveLength(1);
   });
 
-  it("leaves alone an image that nobody asked to delete", async () => {
+  it("leaves alone an image whose deletion was not requested", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId);
@@ -172,7 +172,7 @@ async function activeTwice(rig: ImportRig): Promise<string> {
   return imageId;
 }
 
-/** How often the copy of an image was to be removed. */
+/** The number of attempts to remove the copy of an image. */
 function removalsIn(rig: ImportRig, store: string): number {
   return rig.calls.filter((call) => call === `removePublishedCopy ${store}`).length;
 }
@@ -204,7 +204,7 @@ describe("removeImageCopy()", () => {
     });
   });
 
-  it("is repeated when nobody heard of its end", async () => {
+  it("is repeated when its result is lost", async () => {
     const rig = await createRig();
     const imageId = await activeTwice(rig);
     rig.fail("removePublishedCopy slow", losesItsAnswer);
@@ -216,7 +216,7 @@ describe("removeImageCopy()", () => {
     expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
   });
 
-  it("tries again until a store that is away is back; nobody reads the copy meanwhile", async () => {
+  it("retries until an unreachable store is back; readers do not see the copy meanwhile", async () => {
     const rig = await createRig();
     const imageId = await activeTwice(rig);
     const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
@@ -250,7 +250,7 @@ describe("removeImageCopy()", () => {
     expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
   });
 
-  it("does not wait for a store of another copy that is away", async () => {
+  it("does not wait for an unreachable store of another copy", async () => {
     const rig = await createRig({ stores: THREE_STORES });
     await mkdir(join(rig.directory, "third"));
     const imageId = await rig.stagedImage(randomBytes(1000));
@@ -323,7 +323,7 @@ describe("removeImageCopy()", () => {
     expect(deleted).toMatchObject(GONE);
   });
 
-  it("ends when the image is deleted while the store of the copy is away, once it is back", async () => {
+  it("ends when the image is deleted while the store of the copy is unreachable, once it is back", async () => {
     const rig = await createRig();
     const imageId = await activeTwice(rig);
     const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
@@ -340,7 +340,7 @@ describe("removeImageCopy()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("leaves alone a copy that nobody asked to remove", async () => {
+  it("leaves alone a copy whose removal was not requested", async () => {
     const rig = await createRig();
     const imageId = await activeTwice(rig);
     const { locations } = await rig.database.query((db) => findImage(db, imageId));

@@ -8,7 +8,7 @@ import { createRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
 
-describe("importImage() with a step that fails for good", () => {
+describe("importImage() with a step that fails permanently", () => {
   it("refuses the import when the claim fails, and leaves no task", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
@@ -117,7 +117,11 @@ describe("importImage() with a step that fails and then succeeds", () => {
   ] as const)("tries $call again until it succeeds", async ({ call, code }) => {
     const rig = await createRig();
     const imageId = await rig.adoptedImage(randomBytes(1000));
-    rig.fail(call, failsWith(code, "it is away"), failsWith(code, "it is still away"));
+    rig.fail(
+      call,
+      failsWith(code, "it is unreachable"),
+      failsWith(code, "it is still unreachable"),
+    );
 
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);
@@ -133,7 +137,11 @@ describe("importImage() with a step that fails and then succeeds", () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const finished = new Hold();
-    rig.fail("storeImage slow", finished.before, failsWith("StoreUnavailable", "it is away"));
+    rig.fail(
+      "storeImage slow",
+      finished.before,
+      failsWith("StoreUnavailable", "it is unreachable"),
+    );
 
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await finished.reached;
@@ -214,7 +222,7 @@ describe("importImage() past its deadline", () => {
   it("ends an import whose store stays away", async () => {
     const rig = await createRig({ import: { deadline: "2s" } });
     const imageId = await rig.stagedImage(randomBytes(1000));
-    const away = failsWith("StoreUnavailable", "it is away");
+    const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage fast", ...Array.from({ length: 100 }, () => away));
 
     await rig.client.imports.start(imageId);

@@ -30,7 +30,7 @@ function stepFailure(
 }
 
 const full = ApplicationFailure.nonRetryable("it is full", "NoSpace");
-const away = ApplicationFailure.retryable("it is away", "StoreUnavailable");
+const away = ApplicationFailure.retryable("it is unreachable", "StoreUnavailable");
 
 describe("describeFailure()", () => {
   it("finds type and text of the step's own failure", () => {
@@ -57,7 +57,7 @@ describe("describeFailure()", () => {
     expect(report).toEqual({ code: "ImportCancelled", text: "it was cancelled" });
   });
 
-  it("tells of a timeout what failed before it", () => {
+  it("adds the last failure to a timeout", () => {
     const timeout = Object.assign(
       new TimeoutFailure("it took too long", undefined, TimeoutType.SCHEDULE_TO_CLOSE),
       { cause: away },
@@ -65,10 +65,13 @@ describe("describeFailure()", () => {
 
     const report = describeFailure(stepFailure(timeout, RetryState.TIMEOUT));
 
-    expect(report).toEqual({ code: "Timeout", text: "it took too long; before: it is away" });
+    expect(report).toEqual({
+      code: "Timeout",
+      text: "it took too long; before: it is unreachable",
+    });
   });
 
-  it("tells of a timeout alone when nothing failed before it", () => {
+  it("describes a timeout alone when nothing failed before it", () => {
     const timeout = new TimeoutFailure(
       "it was never begun",
       undefined,
@@ -80,7 +83,7 @@ describe("describeFailure()", () => {
     expect(report).toEqual({ code: "Timeout", text: "it was never begun" });
   });
 
-  it("tells of a step that failed without a cause", () => {
+  it("describes a step that failed without a cause", () => {
     const failure = new ActivityFailure(
       "Activity task failed",
       "storeImage",
@@ -94,13 +97,13 @@ describe("describeFailure()", () => {
     expect(report).toEqual({ code: "ActivityFailure", text: "Activity task failed" });
   });
 
-  it("tells of an error of any other kind", () => {
+  it("describes an error of any other kind", () => {
     const report = describeFailure(new RangeError("out of range"));
 
     expect(report).toEqual({ code: "RangeError", text: "out of range" });
   });
 
-  it("tells of something thrown that is no error", () => {
+  it("describes a thrown value that is not an error", () => {
     const report = describeFailure("just a text");
 
     expect(report).toEqual({ code: "Error", text: "just a text" });
@@ -161,7 +164,7 @@ describe("wasStopped()", () => {
       expected: true,
     },
     {
-      what: "a step that failed for good while a cancel was asked for",
+      what: "a step that failed permanently while a cancel was asked for",
       error: stepFailure(full, RetryState.CANCEL_REQUESTED),
       expected: false,
     },

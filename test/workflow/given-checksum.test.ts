@@ -36,7 +36,7 @@ describe.each(["stagedImage", "adoptedImage"] as const)("importImage() of a %s",
     expect(failure).toMatchObject({
       code: "ChecksumMismatch",
       message: expect.stringContaining(
-        `The data hashes to ${checksumOf(algo, BYTES)}, and ${checksumOf(algo, OTHER)} was announced`,
+        `Checksum mismatch: expected ${checksumOf(algo, OTHER)}, got ${checksumOf(algo, BYTES)}`,
       ) as string,
     });
     expect(await rig.state(imageId)).toMatchObject({ ...BACK_TO_STAGED });
@@ -52,7 +52,7 @@ describe.each(["stagedImage", "adoptedImage"] as const)("importImage() of a %s",
 
     expect(failure).toMatchObject({
       code: "ChecksumMismatch",
-      message: `verify: The data has ${String(BYTES.length)} bytes, and ${String(BYTES.length + 1)} were announced`,
+      message: `verify: Size mismatch: expected ${String(BYTES.length + 1)} bytes, got ${String(BYTES.length)}`,
     });
     expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
   });

@@ -75,7 +75,7 @@ describe("importImage()", () => {
     ]);
   });
 
-  it("digests bytes that somebody else put into staging", async () => {
+  it("digests bytes that another program put into staging", async () => {
     const rig = await createRig();
     const bytes = randomBytes(90_000);
     const imageId = await rig.adoptedImage(bytes);
@@ -124,7 +124,7 @@ describe("importImage()", () => {
     expect(await rig.client.files.verify(imageId)).toMatchObject([{ ok: true }, { ok: true }]);
   });
 
-  it("keeps what is staged when a link to it is undone, and imports it the next time", async () => {
+  it("keeps the upload when a link to it is undone, and imports it the next time", async () => {
     const rig = await createRig({
       stores: { fast: { type: "file", path: "fast", zero_copy: true } },
     });

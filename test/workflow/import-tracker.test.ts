@@ -8,7 +8,7 @@ import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 
-/** What Temporal's Web UI and `temporal workflow metadata` ask a run for. */
+/** The metadata that Temporal's Web UI and `temporal workflow metadata` query. */
 interface RunMetadata {
   readonly currentDetails: string;
   readonly definition: Readonly<
@@ -24,7 +24,7 @@ async function metadataOf(rig: ImportRig, imageId: string): Promise<RunMetadata>
 }
 
 describe("importStatus", () => {
-  it("tells phase, pause, size and stores while the import runs", async () => {
+  it("reports phase, pause, size and stores while the import runs", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
@@ -71,7 +71,7 @@ describe("importStatus", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it("tells all phases of an import that is done", async () => {
+  it("reports all phases of an import that is done", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
@@ -92,7 +92,7 @@ describe("importStatus", () => {
     });
   });
 
-  it("tells why an import failed, and that it was undone", async () => {
+  it("reports why an import failed, and that it was undone", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
@@ -140,7 +140,7 @@ describe("importStatus", () => {
     expect((await rig.client.admin.showTask(taskId)).failure).toEqual(details);
   });
 
-  it("tells that an import was cancelled", async () => {
+  it("reports that an import was cancelled", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
@@ -243,7 +243,7 @@ describe("the current details of a run", () => {
 });
 
 describe("the search attributes of a run", () => {
-  it("tell what is imported, how, where to, for whom, and how far it is", async () => {
+  it("contain the image, the method, the stores, the owner and the phase", async () => {
     const rig = await createRig();
     const imageId = await ownedImage(rig, "project-7");
     const storing = new Hold();
@@ -342,11 +342,11 @@ describe("the messages of a run", () => {
       ...definition.updateDefinitions,
     ].filter(({ name }) => !name.startsWith("__"));
     expect(named.map(({ name, description }) => `${name}: ${description}`).sort()).toEqual([
-      "acceptImport: Answers with the verdict of the acceptance: the task id, or the refusal",
-      "dropStore: Goes on without a store: its copy is stopped and removed",
-      "importStatus: What the import does now: phase, pause, size, state of each store",
-      "pauseImport: Stops the bytes within seconds and keeps what was copied",
-      "resumeImport: Goes on from where the pause stopped",
+      "acceptImport: Returns the result of the acceptance: the task id, or the refusal",
+      "dropStore: Continues without a store: stops and removes its copy",
+      "importStatus: Returns the state of the import: phase, pause, size, state of each store",
+      "pauseImport: Stops the byte steps within seconds and keeps their parts",
+      "resumeImport: Continues from where the pause stopped",
     ]);
   });
 });
@@ -380,8 +380,8 @@ function ended(phase: string): unknown {
 }
 
 /**
- * What the Web UI writes on each step of the newest import of an image, in the order in which they
- * were planned.
+ * The summaries that the Web UI shows of each step of the newest import of an image, in the order
+ * in which they were planned.
  */
 async function stepSummaries(rig: ImportRig, imageId: string): Promise<string[]> {
   const { events } = await rig.run(imageId).fetchHistory();

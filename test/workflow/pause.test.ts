@@ -10,7 +10,7 @@ import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 
-/** What the one copy of an image in the store `slow` is now, finished or not. */
+/** The file of the only copy of an image in the store `slow`, finished or not. */
 async function copyInSlow(rig: ImportRig): Promise<{ name: string; ino: number; size: number }> {
   const names = await readdir(join(rig.directory, "slow"));
   const name = names.find((each) => each !== MARK_NAME) ?? "";
@@ -102,7 +102,7 @@ describe("pauseImport", () => {
   it("stops a step that waits for its next attempt at once", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    const away = failsWith("StoreUnavailable", "it is away");
+    const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage fast", away, away, away);
 
     await rig.client.imports.start(imageId);
@@ -137,7 +137,7 @@ describe("pauseImport", () => {
     expect(outcome.status).toBe("active");
   });
 
-  it("does not keep an import whose step fails for good", async () => {
+  it("does not keep an import whose step fails permanently", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const step = new Hold();

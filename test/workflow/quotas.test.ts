@@ -50,7 +50,7 @@ describe("importImage() within quotas", () => {
     expect(await sizeTotal(rig)).toEqual({ limit: 1500, ...NOTHING });
   });
 
-  it("fails for good when the file that it is to import turns out to be too large, and undoes itself", async () => {
+  it("fails permanently when the file that it is to import turns out to be too large, and undoes itself", async () => {
     const rig = await createRig({ limits: { image_size_cap: 999 } });
     const { id } = await rig.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
     await writeFile(join(rig.directory, "staging", "disk.raw"), randomBytes(1000));

@@ -89,7 +89,7 @@ describe("reconcileImports()", () => {
       image: "active",
       task: ["success", "", { image_id: imageId }],
       locations: ["fast active"],
-      // The sweep of the node removes what is staged of a published image.
+      // The sweep of the node removes the upload of a published image.
       staging: [],
       fast: ["@.1"],
     });
@@ -253,7 +253,7 @@ describe("reconcileImports()", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "queued", staging: [] });
   });
 
-  it("finds nothing when all imports have ended by themselves", async () => {
+  it("finds nothing when all imports have ended and undone their steps", async () => {
     const rig = await createRig();
     const [imported, failed] = [
       await rig.stagedImage(randomBytes(1000)),

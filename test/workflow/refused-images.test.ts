@@ -91,7 +91,7 @@ describe("importImage() of a hostile image", () => {
     });
   });
 
-  it("ends at its verdict, for good, and leaves nothing", async () => {
+  it("ends permanently at its verdict and leaves nothing", async () => {
     const rig = await createRig();
 
     for (const [name, diskFormat, bytes, code] of HOSTILE) {

@@ -136,7 +136,7 @@ describe("the report of an import", () => {
     expect(await outcome).toMatchObject({ status: "active", task_id: accepted.task_id });
   });
 
-  it("tells of the import, not of a start that was refused after it", async () => {
+  it("reports the import, not of a start that was refused after it", async () => {
     const { rig, imageId, accepted } = await importedImage();
 
     const refusal = await failureOf(rig.client.imports.start(imageId));
@@ -150,7 +150,7 @@ describe("the report of an import", () => {
     });
   });
 
-  it("tells of the import, not of its run that was reset and refused after it", async () => {
+  it("reports the import, not of its run that was reset and refused after it", async () => {
     const { rig, imageId, accepted } = await importedImage();
 
     await resetRun(rig, imageId, "first");

@@ -59,7 +59,7 @@ describe("importImage() that is reset", () => {
     });
   });
 
-  it("claims anew and completes once when that comes at its beginning", async () => {
+  it("claims again and completes once when that comes at its beginning", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [before, after] = [new Hold(), new Hold()];

@@ -22,7 +22,7 @@ const IN_SLOW: Omit<ImportState, "task" | "failedStores"> = {
   slow: ["@.1"],
 };
 
-/** What readers of the image see of the stores while it is imported. */
+/** The stores that readers of the image see while it is imported. */
 async function storeLists(rig: ImportRig, imageId: string) {
   const image = await rig.client.images.show(imageId);
   return [image.os_glance_importing_to_stores, image.os_glance_failed_import];
@@ -64,7 +64,7 @@ describe("importImage() into a store that links", () => {
 });
 
 describe("importImage() where not all stores must succeed", () => {
-  it("goes active in the rest when a store fails for good, and names it", async () => {
+  it("goes active in the rest when a store fails permanently, and names it", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
@@ -84,7 +84,7 @@ describe("importImage() where not all stores must succeed", () => {
     });
   });
 
-  it("removes what is left in the failed store at once, and tells readers, while others copy", async () => {
+  it("removes what is left in the failed store at once and from the locations, while others copy", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const slow = new Hold();
@@ -155,7 +155,7 @@ describe("importImage() where not all stores must succeed", () => {
   it("waits for a store that is only away, and does not write the other again", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    const away = failsWith("StoreUnavailable", "it is away");
+    const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage slow", away, away);
 
     await rig.client.imports.start(imageId, AS_MANY_AS_POSSIBLE);
@@ -166,8 +166,8 @@ describe("importImage() where not all stores must succeed", () => {
   });
 });
 
-describe("importImage() while a store is away", () => {
-  it("tells which it is, how often it was tried and why", async () => {
+describe("importImage() while a store is unreachable", () => {
+  it("reports the store, the number of attempts and the reason", async () => {
     const rig = await createRig();
     // A store that was never used has no directory to wait for: it gets one.
     const earlier = await rig.stagedImage(randomBytes(1000));
@@ -199,7 +199,7 @@ describe("importImage() while a store is away", () => {
 });
 
 describe("importImage() into several stores of which all must succeed", () => {
-  it("stops the others when one fails for good, removes all copies, and says which and why", async () => {
+  it("stops the others when one fails permanently, removes all copies, and names the store and the reason", async () => {
     const rig = await createRig();
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(4 * MIB));
@@ -284,10 +284,10 @@ describe("the update dropStore", () => {
     expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: [] });
   });
 
-  it("drops a store that is away", async () => {
+  it("drops an unreachable store", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
-    const away = failsWith("StoreUnavailable", "it is away");
+    const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage slow", ...Array.from({ length: 100 }, () => away));
     await rig.client.imports.start(imageId, BOTH);
     await vi.waitFor(
@@ -388,7 +388,7 @@ describe("the update dropStore", () => {
 
     expect(last).toMatchObject({
       code: "ImageConflict",
-      message: 'Cannot drop store "fast": it is the only one left; cancel the import instead',
+      message: 'Cannot drop store "fast": it is the only store left; cancel the import instead',
     });
     expect(other).toMatchObject({
       code: "ImageConflict",
@@ -441,7 +441,7 @@ describe("the update dropStore", () => {
   );
 
   it.each([
-    ["the only store that is left", "slow", 'Cannot drop store "slow": it is the only one left'],
+    ["the only store that is left", "slow", 'Cannot drop store "slow": it is the only store left'],
     [
       "a store that was dropped before",
       "fast",

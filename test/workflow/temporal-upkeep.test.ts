@@ -7,7 +7,7 @@ import { TemporalUpkeep } from "../../src/worker/temporal-upkeep.ts";
 import { RECONCILER_ID, SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 
-/** How long a condition may take to come true; generous, because machines are busy. */
+/** The time limit for a condition; generous, because machines are busy. */
 const PATIENCE = { timeout: 40_000, interval: 100 };
 
 /** Takes the search attributes of imports away, as when the server comes back without its data. */

@@ -72,7 +72,7 @@ async function stagedFile(rig: ImportRig, path: string, diskFormat: DiskFormat):
 interface RealImage {
   readonly what: string;
   readonly format: DiskFormat;
-  /** What qemu-img calls it, with options; undefined: the raw disk itself. */
+  /** The format in the words of qemu-img, with options; undefined: the raw disk itself. */
   readonly convert?: readonly string[];
   readonly compression?: Compression;
 }
@@ -171,7 +171,7 @@ describe("importImage() of real images, downloaded, decompressed and converted i
 });
 
 describe("importImage() whose transforms do not come to an end", () => {
-  it("leaves what was staged, and the format that was declared", async () => {
+  it("keeps the upload and the declared format", async () => {
     const directory = makeTemporaryDirectory();
     const raw = await makeRawDisk(directory, 8 * MIB);
     const qcow2 = join(directory, "source");
@@ -222,7 +222,7 @@ describe("importImage() whose transforms do not come to an end", () => {
       bytes: () => gzipSync(gzipSync(randomBytes(MIB))),
       code: "FormatMismatch",
     },
-  ])("fails for good when the data $what, and leaves nothing", async ({ bytes, code }) => {
+  ])("fails permanently when the data $what, and leaves nothing", async ({ bytes, code }) => {
     const rig = await createTransformingRig();
     const imageId = await rig.stagedImage(await bytes());
 
@@ -234,7 +234,7 @@ describe("importImage() whose transforms do not come to an end", () => {
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
   });
 
-  it("fails for good when the disk in the data refers to another file", async () => {
+  it("fails permanently when the disk in the data refers to another file", async () => {
     const directory = makeTemporaryDirectory();
     const [backing, overlay] = [join(directory, "backing"), join(directory, "overlay")];
     await run(TOOLS.qemuImg, ["create", "-q", "-f", "raw", backing, "1M"]);

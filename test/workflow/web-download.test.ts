@@ -15,7 +15,7 @@ import { MIB } from "../support/mib.ts";
 const BYTES = randomBytes(3 * MIB + 17);
 const SECRET = "k1-top-secret-signature";
 
-/** What is left of an import that was undone: nothing that was not there before. */
+/** The traces of an import that was undone: the same as before it. */
 const QUEUED = {
   image: "queued",
   isClaimed: false,
@@ -171,8 +171,8 @@ describe("importImage() by web-download", () => {
 
   it.each([
     { what: "has no such image", status: 404, code: "SourceRefused" },
-    { what: "lets nobody in", status: 403, code: "SourceRefused" },
-  ])("fails for good when the origin $what, and leaves nothing", async ({ status, code }) => {
+    { what: "refuses access", status: 403, code: "SourceRefused" },
+  ])("fails permanently when the origin $what, and leaves nothing", async ({ status, code }) => {
     const { rig, origin } = await withOrigin(async (exchange) => {
       exchange.head(status, { "content-length": 0 });
     });
@@ -335,7 +335,7 @@ describe("importImage() of a URL that holds a secret", () => {
         exchange.head(403, { "content-length": 0 });
       },
     },
-  ])("tells it nowhere when it $what", async ({ what, behaviour }) => {
+  ])("shows it nowhere when it $what", async ({ what, behaviour }) => {
     const { rig, origin } = await withOrigin(behaviour, { keyFile: true });
     const imageId = await newImage(rig);
     const uri = origin.url(`/disk.img?signature=${SECRET}`);
@@ -386,7 +386,7 @@ describe("importImage() of a URL that holds a secret", () => {
       code: "BadConfiguration",
       message: "Cannot seal the URI, which may contain a secret: no key is configured",
     });
-    // What is no URL is not sent at all: it may hold a secret, too.
+    // Text that is not a URL is not sent at all: it may hold a secret, too.
     const noUrl = { method: "web-download", uri: "example.org/disk?key=1" } as const;
     expect(await failureOf(rig.client.imports.start(imageId, noUrl))).toMatchObject({
       code: "BadRequest",

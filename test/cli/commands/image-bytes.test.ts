@@ -457,7 +457,7 @@ describe("image download", () => {
       failure: {
         code: "Interrupted",
         message: `The download of image "${imageId}" was interrupted`,
-        hint: "Nothing of it was kept; run the command again.",
+        hint: "Run the command again: it kept nothing.",
       },
     });
     expect(readdirSync(directory)).toEqual([]);

@@ -122,7 +122,7 @@ describe("drop-store", () => {
       exitCode: 4,
       failure: {
         code: "ImageConflict",
-        message: 'Cannot drop store "slow": it is the only one left; cancel the import instead',
+        message: 'Cannot drop store "slow": it is the only store left; cancel the import instead',
       },
     });
   });
