@@ -8,7 +8,8 @@ import { ImportError } from "../../src/domain/import-failure.ts";
 import { StagingArea } from "../../src/staging/staging-area.ts";
 import { claimantOf, NODE, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { openNode, planOf, someBytes, type NodeRig, runStep } from "../support/node-rig.ts";
+import { openNode, someBytes, type NodeRig, runStep } from "../support/node-rig.ts";
+import { planOf } from "../support/step-orders.ts";
 
 const catalogue = useCatalogue();
 

@@ -4,7 +4,8 @@ import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { openNode, runStep, saveOrder, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { saveOrder } from "../support/step-orders.ts";
 
 const catalogue = useCatalogue();
 

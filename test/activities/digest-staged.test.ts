@@ -8,8 +8,9 @@ import type { ByteProgress } from "../../src/activities/progress.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
-import { activityEnvironment, openNode, someBytes, HeldRows } from "../support/node-rig.ts";
+import { activityEnvironment, openNode, someBytes } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 

@@ -7,9 +7,10 @@ import { recordSource } from "../../src/db/fetched-records.ts";
 import { stagedFiles } from "../../src/db/schema.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
+import { HeldRows } from "../support/held-rows.ts";
 import { beginAnswer, honest, HostileOrigin, type Behaviour } from "../support/hostile-origin.ts";
 import { MIB } from "../support/mib.ts";
-import { HeldRows, openNode, outcomeOf, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { openNode, outcomeOf, someBytes, type NodeRig } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 

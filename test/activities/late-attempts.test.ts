@@ -16,10 +16,10 @@ import {
   outcomeOf,
   runStep,
   someBytes,
-  transformOrder,
   type NodeRig,
 } from "../support/node-rig.ts";
 import { useS3Server } from "../support/s3-server.ts";
+import { transformOrder } from "../support/step-orders.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const catalogue = useCatalogue();
@@ -33,7 +33,7 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-// Slow enough to be met in the middle, on a busy machine too.
+// Of an upload: slow enough for a test to act in the middle, on a busy machine too.
 const SLOWLY = { bandwidthLimit: 2 * MIB };
 const SIZE_BYTES = 8 * MIB + 17;
 const BYTES = someBytes(SIZE_BYTES);
@@ -70,8 +70,7 @@ interface Scene {
 async function openCopy(): Promise<Scene> {
   const rig = await openNode(catalogue);
   const plan = await rig.stageAndClaim(BYTES);
-  const writer = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
-  await rig.awaitPart("fast", MIB);
+  const { writer } = await rig.heldElsewhere(plan, SIZE_BYTES);
   const { image_id, epoch } = plan;
   return {
     rig,
@@ -83,6 +82,7 @@ async function openCopy(): Promise<Scene> {
         activityEnvironment(info),
       ),
     finish: async () => {
+      writer.release();
       expect(await outcomeOf(writer)).toMatchObject({ stored: { store: "fast" } });
       expect(await rig.names("fast")).toEqual([storeKey(image_id, epoch)]);
       return readFile(rig.copyPath(plan));
@@ -280,12 +280,14 @@ describe("a late release of a claim with which a reset of its run goes on", () =
 
 describe("an attempt in the process that runs the one after it", () => {
   it("steps back, and does not end the later one", async () => {
-    const rig = await openNode(catalogue, { stores: { fast: SLOWLY } });
+    const rig = await openNode(catalogue);
+    const copies = rig.holdCopies();
     const plan = await rig.stageAndClaim(BYTES);
     const later = rig.store(plan, SIZE_BYTES, "fast", activityEnvironment({ attempt: 2 }));
-    await rig.awaitPart("fast", MIB);
+    await copies.reached;
 
     const failure = await failureOf(rig.store(plan, SIZE_BYTES));
+    copies.release();
 
     expect(failure).toMatchObject({ code: "AttemptOvertaken", retryable: true });
     expect(await later).toMatchObject({ size: SIZE_BYTES });
@@ -295,13 +297,15 @@ describe("an attempt in the process that runs the one after it", () => {
 
 describe("a late attempt that begins behind its undo", () => {
   it("leaves no copy and no lease when the import is over before the copy is", async () => {
-    const rig = await openNode(catalogue, { stores: { fast: SLOWLY } });
+    const rig = await openNode(catalogue);
+    const copies = rig.holdCopies();
     const plan = await rig.stageAndClaim(BYTES);
     await rig.removeCopy(plan);
     const late = failureOf(rig.store(plan, SIZE_BYTES));
-    await rig.awaitPart("fast", MIB);
+    await copies.reached;
 
     await rig.release(plan);
+    copies.release();
 
     expect(await late).toMatchObject({ code: "ImportLost" });
     expect(await rig.names("fast")).toEqual([]);
@@ -331,8 +335,7 @@ describe("an attempt that died between taking a lease and removing the part of t
   it("leaves that part to the next one, which removes it", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(BYTES);
-    const first = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
-    const part = await rig.awaitPart("fast", MIB);
+    const { writer: first, part } = await rig.heldElsewhere(plan, SIZE_BYTES);
     await first.stop();
     await catalogue.database.query((db) =>
       db.execute(
@@ -349,8 +352,7 @@ describe("an attempt that died between taking a lease and removing the part of t
   it("leaves that part to the undo, which removes it", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(BYTES);
-    const first = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
-    const part = await rig.awaitPart("fast", MIB);
+    const { writer: first, part } = await rig.heldElsewhere(plan, SIZE_BYTES);
     await first.stop();
     await catalogue.database.query((db) =>
       db.execute(

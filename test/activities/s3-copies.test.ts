@@ -10,11 +10,11 @@ import { MIN_PART_BYTES } from "../../src/stores/part-plan.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import type { ChildProgram } from "../support/child-program.ts";
+import { HeldRows } from "../support/held-rows.ts";
 import { bucketTraces, type BucketTraces } from "../support/image-traces.ts";
 import { MIB } from "../support/mib.ts";
 import {
   activityEnvironment,
-  HeldRows,
   openNode,
   outcomeOf,
   runStep,

@@ -7,13 +7,8 @@ import type { Digests } from "../../src/domain/digests.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import {
-  openNode,
-  saveOrder,
-  someBytes,
-  WAYS_TO_LOSE_AN_IMAGE,
-  type NodeRig,
-} from "../support/node-rig.ts";
+import { openNode, someBytes, WAYS_TO_LOSE_AN_IMAGE, type NodeRig } from "../support/node-rig.ts";
+import { saveOrder } from "../support/step-orders.ts";
 
 const catalogue = useCatalogue();
 const SIZE_BYTES = 5000;

@@ -1,27 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { open, readFile, stat, writeFile } from "node:fs/promises";
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { takeLease } from "../../src/db/lease-records.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
+import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
-import {
-  HeldRows,
-  openNode,
-  outcomeOf,
-  runStep,
-  someBytes,
-  type NodeRig,
-} from "../support/node-rig.ts";
+import { openNode, outcomeOf, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 
-// Slow enough to be met in the middle, on a busy machine too.
-const SLOWLY = { bandwidthLimit: 2 * MIB };
 const SIZE_BYTES = 10 * MIB + 17;
 
 async function inodeOf(path: string): Promise<number> {
@@ -34,16 +26,15 @@ async function holds(path: string, bytes: Buffer): Promise<boolean> {
 
 /** Kills a copy in the middle of its bytes. Returns the name of its part. */
 async function killWhileCopying(rig: NodeRig, plan: ImportPlan): Promise<string> {
-  const writer = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
-  const part = await rig.awaitPart("fast", 3 * MIB);
+  const { writer, part } = await rig.heldElsewhere(plan, SIZE_BYTES);
   await writer.kill();
   return part;
 }
 
 /** Kills a copy that has all its bytes, synced, and no final name. */
 async function killBeforePublishing(rig: NodeRig, plan: ImportPlan): Promise<string> {
-  const writer = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
-  const rows = await rig.holdBeforePublishing(plan);
+  const { writer } = await rig.heldElsewhere(plan, SIZE_BYTES);
+  const rows = await rig.holdBeforePublishing(plan, writer);
   const [part = ""] = await rig.names("fast");
   await writer.kill();
   await rows.release();
@@ -51,9 +42,9 @@ async function killBeforePublishing(rig: NodeRig, plan: ImportPlan): Promise<str
 }
 
 /** Kills a copy that lies under its final name, of which the catalogue does not know. */
-async function killBeforeTelling(rig: NodeRig, plan: ImportPlan): Promise<string> {
-  const writer = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
-  const rows = await rig.holdBeforeTelling(plan);
+async function killBeforeRecording(rig: NodeRig, plan: ImportPlan): Promise<string> {
+  const { writer } = await rig.heldElsewhere(plan, SIZE_BYTES);
+  const rows = await rig.holdBeforeRecording(plan, writer);
   const [key = ""] = await rig.names("fast");
   await writer.kill();
   await rows.release();
@@ -95,7 +86,7 @@ describe("storeImage() after its process was killed", () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
-    const key = await killBeforeTelling(rig, plan);
+    const key = await killBeforeRecording(rig, plan);
     const inode = await inodeOf(rig.stored(key));
     expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "writing" }]);
 
@@ -107,8 +98,7 @@ describe("storeImage() after its process was killed", () => {
   });
 
   it("hands on, of two attempts that find the same dead one, its part to only one", async () => {
-    // So slow that neither is done when the other begins.
-    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const rig = await openNode(catalogue);
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const part = newPartName(plan.image_id, plan.epoch);
@@ -130,12 +120,18 @@ describe("storeImage() after its process was killed", () => {
     const claim = sql`SELECT 1 FROM images WHERE id = ${plan.image_id}`;
     const rows = await HeldRows.hold(catalogue, claim);
     const writers = [
-      rig.storeElsewhere(plan, bytes.length),
-      rig.storeElsewhere(plan, bytes.length),
+      rig.storeElsewhere(plan, bytes.length, { isHeld: true }),
+      rig.storeElsewhere(plan, bytes.length, { isHeld: true }),
     ];
     await rows.awaitWaiters(2);
 
     await rows.release();
+    // Neither is done when the other begins.
+    await vi.waitUntil(
+      async () => (await catalogue.leases(plan.image_id)).some((lease) => lease.part !== part),
+      { timeout: 20_000 },
+    );
+    for (const writer of writers) writer.release();
 
     const outcomes = await Promise.all(writers.map(outcomeOf));
     // Its part may be gone before it has opened it.
@@ -153,7 +149,7 @@ describe("removeCopy() after the process of the copy was killed", () => {
   it.each([
     ["in the middle of its bytes", killWhileCopying],
     ["when it had all its bytes", killBeforePublishing],
-    ["before the catalogue knew of its copy", killBeforeTelling],
+    ["before the catalogue knew of its copy", killBeforeRecording],
   ])("leaves nothing of one that was killed %s", async (_, kill) => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(SIZE_BYTES));
@@ -172,13 +168,13 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
-    const late = rig.storeElsewhere(plan, bytes.length, SLOWLY);
-    await rig.awaitPart("fast", 3 * MIB);
+    const { writer: late } = await rig.heldElsewhere(plan, bytes.length);
     await late.stop();
     await rig.finish(plan, bytes.length);
     await runStep(() => rig.cleanUp.unstageImage(plan));
     const before = await rig.snapshot(plan);
 
+    late.release();
     late.continue();
 
     expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
@@ -190,14 +186,14 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
-    const late = rig.storeElsewhere(plan, bytes.length, SLOWLY);
-    await rig.awaitPart("fast", 3 * MIB);
+    const { writer: late } = await rig.heldElsewhere(plan, bytes.length);
     await late.stop();
     await rig.finish(plan, bytes.length);
     await using staged = await open(rig.staged(plan.image_id), "r+");
     await staged.write(someBytes(17), 0, 17, 10 * MIB);
     const before = await rig.snapshot(plan);
 
+    late.release();
     late.continue();
 
     expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
@@ -207,13 +203,13 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
   it("leaves nothing in the store when the import was undone meanwhile", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(SIZE_BYTES));
-    const late = rig.storeElsewhere(plan, SIZE_BYTES, SLOWLY);
-    await rig.awaitPart("fast", 3 * MIB);
+    const { writer: late } = await rig.heldElsewhere(plan, SIZE_BYTES);
     await late.stop();
     await rig.removeCopy(plan);
     await rig.release(plan);
     const before = await rig.snapshot(plan);
 
+    late.release();
     late.continue();
 
     expect(await outcomeOf(late)).toEqual({ code: "ImportLost" });
@@ -222,18 +218,20 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
   });
 
   it("does not disturb a second attempt that copies beside it", async () => {
-    const rig = await openNode(catalogue, { stores: { fast: SLOWLY } });
+    const rig = await openNode(catalogue);
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
-    const late = rig.storeElsewhere(plan, bytes.length, SLOWLY);
-    const part = await rig.awaitPart("fast", 3 * MIB);
+    const { writer: late, part } = await rig.heldElsewhere(plan, bytes.length);
     await late.stop();
+    const copies = rig.holdCopies();
     const second = rig.store(plan, bytes.length);
-    await rig.awaitPart("fast", 3 * MIB, part);
+    await rig.awaitPart("fast", 2 * MIB, part);
 
+    late.release();
     late.continue();
 
     expect(await outcomeOf(late)).toEqual({ code: "AttemptOvertaken" });
+    copies.release();
     expect(await second).toMatchObject({ store: "fast", size: bytes.length });
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);

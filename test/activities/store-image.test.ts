@@ -30,16 +30,16 @@ import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess, startOtherProcess } from "../support/child-program.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
+import { MARK_NAME } from "../../src/stores/store-mark.ts";
 import {
   activityEnvironment,
-  HeldRows,
   openNode,
   someBytes,
   WAYS_TO_LOSE_AN_IMAGE,
   type NodeRig,
 } from "../support/node-rig.ts";
-import { MARK_NAME } from "../../src/stores/store-mark.ts";
 import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/volume.ts";
 
 const catalogue = useCatalogue();
@@ -177,14 +177,18 @@ describe("storeImage()", () => {
   });
 
   it("beats with the store and the bytes that are done", async () => {
-    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 4 * MIB } } });
-    const bytes = someBytes(7 * MIB);
+    const rig = await openNode(catalogue);
+    const copies = rig.holdCopies();
+    const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const environment = activityEnvironment();
     const beats: ByteProgress[] = [];
     environment.on("heartbeat", (beat: ByteProgress) => beats.push(beat));
 
-    await rig.store(plan, bytes.length, "fast", environment);
+    const storing = rig.store(plan, bytes.length, "fast", environment);
+    await vi.waitUntil(() => beats.some(({ doneBytes }) => doneBytes > 0), { timeout: 20_000 });
+    copies.release();
+    await storing;
 
     const about = { step: "store", store: "fast", totalBytes: bytes.length };
     expect(beats[0]).toMatchObject(about);
@@ -213,13 +217,15 @@ describe("storeImage() for an import that no longer holds the image", () => {
   });
 
   it("refuses to finish one that was undone while it copied", async () => {
-    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const rig = await openNode(catalogue);
+    const copies = rig.holdCopies();
     const bytes = someBytes(4 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const storing = failureOf(rig.store(plan, bytes.length));
-    await rig.awaitPart("fast", MIB);
+    await copies.reached;
 
     await rig.release(plan);
+    copies.release();
 
     expect(await storing).toMatchObject({ code: "ImportLost" });
     // The undo may have come before it: the attempt removes what it made.
@@ -418,11 +424,13 @@ describe("storeImage() after an earlier attempt", () => {
   });
 
   it("does not trust the copy that a late writer publishes at the last moment, and checks it when it is run again", async () => {
-    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const rig = await openNode(catalogue);
+    const copies = rig.holdCopies();
     const bytes = someBytes(4 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const first = failureOf(rig.store(plan, bytes.length));
-    const rows = await rig.holdBeforePublishing(plan);
+    await copies.reached;
+    const rows = await rig.holdBeforePublishing(plan, copies);
     await writeFile(rig.copyPath(plan), someBytes(4 * MIB));
     await rows.release();
 
@@ -453,18 +461,22 @@ describe("storeImage() after an earlier attempt", () => {
   });
 
   it("ends an attempt that still runs in this process, and goes on from its part", async () => {
-    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const rig = await openNode(catalogue);
+    const copies = rig.holdCopies();
     const bytes = someBytes(5 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const first = rig.store(plan, bytes.length).catch((error: unknown) => error);
-    const part = await rig.awaitPart("fast", MIB);
+    await copies.reached;
+    const [part = ""] = await rig.names("fast");
     const inode = await inodeOf(rig.stored(part));
 
-    await rig.store(plan, bytes.length);
+    const second = rig.store(plan, bytes.length);
 
     expect(await first).toMatchObject({
       message: `Another attempt took over ${storeKey(plan.image_id, plan.epoch)} in fast`,
     });
+    copies.release();
+    await second;
     expect(await inodeOf(rig.copyPath(plan))).toBe(inode);
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
@@ -472,12 +484,14 @@ describe("storeImage() after an earlier attempt", () => {
 
 describe("storeImage() when it is stopped", () => {
   it("stops within a block on a cancel, keeps its part, and goes on from it when it is run again", async () => {
-    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 4 * MIB } } });
+    const rig = await openNode(catalogue);
+    const copies = rig.holdCopies();
     const bytes = someBytes(8 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const environment = activityEnvironment();
     const storing = rig.store(plan, bytes.length, "fast", environment);
-    const part = await rig.awaitPart("fast", MIB);
+    await copies.reached;
+    const [part = ""] = await rig.names("fast");
     const inode = await inodeOf(rig.stored(part));
 
     environment.cancel();
@@ -485,6 +499,7 @@ describe("storeImage() when it is stopped", () => {
     await expect(storing).rejects.toBeInstanceOf(CancelledFailure);
     expect(await rig.names("fast")).toEqual([part]);
     expect((await stat(rig.stored(part))).size).toBeLessThan(bytes.length);
+    copies.release();
     await rig.store(plan, bytes.length);
     expect(await inodeOf(rig.copyPath(plan))).toBe(inode);
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
@@ -551,13 +566,14 @@ describe("storeImage() on a store that fails", () => {
     `leaves nothing when the space runs out on the way${needsMount}`,
     async () => {
       const path = await mountSmallVolume(4);
-      const rig = await openNode(catalogue, { stores: { fast: { path, bandwidthLimit: MIB } } });
+      const rig = await openNode(catalogue, { stores: { fast: { path } } });
+      const copies = rig.holdCopies();
       const plan = await rig.stageAndClaim(someBytes(3 * MIB));
       const storing = failureOf(rig.store(plan, 3 * MIB));
-      // Beside the mark of the store.
-      await vi.waitUntil(async () => (await readdir(path)).length > 1, { timeout: 20_000 });
+      await copies.reached;
 
       await writeFile(`${path}/filler`, someBytes(4 * MIB)).catch(() => undefined);
+      copies.release();
 
       expect(await storing).toMatchObject({ code: "NoSpace", retryable: false });
       await rig.removeCopy(plan);
@@ -904,11 +920,12 @@ describe("removeCopy()", () => {
   });
 
   it("ends an attempt that still runs in this process, and leaves nothing of it", async () => {
-    const rig = await openNode(catalogue, { stores: { fast: { bandwidthLimit: 2 * MIB } } });
+    const rig = await openNode(catalogue);
+    const copies = rig.holdCopies();
     const bytes = someBytes(5 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const storing = rig.store(plan, bytes.length).catch((error: unknown) => error);
-    await rig.awaitPart("fast", MIB);
+    await copies.reached;
 
     await rig.removeCopy(plan);
 

@@ -10,16 +10,10 @@ import { takeProduct } from "../../src/db/product-records.ts";
 import { loadTransform } from "../../src/transforms/load-transform.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
+import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
-import {
-  HeldRows,
-  openNode,
-  outcomeOf,
-  runStep,
-  someBytes,
-  transformOrder,
-  type NodeRig,
-} from "../support/node-rig.ts";
+import { openNode, outcomeOf, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { transformOrder } from "../support/step-orders.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const catalogue = useCatalogue();

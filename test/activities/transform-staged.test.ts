@@ -16,12 +16,11 @@ import {
   activityEnvironment,
   openNode,
   runStep,
-  saveOrder,
   someBytes,
-  storeOrder,
   WAYS_TO_LOSE_AN_IMAGE,
   type NodeRig,
 } from "../support/node-rig.ts";
+import { saveOrder, storeOrder } from "../support/step-orders.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../support/volume.ts";
 
 const catalogue = useCatalogue();

@@ -553,15 +553,15 @@ describe("stageData() that is interrupted", () => {
   });
 });
 
-describe("stageData() in a process that is killed at 50 %", () => {
+describe("stageData() in a process that is killed in the middle of its bytes", () => {
   const SIZE_BYTES = 12 * MIB;
 
   /** Kills a staging in the middle of its bytes. */
-  async function killAtHalf(rig: NodeRig): Promise<{ imageId: string; part: string }> {
+  async function killInTheMiddle(rig: NodeRig): Promise<{ imageId: string; part: string }> {
     const imageId = await catalogue.newImage();
     const upload = await rig.upload(someBytes(SIZE_BYTES));
-    const stager = rig.stageElsewhere(imageId, upload, 2 * MIB);
-    const part = await rig.awaitPart("staging", SIZE_BYTES / 2);
+    const stager = rig.stageElsewhere(imageId, upload);
+    const part = await rig.awaitPart("staging", MIB);
     await stager.kill();
     await rm(upload);
     return { imageId, part };
@@ -569,7 +569,7 @@ describe("stageData() in a process that is killed at 50 %", () => {
 
   it("leaves bytes that can never be imported", async () => {
     const rig = await openNode(catalogue);
-    const { imageId, part } = await killAtHalf(rig);
+    const { imageId, part } = await killInTheMiddle(rig);
     const thief = await rig.claim(await catalogue.newImage(), { uri: rig.uri(part) });
 
     expect((await stat(rig.staged(part))).size).toBeLessThan(SIZE_BYTES);
@@ -582,7 +582,7 @@ describe("stageData() in a process that is killed at 50 %", () => {
 
   it("is taken over once it has been silent for 20 s, and no byte of it stays", async () => {
     const rig = await openNode(catalogue);
-    const { imageId } = await killAtHalf(rig);
+    const { imageId } = await killInTheMiddle(rig);
     const bytes = someBytes(100);
     const upload = await rig.upload(bytes);
     expect(await failureOf(stage(rig, imageId, upload))).toMatchObject({ code: "StagingBusy" });
@@ -598,7 +598,7 @@ describe("stageData() in a process that is killed at 50 %", () => {
 
   it("is swept once it has been silent for 20 s, and the image is queued", async () => {
     const rig = await openNode(catalogue);
-    const { imageId, part } = await killAtHalf(rig);
+    const { imageId, part } = await killInTheMiddle(rig);
     expect(await runStep(() => rig.cleanUp.sweepNode())).toEqual({ staged: 0, parts: 0 });
     expect(await rig.names("staging")).toEqual([part]);
     await catalogue.silenceStager(imageId, 21);
@@ -612,8 +612,8 @@ describe("stageData() in a process that is killed at 50 %", () => {
   it("changes nothing when it only stood still and goes on after it was taken over", async () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
-    const stager = rig.stageElsewhere(imageId, await rig.upload(someBytes(SIZE_BYTES)), 2 * MIB);
-    await rig.awaitPart("staging", SIZE_BYTES / 2);
+    const stager = rig.stageElsewhere(imageId, await rig.upload(someBytes(SIZE_BYTES)));
+    await rig.awaitPart("staging", MIB);
     await stager.stop();
     await catalogue.silenceStager(imageId, 21);
     await stage(rig, imageId, await rig.upload(someBytes(100)));

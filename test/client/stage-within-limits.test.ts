@@ -122,8 +122,8 @@ describe("stageData() within limits", () => {
     const { rig, owner, stage } = await openLimited();
     const imageId = await owner.newImage();
     const upload = await rig.upload(someBytes(3 * MIB));
-    const stager = rig.stageElsewhere(imageId, upload, MIB / 2);
-    await rig.awaitPart("staging", MIB / 2);
+    const stager = rig.stageElsewhere(imageId, upload);
+    await rig.awaitPart("staging", MIB);
     await stager.kill();
     const other = await owner.newImage();
     expect(await failureOf(stage(other, upload))).toMatchObject({ code: "QuotaExceeded" });

@@ -21,7 +21,7 @@ import { dropStagedRow } from "../../src/db/staged-records.ts";
 import { IMAGE_STATUSES } from "../../src/domain/image-status.ts";
 import { NODE, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { HeldRows } from "../support/node-rig.ts";
+import { HeldRows } from "../support/held-rows.ts";
 
 const catalogue = useCatalogue();
 

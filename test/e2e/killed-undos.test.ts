@@ -1,8 +1,8 @@
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import { waitForPart } from "../support/growing-part.ts";
+import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
-import { HeldRows } from "../support/node-rig.ts";
 import { Service } from "../support/service.ts";
 
 async function openService(): Promise<Service> {

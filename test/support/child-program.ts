@@ -1,15 +1,17 @@
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { once } from "node:events";
-import type { Readable } from "node:stream";
+import { join } from "node:path";
+import type { Readable, Writable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
 import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { waitForStandstill } from "./standstill.ts";
 
+const PROGRAMS = fileURLToPath(new URL("programs", import.meta.url));
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-type Child = ChildProcessByStdio<null, Readable, Readable>;
+type Child = ChildProcessByStdio<Writable, Readable, Readable>;
 
 /** What a program of a few lines did. */
 export interface ProgramResult {
@@ -37,9 +39,13 @@ export async function runProgram(
 }
 
 function start(lines: string, { arguments: given = [], uid }: ProgramOptions): Child {
-  return spawn(process.execPath, ["--input-type=module", "--eval", lines, ...given], {
+  return spawnNode(["--input-type=module", "--eval", lines, ...given], uid);
+}
+
+function spawnNode(args: readonly string[], uid?: number): Child {
+  return spawn(process.execPath, args, {
     cwd: ROOT,
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["pipe", "pipe", "pipe"],
     ...(uid === undefined ? {} : { uid, gid: uid }),
   });
 }
@@ -67,9 +73,23 @@ export class ChildProgram {
    * Starts it, as {@link runProgram} does. What still runs when the test has finished is killed.
    */
   static start(lines: string, options: ProgramOptions = {}): ChildProgram {
-    const program = new ChildProgram(start(lines, options));
+    return ChildProgram.#untilTestEnds(start(lines, options));
+  }
+
+  /** Starts a program of `test/support/programs`. It is killed when the test ends. */
+  static startFile(name: string, args: readonly string[]): ChildProgram {
+    return ChildProgram.#untilTestEnds(spawnNode([join(PROGRAMS, name), ...args]));
+  }
+
+  static #untilTestEnds(child: Child): ChildProgram {
+    const program = new ChildProgram(child);
     onTestFinished(() => program.kill());
     return program;
+  }
+
+  /** Lets a program go on that waits for its stdin. */
+  release(): void {
+    this.#child.stdin.write("\n");
   }
 
   /** Makes it stand still (SIGSTOP), and waits until all of its threads do. */

@@ -6,11 +6,10 @@ import type { Info } from "@temporalio/activity";
 import { MockActivityEnvironment } from "@temporalio/testing";
 import { DefaultLogger } from "@temporalio/worker";
 import { sql, type SQL } from "drizzle-orm";
-import { onTestFinished, vi } from "vitest";
+import { vi } from "vitest";
 import { Attempts } from "../../src/activities/attempts.ts";
-import type { ImportPlan, NothingToCopy } from "../../src/activities/claim-import.ts";
+import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { NodeDependencies } from "../../src/activities/dependencies.ts";
-import type { DigestOrder } from "../../src/activities/digest-staged.ts";
 import {
   createByteActivities,
   createControlActivities,
@@ -19,16 +18,13 @@ import {
   type ControlActivities,
   type CleanUpActivities,
 } from "../../src/activities/index.ts";
-import type { FetchedImage, FetchOrder } from "../../src/activities/fetch-image.ts";
-import type { SaveOrder } from "../../src/activities/save-image.ts";
-import type { StoredCopy, StoreOrder } from "../../src/activities/store-image.ts";
+import type { FetchedImage } from "../../src/activities/fetch-image.ts";
+import type { StoredCopy } from "../../src/activities/store-image.ts";
 import type { Transformed, TransformOrder } from "../../src/activities/transform-staged.ts";
 import type { VerifiedStaging, VerifyOrder } from "../../src/activities/verify-staging.ts";
 import { stageData, type StagingTools } from "../../src/client/stage-image.ts";
-import type { Database } from "../../src/db/connect.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
 import type { NewImage } from "../../src/db/image-records.ts";
-import { StoreMarkRecords } from "../../src/db/store-mark-records.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { DEFAULT_FORMAT_POLICY, type FormatPolicy } from "../../src/domain/format-policy.ts";
 import type { ImportFailureCode } from "../../src/domain/import-failure.ts";
@@ -46,8 +42,29 @@ import { Transforms } from "../../src/transforms/open-transforms.ts";
 import type { Transform } from "../../src/transforms/transform.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { ChildProgram } from "./child-program.ts";
+import { HeldCopies } from "./held-copies.mjs";
+import { HeldRows } from "./held-rows.ts";
 import { MIB } from "./mib.ts";
+import {
+  digestOrder,
+  fetchOrder,
+  planOf,
+  saveOrder,
+  storeOrder,
+  transformOrder,
+} from "./step-orders.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
+import { TestMarkRecords } from "./test-mark-records.ts";
+
+/** Settings of a copy in a process of its own. */
+export interface ElsewhereOptions {
+  /** Default: `fast`. */
+  readonly store?: string;
+  /** It waits in the middle of its bytes until its program is released. Default: false. */
+  readonly isHeld?: boolean;
+  /** In bytes per second. Default: no limit. */
+  readonly bandwidthLimit?: number;
+}
 
 /** Settings of a {@link NodeRig}. */
 export interface NodeRigOptions {
@@ -233,7 +250,7 @@ export class NodeRig {
   /** The download in a process of its own, which the test stops, continues and kills. */
   fetchElsewhere(plan: ImportPlan, uri: string): ChildProgram {
     const order = fetchOrder(plan, uri);
-    return this.#startElsewhere(FETCH_PROGRAM, { web: this.webSettings, order });
+    return this.#startElsewhere("fetch-image", { web: this.webSettings, order });
   }
 
   /** Runs the verdict on the staged bytes. */
@@ -324,23 +341,41 @@ export class NodeRig {
   storeElsewhere(
     plan: ImportPlan,
     sizeBytes: number,
-    { store = "fast", bandwidthLimit }: { store?: string; bandwidthLimit?: number } = {},
+    { store = "fast", isHeld = false, bandwidthLimit }: ElsewhereOptions = {},
   ): ChildProgram {
-    const stores = Object.fromEntries(
-      Object.entries(this.storeSettings).map(([name, each]) => [name, { ...each, bandwidthLimit }]),
-    );
     const order = storeOrder(plan, sizeBytes, store);
-    return this.#startElsewhere(STORE_PROGRAM, { stores, order });
+    const settings = { [store]: { ...this.storeSettings[store], bandwidthLimit } };
+    return this.#startElsewhere("store-image", { settings, order, isHeld });
+  }
+
+  /**
+   * A copy in a process of its own that waits in the middle of its bytes, once it has begun. The
+   * program's `release` lets it go on.
+   */
+  async heldElsewhere(
+    plan: ImportPlan,
+    sizeBytes: number,
+  ): Promise<{ readonly writer: ChildProgram; readonly part: string }> {
+    const writer = this.storeElsewhere(plan, sizeBytes, { isHeld: true });
+    return { writer, part: await this.awaitPart("fast", 2 * MIB) };
+  }
+
+  /** Holds the copies into a store in this process in the middle of their bytes. */
+  holdCopies(store = "fast"): HeldCopies {
+    return HeldCopies.in(this.dependencies.stores, store);
   }
 
   /** A user's own transform in a process of its own, which the test stops, continues and kills. */
   transformElsewhere(order: TransformOrder, module: string): ChildProgram {
-    return this.#startElsewhere(TRANSFORM_PROGRAM, { order, module });
+    return this.#startElsewhere("transform-staged", { order, module });
   }
 
-  /** The staging of a file in a process of its own, which the test stops, continues and kills. */
-  stageElsewhere(imageId: string, path: string, bandwidthLimit: number): ChildProgram {
-    return this.#startElsewhere(STAGE_PROGRAM, { imageId, path, bandwidthLimit });
+  /**
+   * The staging of a file in a process of its own, which the test stops, continues and kills. It
+   * writes the first MiB, and no more.
+   */
+  stageElsewhere(imageId: string, path: string): ChildProgram {
+    return this.#startElsewhere("stage-image", { imageId, path });
   }
 
   get #storeFolders(): string[] {
@@ -348,10 +383,10 @@ export class NodeRig {
     return names.filter((name) => this.storeSettings[name]?.type === "file");
   }
 
-  #startElsewhere(lines: string, given: object): ChildProgram {
+  #startElsewhere(program: string, given: object): ChildProgram {
     const stagingUri = pathToFileURL(join(this.directory, "staging")).href;
     const settings = { databaseUrl: this.catalogue.url, stagingUri, ...given };
-    return ChildProgram.start(lines, { arguments: [JSON.stringify(settings)] });
+    return ChildProgram.startFile(`${program}.mjs`, [JSON.stringify(settings)]);
   }
 
   /** Path of a file in the staging area. */
@@ -402,22 +437,34 @@ export class NodeRig {
   }
 
   /**
-   * Waits until a copy that runs has all its bytes, synced, and is about to be published; there it
-   * waits for these rows. It must be slow enough to be met while it copies.
+   * Releases a held copy, and waits until it has all its bytes, synced, and is about to be
+   * published; there it waits for these rows.
    */
-  async holdBeforePublishing({ image_id }: ImportPlan, store = "fast"): Promise<HeldRows> {
-    await this.awaitPart(store, MIB);
-    const claim = sql`SELECT 1 FROM images WHERE id = ${image_id}`;
-    const rows = await HeldRows.hold(this.catalogue, claim);
-    await rows.awaitWaiters();
-    return rows;
+  async holdBeforePublishing(
+    { image_id }: ImportPlan,
+    copy: { release(): void },
+  ): Promise<HeldRows> {
+    return this.#holdAt(sql`SELECT 1 FROM images WHERE id = ${image_id}`, copy);
   }
 
-  /** The same for a copy that lies under its key, and is about to tell the catalogue so. */
-  async holdBeforeTelling({ image_id }: ImportPlan, store = "fast"): Promise<HeldRows> {
-    await this.awaitPart(store, MIB);
-    const lease = sql`SELECT 1 FROM leases WHERE image_id = ${image_id} AND store = ${store}`;
-    const rows = await HeldRows.hold(this.catalogue, lease);
+  /**
+   * Releases a held copy, and waits until it lies under its key, and is about to record that in the
+   * catalogue.
+   */
+  async holdBeforeRecording(
+    { image_id }: ImportPlan,
+    copy: { release(): void },
+    store = "fast",
+  ): Promise<HeldRows> {
+    return this.#holdAt(
+      sql`SELECT 1 FROM leases WHERE image_id = ${image_id} AND store = ${store}`,
+      copy,
+    );
+  }
+
+  async #holdAt(select: SQL, copy: { release(): void }): Promise<HeldRows> {
+    const rows = await HeldRows.hold(this.catalogue, select);
+    copy.release();
     await rows.awaitWaiters();
     return rows;
   }
@@ -507,32 +554,6 @@ export async function openNode(
   return new NodeRig(directory, catalogue, dependencies, settings, webSettings);
 }
 
-/**
- * The marks of the running test's stores: copies that other tests made are in stores of the same
- * names elsewhere.
- */
-class TestMarkRecords extends StoreMarkRecords {
-  readonly #earlier: ReadonlySet<string>;
-
-  private constructor(database: Database, earlier: ReadonlySet<string>) {
-    super(database);
-    this.#earlier = earlier;
-  }
-
-  static async of({ database }: Catalogue): Promise<TestMarkRecords> {
-    const copies = await database.query((db) =>
-      db.execute<{ key: string }>(sql`SELECT key FROM image_locations`),
-    );
-    await database.query((db) => db.execute(sql`DELETE FROM store_marks`));
-    return new TestMarkRecords(database, new Set([...copies].map(({ key }) => key)));
-  }
-
-  override async listCopies(store: string, limit: number): Promise<{ readonly key: string }[]> {
-    const copies = await super.listCopies(store, limit + this.#earlier.size);
-    return copies.filter(({ key }) => !this.#earlier.has(key)).slice(0, limit);
-  }
-}
-
 async function makeStagingDirectory(directory: string): Promise<string> {
   await mkdir(join(directory, "staging"));
   return pathToFileURL(join(directory, "staging")).href;
@@ -560,47 +581,6 @@ function after(happen: (rig: NodeRig, plan: ImportPlan) => Promise<unknown>) {
   };
 }
 
-function fetchOrder({ image_id, epoch, task_id }: ImportPlan, uri: string): FetchOrder {
-  return { image_id, epoch, task_id, uri };
-}
-
-/** The order of the digests. */
-export function digestOrder(plan: ImportPlan, sizeBytes: number): DigestOrder {
-  return { image_id: plan.image_id, uri: plan.uri, task_id: plan.task_id, size: sizeBytes };
-}
-
-/** The order of a transform of what was staged, unless said otherwise. */
-export function transformOrder(
-  { image_id, uri, epoch, task_id, disk_format, container_format }: ImportPlan,
-  transform: string,
-  changes: Partial<TransformOrder> = {},
-): TransformOrder {
-  const format = { disk_format: disk_format ?? "raw", container_format };
-  const order = { image_id, uri, epoch, task_id, ...format };
-  return { ...order, product: 0, roles: [], transform, ...changes };
-}
-
-/** The order of a copy. */
-export function storeOrder(plan: ImportPlan, sizeBytes: number, store = "fast"): StoreOrder {
-  return {
-    image_id: plan.image_id,
-    uri: plan.uri,
-    epoch: plan.epoch,
-    task_id: plan.task_id,
-    store,
-    size: sizeBytes,
-  };
-}
-
-/** The order to save an image with these copies. */
-export function saveOrder(
-  { image_id, epoch }: ImportPlan,
-  digests: Digests,
-  copies: readonly StoredCopy[],
-): SaveOrder {
-  return { image_id, epoch, digests, virtual_size: null, copies };
-}
-
 /** Runs a step as an activity. */
 export async function runStep<Result>(
   step: () => Promise<Result>,
@@ -619,59 +599,6 @@ export function someBytes(sizeBytes: number): Buffer {
   return randomBytes(sizeBytes);
 }
 
-/** Rows that a transaction of somebody else holds: whoever wants them waits. */
-export class HeldRows {
-  readonly #database: Database;
-  readonly #holding: Promise<void>;
-  #letGo: () => void = () => undefined;
-
-  private constructor(database: Database, select: SQL, isHeld: () => void) {
-    this.#database = database;
-    const letGo = new Promise<void>((resolve) => {
-      this.#letGo = resolve;
-    });
-    this.#holding = database.transaction(async (db) => {
-      await db.execute(sql`${select} FOR UPDATE`);
-      isHeld();
-      await letGo;
-    });
-  }
-
-  /** Locks what a `SELECT` finds. It is let go when the test has finished, at the latest. */
-  static async hold({ database }: Pick<Catalogue, "database">, select: SQL): Promise<HeldRows> {
-    return new Promise((resolve, reject) => {
-      const rows = new HeldRows(database, select, () => {
-        resolve(rows);
-      });
-      rows.#holding.catch(reject);
-      onTestFinished(() => rows.release());
-    });
-  }
-
-  /** Waits until so many transactions wait for a row. */
-  async awaitWaiters(count = 1): Promise<void> {
-    await vi.waitUntil(async () => (await this.#countWaiters()) >= count, {
-      timeout: 20_000,
-      interval: 10,
-    });
-  }
-
-  /** Lets them go, and waits until that has happened. */
-  async release(): Promise<void> {
-    this.#letGo();
-    await this.#holding;
-  }
-
-  async #countWaiters(): Promise<number> {
-    const [row] = await this.#database.query((db) =>
-      db.execute<{ waiters: number }>(sql`
-        SELECT count(*)::int AS waiters FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'`),
-    );
-    return row?.waiters ?? 0;
-  }
-}
-
 /** How a copy that ran in a process of its own ended. */
 export type CopyOutcome = { readonly stored: StoredCopy } | { readonly code: ImportFailureCode };
 
@@ -680,117 +607,4 @@ export async function outcomeOf(program: ChildProgram): Promise<CopyOutcome> {
   const { stdout, stderr } = await program.result();
   if (stdout === "") throw new Error(`The program told nothing: ${stderr}`);
   return JSON.parse(stdout) as CopyOutcome;
-}
-
-// They run from dist, in the clone: what is a process of its own in production is one here.
-const STORE_PROGRAM = `
-  const { databaseUrl, stagingUri, stores, order } = JSON.parse(process.argv[1]);
-  const { MockActivityEnvironment } = await import("@temporalio/testing");
-  const { DefaultLogger } = await import("@temporalio/worker");
-  const { Attempts } = await import("./dist/activities/attempts.js");
-  const { storeImageActivities } = await import("./dist/activities/store-image.js");
-  const { Database } = await import("./dist/db/connect.js");
-  const { StoreMarkRecords } = await import("./dist/db/store-mark-records.js");
-  const { StagingArea } = await import("./dist/staging/staging-area.js");
-  const { Stores } = await import("./dist/stores/open-stores.js");
-  const database = new Database({ url: databaseUrl });
-  const { storeImage } = storeImageActivities({
-    database,
-    stores: await Stores.open(stores, order.store, new StoreMarkRecords(database)),
-    staging: await StagingArea.open(stagingUri),
-    attempts: new Attempts(),
-    idleTimeoutMs: 60_000,
-  });
-  const environment = new MockActivityEnvironment({}, { logger: new DefaultLogger("ERROR") });
-  const outcome = await environment.run(storeImage, order).then(
-    (stored) => ({ stored }),
-    (error) => ({ code: error.code ?? String(error) }),
-  );
-  process.stdout.write(JSON.stringify(outcome), () => process.exit());
-`;
-
-const TRANSFORM_PROGRAM = `
-  const { databaseUrl, stagingUri, order, module } = JSON.parse(process.argv[1]);
-  const { MockActivityEnvironment } = await import("@temporalio/testing");
-  const { DefaultLogger } = await import("@temporalio/worker");
-  const { Attempts } = await import("./dist/activities/attempts.js");
-  const { transformStagedActivities } = await import("./dist/activities/transform-staged.js");
-  const { Database } = await import("./dist/db/connect.js");
-  const { StagingArea } = await import("./dist/staging/staging-area.js");
-  const { Transforms } = await import("./dist/transforms/open-transforms.js");
-  const { NO_LIMITS } = await import("./dist/domain/quota.js");
-  const { transformStaged } = transformStagedActivities({
-    database: new Database({ url: databaseUrl }),
-    staging: await StagingArea.open(stagingUri),
-    transforms: await Transforms.open({ order: [{ module }] }),
-    limits: NO_LIMITS,
-    attempts: new Attempts(),
-    idleTimeoutMs: 60_000,
-    stagingTimeToLiveMs: 60_000,
-  });
-  const environment = new MockActivityEnvironment({}, { logger: new DefaultLogger("ERROR") });
-  const outcome = await environment.run(transformStaged, order).then(
-    (transformed) => ({ transformed }),
-    (error) => ({ code: error.code ?? String(error) }),
-  );
-  process.stdout.write(JSON.stringify(outcome), () => process.exit());
-`;
-
-const FETCH_PROGRAM = `
-  const { databaseUrl, stagingUri, web, order } = JSON.parse(process.argv[1]);
-  const { MockActivityEnvironment } = await import("@temporalio/testing");
-  const { DefaultLogger } = await import("@temporalio/worker");
-  const { Attempts } = await import("./dist/activities/attempts.js");
-  const { fetchImageActivities } = await import("./dist/activities/fetch-image.js");
-  const { Database } = await import("./dist/db/connect.js");
-  const { SealingKeys } = await import("./dist/sources/sealing-keys.js");
-  const { WebSource } = await import("./dist/sources/web-source.js");
-  const { StagingArea } = await import("./dist/staging/staging-area.js");
-  const { NO_LIMITS } = await import("./dist/domain/quota.js");
-  const { fetchImage } = fetchImageActivities({
-    database: new Database({ url: databaseUrl }),
-    staging: await StagingArea.open(stagingUri),
-    web: new WebSource(web),
-    sealingKeys: new SealingKeys(),
-    limits: NO_LIMITS,
-    attempts: new Attempts(),
-    hashAlgo: "sha512",
-    stagingTimeToLiveMs: 60_000,
-    idleTimeoutMs: 60_000,
-  });
-  const environment = new MockActivityEnvironment({}, { logger: new DefaultLogger("ERROR") });
-  const outcome = await environment.run(fetchImage, order).then(
-    (fetched) => ({ fetched }),
-    (error) => ({ code: error.code ?? String(error) }),
-  );
-  process.stdout.write(JSON.stringify(outcome), () => process.exit());
-`;
-
-const STAGE_PROGRAM = `
-  const { databaseUrl, stagingUri, imageId, path, bandwidthLimit } = JSON.parse(process.argv[1]);
-  const { stageData } = await import("./dist/client/stage-image.js");
-  const { Database } = await import("./dist/db/connect.js");
-  const { StagingArea } = await import("./dist/staging/staging-area.js");
-  const { NO_LIMITS } = await import("./dist/domain/quota.js");
-  const tools = {
-    database: new Database({ url: databaseUrl }),
-    staging: await StagingArea.open(stagingUri),
-    hashAlgo: "sha512",
-    timeToLiveMs: 60_000,
-    bandwidthLimit,
-    limits: NO_LIMITS,
-  };
-  const outcome = await stageData(tools, imageId, path, {}).then(
-    (staged) => ({ staged }),
-    (error) => ({ code: error.code ?? String(error) }),
-  );
-  process.stdout.write(JSON.stringify(outcome), () => process.exit());
-`;
-
-/** The plan of an import that has something to do. */
-export function planOf(answer: ImportPlan | NothingToCopy): ImportPlan {
-  if ("task_id" in answer) return answer;
-  throw new Error(
-    `Nothing to copy: image ${answer.image_id} is in ${answer.already_in.join(", ")}`,
-  );
 }
