@@ -343,7 +343,6 @@ describe("copyBlocks()", () => {
     const pair = await openPair(bytes);
     await using source = pair.source;
     await using target = pair.target;
-    const startedAtMs = performance.now();
 
     const copying = copyBlocks({
       source,
@@ -351,13 +350,12 @@ describe("copyBlocks()", () => {
       sizeBytes: bytes.length,
       startAt: 0,
       crcSoFar: 0,
-      // One block is let through at once; the second would have to wait for ten seconds.
-      limiter: new BandwidthLimit(BLOCK_BYTES / 10),
+      // One block passes at once; the second would have to wait for twelve days.
+      limiter: new BandwidthLimit(1),
       signal: AbortSignal.timeout(200),
     });
 
     await expect(copying).rejects.toHaveProperty("name", "TimeoutError");
-    expect(performance.now() - startedAtMs).toBeLessThan(5000);
     expect((await target.stat()).size).toBe(BLOCK_BYTES);
   });
 });

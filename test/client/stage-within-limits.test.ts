@@ -3,6 +3,7 @@ import { rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { setImmediate } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it, vi } from "vitest";
 import { adoptStagedFile, stageData, type StagedImage } from "../../src/client/stage-image.ts";
 import { Database } from "../../src/db/connect.ts";
@@ -208,17 +209,29 @@ async function mostBytesDuring(directory: string, work: Promise<unknown>): Promi
     state.isOver = true;
   });
   let most = 0;
+  let earlier = sizesIn(directory);
   while (!state.isOver) {
-    const names = readdirSync(directory).filter((name) => !name.startsWith("."));
-    const sizes = names.map(
-      (name) => statSync(join(directory, name), { throwIfNoEntry: false })?.size ?? 0,
-    );
-    most = Math.max(
-      most,
-      sizes.reduce((total, size) => total + size, 0),
-    );
+    const sizes = sizesIn(directory);
+    // The files are looked at one after the other. Two equal looks show that all of them had these
+    // sizes at one moment, between the looks: a file only grows, and no name is used twice.
+    if (isDeepStrictEqual(sizes, earlier)) {
+      most = Math.max(
+        most,
+        [...sizes.values()].reduce((total, size) => total + size, 0),
+      );
+    }
+    earlier = sizes;
     await setImmediate();
   }
   await ending;
   return most;
+}
+
+/** The sizes of the files in a directory by inode: a file that is being published has two names. */
+function sizesIn(directory: string): Map<number, number> {
+  const names = readdirSync(directory).filter((name) => !name.startsWith("."));
+  const found = names.flatMap(
+    (name) => statSync(join(directory, name), { throwIfNoEntry: false }) ?? [],
+  );
+  return new Map(found.map(({ ino, size }) => [ino, size]));
 }

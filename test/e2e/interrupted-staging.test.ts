@@ -41,7 +41,7 @@ function expectThatItHitTheMiddle(part: Part | undefined): void {
 }
 
 /**
- * Waits out the lease of a stager that died: its last sign of life may be 20 s old before anybody
+ * Waits out the lease of a killed stager: its last renewal may be 20 s old before any process
  * takes over.
  */
 async function untilTakeover(work: () => Promise<{ readonly exitCode: number | null }>) {

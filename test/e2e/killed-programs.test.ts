@@ -45,11 +45,11 @@ const stack = useRunningStack({
 interface Disaster {
   readonly store: "slow" | "slower";
   readonly kill: () => Promise<void>;
-  /** What a person does then. Default: nothing, it goes on by itself. */
+  /** The user's action then. Default: none, the import continues automatically. */
   readonly recover?: () => Promise<void>;
 }
 
-/** What became of an import that went through a {@link Disaster}. */
+/** The result of an import that went through a {@link Disaster}. */
 interface Survival {
   readonly store: "slow" | "slower";
   readonly digests: FileDigests;
@@ -120,7 +120,7 @@ function expectThatItCompleted(survival: Survival): void {
 }
 
 describe("an import, when something is killed in the middle of its copy", () => {
-  it("completes by itself, from where it was, when it is the worker", async () => {
+  it("completes automatically, from the same byte, when it is the worker", async () => {
     const survival = await importAcross({ store: "slow", kill: () => stack.kill("worker") });
 
     expectThatItHitTheMiddle(survival);
@@ -128,7 +128,7 @@ describe("an import, when something is killed in the middle of its copy", () => 
     expectThatItCompleted(survival);
   });
 
-  it("completes by itself, from where it was, when it is Temporal", async () => {
+  it("completes automatically, from the same byte, when it is Temporal", async () => {
     const survival = await importAcross({ store: "slow", kill: () => stack.kill("temporal") });
 
     expectThatItHitTheMiddle(survival);
@@ -136,7 +136,7 @@ describe("an import, when something is killed in the middle of its copy", () => 
     expectThatItCompleted(survival);
   });
 
-  it("completes by itself, from where it was, when it is Postgres", async () => {
+  it("completes automatically, from the same byte, when it is Postgres", async () => {
     const { worker } = stack.file.pids;
 
     const survival = await importAcross({ store: "slow", kill: () => stack.kill("postgres") });
@@ -148,7 +148,7 @@ describe("an import, when something is killed in the middle of its copy", () => 
     expectThatItCompleted(survival);
   });
 
-  it("completes by itself, from where it was, when it is all three at once", async () => {
+  it("completes automatically, from the same byte, when it is all three at once", async () => {
     const survival = await importAcross({
       store: "slow",
       kill: () => stack.kill("worker", "temporal", "postgres"),

@@ -65,8 +65,8 @@ async function look({ dataDir, databaseUrl }: Service, imageId: string): Promise
 describe("a worker that stands still in the middle of a copy until another one has finished it", () => {
   it("changes nothing when it goes on", async () => {
     const service = await openService();
-    // Between the first worker and Temporal: once it is cut, nobody tells that worker that it is
-    // late.
+    // Between the first worker and Temporal: once it is cut, that worker does not learn that it
+    // is late.
     const relay = await Relay.open(`http://${inject("temporalAddress")}`);
     const { host } = new URL(relay.through(`http://${inject("temporalAddress")}`));
     const late = await service.startWorker({ TEMPORAL_ADDRESS: host });

@@ -25,13 +25,13 @@ const SMALL_BYTES = 12 * MIB;
 // are seven seconds left, enough for a command to start on a busy machine.
 const RATE_BYTES = 4 * MIB;
 
-/** How long a condition may take to come true; generous, because machines are busy. */
+/** The time for a condition to become true; generous, because machines are busy. */
 const PATIENCE = { timeout: 60_000, interval: 10 };
 
 const server = useS3Server();
 const proxy = useS3Proxy(server);
 
-/** What the configuration file says of a place in a bucket, one part at a time. */
+/** The settings of a store in a bucket, which sends one part at a time. */
 function s3Settings(bucket: string, prefix: string) {
   return {
     type: "s3",
@@ -100,14 +100,14 @@ async function awaitParts(imageId: string, count: number): Promise<void> {
   }, PATIENCE);
 }
 
-/** Where the server keeps the object of an image's first import. */
+/** The server's file of the object of an image's first import. */
 function objectPath(imageId: string, prefix: string): string {
   return join(server.directory, bucket, prefix, `${imageId}.1`);
 }
 
 /**
  * The file of an image's first import, in the store of files, and when it was last written. Its
- * ctime is no sign of that: a published file loses its private name a moment after it has got this
+ * ctime does not show that: a published file loses its private name a moment after it has got this
  * one.
  */
 function fileOf(imageId: string): { readonly ino: number; readonly mtimeMs: number } | undefined {
@@ -134,8 +134,7 @@ const NOTHING = {
 };
 
 /**
- * What is there of an image that was imported into these stores, one of them in the bucket, and
- * nothing else.
+ * The only traces of an image that was imported into these stores, one of them in the bucket.
  */
 function imported(...stores: readonly string[]): object {
   const inBucket = stores.filter((store) => store !== "files");
@@ -246,8 +245,8 @@ describe("cancel --wait in the middle of a copy into S3", () => {
 describe("a worker that stands still in the middle of a copy into S3 until another one has finished it", () => {
   it("changes nothing when it goes on", async () => {
     const service = await openOwnService();
-    // Between the first worker and Temporal: once it is cut, nobody tells that worker that it is
-    // late.
+    // Between the first worker and Temporal: once it is cut, that worker does not learn that it
+    // is late.
     const relay = await Relay.open(`http://${stack.file.temporal_address}`);
     const { host } = new URL(relay.through(`http://${stack.file.temporal_address}`));
     const late = await WorkerProcess.start({ ...service.env, TEMPORAL_ADDRESS: host });

@@ -16,7 +16,7 @@ import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const isRoot = process.getuid?.() === 0;
 const NOBODY = 65534;
-const skipReason = isRoot ? "" : " (skipped: only root can become somebody else)";
+const skipReason = isRoot ? "" : " (skipped: only root can become another user)";
 
 // Where the clone lies below a directory of root's, that user may read it and no more.
 const AS_NOBODY = [
@@ -117,7 +117,7 @@ describe("a stack where proxy variables name a proxy that does not answer", () =
 });
 
 describe("a stack of an ordinary user", () => {
-  // Without root the other tests show it: they all run as whoever runs them.
+  // Without root the other tests show it: they all run as the current user.
   it.runIf(isRoot)(`imports with that user's rights alone${skipReason}`, async () => {
     const home = makeTemporaryDirectory();
     chownSync(home, NOBODY, NOBODY);

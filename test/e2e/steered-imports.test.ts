@@ -51,7 +51,7 @@ async function importQuarter() {
   return { imageId, path, importing };
 }
 
-/** The same in single steps, so that nobody but the import cares for what is staged. */
+/** The same in single steps, so that only the import removes the upload. */
 async function startQuarter() {
   const imageId = randomUUID();
   const path = await writeDisk();

@@ -46,7 +46,7 @@ const UNDONE = {
   stores: { away: [], here: [] },
 };
 
-describe("the reconciler, while a store is away", () => {
+describe("the reconciler, while a store is unreachable", () => {
   it("undoes what lies in the other store, and the rest when the store is back", async () => {
     const service = await openService();
     const worker = await service.startWorker();

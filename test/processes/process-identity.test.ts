@@ -22,7 +22,7 @@ async function start(
   return child as ChildProcess & { pid: number };
 }
 
-/** The identity of another process, told by what comes after the last parenthesis of its stat. */
+/** The identity of another process, read after the last parenthesis of its stat. */
 async function identityOf(pid: number): Promise<ProcessIdentity> {
   const stat = await readFile(`/proc/${pid}/stat`, "latin1");
   const startTicks = Number(stat.split(")").at(-1)?.split(" ")[20]);

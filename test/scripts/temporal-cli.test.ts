@@ -35,7 +35,7 @@ const NEWER = "2.0.0 (Server 2.1.0, UI 3.0.0)";
 const OLD = "1.5.1 (Server 1.29.1, UI 2.42.1)";
 
 describe("ensureTemporalCli()", () => {
-  it("takes the one that TEMPORAL_CLI names before the one on PATH", () => {
+  it("prefers the one that TEMPORAL_CLI names to the one on PATH", () => {
     const directory = makeTemporaryDirectory();
     const named = makeCli(join(directory, "named", "temporal"), RECENT);
     makeCli(join(directory, "bin", "temporal"), NEWER);
@@ -45,7 +45,7 @@ describe("ensureTemporalCli()", () => {
     expect(printed).toMatchObject({ stdout: `${named}\n`, stderr: "", status: 0 });
   });
 
-  it("passes one over whose server is too old, and says so", () => {
+  it("skips one whose server is too old, and reports that", () => {
     const directory = makeTemporaryDirectory();
     const named = makeCli(join(directory, "named", "temporal"), OLD);
     const onPath = makeCli(join(directory, "bin", "temporal"), RECENT);
@@ -58,7 +58,7 @@ describe("ensureTemporalCli()", () => {
     );
   });
 
-  it("passes one over that names no server, and a path that is no program", () => {
+  it("skips one that names no server, and a path that is not a program", () => {
     const directory = makeTemporaryDirectory();
     const silent = makeCli(join(directory, "silent", "temporal"), "1.6.0");
     const onPath = makeCli(join(directory, "bin", "temporal"), NEWER);
@@ -73,7 +73,7 @@ describe("ensureTemporalCli()", () => {
     expect(afterMissing.stdout).toBe(`${onPath}\n`);
   });
 
-  it("passes one over that does not run, though what it starts goes on", () => {
+  it("skips one that does not run, though its child process goes on", () => {
     const directory = makeTemporaryDirectory();
     const broken = makeCli(join(directory, "broken", "temporal"), RECENT);
     const left = join(directory, "left");
@@ -87,7 +87,7 @@ describe("ensureTemporalCli()", () => {
     expect(printed.stderr).toContain("it does not run, wanted 1.30 or newer");
   });
 
-  it("takes the one that was built into the cache before", () => {
+  it("uses the one that was built into the cache before", () => {
     const cache = makeTemporaryDirectory();
     const built = makeCli(join(cache, "image-import", "temporal-cli-v1.8.2", "temporal"), RECENT);
 

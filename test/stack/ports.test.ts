@@ -34,7 +34,7 @@ describe("choosePorts()", () => {
     expect(await choosePorts(path)).toEqual(first);
   });
 
-  it("chooses another port only for the one that somebody else took", async () => {
+  it("chooses another port only for the one that another program took", async () => {
     const path = join(makeTemporaryDirectory(), "ports.json");
     const first = await choosePorts(path);
     await listenOn(first.temporal);

@@ -16,8 +16,7 @@ const NOBODY = 65534;
 const BUILT_SERVER = fileURLToPath(new URL("../../dist/stack/postgres-server.js", import.meta.url));
 const BUILT_PROGRAM = fileURLToPath(new URL("../../dist/stack/program.js", import.meta.url));
 
-// Starts a server as whoever runs this, prints who that is and what the server answers, and stops
-// it.
+// Starts a server as the current user, prints that user and the server's reply, and stops it.
 const START_AND_ASK = `
   const [serverModule, programModule, directory, port] = process.argv.slice(1);
   const { PostgresServer } = await import(serverModule);
@@ -82,7 +81,7 @@ describe("PostgresServer", () => {
     ]);
   });
 
-  it("refuses whoever does not know the password", async () => {
+  it("refuses a client with a wrong password", async () => {
     const server = await makeServer(join(makeTemporaryDirectory(), "postgres"));
     await start(server);
     const address = new URL(server.url("postgres"));
@@ -94,7 +93,7 @@ describe("PostgresServer", () => {
     await sql.end();
   });
 
-  it("finds its data again after it was killed and made anew", async () => {
+  it("finds its data again after it was killed and restarted", async () => {
     const directory = join(makeTemporaryDirectory(), "postgres");
     const killed = await makeServer(directory);
     const program = await start(killed);

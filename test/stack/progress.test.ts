@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { whileSaying } from "../../src/stack/progress.ts";
 
 describe("whileSaying()", () => {
-  it("says what lasts, and how far it is, and returns what came of it", async () => {
+  it("reports the work and its state while it lasts, and returns its result", async () => {
     const lines = new EventEmitter();
     const said = once(lines, "line");
     let detail = "at the beginning";

@@ -161,7 +161,7 @@ describe("SupervisedProgram", () => {
       { timeout: 10_000 },
     );
 
-    const delays = watched.log.map((line) => /again in ([\d.]+) s/.exec(line)?.[1]);
+    const delays = watched.log.map((line) => /Restarting it in ([\d.]+) s/.exec(line)?.[1]);
     expect(delays).toEqual(["0.1", "0.2", "0.4", "0.8"]);
   });
 
@@ -217,7 +217,7 @@ describe("SupervisedProgram.stop()", () => {
 
 async function startWorkflow(address: string, workflowId: string): Promise<void> {
   await withClient(address, async (client) =>
-    client.workflow.start("example", { workflowId, taskQueue: "nobody-polls" }),
+    client.workflow.start("example", { workflowId, taskQueue: "without-workers" }),
   );
 }
 

@@ -222,7 +222,7 @@ export class Catalogue {
     );
   }
 
-  /** Where bytes of an image lie, also those that readers do not see; in the order of stores. */
+  /** The locations of an image, also those that readers do not see; in the order of stores. */
   async locations(imageId: string): Promise<LocationRow[]> {
     return this.database.query((db) =>
       db
@@ -237,7 +237,7 @@ export class Catalogue {
     return this.database.query((db) => db.select().from(leases).where(eq(leases.imageId, imageId)));
   }
 
-  /** What was staged; or, of a product, what a transform made of it. */
+  /** The row of an upload or a product. */
   async staged(imageId: string, product = 0): Promise<StagedRow | undefined> {
     const rows = await this.database.query((db) =>
       db.select().from(stagedFiles).where(eq(stagedFiles.imageId, imageId)),
@@ -245,7 +245,7 @@ export class Catalogue {
     return rows.find((row) => row.product === product);
   }
 
-  /** What transforms are to undo of an image, by name. */
+  /** The names of the transforms that have to be undone for an image. */
   async transformUndos(imageId: string): Promise<string[]> {
     const rows = await this.database.query((db) =>
       db.select().from(transformUndos).where(eq(transformUndos.imageId, imageId)),

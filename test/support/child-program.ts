@@ -13,7 +13,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;
 
-/** What a program of a few lines did. */
+/** The result of a program of a few lines. */
 export interface ProgramResult {
   readonly exitCode: number | null;
   readonly stdout: string;
@@ -109,18 +109,18 @@ export class ChildProgram {
     await this.#result;
   }
 
-  /** What it did, once it has ended by itself. */
+  /** Its result, once it has ended. */
   async result(): Promise<ProgramResult> {
     return this.#result;
   }
 }
 
-const TELL_IDENTITY = `
+const PRINT_IDENTITY = `
   const { thisProcess } = await import("./dist/processes/process-identity.js");
   process.stdout.write(JSON.stringify(await thisProcess()) + "\\n");
   setInterval(() => {}, 1000);`;
 
-/** A process that runs until it is told to die. */
+/** A process that runs until it is killed. */
 export interface OtherProcess {
   readonly identity: ProcessIdentity;
   /** Kills it at once, and waits until it is gone. */
@@ -129,7 +129,7 @@ export interface OtherProcess {
 
 /** Starts another process that does nothing but live. */
 export async function startOtherProcess(): Promise<OtherProcess> {
-  const child = start(TELL_IDENTITY, {});
+  const child = start(PRINT_IDENTITY, {});
   const [line] = (await once(child.stdout, "data")) as [Buffer];
   const kill = async (): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return;

@@ -9,7 +9,7 @@ const BUILT_COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", impor
 
 type Child = ChildProcessByStdio<null, Readable, Readable>;
 
-/** What a command did. */
+/** The result of a command. */
 export interface CommandResult {
   /** Null when a signal ended it. */
   readonly exitCode: number | null;
@@ -17,7 +17,7 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** What a command did that was given `--json`. */
+/** The result of a command with `--json`. */
 export interface JsonCommandResult {
   /** Null when a signal ended it. */
   readonly exitCode: number | null;
@@ -98,11 +98,11 @@ export class RunningCommand {
   constructor(child: Child) {
     this.#child = child;
     this.#result = jsonResultOf(child);
-    // Whoever wants to know asks for it; one that was killed has nothing to say.
+    // The test may not want the result, and a killed command has none.
     this.#result.catch(() => undefined);
   }
 
-  /** What it did, once it has ended. */
+  /** Its result, once it has ended. */
   async result(): Promise<JsonCommandResult> {
     return this.#result;
   }

@@ -12,7 +12,7 @@ const TOOLS = {
 /** The programs that a decompression needs. */
 export const DECOMPRESSORS = { zstd: TOOLS.zstd, xz: TOOLS.xz };
 
-/** Which of the tools is missing, for the name of what is skipped without it. */
+/** The missing tools, for the titles of tests that are skipped without them. */
 export const MISSING_COMPRESSOR = Object.values(TOOLS).find((tool) => !runs(tool));
 
 function runs(program: string): boolean {

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import { connect, type AddressInfo, type Socket } from "node:net";
 import { onTestFinished } from "vitest";
 
-/** What a {@link ConnectProxy} does with a request for a tunnel. */
+/** The behaviour of a {@link ConnectProxy} at a request for a tunnel. */
 export interface ProxyBehaviour {
   /** `user:password` that it wants. Default: none. */
   readonly credentials?: string;

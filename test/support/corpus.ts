@@ -22,7 +22,7 @@ export interface CorpusImage {
   readonly tolerates?: readonly string[];
 }
 
-/** What images are made from. */
+/** The tools and directories that make images. */
 export interface Corpus {
   readonly directory: string;
   /** A raw disk of 8 MiB, half of it data. */

@@ -9,7 +9,7 @@ import { MIB } from "./mib.ts";
 const KiB = 1024;
 const SECTOR = 512;
 
-/** What can be put into an image: text as latin1, and little- or big-endian numbers. */
+/** A piece of an image: text as latin1, or a little- or big-endian number. */
 type Value = string | { readonly le?: 2 | 4 | 8; readonly be?: 2 | 4 | 8; readonly value: bigint };
 
 /** A little-endian number of 2, 4 or 8 bytes. */
@@ -370,7 +370,7 @@ export function craftedLuks(version: 1 | 2): Buffer {
   );
 }
 
-/** What the JSON of a LUKS2 header says of the data and of the keys. */
+/** The JSON of a LUKS2 header about the data and the keys. */
 interface Luks2Parts {
   readonly segment?: Readonly<Record<string, unknown>>;
   readonly area?: Readonly<Record<string, unknown>>;

@@ -9,7 +9,7 @@ import { MIB } from "./mib.ts";
 const QEMU_IMG = process.env["QEMU_IMG"] ?? "qemu-img";
 const XORRISO = process.env["XORRISO"] ?? "xorriso";
 
-/** Which of the tools is missing, for the name of what is skipped without it. */
+/** The missing tools, for the titles of tests that are skipped without them. */
 export const MISSING_TOOL = [QEMU_IMG, XORRISO].find((tool) => !runs(tool));
 
 function runs(program: string): boolean {
@@ -22,8 +22,7 @@ function runs(program: string): boolean {
 }
 
 /**
- * Writes random bytes: nothing of them can be skipped, so that what was copied shows in the size of
- * the copy.
+ * Writes random bytes: none of them can be skipped, so that the size of a copy shows its progress.
  */
 export async function writeRandomFile(path: string, sizeBytes: number): Promise<void> {
   const handle = await open(path, "wx");

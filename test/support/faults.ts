@@ -1,7 +1,7 @@
 import { cancellationSignal, heartbeat } from "@temporalio/activity";
 import { ImportError, type ImportFailureCode } from "../../src/domain/import-failure.ts";
 
-/** What a fault does to a step: it is called instead of the step, and may call it. */
+/** A fault of a step. It is called instead of the step, and may call it. */
 export type Fault = (step: () => Promise<unknown>) => Promise<unknown>;
 
 /** The step fails before it does anything; whether it is tried again depends on the code. */
@@ -11,7 +11,7 @@ export function failsWith(code: ImportFailureCode, message: string): Fault {
   };
 }
 
-/** The step takes effect, and nobody hears of it: as when its worker dies just then. */
+/** The step takes effect, and its result is lost, as if its worker died just then. */
 export const losesItsAnswer: Fault = async (step) => {
   await step();
   throw new Error("The answer was lost");
@@ -43,7 +43,7 @@ export class Hold {
     return step();
   };
 
-  /** Holds the step when its work is done and nobody knows it yet. */
+  /** Holds the step when its work is done and its result not yet returned. */
   readonly after: Fault = async (step) => {
     const result = await step();
     await this.#hold();

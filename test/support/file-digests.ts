@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 
-/** What the catalogue should say of a file's bytes, computed without our own code. */
+/** The digests that the catalogue should have of a file's bytes, computed without our own code. */
 export interface FileDigests {
   readonly size: number;
   readonly checksum: string;

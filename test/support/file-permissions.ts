@@ -7,7 +7,7 @@ import { execFileSync } from "node:child_process";
 export const WITH_PERMISSIONS: readonly string[] =
   process.getuid?.() === 0 ? ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] : [];
 
-/** Whether that can be done here. */
+/** True if that is possible here. */
 export const MAY_DROP_RIGHTS = mayDropRights();
 
 function mayDropRights(): boolean {

@@ -41,7 +41,7 @@ export async function waitForPart(
   );
 }
 
-/** What was seen of the private file of an image from one moment to its end. */
+/** The states of the private file of an image from one moment to its end. */
 export interface PartHistory {
   /** All names it had, in the order in which they were seen. */
   readonly names: readonly string[];

@@ -10,7 +10,7 @@ export interface OriginRequest {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** What an origin does with each request. */
+/** The behaviour of an origin at each request. */
 export type Behaviour = (exchange: Exchange) => Promise<void>;
 
 /**
@@ -19,9 +19,9 @@ export type Behaviour = (exchange: Exchange) => Promise<void>;
  */
 export class Exchange {
   readonly request: OriginRequest;
-  /** How many requests came before this one. */
+  /** The number of requests before this one. */
   readonly earlier: number;
-  /** How many body bytes were really taken from us. */
+  /** The number of body bytes that the connection has accepted. */
   sentBytes = 0;
   readonly #socket: Socket;
   readonly #gone: Promise<void>;
@@ -33,7 +33,7 @@ export class Exchange {
     this.earlier = earlier;
   }
 
-  /** Where the client wants to go on; undefined when it wants all. */
+  /** The first byte that the client requests; undefined when it requests all. */
   get from(): number | undefined {
     return this.#range?.from;
   }
@@ -52,7 +52,7 @@ export class Exchange {
     return { from: Number(from), to: last === "" ? undefined : Number(last) + 1 };
   }
 
-  /** Whether the client is still there. */
+  /** True while the client is connected. */
   get isOpen(): boolean {
     return !this.#socket.destroyed && this.#socket.writable;
   }
@@ -70,7 +70,7 @@ export class Exchange {
       const piece = bytes.subarray(at, at + PIECE_BYTES);
       this.sentBytes += piece.length;
       if (this.#socket.write(piece)) continue;
-      // A connection that breaks is gone; that is no failure of ours.
+      // A broken connection is not a failure of the origin.
       await Promise.race([once(this.#socket, "drain").catch(() => undefined), this.gone()]);
     }
   }
@@ -114,7 +114,7 @@ export interface OriginOptions {
   readonly tls?: { readonly key: string; readonly cert: string };
 }
 
-/** A server that does what it is told to, on a port of its own. */
+/** A server with a given behaviour, on a port of its own. */
 export class HostileOrigin {
   readonly exchanges: Exchange[] = [];
   readonly #server: Server;
@@ -136,7 +136,7 @@ export class HostileOrigin {
     return origin;
   }
 
-  /** Starts one that whoever calls stops. */
+  /** Starts an origin that the caller stops. */
   static async open(behaviour: Behaviour, options: OriginOptions = {}): Promise<HostileOrigin> {
     const origin = new HostileOrigin(behaviour, options);
     origin.#server.listen(0, "127.0.0.1");
@@ -245,8 +245,7 @@ export function beginAnswer(
 }
 
 /**
- * Answers as it should, but stops at a byte. Whoever calls decides what then happens to the
- * connection.
+ * Responds correctly, but stops at a byte. The caller then decides about the connection.
  */
 export async function sendUpTo(
   exchange: Exchange,

@@ -22,7 +22,7 @@ export async function runTool(
   { input, cwd }: { readonly input?: string; readonly cwd?: string } = {},
 ): Promise<string> {
   const path = process.env[VARIABLES[program]] ?? program;
-  // Where partitioning tools are is not on everybody's PATH.
+  // The PATH of an ordinary user lacks the directories of partitioning tools.
   const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
   const running = promisify(execFile)(path, args, { env, cwd });
   running.child.stdin?.end(input);

@@ -5,7 +5,7 @@ import postgres from "postgres";
 import type { S3Server } from "./s3-server.ts";
 
 /**
- * What is there of an image, whoever wrote it: what an import that ended may leave, and what it
+ * Everything that exists of an image, of all imports: both what an import may leave and what it
  * must not.
  */
 export interface ImageTraces {
@@ -22,7 +22,7 @@ export interface ImageTraces {
   readonly stores: Readonly<Record<string, readonly string[]>>;
 }
 
-/** What is there of an image in a bucket, whoever wrote it. */
+/** Everything that exists of an image in a bucket, of all imports. */
 export interface BucketTraces {
   /** Keys of objects, `@` for the image's id. */
   readonly objects: readonly string[];

@@ -62,7 +62,7 @@ export interface RigOptions {
 }
 
 /**
- * What has become of an image and its newest import: everything that an import may leave behind.
+ * The state of an image and its newest import: everything that an import may leave behind.
  */
 export interface ImportState {
   readonly image: string;
@@ -107,8 +107,8 @@ export interface ImportRig {
   /** An image in format `raw` with these bytes staged by our own staging. */
   stagedImage(bytes: Buffer): Promise<string>;
   /**
-   * An image in format `raw` with these bytes put into staging by somebody else: their digests are
-   * unknown.
+   * An image in format `raw` with these bytes put into staging by another program: their digests
+   * are unknown.
    */
   adoptedImage(bytes: Buffer): Promise<string>;
   /** The newest import of an image, as Temporal sees it. */
@@ -136,10 +136,10 @@ const TWO_STORES = {
   slow: { type: "file", path: "slow", zero_copy: false },
 };
 
-/** How long a condition may take to come true; generous, because machines are busy. */
+/** The time for a condition to become true; generous, because machines are busy. */
 const PATIENCE = { timeout: 30_000, interval: 50 };
 
-// Once, before anything else touches the SDK: a test tells its story by its expectations.
+// Once, before anything else touches the SDK: a passing test prints nothing.
 const written: string[] = [];
 Runtime.install({
   logger: createLogger({ level: "info", secrets: [], write: (line) => written.push(line) }),

@@ -22,7 +22,7 @@ import {
 import { NO_LIMITS, UNLIMITED, type Limits, type Quota } from "../../src/domain/quota.ts";
 import { claimantOf, NODE, SOME_DIGESTS, SOME_FINGERPRINT, type Catalogue } from "./catalogue.ts";
 
-/** Everybody may have this much of each quota, where nothing else is said all there is. */
+/** The limits of every owner; unlimited by default. */
 export function limitsOf(
   quotas: Partial<Record<Quota, number>>,
   imageSizeCapBytes = Infinity,
@@ -53,7 +53,7 @@ export class LimitedOwner {
     return this.#catalogue.database.query((db) => readUsage(db, this.name));
   }
 
-  /** What counts of each quota: what is there, and what is reserved. */
+  /** The usage of each quota: existing and reserved amounts. */
   async counted(): Promise<Record<Quota, number>> {
     const used = Object.entries(await this.usage());
     return Object.fromEntries(

@@ -69,7 +69,7 @@ export interface ElsewhereOptions {
 /** Settings of a {@link NodeRig}. */
 export interface NodeRigOptions {
   /**
-   * Of a file store what is not the default: a directory of the rig's own, without zero copy.
+   * The stores. By default a file store has a directory of the rig's own, and no zero copy.
    * Default: `fast` and `slow`, both such.
    */
   readonly stores?: Readonly<Record<string, Partial<FileStoreSettings> | S3StoreSettings>>;
@@ -77,13 +77,13 @@ export interface NodeRigOptions {
   readonly verifyOnPublish?: boolean;
   /** Default: nothing is limited. */
   readonly limits?: Limits;
-  /** What is not the default. */
+  /** Changes of the default policy. */
   readonly formatPolicy?: Partial<FormatPolicy>;
   /** Workflow ids whose runs are open in Temporal. Default: none is. */
   readonly openRuns?: readonly string[];
   /** Default: none. */
   readonly transforms?: readonly Transform[];
-  /** Of downloads what is not as in {@link WEB_SETTINGS}. */
+  /** Changes of {@link WEB_SETTINGS}. */
   readonly web?: Partial<WebSourceSettings>;
   readonly sealingKeys?: SealingKeys;
   /**
@@ -139,7 +139,7 @@ export class NodeRig {
     this.cleanUp = createCleanUpActivities(dependencies);
   }
 
-  /** What staging in this volume needs. */
+  /** The tools for staging in this volume. */
   get stagingTools(): StagingTools {
     const { database, staging, limits } = this.dependencies;
     return {
@@ -152,7 +152,7 @@ export class NodeRig {
     };
   }
 
-  /** A file with these bytes that nobody has staged yet. */
+  /** A file with these bytes, not yet staged. */
   async upload(bytes: Buffer): Promise<string> {
     const path = join(this.directory, `upload-${randomUUID()}`);
     await writeFile(path, bytes);
@@ -187,8 +187,8 @@ export class NodeRig {
   }
 
   /**
-   * The accepted import of a file that somebody else put into staging, digests unknown, and adopted
-   * by its verdict.
+   * The accepted import of a file that another program put into staging, digests unknown, and
+   * adopted by its verdict.
    */
   async adoptAndClaim(bytes: Buffer, stores: string[] = ["fast"]): Promise<ImportPlan> {
     const name = `foreign-${randomUUID()}`;
@@ -216,7 +216,7 @@ export class NodeRig {
     await runStep(() => this.control.releaseImport(order), environment);
   }
 
-  /** What a person does who deletes an image. */
+  /** Deletes an image, as a user does. */
   async beginDeletion(imageId: string): Promise<void> {
     await this.catalogue.database.transaction((db) => beginDeletion(db, imageId));
   }
@@ -224,7 +224,7 @@ export class NodeRig {
   /** A queued image whose import by download is accepted. */
   async claimForFetch(stores: string[] = ["fast"]): Promise<ImportPlan> {
     const imageId = await this.catalogue.newImage();
-    // Any: what is fetched decides where it comes from.
+    // Any: the order of the download names its source.
     return this.claim(imageId, { stores, uri: this.uri("nothing") });
   }
 
@@ -237,7 +237,7 @@ export class NodeRig {
     return runStep(() => this.bytes.fetchImage(fetchOrder(plan, uri)), environment);
   }
 
-  /** Where the bytes lie that an import has fetched. */
+  /** The path of the download of an import. */
   async fetchedPath(imageId: string): Promise<string> {
     return (await this.catalogue.staged(imageId))?.path ?? "nowhere";
   }
@@ -316,7 +316,7 @@ export class NodeRig {
     return plan;
   }
 
-  /** What is left of an import into one store after its acceptance, but for its unstaging. */
+  /** Runs the rest of an import into one store after its acceptance, except its unstaging. */
   async finish(plan: ImportPlan, sizeBytes: number, store = "fast"): Promise<void> {
     const digests = await this.digest(plan, sizeBytes);
     await this.publish(plan, digests, [await this.store(plan, sizeBytes, store)]);
@@ -560,8 +560,8 @@ async function makeStagingDirectory(directory: string): Promise<string> {
 }
 
 /**
- * How an import loses its image to somebody else, each with the orders that its late steps still
- * come with.
+ * The ways in which an import loses its image. Each returns the plan that its late steps still
+ * have.
  */
 export const WAYS_TO_LOSE_AN_IMAGE: readonly (readonly [
   string,
@@ -589,7 +589,7 @@ export async function runStep<Result>(
   return environment.run(step);
 }
 
-/** Where an activity runs; silent, because a test tells its story by its expectations. */
+/** The environment of an activity; silent, because a passing test prints nothing. */
 export function activityEnvironment(info: Partial<Info> = {}): MockActivityEnvironment {
   return new MockActivityEnvironment(info, { logger: new DefaultLogger("ERROR") });
 }
@@ -599,12 +599,12 @@ export function someBytes(sizeBytes: number): Buffer {
   return randomBytes(sizeBytes);
 }
 
-/** How a copy that ran in a process of its own ended. */
+/** The end of a copy in a process of its own. */
 export type CopyOutcome = { readonly stored: StoredCopy } | { readonly code: ImportFailureCode };
 
-/** How a copy or a staging that ran in a process of its own ended. */
+/** The end of a step in a process of its own. */
 export async function outcomeOf(program: ChildProgram): Promise<CopyOutcome> {
   const { stdout, stderr } = await program.result();
-  if (stdout === "") throw new Error(`The program told nothing: ${stderr}`);
+  if (stdout === "") throw new Error(`The program printed no outcome: ${stderr}`);
   return JSON.parse(stdout) as CopyOutcome;
 }

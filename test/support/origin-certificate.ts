@@ -1,6 +1,6 @@
 /**
- * A certificate of the tests for localhost, origin.example and 127.0.0.1, which nobody trusts
- * unless told to.
+ * A certificate of the tests for localhost, origin.example and 127.0.0.1, which clients trust only
+ * if they are configured to.
  */
 export const ORIGIN_CERTIFICATE = {
   key: `-----BEGIN PRIVATE KEY-----

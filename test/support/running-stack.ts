@@ -24,7 +24,7 @@ export interface RunningStackOptions {
    * Default: the one that a stack makes for itself.
    */
   readonly config?: StackConfig | (() => Promise<StackConfig>);
-  /** Where everything lies. Default: a new directory, which goes with the stack. */
+  /** The data directory. Default: a new one, which is removed with the stack. */
   readonly dataDir?: string;
   /** Put before every command, such as `setpriv` and its arguments. */
   readonly prefix?: readonly string[];
@@ -33,8 +33,8 @@ export interface RunningStackOptions {
 }
 
 /**
- * What a test says in the configuration file. Stores without a type are directories of the stack's
- * own.
+ * The settings of a test in the configuration file. Stores without a type are directories of the
+ * stack's own.
  */
 export interface StackConfig {
   readonly stores: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
@@ -116,7 +116,7 @@ export class RunningStack {
     if (this.#options.dataDir === undefined) rmSync(this.dataDir, { recursive: true, force: true });
   }
 
-  /** What the stack says of itself. */
+  /** The current content of stack.json. */
   get file(): StackFile {
     const file = readStackFile(this.dataDir);
     if (file === undefined) throw new Error(`No stack on ${this.dataDir}`);
@@ -171,7 +171,7 @@ export class RunningStack {
     return (await this.commandLine.answer("status", imageId)) as ImportReport;
   }
 
-  /** What is there of an image. */
+  /** The traces of an image. */
   async traces(imageId: string): Promise<ImageTraces> {
     return imageTraces(this.file.database_url, this.dataDir, imageId);
   }

@@ -40,25 +40,25 @@ export interface S3Request {
   readonly path: string;
   readonly query: URLSearchParams;
   readonly operation: S3Operation;
-  /** Of an UploadPart or UploadPartCopy. */
+  /** The part of an UploadPart or UploadPartCopy. */
   readonly partNumber: number | undefined;
-  /** How much of the body has come from the client so far, in bytes as they were sent. */
+  /** The number of body bytes that the client has sent so far. */
   readonly bodyBytes: number;
   /**
-   * The status that the client was told; undefined before, and for good when it was told nothing.
+   * The status that the client received; undefined before, or if it never received one.
    */
   readonly status: number | undefined;
 }
 
-/** Which requests go wrong, and how. */
+/** The requests that fail, and their fault. */
 export interface S3FaultRule {
   readonly when: (request: S3Request) => boolean;
-  /** How many of them. Default: 1. */
+  /** The number of these requests. Default: 1. */
   readonly times?: number;
   readonly fault: S3Fault;
 }
 
-/** What happens to a request instead of being passed on: see the functions that make one. */
+/** The treatment of a request instead of passing it on: see the functions that make one. */
 export type S3Fault = (exchange: Exchange) => Promise<void>;
 
 /**
@@ -248,7 +248,7 @@ class Exchange {
     if (this.#asksFirst) this.#response.writeContinue();
   }
 
-  /** Reads the body to its end, without one who asks first and was not told to go on. */
+  /** Reads the body to its end, except of a client that waits for a 100 and has not received it. */
   async takeBody(): Promise<void> {
     const meter = this.#request.pipe(new Meter(this.record));
     meter.resume();
@@ -292,7 +292,7 @@ class Exchange {
       ...headers,
       "Content-Type": "application/xml",
       "Content-Length": Buffer.byteLength(body),
-      // What a client that was not told to go on sends next may be its body or another request.
+      // Without a 100 the next bytes of the client may be its body or another request.
       ...(this.#asksFirst ? { Connection: "close" } : {}),
     });
     this.#response.end(body);

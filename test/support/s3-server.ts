@@ -16,7 +16,7 @@ const START_LIMIT_MS = 15 * 60_000;
 // What the server says when it can't keep its metadata on a file system.
 const NO_ATTRIBUTES = "xattrs are not supported";
 
-/** Where an {@link S3Server} runs, the same at every start. */
+/** The address of an {@link S3Server}, the same at every start. */
 interface Place {
   readonly program: string;
   readonly port: number;
@@ -71,7 +71,7 @@ export class S3Server {
     else await this.#startIn(this.#place);
   }
 
-  /** Makes an empty bucket, and tells its name, which no other has. */
+  /** Makes an empty bucket with a new name, and returns the name. */
   async makeBucket(): Promise<string> {
     const name = `bucket-${randomBytes(6).toString("hex")}`;
     await this.client.send(new CreateBucketCommand({ Bucket: name }));

@@ -18,8 +18,8 @@ export interface SeparateService {
 }
 
 /**
- * Makes an empty database, a namespace that nobody has seen, and a configuration with a staging
- * area and one store: what `migrate` finds when it runs for the first time.
+ * Makes an empty database, a new namespace, and a configuration with a staging area and one
+ * store: the state before `migrate` runs for the first time.
  */
 export async function makeSeparateService({ file }: RunningStack): Promise<SeparateService> {
   const name = `test_${randomBytes(6).toString("hex")}`;

@@ -27,7 +27,7 @@ export interface ServiceOptions {
   readonly temporalAddress?: string;
 }
 
-/** How long a condition may take to come true; generous, because machines are busy. */
+/** The time for a condition to become true; generous, because machines are busy. */
 const PATIENCE = { timeout: 90_000, interval: 50 };
 
 /**
@@ -125,8 +125,8 @@ export class Service {
   }
 
   /**
-   * How each completed step of this name came to its last attempt: `2: heartbeat`, or `1` where
-   * none failed.
+   * The last attempt of each completed step of this name, and the failure before it:
+   * `2: heartbeat`, or `1` if none failed.
    */
   async attemptsOf(imageId: string, step: string): Promise<string[]> {
     const { events } = await this.run(imageId).fetchHistory();
@@ -150,7 +150,7 @@ export class Service {
     return reconciled as Reconciled;
   }
 
-  /** What is there of an image. */
+  /** The traces of an image. */
   async traces(imageId: string): Promise<ImageTraces> {
     return imageTraces(this.databaseUrl, this.dataDir, imageId);
   }

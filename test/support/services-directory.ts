@@ -12,7 +12,7 @@ export function makeServicesDirectory(): string {
   return mkdtempSync(join(tmpdir(), `image-import-services-${process.pid}-${startTicks}-`));
 }
 
-/** What makes a server recognisable as one of the run that has this directory. */
+/** The mark of a server of the run that has this directory. */
 export function markOf(directory: string): NodeJS.ProcessEnv {
   return { [STACK_MARK]: directory };
 }

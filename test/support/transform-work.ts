@@ -9,7 +9,7 @@ import { makeTemporaryDirectory } from "./temporary-directory.ts";
 export interface WorkInTest extends TransformWork {
   /** The names in the directory of the product. */
   readonly left: () => readonly string[];
-  /** What was reported. */
+  /** The reported progress. */
   readonly reports: readonly (readonly [number, number | undefined])[];
 }
 

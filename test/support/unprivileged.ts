@@ -1,9 +1,9 @@
 const NOBODY = 65_534;
 
 /**
- * Runs some work as a user to whom permissions apply: as `nobody` when this process is root's, else
- * as it is. What the work touches must not lie below a directory of mode 0700. `access()` still
- * answers for root: it asks for the real user.
+ * Runs some work as a user that permissions restrict: as an unprivileged one if this process is
+ * root's, else as it is. What the work touches must not lie below a directory of mode 0700.
+ * `access()` still answers for root: it asks for the real user.
  */
 export async function asUnprivileged<T>(work: () => Promise<T>): Promise<T> {
   const { geteuid, getgroups, setegid, seteuid, setgroups } = process;

@@ -7,7 +7,7 @@ import { onTestFinished } from "vitest";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
 
 /**
- * Whether this user may mount file systems. Tests that need it are skipped otherwise, and say so.
+ * True if this user may mount file systems. Tests that need it are skipped otherwise, and say so.
  */
 export const MAY_MOUNT = mayMount();
 
@@ -16,7 +16,7 @@ export async function mountSmallVolume(sizeMib: number): Promise<string> {
   return mount("-t", "tmpfs", "-o", `size=${sizeMib}m`, "tmpfs");
 }
 
-/** A file system on which nobody may write, gone when the running test has finished. */
+/** A read-only file system, removed when the running test has finished. */
 export async function mountReadOnlyVolume(): Promise<string> {
   return mount("-t", "tmpfs", "-o", "ro", "tmpfs");
 }
