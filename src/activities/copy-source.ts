@@ -13,20 +13,19 @@ import {
   copySourceOf,
   mayHaveChanged,
   type Copied,
-  type CopyOrder,
   type CopySource,
   type OpenCopy,
   type PrivateCopy,
-  type Store,
 } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import type { Progress } from "./progress.ts";
 import {
-  changingStaged,
+  changeStaged,
   linkStaged,
   openTrustedStaged,
   requireAsRecorded,
   requireInPlace,
+  type Linking,
   type StagedOrder,
 } from "./staged-data.ts";
 
@@ -50,7 +49,7 @@ export interface OpenSource extends AsyncDisposable {
    *
    * @returns undefined where the copy must be made in another way
    */
-  linkInto(store: Store, order: CopyOrder): Promise<PrivateCopy | undefined>;
+  link(linking: Linking): Promise<PrivateCopy | undefined>;
   /** Whether a copy is another name of the source's inode. */
   isSharedWith(copy: OpenCopy): Promise<boolean>;
   /** Makes sure that what was copied without being read is what was opened. */
@@ -101,7 +100,7 @@ async function openStaged(
     sizeBytes: staged.sizeBytes,
     crc32: staged.digests?.crc32,
     zeroBlocks: staged.zeroBlocks,
-    linkInto: (store, copyOrder) => linkStaged(dependencies, staged, store, copyOrder),
+    link: (linking) => linkStaged(dependencies, staged, linking),
     isSharedWith: (copy) => copy.isNameOf(staged.handle),
     requireInPlace: async ({ method }) => {
       // A link or a clone is made of whatever has the path; what was judged is the open file.
@@ -127,8 +126,9 @@ async function openStaged(
     whilePublishing: async ({ shared }, publish) => {
       // Between the two names of a shared inode the number of links changes, and with it the ctime
       // of what is staged.
-      if (shared) await changingStaged(dependencies, staged, publish);
-      else await publish();
+      if (shared) {
+        await dependencies.database.transaction((db) => changeStaged(db, staged, publish));
+      } else await publish();
     },
     [Symbol.asyncDispose]: () => staged[Symbol.asyncDispose](),
   };
@@ -247,7 +247,7 @@ function publishedSource(
     sizeBytes,
     crc32,
     // A published copy belongs to its store: each store gets bytes or blocks of its own.
-    linkInto: async () => undefined,
+    link: async () => undefined,
     isSharedWith: async () => false,
     requireInPlace: async () => undefined,
     requireUnchanged: async ({ method }, progress) => {

@@ -7,6 +7,7 @@ import { thisProcess } from "../processes/process-identity.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Queries } from "../db/connect.ts";
 import { lockImage } from "../db/image-records.ts";
+import { requireLease, type CopyId } from "../db/lease-records.ts";
 import {
   adoptStaged,
   findStaged,
@@ -174,48 +175,60 @@ function changed(row: StagedRow): ImportError {
  * stranger's, and a process that is killed in between leaves the earlier fingerprint, so that the
  * next step digests the bytes again. The change gets the row as it is then, and must not take
  * longer than a transaction may stand still.
+ *
+ * @param db - a transaction
  */
-export async function changingStaged<T>(
-  { database }: NodeDependencies,
+export async function changeStaged<T>(
+  db: Queries,
   staged: TrustedStaged,
-  change: (db: Queries, row: StagedRow) => Promise<T>,
+  change: (row: StagedRow) => Promise<T>,
 ): Promise<T> {
-  return database.transaction(async (db) => {
-    const locked = await lockStaged(db, staged.row.imageId, staged.row.token);
-    if (locked?.state !== "staged") throw missing(staged.row.imageId);
-    const before = await fingerprintOf(staged.handle);
-    const result = await change(db, locked);
-    const after = await fingerprintOf(staged.handle);
-    // Only the change that this process made is accepted. Another writer's stays visible, and the
-    // bytes are digested again.
-    const wasAsRecorded =
-      locked.fingerprint !== null && compareFingerprints(locked.fingerprint, before) === "same";
-    if (wasAsRecorded && compareFingerprints(before, after) === "touched") {
-      await updateStaged(db, staged.row.imageId, staged.row.token, { fingerprint: after });
-    }
-    return result;
-  });
+  const locked = await lockStaged(db, staged.row.imageId, staged.row.token);
+  if (locked?.state !== "staged") throw missing(staged.row.imageId);
+  const before = await fingerprintOf(staged.handle);
+  const result = await change(locked);
+  const after = await fingerprintOf(staged.handle);
+  // Only the change that this process made is accepted. Another writer's stays visible, and the
+  // bytes are digested again.
+  const wasAsRecorded =
+    locked.fingerprint !== null && compareFingerprints(locked.fingerprint, before) === "same";
+  if (wasAsRecorded && compareFingerprints(before, after) === "touched") {
+    await updateStaged(db, staged.row.imageId, staged.row.token, { fingerprint: after });
+  }
+  return result;
+}
+
+/** A link to make: of a staged file, in a store, by the attempt that holds a lease. */
+export interface Linking {
+  readonly store: Store;
+  readonly order: CopyOrder;
+  readonly lease: { readonly copy: CopyId; readonly token: string };
 }
 
 /**
- * Links the staged file into a store, if that store may have it.
+ * Links the staged file into a store, if that store may have it and this attempt still holds the
+ * lease of the copy.
  *
  * @returns undefined where the copy must be made in another way
+ * @throws ImportError `AttemptOvertaken`, `ImportLost`
  */
 export async function linkStaged(
-  dependencies: NodeDependencies,
+  { database }: NodeDependencies,
   staged: TrustedStaged,
-  store: Store,
-  order: CopyOrder,
+  { store, order, lease }: Linking,
 ): Promise<PrivateCopy | undefined> {
   if (store.link === undefined || order.crc32 === undefined) return undefined;
   // Mostly known without the lock.
   if (!mayLink(staged.row, store.name)) return undefined;
-  return changingStaged(dependencies, staged, async (db, row) => {
-    if (!mayLink(row, store.name)) return undefined;
-    const copy = await store.link?.(order);
-    if (copy !== undefined) await recordLink(db, row, store.name);
-    return copy;
+  return database.transaction(async (db) => {
+    // A late attempt must not take the right of a later one.
+    await requireLease(db, lease.copy, lease.token);
+    return changeStaged(db, staged, async (row) => {
+      if (!mayLink(row, store.name)) return undefined;
+      const copy = await store.link?.(order);
+      if (copy !== undefined) await recordLink(db, row, store.name);
+      return copy;
+    });
   });
 }
 

@@ -289,7 +289,7 @@ async function writeCopy(
   const found = await copyUnderKey(store, lease, source, progress);
   const copied =
     found ??
-    (await makeCopy(store, source, {
+    (await makeCopy(store, source, lease, {
       source: source.bytes,
       sizeBytes: source.sizeBytes,
       crc32: source.crc32,
@@ -333,10 +333,15 @@ async function writeCopy(
 }
 
 /** Copies the source in the way that moves the fewest bytes. */
-async function makeCopy(store: Store, source: OpenSource, order: CopyOrder): Promise<PrivateCopy> {
+async function makeCopy(
+  store: Store,
+  source: OpenSource,
+  lease: HeldLease,
+  order: CopyOrder,
+): Promise<PrivateCopy> {
   return (
     (await store.clone?.(order)) ??
-    (await source.linkInto(store, order)) ??
+    (await source.link({ store, order, lease })) ??
     (await store.copy(order))
   );
 }

@@ -683,6 +683,23 @@ describe("storeImage() without moving bytes", () => {
     expect((await stat(rig.staged(plan.image_id))).nlink).toBe(2);
   });
 
+  it("links nothing once another attempt has the lease of the copy", async () => {
+    const rig = await openNode(catalogue, { stores: zeroCopy });
+    const bytes = someBytes(2 * MIB);
+    const plan = await rig.stageAndClaim(bytes, ["fast", "slow"]);
+    const fast = rig.dependencies.stores.get("fast");
+    vi.spyOn(fast, "clone").mockImplementationOnce(async () => {
+      await leaveAttempt(rig, plan, { writer: await deadProcess() });
+      return undefined;
+    });
+
+    const failure = await failureOf(rig.store(plan, bytes.length, "fast"));
+
+    expect(failure).toMatchObject({ code: "AttemptOvertaken" });
+    expect((await stat(rig.staged(plan.image_id))).nlink).toBe(1);
+    expect((await rig.store(plan, bytes.length, "slow")).method).toBe("link");
+  });
+
   it("finds its link when it is run again", async () => {
     const rig = await openNode(catalogue, { stores: zeroCopy });
     const bytes = someBytes(2 * MIB);

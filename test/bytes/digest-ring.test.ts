@@ -1,6 +1,5 @@
 import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { Worker } from "node:worker_threads";
@@ -204,9 +203,8 @@ describe("DigestRing", () => {
   });
 
   it("leaves the event loop free while it hashes", async () => {
-    const delay = monitorEventLoopDelay({ resolution: 5 });
     await using ring = DigestRing.open();
-    delay.enable();
+    const before = performance.eventLoopUtilization();
 
     await submitAll(
       ring,
@@ -214,7 +212,7 @@ describe("DigestRing", () => {
     );
     await ring.finish();
 
-    delay.disable();
-    expect(delay.percentile(99) / 1e6).toBeLessThan(50);
+    // Hashing here would use it up. A share, not a time: a busy machine stretches both alike.
+    expect(performance.eventLoopUtilization(before).utilization).toBeLessThan(0.8);
   });
 });
