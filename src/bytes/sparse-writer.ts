@@ -13,9 +13,8 @@ export interface SparseWriterOptions {
   /** Slows the writing down. Zero blocks take nothing from it. Default: no limit */
   readonly limiter?: BandwidthLimit | undefined;
   /**
-   * Makes the bytes written so far durable. It is called after every 128 MiB, beside the writing,
-   * and then every block that {@link SparseWriter.write} accepted before the last one is written.
-   * Default: the writer never syncs.
+   * Makes the bytes written so far durable. It is called after every 128 MiB, beside the writing; at
+   * that moment every block that {@link SparseWriter.write} accepted is written. Default: no sync
    */
   readonly sync?: (() => Promise<void>) | undefined;
   /** Ends the wait for the bandwidth. */
