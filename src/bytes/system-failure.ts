@@ -44,7 +44,7 @@ export function systemFailure(
   // Any other code (EIO, ESTALE, or one of a single file system) means that the disk, the mount or
   // the server behind it is broken or unreachable. A later retry may help.
   return isSystemCode(code) && !MISUSES.includes(code)
-    ? failure(unavailable, "it does not work")
+    ? failure(unavailable, "the system reports an error")
     : error;
 }
 
