@@ -15,7 +15,8 @@ import { listLiveLocations, type ImageRow, type LocationRow } from "../db/image-
 import { findStaged, type StagedRow } from "../db/staged-records.ts";
 import { isSealed } from "../sources/sealing-keys.ts";
 import { needsSealing, parseWebUrl } from "../sources/web-url.ts";
-import { pathOfStagingUri, type StagingArea } from "../staging/staging-area.ts";
+import type { StagingArea } from "../staging/staging-area.ts";
+import { pathOfStagingUri } from "../staging/staging-uri.ts";
 import type { TaskFailure } from "../domain/task-failure.ts";
 import { TASK_TYPE } from "../domain/task-status.ts";
 import { currentAttempt } from "./attempts.ts";

@@ -1,14 +1,12 @@
-import { randomBytes } from "node:crypto";
-import { access, constants, open, readFile, stat, statfs } from "node:fs/promises";
+import { access, constants, open, stat, statfs } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { pathToFileURL } from "node:url";
 import type { FileHandle } from "node:fs/promises";
 import {
   createPrivateFile,
   publishNoReplace,
   removeDurably,
   syncOrDiscard,
-  writeUnlessThere,
 } from "../bytes/durable-file.ts";
 import { HeldDirectory } from "../bytes/held-directory.ts";
 import { fingerprintOf, type Fingerprint } from "../bytes/fingerprint.ts";
@@ -23,11 +21,8 @@ import { hasErrorCode } from "../bytes/system-error.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { ImportError } from "../domain/import-failure.ts";
-
-// File with the id of the staging volume: a worker that serves this id can reach its bytes, also
-// after a restart elsewhere.
-const NODE_FILE = ".image-import-node";
-const NODE_ID = /^[0-9a-f]{12}$/;
+import { pathOfStagingUri } from "./staging-uri.ts";
+import { readVolumeId, volumeIdOf } from "./volume-id.ts";
 
 /** A staged file, open for reading. The caller closes the handle. */
 export interface OpenStaged {
@@ -62,7 +57,7 @@ export class StagingArea {
     try {
       await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
       if (!(await stat(root)).isDirectory()) throw new Error(`"${root}" is not a directory`);
-      return new StagingArea(root, await nodeIdOf(root));
+      return new StagingArea(root, await volumeIdOf(root));
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new ImportError(
@@ -208,7 +203,7 @@ export class StagingArea {
     return this.#translating(async () => {
       await using directory = await HeldDirectory.open(this.root);
       return await directory.run(async () => {
-        const found = await readNodeId(directory.pathOf(NODE_FILE));
+        const found = await readVolumeId(directory.ownPath);
         if (found === this.node) return work(directory);
         const what = found === undefined ? "it has no id" : `its volume has the id ${found}`;
         throw new ImportError(
@@ -258,54 +253,4 @@ export class StagingArea {
 
 function isAttemptsFile(name: string): boolean {
   return isPartName(name.replace(/\.product$/, ".part"));
-}
-
-/**
- * The path in a staging URI.
- *
- * @throws ImportError `BadTaskConfiguration` in Glance's words
- */
-export function pathOfStagingUri(uri: string): string {
-  const path = uri.startsWith("file:///") ? pathOfFileUri(uri) : undefined;
-  if (path !== undefined) return path;
-  throw new ImportError(
-    "BadTaskConfiguration",
-    "Value of node_staging_uri must be in format 'file://<absolute-path>'",
-    { hint: `Correct "${uri}".` },
-  );
-}
-
-function pathOfFileUri(uri: string): string | undefined {
-  // They would end the path: a file with an unencoded one in its name would be mistaken for another
-  // file.
-  if (uri.includes("?") || uri.includes("#")) return undefined;
-  try {
-    // fileURLToPath refuses an encoded slash, but accepts a zero byte.
-    const path = fileURLToPath(uri);
-    return path.includes("\0") ? undefined : path;
-  } catch {
-    return undefined;
-  }
-}
-
-async function nodeIdOf(root: string): Promise<string> {
-  const path = join(root, NODE_FILE);
-  const known = await readNodeId(path);
-  if (known !== undefined) return known;
-  // Of two workers that start at once, the first wins.
-  await writeUnlessThere(path, `${randomBytes(6).toString("hex")}\n`, 0o644);
-  const chosen = await readNodeId(path);
-  if (chosen === undefined) throw new Error(`"${path}" does not hold the id of the staging volume`);
-  return chosen;
-}
-
-async function readNodeId(path: string): Promise<string | undefined> {
-  const text = await readFile(path, "utf8").catch((error: unknown) => {
-    if (hasErrorCode(error, "ENOENT")) return undefined;
-    throw error;
-  });
-  if (text === undefined) return undefined;
-  const id = text.trim();
-  if (!NODE_ID.test(id)) throw new Error(`"${path}" does not hold the id of a staging volume`);
-  return id;
 }

@@ -18,7 +18,8 @@ import { pathToFileURL } from "node:url";
 import { beforeEach, describe, expect, it } from "vitest";
 import { fingerprintOf } from "../../src/bytes/fingerprint.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
-import { StagingArea, pathOfStagingUri } from "../../src/staging/staging-area.ts";
+import { StagingArea } from "../../src/staging/staging-area.ts";
+import { pathOfStagingUri } from "../../src/staging/staging-uri.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { asUnprivileged } from "../support/unprivileged.ts";
@@ -61,39 +62,6 @@ async function readStaged(area: StagingArea, uri?: string): Promise<string> {
 async function agree(): Promise<void> {
   return Promise.resolve();
 }
-
-describe("pathOfStagingUri()", () => {
-  it.each([
-    ["a path", "file:///srv/staging", "/srv/staging"],
-    ["a slash at its end", "file:///srv/staging/", "/srv/staging/"],
-    ["what is written with percent signs", "file:///srv/a%20b%23c%25d", "/srv/a b#c%d"],
-    ["letters beyond ASCII", "file:///srv/%C3%A9", "/srv/é"],
-    ["steps upwards, taken at once", "file:///srv/staging/../other", "/srv/other"],
-    ["the root", "file:///", "/"],
-  ])("accepts %s", (_, uri, path) => {
-    expect(pathOfStagingUri(uri)).toBe(path);
-  });
-
-  it.each([
-    ["nothing", ""],
-    ["a path", "/srv/staging"],
-    ["one slash", "file:/srv/staging"],
-    ["a host", "file://host/srv/staging"],
-    ["this host", "file://localhost/srv/staging"],
-    ["another scheme", "http:///srv/staging"],
-    ["capitals", "FILE:///srv/staging"],
-    ["a space before it", " file:///srv/staging"],
-    ["an encoded slash", "file:///srv%2Fstaging"],
-    ["a broken percent sign", "file:///srv/%zz"],
-    ["an encoded zero byte", "file:///srv/a%00b"],
-    ["a query", "file:///srv/staging?x=1"],
-    ["a fragment", "file:///srv/staging#x"],
-  ])("refuses %s, in Glance's words, naming it as the mistake", (_, uri) => {
-    expect(() => pathOfStagingUri(uri)).toThrow(
-      expect.objectContaining({ ...WRONG_URI, hint: `Correct "${uri}".` }),
-    );
-  });
-});
 
 describe("StagingArea.open()", () => {
   it("gives an id to a volume that has none", async () => {
@@ -141,7 +109,7 @@ describe("StagingArea.open()", () => {
     [
       "a volume whose name is none",
       async () => writeFile(join(root, NODE_FILE), "me\n"),
-      "does not hold the id of a staging volume",
+      "Cannot read the id of the staging volume",
     ],
   ])("refuses %s, in Glance's words and with the reason", async (_, spoil, reason) => {
     await spoil();
