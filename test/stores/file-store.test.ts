@@ -461,7 +461,9 @@ describe("FileStore in a missing directory", () => {
     expect(await failureOf(work(openStore({ path })))).toMatchObject({
       code: "StoreUnavailable",
       retryable: true,
-      message: expect.stringContaining('Cannot use store "local": the system reports an error') as string,
+      message: expect.stringContaining(
+        'Cannot use store "local": the system reports an error',
+      ) as string,
     });
   });
 });
