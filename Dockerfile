@@ -1,8 +1,9 @@
-# The worker and the command line. Debian, because Temporal's native module has no build for musl.
+# The worker and the command line, on a release of Node that `npm run test:node -- 22` tests. Debian, because Temporal's
+# native module has no build for musl.
 FROM node:22-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-# The embedded Postgres is an optional dependency of a dependency, and of no use in here.
+# The embedded Postgres is an optional dependency of a dependency, and not needed in here.
 RUN npm ci --include=dev --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
 COPY scripts scripts
@@ -11,7 +12,7 @@ RUN node scripts/build.mjs && npm ci --omit=dev --omit=optional --no-audit --no-
 
 FROM node:22-bookworm-slim
 ENV NODE_ENV=production
-# Decompression and conversion run them; util-linux, which limits them, is there.
+# The programs of decompression and conversion. util-linux, which limits them, is in the base image.
 RUN apt-get update \
   && apt-get install -y --no-install-recommends qemu-utils xz-utils zstd \
   && rm -rf /var/lib/apt/lists/*
@@ -25,7 +26,7 @@ RUN chmod +x dist/cli/main.js \
   && install -d -o node -g node /var/lib/image-import /var/lib/image-import/staging /var/lib/image-import/stores/local
 USER node
 VOLUME /var/lib/image-import
-# Longer than a worker lets its activities finish (15 s).
+# A worker gives its activities 15 s to finish.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["image-import"]
 CMD ["worker"]
