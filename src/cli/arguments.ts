@@ -6,12 +6,12 @@ import { parseDurationMs } from "../domain/duration.ts";
 import { isUuid } from "../domain/import-request.ts";
 import { UsageError } from "./failure.ts";
 
-/** Takes an option that may be given several times. */
+/** Collects the values of an option that may be repeated. */
 export function listOf(value: string, earlier: readonly string[] = []): readonly string[] {
   return [...earlier, value];
 }
 
-/** Takes `name=value`, several times; the last one of a name counts. */
+/** Collects `name=value`; the last value of a name wins. */
 export function propertiesOf(
   value: string,
   earlier: Readonly<Record<string, string>> = {},
@@ -21,39 +21,39 @@ export function propertiesOf(
   return { ...earlier, [value.slice(0, separator)]: value.slice(separator + 1) };
 }
 
-/** Takes the name of a store, several times; each of them once. */
+/** Collects names of stores, each of them once. */
 function storeNameOf(value: string, earlier: readonly string[] = []): readonly string[] {
   if (earlier.includes(value)) throw new InvalidArgumentError("It is named twice.");
   return listOf(value, earlier);
 }
 
-/** Takes a whole number from 1 on. */
+/** Parses an integer of at least 1. */
 export function countOf(value: string): number {
   const count = Number(value);
   if (/^\d+$/.test(value) && count > 0 && Number.isSafeInteger(count)) return count;
-  throw new InvalidArgumentError("It must be a whole number from 1 on.");
+  throw new InvalidArgumentError("It must be an integer of at least 1.");
 }
 
-/** Takes the id of an image or a task. */
+/** Parses the id of an image or a task. */
 export function idOf(value: string): string {
   if (isUuid(value)) return value;
   throw new UsageError(
-    `"${value}" is no id: it must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b, in lower case`,
+    `"${value}" is not an id: it must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b, in lower case`,
     "`image-import image list` shows the ids of images, `image-import task list` those of tasks.",
   );
 }
 
-/** What most commands are about. */
+/** The image that a command is about. */
 export function imageIdArgument(): Argument {
   return new Argument("<image-id>").argParser(idOf);
 }
 
-/** `--disk-format`, with the names that exist. */
+/** `--disk-format`, with the known names. */
 export function diskFormatOption(description: string): Option {
   return new Option("--disk-format <format>", description).choices(DISK_FORMATS);
 }
 
-/** `--container-format`, with the names that exist. */
+/** `--container-format`, with the known names. */
 export function containerFormatOption(description: string): Option {
   return new Option("--container-format <format>", description).choices(CONTAINER_FORMATS);
 }
@@ -66,7 +66,7 @@ export function storeOption(): Option {
   ).argParser(storeNameOf);
 }
 
-/** What the data must be, and who asks, as commander gives it. */
+/** The expected data and the roles of the requester, as commander gives them. */
 export interface Expectation {
   readonly checksum?: string;
   readonly size?: number;
@@ -79,14 +79,14 @@ export function addExpectation(command: Command): void {
     .addOption(
       new Option(
         "--checksum <digest>",
-        "what the data must hash to, sha256:HEX, sha512:HEX or md5:HEX",
+        "expected digest of the data: sha256:HEX, sha512:HEX or md5:HEX",
       ).argParser(checksumOf),
     )
-    .addOption(new Option("--size <bytes>", "how many bytes there must be").argParser(bytesOf))
+    .addOption(new Option("--size <bytes>", "expected number of bytes").argParser(bytesOf))
     .addOption(
       new Option(
         "--role <role>",
-        "role of who asks, may be repeated; default: IMAGE_IMPORT_ROLES",
+        "role of the requester, may be repeated; default: IMAGE_IMPORT_ROLES",
       ).argParser(listOf),
     );
 }
@@ -96,7 +96,7 @@ export function expectationOf({ checksum, size, role = defaultRoles() }: Expecta
   return { checksum, size, roles: role };
 }
 
-/** Takes a checksum, which is looked at before gigabytes are staged that must have it. */
+/** Parses a checksum, before gigabytes are staged in vain. */
 function checksumOf(value: string): string {
   if (parseChecksum(value) !== undefined) return value;
   throw new InvalidArgumentError(
@@ -104,14 +104,14 @@ function checksumOf(value: string): string {
   );
 }
 
-/** Takes a number of bytes, 0 too. */
+/** Parses a number of bytes; 0 is allowed. */
 function bytesOf(value: string): number {
   const size = Number(value);
   if (/^\d+$/.test(value) && Number.isSafeInteger(size)) return size;
-  throw new InvalidArgumentError("It must be a whole number of bytes.");
+  throw new InvalidArgumentError("It must be an integer number of bytes.");
 }
 
-/** How long to wait for the verdict of a worker, as commander gives it. */
+/** Limit of the wait until a worker accepts a request, as commander gives it. */
 export interface AcceptPatience {
   /** In ms. */
   readonly acceptTimeout?: number;
@@ -122,7 +122,7 @@ export function addAcceptPatience(command: Command): void {
   command.addOption(
     new Option(
       "--accept-timeout <duration>",
-      "how long to wait until a worker accepts it, such as 30s; default: 60s",
+      "how long to wait until a worker accepts the import, such as 30s; default: 60s",
     ).argParser(durationOf),
   );
 }
@@ -133,7 +133,7 @@ function durationOf(value: string): number {
   throw new InvalidArgumentError("It must be a duration such as 30s.");
 }
 
-/** Which stores an import fills, as commander gives it. */
+/** The stores that an import fills, as commander gives them. */
 export interface StoreChoice {
   readonly store?: readonly string[];
   readonly allStores?: boolean;
@@ -148,12 +148,12 @@ export function addStoreChoice(command: Command): void {
     .addOption(new Option("--all-stores", "fill every store that takes images").conflicts("store"))
     .option(
       "--no-all-stores-must-succeed",
-      "go on without a store that fails for good, as long as another is left",
+      "continue without a store that fails permanently, as long as another one remains",
     );
 }
 
 /** The choice as the client takes it. */
 export function storesOf({ store, allStores, allStoresMustSucceed }: StoreChoice) {
-  // What is the default anyway is not said.
+  // A default is left out of the request.
   return { stores: store, allStores, allStoresMustSucceed: allStoresMustSucceed && undefined };
 }

@@ -2,7 +2,7 @@ import { CommanderError } from "commander";
 import { showsStackTraces } from "../config/locate.ts";
 import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 
-/** Tells that a command was called in a way that it does not understand. */
+/** Wrong use of a command. */
 export class UsageError extends Error {
   /** The way out. */
   readonly hint: string;
@@ -51,7 +51,7 @@ export interface ShownFailure {
   readonly store?: string;
 }
 
-/** Says what a person should know of an error. */
+/** Describes an error for the user. */
 export function shownFailure(error: unknown): ShownFailure {
   if (error instanceof ImportError) {
     const { code, message, hint } = error;
@@ -65,12 +65,12 @@ export function shownFailure(error: unknown): ShownFailure {
   if (error instanceof UsageError) return badUsage(error.message, error.hint);
   if (error instanceof CommanderError) {
     const message = error.message.replace(/^error: /, "");
-    return badUsage(message, "`image-import --help` shows what there is.");
+    return badUsage(message, "Run `image-import --help`: it lists the commands.");
   }
   return {
     code: "InternalError",
     message: error instanceof Error ? error.message : String(error),
-    hint: "This is a bug, or a fault that nobody foresaw; IMAGE_IMPORT_DEBUG=1 shows where.",
+    hint: "This is a bug or an unforeseen fault. Set IMAGE_IMPORT_DEBUG=1 to see where.",
     exitCode: 1,
   };
 }
@@ -84,7 +84,7 @@ function badUsage(message: string, hint: string): ShownFailure {
 }
 
 /**
- * The text of a failure on stderr: `error: …` and the way out for people, one JSON document for
+ * The text of a failure on stderr: `error: …` and a hint for people, one JSON document for
  * programs.
  *
  * @param isJson - whether `--json` was given

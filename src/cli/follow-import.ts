@@ -11,22 +11,21 @@ import type {
 import type { ProgressDisplay } from "./progress-display.ts";
 import { WAITING_FOR_A_WORKER } from "./waiting-for-a-worker.ts";
 
-/** How following an import ended: with its outcome, or because the person went away from it. */
+/** The end of following an import: its outcome, or the user has left. */
 export type Followed =
   { readonly kind: "ended"; readonly outcome: ImportOutcome } | { readonly kind: "left" };
 
-// A worker that runs answers within moments; after this a person wants to know what it is that
-// takes so long.
+// A running worker answers within moments; after this the user wants to know the reason.
 const SILENCE_MS = 3_000;
-// A restarted server or worker answers again within seconds.
+// A restarted server or worker answers within seconds.
 const RETRY_EVERY_MS = 1_000;
 const LAST_LOOK_MS = 2_000;
 
 /**
- * Shows how far an import is, until it has ended. A Temporal server or a worker that is away for a
- * while ends nothing: the import goes on, and so does the look at it.
+ * Shows the progress of an import until it has ended. It waits while the Temporal server or the
+ * worker is unreachable: the import continues, too.
  *
- * The signal is aborted when the person wants to leave.
+ * The signal is aborted when the user wants to leave.
  *
  * @throws ImportError with the code of the import's failure
  */
@@ -52,7 +51,7 @@ export async function followImport(
     throw isNotFound(error) ? lost(imageId, runId) : error;
   } finally {
     clearTimeout(silence);
-    // The last status is that of the end: it is worth a moment.
+    // The last status is that of the end: wait a moment for it.
     await Promise.race([show, pause(LAST_LOOK_MS, signal)]);
     showing.abort();
     await show;
@@ -63,7 +62,7 @@ function isNotFound(error: unknown): boolean {
   return error instanceof ImportError && error.code === "ImportNotFound";
 }
 
-/** What is followed was there when that began. */
+/** The run existed when following it began. */
 function lost(imageId: string, runId: string): ImportError {
   return new ImportError(
     "ImportAbandoned",
@@ -71,7 +70,7 @@ function lost(imageId: string, runId: string): ImportError {
   );
 }
 
-/** Asks again for as long as Temporal is away. */
+/** Repeats the call while Temporal is unreachable. */
 async function patiently<T>(
   ask: () => Promise<T>,
   progress: ProgressDisplay,
@@ -82,14 +81,14 @@ async function patiently<T>(
       return await ask();
     } catch (error) {
       if (!isUnavailable(error) || signal.aborted) throw error;
-      if (!isNoted) progress.note("Temporal does not answer; the import goes on when it does");
+      if (!isNoted) progress.note("Temporal does not answer; the import continues when it does");
       isNoted = true;
       await pause(RETRY_EVERY_MS, signal);
     }
   }
 }
 
-/** Best effort: what cannot be asked now is shown later, or not at all. */
+/** Best effort: a status that cannot be read is skipped. */
 async function showStatus(
   client: ImageImportClient,
   imageId: string,
@@ -99,7 +98,7 @@ async function showStatus(
   while (!signal.aborted) {
     try {
       for await (const status of client.imports.watch(imageId)) {
-        // Ends up in the catch, and so at the end of the loop.
+        // The catch below ends the loop.
         signal.throwIfAborted();
         shown.show(status);
       }
@@ -110,7 +109,7 @@ async function showStatus(
   }
 }
 
-/** What people see of the steps that are about no store, by their phase. */
+/** Labels of the steps that concern no store, by their phase. */
 const OWN_STEPS: Readonly<Record<string, string>> = {
   fetching: "fetching",
   transforming: "transforming",
@@ -119,8 +118,8 @@ const OWN_STEPS: Readonly<Record<string, string>> = {
 class ShownPhases {
   readonly #progress: ProgressDisplay;
   readonly #storesWithBytes = new Set<string>();
-  readonly #toldFailures = new Set<string>();
-  #toldPhases = 0;
+  readonly #notedFailures = new Set<string>();
+  #notedPhases = 0;
   #isAny = false;
   #pause: ImportStatus["pause"] = "running";
 
@@ -128,17 +127,17 @@ class ShownPhases {
     this.#progress = progress;
   }
 
-  /** Whether anything was shown yet. */
+  /** True once a status was shown. */
   get isAny(): boolean {
     return this.#isAny;
   }
 
   show(status: ImportStatus): void {
     this.#isAny = true;
-    this.#tellEnded(status.phases);
+    this.#noteEnded(status.phases);
     if (status.pause !== this.#pause) this.#progress.note(status.pause);
     this.#pause = status.pause;
-    this.#tellRetry(status.phases.at(-1)?.phase ?? "", status);
+    this.#noteRetry(status.phases.at(-1)?.phase ?? "", status);
     const total = status.size ?? undefined;
     const { phases, done_bytes: doneBytes, total_bytes: ownTotal } = status;
     if (doneBytes !== undefined) {
@@ -151,43 +150,43 @@ class ShownPhases {
 
   #showStore(store: string, progress: StoreProgress, total?: number): void {
     const { state, done_bytes: doneBytes } = progress;
-    this.#tellRetry(`store ${store}`, progress);
+    this.#noteRetry(`store ${store}`, progress);
     if (doneBytes !== undefined) {
       this.#progress.bytes(`store ${store}`, doneBytes, total);
       this.#storesWithBytes.add(store);
     }
-    // The last blocks are not told by a heartbeat: the end of the copy tells them.
-    const isWhole = state === "stored" && this.#storesWithBytes.delete(store);
-    if (isWhole && total !== undefined) this.#progress.bytes(`store ${store}`, total, total);
+    // No heartbeat reports the last blocks; the end of the copy does.
+    const isComplete = state === "stored" && this.#storesWithBytes.delete(store);
+    if (isComplete && total !== undefined) this.#progress.bytes(`store ${store}`, total, total);
   }
 
-  /** Once for each reason: a store that is away for hours is tried hundreds of times. */
-  #tellRetry(
+  /** Once for each reason: an unreachable store is tried hundreds of times. */
+  #noteRetry(
     what: string,
     { attempt, last_failure: reason }: Pick<StoreProgress, "attempt" | "last_failure">,
   ): void {
     if (attempt === undefined || reason === undefined) return;
-    const told = `${what} is tried again after: ${reason}`;
-    if (this.#toldFailures.has(told)) return;
-    this.#toldFailures.add(told);
-    this.#progress.note(told);
+    const note = `${what} is retried after: ${reason}`;
+    if (this.#notedFailures.has(note)) return;
+    this.#notedFailures.add(note);
+    this.#progress.note(note);
   }
 
-  #tellEnded(phases: ImportStatus["phases"]): void {
+  #noteEnded(phases: ImportStatus["phases"]): void {
     const ended = phases.filter(
       ({ phase, ended_at: endedAt }) => endedAt !== null && !isEnd(phase),
     );
     for (const { phase, started_at: startedAt, ended_at: endedAt } of ended.slice(
-      this.#toldPhases,
+      this.#notedPhases,
     )) {
       const tookMs = Date.parse(endedAt ?? startedAt) - Date.parse(startedAt);
       this.#progress.note(`${phase.padEnd(10)} ${formatDuration(tookMs)}`);
     }
-    this.#toldPhases = ended.length;
+    this.#notedPhases = ended.length;
   }
 }
 
-/** The ends take no time; the answer of the command tells which of them it was. */
+/** An end takes no time, and the answer of the command names it. */
 function isEnd(phase: ImportPhase): boolean {
   return phase === "done" || phase === "failed" || phase === "cancelled";
 }

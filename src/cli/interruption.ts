@@ -1,11 +1,10 @@
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** Turns the wish of a person to stop (Ctrl-C, or a signal that asks to end) into an abort. */
+/** Turns Ctrl-C and the signals that ask a process to end into an abort. */
 export class Interruption implements Disposable {
   readonly #controller = new AbortController();
   readonly #listener = (): void => {
-    // A second wish: whoever is asked twice has been too slow. What is left behind is found and
-    // removed later.
+    // At the second signal the process ends at once. The sweeper removes what it leaves behind.
     if (this.#controller.signal.aborted) process.exit(1);
     this.#controller.abort();
   };
@@ -14,12 +13,12 @@ export class Interruption implements Disposable {
     for (const signal of SIGNALS) process.on(signal, this.#listener);
   }
 
-  /** Aborts at the first wish. */
+  /** Aborts at the first signal. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
 
-  /** Signals have their ordinary effect again. */
+  /** Gives the signals their ordinary effect again. */
   [Symbol.dispose](): void {
     for (const signal of SIGNALS) process.off(signal, this.#listener);
   }

@@ -8,17 +8,17 @@ interface Sample {
 
 // Long enough that one slow block does not show, short enough that a store that slows down does.
 const WINDOW_MS = 10_000;
-// Before that a rate would be a guess.
+// A rate over less would be a guess.
 const SHORTEST_MS = 2_000;
 
 /**
- * How fast a piece of work goes, by what it did in the last ten seconds, and how long it will take
- * at that rate.
+ * The rate of a piece of work over the last ten seconds, and the time that it still needs at that
+ * rate.
  */
 export class Pace {
   #samples: Sample[] = [];
 
-  /** So many bytes are done now. Fewer than before: it began again, and so does the pace. */
+  /** Adds a sample. With fewer bytes than before the work has restarted, and so does the pace. */
   observe(doneBytes: number, atMs: number): void {
     const last = this.#samples.at(-1);
     if (last !== undefined && doneBytes < last.doneBytes) this.#samples = [];
@@ -28,7 +28,7 @@ export class Pace {
     }
   }
 
-  /** `, 250 MiB/s, 11.2 s left`; empty as long as nobody can tell. */
+  /** `, 250 MiB/s, 11.2 s left`; empty until there are enough samples. */
   describe(totalBytes: number | undefined): string {
     const [first, last] = [this.#samples[0], this.#samples.at(-1)];
     if (first === undefined || last === undefined) return "";

@@ -16,9 +16,10 @@ import { addUsageCommand } from "./commands/usage.ts";
 import { addWorkerCommand } from "./commands/worker.ts";
 
 const EPILOGUE = `
-Finds the service by the stack on the data directory; DATABASE_URL, TEMPORAL_* and IMAGE_IMPORT_CONFIG win over it.
+The service is the stack on the data directory; DATABASE_URL, TEMPORAL_* and IMAGE_IMPORT_CONFIG
+override it.
 Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict,
-5 asked for, and no worker has answered yet.
+5 requested, and no worker has answered yet.
 `;
 
 /**
@@ -39,7 +40,7 @@ export function buildProgram(writeOut: (text: string) => void): Command {
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
       writeOut,
-      // Told by the one place that tells failures.
+      // Failures are reported in one place, `renderFailure`.
       outputError: () => undefined,
       writeErr: () => undefined,
     });

@@ -2,18 +2,18 @@ import { MultiBar, type SingleBar } from "cli-progress";
 import { formatBytes } from "../domain/byte-size.ts";
 import { Pace } from "./pace.ts";
 
-/** Tells a person how far a command is, on stderr: stdout belongs to the answer. */
+/** Shows the progress of a command on stderr: stdout belongs to the answer. */
 export interface ProgressDisplay {
   /**
-   * Some bytes of a piece of work are done.
+   * Shows the bytes of a piece of work.
    *
    * @param label - names the piece
-   * @param totalBytes - undefined when nobody knows
+   * @param totalBytes - undefined if unknown
    */
   bytes(label: string, doneBytes: number, totalBytes: number | undefined): void;
-  /** Something happened that is worth a line. */
+  /** Writes a line. */
   note(text: string): void;
-  /** Nothing is shown after this. */
+  /** Ends the display. */
   stop(): void;
 }
 

@@ -1,7 +1,7 @@
 import type { ImageView, TaskView } from "../client/image-view.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 
-/** One line of {@link fields}: its name, and what it says; null and undefined are shown as `-`. */
+/** One line of {@link fields}: name and value; null and undefined are shown as `-`. */
 export type Field = readonly [name: string, value: string | number | null | undefined];
 
 /** The text of one JSON document, ended by a newline. */
@@ -31,12 +31,12 @@ function alignedLine(cells: readonly string[], widths: readonly number[]): strin
   return `${padded.join("  ").trimEnd()}\n`;
 }
 
-/** `1.5 GiB (1610612736 bytes)`, or `-` when it is not known. */
+/** `1.5 GiB (1610612736 bytes)`, or `-` if it is unknown. */
 export function exactSize(sizeBytes: number | null): string {
   return sizeBytes === null ? "-" : `${formatBytes(sizeBytes)} (${String(sizeBytes)} bytes)`;
 }
 
-/** All there is to know of an image. */
+/** All fields of an image. */
 export function imageFields(image: ImageView): string {
   return fields([
     ["id", image.id],
@@ -88,7 +88,7 @@ export function imageTable(images: readonly ImageView[]): string {
   );
 }
 
-/** All there is to know of a task. */
+/** All fields of a task. */
 export function taskFields(task: TaskView): string {
   return fields([
     ["id", task.id],

@@ -5,7 +5,7 @@ import { json } from "./render.ts";
 
 /**
  * Runs one command, and sets the exit code of the process: 0 done, 1 failed or cancelled, 2 wrong
- * use, 3 not found, 4 conflict, 5 asked for, and no worker has answered yet.
+ * use, 3 not found, 4 conflict, 5 requested, and no worker has answered yet.
  *
  * @param args - what follows the program's name
  */
@@ -43,8 +43,8 @@ function showText(code: string, text: string, isJson: boolean): void {
 function withoutCommand(error: unknown): unknown {
   if (!(error instanceof CommanderError) || error.code !== "commander.help") return error;
   return new UsageError(
-    "no command was given",
-    "`image-import --help` lists the commands, `image-import COMMAND --help` explains one.",
+    "no command is named",
+    "Run `image-import --help`: it lists the commands. `image-import COMMAND --help` explains one.",
   );
 }
 

@@ -17,7 +17,7 @@ export interface GlobalOptions extends LocationOptions {
   readonly json?: boolean | undefined;
 }
 
-/** One run of one command: where the service is, the connections to it, and how to answer. */
+/** One run of one command: the location of the service, the connections, and the answer. */
 export class Session {
   readonly isJson: boolean;
   readonly #options: GlobalOptions;
@@ -36,14 +36,14 @@ export class Session {
     return dataDirOf(this.#options.dataDir);
   }
 
-  /** Where the service is. @throws ImportError `BadConfiguration` */
+  /** The location of the service. @throws ImportError `BadConfiguration` */
   get location(): ServiceLocation {
     this.#location ??= locateService(this.#options);
     return this.#location;
   }
 
   /**
-   * The configuration of this host; undefined when nothing names one. @throws ImportError
+   * The configuration of this host; undefined if none is named. @throws ImportError
    * `BadConfiguration`
    */
   get config(): Config | undefined {
@@ -53,7 +53,7 @@ export class Session {
   }
 
   /**
-   * The same for a command that is of no use without. @throws ImportError `NotConfigured`,
+   * The same, for a command that needs one. @throws ImportError `NotConfigured`,
    * `BadConfiguration`
    */
   get requiredConfig(): Config {
@@ -65,7 +65,7 @@ export class Session {
   }
 
   /**
-   * Address of the catalogue, for a command that connects by itself. @throws ImportError
+   * Address of the catalogue, for a command that connects without the client. @throws ImportError
    * `NotConfigured`
    */
   get requiredDatabaseUrl(): string {
@@ -75,28 +75,28 @@ export class Session {
   }
 
   /**
-   * A client for what needs no configuration file: a mistake in that file must not stop a `cancel`.
+   * A client without the configuration file: a mistake in that file must not stop a `cancel`.
    */
   async client(): Promise<ImageImportClient> {
     return this.#connect(undefined);
   }
 
   /**
-   * A client that also knows staging area and stores of this host. @throws ImportError
+   * A client with staging area and stores of this host. @throws ImportError
    * `BadConfiguration`
    */
   async hostClient(): Promise<ImageImportClient> {
     return this.#connect(this.config);
   }
 
-  /** Where the command tells how far it is. */
+  /** The display of the progress of this command. */
   get progress(): ProgressDisplay {
     this.#progress ??= openProgressDisplay(process.stderr, this.isJson);
     return this.#progress;
   }
 
   /**
-   * Answers, once per command.
+   * Writes the answer, once per command.
    *
    * @param document - for `--json`
    * @param forPeople - the same as text, ended by a newline
@@ -115,14 +115,14 @@ export class Session {
   async #connect(config: Config | undefined): Promise<ImageImportClient> {
     if (this.#client !== undefined) return this.#client;
     const { temporal, databaseUrl } = this.location;
-    // Loaded when it is needed: Temporal's client alone takes longer than `--help` should.
+    // Loaded when it is needed: `--help` should not wait for it.
     const { ImageImportClient: Client } = await import("../client/image-import-client.ts");
     this.#client = await Client.connect({ temporal, databaseUrl, config });
     return this.#client;
   }
 }
 
-/** The action of a command: opens a session, does the work, ends the session. */
+/** The action of a command: opens a session, runs the work, closes the session. */
 // Each work names its arguments.
 // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters
 export function inSession<Arguments extends readonly unknown[]>(
@@ -143,14 +143,14 @@ export function inSession<Arguments extends readonly unknown[]>(
   };
 }
 
-/** A store that this host's configuration has and the worker's has not: one of them is older. */
+/** A store that only the configuration of this host has: that of the worker is another one. */
 function whereWorkerDiffers(error: unknown, session: Session): unknown {
   if (!(error instanceof ImportError) || error.code !== "UnknownStore") return error;
   const [, name = ""] = /"([^"]*)"/.exec(error.message) ?? [];
   if (!storesHere(session).includes(name)) return error;
   return new ImportError(error.code, error.message, {
     cause: error,
-    hint: `"${session.location.configPath ?? ""}" has this store, the worker runs with another configuration: start the worker again, or send \`npm start\` a SIGHUP; \`image-import doctor\` compares them.`,
+    hint: `"${session.location.configPath ?? ""}" has this store, and the worker runs with another configuration: restart the worker, or send \`npm start\` a SIGHUP. \`image-import doctor\` compares the two.`,
   });
 }
 
@@ -162,15 +162,12 @@ function storesHere(session: Session): string[] {
   }
 }
 
-/**
- * Who has started nothing and configured nothing is told that, and not that a server of his is
- * away.
- */
+/** With no stack running and nothing configured, the hint says so. */
 function whereNothingIsNamed(error: unknown, session: Session): unknown {
   const isAway = error instanceof ImportError && error.code === "TemporalUnavailable";
   if (!isAway || session.location.isTemporalNamed) return error;
   return new ImportError(error.code, error.message, {
     cause: error,
-    hint: "Nothing names a Temporal server, so localhost:7233 was tried. Start a stack with `npm start`, or set TEMPORAL_ADDRESS.",
+    hint: "No Temporal server is configured, so localhost:7233 was tried. Start a stack with `npm start`, or set TEMPORAL_ADDRESS.",
   });
 }

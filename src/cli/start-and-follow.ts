@@ -39,7 +39,7 @@ export async function startAndFollow(session: Session, request: Start): Promise<
   }
   const { image_id: id } = accepted;
   session.progress.note(
-    `Left; the import goes on. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
+    `Left; the import continues. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
   );
   answerAccepted(session, accepted, status);
 }

@@ -12,15 +12,15 @@ import {
 } from "../workflow/contract.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
 
-/** How far a deletion is; from `pending_delete` it goes on by itself. */
+/** The state of a deletion; from `pending_delete` the workers continue it. */
 export type DeletionState = "deleted" | "pending_delete";
 
-/** How far the removal of a copy is; from `pending_delete` it goes on by itself. */
+/** The state of the removal of a copy; from `pending_delete` the workers continue it. */
 export type CopyRemovalState = "removed" | "pending_delete";
 
 /**
- * Starts the workflow that removes the bytes of an image in `pending_delete`, and waits for it a
- * while. When Temporal is away, the reconciler starts it later.
+ * Starts the workflow that removes the bytes of an image in `pending_delete`, and waits for it for
+ * some time. If Temporal is unreachable, the reconciler starts it later.
  */
 export async function finishDeletion(
   connect: () => Promise<Client>,
@@ -51,7 +51,7 @@ export async function finishCopyRemoval(
   return (await hasEnded(connect, removal, waitMs)) ? "removed" : "pending_delete";
 }
 
-/** A workflow that removes what nobody reads any more. */
+/** A workflow that removes the bytes of an image or of a copy. */
 interface Removal {
   readonly type: string;
   readonly workflowId: string;
@@ -60,8 +60,9 @@ interface Removal {
 }
 
 /**
- * Whether the workflow has ended well, after waiting for it a while. What it has not done, the
- * reconciler goes on with.
+ * Starts a removal and waits for it for some time. The reconciler continues what it has not done.
+ *
+ * @returns true if it has succeeded by then
  */
 async function hasEnded(
   connect: () => Promise<Client>,

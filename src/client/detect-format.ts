@@ -6,14 +6,14 @@ import { inspectFile } from "./inspect-file.ts";
 import { openUpload } from "./open-upload.ts";
 
 /**
- * The disk format to import a file as: the declared one, else by its marks, `raw` when it has none.
- * Refuses a file that nobody may import. Whether it has the declared format is for the import to
- * say, which leaves an image that can be declared anew.
+ * The disk format of a file for its import: the declared one, else that of its marks, else `raw`.
+ * Rejects a file that cannot be imported. It does not compare the file with the declared format:
+ * the import does, and leaves an image whose format can be corrected.
  *
- * @param policy - which images are let in. Default: what holds where nothing is configured
- * @param known - the declared formats, and the compressed formats that the import decompresses
- * @returns undefined for a compressed file whose format nothing declares: the import finds it once
- *   it has decompressed it
+ * @param policy - the images that are accepted. Default: the policy of an empty configuration
+ * @param known - the declared formats, and the compressions that the import takes off
+ * @returns undefined for a compressed file without a declared format: the import finds it after the
+ *   decompression
  * @throws ImportError `FileNotFound`, `UnusableFile`, `FormatNotAllowed`, `UnsafeImage`
  */
 export async function detectFormat(
@@ -24,7 +24,7 @@ export async function detectFormat(
   const { diskFormat, containerFormat = "bare", decompressed = [] } = known;
   const declared = diskFormat === undefined ? undefined : { diskFormat, containerFormat };
   const lenient = { ...policy, requireImageFormatMatch: false };
-  // Staging takes regular files only, and this comes before an image is made.
+  // Staging takes regular files only; this fails before an image is created.
   await (await openUpload(path)).close();
   const verdict = await inspectFile(path, lenient, declared);
   const isCompressed = decompressed.some((format) => format === verdict.format);

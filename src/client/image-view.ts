@@ -2,7 +2,7 @@ import type { ImageRecord } from "../db/image-records.ts";
 import type { TaskRow } from "../db/task-records.ts";
 import type { FailureDetails } from "../domain/failure-details.ts";
 
-/** An image as people and programs see it. Names are Glance's; sizes in bytes, times ISO 8601. */
+/** An image, with Glance's names; sizes in bytes, times in ISO 8601. */
 export interface ImageView {
   readonly id: string;
   readonly name: string | null;
@@ -20,12 +20,12 @@ export interface ImageView {
   readonly locations: readonly {
     readonly store: string;
     readonly url: string;
-    /** Why the last look found this copy not to be the image; null when none has. */
+    /** The difference between this copy and the image at its last check; null if it found none. */
     readonly damage: string | null;
   }[];
   readonly os_glance_importing_to_stores: readonly string[];
   readonly os_glance_failed_import: readonly string[];
-  /** The task that imports it now. */
+  /** The task that imports the image now. */
   readonly os_glance_import_task: string | null;
   readonly properties: Readonly<Record<string, string>>;
   readonly tags: readonly string[];
@@ -33,7 +33,7 @@ export interface ImageView {
   readonly updated_at: string;
 }
 
-/** A task as people and programs see it. Names are Glance's. */
+/** A task, with Glance's names. */
 export interface TaskView {
   readonly id: string;
   readonly type: string;

@@ -4,7 +4,7 @@ import { abandonedTask, textOfTask } from "../domain/task-failure.ts";
 import type { ImportStatus, StoreProgress } from "../workflow/contract.ts";
 import type { ImageView, TaskView } from "./image-view.ts";
 
-/** How a run stands in Temporal; the last five are its ends. */
+/** The state of a run in Temporal; the last five are ends. */
 export type RunState = "open" | "completed" | "failed" | "cancelled" | "terminated" | "timed out";
 
 /** One run of the workflow that imports an image. */
@@ -13,21 +13,20 @@ export interface RunView {
   /** First run of its chain: a reset makes another run of the same chain. */
   readonly first_run_id: string;
   readonly state: RunState;
-  /** What the run says of itself; null when no worker answers for it now. */
+  /** The run's own status; null if no worker answers for it now. */
   readonly status: ImportStatus | null;
 }
 
 /**
- * How the newest import of an image stands: `waiting` for its acceptance, `running`, or ended: it
- * `succeeded`, `failed` (also when it was cancelled), was `refused`, or was `abandoned`, which
- * means that its run ended without an undo; `unknown` while Temporal can't be asked.
+ * The state of the newest import of an image. It is `waiting` for its acceptance, or `running`, or
+ * it has ended: `succeeded`, `failed` (also if it was cancelled), `refused`, or `abandoned`, which
+ * means that its run ended without an undo. It is `unknown` while Temporal is unreachable.
  */
 export type ImportState =
   "waiting" | "running" | "succeeded" | "failed" | "refused" | "abandoned" | "unknown";
 
 /**
- * What is known of the newest import of an image: its task from the catalogue, and what its own run
- * says.
+ * The newest import of an image: its task in the catalogue, and the status of its run.
  */
 export interface ImportReport {
   readonly image_id: string;
@@ -38,9 +37,9 @@ export interface ImportReport {
   readonly stores: readonly string[] | null;
   /** The record of this import; null before its acceptance, and without a catalogue. */
   readonly task: TaskView | null;
-  /** The run that this is about; null when its record has expired. */
+  /** The run of this import; null if its record has expired. */
   readonly run_id: string | null;
-  /** What the run of this import, and no other, says of itself; null when it can't be asked. */
+  /** The status of the run of this import, and of no other run; null if it cannot be queried. */
   readonly live: ImportStatus | null;
   /** The message of its task if it failed, was refused or abandoned; else null. */
   readonly message: string | null;
@@ -48,24 +47,24 @@ export interface ImportReport {
   readonly failure: FailureDetails | null;
 }
 
-/** What the catalogue and Temporal say of the imports of one image. */
+/** The records of one image's imports in the catalogue and in Temporal. */
 export interface KnownImports {
   readonly imageId: string;
   /** Undefined when no catalogue is configured. */
   readonly image: Pick<ImageView, "status" | "stores"> | undefined;
   /** The task of the import that holds the image, else the newest. */
   readonly task: TaskView | undefined;
-  /** The newest run; undefined when Temporal has none, "away" when it can't be asked. */
+  /** The newest run; undefined if Temporal has none, "away" if Temporal is unreachable. */
   readonly newest: RunView | undefined | "away";
-  /** The run that took the claim of the task, where it is another one and Temporal still has it. */
+  /** The run that took the claim of the task, if it is another one and Temporal still has it. */
   readonly claimant: RunView | undefined;
 }
 
 /**
- * Says how the newest import of an image stands. The task says how an import that was accepted
- * ended; a run speaks for a task only when it has that task, which after a refused start or a reset
- * is not always the newest one; a run that is open and has another task or none is a later import
- * that waits for its acceptance.
+ * Reports on the newest import of an image. The task has the end of an accepted import. A run
+ * reports on a task only if it has that task; after a refused start or a reset the newest run may
+ * have another one. An open run with another task or none is a later import that waits for its
+ * acceptance.
  *
  * @throws ImportError `ImportNotFound`
  */
@@ -102,12 +101,12 @@ function ofRun(state: ImportState, { run_id, status }: RunView): OfRun {
   return { state, run_id, live: status, message, failure };
 }
 
-/** A run that was refused is open for moments more. */
+/** A refused run stays open for a moment. */
 function mayBeAccepted({ status }: RunView): boolean {
   return status === null || status.phase === "accepting";
 }
 
-/** Without a catalogue the newest run is all there is. */
+/** Without a catalogue there is only the newest run. */
 function ofRunAlone(imageId: string, newest: KnownImports["newest"]): OfRun & { task: null } {
   if (newest === undefined || newest === "away") throw noImport(imageId);
   const { status, state } = newest;
@@ -149,7 +148,7 @@ function ofNoTask(
   };
 }
 
-/** The task has not ended, and its run does not go on. */
+/** The task has not ended, and its run does not continue. */
 function ofUnfinished(known: KnownImports, task: TaskView): OfRun & { task: TaskView } {
   const { newest } = known;
   if (newest === "away") {
@@ -190,28 +189,27 @@ function endOf(run: RunView | undefined): string {
   }
 }
 
-/** The run that speaks for the task. */
+/** The run that reports on the task. */
 function runOf(known: KnownImports): RunView | undefined {
   const { newest, claimant } = known;
   const candidates = [newest === "away" ? undefined : newest, claimant];
   return candidates.find((run) => run !== undefined && isOf(run, known));
 }
 
-/** Whether a run has the task: by what it says, or by its chain where no worker answers for it. */
+/** True if a run has the task: by its status, or by its chain if no worker answers for it. */
 function isOf(run: RunView, { task, claimant }: KnownImports): boolean {
   if (task === undefined) return false;
   if (run.status !== null) return run.status.task_id === task.id;
   return run.run_id === task.run_id || run.first_run_id === (claimant?.first_run_id ?? task.run_id);
 }
 
-/** Whether it is known how the import ended. */
+/** True if the end of the import is recorded. */
 function hasEnded({ status }: TaskView): boolean {
   return status === "success" || status === "failure";
 }
 
 /**
- * What a run that has ended says of itself, without what has changed since: copies that were
- * removed.
+ * The status of a run that has ended, with the copies that were removed since.
  */
 function asItIs(
   status: ImportStatus | null | undefined,

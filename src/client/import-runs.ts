@@ -39,7 +39,7 @@ import {
 import { temporalFailure } from "../temporal/temporal-failure.ts";
 import { UnansweredStart, type WaitingRun } from "./unanswered-start.ts";
 
-/** How long a start waits for its verdict. */
+/** The limits of the wait for an acceptance. */
 interface Patience {
   readonly acceptUntilMs: number;
   readonly signal: AbortSignal;
@@ -49,11 +49,11 @@ interface Patience {
 const REQUEST_ID = "request_id";
 
 const DEFAULT_ACCEPT_TIMEOUT_MS = 60_000;
-// The removal of what was copied is part of the answer, and is tried for a minute.
+// The answer comes after the removal of the copy, which is tried for a minute.
 const DROP_PATIENCE_MS = 90_000;
 // A failed workflow task and a restarted server need moments.
 const ASK_AGAIN_MS = 500;
-// A person waits for it, also one who wants to leave.
+// The user waits for it, also after Ctrl-C.
 const LOOK_PATIENCE_MS = 5_000;
 // A worker that runs answers a query within moments.
 const ANSWER_PATIENCE_MS = 3_000;
@@ -88,7 +88,7 @@ export class ImportRuns {
       signal,
     };
     const giveUpAtMs = nowMs + ENDING_PATIENCE_MS;
-    // What was sent before under the same id may have been carried out without an answer.
+    // An earlier request with this id may have been executed without an answer.
     const before = options.requestId === undefined ? undefined : await this.#newest(imageId);
     if (before !== undefined && isOf(before, request) && !isOpen(before)) {
       return this.#answerOf(imageId, before);
@@ -111,10 +111,10 @@ export class ImportRuns {
   }
 
   /**
-   * Finds out what has become of a request whose answer did not come.
+   * Finds the result of a request without an answer.
    *
-   * @returns undefined when it is to be sent again
-   * @throws what is known: the refusal, or that the import is started, or was not
+   * @returns undefined if it must be sent again
+   * @throws the refusal, or that the import is started, or that it is not
    */
   async #withoutAnswer(
     request: ImportRequest,
@@ -139,7 +139,7 @@ export class ImportRuns {
     } else if (isLate) {
       throw notStarted(imageId, newest, failure, signal);
     }
-    // A workflow task that failed is tried again, and so is a server that was restarted.
+    // Temporal retries a failed workflow task, and a restarted server answers again.
     await sleep(ASK_AGAIN_MS, undefined, { signal }).catch(() => undefined);
     return undefined;
   }
@@ -299,7 +299,7 @@ export class ImportRuns {
     }
   }
 
-  /** What is to be said of a run that was open a moment ago. */
+  /** The failure of a request to a run that was open a moment ago. */
   async #endedMeanwhile(imageId: string): Promise<ImportError> {
     const { status } = await this.#describe(imageId);
     return ended(imageId, status.name);
@@ -335,8 +335,7 @@ export class ImportRuns {
     { acceptUntilMs, signal }: Patience,
   ): Promise<AcceptedCopy> {
     const requestId = request.request_id ?? "";
-    // A closed run goes on giving the answer that it gave to an update id; the next run must be
-    // asked under another.
+    // A closed run repeats its answer to an update id; the next run needs another id.
     const updateId = attempt === 1 ? requestId : `${requestId}/${String(attempt)}`;
     const wanted = request.all_stores === true ? ["all stores"] : (request.stores ?? []);
     const stores = wanted.length === 0 ? "" : ` → ${wanted.join(", ")}`;
@@ -345,7 +344,7 @@ export class ImportRuns {
       taskQueue: CONTROL_QUEUE,
       args: [request],
       workflowIdConflictPolicy: "USE_EXISTING",
-      // By this a run is known again whose answer was lost.
+      // Identifies the run if its answer is lost.
       memo: { [REQUEST_ID]: requestId },
       staticSummary: `import ${request.image_id}${stores}`,
       staticDetails: `Import of image \`${request.image_id}\` by \`${request.method ?? "glance-direct"}\`${stores}`,
@@ -414,7 +413,7 @@ function tooLate(imageId: string): ImportError {
   );
 }
 
-/** Whether the run closed while it owed the answer to an update. */
+/** True if the run closed before it answered an update. */
 function endedBeforeItAnswered({ cause }: WorkflowUpdateFailedError): boolean {
   return cause instanceof ApplicationFailure && cause.type === "AcceptedUpdateCompletedWorkflow";
 }
@@ -492,12 +491,12 @@ function startFailure(error: unknown, imageId: string): unknown {
   return temporalFailure(error);
 }
 
-/** Whether the server is there and will not take the request, however often it is sent. */
+/** True if the server would reject the request each time. */
 function isRefusal(failure: unknown): boolean {
   return !(failure instanceof ImportError) || failure.code === "BadConfiguration";
 }
 
-/** Whether this run was started by this request. */
+/** True if this request started this run. */
 function isOf({ memo }: WorkflowExecutionDescription, { request_id }: ImportRequest): boolean {
   return memo?.[REQUEST_ID] === request_id;
 }
@@ -506,7 +505,7 @@ function runOf(imageId: string, { runId }: WorkflowExecutionDescription): Waitin
   return { image_id: imageId, workflow_id: importWorkflowId(imageId), run_id: runId };
 }
 
-/** Why nothing was started: another import is open, the person has left, or Temporal is away. */
+/** The reason for no start: another open import, an interruption, or Temporal is unreachable. */
 function notStarted(
   imageId: string,
   newest: WorkflowExecutionDescription | undefined,

@@ -8,10 +8,10 @@ export { assertSafe } from "../formats/assert-safe.ts";
 export type { Verdict } from "../formats/judge-image.ts";
 
 /**
- * The verdict on a file or a block device of this host. Symbolic links are followed.
+ * The verdict on a file or a block device of this host. It follows symbolic links.
  *
- * @param policy - which images are let in. Default: what holds where nothing is configured
- * @param declared - what it would be imported as. Default: what it turns out to be
+ * @param policy - the images that are accepted. Default: the policy of an empty configuration
+ * @param declared - the formats to import it as. Default: those that are found
  * @throws ImportError `FileNotFound`, `UnusableFile`
  */
 export async function inspectFile(

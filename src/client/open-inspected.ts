@@ -2,7 +2,7 @@ import { open, readFile, realpath, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { openUpload } from "./open-upload.ts";
 
-/** A file or a block device that is only looked at. */
+/** A file or a block device that is only inspected. */
 export interface Inspected extends AsyncDisposable {
   readonly handle: FileHandle;
   readonly sizeBytes: number;
@@ -11,8 +11,8 @@ export interface Inspected extends AsyncDisposable {
 const SECTOR_BYTES = 512;
 
 /**
- * Opens an image that is only judged. Symbolic links are followed, and block devices are read:
- * pools are full of the ones, and logical volumes are the others. Staging takes neither.
+ * Opens an image for inspection. It follows symbolic links, which are common in image pools, and
+ * reads block devices, such as logical volumes. Staging takes neither.
  *
  * @throws ImportError `FileNotFound`, `UnusableFile`
  */
@@ -34,8 +34,7 @@ export async function openInspected(path: string): Promise<Inspected> {
 }
 
 /**
- * The size of a block device: Linux states it in sectors of 512 bytes, whatever those of the device
- * are.
+ * The size of a block device: Linux states it in sectors of 512 bytes for every device.
  */
 async function deviceBytes(rdev: number): Promise<number> {
   // gnu_dev_major() and gnu_dev_minor() of glibc's sys/sysmacros.h.

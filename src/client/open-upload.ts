@@ -4,8 +4,7 @@ import { hasErrorCode } from "../bytes/system-error.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-// Node decodes the arguments of a program as UTF-8, and puts this character in place of bytes that
-// are not: they are lost.
+// Node decodes the arguments of a program as UTF-8, and replaces other bytes by this character.
 const REPLACEMENT = "\ufffd";
 
 const URL_START = /^https?:/i;
@@ -13,7 +12,7 @@ const URL_HINT =
   "`image-import import URL` downloads an image; this command takes a file, or `-` where it reads standard input.";
 
 /**
- * Opens what a person wants to import: a regular file.
+ * Opens the file that a user wants to import: a regular file.
  *
  * @throws ImportError `FileNotFound`, `UnusableFile`
  */

@@ -15,33 +15,33 @@ import { inReadingOrder, lookAtCopy, MISSING } from "../stores/readable-copy.ts"
 import { mayHaveChanged, type OpenCopy } from "../stores/store.ts";
 import type { ImageView } from "./image-view.ts";
 
-/** Where to write an image. */
+/** Options of a download. */
 export interface ReadOptions {
   /** A path, which must not exist, or a stream, which is not ended. */
   readonly to: string | Writable;
   readonly signal?: AbortSignal;
   readonly report?: Report;
   /**
-   * Called for every copy that turns out to be damaged; another one is read then, if there is one.
+   * Called for every copy that is found damaged; another copy is read next, if there is one.
    */
   readonly onDamage?: (copy: DamagedCopy) => void;
 }
 
-/** A copy that is not the image. */
+/** A copy whose bytes are not those of the image. */
 export interface DamagedCopy {
   readonly store: string;
   readonly url: string;
-  /** Why it is not. */
+  /** The difference. */
   readonly damage: string;
 }
 
-/** What reading a location found. */
+/** The result of the verification of a location. */
 export interface VerifiedLocation {
   readonly image_id: string;
   readonly store: string;
   readonly url: string;
   readonly ok: boolean;
-  /** What is wrong. */
+  /** The difference, or why it could not be read; null if `ok`. */
   readonly reason: string | null;
 }
 
@@ -49,10 +49,10 @@ export interface VerifiedLocation {
 type Sink = (bytes: Buffer, position: number) => Promise<void>;
 
 /**
- * Reads an active image, and compares its digest on the way. A copy that is damaged or breaks off
- * is followed by another one. A file appears only complete and verified. What a stream has taken
- * cannot be taken back: a copy that may have changed since it was checked is read once before its
- * first byte goes out.
+ * Reads an active image, and compares its digest on the way. After a copy that is damaged or breaks
+ * off it reads another one. A file appears only complete and verified. Bytes written to a stream
+ * cannot be withdrawn: a copy that may have changed since its last check is read once before its
+ * first byte is written.
  *
  * @throws ImportError `ImageConflict`; `DigestMismatch` when no copy is the image, and when a
  *   stream has taken bytes that are not; `StoreUnavailable`; `UnusableFile`, `FileNotFound`
@@ -76,7 +76,7 @@ export async function readImage(
 }
 
 /**
- * The copies of one image, of which one is open: those that are not known to be damaged come first.
+ * The copies of one image, one of them open. Copies that are not known to be damaged come first.
  */
 class Copies implements AsyncDisposable {
   readonly #database: Database;
@@ -107,7 +107,7 @@ class Copies implements AsyncDisposable {
    *
    * @param restart - empties the target
    */
-  async writeUntilWhole(sink: Sink, restart: () => Promise<void>): Promise<void> {
+  async writeUntilComplete(sink: Sink, restart: () => Promise<void>): Promise<void> {
     for (;;) {
       await restart();
       await this.#openNext();
@@ -156,17 +156,17 @@ class Copies implements AsyncDisposable {
       this.#failures.find((error) => !isMissing(error)) ??
       this.#failures[0];
     if (failure !== undefined) throw failure;
-    throw new ImportError("StoreUnavailable", `Image "${this.#image.id}" lies in no store`);
+    throw new ImportError("StoreUnavailable", `Image "${this.#image.id}" is in no store`);
   }
 
   /**
-   * Whether the open copy may not be the image: it is known to be damaged, or was written to since
-   * it was checked.
+   * True if the open copy may not be the image: it is known to be damaged, or it may have changed
+   * since its last check.
    */
   #isSuspect(): boolean {
     if (this.#open === undefined) return false;
     const { location, copy } = this.#open;
-    // Where no version is recorded, nothing speaks against the copy.
+    // Without a recorded version there is no sign of a change.
     const { damage, version } = location;
     return damage !== null || (version !== null && mayHaveChanged(version, copy.version, true));
   }
@@ -243,18 +243,18 @@ class Copies implements AsyncDisposable {
 
   #spoilt(): ImportError {
     const advice =
-      this.#left.length === 0 ? "" : "; run the command again: it reads another copy then";
+      this.#left.length === 0 ? "" : "; run the command again: it then reads another copy";
     return new ImportError(
       "DigestMismatch",
       `The bytes that were written are not those of image "${this.#image.id}": its stored bytes differ from its ${this.#image.os_hash_algo ?? "digest"}`,
-      { hint: `Discard what was written${advice}.` },
+      { hint: `Discard the output${advice}.` },
     );
   }
 }
 
 /**
- * Readers take other copies first from then on. Reading goes on where the catalogue cannot take it
- * down.
+ * Readers take other copies first from then on. If the catalogue cannot record it, reading
+ * continues.
  */
 async function rememberDamage(
   database: Database,
@@ -274,7 +274,7 @@ async function readToFile(copies: Copies, path: string): Promise<void> {
     const target = await open(partial, "wx", 0o640);
     try {
       const sink: Sink = (bytes, position) => writeFully(target, bytes, position);
-      await copies.writeUntilWhole(sink, () => target.truncate(0));
+      await copies.writeUntilComplete(sink, () => target.truncate(0));
       await target.sync();
     } finally {
       await target.close();
@@ -296,17 +296,15 @@ async function readToFile(copies: Copies, path: string): Promise<void> {
 }
 
 async function readToStream(copies: Copies, stream: Writable, options: ReadOptions): Promise<void> {
-  // Every failure is told by the write that meets it, which is waited for; the event must not end
-  // the process.
-  const heedNot = (): void => undefined;
-  stream.on("error", heedNot);
+  // The write that fails rejects, and is awaited; the event must not end the process.
+  const ignore = (): void => undefined;
+  stream.on("error", ignore);
   await copies.writeOnce((bytes) => writeTo(stream, bytes, options.signal));
-  stream.off("error", heedNot);
+  stream.off("error", ignore);
 }
 
 /**
- * Waits until the stream has taken the bytes: a reader that is slow is waited for, one that is gone
- * is noticed.
+ * Waits until the stream has taken the bytes. Fails if its reader has ended.
  */
 async function writeTo(
   stream: Writable,
@@ -319,7 +317,7 @@ async function writeTo(
       reject(signal?.reason as Error);
     };
     signal?.addEventListener("abort", leave, { once: true });
-    // A copy: after an abort the block is used again while the stream still has it.
+    // A copy of the bytes: after an abort the block is reused while the stream still has it.
     stream.write(Buffer.from(bytes), (error) => {
       signal?.removeEventListener("abort", leave);
       if (error == null) resolve();
@@ -362,11 +360,11 @@ export async function verifyImage(
   return verified;
 }
 
-/** How a copy differs from the image. */
+/** The difference between a copy and the image. */
 interface Difference {
-  /** Null: it does not. */
+  /** Null if there is none. */
   readonly reason: string | null;
-  /** The copy was looked at, and is not the image; else it could not be read. */
+  /** True if the copy was read and is not the image; false if it could not be read. */
   readonly isDamage: boolean;
 }
 

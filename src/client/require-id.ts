@@ -6,6 +6,6 @@ export function requireId(id: string, what: "image" | "task" = "image"): void {
   if (isUuid(id)) return;
   throw new ImportError(
     "BadRequest",
-    `"${id}" is no ${what} id: it must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b, in lower case`,
+    `"${id}" is not the id of ${what === "image" ? "an image" : "a task"}: it must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b, in lower case`,
   );
 }

@@ -38,7 +38,7 @@ import {
 } from "../staging/write-staged.ts";
 import { openUpload } from "./open-upload.ts";
 
-/** What staging needs. */
+/** The tools and settings of this host's staging. */
 export interface StagingTools {
   readonly database: Database;
   readonly staging: StagingArea;
@@ -52,14 +52,14 @@ export interface StagingTools {
 
 /** Settings of staging. */
 export interface StageOptions {
-  /** Takes the place of data that is staged already. Default: false, that is a conflict. */
+  /** Replace data that is already staged. Default: false, staged data is a conflict. */
   readonly replace?: boolean;
   readonly signal?: AbortSignal;
   /** The total is undefined for a stream. */
   readonly report?: Report;
 }
 
-/** What was staged. Digests are null for data that was adopted. */
+/** An upload. Digests are null for an adopted file. */
 export interface StagedImage {
   readonly image_id: string;
   readonly status: "uploading";
@@ -70,14 +70,14 @@ export interface StagedImage {
   readonly os_hash_value: string | null;
 }
 
-// A quarter of the time after which another stager may take over.
+// A quarter of the time after which another process may take over.
 const RENEW_EVERY_MS = 5_000;
-// As long as a source or store may move nothing. What a stream has brought can't be brought again.
+// As long as a source or store may stand still. A stream cannot be read a second time.
 const CATALOGUE_PATIENCE_MS = 60_000;
 
 /**
- * Stages a file, or a stream to its end. A failure or an abort leaves no bytes, and the image
- * `queued`.
+ * Stages a file, or a stream to its end. After a failure or an abort no bytes are left, and the
+ * image is `queued`.
  */
 export async function stageData(
   tools: StagingTools,
@@ -144,8 +144,7 @@ async function stageSource(
     );
     return stagedImage(imageId, staged.path, digests.sizeBytes, digests);
   } catch (error) {
-    // What can't be undone now has a lease, and goes when that is taken over; the reason is what
-    // must be told.
+    // The lease of what cannot be undone now is taken over later. The failure itself matters more.
     await undoStaging(tools, imageId, { token, part, path }).catch(() => undefined);
     throw interrupted(error, imageId, options.signal);
   }
@@ -175,8 +174,7 @@ async function writePart(
 }
 
 /**
- * Where the staged bytes lie by their real path, as the import will look for them, and their
- * fingerprint.
+ * The real path of the upload, by which the import will look for it, and its fingerprint.
  */
 async function locate(
   staging: StagingArea,
@@ -188,8 +186,9 @@ async function locate(
 }
 
 /**
- * Removes what this stager wrote. The final name is touched only while the lease is ours: after a
- * takeover it is somebody else's. When the catalogue can't be asked, the takeover cleans up.
+ * Removes the part of this process. It removes the final name only while it holds the lease: after
+ * a takeover the name belongs to another process. If the catalogue is unreachable, the takeover
+ * cleans up.
  */
 async function undoStaging(
   { database, staging }: StagingTools,
@@ -211,7 +210,7 @@ function interrupted(error: unknown, imageId: string, signal: AbortSignal | unde
   });
 }
 
-/** Keeps the lease of a stager alive, and stops the stager when it is lost. */
+/** Renews the lease of an upload, and stops the upload if the lease is lost. */
 class StagingLease {
   readonly #database: Database;
   readonly #limits: Limits;
@@ -234,7 +233,7 @@ class StagingLease {
       signal === undefined ? this.#lost.signal : AbortSignal.any([signal, this.#lost.signal]);
   }
 
-  /** @throws ImportError `StagingBusy` when somebody took over */
+  /** @throws ImportError `StagingBusy` if another process took over */
   async renew(): Promise<void> {
     await this.#database.query((db) => renewStaging(db, this.#imageId, this.#token));
   }
@@ -253,7 +252,7 @@ class StagingLease {
   }
 
   /**
-   * While the database is away it is waited for, up to a minute: nobody can take over without it.
+   * Waits for an unreachable database, up to a minute: no process can take over without it.
    */
   async patiently<T>(work: () => Promise<T>): Promise<T> {
     const giveUpAtMs = Date.now() + CATALOGUE_PATIENCE_MS;
@@ -269,8 +268,8 @@ class StagingLease {
   }
 
   /**
-   * Renews while the work runs. A database that is away is no reason to stop: nobody can take over
-   * without it.
+   * Renews while the work runs. It continues while the database is unreachable: no process can take
+   * over without it.
    */
   async during<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const timer = setInterval(() => {
@@ -307,15 +306,14 @@ function stagedImage(
 }
 
 /**
- * Records a file that lies under the staging root as the staged data of a queued image, digests
- * unknown.
+ * Records a file below the staging root as the staged data of a queued image, without digests.
  */
 export async function adoptStagedFile(
   { database, staging, timeToLiveMs, limits }: StagingTools,
   imageId: string,
   uri: string | undefined,
 ): Promise<StagedImage> {
-  // Before the file: of an image that nobody knows it does not matter whether something is staged.
+  // Before the file is looked for: an unknown image is the first thing to report.
   await database.query((db) => findImage(db, imageId));
   const { handle, path, fingerprint } = await staging.openStaged(imageId, uri);
   await handle.close();
@@ -358,7 +356,8 @@ export async function adoptStagedFile(
 }
 
 /**
- * Removes staged data that no import holds; the image is `queued` again. Nothing there is success.
+ * Removes staged data that no import holds; the image is `queued` again. Without staged data this
+ * does nothing.
  */
 export async function dropStagedData(
   { database, staging }: StagingTools,

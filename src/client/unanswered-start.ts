@@ -1,6 +1,6 @@
 import { ImportError } from "../domain/import-failure.ts";
 
-/** The run that waits for the verdict of a worker. */
+/** A run that no worker has accepted or refused yet. */
 export interface WaitingRun {
   readonly image_id: string;
   readonly workflow_id: string;
@@ -8,11 +8,10 @@ export interface WaitingRun {
 }
 
 /**
- * Reports that an import was started, or perhaps was, and that no worker has accepted or refused it
- * yet.
+ * An import is started, or may be, and no worker has accepted or refused it yet.
  */
 export class UnansweredStart extends ImportError {
-  /** Undefined when it is not known whether the import was started. */
+  /** Undefined if it is unknown whether the import was started. */
   readonly run: WaitingRun | undefined;
 
   private constructor(
@@ -26,7 +25,7 @@ export class UnansweredStart extends ImportError {
     this.run = run;
   }
 
-  /** It was started. */
+  /** The import was started. */
   static started(run: WaitingRun, cause: unknown): UnansweredStart {
     const { image_id: id } = run;
     return new UnansweredStart(
@@ -35,12 +34,12 @@ export class UnansweredStart extends ImportError {
       run,
       {
         cause,
-        hint: `It goes on when a worker runs (\`image-import worker\`): \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
+        hint: `It continues once a worker runs (\`image-import worker\`): \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
       },
     );
   }
 
-  /** Temporal went away before it could be asked. */
+  /** Temporal became unreachable before it could be queried. */
   static unknown(imageId: string, failure: ImportError): UnansweredStart {
     return new UnansweredStart(
       "TemporalUnavailable",

@@ -2,25 +2,24 @@ import type { QuotaUsage } from "../db/quota-records.ts";
 import { quotaLimitsOf, type Limits, type Quota } from "../domain/quota.ts";
 
 /**
- * What an owner has, and may have, of each quota, as people and programs see it. Bytes, or numbers
- * of images.
+ * The usage and the limit of each quota of an owner: bytes, or numbers of images.
  */
 export interface UsageView {
-  /** Null: the images that belong to nobody. */
+  /** Null: the images without an owner. */
   readonly owner: string | null;
   readonly usage: Readonly<Record<Quota, QuotaView>>;
 }
 
 interface QuotaView {
-  /** Null: there is none. */
+  /** Null: no limit. */
   readonly limit: number | null;
-  /** What is there. */
+  /** The amount in use. */
   readonly usage: number;
-  /** What imports and stagings that run may come to, beyond that. */
+  /** The further amount that running imports and uploads may need. */
   readonly reserved: number;
 }
 
-/** Shows what the catalogue says of an owner. */
+/** Shows the usage of an owner. */
 export function usageView(
   owner: string | null,
   limits: Limits,

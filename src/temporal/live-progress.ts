@@ -10,8 +10,8 @@ type PendingActivity = NonNullable<
 type Payloads = NonNullable<PendingActivity["heartbeatDetails"]>;
 
 /**
- * Adds what the running steps told with their last heartbeat, and why their last attempt failed, to
- * what the workflow says of itself.
+ * Adds the last heartbeat of the running steps, and the failure of their last attempt, to the
+ * status of the workflow.
  */
 export function withLiveProgress(
   status: ImportStatus,
@@ -28,7 +28,7 @@ export function withLiveProgress(
       attempt: attempt ?? 1,
       ...(lastFailure?.message == null ? {} : { last_failure: lastFailure.message }),
     };
-    // A store that is away may fail before the first heartbeat of every attempt.
+    // With an unreachable store every attempt may fail before its first heartbeat.
     const store = beat?.store ?? storeOf(activity);
     if (store === undefined) own = { ...own, ...totalOf(beat), ...live };
     else stores[store] = { state: "copying", ...stores[store], ...live };
@@ -36,7 +36,7 @@ export function withLiveProgress(
   return { ...status, stores, ...own };
 }
 
-/** The last failure of each step of an open run that has failed and is tried again. */
+/** The last failure of each step of an open run that has failed and is retried. */
 export function lastFailures(description: WorkflowExecutionDescription): LastFailure[] {
   return (description.raw.pendingActivities ?? []).flatMap((activity) => {
     const { lastFailure, attempt, activityType } = activity;
@@ -46,7 +46,7 @@ export function lastFailures(description: WorkflowExecutionDescription): LastFai
       {
         activity: activityType?.name ?? "",
         ...(store === undefined ? {} : { store }),
-        // The number in Temporal is that of the attempt that runs or is waited for.
+        // Temporal counts the attempt that runs or comes next.
         attempt: Math.max(1, (attempt ?? 1) - 1),
         type: lastFailure.applicationFailureInfo?.type ?? "Timeout",
         message: lastFailure.message ?? "",
@@ -76,7 +76,7 @@ function bytesOf(beat: ByteProgress | undefined) {
   return beat === undefined ? {} : { done_bytes: beat.doneBytes };
 }
 
-/** Of a copy it is the size of the image. */
+/** The total of a copy is the size of the image, which the status has. */
 function totalOf(beat: ByteProgress | undefined) {
   return beat?.totalBytes === undefined ? {} : { total_bytes: beat.totalBytes };
 }

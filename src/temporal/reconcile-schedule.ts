@@ -7,7 +7,7 @@ import {
 import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
 
 /**
- * Makes the Schedule of the reconciler, or gives the one that is there this interval. Idempotent.
+ * Creates the Schedule of the reconciler, or sets the interval of the existing one. Idempotent.
  */
 export async function scheduleReconciler(client: Client, everyMs: number): Promise<void> {
   const schedule = {
@@ -21,7 +21,7 @@ export async function scheduleReconciler(client: Client, everyMs: number): Promi
     },
     policies: {
       overlap: ScheduleOverlapPolicy.SKIP,
-      // What was missed while the server was away is done by the next run.
+      // The next run does the work of those that an unreachable server missed.
       catchupWindow: "1m" as const,
       pauseOnFailure: false,
     },
@@ -34,7 +34,7 @@ export async function scheduleReconciler(client: Client, everyMs: number): Promi
   }
 }
 
-/** Whether the Schedule of the reconciler is there. */
+/** True if the Schedule of the reconciler exists. */
 export async function hasReconcilerSchedule(client: Client): Promise<boolean> {
   try {
     await client.schedule.getHandle(RECONCILER_ID).describe();
@@ -46,8 +46,7 @@ export async function hasReconcilerSchedule(client: Client): Promise<boolean> {
 }
 
 /**
- * Makes the Schedule of the reconciler when it is not there, as after the loss of the server's
- * data.
+ * Creates the Schedule of the reconciler if it is missing, as after the loss of the server's data.
  */
 export async function ensureReconcilerSchedule(client: Client, everyMs: number): Promise<void> {
   if (!(await hasReconcilerSchedule(client))) await scheduleReconciler(client, everyMs);

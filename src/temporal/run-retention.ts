@@ -1,8 +1,8 @@
 import type { Connection } from "@temporalio/client";
 
 /**
- * How long the namespace keeps a run after its end, in ms; undefined when the server does not say
- * it.
+ * The time for which the namespace keeps a run after its end, in ms; undefined if the server does
+ * not report it.
  */
 export async function runRetentionOf(
   connection: Connection,
@@ -14,7 +14,8 @@ export async function runRetentionOf(
 }
 
 /**
- * Sets how long the namespace keeps a run after its end. Needs the right to change the namespace.
+ * Sets the time for which the namespace keeps a run after its end. Needs the permission to change
+ * the namespace.
  */
 export async function setRunRetention(
   connection: Connection,

@@ -3,7 +3,7 @@ import { encodeSearchAttributeIndexedValueType } from "@temporalio/common/lib/se
 import { SEARCH_ATTRIBUTES } from "../workflow/contract.ts";
 
 /**
- * What the search attributes of imports need: their names, by the server's number of their type.
+ * The search attributes of imports: the server's number of the type, by name.
  */
 const WANTED = Object.fromEntries(
   Object.values(SEARCH_ATTRIBUTES).flatMap(({ name, type }) => {
@@ -12,12 +12,12 @@ const WANTED = Object.fromEntries(
   }),
 );
 
-// gRPC's ALREADY_EXISTS: another process registered them between our look and our call.
+// gRPC's ALREADY_EXISTS: another process registered them between our two calls.
 const ALREADY_EXISTS = 6;
 
 /**
- * Registers the search attributes of imports that the namespace lacks. Safe when many processes do
- * it at once.
+ * Registers the search attributes of imports that the namespace lacks. Many processes may do so at
+ * once.
  */
 export async function registerSearchAttributes(
   connection: Pick<ConnectionLike, "operatorService">,
@@ -38,7 +38,7 @@ export async function registerSearchAttributes(
   }
 }
 
-/** Names of the search attributes of imports that the namespace does not have. */
+/** Names of the search attributes of imports that the namespace lacks. */
 export async function missingSearchAttributes(
   connection: Pick<ConnectionLike, "operatorService">,
   namespace: string,
@@ -47,14 +47,13 @@ export async function missingSearchAttributes(
   return Object.keys(WANTED).filter((name) => !(name in customAttributes));
 }
 
-// Long enough for a hundred imports at once, and short enough for one that begins after a loss of
-// the server's data.
+// Long enough for a hundred imports at once, short enough for an import after the loss of the
+// server's data.
 const KNOWN_FOR_MS = 5_000;
 
 /**
- * Makes a question that each acceptance asks: which search attributes of imports the namespace has.
- * What is missing is registered on the way, for imports that come later; a server that does not say
- * it has none.
+ * Makes the lookup of each acceptance: the search attributes of imports that the namespace has. It
+ * registers the missing ones for later imports. A server that does not list them has none.
  */
 export function rememberSearchAttributes(
   connection: Pick<ConnectionLike, "operatorService">,

@@ -7,16 +7,16 @@ import {
 import { proxyBefore } from "../config/proxy-environment.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-// What a server answers that is there and will not do it, however often it is asked:
-// INVALID_ARGUMENT, NOT_FOUND (of a namespace), PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED.
+// Answers of a server that it would repeat each time: INVALID_ARGUMENT, NOT_FOUND (of a namespace),
+// PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED.
 // https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 const REFUSALS: readonly unknown[] = [3, 5, 7, 12, 16];
 
 /**
- * Translates an error of Temporal's client. Anything else is returned as it is.
+ * Translates an error of Temporal's client. Any other value is returned unchanged.
  *
- * @param address - `host:port` of the server where a connection was to be made. Default: a
- *   connection that is there
+ * @param address - `host:port` of the server, if the error is that of a new connection. Default: an
+ *   existing connection
  */
 export function temporalFailure(error: unknown, address?: string): unknown {
   if (error instanceof ImportError || error instanceof WorkflowNotFoundError) return error;

@@ -1,33 +1,32 @@
 import { hostname } from "node:os";
 import { configDigest } from "../config/config-digest.ts";
 
-/** What the name of a worker in Temporal says of it. */
+/** The parts of a worker's name in Temporal. */
 export interface WorkerIdentity {
   /** `<process id>@<host>`, as the SDK names a worker by default. */
   readonly process: string;
-  /** Digest of the configuration that it runs with. */
+  /** Digest of its configuration. */
   readonly config: string;
-  /** When it read the configuration, as ISO 8601. */
+  /** The time at which it read the configuration, in ISO 8601. */
   readonly since: string;
 }
 
 /**
- * The name of this worker in Temporal: the Web UI, histories and `doctor` read it there, of each
- * worker that polls.
+ * The name of this worker in Temporal. The Web UI, histories and `doctor` show it.
  */
 export function identityOf(configPath: string, now = new Date()): string {
   const digest = configDigest(configPath) ?? "unknown";
   return `${String(process.pid)}@${hostname()} config ${digest} since ${now.toISOString()}`;
 }
 
-/** Reads a name of {@link identityOf}; undefined for that of another program or version. */
+/** Parses a name of {@link identityOf}; undefined for a name of another program or version. */
 export function parseIdentity(identity: string): WorkerIdentity | undefined {
   const [, worker, config, since] = /^(\S+) config (\S+) since (\S+)$/.exec(identity) ?? [];
   if (worker === undefined || config === undefined || since === undefined) return undefined;
   return { process: worker, config, since };
 }
 
-/** Whether this is a process of this host that has ended: the server remembers it for minutes. */
+/** True for an ended process of this host; the server lists it for some minutes. */
 export function hasEnded({ process: name }: WorkerIdentity): boolean {
   const [pid = "", host] = name.split("@");
   if (host !== hostname()) return false;

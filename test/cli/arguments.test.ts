@@ -58,7 +58,7 @@ describe("countOf()", () => {
     'refuses "%s"',
     (text) => {
       expect(() => countOf(text)).toThrow(
-        new InvalidArgumentError("It must be a whole number from 1 on."),
+        new InvalidArgumentError("It must be an integer of at least 1."),
       );
     },
   );
@@ -74,7 +74,7 @@ describe("idOf()", () => {
     (text) => {
       expect(() => idOf(text)).toThrow(
         new UsageError(
-          `"${text}" is no id: it must be a UUID such as ${SOME_ID}, in lower case`,
+          `"${text}" is not an id: it must be a UUID such as ${SOME_ID}, in lower case`,
           "`image-import image list` shows the ids of images, `image-import task list` those of tasks.",
         ),
       );

@@ -51,12 +51,15 @@ describe("shownFailure()", () => {
   });
 
   it("tells a wrong use", () => {
-    const error = new UsageError("either an image id or --all", "Name one image, or say --all.");
+    const error = new UsageError(
+      "name either an image id or --all",
+      "Name one image, or give --all.",
+    );
 
     expect(shownFailure(error)).toEqual({
       code: "BadUsage",
-      message: "either an image id or --all",
-      hint: "Name one image, or say --all.",
+      message: "name either an image id or --all",
+      hint: "Name one image, or give --all.",
       exitCode: 2,
     });
   });
@@ -67,7 +70,7 @@ describe("shownFailure()", () => {
     expect(shownFailure(error)).toEqual({
       code: "BadUsage",
       message: "unknown option '--x'",
-      hint: "`image-import --help` shows what there is.",
+      hint: "Run `image-import --help`: it lists the commands.",
       exitCode: 2,
     });
   });
@@ -79,7 +82,7 @@ describe("shownFailure()", () => {
     expect(shownFailure(error)).toEqual({
       code: "InternalError",
       message,
-      hint: "This is a bug, or a fault that nobody foresaw; IMAGE_IMPORT_DEBUG=1 shows where.",
+      hint: "This is a bug or an unforeseen fault. Set IMAGE_IMPORT_DEBUG=1 to see where.",
       exitCode: 1,
     });
   });

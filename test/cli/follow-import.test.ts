@@ -133,9 +133,9 @@ describe("followImport()", () => {
     await followed;
 
     expect(progress.notes.filter((note) => note.includes("again"))).toEqual([
-      "storing is tried again after: no answer",
-      "store slow is tried again after: it is away",
-      "store slow is tried again after: no answer",
+      "storing is retried after: no answer",
+      "store slow is retried after: it is away",
+      "store slow is retried after: no answer",
     ]);
   });
 

@@ -96,7 +96,7 @@ async function refusalOf(...args: readonly string[]): Promise<ShownFailure> {
 const ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 
 describe("buildProgram() that is used wrongly", () => {
-  const USE = "`image-import --help` shows what there is.";
+  const USE = "Run `image-import --help`: it lists the commands.";
 
   it.each([
     ["an unknown command of a group", ["task", "drop"], "unknown command 'drop'", USE],
@@ -139,7 +139,7 @@ describe("buildProgram() that is used wrongly", () => {
     [
       "a limit that is no count",
       ["task", "list", "--limit", "all"],
-      "option '--limit <count>' argument 'all' is invalid. It must be a whole number from 1 on.",
+      "option '--limit <count>' argument 'all' is invalid. It must be an integer of at least 1.",
       USE,
     ],
     [
@@ -151,32 +151,32 @@ describe("buildProgram() that is used wrongly", () => {
     [
       "a file that is both staged and adopted",
       ["image", "stage", ID, "disk.raw", "--adopt"],
-      "a file is either staged or adopted",
-      "--adopt and --uri name a file under the staging root; leave the other one out.",
+      "a file is either staged or adopted, not both",
+      "Leave out the file, or --adopt and --uri, which name a file below the staging root.",
     ],
     [
       "a file that is staged, and the place of another",
       ["image", "stage", ID, "disk.raw", "--uri", "file:///staging/disk.raw"],
-      "a file is either staged or adopted",
-      "--adopt and --uri name a file under the staging root; leave the other one out.",
+      "a file is either staged or adopted, not both",
+      "Leave out the file, or --adopt and --uri, which name a file below the staging root.",
     ],
     [
       "nothing to verify",
       ["image", "verify"],
-      "either an image id or --all",
-      "Name one image, or say --all.",
+      "name either an image id or --all",
+      "Name one image, or give --all.",
     ],
     [
       "one image to verify, and all",
       ["image", "verify", ID, "--all"],
-      "either an image id or --all",
-      "Name one image, or say --all.",
+      "name either an image id or --all",
+      "Name one image, or give --all.",
     ],
     [
       "nothing to change",
       ["image", "set", ID],
-      "nothing to change was named",
-      "`image-import image set --help` lists what can be changed.",
+      "no change is named",
+      "Name a change: `image-import image set --help` lists them.",
     ],
   ])("refuses %s", async (_, args, message, hint) => {
     expect(await refusalOf(...args)).toEqual({ code: "BadUsage", message, hint, exitCode: 2 });
@@ -206,7 +206,7 @@ describe("buildProgram() that is used wrongly", () => {
   ])("refuses an id that is none: %j", async (args) => {
     expect(await refusalOf(...args, "no-uuid")).toEqual({
       code: "BadUsage",
-      message: `"no-uuid" is no id: it must be a UUID such as ${ID}, in lower case`,
+      message: `"no-uuid" is not an id: it must be a UUID such as ${ID}, in lower case`,
       hint: "`image-import image list` shows the ids of images, `image-import task list` those of tasks.",
       exitCode: 2,
     });

@@ -40,7 +40,7 @@ describe("runCommandLine() that is asked about itself", () => {
     expect(stdout).toMatch(/^Usage: image-import \[options\] \[command\]$/m);
     expect(stdout).toMatch(/^ {2}import \[options\] <file-or-url> +import a disk image: /m);
     expect(stdout).toContain(
-      "Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict,\n5 asked for, and no worker has answered yet.",
+      "Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict,\n5 requested, and no worker has answered yet.",
     );
   });
 
@@ -64,14 +64,14 @@ describe("runCommandLine() that is asked about itself", () => {
 });
 
 describe("runCommandLine() that is used wrongly", () => {
-  const USE = "`image-import --help` shows what there is.";
+  const USE = "Run `image-import --help`: it lists the commands.";
   const ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
   const CHOOSE_COMMAND =
-    "`image-import --help` lists the commands, `image-import COMMAND --help` explains one.";
+    "Run `image-import --help`: it lists the commands. `image-import COMMAND --help` explains one.";
 
   it.each([
-    ["no command", [], "no command was given", CHOOSE_COMMAND],
-    ["no command of a group", ["image"], "no command was given", CHOOSE_COMMAND],
+    ["no command", [], "no command is named", CHOOSE_COMMAND],
+    ["no command of a group", ["image"], "no command is named", CHOOSE_COMMAND],
     ["an unknown command", ["frobnicate"], "unknown command 'frobnicate'", USE],
     [
       "a mistyped command",
@@ -84,7 +84,7 @@ describe("runCommandLine() that is used wrongly", () => {
     [
       "bytes and a document on one stream",
       ["image", "download", ID],
-      "--json and the bytes can't both go to standard output",
+      "standard output cannot take both the bytes and the document of --json",
       "Name a file: `--output FILE`.",
     ],
   ])("refuses %s", async (_, args, message, hint) => {
@@ -104,7 +104,7 @@ describe("runCommandLine() that is used wrongly", () => {
       exitCode: 2,
       stdout: "",
       stderr:
-        "error: unknown command 'frobnicate'\nhint: `image-import --help` shows what there is.\n",
+        "error: unknown command 'frobnicate'\nhint: Run `image-import --help`: it lists the commands.\n",
     });
   });
 

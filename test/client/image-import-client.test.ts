@@ -473,7 +473,7 @@ describe("ImageImportClient", () => {
     expect(failure).toMatchObject({
       code: "BadRequest",
       message:
-        '"disk" is no image id: it must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b, in lower case',
+        '"disk" is not the id of an image: it must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b, in lower case',
     });
   });
 

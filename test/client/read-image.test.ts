@@ -323,7 +323,7 @@ describe("readImage() of an image with a damaged copy", () => {
       message: expect.stringContaining(
         "The bytes that were written are not those of image",
       ) as unknown,
-      hint: expect.stringContaining("Discard what was written") as unknown,
+      hint: expect.stringContaining("Discard the output") as unknown,
     });
   });
 

@@ -3,11 +3,11 @@ import { ImportError } from "../../domain/import-failure.ts";
 import { table } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 
-/** `doctor`: looks at everything that imports depend on. */
+/** `doctor`: checks everything that imports depend on. */
 export function addDoctorCommand(program: Command): void {
   program
     .command("doctor")
-    .description("check everything that imports depend on, and say what is wrong")
+    .description("check everything that imports depend on, and report what is wrong")
     .action(inSession(doctor));
 }
 
@@ -25,7 +25,7 @@ async function doctor(session: Session): Promise<void> {
   const hints = new Set(wrong.flatMap(({ hint }) => hint ?? []));
   throw new ImportError(
     wrong[0]?.code ?? "BadConfiguration",
-    `Not well: ${wrong.map(({ check, detail }) => `${check}: ${detail}`).join("; ")}`,
+    `Checks failed: ${wrong.map(({ check, detail }) => `${check}: ${detail}`).join("; ")}`,
     { hint: [...hints].join(" ") },
   );
 }

@@ -22,15 +22,15 @@ export function addImageByteCommands(image: Command): void {
     .addArgument(imageIdArgument())
     .argument("[file]")
     .description("stage the data of a queued image: a file, or - for standard input")
-    .option("--adopt", "record a file that lies under the staging root already")
+    .option("--adopt", "adopt a file that is already below the staging root")
     .option("--uri <uri>", "with --adopt: file:///… below the staging root")
-    .option("--replace", "take the place of data that is staged already")
+    .option("--replace", "replace data that is already staged")
     .action(inSession(stage));
   image
     .command("download")
     .addArgument(imageIdArgument())
     .description("write the bytes of an active image to a file, or to standard output")
-    .option("-o, --output <file>", "appears only whole and verified; must not exist")
+    .option("-o, --output <file>", "appears only complete and verified; must not exist")
     .action(inSession(download));
   image
     .command("verify")
@@ -61,8 +61,8 @@ function requireStageUse(file: string | undefined, { adopt = false, uri }: Stage
   }
   if (file !== undefined && (adopt || uri !== undefined)) {
     throw new UsageError(
-      "a file is either staged or adopted",
-      "--adopt and --uri name a file under the staging root; leave the other one out.",
+      "a file is either staged or adopted, not both",
+      "Leave out the file, or --adopt and --uri, which name a file below the staging root.",
     );
   }
 }
@@ -101,7 +101,7 @@ async function download(
 ): Promise<void> {
   if (output === undefined && session.isJson) {
     throw new UsageError(
-      "--json and the bytes can't both go to standard output",
+      "standard output cannot take both the bytes and the document of --json",
       "Name a file: `--output FILE`.",
     );
   }
@@ -116,10 +116,10 @@ async function download(
         session.progress.bytes("downloading", doneBytes, undefined);
       },
       onDamage: ({ store, damage }) => {
-        // For programs standard error holds one document at most; `image show` names the damage.
+        // For a program, standard error holds one document at most; `image show` names the damage.
         if (session.isJson) return;
         process.stderr.write(
-          `Warning: the copy in store "${store}" is damaged (${damage}); another one is read if there is one.\n`,
+          `Warning: the copy in store "${store}" is damaged (${damage}); another copy is read if there is one.\n`,
         );
       },
     })
@@ -138,7 +138,7 @@ async function verify(
   { all = false }: { readonly all?: boolean },
 ): Promise<void> {
   if ((imageId === undefined) !== all) {
-    throw new UsageError("either an image id or --all", "Name one image, or say --all.");
+    throw new UsageError("name either an image id or --all", "Name one image, or give --all.");
   }
   const client = await session.hostClient();
   const report = (doneBytes: number): void => {
@@ -169,7 +169,11 @@ function mismatch(wrong: readonly VerifiedLocation[]): ImportError {
   const named = wrong.map(
     ({ image_id: imageId, store, reason }) => `${imageId} in "${store}": ${reason ?? "differs"}`,
   );
-  return new ImportError("DigestMismatch", `Not as recorded: ${named.join("; ")}`, {
-    hint: "Keep a good copy of the data, and import the image again.",
-  });
+  return new ImportError(
+    "DigestMismatch",
+    `The stored bytes differ from the recorded digests: ${named.join("; ")}`,
+    {
+      hint: "Keep a good copy of the data, and import it as a new image.",
+    },
+  );
 }

@@ -52,15 +52,15 @@ interface RemoveCopyOptions {
   readonly wait?: boolean;
 }
 
-/** `image …`: the single steps of an image's life. */
+/** `image …`: single steps on images. */
 export function addImageCommands(program: Command): void {
   const image = program.command("image").description("single steps on images");
   image
     .command("create")
     .description("create an image without data")
     .option("--name <name>", "name of the image")
-    .addOption(diskFormatOption("how the disk is laid out"))
-    .addOption(containerFormatOption("what the disk is wrapped in"))
+    .addOption(diskFormatOption("format of the disk"))
+    .addOption(containerFormatOption("format of the container around the disk"))
     .option("--id <uuid>", "id of the new image; default: a new one", idOf)
     .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
     .option("--property <name=value>", "property, may be repeated", propertiesOf)
@@ -89,20 +89,22 @@ export function addImageCommands(program: Command): void {
   image
     .command("list")
     .description("list images, newest first")
-    .addOption(new Option("--status <status>", "only this status").choices(IMAGE_STATUSES))
-    .option("--owner <owner>", "only of this owner")
-    .option("--name <name>", "only of this name")
-    .option("--limit <count>", "how many at most", countOf, 100)
+    .addOption(
+      new Option("--status <status>", "only images of this status").choices(IMAGE_STATUSES),
+    )
+    .option("--owner <owner>", "only images of this owner")
+    .option("--name <name>", "only images of this name")
+    .option("--limit <count>", "maximum number", countOf, 100)
     .action(inSession(list));
   image
     .command("deactivate")
     .addArgument(imageIdArgument())
-    .description("let nobody read an active image")
+    .description("forbid to read an active image, until it is reactivated")
     .action(inSession(deactivate));
   image
     .command("reactivate")
     .addArgument(imageIdArgument())
-    .description("let a deactivated image be read again")
+    .description("allow to read a deactivated image again")
     .action(inSession(reactivate));
   image
     .command("delete")
@@ -114,12 +116,12 @@ export function addImageCommands(program: Command): void {
     .addArgument(imageIdArgument())
     .description("remove an image from one of its stores; never its last copy")
     .requiredOption("--store <name>", "store to remove it from")
-    .option("--wait", "wait until its bytes are gone, however long; default: 30 s")
+    .option("--wait", "wait until its bytes are removed, without a limit; default: 30 s")
     .action(inSession(removeCopy));
 }
 
 async function create(session: Session, options: CreateOptions): Promise<void> {
-  // With the configuration, where one is named: its quotas hold.
+  // The quotas of the configuration apply if one is named.
   const client = await session.hostClient();
   const image = await client.images.create({
     id: options.id,
@@ -145,8 +147,8 @@ async function set(session: Session, imageId: string, options: SetOptions): Prom
   };
   if (Object.values(changes).every((change) => change === undefined)) {
     throw new UsageError(
-      "nothing to change was named",
-      "`image-import image set --help` lists what can be changed.",
+      "no change is named",
+      "Name a change: `image-import image set --help` lists them.",
     );
   }
   const client = await session.client();
@@ -180,7 +182,10 @@ async function remove(session: Session, imageId: string): Promise<void> {
   session.answer({ id: imageId, status }, () =>
     fields([
       ["id", imageId],
-      ["status", status === "deleted" ? status : `${status}; its bytes are removed by and by`],
+      [
+        "status",
+        status === "deleted" ? status : `${status}; its bytes are removed in the background`,
+      ],
     ]),
   );
 }
@@ -199,7 +204,10 @@ async function removeCopy(
     fields([
       ["id", imageId],
       ["store", store],
-      ["status", status === "removed" ? status : `${status}; its bytes are removed by and by`],
+      [
+        "status",
+        status === "removed" ? status : `${status}; its bytes are removed in the background`,
+      ],
     ]),
   );
 }
@@ -207,7 +215,9 @@ async function removeCopy(
 function cannotFollow(imageId: string, store: string): ImportError {
   return new ImportError(
     "TemporalUnavailable",
-    `The copy of image "${imageId}" in store "${store}" is not removed yet, and its removal cannot be followed`,
-    { hint: "Its bytes are removed by and by; `image-import doctor` shows what is away." },
+    `The copy of image "${imageId}" in store "${store}" is not removed yet, and the removal cannot be followed`,
+    {
+      hint: "Its bytes are removed in the background. Run `image-import doctor`: it shows what is unreachable.",
+    },
   );
 }

@@ -41,14 +41,12 @@ export function addImportCommand(program: Command): void {
     .command("import <file-or-url>")
     .description("import a disk image: create, stage, start, and wait until it is active")
     .option("--name <name>", "name of the image; default: the name of the file")
-    .addOption(
-      diskFormatOption("default: the one that the bytes have, or that the URL's name ends with"),
-    )
+    .addOption(diskFormatOption("default: that of the bytes, or of the ending of the URL"))
     .addOption(containerFormatOption("default: bare"))
     .option("--id <uuid>", "id of the new image; default: a new one", idOf)
     .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
     .option("--detach", "return once the import is accepted")
-    .option("--keep", "keep the image when its import fails; default: it is removed")
+    .option("--keep", "keep the image if its import fails; default: remove it")
     .action(inSession(importFileOrUrl));
   addAcceptPatience(command);
   addExpectation(command);

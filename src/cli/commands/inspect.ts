@@ -7,7 +7,7 @@ import { inSession, type Session } from "../session.ts";
 export function addInspectCommand(program: Command): void {
   program
     .command("inspect <file>")
-    .description("judge a disk image as an import would, and say what fails; needs no server")
+    .description("check a disk image as an import would, and report what fails; needs no server")
     .action(inSession(inspect));
 }
 

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { inSession, type Session } from "../session.ts";
 
-/** `migrate`: database and Temporal namespace at this version. */
+/** `migrate`: brings database and Temporal namespace to this version. */
 export function addMigrateCommand(program: Command): void {
   program
     .command("migrate")

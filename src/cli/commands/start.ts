@@ -31,11 +31,14 @@ export function addStartCommand(parent: Command): void {
     .addOption(
       new Option(
         "--method <method>",
-        "how its data comes; default: glance-direct, from staging",
+        "source of the data; default: glance-direct, the staged data",
       ).choices(["glance-direct", "web-download"]),
     )
-    .option("--uri <uri>", "file:///… below the staging root, default what was staged; or the URL")
-    .option("--detect-format", "give an image without a disk format the one that its bytes have")
+    .option(
+      "--uri <uri>",
+      "file:///… below the staging root, default: the upload; or the URL to download",
+    )
+    .option("--detect-format", "detect the disk format of an image that has none")
     .option("--wait", "wait until it has ended")
     .action(inSession(start));
   addAcceptPatience(command);
@@ -44,7 +47,7 @@ export function addStartCommand(parent: Command): void {
 }
 
 async function start(session: Session, imageId: string, options: StartOptions): Promise<void> {
-  // Only this host's configuration has the key that seals a URL.
+  // Only the configuration of this host names the key that encrypts a URL.
   const isDownload = options.method === "web-download";
   const client = isDownload ? await session.hostClient() : await session.client();
   using interruption = new Interruption();

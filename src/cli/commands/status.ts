@@ -42,7 +42,7 @@ async function watch(session: Session, imageId: string): Promise<void> {
   while (goesOn(report)) {
     const run = { image_id: imageId, run_id: report.run_id ?? "" };
     const { progress } = session;
-    // How it ended is said by the record, which outlives the run.
+    // The end is read from the record, which outlives the run.
     const followed = await followImport(client, run, { progress, signal }).catch(
       (error: unknown) => {
         if (error instanceof ImportError || error instanceof UnlistedFailure) return undefined;
@@ -57,7 +57,7 @@ async function watch(session: Session, imageId: string): Promise<void> {
   session.answer(report, () => reportFields(report));
 }
 
-// Another run goes on, or Temporal is away: neither needs to be asked at once.
+// Another run continues, or Temporal is unreachable; neither has news at once.
 const BETWEEN_RUNS_MS = 500;
 
 function goesOn({ state }: ImportReport): boolean {
@@ -90,10 +90,10 @@ const STATES: Readonly<Record<ImportReport["state"], string>> = {
   failed: "failed",
   refused: "refused",
   abandoned: "ended without an undo",
-  unknown: "not ended when it was recorded last; Temporal does not answer",
+  unknown: "not ended according to its last record; Temporal does not answer",
 };
 
-/** Where the image can be read now, whatever its imports did. */
+/** The stores from which the image can be read now, regardless of its last import. */
 function storesField(stores: readonly string[]): Field {
   return ["stores", stores.join(", ") || null];
 }
@@ -125,7 +125,7 @@ function storeLine(progress: StoreProgress, sizeBytes: number | null): string {
   ].join(" ");
 }
 
-/** Of a copy that has failed for good there is no attempt. */
+/** A copy that failed permanently has no attempt number. */
 function retryLine({
   attempt,
   last_failure: lastFailure,

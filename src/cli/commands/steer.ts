@@ -5,29 +5,29 @@ import { fields } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 
-/** `pause`, `resume`, `drop-store` and `cancel`: they steer a running import, by Temporal alone. */
+/** `pause`, `resume`, `drop-store` and `cancel` steer a running import, with Temporal alone. */
 export function addSteeringCommands(program: Command): void {
   program
     .command("pause")
     .addArgument(imageIdArgument())
-    .description("stop the bytes of a running import and keep what was copied")
+    .description("stop the byte steps of a running import, and keep its progress")
     .action(inSession(pause));
   program
     .command("resume")
     .addArgument(imageIdArgument())
-    .description("go on with a paused import")
+    .description("resume a paused import")
     .action(inSession(resume));
   program
     .command("drop-store")
     .addArgument(imageIdArgument())
-    .description("let a running import go on without one of its stores; its copy there is removed")
-    .requiredOption("--store <name>", "the store to go on without")
+    .description("continue a running import without one of its stores; its copy there is removed")
+    .requiredOption("--store <name>", "the store to drop")
     .action(inSession(dropStore));
   program
     .command("cancel")
     .addArgument(imageIdArgument())
-    .description("cancel a running import; it undoes itself")
-    .option("--wait", "wait until nothing of it is left")
+    .description("cancel a running import; it undoes its work")
+    .option("--wait", "wait until the undo has ended")
     .action(inSession(cancel));
 }
 
@@ -77,12 +77,12 @@ async function cancel(
   answer(session, imageId, wait ? "cancelled" : "cancelling", isTaken);
 }
 
-/** A request that no worker has taken up ends with exit code 5: Temporal keeps it for one. */
+/** Exit code 5 if no worker has received the request: Temporal keeps it for one. */
 function answer(session: Session, imageId: string, status: string, isTaken: boolean): void {
   session.answer({ image_id: imageId, status: isTaken ? status : "waiting" }, () =>
     fields([
       ["image_id", imageId],
-      ["status", isTaken ? status : `asked for (${status}), no worker has answered yet`],
+      ["status", isTaken ? status : `requested (${status}), no worker has answered yet`],
     ]),
   );
   if (!isTaken) process.exitCode = IMPORT_FAILURES.NotAcceptedYet.exitCode;

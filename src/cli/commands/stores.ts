@@ -11,19 +11,19 @@ interface StoresOptions {
   readonly adopt?: string;
 }
 
-/** `stores`: what is configured on this host, each looked at or tried. */
+/** `stores`: the stores of this host, each of them checked. */
 export function addStoresCommand(program: Command): void {
   program
     .command("stores")
     .description("list the stores of this host")
-    .option("--check", "write something small into each, read it back, remove it")
-    .option("--adopt <name>", "make the place of a store, as it is now, that of the store")
+    .option("--check", "write a small file into each, read it back and remove it")
+    .option("--adopt <name>", "mark the current place of a store as the store's")
     .action(inSession(stores));
 }
 
 async function stores(session: Session, { check = false, adopt }: StoresOptions): Promise<void> {
   if (adopt !== undefined) {
-    if (check) throw new UsageError("either --check or --adopt", "Leave one of them out.");
+    if (check) throw new UsageError("name either --check or --adopt", "Leave one of them out.");
     await adoptStore(session, adopt);
     return;
   }
@@ -69,6 +69,6 @@ function requireWorking(views: readonly StoreView[]): void {
     .map((store) => `${store.name}: ${store.reason ?? "does not work"}`);
   if (failures.length === 0) return;
   throw new ImportError("StoreUnavailable", `Not all stores work: ${failures.join("; ")}`, {
-    hint: "Check path or bucket, rights and credentials of the stores named.",
+    hint: "Check path or bucket, permissions and credentials of these stores.",
   });
 }

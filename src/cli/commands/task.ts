@@ -3,14 +3,14 @@ import { countOf, idOf } from "../arguments.ts";
 import { taskFields, taskTable } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 
-/** `task list` and `task show`: the records of what was asked for. */
+/** `task list` and `task show`: the records of imports. */
 export function addTaskCommands(program: Command): void {
   const task = program.command("task").description("records of imports");
   task
     .command("list")
     .description("list tasks, newest first")
-    .option("--image <image-id>", "only those of this image", idOf)
-    .option("--limit <count>", "how many at most", countOf, 100)
+    .option("--image <image-id>", "only tasks of this image", idOf)
+    .option("--limit <count>", "maximum number", countOf, 100)
     .action(inSession(list));
   task
     .command("show")

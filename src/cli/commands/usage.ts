@@ -6,11 +6,11 @@ import { QUOTAS, type Quota } from "../../domain/quota.ts";
 import { table } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 
-/** `usage`: what an owner has of each quota. */
+/** `usage`: an owner's use of each quota. */
 export function addUsageCommand(program: Command): void {
   program
     .command("usage")
-    .description("show what an owner has of each quota, and may have")
+    .description("show the usage and the limit of each quota of an owner")
     .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER, else the images without an owner")
     .action(inSession(usage));
 }

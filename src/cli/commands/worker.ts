@@ -10,7 +10,7 @@ interface WorkerOptions {
   readonly logLevel?: string;
 }
 
-/** `worker`: runs until a signal ends it. */
+/** `worker`: runs a worker until a signal ends it. */
 export function addWorkerCommand(program: Command): void {
   program
     .command("worker")
@@ -23,9 +23,9 @@ export function addWorkerCommand(program: Command): void {
 }
 
 /**
- * A worker whose stderr is read by a program writes nothing but JSON lines, also when it fails; a
- * person at a terminal gets the error of any other command. The process that started it with a
- * channel gets the error through it.
+ * If a program reads stderr, the worker writes JSON lines only, also when it fails. A user at a
+ * terminal gets an error as from any other command. A parent process with a channel gets the error
+ * through it.
  */
 async function workAndLog(session: Session, options: WorkerOptions): Promise<void> {
   const { createLogger, installLogging } = await import("../../worker/logging.ts");
@@ -47,7 +47,7 @@ async function workAndLog(session: Session, options: WorkerOptions): Promise<voi
   }
 }
 
-/** An error that no code catches ends the worker, with a line that says so. */
+/** Logs an error that no code catches, and ends the worker. */
 function endAtBugs(logger: Logger): void {
   process.on("uncaughtException", (error) => {
     logger.error("The worker ends: an error was not caught", { error });
@@ -65,14 +65,14 @@ async function work(session: Session, logger: Logger): Promise<void> {
       stores: Object.keys(config.stores),
       namespace_name: temporal.namespace,
     });
-    // A supervisor that opened a channel waits for it.
+    // A supervisor with a channel waits for this.
     process.send?.({ ready: true });
   };
   try {
     await runWorker({ config, configPath, databaseUrl, temporal, logger, onReady });
     logger.info("The worker has stopped");
   } catch (error) {
-    // The SDK keeps its class for itself.
+    // The SDK does not export the class.
     if (!(error instanceof Error && error.name === "TransportError")) throw error;
     const { address = "localhost:7233" } = temporal.connection;
     throw new ImportError(

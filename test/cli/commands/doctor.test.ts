@@ -127,7 +127,7 @@ describe("doctor", () => {
     ]);
     expect(result.failure).toEqual({
       code: "DatabaseUnavailable",
-      message: `Not well: ${wrongOf(result.answer)
+      message: `Checks failed: ${wrongOf(result.answer)
         .map(({ check, detail }) => `${check}: ${detail}`)
         .join("; ")}`,
       hint: "Start Postgres, or correct DATABASE_URL. Start the Temporal server, or correct TEMPORAL_ADDRESS. Check the path of the store and the rights of this user.",
@@ -143,7 +143,7 @@ describe("doctor", () => {
     expect(stdout).toContain(
       `\nconfiguration      WRONG  Cannot read the configuration "${config}"`,
     );
-    expect(stderr).toMatch(/^error: Not well: configuration: .*\nhint: .*\n$/);
+    expect(stderr).toMatch(/^error: Checks failed: configuration: .*\nhint: .*\n$/);
   });
 
   it("leaves a disabled store alone, and wants a read-only one to be readable", async () => {

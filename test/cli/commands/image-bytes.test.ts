@@ -507,8 +507,8 @@ describe("image verify", () => {
       ],
       failure: {
         code: "DigestMismatch",
-        message: `Not as recorded: ${imageId} in "slow": its sha512 differs from the recorded one`,
-        hint: "Keep a good copy of the data, and import the image again.",
+        message: `The stored bytes differ from the recorded digests: ${imageId} in "slow": its sha512 differs from the recorded one`,
+        hint: "Keep a good copy of the data, and import it as a new image.",
       },
     });
   });
@@ -538,8 +538,8 @@ describe("image verify", () => {
         "",
       ].join("\n"),
       stderr: [
-        `error: Not as recorded: ${imageId} in "local": ${reason}`,
-        "hint: Keep a good copy of the data, and import the image again.",
+        `error: The stored bytes differ from the recorded digests: ${imageId} in "local": ${reason}`,
+        "hint: Keep a good copy of the data, and import it as a new image.",
         "",
       ].join("\n"),
     });

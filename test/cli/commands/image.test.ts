@@ -223,7 +223,7 @@ describe("image list", () => {
     expect(idsOf(answer)).toEqual([second.id, first.id]);
   });
 
-  it("lists no more than was asked for", async () => {
+  it("lists at most the requested number", async () => {
     const name = randomUUID();
     const client = await stack.connect();
     await client.images.create({ name });
@@ -271,7 +271,7 @@ describe("image list", () => {
 });
 
 describe("image deactivate, image reactivate", () => {
-  it("let nobody read an image, and let it be read again", async () => {
+  it("forbids to read an image, and allows it again", async () => {
     const id = await stack.activeImage();
 
     const deactivated = await commandLine.json("image", "deactivate", id);
@@ -359,7 +359,7 @@ describe("image delete", () => {
 
     expect(begun).toEqual({
       exitCode: 0,
-      stdout: `id      ${id}\nstatus  pending_delete; its bytes are removed by and by\n`,
+      stdout: `id      ${id}\nstatus  pending_delete; its bytes are removed in the background\n`,
       // The line comes where the connection takes its time.
       stderr: expect.stringMatching(/^(waiting for a worker; .*\n)?$/) as unknown,
     });
@@ -487,7 +487,7 @@ describe("image remove-copy", () => {
 
     expect(begun).toEqual({
       exitCode: 0,
-      stdout: `id      ${id}\nstore   slow\nstatus  pending_delete; its bytes are removed by and by\n`,
+      stdout: `id      ${id}\nstore   slow\nstatus  pending_delete; its bytes are removed in the background\n`,
       // The line comes where the connection takes its time.
       stderr: expect.stringMatching(/^(waiting for a worker; .*\n)?$/) as unknown,
     });
@@ -507,8 +507,8 @@ describe("image remove-copy", () => {
       answer: undefined,
       failure: {
         code: "TemporalUnavailable",
-        message: `The copy of image "${id}" in store "slow" is not removed yet, and its removal cannot be followed`,
-        hint: "Its bytes are removed by and by; `image-import doctor` shows what is away.",
+        message: `The copy of image "${id}" in store "slow" is not removed yet, and the removal cannot be followed`,
+        hint: "Its bytes are removed in the background. Run `image-import doctor`: it shows what is unreachable.",
       },
     });
     expect((await stack.traces(id)).locations).toEqual(["local active", "slow pending_delete"]);

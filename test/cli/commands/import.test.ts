@@ -211,7 +211,7 @@ describe("import", () => {
 
     expect(exitCode).toBe(0);
     expect(stderr).toContain(
-      `\nLeft; the import goes on. \`image-import watch ${imageId}\` follows it, \`image-import cancel ${imageId}\` cancels it.\n`,
+      `\nLeft; the import continues. \`image-import watch ${imageId}\` follows it, \`image-import cancel ${imageId}\` cancels it.\n`,
     );
     expect(stdout).toMatch(new RegExp(`^image_id +${imageId}\nstatus +importing\n`));
   });

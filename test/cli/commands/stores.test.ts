@@ -217,7 +217,7 @@ describe("stores --check", () => {
         message: expect.stringMatching(
           /^Not all stores work: missing: .*"\/\S+\/missing\/directory" does not exist/,
         ) as unknown,
-        hint: "Check path or bucket, rights and credentials of the stores named.",
+        hint: "Check path or bucket, permissions and credentials of these stores.",
       },
     });
     expect(answer).toMatchObject([

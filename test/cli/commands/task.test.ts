@@ -34,7 +34,7 @@ describe("task list", () => {
     ]);
   });
 
-  it("lists no more than was asked for", async () => {
+  it("lists at most the requested number", async () => {
     const { imageId, succeeded } = await imageWithTwoTasks();
 
     const answer = await commandLine.answer("task", "list", "--image", imageId, "--limit", "1");
