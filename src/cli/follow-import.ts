@@ -1,4 +1,5 @@
 import type { ImageImportClient } from "../client/image-import-client.ts";
+import { whileUnreachable } from "../client/while-unreachable.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type {
@@ -35,7 +36,13 @@ export async function followImport(
   { progress, signal }: { readonly progress: ProgressDisplay; readonly signal: AbortSignal },
 ): Promise<Followed> {
   const shown = new ShownPhases(progress);
-  const ended = patiently(() => client.imports.wait(imageId, runId), progress, signal);
+  const ended = whileUnreachable(() => client.imports.wait(imageId, runId), {
+    code: "TemporalUnavailable",
+    signal,
+    onWait: () => {
+      progress.note("Temporal does not answer; the import continues when it does");
+    },
+  });
   const showing = new AbortController();
   const stopped = AbortSignal.any([signal, showing.signal]);
   const show = showStatus(client, imageId, shown, stopped);
@@ -68,24 +75,6 @@ function lost(imageId: string, runId: string): ImportError {
     "ImportAbandoned",
     `Temporal has no run "${runId}" of the import of image "${imageId}" any more, its history was deleted or lost; the reconciler undoes within minutes what it left`,
   );
-}
-
-/** Repeats the call while Temporal is unreachable. */
-async function patiently<T>(
-  ask: () => Promise<T>,
-  progress: ProgressDisplay,
-  signal: AbortSignal,
-): Promise<T> {
-  for (let isNoted = false; ;) {
-    try {
-      return await ask();
-    } catch (error) {
-      if (!isUnavailable(error) || signal.aborted) throw error;
-      if (!isNoted) progress.note("Temporal does not answer; the import continues when it does");
-      isNoted = true;
-      await pause(RETRY_EVERY_MS, signal);
-    }
-  }
 }
 
 /** Best effort: a status that cannot be read is skipped. */
@@ -189,10 +178,6 @@ class ShownPhases {
 /** An end takes no time, and the answer of the command names it. */
 function isEnd(phase: ImportPhase): boolean {
   return phase === "done" || phase === "failed" || phase === "cancelled";
-}
-
-function isUnavailable(error: unknown): boolean {
-  return error instanceof ImportError && error.code === "TemporalUnavailable";
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

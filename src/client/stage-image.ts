@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import type { Readable } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { newPartName } from "../bytes/part-name.ts";
 import { thisProcess } from "../processes/process-identity.ts";
@@ -37,6 +36,7 @@ import {
   type StagingWrite,
 } from "../staging/write-staged.ts";
 import { openUpload } from "./open-upload.ts";
+import { whileUnreachable } from "./while-unreachable.ts";
 
 /** The tools and settings of this host's staging. */
 export interface StagingTools {
@@ -255,16 +255,11 @@ class StagingLease {
    * Waits for an unreachable database, up to a minute: no process can take over without it.
    */
   async patiently<T>(work: () => Promise<T>): Promise<T> {
-    const giveUpAtMs = Date.now() + CATALOGUE_PATIENCE_MS;
-    for (;;) {
-      try {
-        return await work();
-      } catch (error) {
-        const isAway = error instanceof ImportError && error.code === "DatabaseUnavailable";
-        if (!isAway || Date.now() > giveUpAtMs) throw error;
-        await sleep(1_000, undefined, { signal: this.#signal });
-      }
-    }
+    return whileUnreachable(work, {
+      code: "DatabaseUnavailable",
+      giveUpAfterMs: CATALOGUE_PATIENCE_MS,
+      signal: this.#signal,
+    });
   }
 
   /**

@@ -1,0 +1,39 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+
+/** Options of {@link whileUnreachable}. */
+export interface WaitOptions {
+  /** The code with which the work fails while the other side is unreachable. */
+  readonly code: ImportFailureCode;
+  /** Default: no limit. */
+  readonly giveUpAfterMs?: number;
+  readonly signal: AbortSignal;
+  /** Called once, before the first wait. */
+  readonly onWait?: () => void;
+}
+
+// A restarted server answers within seconds.
+const RETRY_EVERY_MS = 1_000;
+
+/**
+ * Repeats the work while the other side is unreachable.
+ *
+ * @throws the reason of the signal once it is aborted
+ */
+export async function whileUnreachable<T>(
+  work: () => Promise<T>,
+  { code, giveUpAfterMs = Infinity, signal, onWait }: WaitOptions,
+): Promise<T> {
+  const giveUpAtMs = Date.now() + giveUpAfterMs;
+  for (let isFirst = true; ; isFirst = false) {
+    try {
+      return await work();
+    } catch (error) {
+      const isUnreachable = error instanceof ImportError && error.code === code;
+      if (!isUnreachable || Date.now() > giveUpAtMs) throw error;
+      if (isFirst) onWait?.();
+      await sleep(RETRY_EVERY_MS, undefined, { signal }).catch(() => undefined);
+      signal.throwIfAborted();
+    }
+  }
+}
