@@ -272,6 +272,6 @@ function sharedPlace(
   }
   const isInside = store.prefix.startsWith(earlier.prefix);
   if (!isInside && !earlier.prefix.startsWith(store.prefix)) return undefined;
-  const relation = isInside ? "lies inside" : "holds";
+  const relation = isInside ? "is inside" : "contains";
   return `prefix: "${store.prefix}" of bucket "${store.bucket}" ${relation} "${earlier.prefix}" of "${other}"`;
 }

@@ -34,7 +34,7 @@ export class BrokenImage extends Error {
   }
 }
 
-/** The bytes of an image. It reads only what is asked for, and counts it. */
+/** The bytes of an image. It reads only the requested ones, and counts them. */
 export class ImageBytes {
   readonly sizeBytes: number;
   /** Up to 64 KiB from the start. */

@@ -102,7 +102,7 @@ function requirePlain(headers: IncomingHttpHeaders, where: string): void {
   if (coding !== undefined) {
     throw refused(
       where,
-      `the server sends it with the Content-Encoding "${shown(coding)}", although "Accept-Encoding: identity" asked for the bytes as they are`,
+      `the server sends it with the Content-Encoding "${shown(coding)}", although "Accept-Encoding: identity" requests the bytes as they are`,
       {
         hint: "Download the file yourself, decode it, and import it as a file; or configure the server to send it without a Content-Encoding.",
       },

@@ -306,13 +306,13 @@ describe("two stores", () => {
       "one prefix inside the other's",
       "{ type: s3, bucket: images, prefix: x }",
       "{ type: s3, bucket: images, prefix: x/y }",
-      'prefix: "x/y/" of bucket "images" lies inside "x/" of "a"',
+      'prefix: "x/y/" of bucket "images" is inside "x/" of "a"',
     ],
     [
       "one prefix around the other's",
       "{ type: s3, bucket: images, prefix: x }",
       "{ type: s3, bucket: images }",
-      'prefix: "" of bucket "images" holds "x/" of "a"',
+      'prefix: "" of bucket "images" contains "x/" of "a"',
     ],
   ])("may not share %s", (_, one, other, mistake) => {
     expect(() => parseConfig(`stores: { a: ${one}, b: ${other} }`, PATH)).toThrow(
@@ -363,7 +363,7 @@ describe("mistakes in stores", () => {
         'staging.time_to_live: must be a duration such as 15s, not "soon"',
         'default_store: "a" does not accept imports: it is read_only',
         'stores.b.path: "/a" is already the path of "a"',
-        'stores.g.prefix: "x/y/" of bucket "images" lies inside "x/" of "f"',
+        'stores.g.prefix: "x/y/" of bucket "images" is inside "x/" of "f"',
       ),
     );
   });

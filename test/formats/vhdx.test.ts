@@ -35,6 +35,15 @@ function withSameNumber(): Buffer {
   return sealedVhdx(patched(image, [64 * KiB + 8, le(8, 2)], [64 * KiB + 16, "x"]));
 }
 
+/** The block table becomes an unknown region that is not required. */
+function withoutBlockTable(): Buffer {
+  const changes = [REGIONS, COPY].flatMap((table) => [
+    [table + 16, "x"] as const,
+    [table + 44, le(4, 0)] as const,
+  ]);
+  return sealedVhdx(patched(image, ...changes));
+}
+
 /** One more item of the metadata. @param flags - 4: required */
 function withSixthItem(name: string, flags: number): Buffer {
   const at = METADATA + 32 + 5 * 32;
@@ -117,6 +126,8 @@ describe("vhdx", () => {
     ["endless regions", inRegions(8, le(4, 2 ** 31)), "has 2147483648 entries"],
     ["a region twice", inRegions(48, latin1(VHDX_GUIDS.blockTable)), "list an entry twice"],
     ["a region that is unknown", inRegions(48, "x"), "requires an unknown region"],
+    ["no metadata", inRegions(8, le(4, 1)), "lists no metadata"],
+    ["no block table", withoutBlockTable(), "lists no block table"],
     ["metadata after its end", inRegions(64, le(8, 2n ** 63n)), "metadata table is cut off"],
     ["metadata elsewhere", inRegions(64, le(8, 0)), "metadata table has no signature"],
     ["endless metadata", patched(image, [METADATA + 10, le(2, 0xffff)]), "has 65535 entries"],
