@@ -95,6 +95,16 @@ export function firstMissing(ran: RanCommand): string | undefined {
   return isEnd ? undefined : `(nothing after it, but it printed "${printed[at] ?? ""}")`;
 }
 
+/**
+ * The lines of a page that an output does not have, in whatever order; see {@link firstMissing}.
+ */
+export function allMissing(shown: readonly string[], output: string): string[] {
+  const printed = output.split("\n").map(comparable);
+  return shown.filter(
+    (line) => line !== "…" && !printed.some((each) => patternOf(line).test(each)),
+  );
+}
+
 function patternOf(shown: string): RegExp {
   const escaped = comparable(shown)
     .split("…")

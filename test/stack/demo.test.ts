@@ -4,10 +4,12 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
+import { readPage } from "../../scripts/docs/markdown.mjs";
 import { readStackFile } from "../../src/config/stack-file.ts";
 import { openDataDirectory } from "../../src/stack/data-directory.ts";
 import { stopOrphans } from "../../src/stack/orphans.ts";
 import { useOrStartStack } from "../../src/stack/use-or-start-stack.ts";
+import { allMissing } from "../docs/shell-session.ts";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
@@ -57,6 +59,15 @@ function stored(dataDir: string): string[] {
   return readdirSync(join(dataDir, "stores", "local")).filter((name) => !name.startsWith("."));
 }
 
+/** The output in README.md, with this test's file in the place of the demo's own. */
+function shownByReadme(): string[] {
+  const demo = readPage("README.md").blocks.find(({ text }) => text.startsWith("$ npm run demo"));
+  const [, ...lines] = (demo?.text ?? "").replaceAll("demo-disk.raw", "disk.raw").split("\n");
+  return lines
+    .filter((line) => !line.includes("making a disk image"))
+    .map((line) => line.replace(/\d+ MiB \(\d+ bytes\)/, "…"));
+}
+
 describe("npm run demo", () => {
   it(
     "imports, compares, removes its image and stops; a second time, and with --keep, too",
@@ -68,6 +79,7 @@ describe("npm run demo", () => {
       expect(first).toMatchObject({ exitCode: 0 });
       expect(first.output).toMatch(/^status +active$/m);
       expect(first.output).toContain("The image is removed;");
+      expect(allMissing(shownByReadme(), first.output)).toEqual([]);
       expect(stored(dataDir)).toEqual([]);
       expect(readStackFile(dataDir)).toBeUndefined();
 
