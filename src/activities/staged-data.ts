@@ -1,17 +1,12 @@
-import { randomUUID } from "node:crypto";
 import { lstat, type FileHandle } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 import { compareFingerprints, fingerprintOf, type Fingerprint } from "../bytes/fingerprint.ts";
 import { hashFile } from "../bytes/hash-file.ts";
-import { thisProcess } from "../processes/process-identity.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Queries } from "../db/connect.ts";
-import { lockImage } from "../db/image-records.ts";
 import { requireLease, type CopyId } from "../db/lease-records.ts";
 import {
-  adoptStaged,
   findStaged,
-  findStagedByPath,
   knownDigests,
   lockStaged,
   mayLink,
@@ -19,10 +14,8 @@ import {
   updateStaged,
   type StagedRow,
 } from "../db/staged-records.ts";
-import { requireQuotas } from "../db/quota-records.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import { requireBelowCap } from "../domain/quota.ts";
 import type { OpenStaged } from "../staging/staging-area.ts";
 import type { CopyOrder, PrivateCopy, Store } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
@@ -255,58 +248,4 @@ export async function requireInPlace(staged: TrustedStaged): Promise<void> {
     lstat(staged.path, { bigint: true }).catch(() => undefined),
   ]);
   if (named?.ino !== opened.ino || named.dev !== opened.dev) throw changed(staged.row);
-}
-
-/**
- * Records a file that lies under the staging root as the staged data of an image, digests unknown,
- * unless the catalogue knows it already.
- *
- * @throws ImportError `StagedDataRefused` for a file that belongs to another image, or to the area
- *   itself; `ImageTooLarge`, `QuotaExceeded`
- */
-export async function adoptIfUnknown(
-  { database, staging, stagingTimeToLiveMs, limits }: NodeDependencies,
-  order: StagedOrder,
-  opened: OpenStaged,
-): Promise<void> {
-  const writer = await thisProcess();
-  const sizeBytes = Number(opened.fingerprint.sizeBytes);
-  await database.transaction(async (db) => {
-    const image = await lockImage(db, order.image_id);
-    const row = await findStaged(db, order.image_id);
-    if (row?.epoch != null && row.epoch !== image.epoch) {
-      throw refused(opened.path, "another import fetched it, and it goes with that one");
-    }
-    if (row?.path === opened.path) return;
-    // A queued image has no staged data: what it has was adopted by an earlier import, which
-    // failed. Nor is what an earlier import fetched thrown away here: the sweeper removes its file,
-    // too.
-    if (row !== undefined && (image.claimEarlierStatus !== "queued" || row.epoch !== null)) {
-      throw refused(
-        opened.path,
-        `image "${order.image_id}" has other staged data, at "${row.path}"`,
-      );
-    }
-    const other = await findStagedByPath(db, opened.path);
-    if (other !== undefined) throw refused(opened.path, `it belongs to image "${other.imageId}"`);
-    if (staging.isOwnFile(opened.path))
-      throw refused(opened.path, "the staging area itself uses it");
-    requireBelowCap(limits, order.image_id, sizeBytes);
-    await adoptStaged(db, {
-      imageId: order.image_id,
-      node: staging.node,
-      token: randomUUID(),
-      writer,
-      path: opened.path,
-      sizeBytes,
-      fingerprint: opened.fingerprint,
-      digests: undefined,
-      timeToLiveMs: stagingTimeToLiveMs,
-    });
-    await requireQuotas(db, limits, image.owner, { image_stage_total: sizeBytes });
-  });
-}
-
-function refused(path: string, reason: string): ImportError {
-  return new ImportError("StagedDataRefused", `Cannot import "${path}": ${reason}`);
 }

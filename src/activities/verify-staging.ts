@@ -7,12 +7,14 @@ import { requireExpected, type Expected } from "../domain/given-checksum.ts";
 import { assertSafe } from "../formats/assert-safe.ts";
 import { diskFormatOf, type DeclaredFormats } from "../formats/declared-format.ts";
 import { judgeImage, type Verdict } from "../formats/judge-image.ts";
+import { adoptFile } from "../db/adoption-records.ts";
 import { requireClaim } from "../db/claim-guard.ts";
 import { growReservation } from "../db/quota-records.ts";
 import { findStaged } from "../db/staged-records.ts";
+import { thisProcess } from "../processes/process-identity.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
-import { adoptIfUnknown, openTrustedStaged, type StagedOrder } from "./staged-data.ts";
+import { openTrustedStaged, type StagedOrder } from "./staged-data.ts";
 
 /** What to verify. */
 export interface VerifyOrder extends StagedOrder {
@@ -148,15 +150,29 @@ function watchedReader(handle: PositionalReader, progress: Progress): Positional
   };
 }
 
-/** The size of what is judged, which is recorded first when nobody knows it yet. */
+/** The size of the bytes to judge. A file that the catalogue does not know is adopted first. */
 async function sizeOf(dependencies: NodeDependencies, order: VerifyOrder): Promise<number> {
-  const { database, staging } = dependencies;
+  const { database, staging, limits, stagingTimeToLiveMs } = dependencies;
   if ((order.product ?? 0) > 0) {
     const row = await database.query((db) => findStaged(db, order.image_id, order.product));
     return row?.sizeBytes ?? 0;
   }
-  const opened = await staging.openStaged(order.image_id, order.uri ?? undefined);
-  await opened.handle.close();
-  await adoptIfUnknown(dependencies, order, opened);
-  return Number(opened.fingerprint.sizeBytes);
+  const { handle, path, fingerprint } = await staging.openStaged(
+    order.image_id,
+    order.uri ?? undefined,
+  );
+  await handle.close();
+  const writer = await thisProcess();
+  await database.transaction((db) =>
+    adoptFile(db, limits, {
+      imageId: order.image_id,
+      node: staging.node,
+      writer,
+      path,
+      fingerprint,
+      isOwnFile: staging.isOwnFile(path),
+      timeToLiveMs: stagingTimeToLiveMs,
+    }),
+  );
+  return Number(fingerprint.sizeBytes);
 }

@@ -6,14 +6,10 @@ import { thisProcess } from "../processes/process-identity.ts";
 import { RoomAhead } from "../staging/room-ahead.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import type { Database } from "../db/connect.ts";
+import { adoptFile } from "../db/adoption-records.ts";
 import { findImage, lockImage } from "../db/image-records.ts";
 import { requireQuotas } from "../db/quota-records.ts";
-import {
-  adoptStaged,
-  findStaged,
-  findStagedByPath,
-  moveToUploading,
-} from "../db/staged-records.ts";
+import { findStaged, moveToUploading } from "../db/staged-records.ts";
 import {
   beginStaging,
   dropStaging,
@@ -26,7 +22,7 @@ import { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Report } from "../domain/report.ts";
-import { requireBelowCap, type Limits } from "../domain/quota.ts";
+import type { Limits } from "../domain/quota.ts";
 import type { OpenStaged, StagingArea } from "../staging/staging-area.ts";
 import {
   fileSource,
@@ -322,30 +318,17 @@ export async function adoptStagedFile(
         `Cannot stage image "${imageId}": it is ${image.status}, and only a queued image is staged`,
       );
     }
-    const owner = await findStagedByPath(db, path);
-    if (staging.isOwnFile(path) || (owner !== undefined && owner.imageId !== imageId)) {
-      throw new ImportError(
-        "StagedDataRefused",
-        `Cannot adopt "${path}": it belongs to another image`,
-      );
-    }
-    requireBelowCap(limits, imageId, sizeBytes);
-    await adoptStaged(db, {
+    await adoptFile(db, limits, {
       imageId,
       node: staging.node,
-      token: randomUUID(),
       writer,
       path,
-      sizeBytes,
       fingerprint,
-      digests: undefined,
+      isOwnFile: staging.isOwnFile(path),
       timeToLiveMs,
     });
     await moveToUploading(db, imageId, sizeBytes);
-    await requireQuotas(db, limits, image.owner, {
-      image_stage_total: sizeBytes,
-      image_count_uploading: 1,
-    });
+    await requireQuotas(db, limits, image.owner, { image_count_uploading: 1 });
   });
   return stagedImage(imageId, path, sizeBytes, undefined);
 }

@@ -1,6 +1,5 @@
 import { and, eq, inArray, ne, notExists, sql } from "drizzle-orm";
 import type { Fingerprint } from "../bytes/fingerprint.ts";
-import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 import { nextImageStatus } from "../domain/image-status.ts";
@@ -71,31 +70,6 @@ export function stagedColumns(staged: StagedData) {
     stagedAt: sql`now()`,
     expiresAt: sql`now() + make_interval(secs => ${staged.timeToLiveMs / 1000})`,
   };
-}
-
-/**
- * Records a file that somebody else put into staging, digests unknown. The file is theirs: it is
- * never linked, and read with distrust.
- */
-export async function adoptStaged(
-  db: Queries,
-  file: StagedData & {
-    readonly imageId: string;
-    readonly node: string;
-    readonly token: string;
-    readonly writer: ProcessIdentity;
-  },
-): Promise<void> {
-  await db.delete(stagedFiles).where(isStaged(file.imageId));
-  await db.insert(stagedFiles).values({
-    imageId: file.imageId,
-    node: file.node,
-    state: "staged",
-    token: file.token,
-    writer: file.writer,
-    ours: false,
-    ...stagedColumns(file),
-  });
 }
 
 /** Image `queued → uploading` for data that was adopted. */

@@ -13,7 +13,7 @@ async function claimAt(rig: NodeRig, name: string, imageId?: string) {
   return rig.claim(imageId ?? (await catalogue.newImage()), { uri: rig.uri(name) });
 }
 
-describe("adoptIfUnknown(), called by the verdict", () => {
+describe("adoptFile(), called by the verdict", () => {
   it("records a file that somebody put into staging as that of the image, digests unknown", async () => {
     const rig = await openNode(catalogue);
     await writeFile(rig.staged("disk.raw"), someBytes(700));
@@ -72,7 +72,7 @@ describe("adoptIfUnknown(), called by the verdict", () => {
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({
       code: "StagedDataRefused",
-      message: `Cannot import "${rig.staged(owner)}": it belongs to image "${owner}"`,
+      message: `Cannot adopt "${rig.staged(owner)}": it belongs to image "${owner}"`,
     });
     expect(await catalogue.staged(plan.image_id)).toBeUndefined();
   });
@@ -85,7 +85,7 @@ describe("adoptIfUnknown(), called by the verdict", () => {
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({
       code: "StagedDataRefused",
-      message: `Cannot import "${rig.staged(part)}": the staging area itself uses it`,
+      message: `Cannot adopt "${rig.staged(part)}": the staging area itself uses it`,
     });
   });
 
@@ -104,7 +104,7 @@ describe("adoptIfUnknown(), called by the verdict", () => {
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({
       code: "StagedDataRefused",
-      message: `Cannot import "${rig.staged("disk.raw")}": image "${imageId}" has other staged data, at "${rig.staged(imageId)}"`,
+      message: `Cannot adopt "${rig.staged("disk.raw")}": image "${imageId}" has other bytes in staging, at "${rig.staged(imageId)}"`,
     });
   });
 

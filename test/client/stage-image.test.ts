@@ -731,7 +731,7 @@ describe("adoptStagedFile()", () => {
 
     expect(failure).toMatchObject({
       code: "StagedDataRefused",
-      message: `Cannot adopt "${rig.staged(owner)}": it belongs to another image`,
+      message: `Cannot adopt "${rig.staged(owner)}": it belongs to image "${owner}"`,
     });
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });

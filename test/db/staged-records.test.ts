@@ -2,8 +2,9 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
+import { adoptFile } from "../../src/db/adoption-records.ts";
+import { NO_LIMITS } from "../../src/domain/quota.ts";
 import {
-  adoptStaged,
   dropStagedRow,
   findStaged,
   findStagedByPath,
@@ -32,53 +33,20 @@ async function tokenOf(imageId: string): Promise<string> {
   return (await catalogue.staged(imageId))?.token ?? "";
 }
 
-/** Records a file that somebody else put there. */
+/** Records a file that this service did not write. */
 async function adopt(imageId: string, path = `/staging/${imageId}`): Promise<void> {
   await catalogue.database.transaction((db) =>
-    adoptStaged(db, {
+    adoptFile(db, NO_LIMITS, {
       imageId,
       node: NODE,
-      token: randomUUID(),
       writer: WRITER,
       path,
-      sizeBytes: 4096,
       fingerprint: SOME_FINGERPRINT,
-      digests: undefined,
+      isOwnFile: false,
       timeToLiveMs: 60_000,
     }),
   );
 }
-
-describe("adoptStaged()", () => {
-  it("records a file as staged and not ours, digests unknown", async () => {
-    const imageId = await catalogue.newImage();
-
-    await adopt(imageId, "/staging/theirs");
-
-    expect(await catalogue.staged(imageId)).toMatchObject({
-      state: "staged",
-      ours: false,
-      part: null,
-      path: "/staging/theirs",
-      sizeBytes: 4096,
-      fingerprint: SOME_FINGERPRINT,
-      checksum: null,
-      osHashAlgo: null,
-      osHashValue: null,
-      crc32: null,
-      linkedStore: null,
-    });
-  });
-
-  it("takes the place of what was recorded before", async () => {
-    const imageId = await catalogue.newImage();
-    await adopt(imageId, "/staging/first");
-
-    await adopt(imageId, "/staging/second");
-
-    expect((await catalogue.staged(imageId))?.path).toBe("/staging/second");
-  });
-});
 
 describe("moveToUploading()", () => {
   it("moves a queued image, and takes the size", async () => {

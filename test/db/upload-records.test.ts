@@ -2,8 +2,9 @@ import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
+import { adoptFile } from "../../src/db/adoption-records.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
-import { adoptStaged, type StagedData, type StagedRow } from "../../src/db/staged-records.ts";
+import type { StagedData, StagedRow } from "../../src/db/staged-records.ts";
 import {
   beginStaging,
   dropStaging,
@@ -204,12 +205,14 @@ describe("beginStaging()", () => {
   it("refuses a queued image whose leftovers somebody is just removing", async () => {
     const imageId = await catalogue.newImage();
     await catalogue.database.transaction((db) =>
-      adoptStaged(db, {
+      adoptFile(db, NO_LIMITS, {
         imageId,
         node: NODE,
-        token: randomUUID(),
         writer: WRITER,
-        ...stagedDataOf(imageId),
+        path: `/staging/${imageId}`,
+        fingerprint: SOME_FINGERPRINT,
+        isOwnFile: false,
+        timeToLiveMs: 60_000,
       }),
     );
     await catalogue.expireStaged(imageId);

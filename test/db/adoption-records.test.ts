@@ -1,0 +1,148 @@
+import { randomUUID } from "node:crypto";
+import { sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import { adoptFile, type FileToAdopt } from "../../src/db/adoption-records.ts";
+import { releaseClaim } from "../../src/db/claim-records.ts";
+import { takeOverStaging } from "../../src/db/upload-records.ts";
+import { NO_LIMITS } from "../../src/domain/quota.ts";
+import { thisProcess } from "../../src/processes/process-identity.ts";
+import { NODE, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";
+import { failureOf } from "../support/failure-of.ts";
+
+const catalogue = useCatalogue();
+
+async function adopt(imageId: string, changes: Partial<FileToAdopt> = {}): Promise<void> {
+  const writer = await thisProcess();
+  await catalogue.database.transaction((db) =>
+    adoptFile(db, NO_LIMITS, {
+      imageId,
+      node: NODE,
+      writer,
+      path: `/staging/${imageId}`,
+      fingerprint: SOME_FINGERPRINT,
+      isOwnFile: false,
+      timeToLiveMs: 60_000,
+      ...changes,
+    }),
+  );
+}
+
+/** Makes the row of an image that of a download. */
+async function makeDownload(imageId: string, epoch: number): Promise<void> {
+  await catalogue.execute(
+    sql`UPDATE staged_files SET epoch = ${epoch} WHERE image_id = ${imageId}`,
+  );
+}
+
+describe("adoptFile()", () => {
+  it("records a file as staged and not ours, digests unknown", async () => {
+    const imageId = await catalogue.newImage();
+
+    await adopt(imageId, { path: "/staging/theirs" });
+
+    expect(await catalogue.staged(imageId)).toMatchObject({
+      state: "staged",
+      ours: false,
+      part: null,
+      path: "/staging/theirs",
+      sizeBytes: 4096,
+      fingerprint: SOME_FINGERPRINT,
+      checksum: null,
+      osHashAlgo: null,
+      osHashValue: null,
+      crc32: null,
+      linkedStore: null,
+    });
+  });
+
+  it("replaces the file that a queued image had", async () => {
+    const imageId = await catalogue.newImage();
+    await adopt(imageId, { path: "/staging/first" });
+
+    await adopt(imageId, { path: "/staging/second" });
+
+    expect((await catalogue.staged(imageId))?.path).toBe("/staging/second");
+  });
+
+  it("takes the fingerprint of the same file again when no import holds the image", async () => {
+    const imageId = await catalogue.newImage();
+    await adopt(imageId);
+    const fingerprint = { ...SOME_FINGERPRINT, mtimeNs: "9" };
+
+    await adopt(imageId, { fingerprint });
+
+    expect((await catalogue.staged(imageId))?.fingerprint).toEqual(fingerprint);
+  });
+
+  it("keeps the row of a file that an import knows already", async () => {
+    const { imageId } = await catalogue.claimedImage();
+    const before = await catalogue.staged(imageId);
+
+    await adopt(imageId, { fingerprint: { ...SOME_FINGERPRINT, mtimeNs: "9" } });
+
+    expect(await catalogue.staged(imageId)).toEqual(before);
+  });
+
+  it("refuses another file than the upload of the image", async () => {
+    const { imageId } = await catalogue.claimedImage();
+
+    expect(await failureOf(adopt(imageId, { path: "/staging/other" }))).toMatchObject({
+      code: "StagedDataRefused",
+      message: `Cannot adopt "/staging/other": image "${imageId}" has other bytes in staging, at "/staging/${imageId}"`,
+    });
+  });
+
+  it("refuses a file that belongs to another image", async () => {
+    const [owner, imageId] = [await catalogue.stagedImage(), await catalogue.newImage()];
+
+    expect(await failureOf(adopt(imageId, { path: `/staging/${owner}` }))).toMatchObject({
+      code: "StagedDataRefused",
+      message: `Cannot adopt "/staging/${owner}": it belongs to image "${owner}"`,
+    });
+  });
+
+  it("refuses a file that the staging area uses", async () => {
+    const imageId = await catalogue.newImage();
+
+    expect(await failureOf(adopt(imageId, { isOwnFile: true }))).toMatchObject({
+      code: "StagedDataRefused",
+      message: `Cannot adopt "/staging/${imageId}": the staging area itself uses it`,
+    });
+  });
+
+  it.each([
+    ["is", undefined, "it is the download of an earlier import, which removes it"],
+    ["is beside", "/staging/mine", " has the download of an earlier import, at "],
+  ])("refuses a file that %s the download of an earlier import", async (_, path, reason) => {
+    const claim = await catalogue.claimedImage();
+    await makeDownload(claim.imageId, claim.epoch);
+    await catalogue.database.transaction((db) =>
+      releaseClaim(db, claim, { message: "Error: x" }, []),
+    );
+    const before = await catalogue.staged(claim.imageId);
+
+    const failure = await failureOf(adopt(claim.imageId, path === undefined ? {} : { path }));
+
+    expect(failure).toMatchObject({
+      code: "StagedDataRefused",
+      message: expect.stringContaining(reason) as unknown,
+    });
+    expect(await catalogue.staged(claim.imageId)).toEqual(before);
+  });
+
+  it("refuses a file while the sweeper removes it", async () => {
+    const imageId = await catalogue.newImage();
+    await adopt(imageId);
+    await catalogue.expireStaged(imageId);
+    const sweeper = { node: NODE, token: randomUUID(), writer: await thisProcess() };
+    await catalogue.database.transaction((db) =>
+      takeOverStaging(db, { imageId, product: 0 }, sweeper),
+    );
+
+    expect(await failureOf(adopt(imageId))).toMatchObject({
+      code: "StagingBusy",
+      message: `Cannot adopt "/staging/${imageId}": another process is removing it from staging`,
+    });
+    expect((await catalogue.staged(imageId))?.token).toBe(sweeper.token);
+  });
+});
