@@ -3,6 +3,7 @@ import { activityInfo } from "@temporalio/activity";
 import { livenessOf, thisProcess, type ProcessIdentity } from "../processes/process-identity.ts";
 import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { UndoOrder } from "../domain/undo-order.ts";
 
 interface Attempt {
   readonly order: AttemptOrder | null;
@@ -33,6 +34,15 @@ export function currentAttempt(): AttemptOrder {
     attempt,
     scheduledAtMs: currentAttemptScheduledTimestampMs,
   };
+}
+
+/**
+ * The key of the attempts of one import that write the same thing, for {@link Attempts.run}.
+ *
+ * @param place - what they write: `download`, `products`, or `store/NAME`
+ */
+export function attemptKey({ image_id, epoch }: UndoOrder, place: string): string {
+  return `${image_id}.${String(epoch)} ${place}`;
 }
 
 /**

@@ -9,9 +9,9 @@ import type { LocationRow } from "../db/image-records.ts";
 import { dropLease, type LeaseRow, namesOf } from "../db/lease-records.ts";
 import { dropStagedRow, type StagedRow } from "../db/staged-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { RemovalOrder } from "../domain/undo-order.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
 import { StoreCalls } from "./store-calls.ts";
-import type { RemoveOrder } from "./store-image.ts";
 
 /** What the deletion of an image still has to do. */
 export interface DeletionPlan {
@@ -94,7 +94,7 @@ export function removeImageBytesActivities(
      *
      * @throws ImportError `StoreUnavailable`, retried until the store is back
      */
-    async removePublishedCopy({ image_id, epoch, store }: RemoveOrder): Promise<void> {
+    async removePublishedCopy({ image_id, epoch, store }: RemovalOrder): Promise<void> {
       const copy = { imageId: image_id, epoch, store };
       const location = await database.query((db) => findCopyToRemove(db, copy, staging.node));
       if (location !== undefined) await removeLocation(removing, location);

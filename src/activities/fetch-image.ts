@@ -26,11 +26,12 @@ import type { FetchedFrom } from "../db/schema.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { UndoOrder } from "../domain/undo-order.ts";
 import type { WebDownload } from "../sources/web-download.ts";
 import { displayedUrl, parseWebUrl } from "../sources/web-url.ts";
 import type { OpenStaged, StagingArea } from "../staging/staging-area.ts";
 import { writeStaged, type ByteSource } from "../staging/write-staged.ts";
-import { currentAttempt, isOver, requireNotLate, type Previous } from "./attempts.ts";
+import { attemptKey, currentAttempt, isOver, requireNotLate, type Previous } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
 
@@ -85,7 +86,7 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
         { about: { step: "fetch" }, idleTimeoutMs, idleFailure: "SourceUnavailable" },
         async (progress) =>
           attempts.run(
-            attemptKey(id),
+            attemptKey(order, "download"),
             async (takenOver, previous) => {
               const held = await takeOver(dependencies, id, order.task_id, attempt, previous);
               if ("digests" in held) return fetched(held.digests, held.path);
@@ -110,10 +111,10 @@ export function discardFetchedActivities({ database, staging, attempts }: NodeDe
      *
      * @throws ImportError retried: `StagingUnavailable`, `AttemptOvertaken`
      */
-    async discardFetched(order: DiscardOrder): Promise<void> {
+    async discardFetched(order: UndoOrder): Promise<void> {
       const id = { imageId: order.image_id, epoch: order.epoch };
       const attempt = currentAttempt();
-      await attempts.end(attemptKey(id), attempt);
+      await attempts.end(attemptKey(order, "download"), attempt);
       const taker = { token: randomUUID(), writer: await thisProcess(), attempt };
       const requireOurs = (held: AttemptOrder | null): void => {
         requireNotLate(held, attempt, `the removal of what was fetched of image "${id.imageId}"`);
@@ -124,16 +125,6 @@ export function discardFetchedActivities({ database, staging, attempts }: NodeDe
       await database.transaction((db) => dropStagedRow(db, id.imageId, taker.token));
     },
   };
-}
-
-/** Whose fetched bytes to discard. */
-export interface DiscardOrder {
-  readonly image_id: string;
-  readonly epoch: number;
-}
-
-function attemptKey({ imageId, epoch }: ImportId): string {
-  return `${imageId}.${String(epoch)} in staging`;
 }
 
 function fetched(digests: Digests, path: string): FetchedImage {

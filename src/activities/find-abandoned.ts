@@ -5,15 +5,8 @@ import {
   listUnfinishedDeletions,
 } from "../db/deletion-records.ts";
 import { type CopyId, listAbandonedLeases, listLeasesOf } from "../db/lease-records.ts";
+import type { CopyToRemove } from "../domain/undo-order.ts";
 import type { Dependencies } from "./dependencies.ts";
-
-/** A copy that no running import owns. */
-export interface AbandonedCopy {
-  readonly image_id: string;
-  readonly epoch: number;
-  readonly store: string;
-  readonly node: string;
-}
 
 /** What the reconciler has to undo. */
 export interface Abandoned {
@@ -22,16 +15,16 @@ export interface Abandoned {
     readonly image_id: string;
     readonly workflow_id: string;
     readonly run_id: string;
-    readonly copies: readonly AbandonedCopy[];
+    readonly copies: readonly CopyToRemove[];
   }[];
   /** Copies of imports that ended without removing them. */
-  readonly copies: readonly AbandonedCopy[];
+  readonly copies: readonly CopyToRemove[];
   /** Images whose deletion began and did not end. */
   readonly deletions: readonly string[];
   /**
    * Copies of published images whose removal began and did not end; not told in histories of 0.1.0.
    */
-  readonly removals?: readonly AbandonedCopy[];
+  readonly removals?: readonly CopyToRemove[];
   /** All staging volumes that hold something. */
   readonly nodes: readonly string[];
 }
@@ -114,6 +107,6 @@ function sample<Item>(items: readonly Item[], most: number): Item[] {
   return shuffled.slice(0, most).map(({ item }) => item);
 }
 
-function abandonedCopy(copy: CopyId & { readonly node: string }): AbandonedCopy {
+function abandonedCopy(copy: CopyId & { readonly node: string }): CopyToRemove {
   return { image_id: copy.imageId, epoch: copy.epoch, store: copy.store, node: copy.node };
 }

@@ -22,6 +22,7 @@ import { returnLinkRight } from "../db/staged-records.ts";
 import { beginProcessing } from "../db/task-records.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import type { RemovalOrder } from "../domain/undo-order.ts";
 import {
   mayHaveChanged,
   storeKey,
@@ -30,7 +31,7 @@ import {
   type PrivateCopy,
   type Store,
 } from "../stores/store.ts";
-import { currentAttempt, isOver, requireNotLate, type Previous } from "./attempts.ts";
+import { attemptKey, currentAttempt, isOver, requireNotLate, type Previous } from "./attempts.ts";
 import { openSource, type OpenSource, type SourceOrder } from "./copy-source.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
@@ -89,7 +90,7 @@ export function storeImageActivities(dependencies: NodeDependencies) {
         },
         async (progress) =>
           attempts.run(
-            attemptKey(copy),
+            attemptKey(order, `store/${order.store}`),
             async (takenOver, previous) => {
               const signal = AbortSignal.any([progress.signal, takenOver]);
               const taking = { order, copy, store, attempt, previous, signal };
@@ -118,11 +119,11 @@ export function removeCopyActivities(
      *
      * @throws ImportError retried: `StoreUnavailable`, `AttemptOvertaken`
      */
-    async removeCopy(order: RemoveOrder): Promise<void> {
+    async removeCopy(order: RemovalOrder): Promise<void> {
       const copy = { imageId: order.image_id, epoch: order.epoch, store: order.store };
       const attempt = currentAttempt();
       const token = randomUUID();
-      await attempts.end(attemptKey(copy), attempt);
+      await attempts.end(attemptKey(order, `store/${order.store}`), attempt);
       const lease = await database.transaction(async (db) => {
         const found = await findLease(db, copy);
         if (found === undefined || (await isPublishedLocation(db, copy))) return undefined;
@@ -140,17 +141,6 @@ export function removeCopyActivities(
       });
     },
   };
-}
-
-/** Which copy to remove. */
-export interface RemoveOrder {
-  readonly image_id: string;
-  readonly epoch: number;
-  readonly store: string;
-}
-
-function attemptKey(copy: CopyId): string {
-  return `${storeKey(copy.imageId, copy.epoch)} in ${copy.store}`;
 }
 
 /** What an attempt needs to take the lease of its copy. */
@@ -302,16 +292,17 @@ async function writeCopy(
         progress.report(doneBytes);
       },
     }));
+  const writing = { dependencies, store, lease, source, copied, progress };
   await source.requireInPlace(copied);
-  await requireAgreement(dependencies, store, lease, source, copied, progress);
+  await requireAgreement(writing);
   await database.transaction((db) => requireLease(db, lease.copy, lease.token));
   await source.whilePublishing(copied, () => publish(store, copied));
   // Before the looks that follow: what is changed after them has another version, and is read again
   // when it goes live.
   const version = found?.version ?? (await store.find(lease.key, progress.signal))?.version;
-  await requireSourceUnchanged(dependencies, store, lease, source, copied, progress);
+  await requireSourceUnchanged(writing);
   if (dependencies.verifyOnPublish && found === undefined) {
-    await requireReadBack(dependencies, store, lease, source, copied, progress);
+    await requireReadBack(writing);
   }
   await database.transaction(async (db) => {
     const { crc32, shared } = copied;
@@ -376,21 +367,25 @@ async function copyUnderKey(
   };
 }
 
+/** A copy that this attempt has written, or found, and checks. */
+interface Writing {
+  readonly dependencies: NodeDependencies;
+  readonly store: Store;
+  readonly lease: HeldLease;
+  readonly source: OpenSource;
+  readonly copied: Copied;
+  readonly progress: Progress;
+}
+
 /**
  * Every copy must agree with the digests, where they are known. The source was read as it is now,
  * so a copy that differs is a copy that went wrong: it is thrown away and made again.
  */
-async function requireAgreement(
-  dependencies: NodeDependencies,
-  store: Store,
-  lease: HeldLease,
-  source: OpenSource,
-  copied: Copied,
-  progress: Progress,
-): Promise<void> {
+async function requireAgreement(writing: Writing): Promise<void> {
+  const { store, source, copied, progress } = writing;
   const { crc32: expected } = source;
   if (expected === undefined || expected === copied.crc32) return;
-  await throwAway(dependencies, store, lease);
+  await throwAway(writing);
   await source.requireSound(progress);
   throw new ImportError(
     "CopyMismatch",
@@ -402,19 +397,13 @@ async function requireAgreement(
  * A copy that was made without reading its source is thrown away when that was not what the
  * catalogue says.
  */
-async function requireSourceUnchanged(
-  dependencies: NodeDependencies,
-  store: Store,
-  lease: HeldLease,
-  source: OpenSource,
-  copied: Copied,
-  progress: Progress,
-): Promise<void> {
+async function requireSourceUnchanged(writing: Writing): Promise<void> {
+  const { source, copied, progress } = writing;
   try {
     await source.requireUnchanged(copied, progress);
   } catch (error) {
     const isDamage = error instanceof ImportError && DAMAGED.includes(error.code);
-    if (isDamage) await throwAway(dependencies, store, lease);
+    if (isDamage) await throwAway(writing);
     throw error;
   }
 }
@@ -426,21 +415,15 @@ const DAMAGED: readonly ImportFailureCode[] = [
 ];
 
 /** Reads a copy from where readers will: a store may have taken other bytes than it was given. */
-async function requireReadBack(
-  dependencies: NodeDependencies,
-  store: Store,
-  lease: HeldLease,
-  source: OpenSource,
-  copied: Copied,
-  progress: Progress,
-): Promise<void> {
+async function requireReadBack(writing: Writing): Promise<void> {
+  const { store, lease, source, copied, progress } = writing;
   const all = (): void => {
     // Every byte was copied before; this only shows that something moves.
     progress.report(source.sizeBytes);
   };
   const found = await copyUnderKey(store, lease, source, { signal: progress.signal, report: all });
   if (found?.crc32 === copied.crc32) return;
-  await throwAway(dependencies, store, lease);
+  await throwAway(writing);
   await source.requireSound(progress);
   throw new ImportError(
     "CopyMismatch",
@@ -452,12 +435,8 @@ async function requireReadBack(
  * Under the lock of the claim: what lies there may be the good copy of an attempt that took over
  * long ago.
  */
-async function throwAway(
-  { database }: NodeDependencies,
-  store: Store,
-  lease: HeldLease,
-): Promise<void> {
-  await database.transaction(async (db) => {
+async function throwAway({ dependencies, store, lease }: Writing): Promise<void> {
+  await dependencies.database.transaction(async (db) => {
     await requireLease(db, lease.copy, lease.token);
     await store.remove([lease.part, lease.key]);
   });

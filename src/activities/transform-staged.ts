@@ -18,9 +18,10 @@ import { listUndosOf, promiseUndo } from "../db/transform-undo-records.ts";
 import { isLater } from "../domain/attempt-order.ts";
 import type { DiskFormat } from "../domain/disk-format.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { UndoOrder } from "../domain/undo-order.ts";
 import { runTransform, type Outcome } from "../transforms/run-transform.ts";
 import type { Transform } from "../transforms/transform.ts";
-import { currentAttempt } from "./attempts.ts";
+import { attemptKey, currentAttempt } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
 import {
@@ -82,7 +83,7 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
         },
         async (progress) =>
           attempts.run(
-            attemptKey(order),
+            attemptKey(order, "products"),
             async (takenOver) => {
               const signal = AbortSignal.any([progress.signal, takenOver]);
               const stoppable = { signal, report: progress.report.bind(progress) };
@@ -110,9 +111,9 @@ export function discardProductsActivities(dependencies: NodeDependencies) {
      *   product; `BadConfiguration`, or retried `TransformUnavailable`, for a transform that can't
      *   be undone, when all else is done
      */
-    async discardProducts(order: DiscardOrder): Promise<void> {
+    async discardProducts(order: UndoOrder): Promise<void> {
       const attempt = currentAttempt();
-      await attempts.end(attemptKey(order), attempt);
+      await attempts.end(attemptKey(order, "products"), attempt);
       const claim = { imageId: order.image_id, epoch: order.epoch };
       // Taken away before the bytes: a late writer finds that it may not publish.
       const { node } = staging;
@@ -127,16 +128,6 @@ export function discardProductsActivities(dependencies: NodeDependencies) {
       for (const undo of undone) if (undo.status === "rejected") throw undo.reason;
     },
   };
-}
-
-/** Whose products to discard. */
-export interface DiscardOrder {
-  readonly image_id: string;
-  readonly epoch: number;
-}
-
-function attemptKey({ image_id, epoch }: DiscardOrder): string {
-  return `products of ${image_id}.${String(epoch)}`;
 }
 
 async function transformOnce(

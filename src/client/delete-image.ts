@@ -4,12 +4,8 @@ import {
   type Client,
 } from "@temporalio/client";
 import { ImportError } from "../domain/import-failure.ts";
-import {
-  CONTROL_QUEUE,
-  copyRemovalWorkflowId,
-  deletionWorkflowId,
-  type CopyToRemove,
-} from "../workflow/contract.ts";
+import type { CopyToRemove } from "../domain/undo-order.ts";
+import { CONTROL_QUEUE, copyRemovalWorkflowId, deletionWorkflowId } from "../workflow/contract.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
 
 /** The state of a deletion; from `pending_delete` the workers continue it. */

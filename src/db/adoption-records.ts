@@ -82,7 +82,8 @@ function requireReplaceable(image: ImageRow, row: StagedRow, file: FileToAdopt):
       `Cannot adopt "${file.path}": another process is removing it from staging`,
     );
   }
-  // A queued image has no upload: its row is that of an earlier import, which adopted it and failed.
+  // A queued image has no upload: its row is that of an earlier import, which adopted it and
+  // failed.
   if ((image.claimEarlierStatus ?? image.status) === "queued" && row.epoch === null) return;
   throw refused(file, `image "${file.imageId}" has other bytes in staging, at "${row.path}"`);
 }

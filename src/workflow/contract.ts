@@ -1,6 +1,7 @@
 import { defineSearchAttributeKey } from "@temporalio/common";
 import { defineQuery, defineSignal, defineUpdate } from "@temporalio/workflow";
 import type { FailureDetails } from "../domain/failure-details.ts";
+import type { RemovalOrder } from "../domain/undo-order.ts";
 import type { ImportMethod } from "../domain/import-request.ts";
 
 /** Task queue of the workflows and of the steps that need only the catalogue. */
@@ -32,18 +33,10 @@ export function deletionWorkflowId(imageId: string): string {
   return `image-delete/${imageId}`;
 }
 
-/** A copy of a published image whose removal has begun, and the node that reaches its store. */
-export interface CopyToRemove {
-  readonly image_id: string;
-  readonly epoch: number;
-  readonly store: string;
-  readonly node: string;
-}
-
 /**
  * Workflow id of the removal of one copy. Each copy has its own: none waits for a store of another.
  */
-export function copyRemovalWorkflowId({ image_id, epoch, store }: CopyToRemove): string {
+export function copyRemovalWorkflowId({ image_id, epoch, store }: RemovalOrder): string {
   return `image-remove-copy/${image_id}/${store}/${String(epoch)}`;
 }
 

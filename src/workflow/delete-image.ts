@@ -1,5 +1,5 @@
 import { getExternalWorkflowHandle, log, patched } from "@temporalio/workflow";
-import type { CopyToRemove } from "./contract.ts";
+import type { CopyToRemove } from "../domain/undo-order.ts";
 import { control, removalSteps, waiting } from "./steps.ts";
 
 /**

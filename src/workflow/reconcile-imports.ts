@@ -6,10 +6,11 @@ import {
   startChild,
   TimeoutFailure,
 } from "@temporalio/workflow";
-import type { Abandoned, AbandonedCopy } from "../activities/find-abandoned.ts";
+import type { Abandoned } from "../activities/find-abandoned.ts";
 import type { ProbedStores } from "../activities/probe-stores.ts";
 import { abandonedTask } from "../domain/task-failure.ts";
-import { copyRemovalWorkflowId, deletionWorkflowId, type CopyToRemove } from "./contract.ts";
+import type { CopyToRemove } from "../domain/undo-order.ts";
+import { copyRemovalWorkflowId, deletionWorkflowId } from "./contract.ts";
 import { deleteImage, removeImageCopy } from "./delete-image.ts";
 import { describeFailure, type FailureReport } from "./failure-report.ts";
 import { control, probeSteps, sweepSteps, undoSteps } from "./steps.ts";
@@ -99,7 +100,7 @@ class Reconciliation {
     for (const node of nodes) await this.#sweep(node);
   }
 
-  async #removeInLine(copy: AbandonedCopy): Promise<void> {
+  async #removeInLine(copy: CopyToRemove): Promise<void> {
     const { node, store } = copy;
     const line = `${node} ${store}`;
     let reason: string | null | undefined;
@@ -143,7 +144,7 @@ class Reconciliation {
     await line.run(work);
   }
 
-  async #remove(copy: AbandonedCopy): Promise<void> {
+  async #remove(copy: CopyToRemove): Promise<void> {
     const { image_id, epoch, store, node } = copy;
     await this.#attempt("copies", nameOf(copy), async () => {
       try {
@@ -231,7 +232,7 @@ function ranOutOfTime(error: unknown): boolean {
   return error.cause instanceof TimeoutFailure || error.retryState === "TIMEOUT";
 }
 
-function nameOf({ image_id, store }: AbandonedCopy): string {
+function nameOf({ image_id, store }: CopyToRemove): string {
   return `copy of ${image_id} in ${store}`;
 }
 
