@@ -3,24 +3,25 @@ import { activate } from "../db/outcome-records.ts";
 import type { DiskFormat } from "../domain/disk-format.ts";
 import type { Dependencies } from "./dependencies.ts";
 
-/** What to activate. */
+/** The image to activate. */
 export interface ActivateOrder {
   readonly image_id: string;
   readonly epoch: number;
   readonly task_id: string;
-  /** What transforms made of it; not told in histories of 0.1.0. Default: as it was declared. */
+  /** Disk format of the last product. Default, and in histories of 0.1.0: as it was declared. */
   readonly disk_format?: DiskFormat;
-  /** What transforms say of it; not told in histories of 0.1.0. Default: nothing. */
+  /** Properties that transforms give the image. Default, and in histories of 0.1.0: none. */
   readonly properties?: Readonly<Record<string, string>>;
 }
 
-/** The point of no return. It has no undo: from here the import only goes forward. */
+/** The point of no return. It has no undo: after it the import only goes forward. */
 export function activateImageActivities({ database, taskTimeToLiveMs }: Dependencies) {
   return {
     /**
      * `saving → active` in one transaction: locations live, task → `success` with its result, claim
-     * released. A task that is gone or has ended is left as it is; the image becomes active all the
-     * same. The format and the properties that transforms gave are set with it. Safe to repeat.
+     * released. A task that is gone or has ended is left as it is, and the image becomes active
+     * nevertheless. The format and the properties of transforms are set in the same transaction.
+     * Safe to repeat.
      *
      * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
      */
@@ -34,7 +35,7 @@ export function activateImageActivities({ database, taskTimeToLiveMs }: Dependen
         ),
       );
       if (taskEnded) return;
-      log.warn("The task was gone or had ended already; the image is active all the same", {
+      log.warn("The task was gone or had already ended; the image is active nevertheless", {
         imageId: order.image_id,
         taskId: order.task_id,
       });

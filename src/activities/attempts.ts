@@ -14,22 +14,22 @@ interface Attempt {
 /** Settings of {@link Attempts}. */
 export interface AttemptsOptions {
   /**
-   * How long to wait for an attempt that is ended, in ms. It stops within a block; longer than this
-   * it hangs in a call to the file system, and can't be waited for. Default: 5 s.
+   * Time to wait for an attempt that is ended, in ms. It stops within a block; one that
+   * takes longer hangs in a call to the file system. Default: 5 s.
    */
   readonly patienceMs?: number;
 }
 
-/** Whether those who had the key before surely write no more, or could not be waited for. */
+/** State of the attempts that had the key before: they write no more, or did not end in time. */
 export type Previous = "over" | "hanging";
 
-/** Where the attempt that this activity is stands among all attempts of its import. */
+/** The place of this activity among all attempts of its import. */
 export function currentAttempt(): AttemptOrder {
   const { workflowExecution, activityId, attempt, currentAttemptScheduledTimestampMs } =
     activityInfo();
   return {
     run: workflowExecution?.runId ?? "",
-    // The SDK counts the steps of a run; an id that is no number is of no order.
+    // The SDK counts the steps of a run; an id that is not a number has no order.
     activity: Number(activityId) || 0,
     attempt,
     scheduledAtMs: currentAttemptScheduledTimestampMs,
@@ -39,17 +39,16 @@ export function currentAttempt(): AttemptOrder {
 /**
  * The key of the attempts of one import that write the same thing, for {@link Attempts.run}.
  *
- * @param place - what they write: `download`, `products`, or `store/NAME`
+ * @param what - for error messages, as "the download"
  */
-export function attemptKey({ image_id, epoch }: UndoOrder, place: string): string {
-  return `${image_id}.${String(epoch)} ${place}`;
+export function attemptKey(order: UndoOrder, what: string): string {
+  return `${what} of ${order.image_id}.${String(order.epoch)}`;
 }
 
 /**
- * Makes sure that an attempt is not late: that the attempt which holds a lease does not come after
- * it.
+ * Makes sure that an attempt is not late: the attempt that holds the lease must not come after it.
  *
- * @param held - null: the lease is of a version that kept no order
+ * @param held - null: a version wrote the lease that recorded no order
  * @throws ImportError `AttemptOvertaken`
  */
 export function requireNotLate(
@@ -67,7 +66,7 @@ export function requireNotLate(
 /**
  * The attempts that run in this process, by what they write. Temporal may start a second attempt
  * while the first one still runs (it missed a heartbeat); the second one ends the first before it
- * touches anything. A late attempt, which begins after the attempt that followed it, ends none.
+ * touches anything. A late attempt begins after its successor did, and ends none.
  */
 export class Attempts {
   readonly #patienceMs: number;
@@ -78,11 +77,11 @@ export class Attempts {
   }
 
   /**
-   * Ends the attempts that have this key now, also one that was given up because it hangs.
+   * Ends the attempts that have this key now, including one that was given up because it hangs.
    *
-   * @param order - of the undo that ends them; it leaves those alone that come after it. Default:
-   *   it ends all
-   * @returns "over" when no attempt that it ends writes any more, "hanging" when one would not end
+   * @param order - of the undo that ends them. Attempts that come after it go on. Default: it ends
+   *   all
+   * @returns "over" when no ended attempt writes any more, "hanging" when one did not end in time
    */
   async end(key: string, order?: AttemptOrder): Promise<Previous> {
     const running = [...(this.#running.get(key) ?? [])];
@@ -93,7 +92,7 @@ export class Attempts {
   /**
    * Runs an attempt under this key, after it has ended those before it.
    *
-   * @param work - its signal is aborted when another attempt takes over in turn
+   * @param work - its signal is aborted when another attempt takes over
    * @param order - of this attempt. Default: null, no attempt is late
    * @throws ImportError `AttemptOvertaken` when a later attempt runs here already
    */
@@ -105,7 +104,7 @@ export class Attempts {
     const before = [...(this.#running.get(key) ?? [])];
     if (order !== null) for (const each of before) requireNotLate(each.order, order, key);
     const abort = new AbortController();
-    // In the set before it waits: whoever comes next must wait for this one, too.
+    // Added to the set before it waits: the next attempt must wait for this one, too.
     const result = this.#endAll(key, before).then((previous) => {
       abort.signal.throwIfAborted();
       return work(abort.signal, previous);
@@ -145,9 +144,9 @@ export class Attempts {
 }
 
 /**
- * Whether a writer that holds a lease surely writes no more.
+ * True if the writer that holds a lease is known to be dead or ended.
  *
- * @param previous - what became of the attempts of this process
+ * @param previous - the state of the earlier attempts in this process
  */
 export async function isOver(writer: ProcessIdentity, previous: Previous): Promise<boolean> {
   const here = await thisProcess();

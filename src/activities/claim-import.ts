@@ -23,7 +23,7 @@ import { currentAttempt } from "./attempts.ts";
 import type { Dependencies, ImportTimes } from "./dependencies.ts";
 
 /**
- * What the run knows once its import is accepted; everything that it needs later is frozen in here.
+ * The plan of an accepted import. Everything that the run needs later is frozen in it.
  */
 export interface ImportPlan {
   readonly image_id: string;
@@ -38,19 +38,19 @@ export interface ImportPlan {
   readonly container_format: string;
   readonly stores: readonly string[];
   readonly all_stores_must_succeed: boolean;
-  /** Where the staged bytes lie, when not at the default place. */
+  /** URI of the upload. Null: it lies at the default place. */
   readonly uri: string | null;
   /** Absent in histories of 0.1.0, which knew `glance-direct` alone. */
   readonly method?: ImportMethod;
-  /** `web-download`: where the bytes come from, sealed where it holds a secret. */
+  /** `web-download`: the URL of the bytes, sealed if it holds a secret. */
   readonly source_uri?: string;
-  /** `copy-image`: what is known of the image that is copied. */
+  /** `copy-image`: the facts of the image to copy. */
   readonly known?: KnownImage;
   readonly expected?: Expected;
   readonly roles?: readonly string[];
   /**
-   * Names of the transforms, in their order; frozen here, so that a change of the configuration
-   * meets no running import.
+   * Names of the transforms, in their order. They are frozen here: a change of the configuration
+   * does not affect running imports.
    */
   readonly transforms?: readonly string[];
   /** The multihash that steps compute. */
@@ -62,7 +62,7 @@ export interface ImportPlan {
   readonly search_attributes?: readonly string[];
 }
 
-/** What the catalogue knows of the bytes of an active image. */
+/** Facts of the bytes of an active image. */
 export interface KnownImage {
   readonly size: number;
   readonly virtual_size: number | null;
@@ -83,8 +83,8 @@ export function claimImportActivities(dependencies: Dependencies) {
   return {
     /**
      * Accepts an import in one transaction: validates the request against the image, takes the
-     * claim with a new epoch, image → `importing`, inserts the task as `pending`. The same run gets
-     * the same answer again.
+     * claim with a new epoch, image → `importing`, inserts the task as `pending`. A repeated call
+     * of the same run returns the same plan.
      *
      * @throws ImportError `BadRequest`, `UnknownStore`, `BadTaskConfiguration`, `ImageNotFound`,
      *   `ImageConflict`, `ImageBusy`, `StagingBusy`, `ImageTooLarge`, `QuotaExceeded`
@@ -125,7 +125,7 @@ export function claimImportActivities(dependencies: Dependencies) {
           ...(copying ? { known: copying.known } : {}),
           ...expectedOf(request),
           ...(request.roles === undefined ? {} : { roles: request.roles }),
-          // Glance's rule: what is copied was transformed when it was imported.
+          // Glance's rule: the image was transformed when it was imported.
           ...(copying || transforms.names.length === 0 ? {} : { transforms: transforms.names }),
         };
       });
@@ -214,7 +214,7 @@ async function planCopies(
     stores: wanted.filter((store) => !has.includes(store)),
     has,
     known,
-    // This worker is alive; that of the oldest copy may be gone for good.
+    // This worker is alive; that of the oldest copy may be gone permanently.
     node: (locations.find(({ node }) => node === here) ?? locations[0])?.node ?? "",
   };
 }
@@ -235,8 +235,8 @@ function noCopy({ id }: ImageRow): ImportError {
 }
 
 /**
- * Of an active image digests are known; a checksum of another kind can't be compared without
- * reading it all.
+ * The digests of an active image are known. A checksum of another algorithm cannot be compared
+ * without reading all bytes.
  */
 function requireKnown(request: ImportRequest, { size, digests }: KnownImage): void {
   if (requireExpected(expectedOf(request).expected ?? {}, { size, digests })) return;
@@ -251,16 +251,15 @@ function nothingToCopy(request: ImportRequest, { has, known }: PlannedCopies): N
 }
 
 /**
- * Data that was adopted lies where somebody put it; what our own staging wrote, at the default
- * place.
+ * An adopted file lies where its owner put it; an upload that this service wrote lies at the
+ * default place.
  */
 function uriOfAdopted(staged: StagedRow | undefined): string | null {
   return staged === undefined || staged.ours ? null : pathToFileURL(staged.path).href;
 }
 
 /**
- * The id is what keeps a second run of the same image from starting; any other id would go around
- * it.
+ * This id prevents a second run of the same image; a run under another id would bypass it.
  */
 function requireWorkflowId(request: ImportRequest, { workflowId }: Claimant): void {
   const expected = `image-import/${request.image_id}`;
@@ -293,7 +292,7 @@ function requireWebUri({ method, uri = "" }: ImportRequest): void {
   if (!needsSealing(uri)) return;
   throw new ImportError(
     "BadRequest",
-    "The URL has a query, which may be a secret and stands in clear in the history of this run",
+    "The URL has a query, which may be a secret and is readable in the history of this run",
     { hint: "Start it with `image-import` or its client, which seal such URLs." },
   );
 }

@@ -6,7 +6,7 @@ import { mayHaveChanged } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
 
-/** Which copies to confirm. */
+/** The copies to confirm. */
 export interface ConfirmOrder {
   readonly image_id: string;
   readonly epoch: number;
@@ -18,12 +18,12 @@ export function confirmCopiesActivities(dependencies: NodeDependencies) {
   const { database, idleTimeoutMs } = dependencies;
   return {
     /**
-     * Makes sure that every copy is as it was when it was checked. One that may have changed since
-     * (a link is another name of the staged file, which its owner can still write to) is read again
-     * and compared with the digests.
+     * Makes sure that no copy has changed since it was checked. A copy that may have changed is
+     * read again and compared with the digests. A link may: it is another name of the staged file,
+     * and the owner of that file can still write to it.
      *
      * @throws ImportError `StagedDataChanged` for a copy that is still the staged file,
-     *   `DigestMismatch` for one that is not, `CopyNotFound`; retried: `StoreUnavailable`
+     *   `DigestMismatch` for any other, `CopyNotFound`; retried: `StoreUnavailable`
      */
     async confirmCopies(order: ConfirmOrder): Promise<void> {
       const copies = await database.query((db) =>

@@ -29,7 +29,7 @@ import {
   type StagedOrder,
 } from "./staged-data.ts";
 
-/** Which bytes to copy. */
+/** The bytes to copy. */
 export interface SourceOrder extends StagedOrder {
   /** `stores`: the image is active, and one of its copies is copied. Default: `staging` */
   readonly from?: "staging" | "stores";
@@ -41,40 +41,42 @@ export interface SourceOrder extends StagedOrder {
 export interface OpenSource extends AsyncDisposable {
   readonly bytes: CopySource;
   readonly sizeBytes: number;
-  /** Undefined when nobody has read them yet. */
+  /** Undefined: they have not been read yet. */
   readonly crc32: number | undefined;
   readonly zeroBlocks?: ZeroBlocks;
   /**
-   * Makes the copy another name of the source's file, where the store may have one.
+   * Makes the copy another name of the source's file, if the store may have one.
    *
-   * @returns undefined where the copy must be made in another way
+   * @returns undefined if the copy must be made in another way
    */
   link(linking: Linking): Promise<PrivateCopy | undefined>;
-  /** Whether a copy is another name of the source's inode. */
+  /** True if the copy is another name of the source's inode. */
   isSharedWith(copy: OpenCopy): Promise<boolean>;
-  /** Makes sure that what was copied without being read is what was opened. */
+  /** Makes sure that a link or clone was made of the opened file. */
   requireInPlace(copied: Copied): Promise<void>;
   /**
-   * Makes sure that what was copied without being read has the bytes of the crc32 that was taken
-   * for it.
+   * Makes sure that a copy made without reading the source has the bytes of the source's crc32.
    *
    * @throws ImportError `StagedDataChanged`; `CopyMismatch` when the source is damaged, and there
    *   is another one; `DigestMismatch` when there is none
    */
   requireUnchanged(copied: Copied, progress: Progress): Promise<void>;
   /**
-   * Asked when a copy differs from the source: makes sure that the copy is to blame.
+   * Called when a copy differs from the source: makes sure that the source itself is undamaged.
    *
    * @throws ImportError `CopyMismatch` when the source itself is damaged, and there is another one;
    *   `DigestMismatch` when there is none; `StagedDataChanged`
    */
   requireSound(progress: Progress): Promise<void>;
-  /** Publishes a copy, in such a way that the source is not taken for changed by it. */
+  /**
+   * Publishes a copy. Other steps do not mistake the change of a shared inode for a change of the
+   * source.
+   */
   whilePublishing(copied: Copied, publish: () => Promise<void>): Promise<void>;
 }
 
 /**
- * Opens what an import copies: the staged bytes, or a copy of an active image.
+ * Opens the source of an import's copies: the staged bytes, or a copy of an active image.
  *
  * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`;
  *   `CopyNotFound`, `StoreUnavailable`
@@ -103,7 +105,7 @@ async function openStaged(
     link: (linking) => linkStaged(dependencies, staged, linking),
     isSharedWith: (copy) => copy.isNameOf(staged.handle),
     requireInPlace: async ({ method }) => {
-      // A link or a clone is made of whatever has the path; what was judged is the open file.
+      // A link or a clone is made of the file at the path; the verdict is about the open file.
       if (method !== "copy") await requireInPlace(staged);
     },
     requireUnchanged: async ({ method }, progress) => {
@@ -113,19 +115,19 @@ async function openStaged(
       const { handle, sizeBytes, digests, path } = staged;
       if (digests === undefined) return;
       const crc32 = await rebuildCrc(handle, sizeBytes, progress.signal, () => {
-        // Every byte was copied before; this only shows that something moves.
+        // Every byte was copied before; this only shows that the step still moves.
         progress.report(sizeBytes);
       });
       if (crc32 === digests.crc32) return;
       throw new ImportError(
         "StagedDataChanged",
-        `The staged data "${path}" has other bytes than when it was hashed, though the file says that nothing changed`,
+        `The staged data "${path}" has other bytes than when it was hashed, although its size and times are the same`,
         { hint: "Check the disk below the staging area, and stage the image again." },
       );
     },
     whilePublishing: async ({ shared }, publish) => {
-      // Between the two names of a shared inode the number of links changes, and with it the ctime
-      // of what is staged.
+      // Publishing changes the number of links of a shared inode, and with it the ctime of the
+      // staged file.
       if (shared) {
         await dependencies.database.transaction((db) => changeStaged(db, staged, publish));
       } else await publish();
@@ -186,7 +188,7 @@ async function lookAt(
   }
 }
 
-/** A copy that was damaged may have been restored. */
+/** Reads a copy that was damaged: it may have been restored. */
 async function lookAgain(
   dependencies: NodeDependencies,
   location: LocationRow,
@@ -274,7 +276,7 @@ function nextSource(
   return new ImportError(
     "CopyMismatch",
     `The copy of image "${imageId}" in store "${store}" is damaged (${damage}); the next attempt copies from ${namesOf(others)}`,
-    { hint: `\`image-import image verify ${imageId}\` looks at all copies.` },
+    { hint: `\`image-import image verify ${imageId}\` checks all copies.` },
   );
 }
 
@@ -311,7 +313,7 @@ function notReadable(
   return new ImportError(
     "CopyNotFound",
     `Image "${imageId}" not found in any configured store; the catalogue names ${namesOf(locations) || "none"}`,
-    { hint: "`image-import image verify <image-id>` says which copies are missing or damaged." },
+    { hint: "`image-import image verify <image-id>` shows which copies are missing or damaged." },
   );
 }
 

@@ -13,22 +13,23 @@ import type { RemovalOrder } from "../domain/undo-order.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
 import { StoreCalls } from "./store-calls.ts";
 
-/** What the deletion of an image still has to do. */
+/** The remaining work of a deletion. */
 export interface DeletionPlan {
   /** The import to cancel first. */
   readonly import_workflow_id: string | null;
-  /** Where bytes of the image lie. */
+  /** Nodes with bytes of the image. */
   readonly nodes: readonly string[];
 }
 
 /**
- * The database steps of a deletion. It has no undo: it was promised when the image became
- * `pending_delete`.
+ * The database steps of a deletion. They have no undo: the deletion was promised when the image
+ * became `pending_delete`.
  */
 export function deleteImageActivities({ database }: Dependencies) {
   return {
     /**
-     * What is left of an image in `pending_delete`; nothing when it is deleted, or never was to be.
+     * Finds the remains of an image in `pending_delete`. There are none if it is deleted, or is not
+     * to be deleted.
      */
     async planDeletion(imageId: string): Promise<DeletionPlan> {
       const remains = await database.query((db) => findRemains(db, imageId));
@@ -39,9 +40,9 @@ export function deleteImageActivities({ database }: Dependencies) {
     },
 
     /**
-     * Waits for the import that holds the image to let go, by being retried.
+     * Waits, by being retried, until no import holds the image.
      *
-     * @throws ImportError `ImageBusy` while it does
+     * @throws ImportError `ImageStillClaimed` while one does
      */
     async awaitRelease(imageId: string): Promise<void> {
       const remains = await database.query((db) => findRemains(db, imageId));
@@ -49,7 +50,7 @@ export function deleteImageActivities({ database }: Dependencies) {
       throw new ImportError("ImageStillClaimed", `Image "${imageId}" is still being imported`);
     },
 
-    /** `pending_delete → deleted`, once nothing is left. Says whether it is done. */
+    /** `pending_delete → deleted`, once nothing is left. Returns true if the image is deleted. */
     async finishDeletion(imageId: string): Promise<boolean> {
       return database.transaction(async (db) => {
         const remains = await findRemains(db, imageId);
@@ -71,8 +72,8 @@ export function removeImageBytesActivities(
   return {
     /**
      * Removes all bytes of a deleted image on this node, and the rows that named them. Nothing
-     * there is success, and nothing is touched of an image that is not being deleted. A store that
-     * is away keeps no other from being emptied.
+     * there is success. An image that is not being deleted is not touched. An unreachable store
+     * does not delay the removal from others.
      *
      * @throws ImportError `StoreUnavailable`, retried until the store is back
      */
@@ -90,7 +91,7 @@ export function removeImageBytesActivities(
 
     /**
      * Removes the bytes of one copy on this node whose removal has begun, and then its row. Nothing
-     * there is success, and nothing is touched of a copy that readers see.
+     * there is success. A copy that readers see is not touched.
      *
      * @throws ImportError `StoreUnavailable`, retried until the store is back
      */
@@ -102,7 +103,7 @@ export function removeImageBytesActivities(
   };
 }
 
-/** What the removal from stores needs. */
+/** Dependencies of the removal from stores. */
 interface Removing extends Pick<NodeDependencies, "database" | "stores"> {
   readonly removals: StoreCalls;
 }
@@ -129,8 +130,8 @@ async function removeStaged(
 }
 
 /**
- * A removal was promised: it waits for a person who gives the right, or configures the store again,
- * too.
+ * A removal was promised: it also waits for the permission, or for the store to be configured
+ * again.
  */
 async function removeFrom(
   { stores, removals }: Pick<Removing, "stores" | "removals">,

@@ -19,32 +19,33 @@ export interface ImportTimes {
   readonly heartbeatTimeoutMs: number;
 }
 
-/** What every activity may need. */
+/** Dependencies of every activity. */
 export interface Dependencies {
   readonly database: Database;
   readonly stores: Stores;
   readonly transforms: Transforms;
-  /** This worker's staging area, or why it has none. */
+  /** This worker's staging area, or the reason why it has none. */
   readonly staging: StagingArea | ImportError;
   readonly attempts: Attempts;
-  /** Where downloads come from. */
+  /** The source of downloads. */
   readonly web: WebSource;
   /** Opens URIs that hold secrets. */
   readonly sealingKeys: SealingKeys;
   readonly times: ImportTimes;
-  /** How long a source or store may move nothing, in ms. */
+  /** Time after which a source or store that moves nothing has failed, in ms. */
   readonly idleTimeoutMs: number;
-  /** Whether every copy is read back before its image becomes active. */
+  /** True if every copy is read back before its image becomes active. */
   readonly verifyOnPublish: boolean;
-  /** Which images are let in. */
+  /** Policy for the formats of images. */
   readonly formatPolicy: FormatPolicy;
   readonly stagingTimeToLiveMs: number;
-  /** How long the record of a task is kept after its end. */
+  /** Time for which the record of a task is kept after its end. */
   readonly taskTimeToLiveMs: number;
   readonly hashAlgo: string;
   readonly limits: Limits;
   /**
-   * Whether a run of this workflow id is open in Temporal; what Temporal no longer knows is not.
+   * True if a run of this workflow id is open in Temporal. A run that Temporal no longer knows is
+   * not.
    */
   readonly isRunOpen: (workflowId: string) => Promise<boolean>;
   /** Names of the search attributes of imports that Temporal has now. Default: all. */

@@ -13,22 +13,22 @@ import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type ProgressOptions } from "./progress.ts";
 import { openTrustedStaged, requireUnchanged, type StagedOrder } from "./staged-data.ts";
 
-/** What to digest. */
+/** The bytes to digest. */
 export interface DigestOrder extends StagedOrder {
   readonly task_id: string;
   readonly size: number;
-  /** What the digests must be, as far as the owner of the image says. */
+  /** Checksums that the owner of the image gave. */
   readonly expected?: Expected | undefined;
-  /** The multihash, as the import was accepted with it. Default: that of this worker. */
+  /** The multihash that the import was accepted with. Default: that of this worker. */
   readonly hash_algo?: string | undefined;
 }
 
-/** What to check. */
+/** The checksum to check. */
 export interface CheckOrder extends DigestOrder {
   readonly checksum: GivenChecksum;
 }
 
-/** The digests of bytes that someone else put into staging. It has no undo: it only reads. */
+/** The digests of bytes that this service did not write. It has no undo: it only reads. */
 export function digestStagedActivities(dependencies: NodeDependencies) {
   const { database, idleTimeoutMs, hashAlgo } = dependencies;
   const aboutDigest = ({ size }: DigestOrder): ProgressOptions => ({
@@ -38,7 +38,7 @@ export function digestStagedActivities(dependencies: NodeDependencies) {
   });
   return {
     /**
-     * Digests the staged bytes, beside the copies that read them too.
+     * Digests the staged bytes while copies read them.
      *
      * @throws ImportError `StagedDataMissing`, `StagedDataChanged`, `ChecksumMismatch`
      */
@@ -68,8 +68,8 @@ export function digestStagedActivities(dependencies: NodeDependencies) {
     },
 
     /**
-     * Compares the staged bytes with a checksum of an algorithm that nobody else computes, beside
-     * the copies.
+     * Compares the staged bytes with a checksum of an algorithm that no other step computes, while
+     * copies read them.
      *
      * @throws ImportError `ChecksumMismatch`, `StagedDataMissing`, `StagedDataChanged`
      */

@@ -1,14 +1,14 @@
 import { deleteExpiredTasks } from "../db/task-records.ts";
 import type { Dependencies } from "./dependencies.ts";
 
-// Each is one short transaction; what is left goes with the next reconciliation.
+// Each is one short transaction; the next reconciliation removes the rest.
 const BATCH = 1_000;
 const BATCHES = 20;
 
 /** The end of records of tasks. */
 export function expireTasksActivities({ database }: Dependencies) {
   return {
-    /** Removes tasks that ended longer ago than their time to live, and says how many. */
+    /** Removes tasks that ended longer ago than their time to live, and returns their number. */
     async expireTasks(): Promise<number> {
       let removed = 0;
       for (let batch = 0; batch < BATCHES; batch += 1) {

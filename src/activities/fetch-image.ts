@@ -35,7 +35,7 @@ import { attemptKey, currentAttempt, isOver, requireNotLate, type Previous } fro
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
 
-/** What to fetch. */
+/** The download to make. */
 export interface FetchOrder {
   readonly image_id: string;
   readonly epoch: number;
@@ -44,9 +44,9 @@ export interface FetchOrder {
   readonly uri: string;
 }
 
-/** What was fetched, and is staged now. */
+/** A download that is complete and staged. */
 export interface FetchedImage {
-  /** Where it lies: under a name of its own, which no person and no other attempt uses. */
+  /** URI of the file. No person and no other attempt uses its name. */
   readonly uri: string;
   readonly size: number;
   readonly digests: Digests;
@@ -57,11 +57,11 @@ interface HeldFetch {
   readonly id: ImportId;
   readonly token: string;
   readonly part: string;
-  /** Where the bytes lie when they are whole. */
+  /** Path of the complete download. */
   readonly path: string;
-  /** What an earlier attempt, which is surely over, left under `part`. */
+  /** The row of an earlier attempt that is known to be over; its bytes lie under `part`. */
   readonly left: StagedRow | undefined;
-  /** An earlier attempt found that the origin is not fit for several connections. */
+  /** True if several connections to the origin failed in an earlier attempt. */
   readonly singleConnection: boolean;
 }
 
@@ -70,9 +70,9 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
   const { attempts, idleTimeoutMs, sealingKeys } = dependencies;
   return {
     /**
-     * Downloads an image into staging, digested on the way, where it then lies like data that a
-     * person staged. It goes on from the part of an attempt that is surely over, and asks the
-     * origin for the rest only. An attempt that is late touches nothing.
+     * Downloads an image into staging and digests it on the way. It resumes the part of an attempt
+     * that is known to be over, and requests only the rest from the origin. A late attempt touches
+     * nothing.
      *
      * @throws ImportError `BadRequest`, `BadConfiguration`, `SourceForbidden`, `SourceRefused`,
      *   `SourceTooLarge`, `QuotaExceeded`, `ImageConflict`, `ImportLost`, `NoSpace`; retried:
@@ -86,7 +86,7 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
         { about: { step: "fetch" }, idleTimeoutMs, idleFailure: "SourceUnavailable" },
         async (progress) =>
           attempts.run(
-            attemptKey(order, "download"),
+            attemptKey(order, "the download"),
             async (takenOver, previous) => {
               const held = await takeOver(dependencies, id, order.task_id, attempt, previous);
               if ("digests" in held) return fetched(held.digests, held.path);
@@ -105,19 +105,19 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
 export function discardFetchedActivities({ database, staging, attempts }: NodeDependencies) {
   return {
     /**
-     * Undoes `fetchImage`: removes what this import fetched, whole or in part, then its row. Never
-     * touches what a person staged, nor what a later run of the same import fetches. Nothing there
-     * is success.
+     * Undoes `fetchImage`: removes the download of this import, complete or not, then its row.
+     * Never touches an upload, nor the download of a later run of the same import. Nothing there is
+     * success.
      *
      * @throws ImportError retried: `StagingUnavailable`, `AttemptOvertaken`
      */
     async discardFetched(order: UndoOrder): Promise<void> {
       const id = { imageId: order.image_id, epoch: order.epoch };
       const attempt = currentAttempt();
-      await attempts.end(attemptKey(order, "download"), attempt);
+      await attempts.end(attemptKey(order, "the download"), attempt);
       const taker = { token: randomUUID(), writer: await thisProcess(), attempt };
       const requireOurs = (held: AttemptOrder | null): void => {
-        requireNotLate(held, attempt, `the removal of what was fetched of image "${id.imageId}"`);
+        requireNotLate(held, attempt, `the removal of the download of image "${id.imageId}"`);
       };
       const row = await database.transaction((db) => takeFetchedAway(db, id, taker, requireOurs));
       if (row === undefined) return;
@@ -151,14 +151,13 @@ async function takeOver(
     const digests = isOurs && before.state === "staged" ? knownDigests(before) : undefined;
     if (before !== undefined && digests !== undefined) return { digests, path: before.path };
     if (isOurs) requireNotLate(before.attempt, attempt, `the download of image "${id.imageId}"`);
-    // Without a source there is nothing to go on from, and perhaps a writer before its holder who
-    // is alive.
+    // A row without a source cannot be resumed, and a writer before its holder may be alive.
     const mayResume = isOurs && before.fetchedFrom !== null;
     const left = mayResume && (await isOver(before.writer, previous)) ? before : undefined;
     if (before !== undefined && left === undefined) {
       const taker = { node: staging.node, token, writer, attempt };
-      // Taken away before its files: what a late writer makes after that is never published, and
-      // removed by itself. A file that was adopted stays where somebody put it.
+      // The row is taken away before its files go: a late writer cannot publish after that, and
+      // removes its own files. An adopted file stays where its owner put it.
       if (!(await database.transaction((db) => takeRow(db, id, before, taker)))) continue;
       if (before.epoch !== null) await staging.discard({ part: before.part, path: before.path });
     }
@@ -167,7 +166,8 @@ async function takeOver(
     const path = left?.path ?? staging.productPathOf(part);
     const isTaken = await database.transaction(async (db) => {
       const now = await findReplaceable(db, id, staging.node);
-      // Another attempt may have taken it since it was looked at, and then the part is that one's.
+      // Another attempt may have taken the row since it was read. Then the part belongs to that
+      // attempt.
       if (now?.token !== holder) return false;
       const { node } = staging;
       const resumes = left !== undefined;
@@ -181,8 +181,7 @@ async function takeOver(
 }
 
 /**
- * The digests of a part to which an earlier attempt had fetched all bytes, when it is still that
- * file.
+ * The digests of a part that an earlier attempt completed, if it is still the same file.
  */
 async function digestsOfWhole(
   { staging }: NodeDependencies,
@@ -202,8 +201,7 @@ async function digestsOfWhole(
 }
 
 /**
- * Fetches and publishes; an attempt whose import has lost the image meanwhile leaves nothing of
- * what it made.
+ * Downloads and publishes. An attempt whose import lost its claim meanwhile removes its files.
  */
 async function fetchOrCleanUp(
   dependencies: NodeDependencies,
@@ -219,8 +217,8 @@ async function fetchOrCleanUp(
     return fetched(digests, held.path);
   } catch (error) {
     if (error instanceof ImportError && error.code === "ImportLost") {
-      // What can't be removed now keeps its row, and the sweeper removes it; the caller must see
-      // the reason.
+      // A file that cannot be removed now keeps its row, and the sweeper removes it. The caller
+      // must get the reason.
       await removeOrphaned(dependencies, held).catch(() => undefined);
     }
     throw error;
@@ -250,7 +248,7 @@ async function download(
   }
 }
 
-/** Downloads what is missing of the part, and records what it turned out to be. */
+/** Downloads the rest of the part, and records its facts. */
 async function writePart(
   dependencies: NodeDependencies,
   held: HeldFetch,
@@ -299,8 +297,8 @@ async function writePart(
       ledger.writtenBytes = doneBytes;
     },
   }).catch(async (error: unknown) => {
-    // A late attempt must not decide what is final. A catalogue that is away costs another attempt
-    // that ends alike.
+    // A late attempt must not decide that the import fails. If the catalogue is unreachable,
+    // another attempt ends in the same way.
     await ledger.recordFindings().catch((failure: unknown) => {
       if (isLost(failure) && !progress.signal.aborted) throw failure;
     });
@@ -321,8 +319,7 @@ async function writePart(
 }
 
 /**
- * What the dead wrote before the machine itself died is there for sure only as far as it was
- * synced.
+ * Bytes that were written before the machine went down are safe only as far as they were synced.
  */
 async function trustedBytes(target: FileHandle, left: StagedRow | undefined): Promise<number> {
   if (left?.fetchedFrom == null) return 0;
@@ -331,9 +328,9 @@ async function trustedBytes(target: FileHandle, left: StagedRow | undefined): Pr
   return bootId === (await thisProcess()).bootId ? size : Math.min(size, syncedBytes);
 }
 
-/** Keeps in the catalogue what is fetched, and how much of it is safe. */
+/** Records in the catalogue the source of a download, and the number of bytes that are safe. */
 class SourceLedger {
-  /** So many bytes were written, one block perhaps not. */
+  /** Takes the number of bytes that were written; the last block may be under way. */
   writtenBytes = 0;
   readonly #dependencies: NodeDependencies;
   readonly #held: HeldFetch;
@@ -362,7 +359,7 @@ class SourceLedger {
     target: FileHandle,
     source: WebDownload,
   ): Promise<SourceLedger> {
-    // Cut first: a part must never be longer than what its source is recorded for.
+    // Cut first: a part must never be longer than its recorded source.
     await target.truncate(source.offset);
     const ledger = new SourceLedger(dependencies, held, target, source, {
       ...source.state,
@@ -375,22 +372,22 @@ class SourceLedger {
     return ledger;
   }
 
-  /** Makes durable what was written so far, and says so. */
+  /** Syncs the bytes that were written so far, and records their number. */
   async sync(): Promise<void> {
-    // Asked for between two blocks, when all that was reported is written.
+    // Called between two blocks, when all reported bytes are written.
     const syncedBytes = Math.max(this.#entry.syncedBytes, this.writtenBytes);
     await this.#dependencies.staging.syncPart(this.#target, this.#held.part);
     this.#entry = { ...this.#entry, syncedBytes, end: this.#source.earlyEnd };
     await this.#record().catch((error: unknown) => {
-      // A catalogue that is away is no reason to stop; having lost the image is, and so is another
-      // attempt.
+      // Keep downloading while the catalogue is unreachable. Stop if this import lost its claim, or
+      // if another attempt took over.
       if (isLost(error)) throw error;
     });
   }
 
   /**
-   * Keeps for the next attempt that the origin is not fit for several connections, and how it ended
-   * early.
+   * Records for the next attempt that several connections to the origin failed, and how this
+   * attempt ended early.
    */
   async recordFindings(): Promise<void> {
     const { fallBack, earlyEnd: end } = this.#source;
@@ -398,7 +395,7 @@ class SourceLedger {
     if (fallBack !== "none") {
       await this.#dependencies.database.query((db) => recordSingleConnection(db, id, token));
     }
-    // Without a validator the rest is not asked for: all comes in one answer.
+    // Without a validator a download cannot be resumed: all bytes come in one response.
     const validator = fallBack === "afresh" ? null : this.#entry.validator;
     if (validator === this.#entry.validator && end === this.#entry.end) return;
     this.#entry = { ...this.#entry, validator, end };
@@ -412,8 +409,8 @@ class SourceLedger {
 }
 
 /**
- * Whoever took over, or the undo, removes what is there; a late writer is the only one who knows
- * what it made since.
+ * The attempt that took over, or the undo, removes the files that it knows. Only the late writer
+ * knows the files that it made after that.
  */
 async function publishOrDiscard(dependencies: NodeDependencies, held: HeldFetch): Promise<void> {
   try {
@@ -426,7 +423,7 @@ async function publishOrDiscard(dependencies: NodeDependencies, held: HeldFetch)
   }
 }
 
-/** Whether a failure means that another attempt has the row, or that the import is over. */
+/** True if the failure means that another attempt has the row, or that the import is over. */
 function isLost(error: unknown): boolean {
   return (
     error instanceof ImportError &&
@@ -434,7 +431,7 @@ function isLost(error: unknown): boolean {
   );
 }
 
-/** Gives whole bytes their final name, unless they have it already. */
+/** Gives a complete download its final name, unless it has it already. */
 async function publish(
   { database, staging }: NodeDependencies,
   { id, token, part, path }: HeldFetch,
@@ -446,11 +443,11 @@ async function publish(
     published !== undefined &&
     row.fingerprint !== null &&
     compareFingerprints(row.fingerprint, published.fingerprint) !== "changed";
-  // The attempt that published it may have died before its private name was gone.
+  // The attempt that published it may have died before it removed the private name.
   if (isPublished) await staging.discard({ part });
-  // What else has the name are bytes that were changed since, and downloaded again.
+  // Otherwise the name belongs to bytes that were changed since. They were downloaded again.
   else await staging.publish(part, path, async () => undefined);
-  // By its real path, as the import will look for it.
+  // The real path: the import looks for it.
   const staged = await staging.openStaged(id.imageId, pathToFileURL(path).href);
   await staged.handle.close();
   const { path: realPath, fingerprint } = staged;
@@ -458,7 +455,7 @@ async function publish(
 }
 
 /**
- * Nobody else has that name: what has it was published by an attempt whose part this one took over.
+ * Only an attempt whose part this one took over can have published this name.
  */
 async function openPublished(
   staging: StagingArea,

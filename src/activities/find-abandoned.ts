@@ -8,7 +8,7 @@ import { type CopyId, listAbandonedLeases, listLeasesOf } from "../db/lease-reco
 import type { CopyToRemove } from "../domain/undo-order.ts";
 import type { Dependencies } from "./dependencies.ts";
 
-/** What the reconciler has to undo. */
+/** Leftovers that the reconciler has to undo. */
 export interface Abandoned {
   /** Claims whose runs have closed without their undo, each with its copies. */
   readonly claims: readonly {
@@ -22,14 +22,14 @@ export interface Abandoned {
   /** Images whose deletion began and did not end. */
   readonly deletions: readonly string[];
   /**
-   * Copies of published images whose removal began and did not end; not told in histories of 0.1.0.
+   * Copies of published images whose removal began and did not end. Absent in histories of 0.1.0.
    */
   readonly removals?: readonly CopyToRemove[];
   /** All staging volumes that hold something. */
   readonly nodes: readonly string[];
 }
 
-// A deletion that began just now has a workflow of its own, which may be about to start.
+// A deletion that has just begun has a workflow of its own, which may be about to start.
 const DELETION_GRACE_MS = 30_000;
 
 // One reconciliation is one history: Temporal ends one of more than 51,200 events, and takes no
@@ -41,12 +41,11 @@ const MOST_DELETIONS = 300;
 // the time of a step.
 const QUESTIONS_AT_ONCE = 20;
 
-/** What the reconciler looks for. */
+/** The search for leftovers. */
 export function findAbandonedActivities({ database, isRunOpen, staging }: Dependencies) {
   return {
     /**
-     * Finds what no running import owns: after terminate, reset and lost history, which run no
-     * undo.
+     * Finds everything that no running import owns. Terminate, reset and lost history run no undo.
      */
     async findAbandoned(): Promise<Abandoned> {
       const held = await database.query(listClaims);
@@ -82,7 +81,7 @@ export function findAbandonedActivities({ database, isRunOpen, staging }: Depend
   };
 }
 
-/** Those of which the answer is yes, in their order. */
+/** The items for which the answer is yes, in their order. */
 async function filterSideBySide<Item>(
   items: readonly Item[],
   ask: (item: Item) => Promise<boolean>,
@@ -99,7 +98,7 @@ async function filterSideBySide<Item>(
   return items.filter((_, index) => answers[index]);
 }
 
-/** All, or so many by chance: what can't be undone now must not keep the rest from its turn. */
+/** All items, or a random choice: items that cannot be undone now must not block the others. */
 function sample<Item>(items: readonly Item[], most: number): Item[] {
   if (items.length <= most) return [...items];
   const shuffled = items.map((item) => ({ item, at: Math.random() }));

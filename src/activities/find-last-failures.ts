@@ -3,8 +3,8 @@ import type { Dependencies } from "./dependencies.ts";
 import type { LastFailure } from "./progress.ts";
 
 /**
- * What Temporal alone knows of the steps of a run: a workflow does not see failures that are tried
- * again.
+ * Facts about the steps of a run that only Temporal knows: a workflow does not see failures that
+ * are retried.
  */
 export function findLastFailuresActivities({ lastFailuresOf }: Dependencies) {
   return {

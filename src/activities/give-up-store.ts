@@ -1,12 +1,12 @@
 import { recordGivenUp } from "../db/outcome-records.ts";
 import type { Dependencies } from "./dependencies.ts";
 
-/** Which store an import goes on without. */
+/** The store that an import goes on without. */
 export interface GiveUpOrder {
   readonly image_id: string;
   readonly epoch: number;
   readonly store: string;
-  /** Whether it failed; else a person dropped it. */
+  /** True if it failed; false if a user dropped it. */
   readonly has_failed: boolean;
 }
 

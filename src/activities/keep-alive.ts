@@ -2,7 +2,7 @@ import { activityInfo, cancelled, heartbeat } from "@temporalio/activity";
 
 // As often as the steps that move bytes: the SDK throttles what it sends on.
 const HEARTBEAT_EVERY_MS = 500;
-// A step that stops at its next look needs less; one that needs more hangs in a call.
+// A step that checks for a cancel needs less; one that needs more hangs in a call.
 const STOP_PATIENCE_MS = 5_000;
 
 type Steps = Record<string, (...args: never[]) => Promise<unknown>>;
@@ -10,8 +10,8 @@ type Steps = Record<string, (...args: never[]) => Promise<unknown>>;
 /**
  * Gives every step heartbeats from a timer, so that the death of its worker is noticed within the
  * heartbeat timeout and the step is tried again elsewhere. A step that is cancelled, or has timed
- * out, ends here soon also when it hangs in a call; what it still does then is only what it would
- * have done anyway, because each of these steps may run twice.
+ * out, ends here soon even if it hangs in a call. Its call then goes on in the background. That is
+ * safe: each of these steps may run twice.
  */
 export function keepAlive<Kept extends Steps>(steps: Kept): Kept {
   const kept = Object.entries(steps).map(([name, step]) => [

@@ -1,20 +1,20 @@
 import type { NodeDependencies } from "./dependencies.ts";
 import { StoreCalls } from "./store-calls.ts";
 
-/** Why each store does not work, by its name; null for one that does. */
+/** The reason why each store does not work, by its name; null for a store that works. */
 export type ProbedStores = Readonly<Record<string, string | null>>;
 
-// A store that works answers within milliseconds; a probe must not wait as long as the work that it
-// spares.
+// A store that works responds within milliseconds; a probe must not wait as long as the work that
+// it saves.
 const PROBE_LIMIT_MS = 5_000;
 
-/** The look at the stores of a node before the reconciler works in them. */
+/** The check of the stores of a node before the reconciler works in them. */
 export function probeStoresActivities({ stores }: NodeDependencies) {
   const calls = new StoreCalls({ limitMs: PROBE_LIMIT_MS, atOnce: 1 });
   return {
     /**
-     * Looks, side by side, which stores of this worker work. That the answer comes shows that the
-     * worker lives.
+     * Checks in parallel which stores of this worker work. A result also shows that the worker is
+     * alive.
      */
     async probeStores(): Promise<ProbedStores> {
       const probed = stores.descriptions.map(async ({ name, isDisabled }) => {

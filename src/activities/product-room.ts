@@ -5,15 +5,15 @@ import type { ProductId } from "../db/product-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 
-// A transform writes by itself, perhaps in another process: how far it is can only be looked at.
+// A transform may write in another process: only the size of its file shows how far it is.
 const LOOK_EVERY_MS = 1_000;
 
 /**
- * Reserves room in the owner's quotas for a product while it grows, as far as it can be seen from
- * outside. One that grows beyond them is stopped.
+ * Reserves room in the owner's quotas for a product while it grows. A transform whose product
+ * exceeds the quotas is stopped.
  */
 export class ProductRoom implements AsyncDisposable {
-  /** As much as quotas and the cap leave when the transform begins. */
+  /** Bytes that quotas and the cap leave when the transform begins. */
   readonly maxBytes: number;
   /** Aborted when there is no more room. */
   readonly signal: AbortSignal;
@@ -44,7 +44,7 @@ export class ProductRoom implements AsyncDisposable {
       isReserving = true;
       this.#reserving = this.reserve()
         .catch((error: unknown) => {
-          // A catalogue that is away for a moment is no reason to throw hours of work away.
+          // Keep the work of hours while the catalogue is unreachable for a moment.
           if (!(error instanceof ImportError && error.retryable)) this.#stop.abort(error);
         })
         .finally(() => {
@@ -54,8 +54,8 @@ export class ProductRoom implements AsyncDisposable {
   }
 
   /**
-   * @param besideBytes - what the product before this one has in staging as long as this one is
-   *   made of it
+   * @param besideBytes - bytes of the previous product, which stays in staging until this one is
+   *   complete
    * @throws ImportError `ImportLost`
    */
   static async hold(
@@ -66,13 +66,13 @@ export class ProductRoom implements AsyncDisposable {
   ): Promise<ProductRoom> {
     const { database, limits } = dependencies;
     const maxBytes = await database.transaction((db) => findQuotaLeft(db, limits, product));
-    // Whoever limits a program by it takes a number.
+    // A limit of a program must be a finite number.
     const countable = Math.min(maxBytes, Number.MAX_SAFE_INTEGER);
     return new ProductRoom(dependencies, product, path, besideBytes, countable);
   }
 
   /**
-   * Reserves room for what is there now.
+   * Reserves room for the bytes that are there now.
    *
    * @throws ImportError `ImageTooLarge`, `QuotaExceeded`, `ImportLost`
    */

@@ -3,14 +3,15 @@ import { formatDuration } from "../domain/duration.ts";
 import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
 
 /**
- * What the last heartbeat of a byte step says; people see it in the Web UI, clients in the status.
+ * The content of the last heartbeat of a byte step. The Web UI shows it to users, the status to
+ * clients.
  */
 export interface ByteProgress {
   readonly step: "fetch" | "verify" | "transform" | "digest" | "store" | "confirm";
   readonly store?: string;
   readonly transform?: string;
   readonly doneBytes: number;
-  /** Left out when nobody knows. */
+  /** Left out if unknown. */
   readonly totalBytes?: number;
 }
 
@@ -18,27 +19,27 @@ export interface ByteProgress {
 export interface LastFailure {
   /** Activity type of the step. */
   readonly activity: string;
-  /** Where the step is about one of several stores. */
+  /** The store, if the step is about one of several. */
   readonly store?: string;
   /** Number of the attempt that failed, from 1 on. */
   readonly attempt: number;
-  /** Stable code of the failure, where it has one. */
+  /** Stable code of the failure, if it has one. */
   readonly type: string;
   readonly message: string;
 }
 
-/** What a byte step does with its progress. */
+/** The progress of a byte step. */
 export interface Progress {
-  /** Aborted on cancel, on pause, and when nothing has moved for too long. */
+  /** Aborted on cancel, on pause, and when no byte has moved for too long. */
   readonly signal: AbortSignal;
-  /** So many bytes are done now, of so many. Default of the total: as it was. */
+  /** Takes the bytes that are done now, and their total. Default of the total: as it was. */
   report(doneBytes: number, totalBytes?: number): void;
 }
 
 /** Settings of {@link withProgress}. */
 export interface ProgressOptions {
   readonly about: Omit<ByteProgress, "doneBytes">;
-  /** How long nothing may move, in ms. */
+  /** Time without a moved byte after which the step fails, in ms. */
   readonly idleTimeoutMs: number;
   /** The failure when nothing moves. */
   readonly idleFailure: ImportFailureCode;
@@ -53,8 +54,8 @@ const IDLE_FACTOR_AFTER_LAST_BYTE = 10;
 /**
  * Runs a byte step with heartbeats. They come from a timer and not from the bytes: a slow phase
  * must look alive. A step in which nothing moves must not, so the timer watches the bytes. A file
- * system that hangs can't be interrupted: then the step ends, and what hangs is left to whoever
- * takes over the attempt.
+ * system that hangs cannot be interrupted: then the step ends, and the attempt that takes over
+ * deals with the hanging call.
  */
 export async function withProgress<T>(
   options: ProgressOptions,
@@ -64,7 +65,7 @@ export async function withProgress<T>(
   try {
     return await Promise.race([work(watch), watch.stalled, cancelledAndHanging()]);
   } catch (error) {
-    // Temporal must see its own cancellation, not the form in which a stream or a file told it.
+    // Temporal must get its own cancellation, not the error that a stream or a file made of it.
     if (cancellationSignal().aborted) await cancelled();
     throw error;
   } finally {
@@ -125,7 +126,7 @@ class ProgressWatch implements Progress {
     if (Date.now() - this.#movedAtMs < limitMs) return;
     const failure = new ImportError(
       idleFailure,
-      `Nothing has moved for ${formatDuration(limitMs)} at byte ${String(this.#doneBytes)} of ${String(this.#totalBytes ?? "an unknown number")}`,
+      `No byte has moved for ${formatDuration(limitMs)} at byte ${String(this.#doneBytes)} of ${String(this.#totalBytes ?? "an unknown number")}`,
     );
     this.stop();
     this.#idle.abort(failure);

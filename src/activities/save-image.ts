@@ -4,7 +4,7 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { Dependencies } from "./dependencies.ts";
 import type { StoredCopy } from "./store-image.ts";
 
-/** What to save. */
+/** The result of the copies. */
 export interface SaveOrder {
   readonly image_id: string;
   readonly epoch: number;

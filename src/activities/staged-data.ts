@@ -21,12 +21,12 @@ import type { CopyOrder, PrivateCopy, Store } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import type { Progress } from "./progress.ts";
 
-/** Which staged bytes a step is about. */
+/** The staged bytes that a step is about. */
 export interface StagedOrder {
   readonly image_id: string;
-  /** Where they lie, when not at the default place. */
+  /** URI of the upload or download. Null: it lies at the default place. */
   readonly uri: string | null;
-  /** Which transform's product, if any. Default: 0, what no transform made. */
+  /** Number of the product. Default: 0, the upload or download. */
   readonly product?: number | undefined;
 }
 
@@ -37,13 +37,13 @@ export interface TrustedStaged extends AsyncDisposable {
   readonly row: StagedRow;
   readonly sizeBytes: number;
   readonly digests: Digests | undefined;
-  /** Blocks that are zero as surely as the bytes are those of the digests. */
+  /** Blocks that are zero; true as long as the digests are. */
   readonly zeroBlocks: ZeroBlocks;
 }
 
 /**
- * Opens the staged bytes of an image and makes sure that they are what the catalogue says, by the
- * rule of fingerprints: unchanged is trusted, touched or changed is digested again and compared.
+ * Opens the staged bytes of an image and makes sure that they agree with the catalogue. An
+ * unchanged file is trusted; a touched or changed one is digested again and compared.
  *
  * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`
  */
@@ -56,7 +56,7 @@ export async function openTrustedStaged(
     dependencies.database.query((db) => findStaged(db, order.image_id, order.product));
   const opened = await dependencies.staging.openStaged(order.image_id, await uriOf(order, find));
   try {
-    // After the file: what took its place meanwhile differs from what the row says.
+    // After the file: a file that replaced it meanwhile differs from the row.
     const row = await find();
     if (row?.state !== "staged") throw missing(order.image_id);
     return await trusted(dependencies, opened, row, progress);
@@ -117,8 +117,8 @@ export async function requireAsRecorded(
   { handle, row }: Pick<TrustedStaged, "handle" | "row">,
   progress: Progress,
 ): Promise<void> {
-  // A link or chmod of our own, by another store's step, may be between the file and the row: look
-  // again under the lock.
+  // Another step of this import may have changed the file (by a link or chmod) and not yet the row.
+  // Compare again under the lock.
   const settled = await dependencies.database.transaction(async (db) => {
     const locked = await lockStaged(db, row.imageId, row.token);
     if (locked?.fingerprint == null) throw missing(row.imageId);
@@ -127,7 +127,7 @@ export async function requireAsRecorded(
   if (settled !== "same") await requireSameBytes(dependencies, handle, row, settled, progress);
 }
 
-/** Only the digests can tell whether bytes that were touched are still the same. */
+/** Compares the digests of bytes that were touched. */
 async function requireSameBytes(
   { database }: NodeDependencies,
   handle: FileHandle,

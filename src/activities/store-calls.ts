@@ -3,9 +3,9 @@ import { ImportError } from "../domain/import-failure.ts";
 
 /** Settings of {@link StoreCalls}. */
 export interface StoreCallsOptions {
-  /** How long a call may take, in ms. What it does goes on behind its failure. */
+  /** Time limit of a call, in ms. The call itself goes on in the background. */
   readonly limitMs: number;
-  /** How many calls of one store may be without an answer when another one comes. */
+  /** Limit of unanswered calls of one store; further calls are rejected. */
   readonly atOnce: number;
 }
 
@@ -20,10 +20,10 @@ const FORGOTTEN_MS = 300_000;
 const RETRY_AFTER_MS = 2_000;
 
 /**
- * Calls of stores that may hang: a mount whose server is away, a bucket that takes the connection
- * and never answers. Each call has a time limit, and calls of a store that does not answer are
- * turned away at once, so that the steps which wait for one store leave the slots of this worker to
- * those of other stores.
+ * Calls of stores that may hang: a mount whose server is unreachable, a bucket that accepts the
+ * connection and never responds. Each call has a time limit, and calls of a store that does not
+ * answer are turned away at once, so that the steps which wait for one store leave the slots of
+ * this worker to those of other stores.
  */
 export class StoreCalls {
   readonly #options: StoreCallsOptions;

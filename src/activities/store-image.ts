@@ -37,7 +37,7 @@ import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
 import { StoreCalls } from "./store-calls.ts";
 
-/** Which copy to make. */
+/** The copy to make. */
 export interface StoreOrder extends SourceOrder {
   readonly epoch: number;
   readonly task_id: string;
@@ -50,7 +50,7 @@ export interface StoredCopy {
   readonly url: string;
   readonly size: number;
   readonly crc32: number;
-  /** How it was made: only `copy` moved bytes through us. */
+  /** The way in which it was made: only `copy` moved bytes through this process. */
   readonly method: Copied["method"] | "found";
 }
 
@@ -60,7 +60,7 @@ interface HeldLease {
   readonly token: string;
   readonly part: string;
   readonly key: string;
-  /** What lies under `part` was written by an attempt that is surely over. */
+  /** True if an attempt that is known to be over wrote the bytes under `part`. */
   readonly mayResume: boolean;
 }
 
@@ -70,9 +70,8 @@ export function storeImageActivities(dependencies: NodeDependencies) {
   return {
     /**
      * Copies the staged bytes, or another store's copy, into a store and publishes the copy there
-     * under a key of this import's own; readers do not see it before the activation. It resumes
-     * from the part that an attempt left whose process is dead, and from no other part. An attempt
-     * that is late touches nothing.
+     * under a key of this import's own. Readers do not see it before the activation. It resumes
+     * only the part of an attempt whose process is dead. A late attempt touches nothing.
      *
      * @throws ImportError `ImportLost`, `NoSpace`, `PermissionDenied`, `StagedDataChanged`,
      *   `StagedDataMissing`, `CopyNotFound`; `DigestMismatch`; retried: `StoreUnavailable`,
@@ -90,7 +89,7 @@ export function storeImageActivities(dependencies: NodeDependencies) {
         },
         async (progress) =>
           attempts.run(
-            attemptKey(order, `store/${order.store}`),
+            attemptKey(order, `the copy in store "${order.store}"`),
             async (takenOver, previous) => {
               const signal = AbortSignal.any([progress.signal, takenOver]);
               const taking = { order, copy, store, attempt, previous, signal };
@@ -114,7 +113,7 @@ export function removeCopyActivities(
   return {
     /**
      * Undoes `storeImage`: removes part and copy of this epoch, then the lease. Never touches a
-     * copy that the catalogue publishes, nor what a later run of the same import writes. Nothing
+     * copy that the catalogue publishes, nor the copy of a later run of the same import. Nothing
      * there is success.
      *
      * @throws ImportError retried: `StoreUnavailable`, `AttemptOvertaken`
@@ -123,13 +122,13 @@ export function removeCopyActivities(
       const copy = { imageId: order.image_id, epoch: order.epoch, store: order.store };
       const attempt = currentAttempt();
       const token = randomUUID();
-      await attempts.end(attemptKey(order, `store/${order.store}`), attempt);
+      await attempts.end(attemptKey(order, `the copy in store "${order.store}"`), attempt);
       const lease = await database.transaction(async (db) => {
         const found = await findLease(db, copy);
         if (found === undefined || (await isPublishedLocation(db, copy))) return undefined;
         requireNotLate(found.attempt, attempt, `the removal of the copy in "${copy.store}"`);
-        // Taken away before the bytes: a late writer that begins behind the removal finds that it
-        // may not publish.
+        // The lease is taken away before the bytes go: a late writer that begins after that cannot
+        // publish.
         await takeLease(db, copy, { ...found, attempt, token });
         return found;
       });
@@ -143,7 +142,7 @@ export function removeCopyActivities(
   };
 }
 
-/** What an attempt needs to take the lease of its copy. */
+/** The facts with which an attempt takes the lease of its copy. */
 interface Taking {
   readonly order: StoreOrder;
   readonly copy: CopyId;
@@ -172,22 +171,24 @@ async function takeOver(
     requireNotLate(before?.attempt ?? null, attempt, `the copy in store "${store.name}"`);
     const mayResume =
       before !== undefined &&
-      // What a server has copied by itself can't be told from what was sent to it: that begins
-      // afresh.
+      // Parts that the server copied cannot be told apart from parts that were sent to it: the copy
+      // restarts from byte 0.
       !(order.from === "stores" && store.kind === "s3") &&
-      // What was written before the machine went down may not be there, or be zeros.
+      // Bytes that were written before the machine went down may be missing, or zeros.
       (store.kind === "s3" || before.writer.bootId === writer.bootId) &&
-      // All uploads of a key go together, and one of an attempt that may be alive is to go.
+      // All multipart uploads of a key are removed together, and an attempt that owns one of them
+      // may be alive.
       !(store.kind === "s3" && before.earlierParts.length > 0) &&
       (await isOver(before.writer, previous));
     const part = mayResume ? before.part : newPartName(copy.imageId, copy.epoch);
-    // A writer that may still be alive keeps its file, without a name: what it writes is never
+    // A writer that may still be alive keeps its file without a name. Its bytes are never
     // published.
     const left = mayResume ? before.earlierParts : [...(before?.earlierParts ?? []), before?.part];
     const earlierParts = left.filter((name) => name !== undefined);
     const isTaken = await database.transaction(async (db) => {
       await requireClaim(db, copy);
-      // Another attempt may have taken it since it was looked at, and then the part is that one's.
+      // Another attempt may have taken the lease since it was read. Then the part belongs to that
+      // attempt.
       if ((await findLease(db, copy))?.token !== before?.token) return false;
       const { node } = staging;
       await takeLease(db, copy, { node, token, writer, attempt, part, earlierParts, key });
@@ -196,8 +197,8 @@ async function takeOver(
     });
     if (!isTaken) continue;
     if (earlierParts.length > 0) {
-      // Behind the lease: an attempt that stood still before this line would take away what a later
-      // one writes.
+      // After the lease was taken: an attempt that stood still before this line would remove the
+      // part of a later one.
       await store.remove(earlierParts);
       await database.query((db) => dropEarlierParts(db, copy, token));
     }
@@ -206,8 +207,7 @@ async function takeOver(
 }
 
 /**
- * Writes the copy; an attempt whose import has lost the image meanwhile leaves nothing of what it
- * made.
+ * Writes the copy. An attempt whose import lost its claim meanwhile removes its bytes.
  */
 async function writeOrCleanUp(
   dependencies: NodeDependencies,
@@ -219,14 +219,14 @@ async function writeOrCleanUp(
   try {
     return await writeCopy(dependencies, order, store, lease, progress);
   } catch (error) {
-    // What can't be removed now keeps its lease, and the reconciler removes it; the caller must see
-    // the reason.
+    // A copy that cannot be removed now keeps its lease, and the reconciler removes it. The caller
+    // must get the reason.
     if (isLost(error)) await removeOrphaned(dependencies, store, lease).catch(() => undefined);
     throw error;
   }
 }
 
-/** Whether the failure of an attempt may mean that its import, and so its undo, is over. */
+/** True if the failure of an attempt may mean that its import, and so its undo, is over. */
 function isLost(error: unknown): boolean {
   if (error instanceof ImportError) return error.code === "ImportLost";
   return cancellationDetails()?.notFound === true;
@@ -255,8 +255,7 @@ async function finishedCopy(
     return undefined;
   }
   const found = await store.find(lease.key, signal);
-  // One that may have changed since it was checked is checked again, like one of which nothing is
-  // known.
+  // A copy that may have changed since it was checked is checked again.
   if (found === undefined || mayHaveChanged(lease.version, found.version)) return undefined;
   return {
     store: store.name,
@@ -297,8 +296,8 @@ async function writeCopy(
   await requireAgreement(writing);
   await database.transaction((db) => requireLease(db, lease.copy, lease.token));
   await source.whilePublishing(copied, () => publish(store, copied));
-  // Before the looks that follow: what is changed after them has another version, and is read again
-  // when it goes live.
+  // Taken before the checks that follow: a copy that changes after them has another version, and is
+  // read again when it goes live.
   const version = found?.version ?? (await store.find(lease.key, progress.signal))?.version;
   await requireSourceUnchanged(writing);
   if (dependencies.verifyOnPublish && found === undefined) {
@@ -338,8 +337,7 @@ async function makeCopy(
 }
 
 /**
- * An attempt may have died between publishing and telling the catalogue: its copy is checked and
- * taken.
+ * Checks and takes the copy of an attempt that died after publishing and before recording it.
  */
 async function copyUnderKey(
   store: Store,
@@ -378,8 +376,8 @@ interface Writing {
 }
 
 /**
- * Every copy must agree with the digests, where they are known. The source was read as it is now,
- * so a copy that differs is a copy that went wrong: it is thrown away and made again.
+ * Compares the copy with the digests, if they are known. A copy that differs is removed and made
+ * again.
  */
 async function requireAgreement(writing: Writing): Promise<void> {
   const { store, source, copied, progress } = writing;
@@ -394,8 +392,8 @@ async function requireAgreement(writing: Writing): Promise<void> {
 }
 
 /**
- * A copy that was made without reading its source is thrown away when that was not what the
- * catalogue says.
+ * Removes a copy that was made without reading its source, if the source did not agree with the
+ * catalogue.
  */
 async function requireSourceUnchanged(writing: Writing): Promise<void> {
   const { source, copied, progress } = writing;
@@ -414,11 +412,11 @@ const DAMAGED: readonly ImportFailureCode[] = [
   "StagedDataChanged",
 ];
 
-/** Reads a copy from where readers will: a store may have taken other bytes than it was given. */
+/** Reads a copy as readers will: a store may have kept other bytes than it was given. */
 async function requireReadBack(writing: Writing): Promise<void> {
   const { store, lease, source, copied, progress } = writing;
   const all = (): void => {
-    // Every byte was copied before; this only shows that something moves.
+    // Every byte was copied before; this only shows that the step still moves.
     progress.report(source.sizeBytes);
   };
   const found = await copyUnderKey(store, lease, source, { signal: progress.signal, report: all });
@@ -432,7 +430,7 @@ async function requireReadBack(writing: Writing): Promise<void> {
 }
 
 /**
- * Under the lock of the claim: what lies there may be the good copy of an attempt that took over
+ * Removes part and copy under the lock of the claim: they may belong to an attempt that took over
  * long ago.
  */
 async function throwAway({ dependencies, store, lease }: Writing): Promise<void> {
@@ -444,10 +442,9 @@ async function throwAway({ dependencies, store, lease }: Writing): Promise<void>
 
 async function publish(store: Store, copy: PrivateCopy): Promise<void> {
   if ((await copy.publish()) === "published") return;
-  // A late writer was faster. Nobody has checked what it wrote: the next attempt finds it there,
-  // and does.
+  // A late writer was faster, and its copy is unchecked. The next attempt finds and checks it.
   throw new ImportError(
     "CopyMismatch",
-    `An earlier attempt published its copy in store "${store.name}" meanwhile`,
+    `Cannot publish the copy in store "${store.name}": an earlier attempt published its own meanwhile`,
   );
 }

@@ -18,17 +18,17 @@ import type { NodeDependencies } from "./dependencies.ts";
 import { StoreCalls } from "./store-calls.ts";
 import { undoTransform } from "./undo-transform.ts";
 
-/** What a sweep removed. */
+/** The number of things that a sweep removed. */
 export interface Swept {
   readonly staged: number;
   readonly parts: number;
 }
 
 /**
- * Removes from the staging area and the stores of a node what nobody owns: stagings whose stager
- * died, staged data past its time to live, products of imports that are over, private files without
- * a row; and undoes what transforms did elsewhere for such imports. What can't be removed now keeps
- * nothing else from going; then the first failure is thrown.
+ * Removes everything without an owner from the staging area and the stores of a node: parts of
+ * uploads whose process died, uploads past their time to live, downloads and products of imports
+ * that are over, private files without a row. Undoes the outside effects of transforms of such
+ * imports. A failure does not stop the rest; the first one is thrown at the end.
  */
 export async function sweepNode(dependencies: NodeDependencies): Promise<Swept> {
   const [staged, parts, undone] = await Promise.allSettled([
@@ -45,10 +45,10 @@ export async function sweepNode(dependencies: NodeDependencies): Promise<Swept> 
 /** The sweep as a step of the reconciler. */
 export function sweepNodeActivities(dependencies: NodeDependencies) {
   return {
-    /** Runs {@link sweepNode} and says what it removed. */
+    /** Runs {@link sweepNode} and returns what it removed. */
     async sweepNode(): Promise<Swept> {
       const swept = await sweepNode(dependencies);
-      if (swept.staged + swept.parts > 0) log.info("Swept what nobody owns", { ...swept });
+      if (swept.staged + swept.parts > 0) log.info("Removed files without an owner", { ...swept });
       return swept;
     },
   };
@@ -69,18 +69,18 @@ async function sweepStaging({ database, staging }: NodeDependencies): Promise<nu
   });
 }
 
-// Listing takes as long as there are names; a sweep is tried again five minutes later.
+// Listing takes time in proportion to the number of names; the sweep runs again five minutes later.
 const sweeps = new StoreCalls({ limitMs: 90_000, atOnce: 1 });
 
 async function sweepParts({ database, staging, stores }: NodeDependencies): Promise<number> {
-  // The rows are read after the names: a name whose row comes later has a row by now.
+  // The rows are read after the names: a name that got its row meanwhile has one now.
   const olderThanMs = STAGING_LEASE_SECONDS * 1000;
   const stagedParts = await staging.listParts(olderThanMs);
   const owned = await database.query((db) => listStaged(db, staging.node));
   const names = new Set(owned.flatMap(({ part, path }) => [part, basename(path)]));
   const orphans = stagedParts.filter((part) => !names.has(part));
   for (const part of orphans) await staging.discard({ part });
-  // Side by side: one store that does not answer keeps no other from being swept.
+  // In parallel: a store that does not respond does not delay the others.
   const swept = await settled(
     stores.names.map((name) => sweeps.run(name, () => sweepStore(database, stores.get(name)))),
   );
@@ -90,8 +90,8 @@ async function sweepParts({ database, staging, stores }: NodeDependencies): Prom
 async function sweepStore(database: Database, store: Store): Promise<number> {
   if (!(await store.check()).works) return 0;
   const parts = await store.listParts(STAGING_LEASE_SECONDS * 1000);
-  // An import that runs owns all private names of its key: those of its earlier attempts go when it
-  // has ended.
+  // A running import owns all private names of its key; those of earlier attempts go when it has
+  // ended.
   const rows = await database.query((db) => listLeases(db, store.name));
   const leased = new Set(rows.map(({ key }) => key));
   const unowned = parts.filter((part) => !leased.has(keyOfPart(part)));
@@ -106,7 +106,7 @@ async function sweepUndos(dependencies: NodeDependencies): Promise<number> {
   for (const undo of abandoned) {
     byTransform.set(undo.transform, [...(byTransform.get(undo.transform) ?? []), undo]);
   }
-  // Side by side: a transform whose other side hangs keeps no other from being undone.
+  // In parallel: a transform whose undo hangs does not delay the others.
   return settled(
     [...byTransform.values()].map((undos) =>
       sweepEach(undos, async (undo) => {
@@ -117,7 +117,7 @@ async function sweepUndos(dependencies: NodeDependencies): Promise<number> {
   );
 }
 
-/** The sum of what was swept side by side; when all have ended, the first failure is thrown. */
+/** The sum of parallel sweeps. When all have ended, the first failure is thrown. */
 async function settled(sweeping: readonly Promise<number>[]): Promise<number> {
   let swept = 0;
   for (const each of await Promise.allSettled(sweeping)) {

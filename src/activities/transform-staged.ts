@@ -33,7 +33,7 @@ import {
 import { ProductRoom } from "./product-room.ts";
 import { undoTransform } from "./undo-transform.ts";
 
-/** What to transform, and how. */
+/** The transform to run, and its input. */
 export interface TransformOrder extends StagedOrder {
   readonly epoch: number;
   readonly task_id: string;
@@ -41,18 +41,18 @@ export interface TransformOrder extends StagedOrder {
   readonly product: number;
   /** Name of the transform in the configuration. */
   readonly transform: string;
-  /** Of that product. */
+  /** Format of that product. */
   readonly disk_format: string;
   readonly container_format: string;
-  /** Of whoever asked for the import. */
+  /** Roles of the user who requested the import. */
   readonly roles: readonly string[];
 }
 
-/** What a transform made of an image. */
+/** The product of a transform. */
 export interface Transformed {
   /**
-   * The product that holds the bytes now: that of the order when the bytes are as before, else the
-   * next.
+   * Number of the product that holds the bytes now: that of the order if the transform changed
+   * nothing, else the next.
    */
   readonly product: number;
   readonly disk_format: DiskFormat;
@@ -65,9 +65,9 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
   const { transforms, attempts, idleTimeoutMs } = dependencies;
   return {
     /**
-     * Runs a transform on the staged bytes, or on what the transform before it made of them, and
-     * publishes its product in staging; the upload or download stays as it is. An attempt that died
-     * is not resumed: what it wrote is removed. An attempt that is late touches nothing.
+     * Runs a transform on the upload, the download or the previous product, and publishes its
+     * product in staging; the upload or download stays as it is. An attempt that died is not
+     * resumed: its part is removed. A late attempt touches nothing.
      *
      * @throws ImportError `ImportLost`, `TransformFailed`, `BadConfiguration`, `NoSpace`,
      *   `QuotaExceeded`, `StagedDataMissing`, `StagedDataChanged`; retried: `TransformUnavailable`,
@@ -83,7 +83,7 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
         },
         async (progress) =>
           attempts.run(
-            attemptKey(order, "products"),
+            attemptKey(order, "the products"),
             async (takenOver) => {
               const signal = AbortSignal.any([progress.signal, takenOver]);
               const stoppable = { signal, report: progress.report.bind(progress) };
@@ -104,8 +104,8 @@ export function discardProductsActivities(dependencies: NodeDependencies) {
   const { database, staging, attempts } = dependencies;
   return {
     /**
-     * Undoes all transforms of an import: removes their products, and what they did elsewhere. What
-     * was staged stays. Nothing there is success.
+     * Undoes all transforms of an import: removes their products, and undoes their outside effects.
+     * The upload or download stays. Nothing there is success.
      *
      * @throws ImportError retried `AttemptOvertaken` when a later run of the same import makes a
      *   product; `BadConfiguration`, or retried `TransformUnavailable`, for a transform that can't
@@ -113,9 +113,9 @@ export function discardProductsActivities(dependencies: NodeDependencies) {
      */
     async discardProducts(order: UndoOrder): Promise<void> {
       const attempt = currentAttempt();
-      await attempts.end(attemptKey(order, "products"), attempt);
+      await attempts.end(attemptKey(order, "the products"), attempt);
       const claim = { imageId: order.image_id, epoch: order.epoch };
-      // Taken away before the bytes: a late writer finds that it may not publish.
+      // The rows are taken away before the bytes go: a late writer cannot publish.
       const { node } = staging;
       const taker = { node, token: randomUUID(), writer: await thisProcess(), attempt };
       const taken = await database.transaction((db) => takeProductsAway(db, claim, taker));
@@ -155,8 +155,8 @@ async function transformOnce(
   try {
     return await makeProduct(dependencies, transform, order, attempt, progress);
   } catch (error) {
-    // The attempt that took over, or the undo, removes it too; of a late one only the attempt
-    // itself knows the name.
+    // The attempt that took over, or the undo, removes it too. Only a late attempt knows the name
+    // of its own file.
     await staging.discard({ part }).catch(() => undefined);
     if (error instanceof ImportError && error.code === "ImportLost") {
       // The undo of a lost import may have come before this attempt took its row.
@@ -179,7 +179,7 @@ function productOf(order: TransformOrder): ProductId {
 }
 
 /**
- * Takes the lease for this attempt, with nothing left of those before; or finds that one of them
+ * Takes the lease for this attempt and removes the files of earlier ones, or finds that one of them
  * finished.
  */
 async function takeOver(
@@ -277,13 +277,13 @@ async function runOn(
   });
   signal.throwIfAborted();
   await room.reserve();
-  // What came of bytes that changed under way is not what was judged.
+  // If the source changed during the run, this product was not made from the verified bytes.
   await requireUnchanged(source, before);
   return outcome;
 }
 
 /**
- * Nobody knows how large the product will be; that it is as large as its source is the best guess.
+ * Makes sure that the product has room. Its size is unknown; the best guess is that of its source.
  * Holes need no room.
  */
 async function requireRoomFor({ staging }: NodeDependencies, source: TrustedStaged): Promise<void> {
@@ -319,7 +319,7 @@ async function publish(
   }
 }
 
-/** The product before the one that is there now; what was staged is no product, and stays. */
+/** Deletes the previous product. The upload or download is not a product, and is kept. */
 async function dropSource(
   { database, staging }: NodeDependencies,
   { image_id: imageId, epoch, product }: TransformOrder,

@@ -3,8 +3,8 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 
 /**
- * Undoes what a transform did outside of its product, and forgets it. One that can't be undone now
- * is not forgotten.
+ * Undoes the outside effects of a transform, and deletes their record. The record of a failed undo
+ * is kept.
  *
  * @throws ImportError `BadConfiguration` when this worker has no such transform any more; retried:
  *   `TransformUnavailable`
@@ -22,7 +22,7 @@ export async function undoTransform(
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ImportError(
       "TransformUnavailable",
-      `What the transform "${undo.transform}" did for image "${id}" could not be undone: ${reason}`,
+      `Cannot undo the transform "${undo.transform}" of image "${id}": ${reason}`,
       { cause },
     );
   }

@@ -16,48 +16,46 @@ import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
 import { openTrustedStaged, type StagedOrder } from "./staged-data.ts";
 
-/** What to verify. */
+/** The bytes to verify. */
 export interface VerifyOrder extends StagedOrder {
   readonly epoch: number;
   /** Null: the format that the bytes have. */
   readonly disk_format: string | null;
   readonly container_format: string;
-  /** What the bytes must be, as far as the owner of the image says. */
+  /** Size and checksums that the owner of the image gave. */
   readonly expected?: Expected | undefined;
-  /** Whether compressed data is decompressed after this, and judged again then. Default: false. */
+  /** True if compressed data is decompressed after this, and verified again. Default: false. */
   readonly decompresses?: boolean;
 }
 
-/** What the staged bytes turned out to be. */
+/** The verdict on the staged bytes. */
 export interface VerifiedStaging {
   readonly size: number;
   readonly virtual_size: number | null;
   readonly detected_format: string;
   /**
-   * The disk format of bytes of which none was declared; null while they are compressed. Undefined
-   * when one was declared.
+   * The detected disk format; null while the bytes are compressed. Undefined if a format was
+   * declared.
    */
   readonly disk_format?: DiskFormat | null;
   /** The checks of the verdict: `pass`, or why the image fails one that the policy tolerates. */
   readonly checks: Readonly<Record<string, string>>;
-  /** Known when our own staging wrote the bytes; null when the digest step must read them. */
+  /** Digests of bytes that this service wrote; null if the digest step must read them. */
   readonly digests: Digests | null;
 }
 
-// What a transform made has the format that it says: another one inside is one that was smuggled
-// in.
+// A product has the format that its transform reports: another format inside was smuggled in.
 const STRICT = { requireImageFormatMatch: true };
 
 /**
- * The verdict on staged bytes. It has no undo: it changes nothing but what the catalogue knows of
- * the file.
+ * The verdict on staged bytes. It has no undo: it only records the file in the catalogue.
  */
 export function verifyStagingActivities(dependencies: NodeDependencies) {
   const { database, idleTimeoutMs, limits, formatPolicy } = dependencies;
   return {
     /**
      * Judges the staged bytes before any store is touched: a regular file below the staging root,
-     * unchanged since it was staged, in the format that was declared, and safe to be opened.
+     * unchanged since it was staged, in the declared format, and safe to open.
      *
      * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`,
      *   `ChecksumMismatch`, `FormatMismatch`, `FormatNotAllowed`, `UnsafeImage`, `ImageTooLarge`,
@@ -102,7 +100,7 @@ export function verifyStagingActivities(dependencies: NodeDependencies) {
   };
 }
 
-/** The verdict on bytes as what they were declared, or as what they are. */
+/** The verdict on bytes in their declared format, or in the detected one. */
 async function judge(
   { reader, sizeBytes }: { readonly reader: PositionalReader; readonly sizeBytes: number },
   policy: FormatPolicy,
@@ -126,7 +124,7 @@ async function judge(
     assertSafe(found);
     return { verdict: found, diskFormat: diskFormatOf(found.format) ?? "raw" };
   }
-  // What is inside is judged once it is decompressed.
+  // The content is verified once it is decompressed.
   const declared = asDeclared("raw");
   const verdict = await judgeImage(reader, sizeBytes, policy, declared);
   assertSafe(verdict, declared);
@@ -134,8 +132,8 @@ async function judge(
 }
 
 /**
- * The bytes of the staged file. The tables of a large image take many reads: each shows that the
- * step still moves, and none begins after the step was cancelled or paused.
+ * A reader that reports every read as progress: the tables of a large image take many. No read
+ * begins after the step was cancelled or paused.
  */
 function watchedReader(handle: PositionalReader, progress: Progress): PositionalReader {
   let readBytes = 0;

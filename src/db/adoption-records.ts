@@ -76,7 +76,8 @@ function requireReplaceable(image: ImageRow, row: StagedRow, file: FileToAdopt):
     );
   }
   if (row.path === file.path) {
-    if (row.state === "staged" || isOurs) return;
+    // An import finds out itself that the file is gone.
+    if (row.state === "staged" || image.claimTaskId !== null) return;
     throw new ImportError(
       "StagingBusy",
       `Cannot adopt "${file.path}": another process is removing it from staging`,

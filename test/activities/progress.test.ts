@@ -108,7 +108,7 @@ describe("withProgress() when nothing moves", () => {
     await expect(result).rejects.toMatchObject({
       code: "StoreUnavailable",
       retryable: true,
-      message: "Nothing has moved for 300 ms at byte 3 of 10",
+      message: "No byte has moved for 300 ms at byte 3 of 10",
     });
   });
 
@@ -122,7 +122,7 @@ describe("withProgress() when nothing moves", () => {
     const { result } = start(forEver, { idleTimeoutMs: 1 });
 
     await expect(result).rejects.toMatchObject({
-      message: "Nothing has moved for 1 ms at byte 0 of 10",
+      message: "No byte has moved for 1 ms at byte 0 of 10",
     });
   });
 

@@ -438,7 +438,8 @@ describe("storeImage() after an earlier attempt", () => {
 
     expect(failure).toMatchObject({
       code: "CopyMismatch",
-      message: 'An earlier attempt published its copy in store "fast" meanwhile',
+      message:
+        'Cannot publish the copy in store "fast": an earlier attempt published its own meanwhile',
     });
     expect(await failureOf(rig.store(plan, bytes.length))).toMatchObject({ code: "CopyMismatch" });
     await rig.store(plan, bytes.length);
@@ -473,7 +474,7 @@ describe("storeImage() after an earlier attempt", () => {
     const second = rig.store(plan, bytes.length);
 
     expect(await first).toMatchObject({
-      message: `Another attempt took over ${storeKey(plan.image_id, plan.epoch)} in fast`,
+      message: `Another attempt took over the copy in store "fast" of ${storeKey(plan.image_id, plan.epoch)}`,
     });
     copies.release();
     await second;
@@ -516,7 +517,7 @@ describe("storeImage() when it is stopped", () => {
 
     expect(failure).toMatchObject({
       code: "StoreUnavailable",
-      message: `Nothing has moved for 3.0 s at byte ${String(MIB)} of ${String(3 * MIB)}`,
+      message: `No byte has moved for 3.0 s at byte ${String(MIB)} of ${String(3 * MIB)}`,
     });
     expect(await rig.names("fast")).toEqual([expect.stringMatching(/\.part$/)]);
   });

@@ -704,7 +704,7 @@ describe("discardProducts()", () => {
 
     expect(await failureOf(rig.discardProducts(plan))).toMatchObject({
       code: "TransformUnavailable",
-      message: `What the transform "note" did for image "${plan.image_id}" could not be undone: the inventory is away`,
+      message: `Cannot undo the transform "note" of image "${plan.image_id}": the inventory is away`,
     });
     expect(await rig.names("staging")).toEqual([plan.image_id]);
     expect(other.notes.size).toBe(0);
