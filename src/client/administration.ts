@@ -22,6 +22,7 @@ export interface AdoptedStore {
 export class Administration {
   readonly #connections: Connections;
 
+  /** @internal */
   constructor(connections: Connections) {
     this.#connections = connections;
   }

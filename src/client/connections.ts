@@ -22,7 +22,7 @@ export interface ClientOptions {
   readonly config?: Config | undefined;
 }
 
-/** The connections of one client. Each is made when it is first needed, and made once. */
+/** The connections of one client. Each is made when it is first needed, and made once. @internal */
 export class Connections {
   readonly databaseUrl: string | undefined;
   readonly config: Config | undefined;

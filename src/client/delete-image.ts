@@ -17,6 +17,8 @@ export type CopyRemovalState = "removed" | "pending_delete";
 /**
  * Starts the workflow that removes the bytes of an image in `pending_delete`, and waits for it for
  * some time. If Temporal is unreachable, the reconciler starts it later.
+ *
+ * @internal
  */
 export async function finishDeletion(
   connect: () => Promise<Client>,
@@ -32,7 +34,7 @@ export async function finishDeletion(
   return (await hasEnded(connect, deletion, waitMs)) ? "deleted" : "pending_delete";
 }
 
-/** {@link finishDeletion} for one copy whose location is `pending_delete`. */
+/** {@link finishDeletion} for one copy whose location is `pending_delete`. @internal */
 export async function finishCopyRemoval(
   connect: () => Promise<Client>,
   copy: CopyToRemove,

@@ -21,6 +21,7 @@ export class HostFiles {
   readonly #connections: Connections;
   readonly #images: Images;
 
+  /** @internal */
   constructor(connections: Connections, images: Images) {
     this.#connections = connections;
     this.#images = images;

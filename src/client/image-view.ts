@@ -53,7 +53,7 @@ export interface TaskView {
   readonly expires_at: string | null;
 }
 
-/** Shows a record of the catalogue. */
+/** Shows a record of the catalogue. @internal */
 export function imageView({ image, properties, tags, locations }: ImageRecord): ImageView {
   const isPublished = image.status === "active" || image.status === "deactivated";
   const live = isPublished ? locations : [];
@@ -81,7 +81,7 @@ export function imageView({ image, properties, tags, locations }: ImageRecord): 
   };
 }
 
-/** Shows a task of the catalogue. */
+/** Shows a task of the catalogue. @internal */
 export function taskView(task: TaskRow): TaskView {
   return {
     id: task.id,

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
-import type { ImageChanges, ImageFilter } from "../db/image-records.ts";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
+import type { ImageChanges, ImageFilter } from "../domain/image-fields.ts";
 import { NO_LIMITS } from "../domain/quota.ts";
 import type { Connections } from "./connections.ts";
 import type { CopyRemovalState, DeletionState } from "./delete-image.ts";
@@ -23,6 +23,7 @@ export interface CreateImage {
 export class Images {
   readonly #connections: Connections;
 
+  /** @internal */
   constructor(connections: Connections) {
     this.#connections = connections;
   }

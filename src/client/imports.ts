@@ -26,6 +26,7 @@ export class Imports {
   readonly #images: Images;
   readonly #admin: Administration;
 
+  /** @internal */
   constructor(connections: Connections, images: Images, admin: Administration) {
     this.#connections = connections;
     this.#images = images;

@@ -3,7 +3,9 @@ export { ImageImportClient } from "./image-import-client.ts";
 export type { ClientOptions } from "./connections.ts";
 export type { Imports } from "./imports.ts";
 export type { Images, CreateImage } from "./images.ts";
-export type { HostFiles } from "./host-files.ts";
+export type { HostFiles, VerifyOptions } from "./host-files.ts";
+export type { StagedImage, StageOptions } from "./stage-image.ts";
+export type { DamagedCopy, ReadOptions, VerifiedLocation } from "./read-image.ts";
 export type { Administration, AdoptedStore } from "./administration.ts";
 export type { StoreView } from "./store-view.ts";
 export type { Finding } from "./finding.ts";
@@ -13,15 +15,48 @@ export { detectFormat } from "./detect-format.ts";
 export { assertSafe, inspectFile, type Verdict } from "./inspect-file.ts";
 export type { ImageView, TaskView } from "./image-view.ts";
 export type { CopyOptions, StartOptions } from "./start-options.ts";
-export type { UsageView } from "./usage-view.ts";
+export type { QuotaView, UsageView } from "./usage-view.ts";
 export type {
   AcceptedCopy,
   AcceptedImport,
   ImportOutcome,
+  ImportPhase,
   ImportStatus,
+  PhaseTime,
+  StoreProgress,
 } from "../workflow/contract.ts";
 export { readConfig } from "../config/config.ts";
 export type { Config } from "../config/config.ts";
+export type { LogLevel } from "../config/log-settings.ts";
+export type { ChannelArgs } from "../config/proxy-environment.ts";
+export type {
+  TemporalAddress,
+  TemporalConnection,
+  TemporalTls,
+} from "../config/temporal-address.ts";
+export type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
+export type { Encryption, FormatPolicy, VmdkType } from "../domain/format-policy.ts";
+export type { ImageChanges, ImageFilter } from "../domain/image-fields.ts";
+export type { ImageStatus } from "../domain/image-status.ts";
+export type { ImportMethod } from "../domain/import-request.ts";
+export type { Limits, Quota, QuotaLimits } from "../domain/quota.ts";
+export type { Report } from "../domain/report.ts";
+export type {
+  AnyStoreSettings,
+  FileOwner,
+  FileStoreSettings,
+  S3StoreSettings,
+  StoreSettings,
+} from "../domain/store-settings.ts";
+export type {
+  ConvertSettings,
+  DecompressSettings,
+  InjectMetadataSettings,
+  TransformSettings,
+} from "../domain/transform-settings.ts";
+export type { DownloadSettings, EgressRules, WebSettings } from "../domain/web-settings.ts";
+export type { DeclaredFormats } from "../formats/declared-format.ts";
+export type { ForeignFormat, RecognisedFormat } from "../formats/detector.ts";
 export type { FailureDetails } from "../domain/failure-details.ts";
 export { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
-export type { ImportFailureCode } from "../domain/import-failure.ts";
+export type { FailureOptions, ImportFailureCode } from "../domain/import-failure.ts";

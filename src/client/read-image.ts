@@ -56,6 +56,7 @@ type Sink = (bytes: Buffer, position: number) => Promise<void>;
  *
  * @throws ImportError `ImageConflict`; `DigestMismatch` when no copy is the image, and when a
  *   stream has taken bytes that are not; `StoreUnavailable`; `UnusableFile`, `FileNotFound`
+ * @internal
  */
 export async function readImage(
   database: Database,
@@ -333,7 +334,7 @@ function unwritable(cause: Error): ImportError {
   });
 }
 
-/** Reads every live location of a published image, and records which are damaged. */
+/** Reads every live location of a published image, and records which are damaged. @internal */
 export async function verifyImage(
   database: Database,
   stores: Stores,

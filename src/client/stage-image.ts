@@ -34,7 +34,7 @@ import {
 import { openUpload } from "./open-upload.ts";
 import { whileUnreachable } from "./while-unreachable.ts";
 
-/** The tools and settings of this host's staging. */
+/** The tools and settings of this host's staging. @internal */
 export interface StagingTools {
   readonly database: Database;
   readonly staging: StagingArea;
@@ -74,6 +74,8 @@ const CATALOGUE_PATIENCE_MS = 60_000;
 /**
  * Stages a file, or a stream to its end. After a failure or an abort no bytes are left, and the
  * image is `queued`.
+ *
+ * @internal
  */
 export async function stageData(
   tools: StagingTools,
@@ -298,6 +300,8 @@ function stagedImage(
 
 /**
  * Records a file below the staging root as the staged data of a queued image, without digests.
+ *
+ * @internal
  */
 export async function adoptStagedFile(
   { database, staging, timeToLiveMs, limits }: StagingTools,
@@ -336,6 +340,8 @@ export async function adoptStagedFile(
 /**
  * Removes staged data that no import holds; the image is `queued` again. Without staged data this
  * does nothing.
+ *
+ * @internal
  */
 export async function dropStagedData(
   { database, staging }: StagingTools,

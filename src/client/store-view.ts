@@ -25,7 +25,7 @@ export interface StoreView {
   readonly mark: "present" | "none yet" | null;
 }
 
-/** Views of all stores; each one that is not disabled is checked. */
+/** Views of all stores; each one that is not disabled is checked. @internal */
 export async function viewStores(stores: Stores, look: "writable" | "trial"): Promise<StoreView[]> {
   return Promise.all(
     stores.descriptions.map(async ({ name, type, location, isReadOnly, isDisabled }) => {

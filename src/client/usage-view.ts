@@ -10,7 +10,7 @@ export interface UsageView {
   readonly usage: Readonly<Record<Quota, QuotaView>>;
 }
 
-interface QuotaView {
+export interface QuotaView {
   /** Null: no limit. */
   readonly limit: number | null;
   /** The amount in use. */
@@ -19,7 +19,7 @@ interface QuotaView {
   readonly reserved: number;
 }
 
-/** Shows the usage of an owner. */
+/** Shows the usage of an owner. @internal */
 export function usageView(
   owner: string | null,
   limits: Limits,

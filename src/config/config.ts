@@ -27,6 +27,8 @@ import { configuredTransforms, transformSections, transformsOf } from "./transfo
  * The configuration file. docs/configuration.md is generated from the metadata of its settings:
  * `description`; `values` or `unit`, where the schema does not show what a setting takes;
  * `default`, where the default is not a value.
+ *
+ * @internal
  */
 export const configurationFile = z.strictObject({
   node_staging_uri: z.string().optional().meta({

@@ -8,7 +8,7 @@ export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 /** A level of {@link LOG_LEVELS}. */
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** The section `logging`. */
+/** The section `logging`. @internal */
 export const logging = z
   .strictObject({
     level: z.enum(LOG_LEVELS).default("info").meta({

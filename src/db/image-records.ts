@@ -2,7 +2,7 @@ import { and, asc, desc, eq, gt, inArray, ne, sql, type SQL } from "drizzle-orm"
 import { alias } from "drizzle-orm/pg-core";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import { imageStatusesBefore, nextImageStatus, type ImageStatus } from "../domain/image-status.ts";
-import { requireImageFields } from "../domain/image-fields.ts";
+import { requireImageFields, type ImageChanges, type ImageFilter } from "../domain/image-fields.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Limits } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
@@ -188,15 +188,6 @@ export async function recordDamage(
   await db.update(imageLocations).set({ damage }).where(isLocation(location));
 }
 
-/** Which images to list. */
-export interface ImageFilter {
-  readonly status?: ImageStatus | undefined;
-  readonly owner?: string | undefined;
-  readonly name?: string | undefined;
-  /** How many at most. */
-  readonly limit: number;
-}
-
 /** Lists images, newest first. */
 export async function listImages(db: Queries, filter: ImageFilter): Promise<ImageRecord[]> {
   const isWanted = and(
@@ -276,17 +267,6 @@ async function selectWithLocations(db: Queries, isWanted: SQL | undefined, limit
     .from(image)
     .leftJoin(location, and(eq(location.imageId, image.id), eq(location.status, "active")))
     .orderBy(desc(image.createdAt), asc(image.id), asc(location.createdAt), asc(location.store));
-}
-
-/** What a person changes on an image. `undefined` leaves as it is. */
-export interface ImageChanges {
-  readonly name?: string | undefined;
-  readonly diskFormat?: DiskFormat | undefined;
-  readonly containerFormat?: ContainerFormat | undefined;
-  readonly setProperties?: Readonly<Record<string, string>> | undefined;
-  readonly removeProperties?: readonly string[] | undefined;
-  readonly addTags?: readonly string[] | undefined;
-  readonly removeTags?: readonly string[] | undefined;
 }
 
 /**

@@ -1,3 +1,5 @@
+import type { ContainerFormat, DiskFormat } from "./disk-format.ts";
+import type { ImageStatus } from "./image-status.ts";
 import { ImportError } from "./import-failure.ts";
 
 /** The fields of an image that its owner sets freely. */
@@ -6,6 +8,26 @@ export interface ImageFields {
   readonly owner?: string | undefined;
   readonly properties?: Readonly<Record<string, string>> | undefined;
   readonly tags?: readonly string[] | undefined;
+}
+
+/** Changes of an image. `undefined` changes nothing. */
+export interface ImageChanges {
+  readonly name?: string | undefined;
+  readonly diskFormat?: DiskFormat | undefined;
+  readonly containerFormat?: ContainerFormat | undefined;
+  readonly setProperties?: Readonly<Record<string, string>> | undefined;
+  readonly removeProperties?: readonly string[] | undefined;
+  readonly addTags?: readonly string[] | undefined;
+  readonly removeTags?: readonly string[] | undefined;
+}
+
+/** A choice of images. `undefined` chooses all. */
+export interface ImageFilter {
+  readonly status?: ImageStatus | undefined;
+  readonly owner?: string | undefined;
+  readonly name?: string | undefined;
+  /** The largest number of images. */
+  readonly limit: number;
 }
 
 // Glance's columns.

@@ -145,7 +145,7 @@ export const IMPORT_FAILURES = {
 export type ImportFailureCode = keyof typeof IMPORT_FAILURES;
 
 /** The parts of a failure beside its code and message. */
-interface FailureOptions {
+export interface FailureOptions {
   readonly cause?: unknown;
   readonly hint?: string;
   readonly step?: string;

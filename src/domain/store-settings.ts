@@ -1,5 +1,5 @@
 /** The settings that every store has. */
-interface CommonSettings {
+export interface AnyStoreSettings {
   /** Bytes per second that all copies into this store share. Default: no limit. */
   readonly bandwidthLimit?: number | undefined;
   /** Its images are read; nothing in it is written or removed. Default: false. */
@@ -15,7 +15,7 @@ export interface FileOwner {
 }
 
 /** The configuration of a directory. */
-export interface FileStoreSettings extends CommonSettings {
+export interface FileStoreSettings extends AnyStoreSettings {
   readonly type: "file";
   /** Absolute path. */
   readonly path: string;
@@ -30,7 +30,7 @@ export interface FileStoreSettings extends CommonSettings {
  * The configuration of a place in a bucket. Credentials come from the AWS SDK's standard chain
  * alone.
  */
-export interface S3StoreSettings extends CommonSettings {
+export interface S3StoreSettings extends AnyStoreSettings {
   readonly type: "s3";
   readonly bucket: string;
   /** Empty, or ended by `/`. */

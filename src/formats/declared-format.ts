@@ -55,6 +55,7 @@ export function diskFormatOf(format: string): DiskFormat | undefined {
  * The reason why the bytes are not of the declared format; undefined when they are.
  *
  * @param found - undefined for raw bytes
+ * @internal
  */
 export function mismatch(
   declared: DeclaredFormats,
@@ -71,7 +72,7 @@ export function mismatch(
   return foreignProblem("its bytes are", found) ?? `its bytes are "${format}"`;
 }
 
-/** The reason why bytes without a declared format cannot be imported as they are. */
+/** The reason why bytes without a declared format cannot be imported as they are. @internal */
 export function unimportable(found: Detector | undefined): Finding | undefined {
   return foreignProblem("it is", found);
 }

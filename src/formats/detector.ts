@@ -88,7 +88,7 @@ export interface Foreign {
   readonly wayOut: string;
 }
 
-/** Recognises and examines one format. */
+/** Recognises and examines one format. @internal */
 export interface Detector {
   readonly format: RecognisedFormat;
   /** Absent for a format that can be imported. */

@@ -66,6 +66,7 @@ export interface Verdict {
  * @param declared - the declared formats. Default: the image is judged as the format that it has
  * @returns the verdict, also if it refuses the image
  * @throws the system's own error when the image cannot be read
+ * @internal
  */
 export async function judgeImage(
   reader: PositionalReader,

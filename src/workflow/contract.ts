@@ -138,16 +138,16 @@ export interface ImportOutcome extends AcceptedCopy {
   readonly unstaged: boolean;
 }
 
-/** The current state of the import, for users and programs. */
+/** The current state of the import, for users and programs. @internal */
 export const importStatus = defineQuery<ImportStatus>("importStatus");
-/** Stops the byte steps within seconds and keeps their parts. */
+/** Stops the byte steps within seconds and keeps their parts. @internal */
 export const pauseImport = defineSignal("pauseImport");
-/** Continues from where the pause stopped. */
+/** Continues from where the pause stopped. @internal */
 export const resumeImport = defineSignal("resumeImport");
-/** Sent with the start: returns the result of the acceptance. */
+/** Sent with the start: returns the result of the acceptance. @internal */
 export const acceptImport = defineUpdate<AcceptedCopy, [string]>("acceptImport");
 
-/** Continues without a store: stops and removes its copy. Returns the remaining stores. */
+/** Continues without a store: stops and removes its copy. Returns the remaining stores. @internal */
 export const dropStore = defineUpdate<{ readonly stores: readonly string[] }, [string]>(
   "dropStore",
 );
@@ -158,7 +158,7 @@ export const dropStore = defineUpdate<{ readonly stores: readonly string[] }, [s
  */
 export const IMPORT_ENDING = "ImportEnding";
 
-/** Search attributes of imports, registered by `migrate`. */
+/** Search attributes of imports, registered by `migrate`. @internal */
 export const SEARCH_ATTRIBUTES = {
   imageId: defineSearchAttributeKey("ImageId", "KEYWORD"),
   importPhase: defineSearchAttributeKey("ImportPhase", "KEYWORD"),

@@ -4,7 +4,6 @@ import { describe, expect, it } from "vitest";
 import {
   changeImage,
   findImage,
-  type ImageChanges,
   type ImageRecord,
   insertImage,
   listImages,
@@ -13,6 +12,7 @@ import {
   moveImage,
   type NewImage,
 } from "../../src/db/image-records.ts";
+import type { ImageChanges } from "../../src/domain/image-fields.ts";
 import { type ImageStatus } from "../../src/domain/image-status.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
