@@ -13,8 +13,9 @@ export interface SparseWriterOptions {
   /** Slows the writing down. Zero blocks take nothing from it. Default: no limit */
   readonly limiter?: BandwidthLimit | undefined;
   /**
-   * Makes the bytes written so far durable. It is called after every 128 MiB, beside the writing; at
-   * that moment every block that {@link SparseWriter.write} accepted is written. Default: no sync
+   * Makes the bytes written so far durable. It is called after every 128 MiB, beside the writing;
+   * at that moment every block that {@link SparseWriter.write} accepted is written. Default: no
+   * sync
    */
   readonly sync?: (() => Promise<void>) | undefined;
   /** Ends the wait for the bandwidth. */
