@@ -66,7 +66,7 @@ async function confirm(
 
 function hashing({ sizeBytes, osHashAlgo: hashAlgo }: Digests, progress: Progress) {
   const { signal } = progress;
-  return { sizeBytes, hashAlgo, signal, onProgress: progress.report.bind(progress) };
+  return { sizeBytes, hashAlgo, signal, report: progress.report };
 }
 
 function changed({ imageId, store, shared }: LocationRow): ImportError {

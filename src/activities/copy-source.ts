@@ -213,7 +213,7 @@ async function damageOf(
   { sizeBytes, crc32: expected }: LocationRow,
   progress: Progress,
 ): Promise<string | null> {
-  const crc32 = await rebuildCrc(copy, sizeBytes, progress.signal, progress.report.bind(progress));
+  const crc32 = await rebuildCrc(copy, sizeBytes, progress.signal, progress.report);
   if (crc32 === expected) return null;
   return `its crc32 is ${crc32.toString(16)}, not ${expected.toString(16)}`;
 }

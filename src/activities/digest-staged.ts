@@ -53,7 +53,7 @@ export function digestStagedActivities(dependencies: NodeDependencies) {
           sizeBytes: size,
           hashAlgo: order.hash_algo ?? hashAlgo,
           signal: progress.signal,
-          onProgress: (doneBytes) => {
+          report: (doneBytes) => {
             progress.report(doneBytes);
           },
         });
@@ -82,7 +82,7 @@ export function digestStagedActivities(dependencies: NodeDependencies) {
           sizeBytes: staged.sizeBytes,
           hashAlgo: algo === "md5" ? hashAlgo : algo,
           signal: progress.signal,
-          onProgress: progress.report.bind(progress),
+          report: progress.report,
         });
         await requireUnchanged(staged, before);
         requireSame(order.checksum, algo === "md5" ? digests.checksum : digests.osHashValue);

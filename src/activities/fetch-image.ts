@@ -91,7 +91,7 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
               const held = await takeOver(dependencies, id, order.task_id, attempt, previous);
               if ("digests" in held) return fetched(held.digests, held.path);
               const signal = AbortSignal.any([progress.signal, takenOver]);
-              const report = progress.report.bind(progress);
+              const report = progress.report;
               return fetchOrCleanUp(dependencies, held, url, { signal, report });
             },
             attempt,
@@ -293,7 +293,7 @@ async function writePart(
     resumeAt: source.offset,
     signal: progress.signal,
     sync: () => ledger.sync(),
-    onProgress: (doneBytes) => {
+    report: (doneBytes) => {
       ledger.writtenBytes = doneBytes;
     },
   }).catch(async (error: unknown) => {

@@ -1,6 +1,7 @@
 import { cancelled, cancellationSignal, heartbeat } from "@temporalio/activity";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import type { Report } from "../domain/report.ts";
 
 /**
  * The content of the last heartbeat of a byte step. The Web UI shows it to users, the status to
@@ -33,7 +34,7 @@ export interface Progress {
   /** Aborted on cancel, on pause, and when no byte has moved for too long. */
   readonly signal: AbortSignal;
   /** Takes the bytes that are done now, and their total. Default of the total: as it was. */
-  report(doneBytes: number, totalBytes?: number): void;
+  readonly report: Report;
 }
 
 /** Settings of {@link withProgress}. */
@@ -107,11 +108,11 @@ class ProgressWatch implements Progress {
     }, HEARTBEAT_EVERY_MS);
   }
 
-  report(doneBytes: number, totalBytes = this.#totalBytes): void {
+  readonly report = (doneBytes: number, totalBytes = this.#totalBytes): void => {
     this.#doneBytes = doneBytes;
     this.#totalBytes = totalBytes;
     this.#movedAtMs = Date.now();
-  }
+  };
 
   stop(): void {
     clearInterval(this.#timer);

@@ -147,7 +147,7 @@ async function requireSameBytes(
     sizeBytes: recorded.sizeBytes,
     hashAlgo: recorded.osHashAlgo,
     signal: progress.signal,
-    onProgress: progress.report.bind(progress),
+    report: progress.report,
   });
   if (digests.osHashValue !== recorded.osHashValue) throw changed(row);
   await database.query((db) =>

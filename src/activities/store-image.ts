@@ -95,7 +95,7 @@ export function storeImageActivities(dependencies: NodeDependencies) {
               const taking = { order, copy, store, attempt, previous, signal };
               const lease = await takeOver(dependencies, taking);
               if ("stored" in lease) return lease.stored;
-              const stoppable = { signal, report: progress.report.bind(progress) };
+              const stoppable = { signal, report: progress.report };
               return writeOrCleanUp(dependencies, order, store, lease, stoppable);
             },
             attempt,
@@ -287,7 +287,7 @@ async function writeCopy(
       key: lease.key,
       mayResume: lease.mayResume,
       signal: progress.signal,
-      onProgress: (doneBytes) => {
+      report: (doneBytes) => {
         progress.report(doneBytes);
       },
     }));

@@ -86,7 +86,7 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
             attemptKey(order, "the products"),
             async (takenOver) => {
               const signal = AbortSignal.any([progress.signal, takenOver]);
-              const stoppable = { signal, report: progress.report.bind(progress) };
+              const stoppable = { signal, report: progress.report };
               return transformOnce(dependencies, transform, order, stoppable);
             },
             currentAttempt(),
@@ -273,7 +273,7 @@ async function runOn(
     productPath,
     maxProductBytes: room.maxBytes,
     signal,
-    report: progress.report.bind(progress),
+    report: progress.report,
   });
   signal.throwIfAborted();
   await room.reserve();

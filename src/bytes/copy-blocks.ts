@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import { ImportError } from "../domain/import-failure.ts";
+import type { Report } from "../domain/report.ts";
 import type { BandwidthLimit } from "./bandwidth-limit.ts";
 import { BLOCK_BYTES } from "./block-size.ts";
 import { appendZeros } from "./crc-of-zeros.ts";
@@ -34,7 +35,7 @@ export interface BlockCopy {
    * Called after every block, or run of known zeros, with the number of bytes copied so far,
    * `startAt` included.
    */
-  readonly onProgress?: (doneBytes: number) => void;
+  readonly report?: Report;
 }
 
 /** The result of {@link copyBlocks}. */
@@ -64,7 +65,7 @@ export async function copyBlocks(copy: BlockCopy): Promise<CopyResult> {
   try {
     const crc = await writeSource(copy, writer);
     await writer.end(copy.sizeBytes);
-    copy.onProgress?.(copy.sizeBytes);
+    copy.report?.(copy.sizeBytes);
     return { crc32: crc, writtenBytes: writer.writtenBytes };
   } finally {
     await writer.close();
@@ -79,14 +80,14 @@ export async function copyBlocks(copy: BlockCopy): Promise<CopyResult> {
  * @param handle - the part
  * @param lengthBytes - the size of the part, floored to a block
  * @param signal - stops the reading within a block
- * @param onProgress - called after every block with the number of bytes read so far
+ * @param report - called after every block with the number of bytes read so far
  * @throws RangeError when the file is shorter
  */
 export async function rebuildCrc(
   handle: PositionalReader,
   lengthBytes: number,
   signal?: AbortSignal,
-  onProgress?: (doneBytes: number) => void,
+  report?: Report,
 ): Promise<number> {
   const buffer = Buffer.alloc(Math.min(BLOCK_BYTES, lengthBytes));
   let crc = 0;
@@ -97,7 +98,7 @@ export async function rebuildCrc(
     doneBytes += readBytes;
     if (readBytes < block.length) throw partTooShort(doneBytes, lengthBytes);
     crc = crc32(block, crc);
-    onProgress?.(doneBytes);
+    report?.(doneBytes);
   }
   return crc;
 }
@@ -123,7 +124,7 @@ async function writeSource(copy: BlockCopy, writer: SparseWriter): Promise<numbe
     if (bytes.length === 0) return crc;
     const isZero = await writer.write(bytes, position);
     // Every block before this one is written now, and its buffer is free.
-    if (position > copy.startAt) copy.onProgress?.(position);
+    if (position > copy.startAt) copy.report?.(position);
     offset = position + bytes.length;
     const reading = readNext(copy, spare, offset);
     crc = isZero ? appendZeros(crc, bytes.length) : crc32(bytes, crc);

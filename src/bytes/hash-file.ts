@@ -1,5 +1,6 @@
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { Report } from "../domain/report.ts";
 import { BLOCK_BYTES } from "./block-size.ts";
 import { DEFAULT_HASH_ALGO, DigestRing } from "./digest-ring.ts";
 import { readFully } from "./positional-io.ts";
@@ -14,7 +15,7 @@ export interface HashFileOptions {
   /** Stops the reading within a block or so. */
   readonly signal?: AbortSignal;
   /** Called after every block with the number of bytes read so far. */
-  readonly onProgress?: (doneBytes: number) => void;
+  readonly report?: Report;
 }
 
 /**
@@ -26,7 +27,7 @@ export interface HashFileOptions {
  */
 export async function hashFile(
   handle: PositionalReader,
-  { sizeBytes, hashAlgo = DEFAULT_HASH_ALGO, signal, onProgress }: HashFileOptions,
+  { sizeBytes, hashAlgo = DEFAULT_HASH_ALGO, signal, report }: HashFileOptions,
 ): Promise<Digests> {
   await using ring = DigestRing.open({ hashAlgo });
   let doneBytes = 0;
@@ -39,7 +40,7 @@ export async function hashFile(
     block.release();
     doneBytes += readBytes;
     if (readBytes < wantedBytes) throw tooShort(doneBytes, sizeBytes);
-    onProgress?.(doneBytes);
+    report?.(doneBytes);
   }
   signal?.throwIfAborted();
   return await ring.finish();

@@ -388,7 +388,7 @@ async function differenceAt(
     const digests = await hashFile(copy, {
       sizeBytes,
       hashAlgo: expected.osHashAlgo,
-      ...(report === undefined ? {} : { onProgress: report }),
+      ...(report === undefined ? {} : { report }),
     });
     if (digests.osHashValue === expected.osHashValue) return { reason: null, isDamage: false };
     return damaged(`its ${expected.osHashAlgo} differs from the recorded one`);

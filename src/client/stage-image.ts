@@ -124,7 +124,7 @@ async function stageSource(
         signal,
         zeroBlocks,
         reserve: (reachedBytes) => room.reach(reachedBytes),
-        onProgress: (doneBytes) => options.report?.(doneBytes, totalBytes),
+        report: (doneBytes) => options.report?.(doneBytes, totalBytes),
       }),
     );
     await staging.publish(part, path, () => lease.renewPatiently());
@@ -152,7 +152,7 @@ async function writePart(
   { staging, hashAlgo, bandwidthLimit }: StagingTools,
   part: string,
   source: ByteSource,
-  options: Pick<StagingWrite, "signal" | "zeroBlocks" | "reserve" | "onProgress">,
+  options: Pick<StagingWrite, "signal" | "zeroBlocks" | "reserve" | "report">,
 ): Promise<Digests> {
   const target = await staging.createPart(part);
   try {

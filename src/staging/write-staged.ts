@@ -8,6 +8,7 @@ import { readFully } from "../bytes/positional-io.ts";
 import { SparseWriter } from "../bytes/sparse-writer.ts";
 import { isZeroBlock, type ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
+import type { Report } from "../domain/report.ts";
 
 /** A source of bytes, one after the other. */
 export interface ByteSource {
@@ -62,7 +63,7 @@ export interface StagingWrite {
   readonly zeroBlocks?: ZeroBlocks | undefined;
   /**
    * Makes the bytes written so far durable; called after every 128 MiB, beside the writing, when
-   * every byte that `onProgress` reported is written.
+   * every byte that `report` reported is written.
    */
   readonly sync?: () => Promise<void>;
   /**
@@ -73,7 +74,7 @@ export interface StagingWrite {
   readonly resumeAt?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Called after every block with the number of bytes that have passed. */
-  readonly onProgress?: (doneBytes: number) => void;
+  readonly report?: Report;
 }
 
 /**
@@ -139,7 +140,7 @@ async function writeAndDigest(
     written?.release();
     written = block;
     doneBytes = end;
-    options.onProgress?.(doneBytes);
+    options.report?.(doneBytes);
     // The block that the source has left incomplete is written all the same, for the next attempt.
     if (failure !== undefined) throw failure.error;
   }

@@ -137,7 +137,7 @@ export class FileCopies {
         ...start,
         limiter: this.#options.limiter,
         signal: order.signal,
-        onProgress: order.onProgress,
+        report: order.report,
       });
       await this.finish(target, path);
       return { ...copied, shared: false, method: "copy" };
@@ -225,6 +225,6 @@ async function resumePoint(
   const { size } = await target.stat();
   const startAt = Math.min(Math.floor(size / BLOCK_BYTES) * BLOCK_BYTES, order.sizeBytes);
   if (startAt === 0) return { startAt, crcSoFar: 0 };
-  const crcSoFar = await rebuildCrc(target, startAt, order.signal, order.onProgress);
+  const crcSoFar = await rebuildCrc(target, startAt, order.signal, order.report);
   return { startAt, crcSoFar };
 }

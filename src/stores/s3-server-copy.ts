@@ -6,6 +6,7 @@ import { publishUpload } from "./s3-publish.ts";
 import type { UploadOptions } from "./s3-upload.ts";
 import type { ArrivedPart } from "./s3-uploads.ts";
 import type { CopyOrder, PrivateCopy } from "./store.ts";
+import type { Report } from "../domain/report.ts";
 
 // A part reports no progress until it completes, so it must be over within the idle timeout.
 const LARGEST_PART_BYTES = 64 * 1024 * 1024;
@@ -36,7 +37,7 @@ export async function copyOnServer(
   order: CopyOrder,
   { minimumPartBytes, partsInFlight }: UploadOptions,
 ): Promise<PrivateCopy | undefined> {
-  const { source, key, part, sizeBytes, crc32, signal, onProgress } = order;
+  const { source, key, part, sizeBytes, crc32, signal, report } = order;
   const { place } = source;
   // A copy of an unknown crc32 could not be checked later, and an empty object has no range.
   if (!bucket.hasServerOf(place) || crc32 === undefined || sizeBytes === 0) return undefined;
@@ -47,7 +48,7 @@ export async function copyOnServer(
       from: place,
       partsInFlight,
       signal,
-      onProgress,
+      report,
     });
     const upload = { key, part, sizeBytes, uploadId, parts };
     return {
@@ -68,7 +69,7 @@ interface PartCopying {
   readonly from: S3Place;
   readonly partsInFlight: number;
   readonly signal: AbortSignal;
-  readonly onProgress: (doneBytes: number) => void;
+  readonly report: Report;
 }
 
 /** Copies up to `partsInFlight` parts side by side. The first failure stops all. */
@@ -76,7 +77,7 @@ async function copyParts(
   bucket: S3Bucket,
   upload: { readonly key: string; readonly uploadId: string },
   plan: readonly PlannedPart[],
-  { from, partsInFlight, signal, onProgress }: PartCopying,
+  { from, partsInFlight, signal, report }: PartCopying,
 ): Promise<ArrivedPart[]> {
   const failed = new AbortController();
   const untilFailed = AbortSignal.any([signal, failed.signal]);
@@ -91,7 +92,7 @@ async function copyParts(
       const etag = await bucket.uploads.copyPart(upload, { number, from, range }, untilFailed);
       arrived[number - 1] = { etag, sha256: undefined };
       doneBytes += lengthBytes;
-      onProgress(doneBytes);
+      report(doneBytes);
     }
   };
   const copying = Array.from({ length: partsInFlight }, async () => {

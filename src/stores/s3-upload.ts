@@ -38,7 +38,7 @@ export async function uploadCopy(
   const plan = planParts(order.sizeBytes, options.minimumPartBytes);
   const upload = await Upload.open(bucket, order, options);
   const sent = await upload.send(plan);
-  order.onProgress(order.sizeBytes);
+  order.report(order.sizeBytes);
   return {
     crc32: sent.crc32,
     shared: false,
@@ -235,7 +235,7 @@ class Upload {
       this.#takenBytes.set(part.number, takenBytes);
       this.#doneBytes += takenBytes - before;
     }
-    this.#order.onProgress(this.#doneBytes);
+    this.#order.report(this.#doneBytes);
   }
 }
 

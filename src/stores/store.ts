@@ -2,6 +2,7 @@ import type { FileHandle } from "node:fs/promises";
 import type { PositionalReader } from "../bytes/positional-io.ts";
 import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { Report } from "../domain/report.ts";
 import type { Adopted } from "./store-mark.ts";
 
 /** Bytes to copy, open for reading: a staged file, or a published copy. */
@@ -39,7 +40,7 @@ export interface CopyOrder {
   readonly mayResume: boolean;
   readonly signal: AbortSignal;
   /** Called with the number of bytes of the source that are in the copy so far. */
-  readonly onProgress: (doneBytes: number) => void;
+  readonly report: Report;
 }
 
 /** The result of a copy. */

@@ -1,4 +1,5 @@
 import type { FileHandle } from "node:fs/promises";
+import type { Report } from "../domain/report.ts";
 
 /** A change of an image's bytes or properties, between its staging and its copies. */
 export interface Transform {
@@ -64,7 +65,7 @@ export interface TransformWork {
   /** Aborted on cancel, on pause, and when `report` was not called for `import.idle_timeout`. */
   readonly signal: AbortSignal;
   /** Reports the bytes that are done, of a total. Default of the total: the size of the source. */
-  readonly report: (doneBytes: number, totalBytes?: number) => void;
+  readonly report: Report;
 }
 
 /** The result of a run. */

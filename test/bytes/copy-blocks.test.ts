@@ -268,7 +268,7 @@ describe("copyBlocks()", () => {
       sizeBytes: bytes.length,
       startAt: BLOCK_BYTES,
       crcSoFar: crc32(RANDOM),
-      onProgress: (doneBytes) => progress.push(doneBytes),
+      report: (doneBytes) => progress.push(doneBytes),
     });
 
     expect(progress).toEqual([2 * BLOCK_BYTES, 2 * BLOCK_BYTES + 5]);
@@ -329,7 +329,7 @@ describe("copyBlocks()", () => {
       startAt: 0,
       crcSoFar: 0,
       signal: stop.signal,
-      onProgress: () => {
+      report: () => {
         stop.abort(new Error("paused"));
       },
     });

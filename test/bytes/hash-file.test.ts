@@ -47,7 +47,7 @@ describe("hashFile()", () => {
 
     await hashFile(await openFile(Buffer.alloc(sizeBytes)), {
       sizeBytes,
-      onProgress: (doneBytes) => progress.push(doneBytes),
+      report: (doneBytes) => progress.push(doneBytes),
     });
 
     expect(progress).toEqual([BLOCK_BYTES, 2 * BLOCK_BYTES, sizeBytes]);
@@ -73,7 +73,7 @@ describe("hashFile()", () => {
     const hashing = hashFile(await openFile(Buffer.alloc(4 * BLOCK_BYTES)), {
       sizeBytes: 4 * BLOCK_BYTES,
       signal: stop.signal,
-      onProgress: (doneBytes) => {
+      report: (doneBytes) => {
         progress.push(doneBytes);
         stop.abort(new Error("paused"));
       },

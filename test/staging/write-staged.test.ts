@@ -176,7 +176,7 @@ describe("writeStaged()", () => {
 
     await writeStaged(inPieces(bytes, [300_000]), await openTarget(), {
       hashAlgo: "sha512",
-      onProgress: (doneBytes) => progress.push(doneBytes),
+      report: (doneBytes) => progress.push(doneBytes),
     });
 
     expect(progress).toEqual([BLOCK_BYTES, 2 * BLOCK_BYTES, 2 * BLOCK_BYTES + 5]);
@@ -239,7 +239,7 @@ describe("writeStaged()", () => {
       hashAlgo: "sha512",
       limiter,
       signal: controller.signal,
-      onProgress: () => {
+      report: () => {
         controller.abort(reason);
       },
     });

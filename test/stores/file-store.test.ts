@@ -429,7 +429,7 @@ describe.skipIf(!MAY_MOUNT)(`FileStore.copy() into little room${NEEDS_MOUNT}`, (
     };
 
     const failure = await failureOf(
-      openStore({ path }).copy(orderOf(source, { part, onProgress: fill })),
+      openStore({ path }).copy(orderOf(source, { part, report: fill })),
     );
 
     expect(failure).toMatchObject({

@@ -188,10 +188,10 @@ describe("S3Store.copy() of a source that changes", () => {
   it.each([1, 4])("finds out that it became shorter, %d parts at once", async (partsInFlight) => {
     const store = await storeBehindProxy({ partsInFlight });
     const source = await stage(SIX_PARTS);
-    const onProgress = vi.fn();
-    onProgress.mockImplementationOnce(() => void truncate(source.path, 1000));
+    const report = vi.fn();
+    report.mockImplementationOnce(() => void truncate(source.path, 1000));
 
-    const failure = await failureOf(store.copy(orderOf(source, { onProgress })));
+    const failure = await failureOf(store.copy(orderOf(source, { report })));
 
     expect(failure).toMatchObject({ code: "StagedDataChanged" });
   });
@@ -265,7 +265,7 @@ describe("S3Store.copy() on a bad connection", () => {
 
     await copyAndPublish(
       store,
-      orderOf(await stage(SIX_PARTS), { onProgress: (doneBytes) => progress.push(doneBytes) }),
+      orderOf(await stage(SIX_PARTS), { report: (doneBytes) => progress.push(doneBytes) }),
     );
 
     expect((await publishedBytes(store)).equals(SIX_PARTS)).toBe(true);
@@ -296,11 +296,11 @@ describe("S3Store.copy() on a bad connection", () => {
     const readsUnderWay = watchReads(source.handle);
     const controller = new AbortController();
     const reason = new Error("Enough");
-    const onProgress = (): void => {
+    const report = (): void => {
       controller.abort(reason);
     };
 
-    const copying = store.copy(orderOf(source, { signal: controller.signal, onProgress }));
+    const copying = store.copy(orderOf(source, { signal: controller.signal, report }));
 
     await expect(copying).rejects.toBe(reason);
     expect(readsUnderWay()).toBe(0);
@@ -309,11 +309,11 @@ describe("S3Store.copy() on a bad connection", () => {
   it("goes on when the server was killed and came back meanwhile", async () => {
     const store = await storeBehindProxy({ partsInFlight: 1 });
     let restarting: Promise<void> | undefined;
-    const onProgress = (doneBytes: number): void => {
+    const report = (doneBytes: number): void => {
       if (doneBytes >= 2 * PART_BYTES) restarting ??= server.kill().then(() => server.start());
     };
 
-    await copyAndPublish(store, orderOf(await stage(SIX_PARTS), { onProgress }));
+    await copyAndPublish(store, orderOf(await stage(SIX_PARTS), { report }));
 
     await restarting;
     expect((await publishedBytes(store)).equals(SIX_PARTS)).toBe(true);
@@ -330,7 +330,7 @@ const COPY_AND_PUBLISH = `
     source: copySourceOf(await open(order.path), order.path),
     linking: async () => false,
     signal: new AbortController().signal,
-    onProgress: () => {},
+    report: () => {},
   });
   await copy.publish();`;
 
@@ -427,7 +427,7 @@ describe("S3Store.copy() of an attempt that may be resumed", () => {
       orderOf(source, {
         part,
         mayResume: true,
-        onProgress: (doneBytes) => progress.push(doneBytes),
+        report: (doneBytes) => progress.push(doneBytes),
       }),
     );
 

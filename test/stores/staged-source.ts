@@ -42,7 +42,7 @@ export function orderOf(source: StagedSource, fields: Partial<CopyOrder> = {}): 
     key: storeKey(IMAGE_ID, 1),
     mayResume: false,
     signal: new AbortController().signal,
-    onProgress: () => undefined,
+    report: () => undefined,
     ...fields,
   };
 }

@@ -58,7 +58,7 @@ export function itKeepsTheStoreContract(
       const progress: number[] = [];
 
       await store.copy(
-        orderOf(await stage(bytes), { onProgress: (doneBytes) => progress.push(doneBytes) }),
+        orderOf(await stage(bytes), { report: (doneBytes) => progress.push(doneBytes) }),
       );
 
       expect(progress).toEqual([...progress].sort((one, other) => one - other));
@@ -349,7 +349,7 @@ async function cancelAfter(
     orderOf(source, {
       part,
       signal: controller.signal,
-      onProgress: (soFar) => {
+      report: (soFar) => {
         if (soFar >= doneBytes) controller.abort(reason);
       },
     }),

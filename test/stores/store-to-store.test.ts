@@ -57,7 +57,7 @@ function copyOrder(source: OpenCopy, fields: Partial<CopyOrder> = {}): CopyOrder
     key: COPY_KEY,
     mayResume: false,
     signal: new AbortController().signal,
-    onProgress: () => undefined,
+    report: () => undefined,
     ...fields,
   };
 }
@@ -122,7 +122,7 @@ describe("S3Store.copy() of a published copy", () => {
     const told: number[] = [];
 
     const copy = await to.copy(
-      copyOrder(source, { crc32: crc32(THREE_PARTS), onProgress: (done) => told.push(done) }),
+      copyOrder(source, { crc32: crc32(THREE_PARTS), report: (done) => told.push(done) }),
     );
     await copy.publish();
 
@@ -154,7 +154,7 @@ describe("S3Store.copy() of a published copy", () => {
       copyOrder(source, {
         crc32: crc32(THREE_PARTS),
         signal: cancel.signal,
-        onProgress: () => {
+        report: () => {
           cancel.abort(new Error("enough"));
         },
       }),
