@@ -23,20 +23,20 @@ export interface Claimant {
 /** The status that an image has before an import takes it, and goes back to. */
 type EarlierStatus = NonNullable<ImageRow["claimEarlierStatus"]>;
 
-/** What a claim gives: the fence, and the facts that are frozen with it. */
+/** A claim: the fence, and the facts that are frozen with it. */
 export interface Claim {
   readonly taskId: string;
   readonly epoch: number;
   readonly owner: string | null;
-  /** Null when the bytes are to say it. */
+  /** Null: it is detected from the bytes. */
   readonly diskFormat: DiskFormat | null;
   readonly containerFormat: ContainerFormat;
 }
 
 /**
  * Accepts an import, in the caller's one transaction: checks the request against the image, takes
- * the claim under a new epoch, inserts the task, and reserves what the import will come to.
- * Idempotent by run: the run that holds the claim gets the same answer again.
+ * the claim under a new epoch, inserts the task, and reserves room for the import. Idempotent by
+ * run: the run that holds the claim gets the same claim again.
  *
  * @throws ImportError `ImageNotFound`, `ImageConflict`, `ImageBusy`, `StagingBusy`,
  *   `ImageTooLarge`, `QuotaExceeded`
@@ -58,7 +58,7 @@ export async function takeClaim(
   await db
     .update(images)
     .set({
-      // An active image stays what it is while more copies are made of it.
+      // An active image stays active while more copies are made of it.
       ...(earlierStatus === "active"
         ? {}
         : { status: nextImageStatus(earlierStatus, "importing") }),
@@ -92,7 +92,7 @@ function requireFormats(
   const { diskFormat, containerFormat } = image;
   const hint = `\`image-import image set ${image.id} --disk-format FORMAT --container-format bare\` sets them.`;
   if (containerFormat === null) throw formatMissing("container_format", hint);
-  // The format of a disk inside of a container can't be read from the bytes.
+  // The format of a disk inside a container cannot be read from the bytes.
   const isDetected = request.detect_format === true && containerFormat === "bare";
   if (diskFormat === null && !isDetected) throw formatMissing("disk_format", hint);
   return { diskFormat, containerFormat };
@@ -113,7 +113,7 @@ async function requireImportable(
 ): Promise<EarlierStatus> {
   if (image.claimTaskId !== null) {
     // Only one run of a workflow id is open at a time. We have that id, so the run that took the
-    // claim has closed without its undo (terminated, or its history was lost); what it left is
+    // claim has closed without its undo (terminated, or its history was lost); its leftovers are
     // fenced off by the new epoch.
     if (image.claimWorkflowId !== claimant.workflowId) throw busy(image);
     await failTask(db, image.claimTaskId, abandonedTask("its run was ended without an undo"));
@@ -150,7 +150,7 @@ function notCopyable(image: ImageRow): ImportError {
   return conflict("Only images with status active can be targeted for copying", image);
 }
 
-/** What `glance-direct` needs. */
+/** Checks the rules of `glance-direct`. */
 async function requireStagedOrNamed(
   db: Queries,
   image: ImageRow,
@@ -158,7 +158,7 @@ async function requireStagedOrNamed(
   status: ImageRow["status"],
 ): Promise<EarlierStatus> {
   if (status === "queued") {
-    // What a run that died had adopted is still there.
+    // The file that a dead run adopted is still there.
     if (request.uri !== undefined || image.claimEarlierStatus !== null) return status;
     throw conflict("Image needs to be staged before 'glance-direct' method can be used", image);
   }
@@ -195,7 +195,7 @@ function busy(image: ImageRow): ImportError {
   );
 }
 
-/** Which import an undo or an outcome is about. */
+/** The run of an import. */
 export interface ClaimId {
   readonly imageId: string;
   readonly workflowId: string;

@@ -4,13 +4,13 @@ import postgres from "postgres";
 import { ImportError } from "../domain/import-failure.ts";
 import { databaseFailure, needsNewConnection } from "./database-failure.ts";
 
-/** What runs statements: a transaction, or the pool for a single statement. */
+/** Runs statements: a transaction, or the pool for a single statement. */
 export type Queries = Pick<
   PostgresJsDatabase,
   "select" | "selectDistinct" | "insert" | "update" | "delete" | "execute"
 >;
 
-/** How the catalogue is reached. */
+/** Settings of the connection to the catalogue. */
 export interface DatabaseOptions {
   /** `postgres://user:password@host:port/database`. */
   readonly url: string;
@@ -20,7 +20,7 @@ export interface DatabaseOptions {
    */
   readonly maxConnections?: number;
   /**
-   * How long a statement may take in the server, in ms. Default: 20 s, below the 30 s of a database
+   * Time limit of a statement in the server, in ms. Default: 20 s, below the 30 s of a database
    * step.
    */
   readonly statementTimeoutMs?: number;
@@ -28,7 +28,7 @@ export interface DatabaseOptions {
 
 const DEFAULT_STATEMENT_TIMEOUT_MS = 20_000;
 // The server's limit fires first when the server is alive; ours is for a server that no longer
-// answers.
+// responds.
 const CLIENT_MARGIN_MS = 5_000;
 /** For statements under way on connections that are to end. */
 const LAST_SECONDS = 1;
@@ -45,8 +45,8 @@ export class Database {
   /**
    * Runs a single statement, or several that need not agree.
    *
-   * @throws ImportError `DatabaseUnavailable` when the database can't be reached, doesn't answer in
-   *   time, or can't do it now; `BadConfiguration` when DATABASE_URL is not a URL, or an operator
+   * @throws ImportError `DatabaseUnavailable` when the database is unreachable, does not respond in
+   *   time, or cannot do it now; `BadConfiguration` when DATABASE_URL is not a URL, or an operator
    *   must change the database; StatementError when a statement is wrong
    */
   async query<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
@@ -54,8 +54,9 @@ export class Database {
   }
 
   /**
-   * Runs statements that take effect together or not at all. When the answer to COMMIT is lost, the
-   * outcome is unknown and this throws `DatabaseUnavailable`: the work must be safe to run again.
+   * Runs statements that take effect together or not at all. When the response to COMMIT is lost,
+   * the outcome is unknown and this throws `DatabaseUnavailable`: the work must be safe to run
+   * again.
    */
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return this.#within((pool) => transact(pool, work));
@@ -79,7 +80,7 @@ export class Database {
         reject(
           new ImportError(
             "DatabaseUnavailable",
-            `Postgres did not answer within ${String(limitMs)} ms`,
+            `Postgres did not respond within ${String(limitMs)} ms`,
           ),
         );
       }, limitMs);
@@ -152,11 +153,11 @@ export function connectTo(
 }
 
 /**
- * A transaction whose work outlives its connection. postgres.js (3.4.9) writes what is sent on a
- * connection that has gone into a socket that is none, and throws that where nobody can catch it:
- * the next statement of the work would end this process, and so would the ROLLBACK that it sends by
- * itself when the work fails. So the work gets no statement any more, and does not seem to fail:
- * postgres.js learns from the connection that the transaction has.
+ * A transaction whose work outlives its connection. postgres.js (3.4.9) writes the statements of a
+ * broken connection into a missing socket, and throws where no caller can catch it: the next
+ * statement of the work would end this process, and so would the automatic ROLLBACK when the work
+ * fails. So the work gets no further statement, and does not seem to fail: postgres.js learns from
+ * the connection that the transaction failed.
  */
 export async function transact<T>(
   pool: postgres.Sql,

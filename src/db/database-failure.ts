@@ -1,7 +1,7 @@
 import { hasErrorCode } from "../bytes/system-error.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-/** What a group of SQLSTATEs means for the statement that failed. */
+/** The meaning of a group of SQLSTATEs for the statement that failed. */
 interface Condition {
   /**
    * `away`: the same statement may succeed later. `refused`: an operator must change the database.
@@ -15,9 +15,9 @@ interface Condition {
 const RETRIED = "the step is retried automatically.";
 
 /**
- * SQLSTATEs and classes of them (the first two characters), the longest match counts. Whatever the
- * table does not name is a condition of the server that this version does not know, and is retried:
- * an import must not fail because of it.
+ * SQLSTATEs and classes of them (the first two characters), the longest match counts. A SQLSTATE
+ * that the table does not name is retried: an import must not fail because of an unknown condition
+ * of the server.
  *
  * https://www.postgresql.org/docs/18/errcodes-appendix.html
  */
@@ -110,14 +110,14 @@ const MISUSES = [
 ];
 const CONNECTION_CODES =
   /^(CONNECTION_|CONNECT_TIMEOUT|SASL_|AUTH_TYPE_|MESSAGE_NOT_SUPPORTED|ECONN|ENOTFOUND|EPIPE|ETIMEDOUT|EHOST|ENET|EAI_|EADDR)/;
-// What OpenSSL and Node say of a certificate or a handshake.
+// Codes of OpenSSL and Node for a certificate or a handshake.
 const TLS_CODES =
   /^(ERR_SSL_|ERR_TLS_|EPROTO$|CERT_|CRL_|SELF_SIGNED_|DEPTH_ZERO_|UNABLE_TO_|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE)/;
 const TLS_HINT = `Correct \`sslmode\` in DATABASE_URL, or the certificate of Postgres; ${RETRIED}`;
 
 /**
- * A refusal of the database that an operator ends with a command: no right, or tables of another
- * version. What was accepted before need not fail because of it.
+ * A refusal of the database that an operator ends with a command: a missing right, or tables of
+ * another version. Accepted imports need not fail because of it.
  */
 export class DatabaseRefusal extends ImportError {
   constructor(message: string, hint: string, cause: Error) {
@@ -143,7 +143,7 @@ export class StatementError extends Error {
 }
 
 /**
- * Says what an error of a statement, a connection or the work around them means. Errors that do not
+ * Translates an error of a statement, a connection or the work around them. Errors that do not
  * come from the database are returned as they are.
  */
 export function databaseFailure(error: unknown): unknown {
@@ -156,8 +156,8 @@ export function databaseFailure(error: unknown): unknown {
 }
 
 /**
- * Whether the connection on which this happened is gone, is just ending, or leads to a server that
- * became a standby.
+ * True if the connection of this error is broken or ending, or leads to a server that became a
+ * standby.
  */
 export function needsNewConnection(error: unknown): boolean {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
@@ -182,7 +182,7 @@ function isStatement(error: Error): boolean {
 }
 
 /**
- * @param isOfStatement - whether a statement failed with it; else it may come from the work around
+ * @param isOfStatement - true if a statement failed with it; else it may come from the work around
  *   the statements
  */
 function ofDriver(error: Error, isOfStatement: boolean): Error | undefined {
@@ -193,7 +193,7 @@ function ofDriver(error: Error, isOfStatement: boolean): Error | undefined {
   if (CONNECTION_CODES.test(code) || isMissingSocket(error)) return away(error, UNKNOWN);
   if (!isOfStatement) return undefined;
   if (code !== "") return away(error, UNKNOWN);
-  // A value that the driver can't encode; what it says of the value stays here.
+  // A value that the driver cannot encode. Its message contains the value, and is dropped.
   return new StatementError(error.name, `Postgres: a statement failed with ${error.name}`);
 }
 
@@ -234,8 +234,8 @@ function codeOf(error: Error): string {
 }
 
 /**
- * What the system says of a server that is to be reached by a socket file; other missing files are
- * those of the work.
+ * Codes of the system for a server that is reached by a socket file; other missing files belong to
+ * the work.
  */
 function isMissingSocket(error: Error): boolean {
   return (

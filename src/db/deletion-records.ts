@@ -8,10 +8,11 @@ import { imageLocations, images, leases, stagedFiles } from "./schema.ts";
 import type { StagedRow } from "./staged-records.ts";
 
 /**
- * Begins the deletion of an image, in one transaction with its locations: from here on nobody reads
- * it, and what remains is to remove the bytes.
+ * Begins the deletion of an image, in one transaction with its locations: from here on no reader
+ * sees it, and only its bytes remain to be removed.
  *
- * @throws ImportError `ImageNotFound`; deleting again what is being deleted is no error
+ * @throws ImportError `ImageNotFound`; to delete an image again that is being deleted is not an
+ *   error
  */
 export async function beginDeletion(db: Queries, imageId: string): Promise<void> {
   const [image] = await db.select().from(images).where(eq(images.id, imageId)).for("update");
@@ -33,7 +34,7 @@ export async function beginDeletion(db: Queries, imageId: string): Promise<void>
  * Begins the deletion of an image, see {@link beginDeletion}, that no import holds and that was
  * never published.
  *
- * @returns false, and changes nothing, when it is another image
+ * @returns false, and changes nothing, for any other image
  * @throws ImportError `ImageNotFound` also for an image that is being deleted
  */
 export async function beginDiscarding(db: Queries, imageId: string): Promise<boolean> {
@@ -43,7 +44,7 @@ export async function beginDiscarding(db: Queries, imageId: string): Promise<boo
   return true;
 }
 
-/** Ends a deletion: no bytes and no claim are left. Says whether it moved. */
+/** Ends a deletion: no bytes and no claim are left. Returns true if the image moved. */
 export async function endDeletion(db: Queries, imageId: string): Promise<boolean> {
   const moved = await db
     .update(images)
@@ -74,7 +75,7 @@ export async function listUnfinishedDeletions(db: Queries, olderThanMs: number):
   return rows.map((row) => row.id);
 }
 
-/** What still exists of an image that is being deleted. */
+/** The remains of an image that is being deleted. */
 export interface Remains {
   /** Workflow of the import that still holds the image. */
   readonly claimWorkflowId: string | undefined;
@@ -82,7 +83,7 @@ export interface Remains {
   readonly nodes: readonly string[];
 }
 
-/** What still exists of an image that is being deleted; undefined when it is no such image. */
+/** Finds the remains of an image that is being deleted; undefined for any other image. */
 export async function findRemains(db: Queries, imageId: string): Promise<Remains | undefined> {
   const [image] = await db
     .select({ claim: images.claimWorkflowId })
@@ -107,7 +108,7 @@ export async function findRemains(db: Queries, imageId: string): Promise<Remains
 export interface NodeBytes {
   readonly locations: readonly LocationRow[];
   readonly leases: readonly LeaseRow[];
-  /** With what transforms made of it. */
+  /** Uploads, downloads and products. */
   readonly staged: readonly StagedRow[];
 }
 
@@ -142,7 +143,7 @@ export async function findNodeBytes(
 
 /**
  * Begins the removal of one copy of a published image, and never of its last: from here on readers
- * do not see it, and what remains is to remove its bytes.
+ * do not see it, and only its bytes remain to be removed.
  *
  * @returns the copy; also when its removal began before and has not ended
  * @throws ImportError `ImageNotFound` also for an image that is being deleted; `ImageConflict` when
@@ -252,7 +253,7 @@ export async function listUnfinishedCopyRemovals(
     .where(
       and(
         eq(imageLocations.status, "pending_delete"),
-        // The deletion of the whole image removes its copies by itself.
+        // The deletion of the image removes its copies.
         ne(images.status, "pending_delete"),
         lt(images.updatedAt, sql`now() - make_interval(secs => ${olderThanMs / 1000})`),
       ),

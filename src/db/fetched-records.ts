@@ -32,12 +32,12 @@ function lostFetch({ imageId }: ImportId): ImportError {
 }
 
 /**
- * What is in staging for an image whose import is about to fetch its bytes: what an earlier attempt
- * left, or nothing, or something that this import may throw away.
+ * Finds the staged bytes that a download may replace: those of an earlier attempt, of an earlier
+ * import, or none.
  *
  * @param node - of the staging volume that fetches
- * @throws ImportError `ImportLost`; `ImageConflict` when a person staged data, which no import
- *   throws away; `StagingUnavailable`, retried, while it lies on another node and waits to be swept
+ * @throws ImportError `ImportLost`; `ImageConflict` when there is an upload, which no import
+ *   replaces; `StagingUnavailable`, retried, while it lies on another node and waits to be swept
  */
 export async function findReplaceable(
   db: Queries,
@@ -47,27 +47,28 @@ export async function findReplaceable(
   await requireClaim(db, id);
   const image = await lockImage(db, id.imageId);
   const row = await findStaged(db, id.imageId);
-  // A queued image has no staged data: what it has was adopted by an earlier import, which failed.
+  // A queued image has no upload: its row is that of an earlier import, which adopted a file and
+  // failed.
   const isAdopted = row?.ours === false && image.claimEarlierStatus === "queued";
   if (row !== undefined && row.epoch !== null && row.node !== node) {
     throw new ImportError(
       "StagingUnavailable",
-      `What an earlier import fetched of image "${id.imageId}" still lies on node "${row.node}"`,
-      { hint: "The worker of that node removes it; the step is retried by itself." },
+      `Cannot download image "${id.imageId}": the download of an earlier import still lies on node "${row.node}"`,
+      { hint: "The worker of that node removes it; the step is retried automatically." },
     );
   }
   if (row === undefined || row.epoch !== null || isAdopted) return row;
   throw new ImportError(
     "ImageConflict",
-    `The image "${id.imageId}" has data on staging already, so that none is fetched`,
+    `Cannot download image "${id.imageId}": it has an upload already`,
     { hint: `\`image-import start ${id.imageId}\` imports it.` },
   );
 }
 
 /**
- * Takes away what is there, if it still is what was looked at: the attempt that wrote it can't
- * finish any more. It forgets where the bytes came from, so that no later attempt goes on from a
- * part whose writer may be alive.
+ * Takes the row away, if it has not changed since it was read: the attempt that wrote it cannot
+ * finish any more. The row loses its source, so that no later attempt resumes a part whose writer
+ * may be alive.
  *
  * @throws ImportError `ImportLost`
  */
@@ -92,7 +93,7 @@ export async function takeRow(
 }
 
 /**
- * The row of an attempt that still holds it.
+ * Finds the row of an attempt that still holds it.
  *
  * @throws ImportError `AttemptOvertaken` when another attempt fetches it, `ImportLost` when the
  *   import was undone
@@ -121,9 +122,9 @@ async function updateFetch(
 }
 
 /**
- * Takes the row of a fetch for an attempt: the lease, before the first byte. A resumed one keeps
- * what it knows of its source; one that begins afresh keeps only whether its source is fit for
- * several connections. The caller has made sure that the attempt is not late.
+ * Takes the row of a fetch for an attempt: the lease, before the first byte. A resumed download
+ * keeps the facts of its source. One that restarts from byte 0 keeps only whether several
+ * connections failed. The caller has made sure that the attempt is not late.
  */
 export async function takeFetch(
   db: Queries,
@@ -172,7 +173,7 @@ export async function recordSingleConnection(
 }
 
 /**
- * Records what is being fetched, and how much of it is safe.
+ * Records the source of a download, and the number of bytes that are safe.
  *
  * @throws ImportError `AttemptOvertaken` when another attempt fetches it, `ImportLost` when the
  *   import was undone
@@ -187,8 +188,8 @@ export async function recordSource(
 }
 
 /**
- * Records what the bytes turned out to be, before they get their final name: whoever finds them
- * after a death needs nothing but their fingerprint.
+ * Records the facts of a complete download before it gets its final name: after a death the next
+ * attempt needs only its fingerprint.
  *
  * @throws ImportError `ImportLost`, `AttemptOvertaken`
  */
@@ -203,8 +204,7 @@ export async function recordFetched(
 }
 
 /**
- * Ends a fetch well: the bytes have their final name, and are staged like those that a person
- * staged.
+ * Finishes a download: it has its final name, and is staged like an upload.
  *
  * @throws ImportError `ImportLost`, `AttemptOvertaken`
  */
@@ -225,12 +225,11 @@ export async function finishFetch(
 }
 
 /**
- * Takes what an import fetched away from it, for its removal: a late attempt finds another's token.
+ * Takes the download of an import away for its removal: a late attempt finds another token.
  *
  * @param requireNotLate - throws when the attempt that holds the row comes after the undo. Default:
  *   none does
- * @returns what it was; undefined when the import fetched nothing, or a person staged something
- *   since
+ * @returns the row before; undefined when the import has no download
  */
 export async function takeFetchedAway(
   db: Queries,

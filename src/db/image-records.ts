@@ -11,7 +11,7 @@ import { imageLocations, imageProperties, images, imageTags } from "./schema.ts"
 
 /** A row of the catalogue. */
 export type ImageRow = typeof images.$inferSelect;
-/** Where bytes of an image lie, as the catalogue has it. */
+/** A location of an image: a row of the catalogue. */
 export type LocationRow = typeof imageLocations.$inferSelect;
 
 /** An image with all that belongs to it. */
@@ -23,7 +23,7 @@ export interface ImageRecord {
   readonly locations: readonly LocationRow[];
 }
 
-/** What a person says of a new image. */
+/** The fields of a new image. */
 export interface NewImage {
   readonly id: string;
   readonly name?: string | undefined;
@@ -161,7 +161,7 @@ export function isLocation({ imageId, store, epoch }: LocationId) {
   );
 }
 
-/** Which copy a location is about. */
+/** The key of a location. */
 type LocationId = Pick<LocationRow, "imageId" | "store" | "epoch">;
 
 /** Records the version in which a copy was last read and found to be the image. */
@@ -177,7 +177,7 @@ export async function recordVersion(
  * Records the result of a look at a copy: readers take those that are not known to be damaged
  * first.
  *
- * @param damage - why it is not the image; null: it is
+ * @param damage - the reason why it is not the image; null: it is the image
  */
 export async function recordDamage(
   db: Queries,
@@ -250,8 +250,8 @@ async function recordsOf(
 }
 
 /**
- * Images and their live copies, a row for each copy. One statement, and so one moment: nobody sees
- * an image from before its activation with copies from after it.
+ * Images and their live copies, a row for each copy. One statement, and so one moment: no reader
+ * sees an image from before its activation with copies from after it.
  */
 async function selectWithLocations(db: Queries, isWanted: SQL | undefined, limit: number) {
   const image = db
@@ -335,8 +335,8 @@ async function removeNamed(db: Queries, imageId: string, changes: ImageChanges):
 export async function moveImage(db: Queries, imageId: string, to: ImageStatus): Promise<void> {
   const image = await lockImage(db, imageId);
   const status = nextImageStatus(image.status, to);
-  // What is legal for the import itself (`saving → active`) is nobody else's to do. Copies of an
-  // active image leave its status alone.
+  // Only the import itself may do some legal moves (`saving → active`). Copies of an active image
+  // leave its status alone.
   if (image.claimTaskId !== null && image.claimEarlierStatus !== "active") {
     throw new ImportError(
       "ImageBusy",

@@ -9,7 +9,7 @@ import { imageLocations, images, leases } from "./schema.ts";
 /** A lease as the catalogue has it. */
 export type LeaseRow = typeof leases.$inferSelect;
 
-/** Which copy a lease is about. */
+/** The key of a lease. */
 export interface CopyId extends ImportId {
   readonly store: string;
 }
@@ -23,7 +23,7 @@ function isLease(copy: CopyId) {
 }
 
 /**
- * Takes the lease of a copy for an attempt, from the attempt that held it. What was published stays
+ * Takes the lease of a copy for an attempt, from the attempt that held it. A published copy stays
  * published. The caller has made sure that the attempt is not late.
  */
 export async function takeLease(
@@ -136,13 +136,12 @@ export async function dropEarlierParts(db: Queries, copy: CopyId, token: string)
 
 /**
  * Takes the lease of a copy away from an attempt whose import does not hold the image any more, for
- * the removal of what the attempt has made: the undo of that import may have come before the
- * attempt began.
+ * the removal of its bytes: the undo of that import may have come before the attempt began.
  *
  * @param token - of the attempt
  * @param taker - the token with which the lease is held from then on
- * @returns what it was; undefined while the import holds its image, and when another attempt or an
- *   undo has the lease
+ * @returns the lease before; undefined while the import holds its image, and when another attempt
+ *   or an undo has the lease
  */
 export async function takeOrphanedLease(
   db: Queries,
@@ -169,7 +168,7 @@ export async function takeOrphanedLease(
  * Forgets a lease whose bytes are gone.
  *
  * @param token - with which it must be held. Default: any
- * @returns whether it was there
+ * @returns true if it was there
  */
 export async function dropLease(db: Queries, copy: CopyId, token?: string): Promise<boolean> {
   const isHeld = token === undefined ? undefined : eq(leases.token, token);
@@ -180,7 +179,7 @@ export async function dropLease(db: Queries, copy: CopyId, token?: string): Prom
   return dropped.length > 0;
 }
 
-/** Whether the catalogue publishes this copy: then no undo may touch it. */
+/** True if the catalogue publishes this copy: then no undo may touch it. */
 export async function isPublishedLocation(db: Queries, copy: CopyId): Promise<boolean> {
   const [location] = await db
     .select({ status: imageLocations.status })

@@ -3,7 +3,8 @@ import type { Database } from "./connect.ts";
 import { findMissingMigrations } from "./migrate.ts";
 
 /**
- * How many migrations of this version the database lacks; all of them when it was never migrated.
+ * The number of migrations of this version that the database lacks; all of them if it was never
+ * migrated.
  *
  * @throws ImportError `DatabaseUnavailable`, `BadConfiguration`
  */
@@ -12,7 +13,7 @@ export async function countMissingMigrations(database: Database): Promise<number
 }
 
 /**
- * Whether the database takes writes: neither a standby nor set to read-only.
+ * True if the database takes writes: it is neither a standby nor set to read-only.
  *
  * @throws ImportError `DatabaseUnavailable`
  */

@@ -9,7 +9,7 @@ import { imageLocations, images, leases } from "./schema.ts";
 import { DEFAULT_TASK_TIME_TO_LIVE_MS, succeedTask } from "./task-records.ts";
 import { dropUndosOf } from "./transform-undo-records.ts";
 
-/** It stays what it is meanwhile, and may be deactivated and activated again. */
+/** The image stays active meanwhile, or is deactivated and activated again. */
 const isBeingCopied = and(
   eq(images.claimEarlierStatus, "active"),
   inArray(images.status, ["active", "deactivated"]),
@@ -17,7 +17,7 @@ const isBeingCopied = and(
 
 const isBeingImported = or(inArray(images.status, ["importing", "saving"]), isBeingCopied);
 
-/** What the copies of an import turned out to be. */
+/** The result of the copies of an import. */
 export interface SavedImage extends ImportId {
   readonly digests: Digests;
   readonly virtualSizeBytes: number | null;
@@ -81,7 +81,7 @@ async function insertPendingLocation(
       shared: lease.shared,
       version: lease.version,
     })
-    // Only what we recorded before is no conflict: another live copy in this store must not go
+    // A repeated call is not a conflict; another live copy in this store is, and must not go
     // unnoticed.
     .onConflictDoNothing({
       target: [imageLocations.imageId, imageLocations.store, imageLocations.epoch],
@@ -89,18 +89,19 @@ async function insertPendingLocation(
 }
 
 /**
- * What transforms made of an image, told with its activation: a failed import leaves it as it was.
+ * Changes of an image by transforms. They are applied with its activation: a failed import leaves
+ * the image as it was.
  */
 export interface Transformations {
   /** Default: as it was declared. */
   readonly diskFormat?: DiskFormat | undefined;
-  /** Set beside those that people have set meanwhile. Default: none. */
+  /** Added to those that users have set meanwhile. Default: none. */
   readonly properties?: Readonly<Record<string, string>> | undefined;
 }
 
-/** How an activation ended. */
+/** The result of an activation. */
 export interface Activation {
-  /** False when the task was gone or had ended already; the image is active all the same. */
+  /** False when the task was gone or had ended already; the image is active nevertheless. */
   readonly taskEnded: boolean;
 }
 
@@ -140,7 +141,7 @@ export async function activate(
     .returning({ id: images.id });
   if (moved.length === 0) return { taskEnded: await requireActivatedByUs(db, claim) };
   await writeProperties(db, claim.imageId, properties);
-  // What transforms did outside is there for good.
+  // The outside effects of transforms are permanent from here on.
   await dropUndosOf(db, claim);
   const isOurs = and(
     eq(imageLocations.imageId, claim.imageId),
@@ -151,8 +152,8 @@ export async function activate(
     .set({ status: "active" })
     .where(isOurs)
     .returning({ store: imageLocations.store });
-  // The lease of a store that was given up stays as long as something may be left there: the
-  // reconciler goes on.
+  // The lease of a store that was given up stays while bytes may be left there: the reconciler goes
+  // on.
   await db.delete(leases).where(
     and(
       eq(leases.imageId, claim.imageId),

@@ -13,13 +13,13 @@ import {
   type StagedRow,
 } from "./staged-records.ts";
 
-/** Which product of which import. */
+/** The key of a product. */
 export interface ProductId extends ImportId {
   /** At least 1. */
   readonly product: number;
 }
 
-/** Who makes a product, and under which names. */
+/** An attempt at a product, and its names. */
 export interface ProductAttempt extends ProductId {
   readonly node: string;
   readonly token: string;
@@ -35,7 +35,7 @@ export interface ProductAttempt extends ProductId {
 /**
  * Takes the lease of a product for an attempt, from the attempt that held it.
  *
- * @returns what was there before: its files are to be removed, and then the attempt calls
+ * @returns the row before: the attempt removes its files, and then calls
  *   {@link beginProduct}
  * @throws ImportError `ImportLost`; `AttemptOvertaken` when the attempt is late;
  *   `StagingUnavailable`, retried, while it lies on another node and waits to be swept
@@ -55,13 +55,13 @@ export async function takeProduct(
   if (before.node !== attempt.node) {
     throw new ImportError(
       "StagingUnavailable",
-      `What an earlier import made of image "${attempt.imageId}" still lies on node "${before.node}"`,
-      { hint: "The worker of that node removes it; the step is retried by itself." },
+      `Cannot transform image "${attempt.imageId}": a product of an earlier import still lies on node "${before.node}"`,
+      { hint: "The worker of that node removes it; the step is retried automatically." },
     );
   }
   const { token, writer, attempt: order = null } = attempt;
   if (before.epoch === attempt.epoch) requireNotLate(before, attempt);
-  // Its names stay until its files are gone: whoever dies before that leaves them to the next.
+  // Its names stay until its files are gone: the next attempt removes them if this one dies before.
   await db
     .update(stagedFiles)
     .set({ state: "staging", token, writer, attempt: order, made: null })
@@ -84,7 +84,7 @@ function isHeld({ imageId, product }: ProductId, token: string) {
 }
 
 /**
- * Begins anew, when nothing is left of what was there before.
+ * Replaces the row once the files of the earlier attempt are gone.
  *
  * @throws ImportError `AttemptOvertaken` when another attempt has taken it, `ImportLost`
  */
@@ -116,7 +116,7 @@ export async function requireProduct(
 }
 
 /**
- * Records that a product lies whole under its path.
+ * Records that a product is complete under its path.
  *
  * @throws ImportError `AttemptOvertaken` when another attempt holds the lease, `ImportLost`
  */
@@ -145,7 +145,7 @@ function lostProduct({ imageId, product }: Pick<ProductId, "imageId" | "product"
 /**
  * Takes all products of an import away from the attempts that make them, for their removal.
  *
- * @returns what they were
+ * @returns their rows before
  * @throws ImportError `AttemptOvertaken` when a later run of the same import makes one of them
  */
 export async function takeProductsAway(
@@ -155,7 +155,7 @@ export async function takeProductsAway(
     readonly node: string;
     readonly token: string;
     readonly writer: ProcessIdentity;
-    /** Of the undo. Default: null, no attempt comes after it. */
+    /** Place of the undo among the attempts. Default: null, no attempt comes after it. */
     readonly attempt?: AttemptOrder | null;
   },
 ): Promise<StagedRow[]> {

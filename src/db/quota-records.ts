@@ -12,26 +12,26 @@ import type { Queries } from "./connect.ts";
 import { requireClaim, type ImportId } from "./claim-guard.ts";
 import { imageLocations, images, stagedFiles } from "./schema.ts";
 
-/** What an owner has of one quota, in bytes or images. */
+/** Usage of one quota by an owner, in bytes or images. */
 export interface QuotaUsage {
-  /** What is there. */
+  /** Bytes or images that exist. */
   readonly usage: number;
-  /** What imports and stagings that run may come to, beyond that. */
+  /** Room that running imports and uploads reserve beyond that. */
   readonly reserved: number;
 }
 
 /**
- * What an owner has of each quota, as Glance counts it: every copy of an image counts, and nothing
- * of an image whose deletion has begun. It is summed up from the rows that are there anyway: with a
- * claim or a staging goes, in the same transaction, what it reserved.
+ * Sums up the usage of each quota by an owner, as Glance counts it: every copy of an image counts,
+ * and an image whose deletion has begun does not. A reservation stands in the row of its claim or
+ * upload, and ends with it in the same transaction.
  *
- * @param owner - null: the images that belong to nobody
+ * @param owner - null: the images without an owner
  */
 export async function readUsage(
   db: Queries,
   owner: string | null,
 ): Promise<Record<Quota, QuotaUsage>> {
-  // For each image by itself: a join would read the locations of all owners.
+  // A subquery for each image: a join would read the locations of all owners.
   const stored = sql`(SELECT sum(${imageLocations.sizeBytes}) FROM ${imageLocations} WHERE ${imageLocations.imageId} = ${images.id} AND ${imageLocations.status} = 'active')`;
   const isClaimed = sql`${images.claimTaskId} IS NOT NULL`;
   const stagedSize = sql`coalesce(${stagedFiles.sizeBytes}, 0)`;
@@ -75,14 +75,13 @@ function total(amount: unknown) {
   return sql`coalesce(sum(${amount}), 0)`.mapWith(Number);
 }
 
-/** By how much something grows, in bytes or images; what is left out does not. */
+/** Growth of quotas, in bytes or images. Default: 0. */
 export type Growth = Readonly<Partial<Record<Quota, number>>>;
 
 /**
- * Makes sure that what this transaction has changed leaves the owner within all quotas that it
- * makes grow. From here to the end of the transaction nothing else of that owner grows, so that
- * many at once can't exceed a quota together. To be called last: whoever holds an owner must wait
- * for no row.
+ * Makes sure that the owner stays within the quotas that this transaction uses. Until its end no
+ * other transaction uses quotas of that owner, so that parallel ones cannot exceed a quota
+ * together. Call it last: a transaction that holds an owner must not wait for a row.
  *
  * @throws ImportError `QuotaExceeded`
  */
@@ -96,11 +95,11 @@ export async function requireQuotas(
   for (const quota of QUOTAS) quotas.require(quota, grown[quota] ?? 0);
 }
 
-/** The quotas of an owner, of which nobody else takes anything until the transaction ends. */
+/** The quotas of an owner, locked until the transaction ends. */
 export class HeldQuotas {
   readonly #owner: string | null;
   readonly #limits: QuotaLimits;
-  /** Undefined for an owner without limits: nobody needs to know. */
+  /** Undefined for an owner without limits: it is not summed up. */
   readonly #used: Record<Quota, QuotaUsage> | undefined;
   readonly #grown: Growth;
 
@@ -116,7 +115,7 @@ export class HeldQuotas {
     this.#grown = grown;
   }
 
-  /** @param grown - what this transaction has added already, for which room is only to be asked */
+  /** @param grown - growth that this transaction has already written, and now checks */
   static async hold(
     db: Queries,
     limits: Limits,
@@ -127,19 +126,18 @@ export class HeldQuotas {
     if (QUOTAS.every((quota) => own[quota] === Infinity)) {
       return new HeldQuotas(owner, own, undefined, grown);
     }
-    // Owners that happen to have the same hash wait for each other, and that is all.
+    // Owners with the same hash only wait for each other.
     await db.execute(sql`SELECT pg_advisory_xact_lock(${QUOTA_LOCK}, hashtext(${owner ?? ""}))`);
     return new HeldQuotas(owner, own, await readUsage(db, owner), grown);
   }
 
-  /** How much more there may be; `Infinity` without a limit. */
+  /** Room that is left; `Infinity` without a limit. */
   left(quota: Quota): number {
     return Math.max(0, this.#limits[quota] - this.#usage(quota));
   }
 
   /**
-   * @throws ImportError `QuotaExceeded` when so much more does not fit; asking for nothing is
-   *   always granted
+   * @throws ImportError `QuotaExceeded` when the wanted growth does not fit; no growth always fits
    */
   require(quota: Quota, wanted: number): void {
     if (wanted <= 0 || wanted <= this.left(quota)) return;
@@ -158,11 +156,10 @@ export class HeldQuotas {
 const QUOTA_LOCK = 0x71_74_61;
 
 /**
- * Reserves what an import that is just being accepted will come to, for its claim: the size of the
- * image, where it is known already, in each store. What is not known yet grows by
- * {@link growReservation}.
+ * Reserves room for an import that is being accepted: the size of the image in each store, if it is
+ * known. {@link growReservation} reserves the rest later.
  *
- * @param image - as it was before the claim
+ * @param image - its row before the claim
  * @throws ImportError `ImageTooLarge`, `QuotaExceeded`
  */
 export async function reserveImport(
@@ -179,32 +176,31 @@ export async function reserveImport(
     .where(eq(images.id, image.id));
   await requireQuotas(db, limits, image.owner, {
     image_size_total: sizeBytes * copies,
-    // What is uploading counts already.
+    // An image that is uploading counts already.
     image_count_uploading: image.status === "queued" || image.status === "active" ? 1 : 0,
   });
 }
 
 /**
- * What an import has found out about its size. All in bytes, and all in total: to repeat it changes
- * nothing.
+ * Sizes that an import has found, in bytes. They are totals: a repeated call changes nothing.
  */
 export interface ReservationGrowth {
-  /** How large the image has become. */
+  /** Size that the image has reached. */
   readonly imageBytes: number;
-  /** How large it may be granted to become where there is room. Default: `imageBytes`. */
+  /** Size to grant if there is room. Default: `imageBytes`. */
   readonly welcomeBytes?: number;
   /**
-   * What transforms have in staging beside what is staged, all their products together. Default: 0.
+   * Bytes of all products in staging together. Default: 0.
    */
   readonly productBytes?: number;
 }
 
 /**
- * Reserves for an import whose size was not known when it was accepted, or turns out to be larger:
- * to be called before the bytes are written, as by `RoomAhead`. It counts in each store, and in
- * staging as far as it is being staged. It never shrinks; the end of the claim settles it.
+ * Reserves room for an import whose size was unknown when it was accepted, or is larger than it
+ * was. Call it before the bytes are written, as `RoomAhead` does. The size counts in each store,
+ * and in staging while it is being staged. A reservation never shrinks; it ends with the claim.
  *
- * @returns how large the image may become before this is asked again
+ * @returns the size that the image may reach before the next call
  * @throws ImportError `ImportLost`, `ImageTooLarge`, `QuotaExceeded`
  */
 export async function growReservation(
@@ -260,9 +256,8 @@ export async function growReservation(
 }
 
 /**
- * How large a file may become that this import writes into staging now, in bytes, as far as quotas
- * and the cap say at this moment; `Infinity` without limits. It is a hint for whoever can stop
- * early: {@link growReservation} decides.
+ * The size that quotas and the cap now allow for a file that this import writes into staging, in
+ * bytes; `Infinity` without limits. It lets a caller stop early: {@link growReservation} decides.
  *
  * @throws ImportError `ImportLost`
  */
@@ -286,11 +281,14 @@ interface Reservation {
   readonly sizeBytes: number;
   readonly copies: number;
   readonly productBytes: number;
-  /** Of what is being staged; undefined when nothing is. */
+  /** Reservation of the download that is being written; undefined if there is none. */
   readonly stagingBytes: number | undefined;
 }
 
-/** Also locks what is being staged: from here on nobody waits for it who holds the owner. */
+/**
+ * Also locks the row of the running download: a transaction that holds the owner must not wait for
+ * it.
+ */
 async function findReservation(db: Queries, imageId: string): Promise<Reservation> {
   const [image] = await db
     .select({

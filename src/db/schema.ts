@@ -26,22 +26,22 @@ function quoted(words: readonly string[]) {
   return sql.raw(words.map((word) => `'${word}'`).join(", "));
 }
 
-/** Where bytes in staging were fetched from, and how far: what it takes to fetch the rest only. */
+/** The source of a download and how far it got: the facts to resume it. */
 export interface FetchedFrom {
-  /** As people may see it. */
+  /** Without secrets. */
   readonly url: string;
   /**
-   * What the source has to agree with for its bytes to be put behind those that are there; null:
-   * nothing would.
+   * The validator with which the source must agree before the download is resumed; null: it cannot
+   * be resumed.
    */
   readonly validator: string | null;
-  /** Null when the source does not say it. */
+  /** Null: the source did not report it. */
   readonly sizeBytes: number | null;
-  /** So many bytes survive the machine's death, too. */
+  /** Bytes that also survive the death of the machine. */
   readonly syncedBytes: number;
   /** The boot of the machine that wrote those behind them. */
   readonly bootId: string;
-  /** How the attempts so far ended early. Default: none did, or the last one got further. */
+  /** The early end of the attempts so far. Default: none, or the last one got further. */
   readonly end?: EarlyEnd | undefined;
 }
 
@@ -50,7 +50,7 @@ const instant = (name: string) => timestamp(name, { withTimezone: true });
 
 /**
  * The images, and in each row the claim of the one import that may write it. `epoch` is the fence:
- * it grows with every claim, and whatever an import writes names the epoch it was given.
+ * it grows with every claim, and every write of an import names its epoch.
  */
 export const images = pgTable(
   "images",
@@ -80,12 +80,12 @@ export const images = pgTable(
     claimRunId: text("claim_run_id"),
     claimEarlierStatus: text("claim_earlier_status", { enum: ["queued", "uploading", "active"] }),
     /**
-     * What the claim reserves of its owner's quotas; without a claim it means nothing. Bytes of
-     * each copy, so far.
+     * Reservation of the claim in its owner's quotas; meaningless without a claim. Bytes of each
+     * copy, so far.
      */
     claimSizeBytes: sizeBytes("claim_size").notNull().default(0),
     claimCopies: integer("claim_copies").notNull().default(0),
-    /** Bytes in staging beside what is staged: products of transforms. */
+    /** Bytes of products in staging. */
     claimProductBytes: sizeBytes("claim_products").notNull().default(0),
     createdAt: instant("created_at").notNull().defaultNow(),
     updatedAt: instant("updated_at").notNull().defaultNow(),
@@ -98,7 +98,7 @@ export const images = pgTable(
       "images_container_format_known",
       sql`${image.containerFormat} IN (${quoted(CONTAINER_FORMATS)})`,
     ),
-    // No image can be stuck: whatever is being imported names the run that imports it.
+    // No image can be stuck: an image that is being imported names its run.
     check(
       "images_importing_is_claimed",
       sql`${image.status} NOT IN ('importing', 'saving') OR ${image.claimTaskId} IS NOT NULL`,
@@ -117,7 +117,7 @@ export const images = pgTable(
   ],
 );
 
-/** What people write on an image. The namespace `os_glance_` is the service's own. */
+/** Properties that users set on an image. The namespace `os_glance_` is the service's own. */
 export const imageProperties = pgTable(
   "image_properties",
   {
@@ -133,7 +133,7 @@ export const imageProperties = pgTable(
   ],
 );
 
-/** Words that people put on an image. */
+/** Tags that users put on an image. */
 export const imageTags = pgTable(
   "image_tags",
   {
@@ -146,7 +146,7 @@ export const imageTags = pgTable(
 );
 
 /**
- * Where the bytes of an image lie. `pending` until the image is active, `pending_delete` until the
+ * The locations of images. `pending` until the image is active, `pending_delete` until the
  * bytes are gone; then the row goes. Readers see `active` rows only.
  */
 export const imageLocations = pgTable(
@@ -168,11 +168,11 @@ export const imageLocations = pgTable(
     /** The copy is still another name of the staged file's inode. */
     shared: boolean("shared").notNull().default(false),
     /**
-     * The state of the copy when it was checked, in the words of its store; null: from before this
-     * was recorded.
+     * The version of the copy when it was checked, in the terms of its store; null: from before
+     * this was recorded.
      */
     version: text("version"),
-    /** Why a later look found the copy not to be the image; null: no look has. */
+    /** The reason why a later check found the copy damaged; null: none did. */
     damage: text("damage"),
     createdAt: instant("created_at").notNull().defaultNow(),
   },
@@ -190,7 +190,7 @@ export const imageLocations = pgTable(
 
 /**
  * The mark that the place of each store carries. A place without it is an empty mount point, or
- * another place: it is neither written nor believed.
+ * another place: it is neither written nor trusted.
  */
 export const storeMarks = pgTable("store_marks", {
   store: text("store").primaryKey(),
@@ -198,7 +198,7 @@ export const storeMarks = pgTable("store_marks", {
   recordedAt: instant("recorded_at").notNull().defaultNow(),
 });
 
-/** What has become of each request to import. */
+/** The result of each request to import. */
 export const tasks = pgTable(
   "tasks",
   {
@@ -229,7 +229,7 @@ export const tasks = pgTable(
   ],
 );
 
-/** What a transform said of its product: kept for the attempt that comes after a lost answer. */
+/** The report of a transform on its product: kept for an attempt that comes after a lost result. */
 export interface MadeProduct {
   readonly transform: string;
   readonly diskFormat: string;
@@ -237,10 +237,10 @@ export interface MadeProduct {
 }
 
 /**
- * What lies in staging for an image, or is being written there: as product 0 what was staged,
- * fetched or adopted, and as product n what the n-th transform of an import made of it. While
- * `staging`, the row is the writer's lease. A stager renews `renewed_at`, and whoever finds it too
- * old takes over with a token of its own; a transform lives by the claim of its import.
+ * Bytes in staging, complete or not. Product 0 is the upload, the download or an adopted file;
+ * product n is that of the n-th transform of an import. While `staging`, the row is the writer's
+ * lease. An upload renews `renewed_at`, and another process may take over a row that is too old
+ * with a token of its own; a transform lives by the claim of its import.
  */
 export const stagedFiles = pgTable(
   "staged_files",
@@ -249,15 +249,15 @@ export const stagedFiles = pgTable(
       .notNull()
       .references(() => images.id),
     product: integer("product").notNull().default(0),
-    /** The import that fetched or made it, and with which it goes; null: a person brought it. */
+    /** The import of a download or product, which goes with it; null: an upload. */
     epoch: integer("epoch"),
     node: text("node").notNull(),
     state: text("state", { enum: ["staging", "staged"] }).notNull(),
     token: uuid("token").notNull(),
     writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
     /**
-     * Which attempt of an import's step the writer is; null: a person stages, or a version wrote it
-     * that kept no order.
+     * The place of the writer among the attempts of its import; null: an upload, or a version wrote
+     * it that recorded no order.
      */
     attempt: jsonb("attempt").$type<AttemptOrder>(),
     renewedAt: instant("renewed_at").notNull().defaultNow(),
@@ -265,11 +265,11 @@ export const stagedFiles = pgTable(
     part: text("part"),
     /** Absolute path of the staged file. */
     path: text("path").notNull(),
-    /** Our own staging wrote it, so that nobody else holds it open. */
+    /** True if this service wrote it, so that no other process holds it open. */
     ours: boolean("ours").notNull(),
     /**
-     * What a stager reserves of the owner's quota, ahead of the bytes; 0 once they are staged and
-     * `size` tells.
+     * Reservation of an upload in its owner's quota, ahead of the bytes; 0 once it is complete and
+     * has a `size`.
      */
     reservedBytes: sizeBytes("reserved").notNull().default(0),
     /** While an import fetches it. */
@@ -288,7 +288,7 @@ export const stagedFiles = pgTable(
     linkedStore: text("linked_store"),
     stagedAt: instant("staged_at"),
     expiresAt: instant("expires_at"),
-    /** Of a product. */
+    /** Report of the transform, for a product. */
     made: jsonb("made").$type<MadeProduct>(),
   },
   (staged) => [
@@ -302,7 +302,7 @@ export const stagedFiles = pgTable(
 );
 
 /**
- * What a transform may have done outside of its product: undone when its import is, for good when
+ * Promises to undo outside effects of transforms: kept when their import is undone, forgotten when
  * it is published.
  */
 export const transformUndos = pgTable(
@@ -324,8 +324,8 @@ export const transformUndos = pgTable(
 
 /**
  * A copy that an import writes, or has written and not yet activated: the row exists before the
- * first byte does. It says who writes, so that a part is adopted only from the dead, and what to
- * remove when the import is undone.
+ * first byte does. It says who writes, so that only the part of a dead writer is resumed, and names
+ * the bytes to remove when the import is undone.
  */
 export const leases = pgTable(
   "leases",
@@ -338,8 +338,8 @@ export const leases = pgTable(
     token: uuid("token").notNull(),
     writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
     /**
-     * Which attempt of the import's step the writer is; null: a version wrote it that kept no
-     * order.
+     * The place of the writer among the attempts of its import; null: a version wrote it that
+     * recorded no order.
      */
     attempt: jsonb("attempt").$type<AttemptOrder>(),
     part: text("part").notNull(),
@@ -353,7 +353,7 @@ export const leases = pgTable(
     sizeBytes: sizeBytes("size"),
     crc32: sizeBytes("crc32"),
     shared: boolean("shared").notNull().default(false),
-    /** The state of the published copy when it was checked, in the words of its store. */
+    /** The version of the published copy when it was checked, in the terms of its store. */
     version: text("version"),
     createdAt: instant("created_at").notNull().defaultNow(),
     updatedAt: instant("updated_at").notNull().defaultNow(),

@@ -6,18 +6,18 @@ import { nextImageStatus } from "../domain/image-status.ts";
 import type { Queries } from "./connect.ts";
 import { imageLocations, images, leases, stagedFiles } from "./schema.ts";
 
-/** What lies in staging, as the catalogue has it. */
+/** Bytes in staging: a row of the catalogue. */
 export type StagedRow = typeof stagedFiles.$inferSelect;
 
-/** Where a row of what is staged, or of a product, is found. */
+/** The condition that a row is that of the upload or download, or of a product. */
 export function isStaged(imageId: string, product = 0) {
   return and(eq(stagedFiles.imageId, imageId), eq(stagedFiles.product, product));
 }
 
 /**
- * What is staged for an image, or being staged.
+ * Finds the row of an upload, a download or a product, complete or not.
  *
- * @param product - of which transform. Default: what no transform made
+ * @param product - number of the product. Default: 0, the upload or download
  */
 export async function findStaged(
   db: Queries,
@@ -28,30 +28,30 @@ export async function findStaged(
   return row;
 }
 
-/** What is staged for an image, with all that transforms made of it. */
+/** Lists the upload or download of an image, and its products. */
 export async function listStagedOf(db: Queries, imageId: string): Promise<StagedRow[]> {
   return db.select().from(stagedFiles).where(eq(stagedFiles.imageId, imageId));
 }
 
-/** Whose staged data lies at this path. */
+/** Finds the row of the staged bytes at this path. */
 export async function findStagedByPath(db: Queries, path: string): Promise<StagedRow | undefined> {
   const [row] = await db.select().from(stagedFiles).where(eq(stagedFiles.path, path));
   return row;
 }
 
-/** Everything that the catalogue knows to be in the staging area of a node. */
+/** Lists all rows of the staging area of a node. */
 export async function listStaged(db: Queries, node: string): Promise<StagedRow[]> {
   return db.select().from(stagedFiles).where(eq(stagedFiles.node, node));
 }
 
-/** What was staged. */
+/** Facts of complete staged bytes. */
 export interface StagedData {
   readonly path: string;
   readonly sizeBytes: number;
   readonly fingerprint: Fingerprint;
-  /** Undefined: somebody else put the bytes there, and nobody has digested them. */
+  /** Undefined: this service did not write the bytes, and has not digested them. */
   readonly digests: Digests | undefined;
-  /** Blocks that are zero. Default: nobody has looked. */
+  /** Blocks that are zero. Default: unknown. */
   readonly zeroBlocks?: ZeroBlocks;
   readonly timeToLiveMs: number;
 }
@@ -72,7 +72,7 @@ export function stagedColumns(staged: StagedData) {
   };
 }
 
-/** Image `queued → uploading` for data that was adopted. */
+/** Image `queued → uploading` for an adopted file. */
 export async function moveToUploading(
   db: Queries,
   imageId: string,
@@ -111,7 +111,7 @@ export async function updateStaged(
     .where(and(eq(stagedFiles.imageId, imageId), eq(stagedFiles.token, token)));
 }
 
-/** The digests of staged data, where they are known. */
+/** The digests of staged bytes, if they are known. */
 export function knownDigests(staged: StagedRow): Digests | undefined {
   const { checksum, osHashAlgo, osHashValue, crc32, sizeBytes } = staged;
   if (checksum === null || osHashAlgo === null || osHashValue === null) return undefined;
@@ -169,7 +169,7 @@ export async function returnLinkRight(
     );
 }
 
-/** Locks what is staged for an image against changes of its inode by other steps. */
+/** Locks a row of staged bytes against changes of its inode by other steps. */
 export async function lockStaged(
   db: Queries,
   imageId: string,
@@ -183,7 +183,7 @@ export async function lockStaged(
   return row;
 }
 
-/** Forgets staged data that is gone, and that a linked copy was shared with it. */
+/** Forgets staged bytes that are gone, and that a linked copy was shared with them. */
 export async function dropStagedRow(db: Queries, imageId: string, token: string): Promise<void> {
   const dropped = await db
     .delete(stagedFiles)

@@ -9,7 +9,7 @@ import { images, tasks } from "./schema.ts";
 export type TaskRow = typeof tasks.$inferSelect;
 
 /**
- * How long the record of a task that has ended is kept, in ms: Glance's default of
+ * Time for which the record of an ended task is kept, in ms: Glance's default of
  * `task_time_to_live`, 48 h.
  */
 export const DEFAULT_TASK_TIME_TO_LIVE_MS = 48 * 3_600_000;
@@ -47,7 +47,8 @@ function mayBecome(taskId: string, to: TaskStatus) {
 }
 
 /**
- * Says that the first byte step began. A task that is further already, or gone, is left as it is.
+ * Records that the first byte step began. A task that is further already, or gone, is left as it
+ * is.
  */
 export async function beginProcessing(db: Queries, taskId: string): Promise<void> {
   await db
@@ -56,7 +57,10 @@ export async function beginProcessing(db: Queries, taskId: string): Promise<void
     .where(mayBecome(taskId, "processing"));
 }
 
-/** Ends a task well. Returns false, and changes nothing, when it is gone or has ended already. */
+/**
+ * Ends a task with success. Returns false, and changes nothing, when it is gone or has ended
+ * already.
+ */
 export async function succeedTask(
   db: Queries,
   taskId: string,
@@ -107,8 +111,8 @@ export async function failTask(
  * Removes records of tasks that have ended and whose time to live has passed, the oldest first;
  * never that of a task that holds an image.
  *
- * @param limit - how many at most
- * @returns how many were removed
+ * @param limit - most records to remove
+ * @returns the number of removed records
  */
 export async function deleteExpiredTasks(db: Queries, limit: number): Promise<number> {
   const expired = await db

@@ -3,15 +3,15 @@ import type { ImportId } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
 import { images, transformUndos } from "./schema.ts";
 
-/** A transform that may have done something outside of its product, and for which image. */
+/** The promise to undo the outside effects of a transform. */
 export type TransformUndo = typeof transformUndos.$inferSelect;
 
-/** Records, before a transform runs, that it is to be undone if its import is. Idempotent. */
+/** Records, before a transform runs, the promise to undo it with its import. Idempotent. */
 export async function promiseUndo(db: Queries, undo: TransformUndo): Promise<void> {
   await db.insert(transformUndos).values(undo).onConflictDoNothing();
 }
 
-/** What transforms of one import may have done. */
+/** Lists the promised undos of an import. */
 export async function listUndosOf(
   db: Queries,
   { imageId, epoch }: ImportId,
@@ -23,7 +23,7 @@ export async function listUndosOf(
 }
 
 /**
- * What transforms did on a node for imports that hold their image no more, and were not published.
+ * Lists the promised undos on a node of imports that do not hold their image any more.
  */
 export async function listAbandonedUndos(db: Queries, node: string): Promise<TransformUndo[]> {
   const rows = await db
@@ -39,7 +39,7 @@ export async function listAbandonedUndos(db: Queries, node: string): Promise<Tra
   return rows.map((row) => row.undo);
 }
 
-/** Forgets what was undone. */
+/** Forgets an undo that was done. */
 export async function dropUndo(
   db: Queries,
   { imageId, epoch, transform }: Pick<TransformUndo, "imageId" | "epoch" | "transform">,
@@ -55,7 +55,7 @@ export async function dropUndo(
     );
 }
 
-/** Forgets what transforms did for an import that is published: it stays. */
+/** Forgets the undos of an import that is published: its effects stay. */
 export async function dropUndosOf(db: Queries, { imageId, epoch }: ImportId): Promise<void> {
   await db
     .delete(transformUndos)

@@ -17,8 +17,8 @@ import {
 } from "./staged-records.ts";
 
 /**
- * How long a stager may be silent before anybody takes over, in seconds: four missed renewals of 5
- * s.
+ * Seconds without a renewal after which another process may take over an upload: four missed
+ * renewals of 5 s.
  */
 export const STAGING_LEASE_SECONDS = 20;
 
@@ -27,7 +27,7 @@ const isStale = lt(
   sql`now() - make_interval(secs => ${STAGING_LEASE_SECONDS})`,
 );
 
-/** Who wants to stage, and where. */
+/** An attempt to upload. */
 export interface StagingAttempt {
   readonly imageId: string;
   readonly node: string;
@@ -36,19 +36,18 @@ export interface StagingAttempt {
   readonly part: string;
   readonly path: string;
   /**
-   * How many bytes will be staged, as far as that is known; the rest is asked for by
-   * {@link growStaging}.
+   * Bytes to upload, as far as they are known; {@link growStaging} reserves the rest.
    */
   readonly sizeBytes: number;
-  /** Take the place of data that is staged already. */
+  /** Replaces an upload that is there already. */
   readonly replace: boolean;
 }
 
 /**
- * Begins to stage: image `queued → uploading`, and the row that is the lease and the reservation. A
- * stager that died is taken over.
+ * Begins an upload: image `queued → uploading`, and a row as lease and reservation. An upload whose
+ * process died is taken over.
  *
- * @returns what was there before, whose files the caller removes
+ * @returns the row before; the caller removes its files
  * @throws ImportError `ImageNotFound`, `ImageConflict`, `StagingBusy`, `ImageTooLarge`,
  *   `QuotaExceeded`
  */
@@ -65,7 +64,7 @@ export async function beginStaging(
       `Cannot stage image "${attempt.imageId}": it is ${image.status}, and only a queued image is staged`,
     );
   }
-  // Also the data of a queued image may be someone's who is just removing it.
+  // The sweeper may also be removing a file of a queued image.
   if (image.status === "uploading" || before?.state === "staging") {
     await requireTakeover(db, before, attempt);
   }
@@ -125,7 +124,7 @@ async function requireTakeover(
 /**
  * Renews the lease of a stager.
  *
- * @throws ImportError `StagingBusy` when somebody took over, or the image was deleted
+ * @throws ImportError `StagingBusy` when another process took over, or the image was deleted
  */
 export async function renewStaging(db: Queries, imageId: string, token: string): Promise<void> {
   const renewed = await db
@@ -152,11 +151,11 @@ function takenOver(imageId: string): ImportError {
 }
 
 /**
- * Reserves room for a stager whose source turns out to be longer, before the bytes are written; see
- * `RoomAhead`. It renews the lease, too.
+ * Reserves room for an upload whose source is longer than expected, before the bytes are written;
+ * see `RoomAhead`. Also renews the lease.
  *
- * @returns how long it may become before this is asked again
- * @throws ImportError `StagingBusy` when somebody took over, or the image was deleted;
+ * @returns the size that it may reach before the next call
+ * @throws ImportError `StagingBusy` when another process took over, or the image was deleted;
  *   `ImageTooLarge`, `QuotaExceeded`
  */
 export async function growStaging(
@@ -189,9 +188,9 @@ export async function growStaging(
 }
 
 /**
- * Ends staging well: the data is staged, and the image knows its size.
+ * Finishes an upload, and records its size with the image.
  *
- * @throws ImportError `StagingBusy` when somebody took over meanwhile
+ * @throws ImportError `StagingBusy` when another process took over meanwhile
  */
 export async function finishStaging(
   db: Queries,
@@ -212,7 +211,7 @@ export async function finishStaging(
     .where(isStager(imageId, token))
     .returning({ imageId: stagedFiles.imageId });
   if (moved.length > 0) await setStagedSize(db, imageId, staged.sizeBytes);
-  // It may have taken effect before, and its answer was lost.
+  // It may have taken effect before, and its response was lost.
   else if ((await findStaged(db, imageId))?.token !== token) throw takenOver(imageId);
 }
 
@@ -224,8 +223,8 @@ async function setStagedSize(db: Queries, imageId: string, sizeBytes: number): P
 }
 
 /**
- * Ends staging without data: the row goes, the image is `queued` again. Only the holder of the
- * token does this.
+ * Drops an upload: the row goes, the image is `queued` again. Only the holder of the token may do
+ * this.
  */
 export async function dropStaging(db: Queries, imageId: string, token: string): Promise<void> {
   await dropStagedRow(db, imageId, token);
@@ -249,9 +248,9 @@ export async function dropStaging(db: Queries, imageId: string, token: string): 
 const noStaged = sql`NOT EXISTS (SELECT 1 FROM staged_files WHERE staged_files.image_id = images.id AND staged_files.product = 0)`;
 
 /**
- * What may be swept from the staging area of a node: stagings whose stager has been silent too
- * long, staged data past its time to live, and staged data of images that are published already.
- * Never what an import holds. And products of imports that hold their image no more.
+ * Lists the rows that a sweep of a node may remove: uploads that were not renewed in time, uploads
+ * past their time to live, uploads of published images, and downloads and products of imports that
+ * do not hold their image any more. Never a row that an import holds.
  */
 export async function listExpiredStaging(db: Queries, node: string): Promise<StagedRow[]> {
   const rows = await db
@@ -267,7 +266,7 @@ export async function listExpiredStaging(db: Queries, node: string): Promise<Sta
             sql`${images.claimTaskId} IS NULL`,
             sql`((${stagedFiles.state} = 'staging' AND ${isStale}) OR (${stagedFiles.state} = 'staged' AND ${stagedFiles.expiresAt} < now()) OR ${images.status} IN ('active', 'deactivated', 'deleted'))`,
           ),
-          // What an import fetched or made goes with it.
+          // Downloads and products go with their import.
           and(
             isNotNull(stagedFiles.epoch),
             sql`(${images.claimTaskId} IS NULL OR ${images.epoch} <> ${stagedFiles.epoch})`,
@@ -279,10 +278,10 @@ export async function listExpiredStaging(db: Queries, node: string): Promise<Sta
 }
 
 /**
- * Takes over what may be swept (see {@link listExpiredStaging}): from here on nobody imports or
- * stages it until {@link dropStaging}.
+ * Takes over a row for its removal (see {@link listExpiredStaging}): until {@link dropStaging} no
+ * process imports or stages it.
  *
- * @returns what it was, or undefined when it may not be swept any more
+ * @returns the row before; undefined when it may not be swept any more
  */
 export async function takeOverStaging(
   db: Queries,
@@ -306,7 +305,7 @@ export async function takeOverStaging(
 }
 
 /**
- * Takes staged data away from an image that nobody imports, for its removal; see
+ * Takes the upload of an image away for its removal, if no import holds it; see
  * {@link dropStaging}.
  *
  * @throws ImportError `ImageBusy`, `StagingBusy`

@@ -95,14 +95,14 @@ async function openStaging(nodeStagingUri: string): Promise<StagingArea | Import
   }
 }
 
-/** Whether these dependencies can serve the bytes of a staging volume. */
+/** True if these dependencies can serve the bytes of a staging volume. */
 export function hasStaging(dependencies: Dependencies): dependencies is NodeDependencies {
   return !(dependencies.staging instanceof ImportError);
 }
 
 /**
  * Asks for the newest run of the workflow id, not for the run that took the claim: after a reset
- * the newest run goes on with that claim, and a new import takes it over by itself.
+ * the newest run goes on with that claim, and a new import takes it over.
  */
 async function isRunOpen(client: Client, workflowId: string): Promise<boolean> {
   try {

@@ -55,12 +55,12 @@ export interface ErrorFields {
   readonly hint?: string;
   /** The store that a step was about. */
   readonly store?: string;
-  /** Where a bug was thrown; failures of the table need none. */
+  /** Stack of a bug; failures of the table need none. */
   readonly stack?: string;
   readonly cause?: ErrorFields;
 }
 
-/** What a log line says of an error, with its causes. */
+/** The fields of an error in a log line, with its causes. */
 export function errorFields(error: Error, depth = 0): ErrorFields {
   const code = codeOf(error);
   const { hint, store } = wordsOf(error, code);

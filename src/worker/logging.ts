@@ -4,7 +4,7 @@ import type { LogLevel as Threshold } from "../config/log-settings.ts";
 import { redact } from "../domain/redact.ts";
 import { logFields } from "./log-fields.ts";
 
-/** How a worker logs. */
+/** Settings of the logs of a worker. */
 export interface LogOptions {
   /** Lines of lower levels are not written. */
   readonly level: Threshold;

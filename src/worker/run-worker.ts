@@ -18,7 +18,7 @@ import { buildDependencies, hasStaging } from "./dependencies.ts";
 import { stepInterceptors } from "./log-attributes.ts";
 import { TemporalUpkeep } from "./temporal-upkeep.ts";
 
-/** What a worker needs to run. */
+/** Settings of a worker. */
 export interface WorkerSettings {
   readonly config: Config;
   readonly databaseUrl: string;
@@ -42,7 +42,7 @@ export function workflowSource(): Pick<WorkerOptions, "workflowBundle" | "workfl
 }
 
 /**
- * Runs a worker until it is told to stop by a signal. Workflows, catalogue steps, and the bytes of
+ * Runs a worker until a signal stops it: workflows, catalogue steps, and the bytes of
  * its staging volume.
  */
 export async function runWorker(settings: WorkerSettings): Promise<void> {

@@ -66,7 +66,7 @@ export class TemporalUpkeep {
     else if (Date.now() - this.#reconciledAtMs >= this.#reconcileEveryMs) await this.#reconcile();
   }
 
-  /** What only shows something must not keep a worker from working. */
+  /** Registers the search attributes. A failure does not stop the worker: they only show facts. */
   async #attributes(): Promise<void> {
     await this.#trying("register the search attributes", () =>
       registerSearchAttributes(this.#client.connection, this.#namespace),

@@ -56,7 +56,7 @@ function translated(error: unknown, store: Pick<FailureDetails, "store">): unkno
       type: error.code,
       message: error.message,
       nonRetryable: isPermanent(error),
-      // Nothing to wait for is no reason to try without a pause.
+      // Without a given time, the retry policy sets the pause.
       ...(error.retryAfterMs ? { nextRetryDelay: error.retryAfterMs } : {}),
       details: [{ code: error.code, hint: error.hint, ...store } satisfies FailureDetails],
       cause: error,

@@ -175,7 +175,7 @@ describe("Database.query()", () => {
     expect(failure).toMatchObject({
       code: "DatabaseUnavailable",
       retryable: true,
-      message: "Postgres did not answer within 5100 ms",
+      message: "Postgres did not respond within 5100 ms",
     });
   });
 
