@@ -132,7 +132,7 @@ describe("followImport()", () => {
     const { progress, followed } = follow(client, accepted);
     await followed;
 
-    expect(progress.notes.filter((note) => note.includes("again"))).toEqual([
+    expect(progress.notes.filter((note) => note.includes("retried"))).toEqual([
       "storing is retried after: no answer",
       "store slow is retried after: it is away",
       "store slow is retried after: no answer",

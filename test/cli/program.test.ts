@@ -60,6 +60,8 @@ describe("buildProgram()", () => {
       migrate: "",
       stores: "--check --adopt …",
       doctor: "",
+      dev: "",
+      env: "",
     });
   });
 

@@ -59,6 +59,6 @@ describe("whileUnreachable()", () => {
       },
     });
 
-    expect(await failureOf(waiting)).toBe(reason);
+    await expect(waiting).rejects.toBe(reason);
   });
 });
