@@ -47,7 +47,7 @@ export default defineConfig({
       {
         test: {
           name: "cli",
-          include: ["test/{cli,docs,examples}/**/*.test.ts"],
+          include: ["test/{cli,docs,examples,package}/**/*.test.ts"],
           globalSetup: [build, "./test/support/shared-stack-setup.ts"],
           testTimeout: 60_000,
           hookTimeout: 60_000,

@@ -1,6 +1,5 @@
-// @ts-check
-// A transform of your own: pads raw images with zeros to a whole MiB, as Azure and some hypervisors want them, and keeps
-// a note of it in a directory. In the configuration:
+// A transform of your own: pads raw images with zeros to a whole MiB, as Azure and some hypervisors
+// want them, and keeps a note of it in a directory. In the configuration:
 //
 //   import:
 //     transforms: [{ module: ./align-to-mebibyte.mjs }]
@@ -26,7 +25,9 @@ function notePath({ id, epoch }) {
 export default {
   name: "align_to_mebibyte",
 
-  /** When a worker starts and in `doctor`: better told now than in the first import. */
+  /**
+   * When a worker starts and in `doctor`: a mistake is reported now, and not by the first import.
+   */
   async check() {
     const isDirectory = await stat(NOTES).then(
       (found) => found.isDirectory(),
@@ -56,7 +57,7 @@ export default {
     try {
       await writeFile(notePath(image), JSON.stringify({ sizeBytes, alignedBytes }));
     } catch (cause) {
-      // Not the image's fault: marked like this, the step is tried again by itself.
+      // Not the image's fault: marked like this, the step is tried again automatically.
       throw Object.assign(new Error("the note could not be kept", { cause }), { retryable: true });
     }
     return { hasProduct: true, properties: { aligned_from: String(sizeBytes) } };

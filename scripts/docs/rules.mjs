@@ -123,6 +123,9 @@ function files(page) {
   });
 }
 
+// Commands of npm itself that the pages name.
+const NPM_COMMANDS = new Set(["ci", "pack"]);
+
 /**
  * Scripts of package.json that the text names.
  *
@@ -131,7 +134,7 @@ function files(page) {
 function npmScripts(page) {
   return page.codes.flatMap(({ text, line }) => {
     const [, name] = /^npm (?:run )?([\w:-]+)/.exec(text) ?? [];
-    if (name === undefined || name in SCRIPTS || name === "ci") return [];
+    if (name === undefined || name in SCRIPTS || NPM_COMMANDS.has(name)) return [];
     return [finding(page, line, `npm run ${name}: package.json has no such script`)];
   });
 }

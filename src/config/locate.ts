@@ -76,6 +76,11 @@ export function temporalCli(env: NodeJS.ProcessEnv = process.env): string {
   return setting(env, "TEMPORAL_CLI") ?? "temporal";
 }
 
+/** True if commands find this data directory without an option or a variable that names it. */
+export function isDefaultDataDir(path: string, env: NodeJS.ProcessEnv = process.env): boolean {
+  return path === resolve(defaultDataDir(env));
+}
+
 /**
  * The default is outside an installed package, which may be read-only and is replaced by updates.
  */

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { detectFormat } from "../client/detect-format.ts";
 import { environmentWithout } from "../config/child-environment.ts";
-import { dataDirOf, temporalCli } from "../config/locate.ts";
+import { dataDirOf, isDefaultDataDir, temporalCli } from "../config/locate.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { IMPORT_FAILURES, ImportError } from "../domain/import-failure.ts";
 import type { NameLock } from "../processes/name-lock.ts";
@@ -173,7 +173,7 @@ async function importAndVerify(
 
 /** Removes the image; this cancels an import that still runs. A signal does not stop it. */
 async function removeImage(id: string, { dataDir, keepsImage }: DemoOptions): Promise<void> {
-  const isDefault = dataDir === dataDirOf(undefined, {});
+  const isDefault = isDefaultDataDir(dataDir);
   const environment = isDefault ? "" : `IMAGE_IMPORT_DATA_DIR=${dataDir} `;
   const stays = `\nThe image stays. To remove it, while \`npm start\` runs: ${environment}npx image-import image delete ${id}`;
   if (keepsImage) {

@@ -19,6 +19,10 @@ export const BLOCKS_NOT_RUN: Readonly<Record<string, Readonly<Record<string, str
     'npx image-import image start "$ID" --method web-download --uri https://cloud.example.org/images/fedora.qcow2':
       "It needs the internet; test/cli/commands/start.test.ts starts a download.",
   },
+  "docs/programs-and-other-languages.md": {
+    "npm install image-import-0.1.0.tgz":
+      "It needs a registry; test/package/package.test.ts installs the package without one.",
+  },
   "docs/stores.md": {
     "npx image-import stores --adopt fast":
       "It changes a store that other tests use; test/cli/commands/stores.test.ts adopts one.",

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, inject, it } from "vitest";
@@ -11,6 +11,7 @@ import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { BLOCKS_NOT_RUN } from "./blocks-not-run.ts";
 import { commandsIn, firstMissing, runInOneShell } from "./shell-session.ts";
 
+const EXAMPLES = fileURLToPath(new URL("../../examples", import.meta.url));
 const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 const stack = new SharedStack();
@@ -37,6 +38,7 @@ function makeWorkDirectory(): string {
     Buffer.concat([randomBytes(8 * MIB), Buffer.alloc(56 * MIB)]),
   );
   writeFileSync(join(directory, "disk.qcow2"), craftedQcow2());
+  symlinkSync(EXAMPLES, join(directory, "examples"));
   return directory;
 }
 

@@ -2,18 +2,18 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
 import { digestsOf } from "../support/file-digests.ts";
-import { addressesOf, runExample } from "../support/run-example.ts";
+import { runExample } from "../support/run-example.ts";
 import { SharedStack, writeDisk } from "../support/shared-stack.ts";
 
-const EXAMPLE = "import-a-file.ts";
+const EXAMPLE = "import-a-file.mjs";
 
 const stack = new SharedStack();
 
-describe("examples/import-a-file.ts", () => {
+describe("examples/import-a-file.mjs", () => {
   it("imports a file, and reports its progress and where its bytes are", async () => {
     const file = writeDisk();
 
-    const { exitCode, stdout, stderr } = await runExample(EXAMPLE, addressesOf(stack.file), file);
+    const { exitCode, stdout, stderr } = await runExample(EXAMPLE, await stack.environment(), file);
 
     const [, imageId = ""] = /^([0-9a-f-]{36}): /.exec(stdout) ?? [];
     const { size, os_hash_value: sha512 } = await digestsOf(file);
@@ -27,7 +27,7 @@ describe("examples/import-a-file.ts", () => {
   });
 
   it("reports the failure and the way out", async () => {
-    const result = await runExample(EXAMPLE, addressesOf(stack.file), "nothing.raw");
+    const result = await runExample(EXAMPLE, await stack.environment(), "nothing.raw");
 
     expect(result).toEqual({
       exitCode: 1,
@@ -42,7 +42,7 @@ describe("examples/import-a-file.ts", () => {
     expect(result).toEqual({
       exitCode: 2,
       stdout: "",
-      stderr: "Name a file, and set DATABASE_URL and IMAGE_IMPORT_CONFIG.\n",
+      stderr: "Name a file, and set the variables that `image-import env` prints.\n",
     });
   });
 });

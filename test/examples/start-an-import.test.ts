@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { addressesOf, runExample } from "../support/run-example.ts";
+import { runExample } from "../support/run-example.ts";
 import { SharedStack } from "../support/shared-stack.ts";
 
 const stack = new SharedStack();
 
-describe("examples/start-an-import.ts", () => {
+describe("examples/start-an-import.mjs", () => {
   it("starts the import of an upload, follows it, and reports its end", async () => {
     const imageId = await stack.stagedImage(4096);
 
-    const result = await runExample("start-an-import.ts", addressesOf(stack.file), imageId);
+    const result = await runExample("start-an-import.mjs", await stack.environment(), imageId);
 
     const { os_hash_value: sha512, status } = await stack.showImage(imageId);
     expect(status).toBe("active");

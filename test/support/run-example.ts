@@ -1,28 +1,19 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
-import ts from "typescript";
-import type { StackFile } from "../../src/config/stack-file.ts";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const EXAMPLES = fileURLToPath(new URL("../../examples", import.meta.url));
 
 /**
- * Runs an example as JavaScript, because Node 20 runs no TypeScript, beside the package that it
- * imports from.
+ * Runs an example as its head says.
  *
  * @param name - of the file in examples/
+ * @param env - the variables that `image-import env` prints
  */
 export async function runExample(name: string, env: NodeJS.ProcessEnv, ...args: readonly string[]) {
-  const { outputText } = ts.transpileModule(readFileSync(join(ROOT, "examples", name), "utf8"), {
-    compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 },
-  });
-  // Given as text, it stands in the working directory, and so within the package.
-  const program = ["--input-type=module", "--eval", outputText, "example"];
-  const child = spawn(process.execPath, [...program, ...args], {
-    cwd: ROOT,
+  const child = spawn(process.execPath, [join(EXAMPLES, name), ...args], {
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -32,14 +23,4 @@ export async function runExample(name: string, env: NodeJS.ProcessEnv, ...args: 
     once(child, "close"),
   ]);
   return { exitCode: child.exitCode, stdout, stderr };
-}
-
-/** The variables that `npm start` prints for the examples. */
-export function addressesOf(stack: StackFile): NodeJS.ProcessEnv {
-  return {
-    DATABASE_URL: stack.database_url,
-    TEMPORAL_ADDRESS: stack.temporal_address,
-    TEMPORAL_NAMESPACE: stack.temporal_namespace,
-    IMAGE_IMPORT_CONFIG: stack.config,
-  };
 }

@@ -18,6 +18,11 @@ export class SharedStack extends RunningStack {
     super({ dataDir: inject("sharedStack") });
   }
 
+  /** The variables that `image-import env` prints for programs. */
+  async environment(): Promise<NodeJS.ProcessEnv> {
+    return (await this.commandLine.answer("env")) as NodeJS.ProcessEnv;
+  }
+
   /** A client of everything, closed when the running test has finished. */
   async connect(): Promise<ImageImportClient> {
     const { temporal_address: address, database_url: databaseUrl, config } = this.file;

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import { dataDirOf } from "../../config/locate.ts";
+import { isDefaultDataDir } from "../../config/locate.ts";
 import type { Stack } from "../../stack/stack.ts";
 import { StackBusyError, StackError } from "../../stack/stack-error.ts";
 import { json } from "../render.ts";
@@ -54,7 +54,7 @@ async function findTemporalCli(): Promise<string> {
 function welcome({ addresses, directory }: Stack): string {
   const database = new URL(addresses.database_url);
   database.password = "";
-  const isDefault = directory.path === dataDirOf(undefined, {});
+  const isDefault = isDefaultDataDir(directory.path);
   const environment = isDefault ? "" : `IMAGE_IMPORT_DATA_DIR=${directory.path} `;
   return `
 Image Import runs; Ctrl-C stops it.

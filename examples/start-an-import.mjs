@@ -1,9 +1,8 @@
-// Starts the import of an upload and waits for its end:
+// Starts the import of an upload and waits for its end. While `npm start` runs, in another
+// terminal:
 //
 //   eval "$(npx image-import env)"
-//   node examples/start-an-import.ts <image-id>
-//
-// Node 22.18 and newer run this file as it is.
+//   node examples/start-an-import.mjs <image-id>
 import { ImageImportClient } from "image-import";
 
 const [imageId = ""] = process.argv.slice(2);

@@ -1,19 +1,15 @@
-// Imports one disk image with the typed client, shows how far it is, and prints where its bytes
-// lie.
+// Imports one disk image, shows its progress, and prints the places of its copies. While
+// `npm start` runs, in another terminal:
 //
-//   npm start                                 in another terminal, once
-//   node examples/import-a-file.ts disk.qcow2
-//
-// It needs the addresses that `npm start` prints, in the variables below; TEMPORAL_ADDRESS is read
-// by the client. Node
-// 22.18 and newer run it as it stands, older ones after `npx tsc`.
+//   eval "$(npx image-import env)"
+//   node examples/import-a-file.mjs disk.qcow2
 import { basename } from "node:path";
 import { detectFormat, ImageImportClient, ImportError, readConfig } from "image-import";
 
 const [file] = process.argv.slice(2);
 const { DATABASE_URL, IMAGE_IMPORT_CONFIG } = process.env;
 if (file === undefined || DATABASE_URL === undefined || IMAGE_IMPORT_CONFIG === undefined) {
-  process.stderr.write("Name a file, and set DATABASE_URL and IMAGE_IMPORT_CONFIG.\n");
+  process.stderr.write(`Name a file, and set the variables that \`image-import env\` prints.\n`);
   process.exit(2);
 }
 
@@ -34,10 +30,11 @@ try {
   await client.close();
 }
 
-async function importFile(
-  { files, images, imports }: ImageImportClient,
-  path: string,
-): Promise<void> {
+/**
+ * @param {ImageImportClient} client
+ * @param {string} path
+ */
+async function importFile({ files, images, imports }, path) {
   const { id } = await images.create({
     name: basename(path),
     diskFormat: await detectFormat(path),
@@ -45,7 +42,7 @@ async function importFile(
   });
   await files.stage(id, path);
 
-  // From here on the import goes on by itself, whatever becomes of this program.
+  // From here on the import continues without this program.
   const { run_id } = await imports.start(id);
   for await (const { phase, stores } of imports.watch(id)) {
     const states = Object.entries(stores).map(([store, { state }]) => `${store} ${state}`);

@@ -1,0 +1,15 @@
+// Started with `node --import`: writes the URL of each ES module that is loaded, one a line, to
+// stdout. CommonJS modules are in require.cache at the end.
+import { createRequire, register } from "node:module";
+import { writeSync } from "node:fs";
+
+const hooks = `
+  import { writeSync } from "node:fs";
+  export async function load(url, context, next) {
+    writeSync(1, url + "\\n");
+    return next(url, context);
+  }`;
+register(`data:text/javascript,${encodeURIComponent(hooks)}`);
+process.on("exit", () => {
+  for (const path of Object.keys(createRequire(import.meta.url).cache)) writeSync(1, `${path}\n`);
+});
