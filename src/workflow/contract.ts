@@ -147,7 +147,11 @@ export const resumeImport = defineSignal("resumeImport");
 /** Sent with the start: returns the result of the acceptance. @internal */
 export const acceptImport = defineUpdate<AcceptedCopy, [string]>("acceptImport");
 
-/** Continues without a store: stops and removes its copy. Returns the remaining stores. @internal */
+/**
+ * Continues without a store: stops and removes its copy. Returns the remaining stores.
+ *
+ * @internal
+ */
 export const dropStore = defineUpdate<{ readonly stores: readonly string[] }, [string]>(
   "dropStore",
 );
