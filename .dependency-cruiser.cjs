@@ -115,7 +115,7 @@ const configuration = {
     },
     {
       name: "entries-stay-apart",
-      comment: "The command line starts a worker; nothing else crosses.",
+      comment: "The command line starts a worker or a stack; nothing else crosses.",
       severity: "error",
       from: { path: "^src/(worker|stack)/" },
       to: { path: "^src/cli/" },

@@ -168,6 +168,6 @@ function whereNothingIsNamed(error: unknown, session: Session): unknown {
   if (!isAway || session.location.isTemporalNamed) return error;
   return new ImportError(error.code, error.message, {
     cause: error,
-    hint: "No Temporal server is configured, so localhost:7233 was tried. Start a stack with `npm start`, or set TEMPORAL_ADDRESS.",
+    hint: "No Temporal server is configured, so localhost:7233 was tried. Start a stack with `image-import dev`, or set TEMPORAL_ADDRESS.",
   });
 }

@@ -27,7 +27,7 @@ function transient(hint: string): FailureKind {
 export const IMPORT_FAILURES = {
   BadRequest: permanent(2, "Correct the request and send it again."),
   BadConfiguration: permanent(2, "Correct the configuration file or the environment."),
-  NotConfigured: permanent(2, "Start a stack with `npm start`, or set the named variable."),
+  NotConfigured: permanent(2, "Start a stack with `image-import dev`, or set the named variable."),
   UnknownStore: permanent(2, "`image-import stores` lists the stores that are configured."),
   UnusableFile: permanent(2, "Name a regular file that this user may read."),
   FileNotFound: permanent(3, "Check the path."),

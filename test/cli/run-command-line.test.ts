@@ -116,7 +116,7 @@ describe("runCommandLine() that is used wrongly", () => {
 });
 
 describe("runCommandLine() where nothing runs and nothing is configured", () => {
-  const START = "Start a stack with `npm start`, or set the named variable.";
+  const START = "Start a stack with `image-import dev`, or set the named variable.";
   const NO_CONFIG =
     "Cannot find the configuration file with staging area and stores: no stack is running here, and IMAGE_IMPORT_CONFIG is not set";
   const NO_CATALOGUE =

@@ -151,7 +151,7 @@ describe("inSession()", () => {
     expect({ code, message, hint }).toEqual({
       code: "TemporalUnavailable",
       message: "It does not answer",
-      hint: "No Temporal server is configured, so localhost:7233 was tried. Start a stack with `npm start`, or set TEMPORAL_ADDRESS.",
+      hint: "No Temporal server is configured, so localhost:7233 was tried. Start a stack with `image-import dev`, or set TEMPORAL_ADDRESS.",
     });
   });
 
