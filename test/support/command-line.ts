@@ -48,8 +48,17 @@ export class CommandLine {
     this.#options = options;
   }
 
-  /** Runs a command to its end. */
+  /**
+   * Runs a command to its end. The result lacks the line that a command writes if its answer takes
+   * more than 2.5 s: on a busy machine any command may write it.
+   */
   async run(...args: readonly string[]): Promise<CommandResult> {
+    const result = await this.runVerbatim(...args);
+    return { ...result, stderr: result.stderr.replace(/^waiting for a worker; .*\n/gm, "") };
+  }
+
+  /** Runs a command to its end, and keeps every line that it writes. */
+  async runVerbatim(...args: readonly string[]): Promise<CommandResult> {
     return resultOf(this.#spawn(args));
   }
 

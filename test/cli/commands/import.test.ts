@@ -346,7 +346,7 @@ describe("import that no worker accepts", () => {
     const imageId = randomUUID();
     const args = ["--id", imageId, "--accept-timeout", "5s"];
 
-    const { exitCode, stdout, stderr } = await idle.run("import", writeDisk(), ...args);
+    const { exitCode, stdout, stderr } = await idle.runVerbatim("import", writeDisk(), ...args);
 
     expect(exitCode).toBe(5);
     expect(stderr).toContain("\nwaiting for a worker; ");
