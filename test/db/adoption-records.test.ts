@@ -27,7 +27,7 @@ async function adopt(imageId: string, changes: Partial<FileToAdopt> = {}): Promi
   );
 }
 
-/** Makes the row of an image that of a download. */
+/** Turns the row of an upload into the row of a download. */
 async function makeDownload(imageId: string, epoch: number): Promise<void> {
   await catalogue.execute(
     sql`UPDATE staged_files SET epoch = ${epoch} WHERE image_id = ${imageId}`,
@@ -35,7 +35,7 @@ async function makeDownload(imageId: string, epoch: number): Promise<void> {
 }
 
 describe("adoptFile()", () => {
-  it("records a file as staged and not ours, digests unknown", async () => {
+  it("records a file as staged, not as ours, and without digests", async () => {
     const imageId = await catalogue.newImage();
 
     await adopt(imageId, { path: "/staging/theirs" });
@@ -64,7 +64,7 @@ describe("adoptFile()", () => {
     expect((await catalogue.staged(imageId))?.path).toBe("/staging/second");
   });
 
-  it("takes the fingerprint of the same file again when no import holds the image", async () => {
+  it("records the new fingerprint of the same file when no import holds the image", async () => {
     const imageId = await catalogue.newImage();
     await adopt(imageId);
     const fingerprint = { ...SOME_FINGERPRINT, mtimeNs: "9" };

@@ -17,7 +17,7 @@ async function release(claim: ClaimedImage): Promise<void> {
 
 describe("requireClaim()", () => {
   it.each(["importing", "saving"] as const)(
-    "is content while our import holds an image that is %s",
+    "succeeds while this import holds an image in status %s",
     async (status) => {
       const claim = await catalogue.claimedImage();
       await catalogue.execute(
@@ -51,7 +51,7 @@ describe("requireClaim()", () => {
     });
   });
 
-  it("fails when the image never was", async () => {
+  it("fails when the image does not exist", async () => {
     const imageId = randomUUID();
 
     expect(

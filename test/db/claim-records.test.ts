@@ -42,7 +42,7 @@ async function tasksOf(imageId: string) {
 }
 
 describe("takeClaim()", () => {
-  it("takes an image whose data is staged, under a new epoch", async () => {
+  it("takes an image with an upload, under a new epoch", async () => {
     const imageId = await catalogue.stagedImage({
       owner: "ada",
       diskFormat: "qcow2",
@@ -70,7 +70,7 @@ describe("takeClaim()", () => {
     });
   });
 
-  it("inserts the task, pending, with the request and the stores that are meant", async () => {
+  it("inserts a pending task with the request and its stores", async () => {
     const imageId = await catalogue.stagedImage({ owner: "ada" });
     const claimant = claimantOf(imageId);
 
@@ -91,7 +91,7 @@ describe("takeClaim()", () => {
     });
   });
 
-  it("takes a queued image whose data lies at a URI", async () => {
+  it("takes a queued image when the request names a URI", async () => {
     const imageId = await catalogue.newImage();
 
     await take({ image_id: imageId, uri: `file:///staging/other` });
@@ -102,7 +102,7 @@ describe("takeClaim()", () => {
     });
   });
 
-  it("forgets that the stores asked for failed earlier, and no others", async () => {
+  it("forgets earlier failures of the requested stores, and of no other store", async () => {
     const imageId = await catalogue.stagedImage();
     await catalogue.execute(
       sql`UPDATE images SET os_glance_failed_import = '{fast,slow}' WHERE id = ${imageId}`,
@@ -224,7 +224,7 @@ describe("takeClaim()", () => {
     expect(after).toEqual(before);
   });
 
-  it("answers the run that holds the image the same again, and changes nothing", async () => {
+  it("returns the same result again to the run that holds the image, and changes nothing", async () => {
     const imageId = await catalogue.stagedImage();
     const claimant = claimantOf(imageId);
     const claim = await catalogue.claim(imageId, claimant);
@@ -236,7 +236,7 @@ describe("takeClaim()", () => {
     expect(await catalogue.everythingOf(imageId)).toEqual(before);
   });
 
-  it("gives a new epoch to the import after one that was undone", async () => {
+  it("gives a new epoch to the next import after an undo", async () => {
     const first = await catalogue.claimedImage();
     await release(first);
 
@@ -245,7 +245,7 @@ describe("takeClaim()", () => {
     expect(second.epoch).toBe(2);
   });
 
-  it("lets one of fifty at once win, and names its task to the others", async () => {
+  it("lets one of fifty simultaneous imports win, and names its task to the others", async () => {
     const imageId = await catalogue.stagedImage();
     const claimants = Array.from({ length: 50 }, (_, index) => ({
       ...claimantOf(imageId),
@@ -314,7 +314,7 @@ describe("takeClaim()", () => {
       ]);
     });
 
-    it("leaves it nothing that it could save, record or activate", async () => {
+    it("lets the closed run save, record and activate nothing", async () => {
       const first = await catalogue.claimedImage({}, ["fast", "slow"]);
       await catalogue.publishedLease({ ...first, store: "fast" });
       await catalogue.claim(first.imageId, claimantOf(first.imageId), ["fast", "slow"]);
@@ -341,7 +341,7 @@ describe("takeClaim()", () => {
 });
 
 describe("releaseClaim()", () => {
-  it("brings an image whose data was staged back to uploading, and ends the task with the reason", async () => {
+  it("moves an image with an upload back to uploading, and ends the task with the reason", async () => {
     const claim = await catalogue.claimedImage();
 
     await release(claim);
@@ -363,7 +363,7 @@ describe("releaseClaim()", () => {
     });
   });
 
-  it("brings an image that was queued back to queued", async () => {
+  it("moves an image that was queued back to queued", async () => {
     const imageId = await catalogue.newImage();
     const claimant = claimantOf(imageId);
     const claim = await take({ image_id: imageId, uri: "file:///staging/other" }, claimant);
@@ -373,7 +373,7 @@ describe("releaseClaim()", () => {
     expect(await catalogue.image(imageId)).toMatchObject({ status: "queued", sizeBytes: null });
   });
 
-  it("brings an image back to queued when its staged data is gone", async () => {
+  it("moves an image back to queued when its upload is gone", async () => {
     const claim = await catalogue.claimedImage();
     await catalogue.execute(sql`DELETE FROM staged_files WHERE image_id = ${claim.imageId}`);
 
@@ -385,7 +385,7 @@ describe("releaseClaim()", () => {
     });
   });
 
-  it("takes back what was saved: digests and locations", async () => {
+  it("removes the saved digests and locations", async () => {
     const claim = await catalogue.claimedImage();
     await catalogue.save(claim);
 
@@ -404,7 +404,7 @@ describe("releaseClaim()", () => {
     });
   });
 
-  it("adds the stores that failed, once each, in order", async () => {
+  it("adds each failed store once, in order", async () => {
     const claim = await catalogue.claimedImage();
     await catalogue.execute(
       sql`UPDATE images SET os_glance_failed_import = '{slow}' WHERE id = ${claim.imageId}`,
@@ -425,7 +425,7 @@ describe("releaseClaim()", () => {
     expect(await catalogue.everythingOf(claim.imageId)).toEqual(before);
   });
 
-  it("never touches the claim of another run", async () => {
+  it("never changes the claim of another run", async () => {
     const claim = await catalogue.claimedImage();
     const before = await catalogue.everythingOf(claim.imageId);
 
@@ -434,7 +434,7 @@ describe("releaseClaim()", () => {
     expect(await catalogue.everythingOf(claim.imageId)).toEqual(before);
   });
 
-  it("never touches an image that its import has published", async () => {
+  it("never changes an image that its import has published", async () => {
     const claim = await catalogue.activeImage();
     const before = await catalogue.everythingOf(claim.imageId);
 
@@ -478,7 +478,7 @@ describe("releaseClaim()", () => {
   });
 });
 
-describe("what a person edits while an import runs", () => {
+describe("a change that a user makes while an import runs", () => {
   async function edit(imageId: string): Promise<void> {
     await catalogue.database.transaction((db) =>
       changeImage(db, imageId, {

@@ -16,14 +16,14 @@ const IMAGE_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 
 const catalogue = useCatalogue();
 
-/** The catalogue's database, reached by a pool of the running test's own. */
+/** The catalogue's database, with a separate pool for the running test. */
 function open(options: Partial<DatabaseOptions> = {}): Database {
   const database = new Database({ url: catalogue.url, ...options });
   onTestFinished(() => database.close());
   return database;
 }
 
-/** The same, with a relay on the way. */
+/** The same, through a relay. */
 async function openRelayed(
   options: Partial<DatabaseOptions> = {},
 ): Promise<{ database: Database; relay: Relay }> {
@@ -36,7 +36,7 @@ async function valueOf(db: Queries, expression: SQL): Promise<unknown> {
   return row?.["value"];
 }
 
-/** Which sessions of the server serve this pool. */
+/** The process id of the server session that serves this pool. */
 async function sessionOf(db: Queries): Promise<number> {
   return (await valueOf(db, sql`pg_backend_pid()`)) as number;
 }
@@ -45,7 +45,7 @@ async function endSession(pid: number): Promise<void> {
   await catalogue.execute(sql`SELECT pg_terminate_backend(${pid}, 10000)`);
 }
 
-/** What was sent on a connection that is just ending fails with it; soon there is a new one. */
+/** Waits until the pool has a new connection: statements on the ending one still fail. */
 async function expectToBeBack(database: Database): Promise<void> {
   await expect
     .poll(() => database.query((db) => valueOf(db, sql`42`)), { timeout: 20_000 })
@@ -60,7 +60,7 @@ async function imageExists(imageId: string): Promise<boolean> {
 }
 
 describe("Database.query()", () => {
-  it("answers what the work answers", async () => {
+  it("returns the result of the work", async () => {
     expect(await open().query((db) => valueOf(db, sql`6 * 7`))).toBe(42);
   });
 
@@ -77,13 +77,13 @@ describe("Database.query()", () => {
     expect(limits).toBe("1234ms 1234ms 30s");
   });
 
-  it("limits a statement to 20 s when nothing else is said", async () => {
+  it("limits a statement to 20 s by default", async () => {
     expect(await open().query((db) => valueOf(db, sql`current_setting('statement_timeout')`))).toBe(
       "20s",
     );
   });
 
-  it("gives a statement up that takes too long, as a database that is away", async () => {
+  it("fails with DatabaseUnavailable when a statement takes too long", async () => {
     const database = open({ statementTimeoutMs: 100 });
 
     const failure = await failureOf(database.query((db) => valueOf(db, sql`pg_sleep(60)`)));
@@ -95,7 +95,7 @@ describe("Database.query()", () => {
     });
   });
 
-  it("gives up waiting for a lock, as a database that is away", async () => {
+  it("fails with DatabaseUnavailable when it waits too long for a lock", async () => {
     const imageId = await catalogue.newImage();
     const lock = sql`SELECT 1 FROM images WHERE id = ${imageId} FOR UPDATE`;
 
@@ -107,7 +107,7 @@ describe("Database.query()", () => {
     expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
   });
 
-  it("fails as a database that is away when there is no such socket", async () => {
+  it("fails with DatabaseUnavailable when the socket does not exist", async () => {
     const url = "postgres://nobody@%2Fno%2Fsuch%2Fdirectory/nothing";
 
     const failure = await failureOf(open({ url }).query((db) => db.execute(sql`SELECT 1`)));
@@ -115,7 +115,7 @@ describe("Database.query()", () => {
     expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
   });
 
-  it("fails as a database that is away when nobody listens", async () => {
+  it("fails with DatabaseUnavailable when no server listens", async () => {
     const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
 
     const failure = await failureOf(open({ url }).query((db) => db.execute(sql`SELECT 1`)));
@@ -131,7 +131,7 @@ describe("Database.query()", () => {
   it.each([
     ["a database that does not exist", (url: URL) => (url.pathname = "/nothing")],
     ["a user that does not exist", (url: URL) => (url.username = "nobody")],
-  ])("fails as a database that is away when DATABASE_URL names %s", async (_, change) => {
+  ])("fails with DatabaseUnavailable when DATABASE_URL names %s", async (_, change) => {
     const url = new URL(catalogue.url);
     change(url);
 
@@ -142,7 +142,7 @@ describe("Database.query()", () => {
     expect(failure).toMatchObject({ code: "DatabaseUnavailable", retryable: true });
   });
 
-  it("fails as a database that is away when its session is ended, and has a new one next time", async () => {
+  it("fails with DatabaseUnavailable when its session is ended, and opens a new one next time", async () => {
     const database = open({ maxConnections: 1 });
     const pid = await database.query(sessionOf);
     const sleeping = failureOf(database.query((db) => valueOf(db, sql`pg_sleep(60)`)));
@@ -154,7 +154,7 @@ describe("Database.query()", () => {
     await expectToBeBack(database);
   });
 
-  it("fails as a database that is away when the connection breaks, and has a new one next time", async () => {
+  it("fails with DatabaseUnavailable when the connection breaks, and opens a new one next time", async () => {
     const { database, relay } = await openRelayed();
     await database.query(sessionOf);
     const sleeping = failureOf(database.query((db) => valueOf(db, sql`pg_sleep(60)`)));
@@ -166,7 +166,7 @@ describe("Database.query()", () => {
     await expectToBeBack(database);
   });
 
-  it("gives up a server that takes connections and never answers", async () => {
+  it("gives up when the server accepts connections and never answers", async () => {
     const { database, relay } = await openRelayed({ statementTimeoutMs: 100 });
     relay.freeze();
 
@@ -179,7 +179,7 @@ describe("Database.query()", () => {
     });
   });
 
-  it("gives up a server that falls silent, and has a new connection when it is back", async () => {
+  it("gives up when the server stops answering, and reconnects when it answers again", async () => {
     const { database, relay } = await openRelayed({ statementTimeoutMs: 100 });
     await database.query(sessionOf);
     relay.freeze();
@@ -192,7 +192,7 @@ describe("Database.query()", () => {
     expect(answer).toBe(42);
   });
 
-  it("names a configuration that is wrong, and not the password in it, when DATABASE_URL is not a URL", async () => {
+  it("reports a wrong configuration without its password when DATABASE_URL is not a URL", async () => {
     const database = new Database({ url: "postgres://image_import:h/idden@:nowhere" });
 
     const failure = await failureOf(database.query((db) => db.execute(sql`SELECT 1`)));
@@ -227,7 +227,7 @@ describe("Database.transaction()", () => {
     expect(await imageExists(imageId)).toBe(false);
   });
 
-  it("passes on what the work fails with outside of the database", async () => {
+  it("passes on a failure of the work outside of the database", async () => {
     const failing = open().transaction(async () => readFile("/no/such/file"));
 
     await expect(failing).rejects.toMatchObject({ code: "ENOENT", path: "/no/such/file" });
@@ -248,7 +248,7 @@ describe("Database.transaction()", () => {
     expect(await imageExists(imageId)).toBe(false);
   });
 
-  it("fails as a database that is away when the answer to COMMIT is lost, though it took effect", async () => {
+  it("fails with DatabaseUnavailable when the answer to COMMIT is lost, though it took effect", async () => {
     const imageId = IMAGE_ID.replace("6", "9");
     const { database, relay } = await openRelayed();
     relay.cutInsteadOfAnswerTo("commit");
@@ -265,8 +265,8 @@ describe("Database.transaction()", () => {
 describe("Database.transaction() whose connection breaks", () => {
   type Work = (db: Queries, cut: () => Promise<void>) => Promise<unknown>;
 
-  // postgres.js throws where nobody can catch it when it is asked for anything then: vitest tells
-  // of that by itself.
+  // postgres.js then throws an error that no caller can catch if it gets another statement. Vitest
+  // reports an uncaught error as a failure of the run.
   it.each<[string, Work]>([
     [
       "while a statement is under way",
@@ -287,13 +287,13 @@ describe("Database.transaction() whose connection breaks", () => {
       },
     ],
     [
-      "and whose work takes no notice",
+      "though the work ignores it",
       async (db, cut) => {
         await Promise.allSettled([valueOf(db, sql`pg_sleep(60)`), cut()]);
         await valueOf(db, sql`2`);
       },
     ],
-  ])("fails %s, takes no effect, and has a new one next time", async (_, work) => {
+  ])("fails %s, takes no effect, and opens a new connection next time", async (_, work) => {
     const imageId = randomUUID();
     const { database, relay } = await openRelayed({ maxConnections: 1 });
 

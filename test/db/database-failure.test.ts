@@ -16,7 +16,7 @@ function open(options: Partial<DatabaseOptions> = {}): Database {
   return database;
 }
 
-/** A role of the running test's own, without any right. */
+/** A new role for the running test, without any rights. */
 async function newRole(options: string): Promise<string> {
   const name = `role_${randomUUID().slice(0, 8)}`;
   await catalogue.execute(sql.raw(`CREATE ROLE ${name} LOGIN PASSWORD 'secret' ${options}`));
@@ -27,7 +27,7 @@ async function newRole(options: string): Promise<string> {
   return url.href;
 }
 
-/** What a statement fails with, whatever it is. */
+/** The error with which a statement fails. */
 async function thrownBy(statement: SQL, database = open()): Promise<Error> {
   try {
     await database.query((db) => db.execute(statement));
@@ -43,7 +43,7 @@ function raised(state: string): SQL {
 }
 
 describe("databaseFailure()", () => {
-  it("retries a write while the database is read-only, and the next write goes to a new session", async () => {
+  it("treats a write to a read-only database as retryable, and sends the next one to a new session", async () => {
     const own = await createTestDatabase();
     onTestFinished(() => own.drop());
     const { url } = own;
@@ -69,7 +69,7 @@ describe("databaseFailure()", () => {
     await database.query((db) => db.execute(insert));
   });
 
-  it("retries when Postgres has no connection left", async () => {
+  it("is retryable when Postgres has no connection left", async () => {
     const url = await newRole("CONNECTION LIMIT 0");
 
     expect(await thrownBy(sql`SELECT 1`, open({ url }))).toMatchObject({
@@ -78,7 +78,7 @@ describe("databaseFailure()", () => {
     });
   });
 
-  it("retries while the password is wrong, and names what to correct", async () => {
+  it("is retryable while the password is wrong, and names the setting to correct", async () => {
     const url = new URL(await newRole(""));
     url.password = "another";
 
@@ -91,7 +91,7 @@ describe("databaseFailure()", () => {
     expect(failure.message).not.toContain("another");
   });
 
-  it("retries, and names what to correct, when the server does not speak TLS", async () => {
+  it("is retryable when the server does not support TLS, and names the setting to correct", async () => {
     const url = `${catalogue.url}?sslmode=verify-full`;
 
     expect(await thrownBy(sql`SELECT 1`, open({ url }))).toMatchObject({
@@ -99,7 +99,7 @@ describe("databaseFailure()", () => {
     });
   });
 
-  it("refuses what the user has no right to, and names the right", async () => {
+  it("reports the missing right when the user may not run the statement", async () => {
     const failure = await thrownBy(sql`SELECT * FROM images`, open({ url: await newRole("") }));
 
     expect(failure).toBeInstanceOf(DatabaseRefusal);
@@ -126,7 +126,7 @@ describe("databaseFailure()", () => {
     ...["42P05", "53000", "53100", "53200", "53300", "53400", "54000", "55000", "55006", "55P03"],
     ...["57000", "57014", "57P01", "57P02", "57P03", "57P04", "57P05", "58000", "58030", "58P01"],
     ...["72000", "F0000", "XX000", "XX001", "XX002", "ZZ999"],
-  ])("retries SQLSTATE %s", async (state) => {
+  ])("treats SQLSTATE %s as retryable", async (state) => {
     expect(await thrownBy(raised(state))).toMatchObject({
       code: "DatabaseUnavailable",
       retryable: true,
@@ -135,7 +135,7 @@ describe("databaseFailure()", () => {
   });
 
   it.each(["21000", "22023", "23505", "42601", "54001", "P0001"])(
-    "takes SQLSTATE %s for a bug",
+    "treats SQLSTATE %s as a bug",
     async (state) => {
       const failure = await thrownBy(raised(state));
 
@@ -165,7 +165,7 @@ describe("databaseFailure()", () => {
     expect(told.join("\n")).not.toMatch(/Failed query|SELEKT \$1/);
   });
 
-  it("passes a failure of ours on as it is, and an error of the work", async () => {
+  it("returns an ImportError and an error of the work unchanged", async () => {
     const ours = new ImportError("ImageBusy", "Not now");
 
     expect(await failureOf(open().transaction(async () => Promise.reject(ours)))).toBe(ours);

@@ -65,7 +65,7 @@ async function unstage(imageId: string): Promise<void> {
 }
 
 describe("beginDeletion()", () => {
-  it("takes the image and all its copies from readers at once", async () => {
+  it("hides the image and all its copies from readers at once", async () => {
     const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
 
     await startDeletion(imageId);
@@ -78,7 +78,7 @@ describe("beginDeletion()", () => {
   });
 
   it.each(IMAGE_STATUSES.filter((status) => status !== "deleted"))(
-    "begins for an image that is %s",
+    "begins for an image in status %s",
     async (status) => {
       const imageId = await catalogue.imageIn(status);
 
@@ -121,7 +121,7 @@ describe("beginDeletion()", () => {
 });
 
 describe("endDeletion()", () => {
-  it("ends the deletion of an image, and says so", async () => {
+  it("ends the deletion of an image, and returns true", async () => {
     const imageId = await catalogue.imageIn("pending_delete");
 
     const moved = await catalogue.database.query((db) => endDeletion(db, imageId));
@@ -134,7 +134,7 @@ describe("endDeletion()", () => {
   });
 
   it.each(IMAGE_STATUSES.filter((status) => status !== "pending_delete"))(
-    "leaves an image that is %s, and says so",
+    "leaves an image in status %s, and returns false",
     async (status) => {
       const imageId = await catalogue.imageIn(status);
       const before = await catalogue.image(imageId);
@@ -164,7 +164,7 @@ describe("listUnfinishedDeletions()", () => {
 });
 
 describe("findRemains()", () => {
-  it("names each node where bytes lie once, in order", async () => {
+  it("names each node with bytes once, in order", async () => {
     const { imageId } = await deletedImage();
 
     expect(await remainsOf(imageId)).toEqual({
@@ -173,14 +173,14 @@ describe("findRemains()", () => {
     });
   });
 
-  it("names the node where nothing lies but staged data", async () => {
+  it("names a node that has only an upload", async () => {
     const imageId = await catalogue.stagedImage();
     await startDeletion(imageId);
 
     expect(await remainsOf(imageId)).toEqual({ claimWorkflowId: undefined, nodes: [NODE] });
   });
 
-  it("names the node where nothing lies but a copy that an import was writing", async () => {
+  it("names a node that has only a copy that an import was writing", async () => {
     const claim = await catalogue.claimedImage();
     await catalogue.publishedLease({ ...claim, store: "fast" });
     await unstage(claim.imageId);
@@ -196,7 +196,7 @@ describe("findRemains()", () => {
     expect((await remainsOf(claim.imageId))?.claimWorkflowId).toBe(claim.workflowId);
   });
 
-  it("names no import once it let the image go", async () => {
+  it("names no import after it has released the image", async () => {
     const claim = await catalogue.claimedImage();
     await startDeletion(claim.imageId);
     await catalogue.database.transaction((db) =>
@@ -213,13 +213,13 @@ describe("findRemains()", () => {
     expect(await remainsOf(imageId)).toEqual({ claimWorkflowId: undefined, nodes: [] });
   });
 
-  it("is undefined for an image that nobody deletes", async () => {
+  it("is undefined for an image that is not being deleted", async () => {
     const { imageId } = await catalogue.activeImage();
 
     expect(await remainsOf(imageId)).toBeUndefined();
   });
 
-  it("is undefined for an image that is deleted", async () => {
+  it("is undefined for a deleted image", async () => {
     const imageId = await catalogue.newImage();
     await startDeletion(imageId);
     await catalogue.database.query((db) => endDeletion(db, imageId));
@@ -227,7 +227,7 @@ describe("findRemains()", () => {
     expect(await remainsOf(imageId)).toBeUndefined();
   });
 
-  it("is undefined for an image that never was", async () => {
+  it("is undefined for an image that does not exist", async () => {
     expect(await remainsOf(randomUUID())).toBeUndefined();
   });
 });
@@ -292,7 +292,7 @@ describe("beginCopyRemoval()", () => {
   });
 
   it.each(["active", "deactivated"])(
-    "takes one copy of an image from readers that is %s",
+    "hides one copy from readers of an image in status %s",
     async (status) => {
       const { imageId } = await catalogue.activeImage({}, ["fast", "slow", "third"]);
       await catalogue.execute(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`);
@@ -307,7 +307,7 @@ describe("beginCopyRemoval()", () => {
     },
   );
 
-  it("answers with the copy as it is now", async () => {
+  it("returns the copy as it is now", async () => {
     const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
 
     const copy = await startRemoval(imageId, "slow");
@@ -317,7 +317,7 @@ describe("beginCopyRemoval()", () => {
     );
   });
 
-  it("leaves the image as readers see it, but for the copy and the time", async () => {
+  it("changes nothing that readers see but the copy and the time", async () => {
     const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
     const before = await catalogue.database.query((db) => findImage(db, imageId));
 
@@ -345,7 +345,7 @@ describe("beginCopyRemoval()", () => {
     expect(await locationsOf(imageId)).toEqual(["fast active"]);
   });
 
-  it("counts no copy that is being removed itself, nor one that is not published", async () => {
+  it("does not count a copy that is being removed or is not published", async () => {
     const { imageId } = await catalogue.activeImage({}, ["fast", "slow", "third"]);
     await startRemoval(imageId, "slow");
     await catalogue.execute(sql`
@@ -387,7 +387,7 @@ describe("beginCopyRemoval()", () => {
     },
   );
 
-  it("answers with the same copy, and changes nothing, when it is repeated", async () => {
+  it("returns the same copy, and changes nothing, when it is repeated", async () => {
     const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
     const first = await startRemoval(imageId, "slow");
     const before = await catalogue.image(imageId);
@@ -398,7 +398,7 @@ describe("beginCopyRemoval()", () => {
     expect(await catalogue.image(imageId)).toEqual(before);
   });
 
-  it("finds no copy any more once it is removed", async () => {
+  it("does not find a copy after its removal", async () => {
     const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
     const copy = await startRemoval(imageId, "slow");
     await catalogue.database.query((db) => dropLocation(db, copy));
@@ -409,7 +409,7 @@ describe("beginCopyRemoval()", () => {
     });
   });
 
-  it("finds no copy in a store that has none, and says which have", async () => {
+  it("finds no copy in a store that has none, and names the stores that have one", async () => {
     const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
 
     expect(await failureOf(startRemoval(imageId, "nowhere"))).toMatchObject({
@@ -419,7 +419,7 @@ describe("beginCopyRemoval()", () => {
     });
   });
 
-  it("refuses an image that is still imported, and leaves its copies", async () => {
+  it("refuses an image while an import holds it, and leaves its copies", async () => {
     const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
     await catalogue.save(claim, ["fast", "slow"]);
 
@@ -441,13 +441,13 @@ describe("beginCopyRemoval()", () => {
     });
   });
 
-  it("does not find an image that never was", async () => {
+  it("does not find an image that does not exist", async () => {
     expect(await failureOf(startRemoval(randomUUID(), "fast"))).toMatchObject({
       code: "ImageNotFound",
     });
   });
 
-  it("leaves the rest to a deletion of the image, which finds the copy, too", async () => {
+  it("leaves the copy to a deletion of the image, which finds it, too", async () => {
     const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
     await startRemoval(imageId, "slow");
 
@@ -490,7 +490,7 @@ describe("findCopyToRemove()", () => {
 });
 
 describe("listUnfinishedCopyRemovals()", () => {
-  /** An image whose removal of a copy began so long ago. */
+  /** An image and the given age of the removal of one of its copies. */
   async function removalSince(seconds: number): Promise<string> {
     const { imageId } = await catalogue.activeImage({}, ["fast", "slow"]);
     await startRemoval(imageId, "slow");
@@ -519,7 +519,7 @@ describe("listUnfinishedCopyRemovals()", () => {
     );
   });
 
-  it("does not list one whose removal began just now", async () => {
+  it("does not list a copy whose removal began just now", async () => {
     expect(await listOf(await removalSince(29))).toEqual([]);
   });
 
@@ -556,7 +556,7 @@ describe("dropLocation()", () => {
 });
 
 describe("listDeletionSites()", () => {
-  /** A node of the running test's own, so that the rows of other tests do not count. */
+  /** A separate node for the running test, so that the rows of other tests do not count. */
   function newNode(): string {
     return randomBytes(6).toString("hex");
   }
@@ -565,7 +565,7 @@ describe("listDeletionSites()", () => {
     return catalogue.database.query(listDeletionSites);
   }
 
-  it("names nodes with staged data", async () => {
+  it("names nodes with uploads", async () => {
     const node = newNode();
     const imageId = await catalogue.stagedImage();
     await catalogue.execute(
