@@ -2,8 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Attempts, type Previous } from "../../src/activities/attempts.ts";
 
 /**
- * An attempt that has begun, and runs until the test ends it; one that heeds its signal ends by
- * itself, too.
+ * A running attempt. The test ends it. An abort of its signal ends it too, unless it is deaf.
  */
 class RunningAttempt {
   readonly result: Promise<string>;
@@ -55,11 +54,11 @@ describe("Attempts.run()", () => {
     await expect(failing).rejects.toBe(failure);
   });
 
-  it("tells the work that nobody was before it", async () => {
+  it("reports to the work that no attempt ran before it", async () => {
     expect(await new Attempts().run("key", tellPrevious)).toBe("over");
   });
 
-  it("ends the attempt before it, and begins when that one has ended", async () => {
+  it("ends the earlier attempt, and begins when that attempt has ended", async () => {
     const attempts = new Attempts();
     const order: string[] = [];
     const first = await RunningAttempt.begin(attempts);
@@ -104,7 +103,7 @@ describe("Attempts.run()", () => {
     expect(order).toEqual(["first ends", "third begins"]);
   });
 
-  it("goes on without an attempt that hangs, and tells so", async () => {
+  it("begins although the earlier attempt hangs, and reports that to the work", async () => {
     const attempts = new Attempts({ patienceMs: 50 });
     const hanging = await RunningAttempt.begin(attempts, { isDeaf: true });
 
@@ -114,7 +113,7 @@ describe("Attempts.run()", () => {
     hanging.end();
   });
 
-  it("remembers an attempt that hangs when the one after it has ended", async () => {
+  it("remembers an attempt that hangs when the next attempt has ended", async () => {
     const attempts = new Attempts({ patienceMs: 50 });
     const hanging = await RunningAttempt.begin(attempts, { isDeaf: true });
     await attempts.run("key", async () => undefined);
@@ -173,7 +172,7 @@ describe("Attempts.end()", () => {
     await failed;
   });
 
-  it("does not wait for ever for an attempt that hangs", async () => {
+  it("stops waiting for an attempt that hangs", async () => {
     const attempts = new Attempts({ patienceMs: 50 });
     const hanging = await RunningAttempt.begin(attempts, { isDeaf: true });
 

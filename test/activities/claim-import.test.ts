@@ -220,7 +220,7 @@ describe("claimImport() of a request that it refuses", () => {
     },
   );
 
-  it("refuses every import on a worker whose own staging URI is no file URI", async () => {
+  it("refuses every import on a worker whose own staging URI is not a file URI", async () => {
     const rig = await openNode(catalogue);
     const imageId = await rig.stage(someBytes(100));
 

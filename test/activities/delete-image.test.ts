@@ -73,7 +73,7 @@ describe("planDeletion()", () => {
     });
   });
 
-  it("has nothing to do for an image that nobody deletes", async () => {
+  it("has nothing to do for an image that is not being deleted", async () => {
     const rig = await openNode(catalogue);
     const { image_id } = await rig.import(someBytes(100));
 
@@ -97,7 +97,7 @@ describe("awaitRelease()", () => {
     });
   });
 
-  it("succeeds once it has let go", async () => {
+  it("succeeds once the import has released the image", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.beginDeletion(plan.image_id);
@@ -131,7 +131,7 @@ describe("removeImageBytes()", () => {
     expect(await catalogue.staged(imageId)).toBeUndefined();
   });
 
-  it("removes what somebody is staging", async () => {
+  it("removes the part of an upload that still runs", async () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
     const part = newPartName(imageId, 0);
@@ -187,7 +187,7 @@ describe("removeImageBytes()", () => {
     expect(await rig.control.finishDeletion(plan.image_id)).toBe(true);
   });
 
-  it("keeps the row of a copy while its store is away", async () => {
+  it("keeps the row of a copy while its store is unreachable", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.import(someBytes(100));
     await rig.beginDeletion(plan.image_id);
@@ -219,7 +219,7 @@ describe("removeImageBytes()", () => {
     expect(await rig.control.finishDeletion(plan.image_id)).toBe(true);
   });
 
-  it("empties the other stores while one is away", async () => {
+  it("empties the other stores while one store is unreachable", async () => {
     const rig = await openNode(catalogue);
     const plan = await copiedTwice(rig);
     await rig.beginDeletion(plan.image_id);
@@ -389,7 +389,7 @@ describe("removePublishedCopy()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("keeps the row while the store is away, and removes the copy once it is back", async () => {
+  it("keeps the row while the store is unreachable, and removes the copy afterwards", async () => {
     const rig = await openNode(catalogue);
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
@@ -487,7 +487,7 @@ describe("finishDeletion()", () => {
     expect(await rig.control.finishDeletion(imageId)).toBe(false);
   });
 
-  it("changes nothing of an image that nobody deletes", async () => {
+  it("changes nothing of an image that is not being deleted", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.import(someBytes(100));
     const before = await rig.snapshot(plan);

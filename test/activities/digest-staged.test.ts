@@ -29,7 +29,7 @@ async function pathOf(imageId: string): Promise<string> {
 }
 
 describe("digestStaged()", () => {
-  it("digests bytes that somebody else put into staging, and records the digests", async () => {
+  it("digests a file that the user put into staging, and records the digests", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(3 * MIB + 11);
     const plan = await rig.adoptAndClaim(bytes);
@@ -91,7 +91,7 @@ describe("digestStaged()", () => {
     const environment = activityEnvironment();
     const beats: ByteProgress[] = [];
     environment.on("heartbeat", (beat: ByteProgress) => beats.push(beat));
-    // It has read everything, and can't say so as long as somebody holds the row.
+    // The step has read everything, and cannot record it while the test holds the row.
     const rows = await HeldRows.hold(
       catalogue,
       sql`SELECT 1 FROM staged_files WHERE image_id = ${plan.image_id}`,
@@ -128,7 +128,7 @@ describe("digestStaged()", () => {
     expect(await catalogue.staged(plan.image_id)).toMatchObject({ checksum: null, crc32: null });
   });
 
-  it("tells that the bytes are gone", async () => {
+  it("reports that the bytes are gone", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await unlink(rig.staged(plan.image_id));
@@ -136,7 +136,7 @@ describe("digestStaged()", () => {
     expect(await failureOf(rig.digest(plan, MIB))).toMatchObject({ code: "StagedDataMissing" });
   });
 
-  it("trusts no bytes of which the catalogue does not know any more", async () => {
+  it("refuses bytes that the catalogue does not know any more", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await catalogue.execute(sql`DELETE FROM staged_files WHERE image_id = ${plan.image_id}`);

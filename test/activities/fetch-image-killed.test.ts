@@ -147,7 +147,7 @@ describe("fetchImage() after its process was killed", () => {
     expect(await rig.verify({ ...plan, uri: first.uri })).toMatchObject({ digests: first.digests });
   });
 
-  it("downloads its bytes again when somebody changed them after it had given them their final name", async () => {
+  it("downloads its bytes again when its file was changed after it had got its final name", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     const rig = await nodeFor(origin);
     const plan = await rig.claimForFetch();
@@ -189,7 +189,7 @@ describe("fetchImage() after its process was killed", () => {
 });
 
 describe("fetchImage() while its process may live on another machine that shares the volume", () => {
-  it("begins anew, and is left alone by the late one", async () => {
+  it("restarts from byte 0, and the late attempt changes nothing", async () => {
     const { behaviour, release } = holdingAt60Percent();
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin);

@@ -40,10 +40,10 @@ const SIZE_BYTES = 3 * MIB + 17;
 const BYTES = someBytes(SIZE_BYTES);
 const AT_60_PERCENT = Math.floor(SIZE_BYTES * 0.6);
 
-// What had come when a connection broke, and nobody had read yet, is lost with it.
+// A broken connection loses the bytes that had arrived and were not read yet.
 const ON_ITS_WAY_BYTES = 256 * 1024;
 
-// Short, so that whoever waits for nothing is told so soon.
+// Short, so that a wait for nothing fails soon.
 const IMPATIENT = {
   connectTimeoutMs: 1_000,
   headerTimeoutMs: 500,
@@ -73,7 +73,7 @@ async function makeAliasedStaging(directory: string): Promise<string> {
   return pathToFileURL(join(directory, "alias")).href;
 }
 
-/** What is left of an import. */
+/** Everything that an import may leave behind. */
 async function traces(rig: NodeRig, imageId: string) {
   const { status, claimTaskId } = await catalogue.image(imageId);
   return {
@@ -291,7 +291,7 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
       ],
       ["has no ranges though it says so", async (exchange) => sendAll(exchange, '"one"')],
       [
-        "tells another length with each range",
+        "reports another length with each range",
         async (exchange) => {
           if (exchange.from === undefined) return sendAll(exchange, '"one"');
           rangeHead(exchange, '"one"', bytes.length + 1 + exchange.earlier);
@@ -342,7 +342,7 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
     expect(await rig.verify({ ...plan, uri })).toMatchObject({ digests });
   });
 
-  it("sends nothing to anybody that could be a secret", async () => {
+  it("sends no secret to the target of a redirect", async () => {
     const other = await HostileOrigin.start(honest(BYTES));
     const origin = await HostileOrigin.start(redirecting(other.url()));
     const rig = await nodeFor(origin, { web: { ports: [origin.port, other.port] } });
@@ -389,7 +389,11 @@ describe("fetchImage() from an origin that is hostile", () => {
       "SourceRefused",
     ],
     ["does not say where it ends", withHead(200, {}), "SourceRefused"],
-    ["promises what is no number", withHead(200, { "content-length": "0x10" }), "SourceRefused"],
+    [
+      "promises a length that is not a number",
+      withHead(200, { "content-length": "0x10" }),
+      "SourceRefused",
+    ],
     [
       "promises two lengths",
       async (exchange) => {
@@ -430,7 +434,7 @@ describe("fetchImage() from an origin that is hostile", () => {
       "SourceUnavailable",
     ],
     [
-      "sends chunks that are none",
+      "sends bytes that are not chunks",
       chunked(async (exchange) => {
         await exchange.send("this is no chunk\r\n");
       }),
@@ -464,13 +468,13 @@ describe("fetchImage() from an origin that is hostile", () => {
       "SourceRefused",
     ],
     [
-      "sends a part that nobody asked for",
+      "sends a range that was not requested",
       withHead(206, { "content-range": "bytes 0-99/100", "content-length": 100 }),
       "SourceRefused",
     ],
     ["changes its data each time", changing(), "SourceUnavailable"],
     [
-      "sends it compressed, which nobody asked for",
+      "compresses it, which was not requested",
       async (exchange) => {
         const body = gzipSync(BYTES);
         exchange.head(200, { "content-length": body.length, "content-encoding": "gzip" });
@@ -536,7 +540,7 @@ describe("fetchImage() from an origin that is hostile", () => {
     ],
     ["has no such image", failing(404), "SourceRefused"],
     ["wants to know who asks", failing(401), "SourceRefused"],
-    ["lets nobody in", failing(403), "SourceRefused"],
+    ["forbids access", failing(403), "SourceRefused"],
     ["has no content", failing(204), "SourceRefused"],
     ["is busy", failing(503), "SourceUnavailable"],
     ["is asked too often", failing(429), "SourceUnavailable"],
@@ -568,7 +572,7 @@ describe("fetchImage() from an origin that is hostile", () => {
     expect(await traces(rig, plan.image_id)).toEqual(NOTHING);
   });
 
-  it("waits as long as it is told to", async () => {
+  it("waits as long as the server asks it to", async () => {
     const origin = await HostileOrigin.start(failing(503, { "retry-after": 120 }));
     const rig = await nodeFor(origin);
 
@@ -587,7 +591,7 @@ describe("fetchImage() from an origin that is hostile", () => {
       },
     ],
     [
-      "repeats it in a chunk that is none",
+      "repeats it in bytes that are not a chunk",
       chunked(async (exchange) => {
         await exchange.send(`${exchange.request.path}\r\n`);
       }),
@@ -655,7 +659,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
       `its connection broke after ${String(SIZE_BYTES)} bytes, twice at the same place: `,
     ],
     [
-      "a chunk that is none",
+      "bytes that are not a chunk",
       chunked(async (exchange) => {
         await exchange.chunk(BYTES);
         await exchange.send("this is no chunk\r\n");
@@ -719,7 +723,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
     ["at another byte each time", shortAt(({ earlier }) => AT_60_PERCENT + (earlier % 3)), 5],
     ["at no byte", shortAt(() => 0), 5],
     [
-      "by itself, when the time for its next byte was over",
+      "because its next byte did not come in time",
       async (exchange) => {
         exchange.head(200, { "content-length": SIZE_BYTES });
         await exchange.send(BYTES.subarray(0, AT_60_PERCENT));
@@ -755,7 +759,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
     expect(failures.map(({ code }) => code)).toEqual([RETRIED, RETRIED, RETRIED, FINAL]);
   });
 
-  it("counts anew for another import of the same image", async () => {
+  it("counts from zero for another import of the same image", async () => {
     const origin = await HostileOrigin.start(shortAt(() => AT_60_PERCENT));
     const rig = await nodeFor(origin);
     const first = await rig.claimForFetch();
@@ -1036,7 +1040,7 @@ describe("fetchImage()", () => {
 });
 
 describe("discardFetched()", () => {
-  it("removes what was fetched whole, and does it again", async () => {
+  it("removes a complete download, and succeeds again", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     const rig = await nodeFor(origin);
     const plan = await rig.claimForFetch();

@@ -9,7 +9,7 @@ import { openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
 
-/** What was found of one image; the catalogue holds those of other tests, too. */
+/** The findings about one image. The catalogue holds the images of other tests, too. */
 async function findOf(rig: NodeRig, imageId: string) {
   const found = await rig.control.findAbandoned();
   return {
@@ -74,7 +74,7 @@ describe("findAbandoned()", () => {
     expect(await findOf(rig, image_id)).toEqual(NOTHING);
   });
 
-  it("finds the copies that an import did not remove before it let go", async () => {
+  it("finds the copies that an import did not remove before it released the image", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.store(plan, 100);
@@ -140,7 +140,7 @@ describe("findAbandoned()", () => {
     expect(await findOf(rig, plan.image_id)).toEqual(NOTHING);
   });
 
-  it("fails when nobody can say whether a run is open, rather than undo it", async () => {
+  it("fails when it cannot find out whether a run is open, rather than undo it", async () => {
     const rig = await openNode(catalogue);
     await rig.claim(await catalogue.newImage(), { uri: rig.uri("disk.raw") });
     const { findAbandoned } = finderWith(rig, {

@@ -54,7 +54,7 @@ const LATE: readonly (readonly [string, Partial<Info>])[] = [
   ],
 ];
 
-/** What all cases share: an attempt that a late one must leave alone. */
+/** The scene of every case: an attempt that a late attempt must leave alone. */
 interface Scene {
   readonly rig: NodeRig;
   readonly plan: ImportPlan;
@@ -62,7 +62,7 @@ interface Scene {
   readonly run: (info: Partial<Info>) => Promise<unknown>;
   /** Undoes the step in this process. */
   readonly undo: (info: Partial<Info>) => Promise<unknown>;
-  /** Lets the other process go on to its end, and says what it made. */
+  /** Lets the other process go on to its end. Returns the bytes that it made. */
   readonly finish: () => Promise<Buffer>;
 }
 

@@ -66,7 +66,7 @@ describe("withProgress()", () => {
     expect(beats).toEqual([]);
   });
 
-  it("goes on beating while the work says nothing, and tells what is done", async () => {
+  it("goes on beating with the bytes done so far while the work reports nothing", async () => {
     let end: () => void = () => undefined;
     const { beats, result } = start(async (progress) => {
       progress.report(4);
@@ -156,7 +156,7 @@ describe("withProgress() when nothing moves", () => {
 });
 
 describe("withProgress() on a cancel", () => {
-  it("aborts the work, and ends as cancelled in whatever form the work told it", async () => {
+  it("aborts the work, and ends as cancelled whatever error the work throws", async () => {
     const { environment, result } = start(async ({ signal }) => {
       await aborted(signal).catch(() => {
         throw new Error("read was interrupted");

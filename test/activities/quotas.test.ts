@@ -63,7 +63,7 @@ describe("claimImport() within quotas", () => {
 });
 
 describe("verifyStaging() within limits", () => {
-  /** An accepted import of a file that nobody has looked at yet. */
+  /** An accepted import of a file that was not verified yet. */
   async function claimFile(limits: Limits, sizeBytes: number) {
     const { rig, owner } = await openLimited(limits);
     const imageId = await owner.newImage();
@@ -72,7 +72,7 @@ describe("verifyStaging() within limits", () => {
     return { rig, owner, plan: await rig.claim(imageId, { stores: ["fast", "slow"], uri }) };
   }
 
-  it("reserves what turned out to be there, for each store, and once however often it is run", async () => {
+  it("reserves the size of the file for each store, and only once when it is run again", async () => {
     const { rig, owner, plan } = await claimFile(limitsOf({ image_size_total: 2000 }), 1000);
     expect((await owner.usage()).image_size_total).toEqual({ usage: 0, reserved: 0 });
 
@@ -89,13 +89,16 @@ describe("verifyStaging() within limits", () => {
     ["is too large", limitsOf({}, 999), "ImageTooLarge"],
     ["does not fit into all stores", limitsOf({ image_size_total: 1999 }), "QuotaExceeded"],
     ["is more than may be staged", limitsOf({ image_stage_total: 999 }), "QuotaExceeded"],
-  ])("refuses for good what %s, and its undo leaves nothing reserved", async (_, limits, code) => {
-    const { rig, owner, plan } = await claimFile(limits, 1000);
+  ])(
+    "refuses permanently a file that %s, and its undo leaves nothing reserved",
+    async (_, limits, code) => {
+      const { rig, owner, plan } = await claimFile(limits, 1000);
 
-    expect(await failureOf(rig.verify(plan))).toMatchObject({ code, retryable: false });
+      expect(await failureOf(rig.verify(plan))).toMatchObject({ code, retryable: false });
 
-    await rig.release(plan);
-    expect((await owner.usage()).image_size_total).toEqual({ usage: 0, reserved: 0 });
-    expect((await catalogue.image(plan.image_id)).status).toBe("queued");
-  });
+      await rig.release(plan);
+      expect((await owner.usage()).image_size_total).toEqual({ usage: 0, reserved: 0 });
+      expect((await catalogue.image(plan.image_id)).status).toBe("queued");
+    },
+  );
 });

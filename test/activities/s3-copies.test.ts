@@ -38,7 +38,7 @@ const SIZE_BYTES = 17 * MIB + 17;
 // Slow enough to be met in the middle, on a busy machine too.
 const BANDWIDTH_LIMIT = 8 * MIB;
 
-/** How long a condition may take to come true; generous, because machines are busy. */
+/** The time in which a condition must come true: generous, because machines are busy. */
 const PATIENCE = { timeout: 40_000, interval: 10 };
 
 // S3 leaves open whether a part that is on its way when its upload is aborted still arrives.
@@ -144,20 +144,20 @@ class Gate {
     this.open = open;
   }
 
-  /** Before the server hears of it. */
+  /** Holds a request before the server gets it. */
   readonly before: S3Fault = async (exchange) => {
     await this.#hold();
     await exchange.relay(await exchange.forward());
   };
 
-  /** When the server has done it, and nobody knows it yet. */
+  /** Holds a request when the server has done it, and the client does not know it yet. */
   readonly after: S3Fault = async (exchange) => {
     const answer = await exchange.forward();
     await this.#hold();
     await exchange.relay(answer);
   };
 
-  /** The server never hears of it, and then its connection is reset. */
+  /** Holds a request that the server never gets, and then resets its connection. */
   readonly resets: S3Fault = async (exchange) => {
     await this.#hold();
     exchange.reset();
@@ -169,7 +169,7 @@ class Gate {
   }
 }
 
-/** Waits until a copy waits for these rows, which nobody could hold before it had begun. */
+/** Holds these rows once a copy has begun, and waits until the copy waits for them. */
 async function holdCopy(node: S3Node, rows: SQL): Promise<HeldRows> {
   await vi.waitUntil(() => partsSent(node).length > 0, PATIENCE);
   const held = await HeldRows.hold(catalogue, rows);
@@ -211,7 +211,7 @@ function published({ epoch }: ImportPlan): BucketTraces {
   return { objects: [`images/${storeKey("@", epoch)}`], uploads: [] };
 }
 
-/** Where the server keeps the object of an import. */
+/** The server's file with the object of an import. */
 function objectPath({ bucket }: S3Node, { image_id, epoch }: ImportPlan): string {
   return join(server.directory, bucket, "images", storeKey(image_id, epoch));
 }
@@ -344,8 +344,8 @@ describe("storeImage() into S3 in a process that stood still, and goes on late",
     gate.open();
 
     expect(await outcomeOf(late)).toEqual({ code: "StoreUnavailable" });
-    // All of them anew: nothing that the late one had sent was used, and nothing more was taken
-    // from it.
+    // All parts were sent again: no part of the late attempt was used, and the server took no
+    // more parts from it.
     expect(arrived(requests(node, "UploadPart"))).toEqual([1, 2, 1, 2, 3, 4]);
     expect(await snapshot(node, plan)).toEqual(before);
     expect(await holds(node, plan, bytes)).toBe(true);

@@ -126,7 +126,7 @@ describe("saveImage()", () => {
     expect(await locationsOf(plan)).toEqual([]);
   });
 
-  it("refuses a copy that no lease tells of", async () => {
+  it("refuses a copy without a lease", async () => {
     const rig = await openNode(catalogue);
     const { plan, digests, copies } = await copied(rig);
     await rig.removeCopy(plan);

@@ -14,7 +14,7 @@ async function claimAt(rig: NodeRig, name: string, imageId?: string) {
 }
 
 describe("adoptFile(), called by the verdict", () => {
-  it("records a file that somebody put into staging as that of the image, digests unknown", async () => {
+  it("records a file that the user put into staging as that of the image, with unknown digests", async () => {
     const rig = await openNode(catalogue);
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const plan = await claimAt(rig, "disk.raw");
@@ -77,7 +77,7 @@ describe("adoptFile(), called by the verdict", () => {
     expect(await catalogue.staged(plan.image_id)).toBeUndefined();
   });
 
-  it("refuses a file that somebody is staging", async () => {
+  it("refuses the part of an upload", async () => {
     const rig = await openNode(catalogue);
     const part = newPartName(await catalogue.newImage(), 0);
     await writeFile(rig.staged(part), someBytes(700));
@@ -138,7 +138,7 @@ describe("openTrustedStaged(), called by digests and copies", () => {
     expect(copies.map((copy) => copy.crc32)).toEqual(Array(3).fill(digests.crc32));
   });
 
-  it("lets copies and digests of a file run beside each other that somebody else put there", async () => {
+  it("lets copies and digests of a file that the user put there run beside each other", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.adoptAndClaim(someBytes(3 * MIB), ["fast", "slow"]);
 

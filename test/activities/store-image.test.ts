@@ -45,9 +45,7 @@ import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/vol
 const catalogue = useCatalogue();
 const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount file systems)";
 
-/**
- * What an earlier attempt left: its lease, by whoever wrote, and what lies under its private name.
- */
+/** Leaves the lease of an earlier attempt, and a part with these bytes. Returns the part's name. */
 async function leaveAttempt(
   rig: NodeRig,
   plan: ImportPlan,
@@ -62,7 +60,7 @@ async function leaveAttempt(
   return part;
 }
 
-/** How many bytes this process has written, to files and to sockets, since it began. */
+/** The number of bytes that this process has written to files and sockets since it began. */
 async function writtenByThisProcess(): Promise<number> {
   const io = await readFile("/proc/self/io", "utf8");
   return Number(/^wchar: (\d+)$/m.exec(io)?.[1]);
@@ -265,7 +263,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("begins anew when a dead writer had a lease and no part yet", async () => {
+  it("starts from byte 0 when a dead writer had a lease and no part yet", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -276,7 +274,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("begins anew under another name when the writer is alive, whose part is removed", async () => {
+  it("restarts from byte 0 under another name when the writer is alive, and removes the writer's part", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(8 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -294,7 +292,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
   });
 
-  it("begins anew when nobody here can say whether the writer is alive", async () => {
+  it("restarts from byte 0 when this process cannot find out whether the writer is alive", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -308,7 +306,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("begins anew when the machine went down since: what was written may not be there", async () => {
+  it("restarts from byte 0 when the machine was restarted since, as written bytes may be lost", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -323,7 +321,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("fails for good when what is staged is not what was hashed, though the file says that nothing changed", async () => {
+  it("fails permanently when the upload does not match its recorded CRC, though its file looks unchanged", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(2 * MIB));
     await catalogue.execute(
@@ -381,7 +379,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("takes the copy that a dead writer published and did not tell of, without writing it again", async () => {
+  it("takes the copy that a dead writer published and did not report, without writing it again", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -409,7 +407,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("replaces a published copy that nobody knows of and that does not hold the staged bytes", async () => {
+  it("replaces a published copy that no row names and that does not hold the staged bytes", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -446,7 +444,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("never writes to a part that is another name of somebody's file", async () => {
+  it("never writes to a part that is another name of a user's file", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -524,7 +522,7 @@ describe("storeImage() when it is stopped", () => {
 });
 
 describe("storeImage() on a store that fails", () => {
-  it("tells a store whose directory is away, and is retried", async () => {
+  it("reports that the directory of its store is missing, and is retried", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -546,7 +544,7 @@ describe("storeImage() on a store that fails", () => {
   });
 
   it.skipIf(!MAY_MOUNT)(
-    `tells before the first byte that no space is left${needsMount}`,
+    `reports before the first byte that no space is left${needsMount}`,
     async () => {
       const rig = await openNode(catalogue, {
         stores: { fast: { path: await mountSmallVolume(2) } },
@@ -595,7 +593,7 @@ describe("storeImage() on a store that fails", () => {
     expect(await holds(`${path}/${key}`, bytes)).toBe(true);
   });
 
-  it.skipIf(!MAY_MOUNT)(`tells that it may not write there${needsMount}`, async () => {
+  it.skipIf(!MAY_MOUNT)(`reports that it may not write there${needsMount}`, async () => {
     const path = await mountReadOnlyVolume();
     const rig = await openNode(catalogue, { stores: { fast: { path } } });
     const bytes = someBytes(MIB);
@@ -740,7 +738,7 @@ describe("storeImage() without moving bytes", () => {
     await link(rig.stored(part), rig.copyPath(plan));
   }
 
-  it("copies what somebody else put into staging, digests known or not", async () => {
+  it("copies a file that the user put into staging, with or without digests", async () => {
     const rig = await openNode(catalogue, { stores: zeroCopy });
     const bytes = someBytes(2 * MIB);
     const plan = await rig.adoptAndClaim(bytes, ["fast", "slow"]);
@@ -783,7 +781,7 @@ describe("storeImage() without moving bytes", () => {
   });
 });
 
-/** What somebody does to staged bytes after they were staged; `bytes` are those. */
+/** A change to a file after it was staged. `bytes` are the staged bytes. */
 type Tampering = (path: string, bytes: Buffer) => Promise<void>;
 
 const truncated: Tampering = (path) => truncate(path, MIB);
@@ -796,7 +794,7 @@ const overwritten: Tampering = async (path) => {
   const { atime, mtime } = await stat(path);
   await using handle = await open(path, "r+");
   await handle.write(someBytes(10), 0, 10, MIB);
-  // An attacker would set the time back; the change of the inode tells all the same.
+  // An attacker would set the time back. The change time of the inode shows the change anyway.
   await handle.utimes(atime, mtime);
 };
 const touched: Tampering = (path) => utimes(path, new Date(0), new Date(0));
@@ -878,7 +876,7 @@ describe("storeImage() of staged bytes that changed since they were staged", () 
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("tells that they are gone", async () => {
+  it("reports that they are gone", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await unlink(rig.staged(plan.image_id));
@@ -913,7 +911,7 @@ describe("removeCopy()", () => {
     expect(await catalogue.leases(plan.image_id)).toEqual([]);
   });
 
-  it("removes a copy that was published and not told of, with both of its names", async () => {
+  it("removes a copy that was published and not reported, with both of its names", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(MIB));
     const bytes = someBytes(100);
@@ -988,7 +986,7 @@ describe("removeCopy()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("keeps the lease while the store is away", async () => {
+  it("keeps the lease while the store is unreachable", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await rig.store(plan, MIB);

@@ -69,7 +69,7 @@ async function listCopy(store: string, key = KEY): Promise<void> {
   );
 }
 
-/** What an unmounted volume leaves: an empty directory of the same name. */
+/** Leaves the same as an unmounted volume: an empty directory of the same name. */
 async function unmount(): Promise<void> {
   await rename(path, `${path}.away`);
   await mkdir(path);
@@ -317,7 +317,7 @@ describe("a file store", () => {
     });
   });
 
-  it.runIf(MAY_MOUNT)("tells a real mount from its mount point", async () => {
+  it.runIf(MAY_MOUNT)("distinguishes a real mount from its mount point", async () => {
     await promisify(execFile)("mount", ["-t", "tmpfs", "tmpfs", path]);
     onTestFinished(async () => {
       await promisify(execFile)("umount", ["--lazy", path]).catch(() => undefined);

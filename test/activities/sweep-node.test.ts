@@ -21,7 +21,7 @@ async function sweep(rig: NodeRig) {
   return runStep(() => rig.cleanUp.sweepNode());
 }
 
-/** What a stager has in the middle of its bytes: its lease, and its private file. */
+/** Leaves an upload in the middle of its bytes, with its row and its part. */
 async function beginToStage(rig: NodeRig): Promise<{ imageId: string; part: string }> {
   const imageId = await catalogue.newImage();
   const part = newPartName(imageId, 0);
@@ -47,7 +47,7 @@ async function age(path: string): Promise<void> {
   await utimes(path, then, then);
 }
 
-/** A private file of which nobody knows. */
+/** A private file that no row names. */
 async function orphan(path: (name: string) => string): Promise<string> {
   const name = newPartName(randomUUID(), 3);
   await writeFile(path(name), someBytes(100));
@@ -55,7 +55,7 @@ async function orphan(path: (name: string) => string): Promise<string> {
 }
 
 describe("sweepNode() in the staging area", () => {
-  it("removes what a stager that died left, and moves the image back to queued", async () => {
+  it("removes the part of an upload whose process died, and moves the image back to queued", async () => {
     const rig = await openNode(catalogue);
     const { imageId } = await beginToStage(rig);
     await catalogue.silenceStager(imageId, 21);
@@ -66,7 +66,7 @@ describe("sweepNode() in the staging area", () => {
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("removes also the final name that a stager got before it died", async () => {
+  it("removes also the final name that an upload got before its process died", async () => {
     const rig = await openNode(catalogue);
     const { imageId, part } = await beginToStage(rig);
     await rename(rig.staged(part), rig.staged(imageId));
@@ -77,7 +77,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await rig.names("staging")).toEqual([]);
   });
 
-  it("leaves a stager alone that lives, however old its private file is", async () => {
+  it("leaves an upload alone while its process lives, however old its part is", async () => {
     const rig = await openNode(catalogue);
     const { imageId, part } = await beginToStage(rig);
     await age(rig.staged(part));
@@ -152,7 +152,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await rig.names("staging")).toEqual([imageId]);
   });
 
-  it("removes private files of which nobody knows, once they are old", async () => {
+  it("removes private files that no row names, once they are old", async () => {
     const rig = await openNode(catalogue);
     const old = await orphan((name) => rig.staged(name));
     await age(rig.staged(old));
@@ -182,7 +182,7 @@ describe("sweepNode() in the staging area", () => {
 });
 
 describe("sweepNode() in the stores", () => {
-  it("removes private files of which no lease knows, once they are old", async () => {
+  it("removes private files that no lease names, once they are old", async () => {
     const rig = await openNode(catalogue);
     const old = await orphan((name) => rig.stored(name, "slow"));
     await age(rig.stored(old, "slow"));
@@ -218,7 +218,7 @@ describe("sweepNode() in the stores", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch), "README"].sort());
   });
 
-  it("leaves out a store that is away", async () => {
+  it("leaves out a store that is unreachable", async () => {
     const rig = await openNode(catalogue);
     const old = await orphan((name) => rig.stored(name, "slow"));
     await age(rig.stored(old, "slow"));

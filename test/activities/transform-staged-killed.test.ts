@@ -97,7 +97,7 @@ const DEATHS: readonly (readonly [string, (scene: Scene) => Promise<void>])[] = 
     (scene) => killAt(scene, "staged_files", `image_id = '${scene.plan.image_id}' AND product = 1`),
   ],
   [
-    "when it had taken over from one that died, whose files were still there",
+    "when it had taken over from a dead attempt, whose files were still there",
     async ({ rig, plan }) => {
       const names = newPartName(plan.image_id, plan.epoch);
       const attempt = {
@@ -137,7 +137,7 @@ describe("transformStaged() after its process was killed", () => {
 });
 
 describe("discardProducts() after the process of a transform was killed", () => {
-  it.each(DEATHS)("leaves nothing but what was staged, %s", async (_, die) => {
+  it.each(DEATHS)("leaves nothing but the upload, %s", async (_, die) => {
     const scene = await openScene();
     const { rig, plan } = scene;
     await die(scene);
@@ -151,7 +151,7 @@ describe("discardProducts() after the process of a transform was killed", () => 
 });
 
 describe("sweepNode() after the process of a transform was killed, and its run terminated", () => {
-  it.each(DEATHS)("leaves nothing but what was staged, %s", async (_, die) => {
+  it.each(DEATHS)("leaves nothing but the upload, %s", async (_, die) => {
     const scene = await openScene();
     const { rig, plan } = scene;
     await die(scene);

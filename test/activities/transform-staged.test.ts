@@ -35,7 +35,7 @@ async function writeMarked({ sourcePath, productPath }: TransformWork, mark = "!
   await writeFile(productPath, marked(await readFile(sourcePath), mark), { flag: "wx" });
 }
 
-/** Appends a mark, tells a property, and counts how often it ran. */
+/** Appends a mark, sets a property, and counts its runs. */
 function marking(name = "mark", mark = "!") {
   const seen: TransformImage[] = [];
   const transform: Transform = {
@@ -75,7 +75,7 @@ async function productBytes({ image_id }: ImportPlan, product: number): Promise<
 }
 
 describe("transformStaged()", () => {
-  it("publishes the product beside what was staged, which stays as it is", async () => {
+  it("publishes the product beside the upload, which stays as it is", async () => {
     const bytes = someBytes(2 * MIB + 5);
     const transform = marking();
     const rig = await openNode(catalogue, { transforms: [transform] });
@@ -113,7 +113,7 @@ describe("transformStaged()", () => {
     expect((await catalogue.task(plan.task_id)).status).toBe("processing");
   });
 
-  it("transforms a file that somebody else put into staging, and leaves it as it is", async () => {
+  it("transforms a file that the user put into staging, and leaves it as it is", async () => {
     const bytes = someBytes(100);
     const rig = await openNode(catalogue, { transforms: [marking()] });
     const plan = await rig.adoptAndClaim(bytes);
@@ -126,7 +126,7 @@ describe("transformStaged()", () => {
     expect(await catalogue.staged(plan.image_id)).toEqual(before);
   });
 
-  it("goes on from the product before, and removes that", async () => {
+  it("goes on from the earlier product, and removes it", async () => {
     const bytes = someBytes(100);
     const rig = await openNode(catalogue, { transforms: [marking("one"), marking("two", "?")] });
     const plan = await rig.stageAndClaim(bytes);
@@ -163,7 +163,7 @@ describe("transformStaged()", () => {
     expect(await rig.names("staging")).toEqual([plan.image_id]);
   });
 
-  it("tells the next transform the format that the one before it made", async () => {
+  it("passes to the next transform the format of the earlier product", async () => {
     const converting = running(async (work) => {
       await writeMarked(work);
       return { hasProduct: true, diskFormat: "vmdk" };
@@ -220,7 +220,7 @@ describe("transformStaged()", () => {
     expect(await catalogue.staged(plan.image_id, 1)).toMatchObject({ epoch: plan.epoch });
   });
 
-  it("tells of its progress, with a total of its own", async () => {
+  it("reports its progress, with a total of its own", async () => {
     const transform = running(async ({ report, sizeBytes }) => {
       report(50);
       await new Promise((resolve) => setTimeout(resolve, 700));
@@ -269,7 +269,7 @@ describe("the product of transformStaged()", () => {
     expect(set).toEqual({ by_mark: "yes" });
   });
 
-  it("is linked by one store where that is safe, and what was staged is not touched by that", async () => {
+  it("is linked by one store where that is safe, which does not touch the upload", async () => {
     const bytes = someBytes(MIB);
     const rig = await openNode(catalogue, {
       transforms: [marking()],
@@ -279,7 +279,7 @@ describe("the product of transformStaged()", () => {
     const { mode } = await stat(rig.staged(plan.image_id));
     const { product } = await rig.transform(plan, "mark");
     const order = { ...storeOrder(plan, bytes.length + 1), product };
-    // Only what has digests is linked: nothing else tells whether the store's bytes are those.
+    // Only bytes with digests are linked: nothing else shows whether the store has the same bytes.
     await runStep(() => rig.bytes.digestStaged(order));
 
     const copy = await runStep(() => rig.bytes.storeImage(order));
@@ -305,7 +305,7 @@ describe("the product of transformStaged()", () => {
     });
   });
 
-  it("is nobody's staged data", async () => {
+  it("is not the staged data of another image", async () => {
     const rig = await openNode(catalogue, { transforms: [marking()] });
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.transform(plan, "mark");
@@ -315,7 +315,7 @@ describe("the product of transformStaged()", () => {
     expect(await failureOf(rig.verify(thief))).toMatchObject({ code: "StagedDataRefused" });
   });
 
-  it("is missing for a step when nobody made it", async () => {
+  it("is missing for a step when no transform made it", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(100));
 
@@ -324,7 +324,7 @@ describe("the product of transformStaged()", () => {
     });
   });
 
-  it("goes with what was staged when the image is unstaged", async () => {
+  it("is removed with the upload when the image is unstaged", async () => {
     const rig = await openNode(catalogue, { transforms: [marking()] });
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.transform(plan, "mark");
@@ -336,7 +336,7 @@ describe("the product of transformStaged()", () => {
     expect(await catalogue.staged(plan.image_id)).toBeUndefined();
   });
 
-  it("goes when the image is deleted", async () => {
+  it("is removed when the image is deleted", async () => {
     const rig = await openNode(catalogue, { transforms: [marking()] });
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.transform(plan, "mark");
@@ -391,7 +391,7 @@ describe("transformStaged() that fails", () => {
   const text = { a: "1" };
   it.each<[string, unknown, string]>([
     [
-      "what is no result",
+      "an object that is not a result",
       { properties: text, hasProduct: "no" },
       "`hasProduct` must be true or false",
     ],
@@ -402,7 +402,7 @@ describe("transformStaged() that fails", () => {
       "Attribute 'os_glance_failed_import' is reserved",
     ],
     [
-      "a property that is no text",
+      "a property that is not text",
       { hasProduct: false, properties: { size: 3 } },
       'the property "size" must be text',
     ],
@@ -411,7 +411,7 @@ describe("transformStaged() that fails", () => {
       { hasProduct: true },
       "it returned `hasProduct`, but wrote no product",
     ],
-  ])("names the transform when it answers with %s", async (_, result, reason) => {
+  ])("names the transform when it returns %s", async (_, result, reason) => {
     const rig = await openNode(catalogue, { transforms: [running(async () => result as never)] });
     const plan = await rig.stageAndClaim(someBytes(100));
 
@@ -529,7 +529,7 @@ describe("transformStaged() that fails", () => {
 });
 
 describe("transformStaged() that is stopped", () => {
-  /** Writes its product, says that it has begun, and waits until it is told to stop. */
+  /** Writes its product, reports that it has begun, and waits until its signal aborts. */
   function waiting(): Transform & { readonly begun: Promise<void> } {
     let begin: () => void = () => undefined;
     const begun = new Promise<void>((resolve) => {
@@ -602,7 +602,7 @@ async function failureOfAny(work: Promise<unknown>): Promise<string> {
 }
 
 describe("discardProducts()", () => {
-  it("removes the products of the import, and nothing that was staged", async () => {
+  it("removes the products of the import, and not the upload", async () => {
     const bytes = someBytes(100);
     const rig = await openNode(catalogue, { transforms: [marking()] });
     const plan = await rig.stageAndClaim(bytes);
@@ -620,7 +620,7 @@ describe("discardProducts()", () => {
     expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();
   });
 
-  it("leaves the image importable again, with what was staged", async () => {
+  it("leaves the image importable again, with its upload", async () => {
     const bytes = someBytes(100);
     const rig = await openNode(catalogue, { transforms: [marking()] });
     const failed = await rig.stageAndClaim(bytes);

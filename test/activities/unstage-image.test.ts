@@ -38,7 +38,7 @@ describe("unstageImage()", () => {
     expect(locations).toMatchObject([{ store: "fast", shared: false }]);
   });
 
-  it("deletes a file that somebody else put into staging", async () => {
+  it("deletes a file that the user put into staging", async () => {
     const rig = await openNode(catalogue);
     await mkdir(rig.staged("inner"));
     await writeFile(rig.staged("inner/disk.raw"), someBytes(100));
@@ -88,7 +88,7 @@ describe("unstageImage()", () => {
     expect(await catalogue.staged(plan.image_id)).toBeUndefined();
   });
 
-  it("fails for now while the staging area is away, and turns nothing back", async () => {
+  it("fails for now while the staging area is unreachable, and turns nothing back", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.import(someBytes(100));
     await rename(rig.staged(""), rig.stored("../away"));

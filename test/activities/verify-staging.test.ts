@@ -43,7 +43,7 @@ async function verify(rig: NodeRig, bytes: Buffer, fields: object = {}) {
 }
 
 describe("verifyStaging()", () => {
-  it("tells what our own staging wrote, with its digests and the checks that it passed", async () => {
+  it("describes an upload, with its digests and the checks that it passed", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(5000);
     const plan = await rig.stageAndClaim(bytes);
@@ -69,7 +69,7 @@ describe("verifyStaging()", () => {
     });
   });
 
-  it("knows no digests of what somebody else put into staging", async () => {
+  it("knows no digests of a file that the user put into staging", async () => {
     const rig = await openNode(catalogue);
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("disk.raw") });
@@ -141,7 +141,7 @@ describe("verifyStaging() looks for the bytes", () => {
     expect(uri).toMatch(/a%20disk\.raw$/);
   });
 
-  it("and tells that nothing is there", async () => {
+  it("and reports that nothing is there", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(700));
     await unlink(rig.staged(plan.image_id));
@@ -152,7 +152,7 @@ describe("verifyStaging() looks for the bytes", () => {
     });
   });
 
-  it("and tells that a named file is not there", async () => {
+  it("and reports that a named file is not there", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("no/disk.raw") });
 
@@ -163,7 +163,7 @@ describe("verifyStaging() looks for the bytes", () => {
   });
 });
 
-describe("verifyStaging() refuses what is no regular file below the staging root", () => {
+describe("verifyStaging() refuses anything but a regular file below the staging root", () => {
   it.each([
     ["symbolic link", async (path: string) => symlink("/etc/hostname", path)],
     ["directory", async (path: string) => mkdir(path)],
@@ -307,7 +307,7 @@ describe("verifyStaging() judges the format", () => {
     );
   });
 
-  it("and tells the size of the disk that a guest would see", async () => {
+  it("and reports the size of the disk that a guest would see", async () => {
     const rig = await openNode(catalogue);
 
     expect(await verify(rig, craftedQcow2(), { diskFormat: "qcow2" })).toMatchObject({
@@ -324,7 +324,7 @@ describe("verifyStaging() judges the format", () => {
     expect(await failureOf(rig.verify(plan))).toMatchObject({ code: "StagedDataChanged" });
   });
 
-  it("and not while the catalogue says that they are being staged again", async () => {
+  it("and not while the catalogue has them as being staged again", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(700));
     await catalogue.execute(

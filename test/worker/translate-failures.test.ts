@@ -14,7 +14,7 @@ function translatingEnvironment(info: Partial<Info> = {}): MockActivityEnvironme
   });
 }
 
-/** What Temporal sees of an activity that throws. */
+/** The error that Temporal gets when an activity throws. */
 async function seenOf(thrown: unknown, info: Partial<Info> = {}): Promise<unknown> {
   return translatingEnvironment(info)
     .run(async () => {
@@ -92,7 +92,7 @@ describe("translateFailures", () => {
     expect(await seenOf(failure, { attempt: 1000 })).toBe(failure);
   });
 
-  it("has some patience with an error that nobody foresaw", async () => {
+  it("retries an unforeseen error for a while", async () => {
     const error = new TypeError("x is not a function");
 
     expect(await seenOf(error, { attempt: 9 })).toBe(error);
@@ -137,7 +137,7 @@ describe("translateFailures", () => {
     expect(await of("releaseImport")).toMatchObject({ nonRetryable: false });
   });
 
-  it("passes on what is no error at all", async () => {
+  it("passes on a thrown value that is not an error", async () => {
     expect(await seenOf("a text", { attempt: 1000 })).toBe("a text");
   });
 });
