@@ -37,7 +37,7 @@ function notFound(imageId: string) {
 }
 
 describe("insertImage()", () => {
-  it("adds a queued image with all that is said of it", async () => {
+  it("adds a queued image with every given attribute", async () => {
     const image: NewImage = {
       id: randomUUID(),
       name: "debian",
@@ -83,7 +83,7 @@ describe("insertImage()", () => {
     });
   });
 
-  it("adds an image of which nothing is said", async () => {
+  it("adds an image without any given attribute", async () => {
     const id = randomUUID();
 
     await catalogue.database.transaction((db) => insertImage(db, NO_LIMITS, { id }));
@@ -95,14 +95,14 @@ describe("insertImage()", () => {
     });
   });
 
-  it("takes a tag that is given twice for one", async () => {
+  it("adds a tag once when it is given twice", async () => {
     const imageId = await catalogue.newImage({ tags: ["new", "new"] });
 
     expect((await find(imageId)).tags).toEqual(["new"]);
   });
 
   it.each(["queued", "deleted"] as const)(
-    "refuses an id that an image has, and leaves that image, when it is %s",
+    "refuses the id of an image that is %s, and leaves that image unchanged",
     async (status) => {
       const imageId = await catalogue.newImage({ name: "first" });
       await catalogue.execute(sql`UPDATE images SET status = ${status} WHERE id = ${imageId}`);
@@ -134,7 +134,7 @@ describe("insertImage()", () => {
 });
 
 describe("lockImage()", () => {
-  it("makes others wait until the transaction has ended", async () => {
+  it("makes other transactions wait until this one has ended", async () => {
     const imageId = await catalogue.newImage();
     const order: string[] = [];
     let second: Promise<void> | undefined;
@@ -233,7 +233,7 @@ describe("findImage()", () => {
 });
 
 describe("listImages()", () => {
-  /** Images of an owner of their own, the oldest first. */
+  /** Images of a separate owner, the oldest first. */
   async function imagesOf(owner: string, ...fields: Partial<NewImage>[]): Promise<string[]> {
     const ids: string[] = [];
     for (const [index, each] of fields.entries()) {
@@ -258,7 +258,7 @@ describe("listImages()", () => {
     expect(await listIds({ owner, limit: 100 })).toEqual(ids.reverse());
   });
 
-  it("lists no more than asked for, however many copies they have", async () => {
+  it("lists no more than the limit, however many copies the images have", async () => {
     const owner = randomUUID();
     const older = await catalogue.activeImage({ owner }, ["fast", "slow"]);
     const newer = await catalogue.activeImage({ owner }, ["fast", "slow"]);
@@ -270,7 +270,7 @@ describe("listImages()", () => {
     expect(await listIds({ owner, limit: 1 })).toEqual([newer.imageId]);
   });
 
-  it("shows with each image what belongs to it, and nothing else", async () => {
+  it("shows each image with its own tags and properties", async () => {
     const owner = randomUUID();
     const [bare = "", full = ""] = await imagesOf(
       owner,
@@ -302,7 +302,7 @@ describe("listImages()", () => {
     expect(await listIds({ owner, status: "active", limit: 100 })).toEqual([imageId]);
   });
 
-  it("lists deleted images only when they are asked for", async () => {
+  it("lists deleted images only on request", async () => {
     const owner = randomUUID();
     const [imageId = ""] = await imagesOf(owner, {});
     await catalogue.execute(sql`UPDATE images SET status = 'deleted' WHERE id = ${imageId}`);
@@ -332,7 +332,7 @@ describe("listPublishedIds()", () => {
     expect(ids).not.toEqual(expect.arrayContaining(others.slice(1)));
   });
 
-  it("goes on after an id, and no further than asked for", async () => {
+  it("continues after an id, up to the limit", async () => {
     await Promise.all([
       catalogue.imageIn("active"),
       catalogue.imageIn("active"),
@@ -347,7 +347,7 @@ describe("listPublishedIds()", () => {
 });
 
 describe("changeImage()", () => {
-  it("changes all that is named", async () => {
+  it("changes every named attribute", async () => {
     const imageId = await catalogue.newImage({
       name: "old",
       properties: { kept: "1", changed: "1", gone: "1" },
@@ -371,7 +371,7 @@ describe("changeImage()", () => {
     });
   });
 
-  it("leaves as it is what is not named", async () => {
+  it("leaves every other attribute unchanged", async () => {
     const imageId = await catalogue.newImage({
       name: "old",
       owner: "ada",
@@ -390,7 +390,7 @@ describe("changeImage()", () => {
     });
   });
 
-  it("keeps every one of many changes at once", async () => {
+  it("keeps every one of many simultaneous changes", async () => {
     const imageId = await catalogue.newImage();
     const names = Array.from({ length: 20 }, (_, index) => `p${String(index).padStart(2, "0")}`);
 
@@ -485,7 +485,7 @@ describe("moveImage()", () => {
   });
 
   it.each(["importing", "saving"] as const)(
-    "never publishes an image that is %s, whatever its import may do",
+    "never publishes an image that is %s, though its import may",
     async (status) => {
       const imageId = await catalogue.imageIn(status);
       const before = await catalogue.image(imageId);

@@ -61,7 +61,7 @@ async function release(claim: ClaimedImage): Promise<void> {
 }
 
 describe("takeLease()", () => {
-  it("tells who writes, and where, before the first byte is written", async () => {
+  it("records the writer, its node and its part before the first byte is written", async () => {
     const { copy } = await aCopy();
 
     const token = await take(copy);
@@ -98,7 +98,7 @@ describe("takeLease()", () => {
     expect(await find(copy)).toMatchObject({ token, writer, part: "second", state: "writing" });
   });
 
-  it("leaves published what was published", async () => {
+  it("leaves a published lease published", async () => {
     const { copy } = await aCopy();
     await publish(copy, await take(copy));
 
@@ -119,7 +119,7 @@ describe("takeLease()", () => {
 });
 
 describe("findLease()", () => {
-  it("finds nothing where no attempt ever began", async () => {
+  it("finds nothing for a copy without any attempt", async () => {
     const { copy } = await aCopy();
 
     expect(await find(copy)).toBeUndefined();
@@ -127,7 +127,7 @@ describe("findLease()", () => {
 });
 
 describe("publishLease()", () => {
-  it("records what lies under the final name", async () => {
+  it("records the bytes under the final name", async () => {
     const { copy } = await aCopy();
     const token = await take(copy);
 
@@ -163,7 +163,7 @@ describe("requireLease()", () => {
     await catalogue.database.transaction((db) => requireLease(db, copy, token));
   }
 
-  it("is content while this attempt holds the lease, and the import the image", async () => {
+  it("succeeds while this attempt holds the lease and its import holds the image", async () => {
     const { copy } = await aCopy();
 
     await expect(require(copy, await take(copy))).resolves.toBeUndefined();
@@ -212,7 +212,7 @@ describe("dropLease()", () => {
     expect([await find(copy), (await find(other))?.store]).toEqual([undefined, "slow"]);
   });
 
-  it("takes nothing there for success", async () => {
+  it("succeeds when there is no lease", async () => {
     const { copy } = await aCopy();
 
     await expect(catalogue.database.query((db) => dropLease(db, copy))).resolves.toBe(false);
@@ -233,13 +233,13 @@ describe("isPublishedLocation()", () => {
     return catalogue.database.query((db) => isPublishedLocation(db, copy));
   }
 
-  it("knows a copy that readers see", async () => {
+  it("is true for a copy that readers see", async () => {
     const { imageId, epoch } = await catalogue.activeImage();
 
     expect(await isPublished({ imageId, epoch, store: "fast" })).toBe(true);
   });
 
-  it("does not know another epoch's copy, nor another store's", async () => {
+  it("is false for the copy of another epoch or another store", async () => {
     const { imageId, epoch } = await catalogue.activeImage();
 
     expect([
@@ -248,14 +248,14 @@ describe("isPublishedLocation()", () => {
     ]).toEqual([false, false]);
   });
 
-  it("does not know a copy that is saved, and not yet live", async () => {
+  it("is false for a copy that is saved, and not yet live", async () => {
     const { copy, claim } = await aCopy();
     await catalogue.save(claim);
 
     expect(await isPublished(copy)).toBe(false);
   });
 
-  it("does not know a copy that is being deleted", async () => {
+  it("is false for a copy that is being deleted", async () => {
     const { imageId, epoch } = await catalogue.activeImage();
     await catalogue.database.transaction((db) => beginDeletion(db, imageId));
 
@@ -264,7 +264,7 @@ describe("isPublishedLocation()", () => {
 });
 
 describe("listAbandonedLeases()", () => {
-  /** Whether the lease of this copy is one of them. */
+  /** True if the list contains the lease of this copy. */
   async function isAbandoned(copy: CopyId): Promise<boolean> {
     const leases = await catalogue.database.query(listAbandonedLeases);
     return leases.some(({ imageId, epoch, store }) => {
@@ -279,7 +279,7 @@ describe("listAbandonedLeases()", () => {
     expect(await isAbandoned(copy)).toBe(false);
   });
 
-  it("lists a lease whose import let the image go", async () => {
+  it("lists a lease whose import released the image", async () => {
     const { copy, claim } = await aCopy();
     await take(copy);
     await release(claim);
@@ -287,7 +287,7 @@ describe("listAbandonedLeases()", () => {
     expect(await isAbandoned(copy)).toBe(true);
   });
 
-  it("lists a lease whose image another import holds by now", async () => {
+  it("lists a lease whose image another import holds now", async () => {
     const { copy, claim } = await aCopy();
     await take(copy);
     await catalogue.claim(claim.imageId);
@@ -295,7 +295,7 @@ describe("listAbandonedLeases()", () => {
     expect(await isAbandoned(copy)).toBe(true);
   });
 
-  it("lists a lease whose image never was", async () => {
+  it("lists a lease whose image does not exist", async () => {
     const copy = { imageId: randomUUID(), epoch: 1, store: "fast" };
     await take(copy);
 

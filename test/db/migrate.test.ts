@@ -21,7 +21,7 @@ const TABLES = [
   "transform_undos",
 ];
 
-/** An empty database of the running test's own, and a way to ask it. */
+/** A new empty database for the running test, and a connection to it. */
 async function emptyDatabase(): Promise<{ url: string; sql: postgres.Sql }> {
   const database = await createEmptyTestDatabase();
   const sql = postgres(database.url, { max: 1, onnotice: () => undefined });
@@ -69,7 +69,7 @@ describe("migrateDatabase()", () => {
     expect(await tablesOf(sql)).toEqual(TABLES);
   });
 
-  it("makes them once when eight do it at once in an empty database", async () => {
+  it("makes them once when eight processes migrate an empty database at the same time", async () => {
     const { url, sql } = await emptyDatabase();
 
     await Promise.all(Array.from({ length: 8 }, () => migrateDatabase(url)));
@@ -89,7 +89,7 @@ describe("migrateDatabase()", () => {
     expect(await migrationsOf(sql)).toBe(journal().entries.length);
   });
 
-  it("waits for whoever migrates, and goes on when that one dies", async () => {
+  it("waits for another migration, and continues when that one dies", async () => {
     const { url, sql } = await emptyDatabase();
     const other = postgres(url, { max: 1 });
     await other`SELECT pg_advisory_lock(${0x69_6d_67})`;
@@ -113,7 +113,7 @@ describe("migrateDatabase()", () => {
     expect(await tablesOf(sql)).toEqual(["tasks"]);
   });
 
-  it("writes nothing to a database that is up to date, which may be read-only", async () => {
+  it("writes nothing to a database that is up to date, even if it is read-only", async () => {
     const { url, sql } = await emptyDatabase();
     await migrateDatabase(url);
     await sql.unsafe(
@@ -123,7 +123,7 @@ describe("migrateDatabase()", () => {
     await expect(migrateDatabase(url)).resolves.toBeUndefined();
   });
 
-  it("fails as ours, and not half done, when the connection breaks in the middle", async () => {
+  it("fails with DatabaseUnavailable, and leaves nothing half done, when the connection breaks in the middle", async () => {
     const { url, sql } = await emptyDatabase();
     const relay = await Relay.open(url);
     relay.cutInsteadOfAnswerTo("__drizzle_migrations (hash");
@@ -135,7 +135,7 @@ describe("migrateDatabase()", () => {
     expect(await tablesOf(sql)).toEqual(TABLES);
   });
 
-  it("fails as a database that is away when nobody listens", async () => {
+  it("fails with DatabaseUnavailable when no server listens", async () => {
     const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
 
     expect(await failureOf(migrateDatabase(url))).toMatchObject({
@@ -169,7 +169,7 @@ describe("migrateDatabase()", () => {
     ]);
   });
 
-  it("leads to what the schema says", async () => {
+  it("leads to the tables of the schema", async () => {
     const last = journal().entries.at(-1)?.tag.slice(0, 4) ?? "";
     const path = new URL(`../../src/db/migrations/meta/${last}_snapshot.json`, import.meta.url);
     // drizzle-kit's type of it can't be resolved here.

@@ -9,7 +9,7 @@ import { failureOf } from "../support/failure-of.ts";
 
 const JOURNAL = new URL("../../src/db/migrations/meta/_journal.json", import.meta.url);
 
-/** How many migrations this version has. */
+/** The number of migrations in this version. */
 function migrationCount(): number {
   return (JSON.parse(readFileSync(JOURNAL, "utf8")) as { entries: unknown[] }).entries.length;
 }
@@ -36,7 +36,7 @@ describe("countMissingMigrations()", () => {
     expect(await countMissingMigrations(open(empty.url))).toBe(0);
   });
 
-  it("fails when the database is away", async () => {
+  it("fails when the database is unreachable", async () => {
     const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
 
     expect(await failureOf(countMissingMigrations(open(url)))).toMatchObject({

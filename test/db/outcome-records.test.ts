@@ -41,7 +41,7 @@ async function startDeletion(imageId: string): Promise<void> {
   await catalogue.database.transaction((db) => beginDeletion(db, imageId));
 }
 
-/** What an import would save: one copy in the store `fast`. */
+/** The result that an import saves: one copy in the store `fast`. */
 function savedBy({ imageId, epoch }: ClaimedImage): SavedImage {
   return {
     imageId,
@@ -146,7 +146,7 @@ describe("recordSaved()", () => {
 });
 
 describe("recordStored()", () => {
-  it("takes the store off the list of those that are still being filled", async () => {
+  it("removes the store from the list of stores that are still being filled", async () => {
     const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
 
     await catalogue.database.query((db) => recordStored(db, claim, "fast"));
@@ -156,7 +156,7 @@ describe("recordStored()", () => {
 });
 
 describe("recordGivenUp()", () => {
-  it("takes a store that failed from the list of those being filled to that of those that failed, once", async () => {
+  it("moves a failed store from the list of stores being filled to the list of failed stores, once", async () => {
     const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
     const giveUp = () => catalogue.database.query((db) => recordGivenUp(db, claim, "fast", true));
 
@@ -169,7 +169,7 @@ describe("recordGivenUp()", () => {
     });
   });
 
-  it("says nothing of failure for a store that was dropped", async () => {
+  it("records no failure for a store that was dropped", async () => {
     const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
 
     await catalogue.database.query((db) => recordGivenUp(db, claim, "fast", false));
@@ -180,7 +180,7 @@ describe("recordGivenUp()", () => {
     });
   });
 
-  it("changes nothing for an import that does not hold the image any more", async () => {
+  it("changes nothing for an import that no longer holds the image", async () => {
     const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
 
     await catalogue.database.query((db) =>
@@ -231,7 +231,7 @@ describe("activate()", () => {
     });
   });
 
-  it("leaves the lease of a store that was given up, where something may be left", async () => {
+  it("leaves the lease of a store that was given up, because its bytes may still exist", async () => {
     const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
     await beginByteStep(claim);
     await catalogue.publishedLease({ imageId: claim.imageId, epoch: claim.epoch, store: "slow" });
@@ -244,7 +244,7 @@ describe("activate()", () => {
     });
   });
 
-  it("lets the record of the task go 48 hours after its end", async () => {
+  it("lets the record of the task expire 48 hours after its end", async () => {
     const claim = await savedImport();
 
     await activateImage(claim);
@@ -305,7 +305,7 @@ describe("activate()", () => {
     expect(after).toEqual(before);
   });
 
-  it("publishes the image all the same when the task is gone, and says so", async () => {
+  it("publishes the image even when the task is gone, and reports that", async () => {
     const claim = await savedImport();
     await catalogue.database.query((db) => db.delete(tasks).where(eq(tasks.id, claim.taskId)));
 
@@ -315,7 +315,7 @@ describe("activate()", () => {
     expect((await catalogue.image(claim.imageId)).status).toBe("active");
   });
 
-  it("publishes the image all the same when the task has ended, leaves the task, and says so", async () => {
+  it("publishes the image even when the task has ended, leaves the task, and reports that", async () => {
     const claim = await savedImport();
     await catalogue.database.query((db) =>
       failTask(db, claim.taskId, { message: "Error: ended by hand" }),
@@ -329,7 +329,7 @@ describe("activate()", () => {
     expect(await catalogue.task(claim.taskId)).toEqual(task);
   });
 
-  it("shows readers the image before or after it, and never between", async () => {
+  it("never shows readers a half-finished activation", async () => {
     const claims = await Promise.all(
       Array.from({ length: 20 }, () => savedImport(["fast", "slow"])),
     );

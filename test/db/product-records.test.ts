@@ -61,7 +61,7 @@ async function release({ imageId, workflowId, runId }: ClaimedImage): Promise<vo
 }
 
 describe("takeProduct()", () => {
-  it("makes a row of its own beside what was staged", async () => {
+  it("makes a separate row beside the upload", async () => {
     const image = await catalogue.claimedImage();
     const staged = await catalogue.staged(image.imageId);
     const attempt = attemptAt(image);
@@ -75,7 +75,7 @@ describe("takeProduct()", () => {
     });
   });
 
-  it("takes over, and keeps the names of what is still there", async () => {
+  it("takes over, and keeps the names of the part and the file that still exist", async () => {
     const image = await catalogue.claimedImage();
     const [dead, next] = [attemptAt(image), attemptAt(image)];
     await take(dead);
@@ -94,7 +94,7 @@ describe("takeProduct()", () => {
     });
   });
 
-  it("waits for what an earlier import left on another node", async () => {
+  it("waits for the removal of an earlier product on another node", async () => {
     const image = await catalogue.claimedImage();
     await take(attemptAt(image, { node: "ba9876543210" }));
 
@@ -140,7 +140,7 @@ describe("an attempt whose import was undone", () => {
 });
 
 describe("finishProduct()", () => {
-  it("records a whole product, and what was made", async () => {
+  it("records a complete product, and how it was made", async () => {
     const image = await catalogue.claimedImage();
     const attempt = attemptAt(image);
     await take(attempt);
@@ -187,7 +187,7 @@ describe("records of staged data beside products", () => {
     expect([staged?.product, product?.product, all.length]).toEqual([0, 1, 2]);
   });
 
-  it("decide where an import that is undone goes back to", async () => {
+  it("decide to which status an undo moves the image back", async () => {
     const image = await catalogue.claimedImage();
     await take(attemptAt(image));
 

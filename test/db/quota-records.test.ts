@@ -20,7 +20,7 @@ function ownerWith(
   return new LimitedOwner(catalogue, limitsOf(quotas, imageSizeCapBytes));
 }
 
-/** Matches the refusal of what does not fit. */
+/** Matches the refusal of an amount that does not fit. */
 function over(
   owner: LimitedOwner,
   quota: Quota,
@@ -35,7 +35,7 @@ function over(
 }
 
 describe("readUsage()", () => {
-  it("is nothing for an owner whom nobody knows", async () => {
+  it("is zero for an unknown owner", async () => {
     const none = { usage: 0, reserved: 0 };
 
     expect(await ownerWith({}).usage()).toEqual({
@@ -46,7 +46,7 @@ describe("readUsage()", () => {
     });
   });
 
-  it("tells what is there from what may come", async () => {
+  it("distinguishes existing bytes from reserved ones", async () => {
     const owner = ownerWith({});
     await owner.active(1000, ["fast", "slow"]);
     await owner.claim(await owner.staged(100), ["fast", "slow"]);
@@ -61,7 +61,7 @@ describe("readUsage()", () => {
     });
   });
 
-  it("counts for each owner what is theirs, and what belongs to nobody apart", async () => {
+  it("counts for each owner only their images, and images without an owner separately", async () => {
     const [one, other] = [ownerWith({}), ownerWith({})];
     const nobody = new LimitedOwner(catalogue, limitsOf({}), null);
     const before = await nobody.counted();
@@ -75,7 +75,7 @@ describe("readUsage()", () => {
 });
 
 describe("image_count_total", () => {
-  it("refuses the image that is one too many, and creates nothing", async () => {
+  it("refuses one image too many, and creates nothing", async () => {
     const owner = ownerWith({ image_count_total: 2 });
     await owner.newImage();
     await owner.newImage();
@@ -95,13 +95,13 @@ describe("image_count_total", () => {
     expect((await owner.counted()).image_count_total).toBe(1);
   });
 
-  it("of nothing lets nobody create an image", async () => {
+  it("refuses every image when the limit is 0", async () => {
     const owner = ownerWith({ image_count_total: 0 });
 
     expect(await failureOf(owner.newImage())).toMatchObject({ code: "QuotaExceeded" });
   });
 
-  it("holds for one owner by name, and not for others", async () => {
+  it("holds for one named owner, and not for others", async () => {
     const name = `owner-${randomUUID()}`;
     const limits: Limits = {
       imageSizeCapBytes: Infinity,
@@ -115,7 +115,7 @@ describe("image_count_total", () => {
     expect(await failureOf(refused)).toMatchObject({ code: "QuotaExceeded" });
   });
 
-  it("holds for the images that belong to nobody, too", async () => {
+  it("holds for images without an owner, too", async () => {
     const nobody = new LimitedOwner(catalogue, limitsOf({ image_count_total: 0 }), null);
 
     const { message } = await failureOf(nobody.newImage());
@@ -157,7 +157,7 @@ describe("image_count_uploading", () => {
     expect((await owner.counted()).image_count_uploading).toBe(0);
   });
 
-  it("lets what is staged be staged again and imported, also when the limit was lowered", async () => {
+  it("lets an upload be staged again and imported, also when the limit was lowered", async () => {
     const owner = ownerWith({});
     const imageId = await owner.staged(10);
     const strict = new LimitedOwner(catalogue, limitsOf({ image_count_uploading: 0 }), owner.name);
@@ -196,7 +196,7 @@ describe("image_stage_total", () => {
     );
   });
 
-  it("is settled by what was really staged", async () => {
+  it("counts the real size of the upload once it is staged", async () => {
     const owner = ownerWith({ image_stage_total: 100 });
     const imageId = await owner.newImage();
     const token = await owner.begin(imageId);
@@ -218,7 +218,7 @@ describe("image_stage_total", () => {
 
   it.each<[string, (owner: LimitedOwner, imageId: string) => Promise<void>]>([
     [
-      "its stager gave up",
+      "its stager has given up",
       async (owner, imageId) => {
         await owner.drop(imageId, (await catalogue.staged(imageId))?.token ?? "");
       },
@@ -277,7 +277,7 @@ describe("image_stage_total", () => {
 });
 
 describe("image_size_total", () => {
-  it("counts every copy: refuses what does not fit into all stores, and takes what does", async () => {
+  it("counts every copy: accepts an import only if its copies in all stores fit", async () => {
     const owner = ownerWith({ image_size_total: 300 });
     await owner.active(50, ["fast", "slow"]);
     const imageId = await owner.staged(101);
@@ -294,7 +294,7 @@ describe("image_size_total", () => {
     expect((await owner.usage()).image_size_total).toEqual({ usage: 100, reserved: 101 });
   });
 
-  it("asks nothing while an image is staged, as Glance does", async () => {
+  it("does not limit staging, like Glance", async () => {
     const owner = ownerWith({ image_size_total: 0 });
 
     await owner.staged(100);
@@ -302,7 +302,7 @@ describe("image_size_total", () => {
     expect((await owner.counted()).image_size_total).toBe(0);
   });
 
-  it("is settled by the copies that were made", async () => {
+  it("counts the real size of the copies once they are made", async () => {
     const owner = ownerWith({ image_size_total: 200 });
     const held = await owner.claim(await owner.staged(100), ["fast", "slow"]);
 
@@ -340,7 +340,7 @@ describe("image_size_total", () => {
     expect((await owner.counted()).image_size_total).toBe(100);
   });
 
-  it("counts an import once whose run was lost, when the next one takes its claim", async () => {
+  it("counts an import once when its run was lost and the next one takes its claim", async () => {
     const owner = ownerWith({ image_size_total: 100 });
     const lost = await owner.claim(await owner.staged(100));
     await owner.loseRun(lost);
@@ -355,7 +355,7 @@ describe("image_size_total", () => {
     expect((await owner.counted()).image_size_total).toBe(0);
   });
 
-  it("gives the same answer again to the run that holds the claim, also when nothing is left", async () => {
+  it("returns the same claim again to the run that holds it, also when no room is left", async () => {
     const owner = ownerWith({ image_size_total: 100 });
     const imageId = await owner.staged(100);
     const held = await owner.claim(imageId);
@@ -367,7 +367,7 @@ describe("image_size_total", () => {
     await new LimitedOwner(catalogue, strict, owner.name).growImport(held, { imageBytes: 100 });
   });
 
-  it("counts a size in each store that is known only while the bytes come", async () => {
+  it("counts a growing size once for each store when it is known only while the bytes arrive", async () => {
     const owner = ownerWith({ image_size_total: 100 });
     const held = await owner.claim(await owner.newImage(), ["fast", "slow"], "file:///staging/x");
 
@@ -382,7 +382,7 @@ describe("image_size_total", () => {
 });
 
 describe("image_size_cap", () => {
-  it("refuses to stage what is known to be larger", async () => {
+  it("refuses to stage a file that is larger", async () => {
     const owner = ownerWith({}, 100);
     const imageId = await owner.newImage();
 
@@ -401,7 +401,7 @@ describe("image_size_cap", () => {
     });
   });
 
-  it("refuses to import what was staged while more was allowed", async () => {
+  it("refuses to import an upload that was staged under a higher limit", async () => {
     const owner = ownerWith({});
     const imageId = await owner.staged(101);
     const capped = new LimitedOwner(catalogue, limitsOf({}, 100), owner.name);
@@ -426,7 +426,7 @@ describe("findQuotaLeft()", () => {
     ["by the cap", {}, 70, 70],
     ["by the room for images, in two stores", { image_size_total: 100 }, 70, 50],
     ["by the room in staging", { image_stage_total: 30 }, 70, 30],
-  ])("tells how large a file may become: %s", async (_, quotas, cap, expected) => {
+  ])("returns how large a file may become: %s", async (_, quotas, cap, expected) => {
     const owner = ownerWith(quotas, cap);
     const held = await owner.claim(await owner.newImage(), ["fast", "slow"], "file:///staging/x");
 
@@ -438,10 +438,7 @@ describe("findQuotaLeft()", () => {
   });
 });
 
-/**
- * Looks at what counts, again and again, while something goes on. Returns the most that was ever
- * seen.
- */
+/** Reads the counted usage again and again while the work runs. Returns the largest value. */
 async function mostDuring(owner: LimitedOwner, quota: Quota, work: Promise<unknown>) {
   const state = { isOver: false };
   let most = 0;
@@ -453,7 +450,7 @@ async function mostDuring(owner: LimitedOwner, quota: Quota, work: Promise<unkno
   return Math.max(most, (await owner.counted())[quota]);
 }
 
-/** How many of these were refused for a quota; any other failure is thrown. */
+/** The number of refusals for a quota. Throws any other failure. */
 function refusals(settled: readonly PromiseSettledResult<unknown>[]): number {
   const failures = settled.flatMap((each) =>
     each.status === "rejected" ? [each.reason as unknown] : [],
@@ -468,8 +465,8 @@ async function sixteen<T>(make: (index: number) => Promise<T>): Promise<T[]> {
   return Promise.all(Array.from({ length: 16 }, (_, index) => make(index)));
 }
 
-describe("sixteen at once of one owner", () => {
-  it("never create more images than they may", async () => {
+describe("sixteen simultaneous operations of one owner", () => {
+  it("never create more images than the quota allows", async () => {
     const owner = ownerWith({ image_count_total: 5 });
 
     const creating = Promise.allSettled(Array.from({ length: 16 }, () => owner.newImage()));
@@ -478,7 +475,7 @@ describe("sixteen at once of one owner", () => {
     expect(refusals(await creating)).toBe(11);
   });
 
-  it("never stage more files than they may", async () => {
+  it("never stage more files than the quota allows", async () => {
     const owner = ownerWith({ image_stage_total: 1000 });
     const imageIds = await sixteen(() => owner.newImage());
 
@@ -488,14 +485,14 @@ describe("sixteen at once of one owner", () => {
     expect(refusals(await staging)).toBe(11);
   });
 
-  it("never let streams grow to more than they may, and fill all of the room", async () => {
+  it("never let streams grow beyond the quota, and use all of the room", async () => {
     const owner = ownerWith({ image_stage_total: 1000 });
     const streams = await sixteen(async () => {
       const imageId = await owner.newImage();
       return { imageId, token: await owner.begin(imageId) };
     });
 
-    // Each would come to 160 bytes; together that is more than there is room for.
+    // Each stream has 160 bytes. Together they do not fit.
     const growing = Promise.allSettled(
       streams.map(async ({ imageId, token }) => {
         for (let sizeBytes = 10; sizeBytes <= 160; sizeBytes += 10) {
@@ -508,7 +505,7 @@ describe("sixteen at once of one owner", () => {
     expect(refusals(await growing)).toBeGreaterThan(0);
   });
 
-  it("never have more imported than they may; all of the room is there again after they were undone", async () => {
+  it("never import more than the quota allows, and free all of the room when they are undone", async () => {
     const owner = ownerWith({ image_size_total: 1000 });
     const imageIds = await sixteen(() => owner.staged(95));
     const stores = ["fast", "slow"];
@@ -524,7 +521,7 @@ describe("sixteen at once of one owner", () => {
     }
   });
 
-  it("never exceed a quota while others are published, undone and deleted", async () => {
+  it("never exceed a quota while images are published, undone and deleted", async () => {
     const owner = ownerWith({ image_size_total: 1000 });
 
     const working = sixteen(async (index) => {
@@ -551,10 +548,10 @@ describe("sixteen at once of one owner", () => {
   });
 });
 
-/** What a model knows of an image. */
+/** An image in the model. */
 interface ModelImage {
   readonly id: string;
-  /** Bytes in staging, and whether they are all there. */
+  /** The bytes in staging; `isWhole` is true when staging is complete. */
   staged: { bytes: number; token: string; isWhole: boolean } | undefined;
   held: HeldImport | undefined;
   /** Bytes that an import reserves in each store. */
@@ -589,7 +586,7 @@ const step = fc.record({
 
 type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never;
 
-/** Quotas as one would count them with a pencil. */
+/** A simple model that adds up the quotas of its images. */
 class Model {
   readonly images: ModelImage[] = [];
 
@@ -607,8 +604,8 @@ class Model {
   }
 
   /**
-   * Does a step with the owner, where it is possible; a refusal must be what the model expects of
-   * this change.
+   * Does a step with the owner if it is possible. Fails when the model does not expect its success
+   * or its refusal.
    */
   async take(owner: LimitedOwner, { act, image: index, bytes, copies }: Step): Promise<void> {
     const attempt = async <T>(
@@ -679,7 +676,7 @@ class Model {
 }
 
 describe("any order of steps", () => {
-  it("counts what a model counts, and refuses just what does not fit", async () => {
+  it("counts like the model, and refuses only the steps that do not fit", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 40 }), async (steps) => {
         const owner = ownerWith(ROOM);

@@ -103,7 +103,7 @@ describe("images", () => {
     ).toBe("images_active_is_verified");
   });
 
-  it("have no disk format that Glance does not know", async () => {
+  it("have no disk format that is unknown to Glance", async () => {
     const imageId = await catalogue.newImage();
 
     expect(await brokenBy(sql`UPDATE images SET disk_format = 'qed' WHERE id = ${imageId}`)).toBe(
@@ -111,7 +111,7 @@ describe("images", () => {
     );
   });
 
-  it("have no container format that Glance does not know", async () => {
+  it("have no container format that is unknown to Glance", async () => {
     const imageId = await catalogue.newImage();
 
     expect(
@@ -129,7 +129,7 @@ describe("image_properties", () => {
     ).toBe("image_properties_not_reserved");
   });
 
-  it("may begin with something like it", async () => {
+  it("may begin with a similar prefix", async () => {
     const imageId = await catalogue.newImage();
 
     expect(
@@ -174,7 +174,7 @@ describe("image_locations", () => {
     expect(await brokenBy(aLocation(imageId, { status: "active", store: "slow" }))).toBeUndefined();
   });
 
-  it("are never in a status that readers do not know", async () => {
+  it("are never in an unknown status", async () => {
     const imageId = await catalogue.newImage();
 
     expect(await brokenBy(aLocation(imageId, { status: "lost" }))).toBe(
@@ -194,7 +194,7 @@ describe("tasks", () => {
 });
 
 describe("staged_files", () => {
-  it("may be written without anything known of the bytes", async () => {
+  it("may be written before anything is known about the bytes", async () => {
     expect(await brokenBy(aStagedFile(await catalogue.newImage(), "staging"))).toBeUndefined();
   });
 
@@ -212,7 +212,7 @@ describe("staged_files", () => {
     ).toBe("staged_files_staged_is_whole");
   });
 
-  it("are never in a state that nobody knows", async () => {
+  it("are never in an unknown state", async () => {
     const imageId = await catalogue.stagedImage();
 
     expect(
@@ -234,7 +234,7 @@ describe("leases", () => {
     expect(await brokenBy(aLease(state))).toBeUndefined();
   });
 
-  it("are never in a state that nobody knows", async () => {
+  it("are never in an unknown state", async () => {
     expect(await brokenBy(aLease("lost"))).toBe("leases_state_legal");
   });
 });

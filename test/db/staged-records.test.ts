@@ -49,7 +49,7 @@ async function adopt(imageId: string, path = `/staging/${imageId}`): Promise<voi
 }
 
 describe("moveToUploading()", () => {
-  it("moves a queued image, and takes the size", async () => {
+  it("moves a queued image to uploading, and records the size", async () => {
     const imageId = await catalogue.newImage();
 
     await catalogue.database.query((db) => moveToUploading(db, imageId, 4096));
@@ -76,7 +76,7 @@ describe("findStaged()", () => {
 });
 
 describe("findStagedByPath()", () => {
-  it("finds whose data lies there", async () => {
+  it("finds the data at a path", async () => {
     const imageId = await catalogue.stagedImage();
 
     const found = await catalogue.database.query((db) =>
@@ -86,7 +86,7 @@ describe("findStagedByPath()", () => {
     expect(found?.imageId).toBe(imageId);
   });
 
-  it("finds nothing where no data of anyone lies", async () => {
+  it("finds nothing at a path without data", async () => {
     expect(
       await catalogue.database.query((db) => findStagedByPath(db, "/staging/nobody's")),
     ).toBeUndefined();
@@ -94,7 +94,7 @@ describe("findStagedByPath()", () => {
 });
 
 describe("listStaged()", () => {
-  it("lists all that lies on a node, staged or not", async () => {
+  it("lists all data on a node, staged or not", async () => {
     const node = randomBytes(6).toString("hex");
     const [one, other] = [await catalogue.stagedImage(), await catalogue.newImage()];
     await catalogue.beginStaging(other);
@@ -112,7 +112,7 @@ describe("listStaged()", () => {
 describe("updateStaged()", () => {
   const NEW_FINGERPRINT = { ...SOME_FINGERPRINT, ctimeNs: "5" };
 
-  it("takes a new fingerprint, and leaves the digests", async () => {
+  it("records a new fingerprint, and leaves the digests", async () => {
     const imageId = await catalogue.stagedImage();
     const token = await tokenOf(imageId);
 
@@ -127,7 +127,7 @@ describe("updateStaged()", () => {
     });
   });
 
-  it("takes digests that were computed later", async () => {
+  it("records digests that were computed later", async () => {
     const imageId = await catalogue.newImage();
     await adopt(imageId);
     const token = await tokenOf(imageId);
@@ -141,7 +141,7 @@ describe("updateStaged()", () => {
     expect(row && knownDigests(row)).toEqual(SOME_DIGESTS);
   });
 
-  it("changes nothing of data that took the place of what was meant", async () => {
+  it("changes nothing when other data took its place", async () => {
     const imageId = await catalogue.stagedImage();
     const before = await catalogue.staged(imageId);
 
@@ -154,13 +154,13 @@ describe("updateStaged()", () => {
 });
 
 describe("knownDigests()", () => {
-  it("knows the digests of what our own staging wrote", async () => {
+  it("returns the digests of an upload that this service staged", async () => {
     const row = await catalogue.staged(await catalogue.stagedImage());
 
     expect(row && knownDigests(row)).toEqual(SOME_DIGESTS);
   });
 
-  it("knows none of what was adopted", async () => {
+  it("returns none for an adopted file", async () => {
     const imageId = await catalogue.newImage();
     await adopt(imageId);
     const row = await catalogue.staged(imageId);
@@ -169,7 +169,7 @@ describe("knownDigests()", () => {
   });
 
   it.each(["checksum", "osHashAlgo", "osHashValue", "crc32", "sizeBytes"] as const)(
-    "knows none when %s alone is missing",
+    "returns none when only %s is missing",
     async (column) => {
       const row = await catalogue.staged(await catalogue.stagedImage());
 
@@ -179,7 +179,7 @@ describe("knownDigests()", () => {
 });
 
 describe("mayLink()", () => {
-  /** Takes the right under the lock of the row, as a step does that links the file. */
+  /** Takes the right under the lock of the row, like a step that links the file. */
   async function take(imageId: string, store: string): Promise<boolean> {
     const token = await tokenOf(imageId);
     return catalogue.database.transaction(async (db) => {
@@ -204,7 +204,7 @@ describe("mayLink()", () => {
     expect((await catalogue.staged(imageId))?.linkedStore).toBe("fast");
   });
 
-  it("is true for one of many stores at once", async () => {
+  it("is true for one of many simultaneous stores", async () => {
     const imageId = await catalogue.stagedImage();
     const stores = Array.from({ length: 10 }, (_, index) => `store-${index}`);
 
@@ -213,7 +213,7 @@ describe("mayLink()", () => {
     expect(taken.filter((isTaken) => isTaken)).toHaveLength(1);
   });
 
-  it("is false for data that our staging did not write", async () => {
+  it("is false for data that this service did not stage", async () => {
     const imageId = await catalogue.newImage();
     await adopt(imageId);
 
@@ -263,7 +263,7 @@ describe("returnLinkRight()", () => {
 });
 
 describe("lockStaged()", () => {
-  it("answers what is staged", async () => {
+  it("returns the upload", async () => {
     const imageId = await catalogue.stagedImage();
     const staged = await catalogue.staged(imageId);
 
@@ -274,7 +274,7 @@ describe("lockStaged()", () => {
     expect(locked).toEqual(staged);
   });
 
-  it("answers nothing when other data took its place", async () => {
+  it("returns undefined when other data took its place", async () => {
     const imageId = await catalogue.stagedImage();
 
     expect(
@@ -284,7 +284,7 @@ describe("lockStaged()", () => {
 });
 
 describe("dropStagedRow()", () => {
-  it("forgets staged data, and that a copy was shared with it", async () => {
+  it("removes the row, and the mark of a copy that was shared with the upload", async () => {
     const { imageId } = await catalogue.activeImage();
     await catalogue.execute(
       sql`UPDATE image_locations SET shared = true WHERE image_id = ${imageId}`,
@@ -298,7 +298,7 @@ describe("dropStagedRow()", () => {
     expect(await catalogue.locations(imageId)).toMatchObject([{ shared: false }]);
   });
 
-  it("leaves a copy shared that is a link to a product", async () => {
+  it("leaves the mark of a copy that is a link to a product", async () => {
     const { imageId } = await catalogue.activeImage();
     await catalogue.execute(
       sql`UPDATE image_locations SET shared = true WHERE image_id = ${imageId}`,

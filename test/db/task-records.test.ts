@@ -17,14 +17,14 @@ const catalogue = useCatalogue();
 
 const RESULT = { image_id: "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b" };
 
-/** A task in some status, however it came there. */
+/** A task in the given status. */
 async function taskIn(status: TaskStatus): Promise<string> {
   const { taskId } = await catalogue.claimedImage();
   await catalogue.execute(sql`UPDATE tasks SET status = ${status} WHERE id = ${taskId}`);
   return taskId;
 }
 
-/** Milliseconds from the last change of a task until its record may go. */
+/** Milliseconds from the last change of a task until its record expires. */
 async function timeToLiveOf(taskId: string): Promise<number> {
   const { updatedAt, expiresAt } = await catalogue.task(taskId);
   return (expiresAt?.getTime() ?? 0) - updatedAt.getTime();
@@ -39,7 +39,7 @@ describe("findTask()", () => {
     expect(task).toMatchObject({ id: taskId, imageId, status: "pending" });
   });
 
-  it("tells that there is no such task", async () => {
+  it("fails with TaskNotFound when the task does not exist", async () => {
     const taskId = randomUUID();
 
     expect(await failureOf(catalogue.database.query((db) => findTask(db, taskId)))).toMatchObject({
@@ -50,7 +50,7 @@ describe("findTask()", () => {
 });
 
 describe("listTasks()", () => {
-  /** An image that was imported twice, and the tasks of that, the older one first. */
+  /** An image that was imported twice, and its tasks, the older one first. */
   async function importedTwice(): Promise<{ imageId: string; taskIds: string[] }> {
     const { imageId, taskId: older } = await catalogue.claimedImage();
     const { taskId: newer } = await catalogue.claim(imageId);
@@ -68,7 +68,7 @@ describe("listTasks()", () => {
     expect(tasks.map(({ id }) => id)).toEqual(taskIds.reverse());
   });
 
-  it("lists no more than asked for", async () => {
+  it("lists no more than the limit", async () => {
     const { imageId, taskIds } = await importedTwice();
 
     const tasks = await catalogue.database.query((db) => listTasks(db, { imageId, limit: 1 }));
@@ -96,7 +96,7 @@ describe("beginProcessing()", () => {
   });
 
   it.each(["processing", "success", "failure"] as const)(
-    "leaves a task as it is that is in %s",
+    "leaves a task in %s unchanged",
     async (status) => {
       const taskId = await taskIn(status);
       const before = await catalogue.task(taskId);
@@ -124,7 +124,7 @@ describe("succeedTask()", () => {
     expect(await catalogue.task(taskId)).toMatchObject({ status: "success", result: RESULT });
   });
 
-  it("lets the record go 48 hours later", async () => {
+  it("lets the record expire 48 hours later", async () => {
     const taskId = await taskIn("processing");
 
     await catalogue.database.query((db) => succeedTask(db, taskId, RESULT.image_id));
@@ -133,7 +133,7 @@ describe("succeedTask()", () => {
   });
 
   it.each(["pending", "success", "failure"] as const)(
-    "leaves a task as it is that is in %s, and says so",
+    "leaves a task in %s unchanged, and returns false",
     async (status) => {
       const taskId = await taskIn(status);
       const before = await catalogue.task(taskId);
@@ -147,7 +147,7 @@ describe("succeedTask()", () => {
     },
   );
 
-  it("says so when the task is gone", async () => {
+  it("returns false when the task is gone", async () => {
     expect(
       await catalogue.database.query((db) => succeedTask(db, randomUUID(), RESULT.image_id)),
     ).toBe(false);
@@ -156,7 +156,7 @@ describe("succeedTask()", () => {
 
 describe("failTask()", () => {
   it.each(["pending", "processing"] as const)(
-    "ends a task with the reason that is in %s",
+    "ends a task in %s with the reason",
     async (status) => {
       const taskId = await taskIn(status);
 
@@ -184,7 +184,7 @@ describe("failTask()", () => {
     expect(await catalogue.task(taskId)).toMatchObject({ status: "failure", ...failure });
   });
 
-  it("lets the record go 48 hours later", async () => {
+  it("lets the record expire 48 hours later", async () => {
     const taskId = await taskIn("pending");
 
     await catalogue.database.query((db) => failTask(db, taskId, { message: "Error: x" }));
@@ -193,7 +193,7 @@ describe("failTask()", () => {
   });
 
   it.each(["success", "failure"] as const)(
-    "leaves a task as it is that is in %s, and says so",
+    "leaves a task in %s unchanged, and returns false",
     async (status) => {
       const taskId = await taskIn(status);
       const before = await catalogue.task(taskId);
@@ -207,7 +207,7 @@ describe("failTask()", () => {
     },
   );
 
-  it("says so when the task is gone", async () => {
+  it("returns false when the task is gone", async () => {
     expect(
       await catalogue.database.query((db) => failTask(db, randomUUID(), { message: "Error: x" })),
     ).toBe(false);
@@ -215,7 +215,7 @@ describe("failTask()", () => {
 });
 
 describe("deleteExpiredTasks()", () => {
-  /** A task in some status of which no image is held, and which may go since an hour. */
+  /** A task in the given status that expired an hour ago and holds no image. */
   async function expiredTask(status: TaskStatus): Promise<string> {
     const taskId = await heldExpiredTask(status);
     await catalogue.execute(sql`
@@ -241,7 +241,7 @@ describe("deleteExpiredTasks()", () => {
     return tasks.some(({ id }) => id === taskId);
   }
 
-  it.each(["success", "failure"] as const)("removes one that ended in %s", async (status) => {
+  it.each(["success", "failure"] as const)("removes a task that ended in %s", async (status) => {
     const taskId = await expiredTask(status);
 
     await expire();
@@ -249,7 +249,7 @@ describe("deleteExpiredTasks()", () => {
     expect(await isThere(taskId)).toBe(false);
   });
 
-  it("leaves those whose time has not passed, and those that have not ended", async () => {
+  it("leaves tasks that have not expired, and tasks that have not ended", async () => {
     const [fresh, ended] = [await taskIn("success"), await taskIn("processing")];
     await catalogue.database.query((db) => failTask(db, ended, { message: "Error: x" }));
     const running = await expiredTask("processing");
@@ -263,7 +263,7 @@ describe("deleteExpiredTasks()", () => {
     ]);
   });
 
-  it("leaves one that holds an image", async () => {
+  it("leaves a task that holds an image", async () => {
     const taskId = await heldExpiredTask("failure");
 
     await expire();
@@ -271,7 +271,7 @@ describe("deleteExpiredTasks()", () => {
     expect(await isThere(taskId)).toBe(true);
   });
 
-  it("removes no more than it may at once", async () => {
+  it("removes no more tasks at once than the limit", async () => {
     await expire();
     await expiredTask("success");
     await expiredTask("failure");

@@ -85,7 +85,7 @@ function takenOver(imageId: string) {
 }
 
 describe("beginStaging()", () => {
-  it("moves a queued image to uploading, and tells who stages it", async () => {
+  it("moves a queued image to uploading, and records its stager", async () => {
     const imageId = await catalogue.newImage();
     const attempt = attemptAt(imageId);
 
@@ -140,7 +140,7 @@ describe("beginStaging()", () => {
     expect(await bothOf(imageId)).toEqual(before);
   });
 
-  it("takes over from a stager that was silent for more than 20 s, and tells what that one left", async () => {
+  it("takes over from a stager that was silent for more than 20 s, and returns the part of that stager", async () => {
     const imageId = await catalogue.newImage();
     const first = attemptAt(imageId);
     await begin(first);
@@ -156,7 +156,7 @@ describe("beginStaging()", () => {
     });
   });
 
-  it("lets one of many at once take over", async () => {
+  it("lets one of many simultaneous stagers take over", async () => {
     const imageId = await catalogue.newImage();
     await begin(attemptAt(imageId));
     await catalogue.silenceStager(imageId, 21);
@@ -173,7 +173,7 @@ describe("beginStaging()", () => {
     expect(outcomes.sort()).toEqual([...Array<string>(19).fill("StagingBusy"), "staging"]);
   });
 
-  it("refuses to stage over staged data, and changes nothing", async () => {
+  it("refuses to replace an upload without a request, and changes nothing", async () => {
     const imageId = await catalogue.stagedImage();
     const before = await bothOf(imageId);
 
@@ -187,7 +187,7 @@ describe("beginStaging()", () => {
     expect(await bothOf(imageId)).toEqual(before);
   });
 
-  it("stages over staged data when that is asked for, and tells what was there", async () => {
+  it("replaces an upload on request, and returns the replaced one", async () => {
     const imageId = await catalogue.stagedImage();
     const attempt = attemptAt(imageId, { replace: true });
 
@@ -202,7 +202,7 @@ describe("beginStaging()", () => {
     });
   });
 
-  it("refuses a queued image whose leftovers somebody is just removing", async () => {
+  it("refuses a queued image while the sweeper removes its leftovers", async () => {
     const imageId = await catalogue.newImage();
     await catalogue.database.transaction((db) =>
       adoptFile(db, NO_LIMITS, {
@@ -261,7 +261,7 @@ describe("renewStaging()", () => {
     await catalogue.database.query((db) => renewStaging(db, imageId, token));
   }
 
-  it("keeps others away for another 20 s", async () => {
+  it("refuses other stagers for another 20 s", async () => {
     const imageId = await catalogue.newImage();
     const token = await catalogue.beginStaging(imageId);
     await catalogue.silenceStager(imageId, 21);
@@ -271,7 +271,7 @@ describe("renewStaging()", () => {
     expect(await failureOf(begin(attemptAt(imageId)))).toMatchObject({ code: "StagingBusy" });
   });
 
-  it("tells a stager from whom another took over", async () => {
+  it("fails after another stager has taken over", async () => {
     const imageId = await catalogue.newImage();
     const late = await catalogue.beginStaging(imageId);
     await catalogue.silenceStager(imageId, 21);
@@ -282,7 +282,7 @@ describe("renewStaging()", () => {
     expect(await bothOf(imageId)).toEqual(before);
   });
 
-  it("tells a stager whose staging has ended", async () => {
+  it("fails after the staging has ended", async () => {
     const imageId = await catalogue.newImage();
     const token = await catalogue.beginStaging(imageId);
     await finish(imageId, token);
@@ -292,7 +292,7 @@ describe("renewStaging()", () => {
 });
 
 describe("finishStaging()", () => {
-  it("records what was staged, and its size with the image", async () => {
+  it("records the upload, and its size with the image", async () => {
     const imageId = await catalogue.newImage();
     const token = await catalogue.beginStaging(imageId);
 
@@ -325,7 +325,7 @@ describe("finishStaging()", () => {
     expect((expiresAt?.getTime() ?? 0) - (stagedAt?.getTime() ?? 0)).toBe(60_000);
   });
 
-  it("is done once when it is asked for again, because its answer was lost", async () => {
+  it("takes effect once when it is repeated, because its answer was lost", async () => {
     const imageId = await catalogue.newImage();
     const token = await catalogue.beginStaging(imageId);
     await finish(imageId, token);
@@ -336,7 +336,7 @@ describe("finishStaging()", () => {
     expect(await bothOf(imageId)).toEqual(before);
   });
 
-  it("refuses a stager from whom another took over, and changes nothing", async () => {
+  it("refuses a stager after another has taken over, and changes nothing", async () => {
     const imageId = await catalogue.newImage();
     const late = await catalogue.beginStaging(imageId);
     await catalogue.silenceStager(imageId, 21);
@@ -347,7 +347,7 @@ describe("finishStaging()", () => {
     expect(await bothOf(imageId)).toEqual(before);
   });
 
-  it("refuses a stager from whom another took over and finished, and changes nothing", async () => {
+  it("refuses a stager after another has taken over and finished, and changes nothing", async () => {
     const imageId = await catalogue.newImage();
     const late = await catalogue.beginStaging(imageId);
     await catalogue.silenceStager(imageId, 21);
@@ -371,7 +371,7 @@ describe("finishStaging()", () => {
 });
 
 describe("dropStaging()", () => {
-  it("brings the image back to queued, with nothing staged", async () => {
+  it("moves the image back to queued, without an upload", async () => {
     const imageId = await catalogue.newImage();
     const token = await catalogue.beginStaging(imageId);
 
@@ -383,7 +383,7 @@ describe("dropStaging()", () => {
     });
   });
 
-  it("forgets the size that the image had from its staged data", async () => {
+  it("forgets the size that the image had from its upload", async () => {
     const imageId = await catalogue.stagedImage();
 
     await drop(imageId, await tokenOf(imageId));
@@ -391,7 +391,7 @@ describe("dropStaging()", () => {
     expect(await catalogue.image(imageId)).toMatchObject({ status: "queued", sizeBytes: null });
   });
 
-  it("changes nothing for a stager from whom another took over", async () => {
+  it("changes nothing for a stager after another has taken over", async () => {
     const imageId = await catalogue.newImage();
     const late = await catalogue.beginStaging(imageId);
     await catalogue.silenceStager(imageId, 21);
@@ -448,7 +448,7 @@ describe("listExpiredStaging()", () => {
     expect(await isListed(imageId)).toBe(true);
   });
 
-  it("leaves out staged data that may still live", async () => {
+  it("leaves out staged data within its time to live", async () => {
     const imageId = await catalogue.stagedImage();
     await catalogue.silenceStager(imageId, 21);
 
@@ -479,7 +479,7 @@ describe("listExpiredStaging()", () => {
     },
   );
 
-  it("leaves out what lies on another node", async () => {
+  it("leaves out data on another node", async () => {
     const imageId = await catalogue.stagedImage();
     await catalogue.expireStaged(imageId);
 
@@ -487,7 +487,7 @@ describe("listExpiredStaging()", () => {
   });
 });
 
-/** Takes over what may be swept, as a sweeper does; returns what it was. */
+/** Takes over expired data like a sweeper. Returns its earlier row. */
 async function sweep(
   imageId: string,
   token: string = randomUUID(),
@@ -499,7 +499,7 @@ async function sweep(
 }
 
 describe("takeOverStaging()", () => {
-  it("takes what may be swept, and tells what it was", async () => {
+  it("takes over expired data, and returns its earlier row", async () => {
     const imageId = await catalogue.stagedImage();
     await catalogue.expireStaged(imageId);
     const staged = await catalogue.staged(imageId);
@@ -511,7 +511,7 @@ describe("takeOverStaging()", () => {
     expect(await catalogue.staged(imageId)).toMatchObject({ state: "staging", token });
   });
 
-  it("keeps everybody else away: no import, no stager, no second sweeper", async () => {
+  it("refuses imports, stagers and a second sweeper from then on", async () => {
     const imageId = await catalogue.stagedImage();
     await catalogue.expireStaged(imageId);
     await sweep(imageId);
@@ -527,7 +527,7 @@ describe("takeOverStaging()", () => {
     ]);
   });
 
-  it("ends with a queued image, once what was taken is dropped", async () => {
+  it("leads to a queued image once the data is dropped", async () => {
     const imageId = await catalogue.stagedImage();
     await catalogue.expireStaged(imageId);
     const token = randomUUID();
@@ -541,7 +541,7 @@ describe("takeOverStaging()", () => {
     });
   });
 
-  it("is itself taken over when the sweeper dies", async () => {
+  it("takes over from a sweeper that died", async () => {
     const imageId = await catalogue.stagedImage();
     await catalogue.expireStaged(imageId);
     await sweep(imageId);
@@ -550,7 +550,7 @@ describe("takeOverStaging()", () => {
     expect(await sweep(imageId)).toMatchObject({ imageId });
   });
 
-  it("refuses the stager that it was taken from", async () => {
+  it("makes the earlier stager fail", async () => {
     const imageId = await catalogue.newImage();
     const late = await catalogue.beginStaging(imageId);
     await catalogue.silenceStager(imageId, 21);
@@ -559,7 +559,7 @@ describe("takeOverStaging()", () => {
     expect(await failureOf(finish(imageId, late))).toMatchObject(takenOver(imageId));
   });
 
-  it("takes nothing that may not be swept any more", async () => {
+  it("takes nothing that has not expired", async () => {
     const imageId = await catalogue.stagedImage();
     const before = await bothOf(imageId);
 
@@ -575,7 +575,7 @@ describe("takeStagedAway()", () => {
     );
   }
 
-  it("takes staged data from its image, and tells what it was", async () => {
+  it("takes staged data from its image, and returns its earlier row", async () => {
     const imageId = await catalogue.stagedImage();
     const staged = await catalogue.staged(imageId);
     const token = randomUUID();
@@ -590,7 +590,7 @@ describe("takeStagedAway()", () => {
     });
   });
 
-  it("keeps imports away until it is dropped", async () => {
+  it("refuses imports until the data is dropped", async () => {
     const imageId = await catalogue.stagedImage();
     await takeAway(imageId);
 
