@@ -12,7 +12,7 @@ function setDebug(value: string): void {
 }
 
 describe("shownFailure()", () => {
-  it("tells a known failure as it is", () => {
+  it("shows a known failure unchanged", () => {
     const error = new ImportError("ImageBusy", "Image is imported", { hint: "Wait." });
 
     expect(shownFailure(error)).toEqual({
@@ -50,7 +50,7 @@ describe("shownFailure()", () => {
     });
   });
 
-  it("tells a wrong use", () => {
+  it("shows a wrong use", () => {
     const error = new UsageError(
       "name either an image id or --all",
       "Name one image, or give --all.",
@@ -64,7 +64,7 @@ describe("shownFailure()", () => {
     });
   });
 
-  it("tells what the parser of arguments found", () => {
+  it("shows the error of the argument parser as a wrong use", () => {
     const error = new CommanderError(1, "commander.unknownOption", "error: unknown option '--x'");
 
     expect(shownFailure(error)).toEqual({
@@ -78,7 +78,7 @@ describe("shownFailure()", () => {
   it.each([
     ["an error", new TypeError("x is not a function"), "x is not a function"],
     ["anything else", "out of luck", "out of luck"],
-  ])("tells %s that nobody foresaw as a bug", (_, error, message) => {
+  ])("shows %s that has no code as a bug", (_, error, message) => {
     expect(shownFailure(error)).toEqual({
       code: "InternalError",
       message,

@@ -7,12 +7,12 @@ import { failureOf } from "../support/failure-of.ts";
 import { Relay } from "../support/relay.ts";
 import { SharedStack } from "../support/shared-stack.ts";
 
-// Three seconds after what is copied at once.
+// The copy lasts three seconds after its first burst.
 const IMAGE_BYTES = 12 * 1024 * 1024;
 
 const stack = new SharedStack();
 
-/** Remembers what a person would be told. */
+/** Records the progress that a person would see. */
 class ToldProgress implements ProgressDisplay {
   readonly notes: string[] = [];
   readonly amounts: { label: string; doneBytes: number; totalBytes: number | undefined }[] = [];
@@ -26,7 +26,7 @@ class ToldProgress implements ProgressDisplay {
   }
 
   stop(): void {
-    // It is not the follower who ends the progress of a command.
+    // The command ends its progress, not the follower.
     throw new Error("stopped");
   }
 }
@@ -41,13 +41,13 @@ function follow(client: ImageImportClient, accepted: AcceptedImport): Following 
   const progress = new ToldProgress();
   const leave = new AbortController();
   const followed = followImport(client, accepted, { progress, signal: leave.signal });
-  // A test that fails before it asks must not fail once more for that.
+  // A test that fails before it awaits this promise must not report its rejection too.
   followed.catch(() => undefined);
   return { progress, leave, followed };
 }
 
 describe("followImport()", () => {
-  it("answers with the outcome, and tells each phase that ended", async () => {
+  it("returns the outcome, and reports each phase that ended", async () => {
     const client = await stack.connect();
     const accepted = await stack.runningImport(IMAGE_BYTES);
 
@@ -67,7 +67,7 @@ describe("followImport()", () => {
     ]);
   });
 
-  it("tells how much of a copy is done, to its last byte", async () => {
+  it("reports the bytes of a copy, to its last byte", async () => {
     const client = await stack.connect();
     const accepted = await stack.runningImport(IMAGE_BYTES);
 
@@ -84,7 +84,7 @@ describe("followImport()", () => {
     });
   });
 
-  it("tells no bytes of a copy that took none", async () => {
+  it("reports no bytes of a copy that ends at once", async () => {
     const client = await stack.connect();
     const imageId = await stack.stagedImage(IMAGE_BYTES);
     const accepted = await client.imports.start(imageId, { stores: ["local"] });
@@ -95,7 +95,7 @@ describe("followImport()", () => {
     expect(progress.amounts).toEqual([]);
   });
 
-  it("tells that the import is paused, and that it goes on", async () => {
+  it("reports that the import is paused, and that it runs again", async () => {
     const client = await stack.connect();
     const accepted = await stack.runningImport(2 * IMAGE_BYTES);
     const { progress, followed } = follow(client, accepted);
@@ -115,7 +115,7 @@ describe("followImport()", () => {
     ]);
   });
 
-  it("tells once for each reason why something is tried again", async () => {
+  it("reports each reason for a retry once", async () => {
     const client = await stack.connect();
     const accepted = await stack.runningImport(IMAGE_BYTES);
     const status = await client.imports.status(accepted.image_id);

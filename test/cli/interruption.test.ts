@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { runProgram } from "../support/child-program.ts";
 
-// Signals that end a process are tried on processes of their own.
+// A signal may end the process. Each test runs this program in a child process.
 const PROGRAM = `
   const { once } = await import("node:events");
   const { Interruption } = await import("./dist/cli/interruption.js");
@@ -16,7 +16,7 @@ const PROGRAM = `
 
 describe("Interruption", () => {
   it.each(["SIGINT", "SIGTERM", "SIGHUP"])(
-    "turns %s into an abort, and lets the command end by itself",
+    "turns %s into an abort, and does not end the process",
     async (signal) => {
       const lines = `${PROGRAM}
         const before = interruption.signal.aborted;
@@ -30,7 +30,7 @@ describe("Interruption", () => {
     },
   );
 
-  it("ends the process at the second wish", async () => {
+  it("ends the process at the second signal", async () => {
     const lines = `${PROGRAM}
       await raise();
       await raise();`;

@@ -10,11 +10,11 @@ function paceOf(...seen: readonly (readonly [second: number, mebibytes: number])
 }
 
 describe("Pace", () => {
-  it("tells the rate, and how long it will take", () => {
+  it("describes the rate and the time that is left", () => {
     expect(paceOf([0, 0], [4, 40]).describe(100 * MIB)).toBe(", 10 MiB/s, 6.0 s left");
   });
 
-  it("tells the rate alone where nobody knows the whole, and at the end", () => {
+  it("describes the rate alone when the total is not known, and at the end", () => {
     const pace = paceOf([0, 0], [4, 40]);
 
     expect(pace.describe(undefined)).toBe(", 10 MiB/s");
@@ -31,7 +31,7 @@ describe("Pace", () => {
     expect(paceOf([0, 500], [4, 540]).describe(600 * MIB)).toBe(", 10 MiB/s, 6.0 s left");
   });
 
-  it("begins anew when the work does", () => {
+  it("restarts when the work restarts from byte 0", () => {
     expect(paceOf([0, 0], [4, 400], [5, 0], [9, 40]).describe(100 * MIB)).toBe(
       ", 10 MiB/s, 6.0 s left",
     );
@@ -41,7 +41,7 @@ describe("Pace", () => {
     ["nothing was seen", paceOf()],
     ["it was seen for less than two seconds", paceOf([0, 0], [1, 100])],
     ["nothing moves", paceOf([0, 10], [10, 10], [20, 10])],
-  ])("says nothing when %s", (_, pace) => {
+  ])("returns an empty text when %s", (_, pace) => {
     expect(pace.describe(100 * MIB)).toBe("");
   });
 });

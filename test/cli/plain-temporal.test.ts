@@ -5,13 +5,13 @@ import { SharedStack } from "../support/shared-stack.ts";
 
 const stack = new SharedStack();
 
-/** Runs the `temporal` command, as somebody does who has nothing of ours. */
+/** Runs the `temporal` command, as a user does who has no client of this project. */
 async function temporal(...args: readonly string[]): Promise<string> {
   const address = ["--address", stack.file.temporal_address];
   return (await promisify(execFile)(inject("temporalCli"), [...args, ...address])).stdout;
 }
 
-/** Starts an import as the README says. */
+/** Starts an import as the README shows. */
 async function startPlainly(imageId: string, fields: object = {}): Promise<void> {
   await temporal(
     ...["workflow", "start", "--type", "importImage", "--task-queue", "image-import"],
@@ -21,7 +21,7 @@ async function startPlainly(imageId: string, fields: object = {}): Promise<void>
 }
 
 describe("temporal workflow start --type importImage", () => {
-  it("imports an image; the result tells what became of it", async () => {
+  it("imports an image, and the run returns the result", async () => {
     const imageId = await stack.stagedImage();
 
     await startPlainly(imageId);

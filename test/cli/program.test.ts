@@ -5,7 +5,7 @@ import { shownFailure, type ShownFailure } from "../../src/cli/failure.ts";
 import { buildProgram } from "../../src/cli/program.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-/** What people may write: by the name of each command, its arguments and options. */
+/** The arguments and options of each command, by its name. */
 function usageOf(command: Command, names: readonly string[] = []): Record<string, string> {
   if (command.commands.length > 0) {
     const below = command.commands.map((each) => usageOf(each, [...names, each.name()]));
@@ -83,7 +83,7 @@ describe("buildProgram()", () => {
   });
 });
 
-/** What is refused before anything is looked for. */
+/** The refusal of these arguments, without a stack. */
 async function refusalOf(...args: readonly string[]): Promise<ShownFailure> {
   const nowhere = join(makeTemporaryDirectory(), "none");
   const program = buildProgram(() => undefined);
@@ -139,7 +139,7 @@ describe("buildProgram() that is used wrongly", () => {
       USE,
     ],
     [
-      "a limit that is no count",
+      "a limit that is not a count",
       ["task", "list", "--limit", "all"],
       "option '--limit <count>' argument 'all' is invalid. It must be an integer of at least 1.",
       USE,

@@ -55,7 +55,7 @@ describe("openProgressDisplay() on a terminal", () => {
     );
   });
 
-  it("tells what is done where nobody knows the whole", () => {
+  it("shows the amount done when the total is not known", () => {
     const { progress, screen } = open({ isTerminal: true });
 
     progress.bytes("verifying", 3 * MIB, undefined);
@@ -82,7 +82,7 @@ describe("openProgressDisplay() on a terminal", () => {
     );
   });
 
-  it("loses nothing that was told right before the end", () => {
+  it("shows the last amount and note that came right before the end", () => {
     const { progress, screen } = open({ isTerminal: true });
     progress.bytes("staging", MIB, 2 * MIB);
     vi.advanceTimersByTime(1_000);
@@ -112,7 +112,7 @@ describe("openProgressDisplay() on a terminal", () => {
 });
 
 describe("openProgressDisplay() elsewhere", () => {
-  it("says nothing of what is done at once", () => {
+  it("writes no line for work that ends within 5 s", () => {
     const { progress, screen } = open({ isTerminal: false });
 
     progress.bytes("staging", 1 * MIB, 2 * MIB);

@@ -117,11 +117,11 @@ describe("fields()", () => {
 });
 
 describe("exactSize()", () => {
-  it("tells a size for the eye, and to the byte", () => {
+  it("renders a size rounded, and to the byte", () => {
     expect(exactSize(1_610_612_736)).toBe("1.5 GiB (1610612736 bytes)");
   });
 
-  it("tells no size as -", () => {
+  it("renders no size as -", () => {
     expect(exactSize(null)).toBe("-");
   });
 });

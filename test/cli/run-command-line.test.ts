@@ -4,10 +4,10 @@ import { describe, expect, it } from "vitest";
 import { CommandLine } from "../support/command-line.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-// It is about a process: what it writes where, and how it ends.
+// These tests run a process and check its output and its exit code.
 const commandLine = new CommandLine({});
 
-/** Runs where no stack is: nothing that is refused before anything is looked for may need one. */
+/** A command line without a stack: wrong use must be refused without one. */
 function nowhere(): CommandLine {
   return new CommandLine({ dataDir: join(makeTemporaryDirectory(), "none") });
 }
@@ -17,7 +17,7 @@ const { version } = JSON.parse(
 ) as { readonly version: string };
 
 describe("runCommandLine() that is asked about itself", () => {
-  it("tells the version", async () => {
+  it("prints the version", async () => {
     expect(await commandLine.run("--version")).toEqual({
       exitCode: 0,
       stdout: `${version}\n`,
@@ -25,7 +25,7 @@ describe("runCommandLine() that is asked about itself", () => {
     });
   });
 
-  it("tells the version as a document", async () => {
+  it("prints the version as a document with --json", async () => {
     expect(await commandLine.json("--version")).toEqual({
       exitCode: 0,
       answer: { version },
@@ -53,7 +53,7 @@ describe("runCommandLine() that is asked about itself", () => {
     expect(stdout).toMatch(/^ {2}--json +answer with one JSON document on stdout/m);
   });
 
-  it("gives its help as a document too", async () => {
+  it("prints its help as a document with --json", async () => {
     const { exitCode, answer, failure } = await commandLine.json("pause", "--help");
 
     expect({ exitCode, failure }).toEqual({ exitCode: 0, failure: undefined });
@@ -97,7 +97,7 @@ describe("runCommandLine() that is used wrongly", () => {
     });
   });
 
-  it("tells people what is wrong, and the way out", async () => {
+  it("shows people what is wrong, and the way out", async () => {
     const result = await commandLine.run("frobnicate");
 
     expect(result).toEqual({
@@ -129,7 +129,7 @@ describe("runCommandLine() where nothing runs and nothing is configured", () => 
     [["image", "list"], NO_CATALOGUE],
     [["task", "list"], NO_CATALOGUE],
     [["migrate"], NO_CATALOGUE],
-  ])("tells it: %j", async (args, message) => {
+  ])("rejects %j with the missing setting and the way out", async (args, message) => {
     const result = await nowhere().json(...args);
 
     expect(result).toEqual({

@@ -19,13 +19,13 @@ interface Finding {
   readonly hint: string | null;
 }
 
-/** What the doctor found, without what it found to be well. */
+/** The findings of the doctor that are wrong. */
 function wrongOf(answer: unknown): Finding[] {
   return (answer as Finding[]).filter(({ ok }) => !ok);
 }
 
 describe("doctor", () => {
-  it("finds everything well that imports depend on", async () => {
+  it("reports as ok everything that imports depend on", async () => {
     const { temporal_address: address, config } = stack.file;
 
     const result = await commandLine.json("doctor");
@@ -82,7 +82,7 @@ describe("doctor", () => {
     );
   });
 
-  it("tells every thing that is wrong, each with its code and way out, and looks at the others", async () => {
+  it("reports each thing that is wrong with its code and hint, and checks the others", async () => {
     const port = await findFreePort();
     const away = new CommandLine({
       dataDir,
@@ -134,7 +134,7 @@ describe("doctor", () => {
     });
   });
 
-  it("tells people in the table what is wrong", async () => {
+  it("shows people in the table what is wrong", async () => {
     const config = join(makeTemporaryDirectory(), "nothing.yaml");
 
     const { exitCode, stdout, stderr } = await commandLine.run("doctor", "--config", config);
@@ -146,7 +146,7 @@ describe("doctor", () => {
     expect(stderr).toMatch(/^error: Checks failed: configuration: .*\nhint: .*\n$/);
   });
 
-  it("leaves a disabled store alone, and wants a read-only one to be readable", async () => {
+  it("does not check a disabled store, and checks that a read-only one is readable", async () => {
     const directory = makeTemporaryDirectory();
     const config = join(directory, "image-import.yaml");
     const stores = {
@@ -195,7 +195,7 @@ describe("doctor", () => {
     expect(keysOf(present)).toMatchObject({ ok: true, detail: keyFile });
   });
 
-  it("tells once that there is no configuration file", async () => {
+  it("reports once that there is no configuration file", async () => {
     const config = join(makeTemporaryDirectory(), "nothing.yaml");
 
     const { exitCode, answer } = await commandLine.json("doctor", "--config", config);

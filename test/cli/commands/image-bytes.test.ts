@@ -56,7 +56,7 @@ function flipByteOf(path: string): void {
 }
 
 describe("image stage", () => {
-  it("stages a file, and tells its digests", async () => {
+  it("stages a file, and returns its digests", async () => {
     const imageId = await stack.queuedImage();
     const file = writeDisk(3 * MIB);
 
@@ -84,7 +84,7 @@ describe("image stage", () => {
     expect(answer).toMatchObject(await digestsOf(file));
   });
 
-  it("tells people what was staged", async () => {
+  it("shows people the upload", async () => {
     const imageId = await stack.queuedImage();
     const file = writeDisk();
     const { checksum, os_hash_value: sha512 } = await digestsOf(file);
@@ -104,7 +104,7 @@ describe("image stage", () => {
     });
   });
 
-  it("records a file that lies in its place already with --adopt", async () => {
+  it("records with --adopt a file that lies in its place already", async () => {
     const imageId = await stack.queuedImage();
     const path = putIntoStaging(imageId);
 
@@ -129,7 +129,7 @@ describe("image stage", () => {
     });
   });
 
-  it("records a file elsewhere under the staging root with --adopt --uri", async () => {
+  it("records with --adopt --uri a file elsewhere under the staging root", async () => {
     const imageId = await stack.queuedImage();
     const path = putIntoStaging(`${randomUUID()}.raw`);
 
@@ -140,7 +140,7 @@ describe("image stage", () => {
     expect(answer).toMatchObject({ path, size: 16, checksum: null });
   });
 
-  it("takes the place of what is staged only with --replace", async () => {
+  it("replaces an upload only with --replace", async () => {
     const imageId = await stack.stagedImage();
     const file = writeDisk();
 
@@ -318,7 +318,7 @@ function linkedDisk(): string {
 }
 
 describe("image download", () => {
-  it("writes an image to a file, and answers with the image", async () => {
+  it("writes an image to a file, and returns the image", async () => {
     const imageId = await stack.activeImage();
     const file = join(makeTemporaryDirectory(), "copy.raw");
 
@@ -332,7 +332,7 @@ describe("image download", () => {
     });
   });
 
-  it("tells people where it wrote", async () => {
+  it("shows people the path of the file", async () => {
     const imageId = await stack.activeImage();
     const file = join(makeTemporaryDirectory(), "copy.raw");
 
@@ -356,7 +356,7 @@ describe("image download", () => {
     expect(await digestsOf(file)).toMatchObject({ size, os_hash_value });
   });
 
-  it("ends quietly when nobody reads on", async () => {
+  it("ends quietly when the reader closes the pipe", async () => {
     const imageId = await stack.stagedImage(8 * MIB);
     await commandLine.answer("start", imageId, "--wait");
     const lines = 'set -o pipefail; "$@" | head --bytes 10 | wc --bytes';
@@ -367,7 +367,7 @@ describe("image download", () => {
     expect(result).toEqual({ exitCode: 0, stdout: "10\n", stderr: "" });
   });
 
-  it("leaves a file alone that is there already", async () => {
+  it("does not overwrite a file that exists", async () => {
     const imageId = await stack.activeImage();
     const file = writeDisk(10);
     const before = readFileSync(file);

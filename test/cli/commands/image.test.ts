@@ -49,7 +49,7 @@ describe("image create", () => {
     });
   });
 
-  it("takes everything that is said of it", async () => {
+  it("takes every field that an option sets", async () => {
     const id = randomUUID();
 
     const answer = await commandLine.answer(
@@ -78,7 +78,7 @@ describe("image create", () => {
     });
   });
 
-  it("shows people what was made", async () => {
+  it("shows people the new image", async () => {
     const id = randomUUID();
 
     const { exitCode, stdout, stderr } = await commandLine.run("image", "create", "--id", id);
@@ -326,7 +326,7 @@ describe("image delete", () => {
     });
   });
 
-  it("removes what is staged", async () => {
+  it("removes the upload", async () => {
     const id = await stack.stagedImage();
 
     await commandLine.answer("image", "delete", id);
@@ -349,7 +349,7 @@ describe("image delete", () => {
     });
   });
 
-  it("is done later when Temporal is away now; nobody finds the image meanwhile", async () => {
+  it("reports pending_delete when Temporal is unreachable, and completes when repeated", async () => {
     const id = await stack.activeImage();
     const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
     const away = new CommandLine({ dataDir, env: { TEMPORAL_ADDRESS } });
@@ -400,7 +400,7 @@ describe("image remove-copy", () => {
     });
   });
 
-  it("removes a copy of an image that nobody may read", async () => {
+  it("removes a copy of an image that is deactivated", async () => {
     const id = await stack.activeImage("local", "slow");
     await commandLine.answer("image", "deactivate", id);
 
@@ -474,7 +474,7 @@ describe("image remove-copy", () => {
     });
   });
 
-  it("is done later when Temporal is away now; nobody reads the copy meanwhile", async () => {
+  it("reports pending_delete when Temporal is unreachable, no longer lists the copy, and completes when repeated", async () => {
     const id = await stack.activeImage("local", "slow");
     const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
     const away = new CommandLine({ dataDir, env: { TEMPORAL_ADDRESS } });
@@ -493,7 +493,7 @@ describe("image remove-copy", () => {
     expect(ended).toMatchObject({ exitCode: 0, answer: { id, store: "slow", status: "removed" } });
   });
 
-  it("with --wait says that it cannot wait when Temporal is away", async () => {
+  it("reports with --wait that it cannot follow the removal when Temporal is unreachable", async () => {
     const id = await stack.activeImage("local", "slow");
     const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
     const away = new CommandLine({ dataDir, env: { TEMPORAL_ADDRESS } });
@@ -536,7 +536,7 @@ describe("image commands about an image that does not exist", () => {
     });
   });
 
-  it("say that the database is away", async () => {
+  it("report that the database is unreachable", async () => {
     const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
 

@@ -35,7 +35,7 @@ const NOTHING = {
 };
 
 describe("import", () => {
-  it("brings a file to active with one command, and answers with what became of it", async () => {
+  it("brings a file to active with one command, and returns the result", async () => {
     const file = writeDisk(3 * MIB);
     const imageId = randomUUID();
 
@@ -74,7 +74,7 @@ describe("import", () => {
     expect(stored.equals(readFileSync(file))).toBe(true);
   });
 
-  it("tells people each phase on stderr, and the result on stdout", async () => {
+  it("shows people each phase on stderr, and the result on stdout", async () => {
     const file = writeDisk();
     const imageId = randomUUID();
 
@@ -123,7 +123,7 @@ describe("import", () => {
     });
   });
 
-  it("takes what is said of the image, and every store named", async () => {
+  it("takes the fields of the image from the options, and every store named", async () => {
     const file = writeDisk();
     const imageId = randomUUID();
 
@@ -194,10 +194,10 @@ describe("import", () => {
     });
   });
 
-  it("tells who leaves how to come back, and how to cancel", async () => {
+  it("shows a person who leaves how to come back, and how to cancel", async () => {
     const imageId = randomUUID();
     const file = writeDisk(32 * MIB);
-    // By its owner the process is found.
+    // The owner identifies the process.
     const owner = randomUUID();
     const ofOwner = new CommandLine({ dataDir, env: { IMAGE_IMPORT_OWNER: owner } });
     const leaving = ofOwner.run("import", file, "--id", imageId, "--store", "slow");
@@ -218,7 +218,7 @@ describe("import", () => {
 });
 
 describe("import that fails", () => {
-  it("removes what it staged and the image that it made, and says which that was", async () => {
+  it("removes its upload and the image that it made, and reports the id of the image", async () => {
     const imageId = randomUUID();
     const args = ["--id", imageId, "--disk-format", "qcow2"];
 
@@ -277,7 +277,7 @@ describe("import that fails", () => {
     expect(answer).toMatchObject({ image_id: imageId, status: "active" });
   });
 
-  it("keeps what is staged while Temporal is away, and says how to go on", async () => {
+  it("keeps the upload when Temporal is unreachable, and shows how to go on", async () => {
     const imageId = randomUUID();
     const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
     const away = new CommandLine({ dataDir, env: { TEMPORAL_ADDRESS } });
@@ -301,7 +301,7 @@ describe("import that fails", () => {
     expect(started).toMatchObject({ image_id: imageId, status: "active" });
   });
 
-  it("makes no image while the database is away", async () => {
+  it("makes no image when the database is unreachable", async () => {
     const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
 
@@ -317,7 +317,7 @@ describe("import that fails", () => {
 
 describe("import that no worker accepts", () => {
   it.each(["import", "start"])(
-    "is started, and says so with an exit code of its own: %s",
+    "is started, and reports that with its own exit code: %s",
     async (command) => {
       const idle = await stack.withoutWorker();
       const imageId = command === "import" ? randomUUID() : await stack.stagedImage();
@@ -341,7 +341,7 @@ describe("import that no worker accepts", () => {
     },
   );
 
-  it("tells people that it waits for a worker, and at last what is known", async () => {
+  it("shows people that it waits for a worker, and at the end the last known state", async () => {
     const idle = await stack.withoutWorker();
     const imageId = randomUUID();
     const args = ["--id", imageId, "--accept-timeout", "5s"];
@@ -356,7 +356,7 @@ describe("import that no worker accepts", () => {
     );
   });
 
-  it("is told to a person who leaves", async () => {
+  it("is reported to a person who leaves", async () => {
     const owner = randomUUID();
     const idle = await stack.withoutWorker({ IMAGE_IMPORT_OWNER: owner });
     const imageId = randomUUID();
@@ -384,7 +384,7 @@ describe("import that is refused", () => {
     return kind === "character device" ? "/dev/null" : path;
   }
 
-  /** What a person is told who imports this, and whether an image was made all the same. */
+  /** The refusal of an import of this file. `isMade` is true if an image was made. */
   async function refusalOf(file: string, ...args: readonly string[]) {
     const imageId = randomUUID();
     const { exitCode, answer, failure } = await commandLine.json(
@@ -503,7 +503,7 @@ describe("import that is refused", () => {
     });
   });
 
-  it("tells that this host has no configuration, before an image is made", async () => {
+  it("reports that this host has no configuration, before an image is made", async () => {
     const imageId = randomUUID();
     const { database_url: DATABASE_URL, temporal_address: TEMPORAL_ADDRESS } = stack.file;
     const elsewhere = new CommandLine({

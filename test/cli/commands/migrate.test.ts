@@ -27,7 +27,7 @@ describe("migrate", () => {
     );
   });
 
-  it("changes nothing the second time, and tells people so", async () => {
+  it("changes nothing the second time, and reports that to people", async () => {
     expect(await commandLine.run("migrate")).toEqual({
       exitCode: 0,
       stdout: "The search attributes are registered\n",
@@ -35,7 +35,7 @@ describe("migrate", () => {
     });
   });
 
-  it("says that the database is away", async () => {
+  it("reports that the database is unreachable", async () => {
     const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
 
@@ -46,7 +46,7 @@ describe("migrate", () => {
     });
   });
 
-  it("says that Temporal is away", async () => {
+  it("reports that Temporal is unreachable", async () => {
     const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
     const away = new CommandLine({ dataDir, env: { TEMPORAL_ADDRESS } });
 

@@ -15,7 +15,7 @@ const { commandLine } = stack;
 
 const someId = expect.stringMatching(UUID) as unknown;
 
-/** A file under the staging root that somebody else put there. Returns its URI. */
+/** Puts a file under the staging root, as another program would. Returns its URI. */
 function fileInStaging(): string {
   const path = join(stack.staging, `${randomUUID()}.raw`);
   writeFileSync(path, Buffer.alloc(16, 7));
@@ -47,7 +47,7 @@ describe("start", () => {
     },
   );
 
-  it("tells people which import that is", async () => {
+  it("shows people the ids of the import", async () => {
     const imageId = await stack.stagedImage();
 
     const { exitCode, stdout, stderr } = await commandLine.run("start", imageId);
@@ -67,7 +67,7 @@ describe("start", () => {
     });
   });
 
-  it("answers with what became of it with --wait", async () => {
+  it("returns the result with --wait", async () => {
     const imageId = await stack.stagedImage();
 
     const answer = await commandLine.answer("start", imageId, "--wait", "--store", "local");
@@ -87,7 +87,7 @@ describe("start", () => {
     expect(answer).toMatchObject({ image_id: imageId, status: "active" });
   });
 
-  it("imports a file that lies under the staging root already with --uri", async () => {
+  it("imports with --uri a file that lies under the staging root already", async () => {
     const imageId = await stack.queuedImage();
 
     const answer = await commandLine.answer("start", imageId, "--wait", "--uri", fileInStaging());
@@ -95,9 +95,9 @@ describe("start", () => {
     expect(answer).toMatchObject({ image_id: imageId, status: "active", size: 16 });
   });
 
-  it("accepts one of 50 that start at once, and tells the others which task imports the image", async () => {
+  it("accepts one of 50 that start at once, and names in each refusal the task that imports the image", async () => {
     const client = await stack.connect();
-    // It lasts longer than the 50 need to be answered.
+    // The import lasts longer than the server needs to answer all 50.
     const imageId = await stack.stagedImage(32 * 1024 * 1024);
     const starts = Array.from({ length: 50 }, () =>
       client.imports.start(imageId, { stores: ["slow"] }),
@@ -236,7 +236,7 @@ describe("start that is refused", () => {
     });
   });
 
-  it("waits for nobody who still stages", async () => {
+  it("does not wait for the end of a running upload", async () => {
     const client = await stack.connect();
     const imageId = await stack.queuedImage();
     const bytes = new PassThrough();

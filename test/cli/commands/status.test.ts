@@ -11,7 +11,7 @@ import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
 const stack = new SharedStack();
 const { commandLine, dataDir } = stack;
 
-/** Whoever knows Temporal's address, and nothing else. */
+/** A command line that knows Temporal's address, and nothing else. */
 function temporalAlone(): CommandLine {
   return new CommandLine({
     dataDir: join(makeTemporaryDirectory(), "none"),
@@ -20,7 +20,7 @@ function temporalAlone(): CommandLine {
 }
 
 describe("status", () => {
-  it("tells what a running import does now", async () => {
+  it("reports the phase, the stores and the task of a running import", async () => {
     const { image_id: imageId, task_id: taskId, run_id: runId } = await stack.runningImport();
 
     const { exitCode, answer, failure } = await commandLine.json("status", imageId);
@@ -68,7 +68,7 @@ describe("status", () => {
     );
   });
 
-  it("tells of one that has ended well", async () => {
+  it("reports an import that succeeded", async () => {
     const imageId = await stack.activeImage();
 
     const answer = await commandLine.answer("status", imageId);
@@ -81,7 +81,7 @@ describe("status", () => {
     });
   });
 
-  it("tells of the import, not of a start that was refused after it", async () => {
+  it("reports the import when a later start was refused", async () => {
     const imageId = await stack.activeImage();
     const refused = await commandLine.json("start", imageId);
 
@@ -94,7 +94,7 @@ describe("status", () => {
     expect(stdout).toMatch(/^stores +local$/m);
   });
 
-  it("tells what is there now, not what was: a copy that was removed", async () => {
+  it("reports a copy as removed once it was removed", async () => {
     const imageId = await stack.activeImage("local", "slow");
     await commandLine.answer("image", "remove-copy", imageId, "--store", "slow", "--wait");
 
@@ -104,7 +104,7 @@ describe("status", () => {
     expect(stdout).toMatch(/^stores +local$/m);
   });
 
-  it("tells of one that has failed, and why", async () => {
+  it("reports an import that failed, and why", async () => {
     const { image_id: imageId, task_id: taskId } = await stack.failedImport();
 
     const answer = await commandLine.answer("status", imageId);
@@ -124,7 +124,7 @@ describe("status", () => {
     });
   });
 
-  it("tells the newest of several", async () => {
+  it("reports the newest of several imports", async () => {
     const { image_id: imageId } = await stack.failedImport();
     const client = await stack.connect();
     await client.images.change(imageId, { diskFormat: "raw" });
@@ -136,7 +136,7 @@ describe("status", () => {
     expect(answer).toMatchObject({ status: "active", task: { id: taskId, status: "success" } });
   });
 
-  it("tells what the catalogue knows while Temporal is away", async () => {
+  it("reports the state in the catalogue when Temporal is unreachable", async () => {
     const imageId = await stack.activeImage();
     const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
     const away = new CommandLine({ dataDir, env: { TEMPORAL_ADDRESS } });
@@ -151,7 +151,7 @@ describe("status", () => {
     });
   });
 
-  it("tells what the run says of itself where no catalogue is configured", async () => {
+  it("reports the state of the run when no catalogue is configured", async () => {
     const imageId = await stack.activeImage();
 
     const answer = await temporalAlone().answer("status", imageId);
@@ -164,7 +164,7 @@ describe("status", () => {
     });
   });
 
-  it.each(["status", "watch"])("says that an image was never imported: %s", async (command) => {
+  it.each(["status", "watch"])("reports that an image was never imported: %s", async (command) => {
     const imageId = await stack.stagedImage();
 
     expect(await commandLine.json(command, imageId)).toEqual({
@@ -186,7 +186,7 @@ describe("status", () => {
     });
   });
 
-  it.each(["status", "watch"])("says that the database is away: %s", async (command) => {
+  it.each(["status", "watch"])("reports that the database is unreachable: %s", async (command) => {
     const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
 
@@ -256,7 +256,7 @@ describe("watch", () => {
     });
   });
 
-  it("ends with exit code 1 when the run is terminated meanwhile, and says so", async () => {
+  it("ends with exit code 1 when the run is terminated meanwhile, and reports that", async () => {
     const { image_id: imageId } = await stack.runningImport();
     const watching = commandLine.json("watch", imageId);
 
@@ -267,7 +267,7 @@ describe("watch", () => {
       answer: undefined,
       failure: {
         code: "ImportAbandoned",
-        // A reconciliation that came between has recorded it in other words.
+        // A reconciliation that ran in between has recorded the end in other words.
         message: expect.stringMatching(/its run was (terminated|ended without an undo)/) as string,
       },
     });
@@ -287,7 +287,7 @@ describe("watch", () => {
     });
   });
 
-  it("tells people each phase that ended meanwhile", async () => {
+  it("shows people each phase that ended meanwhile", async () => {
     const { image_id: imageId } = await stack.runningImport(36 * MIB);
 
     const { exitCode, stdout, stderr } = await commandLine.run("watch", imageId);

@@ -20,7 +20,7 @@ async function waitUntilPaused(imageId: string): Promise<void> {
 }
 
 describe("pause", () => {
-  it("answers at once, and stops the import", async () => {
+  it("returns at once, and stops the import", async () => {
     const { image_id: imageId } = await stack.runningImport();
 
     const result = await commandLine.json("pause", imageId);
@@ -43,7 +43,7 @@ describe("pause", () => {
     expect(stdout).toMatch(/\nphase +storing, paused\n/);
   });
 
-  it("tells people", async () => {
+  it("shows people the new status", async () => {
     const { image_id: imageId } = await stack.runningImport();
 
     expect(await commandLine.run("pause", imageId)).toEqual({
@@ -75,7 +75,7 @@ describe("resume", () => {
 });
 
 describe("drop-store", () => {
-  it("answers with the stores that are left, and the import goes active there", async () => {
+  it("returns the stores that are left, and the import goes active there", async () => {
     const imageId = await stack.stagedImage(32 * MIB);
     const importing = commandLine.start(
       "start",
@@ -101,7 +101,7 @@ describe("drop-store", () => {
     });
   });
 
-  it("tells people what is left", async () => {
+  it("shows people the stores that are left", async () => {
     const imageId = await stack.stagedImage(32 * MIB);
     await commandLine.answer("start", imageId, "--store", "local", "--store", "slow");
     await waitForPart(stack.store("slow"), imageId, 1);
@@ -136,7 +136,7 @@ describe("drop-store", () => {
 });
 
 describe("cancel", () => {
-  it("answers at once; the import undoes itself", async () => {
+  it("returns at once; the import undoes its steps", async () => {
     const { image_id: imageId } = await stack.runningImport();
 
     const result = await commandLine.json("cancel", imageId);
@@ -152,7 +152,7 @@ describe("cancel", () => {
     });
   });
 
-  it("answers once nothing is left with --wait, and keeps what the user staged", async () => {
+  it("returns with --wait once the import is undone, and keeps the upload", async () => {
     const { image_id: imageId } = await stack.runningImport();
 
     const result = await commandLine.json("cancel", imageId, "--wait");
@@ -200,7 +200,7 @@ describe.each(["pause", "resume", "cancel"])("%s", (command) => {
     });
   });
 
-  it("says that an import has ended", async () => {
+  it("reports that an import has ended", async () => {
     const imageId = await stack.activeImage();
 
     expect(await commandLine.json(command, imageId)).toEqual({
@@ -214,7 +214,7 @@ describe.each(["pause", "resume", "cancel"])("%s", (command) => {
     });
   });
 
-  it("says that there never was one", async () => {
+  it("reports that Temporal knows no import of the image", async () => {
     const imageId = randomUUID();
 
     expect(await commandLine.json(command, imageId)).toEqual({
@@ -230,7 +230,7 @@ describe.each(["pause", "resume", "cancel"])("%s", (command) => {
 });
 
 describe("pause, resume and cancel", () => {
-  it("say that Temporal is away", async () => {
+  it("report that Temporal is unreachable", async () => {
     const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
     const away = new CommandLine({ dataDir: stack.dataDir, env: { TEMPORAL_ADDRESS } });
 
@@ -251,15 +251,18 @@ describe("pause, resume and cancel", () => {
 });
 
 describe("steering that no worker takes up", () => {
-  it.each(["pause", "resume", "cancel"])("is kept, and told as that: %s", async (command) => {
-    const idle = await stack.withoutWorker();
-    const imageId = await stack.stagedImage();
-    await idle.json("start", imageId, "--accept-timeout", "1s");
+  it.each(["pause", "resume", "cancel"])(
+    "is kept, and reported as waiting: %s",
+    async (command) => {
+      const idle = await stack.withoutWorker();
+      const imageId = await stack.stagedImage();
+      await idle.json("start", imageId, "--accept-timeout", "1s");
 
-    expect(await idle.json(command, imageId)).toEqual({
-      exitCode: 5,
-      answer: { image_id: imageId, status: "waiting" },
-      failure: undefined,
-    });
-  });
+      expect(await idle.json(command, imageId)).toEqual({
+        exitCode: 5,
+        answer: { image_id: imageId, status: "waiting" },
+        failure: undefined,
+      });
+    },
+  );
 });

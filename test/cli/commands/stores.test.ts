@@ -23,8 +23,8 @@ function writeConfig(stores: Readonly<Record<string, object>>): string {
 }
 
 /**
- * A configuration with these stores, each a directory beside it that is there when its name says
- * so.
+ * A configuration with these stores. Each is a directory beside the file; the directory of the
+ * store `missing` does not exist.
  */
 function configOf(...names: readonly string[]): string {
   const config = writeConfig(
@@ -44,7 +44,7 @@ function storeOf(config: string, name: string): string {
   return join(config, "..", name);
 }
 
-/** What is told of a file store that works, as `stores` shows it. */
+/** The row of `stores` for a file store that works. */
 function workingStore(name: string, path: string, mark: string | null = "none yet"): object {
   return {
     name,
@@ -92,7 +92,7 @@ describe("stores", () => {
     ]);
   });
 
-  it("says what is wrong with a store that does not work", async () => {
+  it("reports why a store does not work", async () => {
     const config = configOf("archive", "missing");
 
     expect(await commandLine.answer("stores", "--config", config)).toMatchObject([
@@ -107,19 +107,22 @@ describe("stores", () => {
   });
 
   const needsRights = MAY_DROP_RIGHTS ? "" : " (skipped: this user can't give up rights)";
-  it.skipIf(!MAY_DROP_RIGHTS)(`says that a store may not be written${needsRights}`, async () => {
-    const config = configOf("archive");
-    chmodSync(join(config, "..", "archive"), 0o500);
-    const unprivileged = new CommandLine({ dataDir, prefix: WITH_PERMISSIONS });
+  it.skipIf(!MAY_DROP_RIGHTS)(
+    `reports that this process may not write to a store${needsRights}`,
+    async () => {
+      const config = configOf("archive");
+      chmodSync(join(config, "..", "archive"), 0o500);
+      const unprivileged = new CommandLine({ dataDir, prefix: WITH_PERMISSIONS });
 
-    expect(await unprivileged.answer("stores", "--config", config)).toMatchObject([
-      {
-        name: "archive",
-        works: false,
-        reason: expect.stringMatching(/^EACCES: permission denied/) as unknown,
-      },
-    ]);
-  });
+      expect(await unprivileged.answer("stores", "--config", config)).toMatchObject([
+        {
+          name: "archive",
+          works: false,
+          reason: expect.stringMatching(/^EACCES: permission denied/) as unknown,
+        },
+      ]);
+    },
+  );
 });
 
 describe("stores --adopt", () => {
@@ -278,7 +281,7 @@ describe("stores in S3", () => {
 
   it.each([
     ["the bucket is not there", "no-such-bucket", true],
-    ["nobody gave credentials", undefined, false],
+    ["the environment has no credentials", undefined, false],
   ])("do not work when %s", async (_, bucket, hasCredentials) => {
     const env = { ...NO_CREDENTIALS, ...(hasCredentials ? server.env : {}) };
     const config = configOfS3(bucket ?? (await server.makeBucket()));
@@ -299,7 +302,7 @@ describe("stores in S3", () => {
 });
 
 describe("a configuration file", () => {
-  it("that is broken is told with all its mistakes at once", async () => {
+  it("that is broken is rejected with all its mistakes at once", async () => {
     const config = join(makeTemporaryDirectory(), "image-import.yaml");
     writeFileSync(
       config,
@@ -350,7 +353,7 @@ colour: blue
     });
   });
 
-  it("that is broken stops nobody who needs none", async () => {
+  it("that is missing does not stop a command that needs none", async () => {
     const config = join(makeTemporaryDirectory(), "nothing.yaml");
     const imageId = await stack.queuedImage();
 

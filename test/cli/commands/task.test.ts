@@ -137,7 +137,7 @@ describe("task show", () => {
 });
 
 describe.each([["list"], ["show", randomUUID()]])("task %s", (...args) => {
-  it("says that the database is away", async () => {
+  it("reports that the database is unreachable", async () => {
     const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
 

@@ -24,7 +24,7 @@ async function waitUntilWorking({ commandLine }: SeparateService): Promise<void>
 }
 
 describe("worker", () => {
-  it("imports what is asked of its service, until it is told to end", async () => {
+  it("runs the imports of its service until SIGTERM ends it", async () => {
     const service = await makeSeparateService(stack);
     await service.commandLine.answer("migrate");
     const working = service.commandLine.run("worker");
@@ -96,7 +96,7 @@ describe("worker", () => {
     });
   });
 
-  it("does not start with a transform that can't work, and the doctor tells the same", async () => {
+  it("does not start with a transform that can't work, and the doctor reports the same reason", async () => {
     const service = await makeSeparateService(stack);
     const module = service.config.replace(/[^/]+$/, "own.mjs");
     writeFileSync(
@@ -130,7 +130,7 @@ describe("worker", () => {
     ]);
   });
 
-  it("does not start where Temporal is away, and says so", async () => {
+  it("does not start when Temporal is unreachable, and reports that", async () => {
     const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
     const away = new CommandLine({ dataDir: stack.dataDir, env: { TEMPORAL_ADDRESS } });
 
