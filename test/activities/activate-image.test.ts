@@ -156,7 +156,7 @@ describe("activateImage() of an image that was transformed", () => {
     });
   });
 
-  it("leaves as it is what a person has set meanwhile beside that", async () => {
+  it("keeps the other properties, the name and the tags that a user has set meanwhile", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.saved(someBytes(4096));
     await catalogue.database.transaction((db) =>

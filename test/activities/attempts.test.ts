@@ -40,7 +40,7 @@ async function tellPrevious(_signal: AbortSignal, previous: Previous): Promise<P
 }
 
 describe("Attempts.run()", () => {
-  it("gives what the work gives", async () => {
+  it("returns the result of the work", async () => {
     expect(await new Attempts().run("key", async () => 7)).toBe(7);
   });
 
@@ -124,7 +124,7 @@ describe("Attempts.run()", () => {
     hanging.end();
   });
 
-  it("forgets an attempt that has ended at last", async () => {
+  it("forgets an attempt that has ended after all", async () => {
     const attempts = new Attempts({ patienceMs: 50 });
     const hanging = await RunningAttempt.begin(attempts, { isDeaf: true });
     await attempts.run("key", async () => undefined);

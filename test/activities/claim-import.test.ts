@@ -13,7 +13,7 @@ import { planOf } from "../support/step-orders.ts";
 
 const catalogue = useCatalogue();
 
-/** The staging area that a worker has whose node staging URI is wrong. */
+/** The staging area of a worker with a wrong node staging URI. */
 async function unusableStaging(uri: string): Promise<ImportError> {
   const failure: unknown = await StagingArea.open(uri).catch((error: unknown) => error);
   if (failure instanceof ImportError) return failure;
@@ -124,7 +124,7 @@ describe("claimImport()", () => {
     });
   });
 
-  it("freezes where the bytes lie that were adopted before", async () => {
+  it("freezes the URI of a file that was adopted earlier", async () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
     await writeFile(rig.staged("a disk.raw"), someBytes(100));
@@ -133,7 +133,7 @@ describe("claimImport()", () => {
     expect((await rig.claim(imageId)).uri).toBe(rig.uri("a disk.raw"));
   });
 
-  it("answers the same run the same again, and inserts no second task", async () => {
+  it("returns the same plan to the same run again, and inserts no second task", async () => {
     const rig = await openNode(catalogue);
     const imageId = await rig.stage(someBytes(100));
     const claimant = claimantOf(imageId);
@@ -250,7 +250,7 @@ describe("claimImport() of a request that it refuses", () => {
     });
   });
 
-  it("knows no image of that id", async () => {
+  it("refuses an id that no image has", async () => {
     const rig = await openNode(catalogue);
     const imageId = randomUUID();
 
@@ -260,7 +260,7 @@ describe("claimImport() of a request that it refuses", () => {
     });
   });
 
-  it("knows no image that is being deleted", async () => {
+  it("refuses an image that is being deleted, as not found", async () => {
     const rig = await openNode(catalogue);
     const imageId = await rig.stage(someBytes(100));
     await rig.beginDeletion(imageId);
@@ -268,7 +268,7 @@ describe("claimImport() of a request that it refuses", () => {
     expect(await failureOf(rig.claim(imageId))).toMatchObject({ code: "ImageNotFound" });
   });
 
-  it("wants the data staged first", async () => {
+  it("refuses an image without staged data", async () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
 
@@ -348,7 +348,7 @@ describe("releaseImport()", () => {
     });
   });
 
-  it("moves an image back to queued that was never staged", async () => {
+  it("moves an image back to queued when nothing was staged for it", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.adoptAndClaim(someBytes(100));
 
@@ -419,7 +419,7 @@ describe("releaseImport()", () => {
     await rig.claim(plan.image_id);
   }
 
-  it("lets go of an image that was deleted meanwhile, which stays on its way out", async () => {
+  it("releases an image that is being deleted, which stays pending_delete", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.beginDeletion(plan.image_id);
@@ -433,7 +433,7 @@ describe("releaseImport()", () => {
     expect((await catalogue.task(plan.task_id)).status).toBe("failure");
   });
 
-  it("moves an image back to queued whose staged data is gone", async () => {
+  it("moves an image back to queued when its staged data is gone", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(100));
     await catalogue.execute(sql`DELETE FROM staged_files WHERE image_id = ${plan.image_id}`);

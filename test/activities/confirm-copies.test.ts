@@ -115,7 +115,7 @@ describe("confirmCopies()", () => {
 });
 
 describe("storeImage() of staged data that is written to meanwhile", () => {
-  it("takes no number over for a link to changed bytes", async () => {
+  it("makes no link to changed bytes", async () => {
     const rig = await openNode(catalogue, { stores: { fast: { zeroCopy: true } } });
     const plan = await rig.stageAndClaim(someBytes(3000));
     await overwrite(rig.staged(plan.image_id));
@@ -124,7 +124,7 @@ describe("storeImage() of staged data that is written to meanwhile", () => {
     expect(await rig.names("fast")).toEqual([]);
   });
 
-  it("makes a published copy again that was changed before the import went on", async () => {
+  it("makes a published copy again when it was changed before the import went on", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(3000));
     await rig.store(plan, 3000);

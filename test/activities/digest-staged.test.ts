@@ -47,7 +47,7 @@ describe("digestStaged()", () => {
     });
   });
 
-  it("gives the digests at once that our own staging computed", async () => {
+  it("returns the recorded digests of an upload at once", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -55,7 +55,7 @@ describe("digestStaged()", () => {
     expect(await rig.digest(plan, bytes.length)).toEqual(digestsOf(bytes));
   });
 
-  it("gives the same when it is run again", async () => {
+  it("returns the same when it is run again", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(MIB);
     const plan = await rig.adoptAndClaim(bytes);
@@ -75,7 +75,7 @@ describe("digestStaged()", () => {
     expect((await catalogue.task(plan.task_id)).status).toBe("processing");
   });
 
-  it("leaves a task alone that has ended", async () => {
+  it("changes no task that has ended", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(10));
     await catalogue.execute(sql`UPDATE tasks SET status = 'failure' WHERE id = ${plan.task_id}`);

@@ -46,7 +46,7 @@ function noteOf({ image_id, epoch }: ImportPlan): string {
 }
 
 describe("examples/align-to-mebibyte.mjs", () => {
-  it("can't work without the directory of its notes, and says so", async () => {
+  it("fails without the directory of its notes, and names the reason", async () => {
     expect(await failureOf(transforms.requireWorking())).toMatchObject({
       code: "BadConfiguration",
       message: `Cannot run transforms on this machine: ${NAME}: ALIGN_NOTES must name a directory, not "${notes}"`,

@@ -78,7 +78,7 @@ async function killBeforePublishing(
 }
 
 describe("fetchImage() after its process was killed", () => {
-  it("goes on from the part, and asks for the rest only", async () => {
+  it("goes on from the part, and requests only the rest", async () => {
     const { behaviour } = holdingAt60Percent();
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin);
@@ -91,12 +91,12 @@ describe("fetchImage() after its process was killed", () => {
     expect((await stat(await rig.fetchedPath(plan.image_id))).ino).toBe(ino);
     expect(await holds(rig, plan)).toBe(true);
     expect(await rig.names("staging")).toEqual([expect.stringMatching(/\.product$/)]);
-    // What had come of a block that was not whole is asked for again.
+    // The bytes of an incomplete block are requested again.
     expect(origin.sentBytes).toBeLessThanOrEqual(SIZE_BYTES + MIB);
     expect(origin.requests).toHaveLength(2);
   });
 
-  it("asks for nothing when it had all bytes", async () => {
+  it("requests nothing when it had all bytes", async () => {
     const { behaviour, release } = holdingAt60Percent();
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin);
@@ -169,7 +169,7 @@ describe("fetchImage() after its process was killed", () => {
     expect(await rig.verify({ ...plan, uri: first.uri })).toMatchObject({ digests: first.digests });
   });
 
-  it("trusts of a part from before the machine's death only what was synced", async () => {
+  it("trusts only the synced bytes of a part from before the machine's death", async () => {
     const { behaviour } = holdingAt60Percent();
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin);
@@ -215,7 +215,7 @@ describe("fetchImage() while its process may live on another machine that shares
 });
 
 describe("discardFetched() after the process of the download was killed", () => {
-  it("leaves nothing of one that was killed in the middle", async () => {
+  it("leaves nothing of a download that was killed in the middle", async () => {
     const { behaviour } = holdingAt60Percent();
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin);
@@ -232,7 +232,7 @@ describe("discardFetched() after the process of the download was killed", () => 
 });
 
 describe("fetchImage() in a process that stood still, and goes on late", () => {
-  it("changes nothing of what a second attempt has fetched meanwhile", async () => {
+  it("changes nothing of the download that a second attempt has finished meanwhile", async () => {
     const { behaviour, release } = holdingAt60Percent();
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin);

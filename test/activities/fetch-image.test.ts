@@ -148,7 +148,7 @@ const stallsAt99Percent: Behaviour = async (exchange) => {
   await exchange.gone();
 };
 
-describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
+describe("fetchImage() from an origin that is odd, but sends all bytes", () => {
   it.each<[string, Behaviour, number]>([
     ["has ranges and a strong validator", honest(BYTES), 1],
     [
@@ -206,7 +206,7 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
       },
       6,
     ],
-  ])("takes them when it %s", async (_, behaviour, requests) => {
+  ])("downloads all bytes when the origin %s", async (_, behaviour, requests) => {
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin);
     const plan = await rig.claimForFetch();
@@ -227,7 +227,7 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
     expect(origin.requests.every(({ method }) => method === "GET")).toBe(true);
   });
 
-  it("asks only for what has not come after a drop at 60 %", async () => {
+  it("requests only the missing bytes after a drop at 60 %", async () => {
     const origin = await HostileOrigin.start(once(dropsAt60Percent));
     const rig = await nodeFor(origin);
 
@@ -237,7 +237,7 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
     expect(origin.requests[1]?.headers["if-range"]).toBe('"one"');
   });
 
-  it("takes them over several connections, and the rest over one when those break", async () => {
+  it("downloads over several connections, and the rest over one connection when those break", async () => {
     const bytes = someBytes(3 * RANGE_BYTES + 17);
     const origin = await HostileOrigin.start(async (exchange) => {
       const start = beginAnswer(exchange, bytes, '"one"', { "accept-ranges": "bytes" });
@@ -275,13 +275,13 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
 
     it.each<readonly [string, Behaviour]>([
       [
-        "gives each answer a new ETag",
+        "sends a new ETag with each answer",
         async (exchange) => {
           await sendAll(exchange, `"${String(exchange.earlier)}"`);
         },
       ],
       [
-        "gives each range a new ETag",
+        "sends a new ETag with each range",
         async (exchange) => {
           const etag = `"${String(exchange.earlier)}"`;
           if (exchange.from === undefined) return sendAll(exchange, etag);
@@ -289,7 +289,7 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
           await exchange.send(bytes.subarray(exchange.from, exchange.to));
         },
       ],
-      ["has no ranges though it says so", async (exchange) => sendAll(exchange, '"one"')],
+      ["announces ranges and has none", async (exchange) => sendAll(exchange, '"one"')],
       [
         "reports another length with each range",
         async (exchange) => {
@@ -312,7 +312,7 @@ describe("fetchImage() from an origin that is odd, but gives all bytes", () => {
           exchange.head(403, { "content-length": 0 });
         },
       ],
-    ])("takes one from the next attempt on when it %s", async (_, behaviour) => {
+    ])("uses one connection from the next attempt on when the origin %s", async (_, behaviour) => {
       const origin = await HostileOrigin.start(behaviour);
       const rig = await nodeFor(origin, { web: { connections: 2 } });
       const plan = await rig.claimForFetch();
@@ -453,7 +453,7 @@ describe("fetchImage() from an origin that is hostile", () => {
       "SourceUnavailable",
     ],
     [
-      "goes on somewhere else than it was asked to",
+      "goes on at another byte than requested",
       once(dropsAt60Percent, withHead(206, { "content-range": "bytes 0-16/17", etag: '"one"' })),
       "SourceRefused",
     ],
@@ -474,7 +474,7 @@ describe("fetchImage() from an origin that is hostile", () => {
     ],
     ["changes its data each time", changing(), "SourceUnavailable"],
     [
-      "compresses it, which was not requested",
+      "compresses its answer, which was not requested",
       async (exchange) => {
         const body = gzipSync(BYTES);
         exchange.head(200, { "content-length": body.length, "content-encoding": "gzip" });
@@ -483,7 +483,7 @@ describe("fetchImage() from an origin that is hostile", () => {
       "SourceRefused",
     ],
     [
-      "claims to compress it",
+      "claims to compress its answer",
       withHead(200, { "content-length": SIZE_BYTES, "content-encoding": "gzip" }),
       "SourceRefused",
     ],
@@ -523,7 +523,7 @@ describe("fetchImage() from an origin that is hostile", () => {
       },
       "SourceUnavailable",
     ],
-    ["says nothing", (exchange) => exchange.gone(), "SourceUnavailable"],
+    ["sends nothing", (exchange) => exchange.gone(), "SourceUnavailable"],
     [
       "hangs up",
       async (exchange) => {
@@ -544,7 +544,7 @@ describe("fetchImage() from an origin that is hostile", () => {
     ["has no content", failing(204), "SourceRefused"],
     ["is busy", failing(503), "SourceUnavailable"],
     ["is asked too often", failing(429), "SourceUnavailable"],
-  ])("ends it when it %s", async (_, behaviour, code) => {
+  ])("fails when the origin %s", async (_, behaviour, code) => {
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin, { limits: { ...NO_LIMITS, imageSizeCapBytes: 8 * MIB } });
     const plan = await rig.claimForFetch();
@@ -556,7 +556,7 @@ describe("fetchImage() from an origin that is hostile", () => {
     expect(await traces(rig, plan.image_id)).toEqual(NOTHING);
   });
 
-  it.each(PRIVATE_ADDRESSES)("ends it when it redirects to %s", async (host) => {
+  it.each(PRIVATE_ADDRESSES)("fails when the origin redirects to %s", async (host) => {
     const origin = await HostileOrigin.start(redirecting(`http://${host}/latest/meta-data/`));
     const rig = await nodeFor(origin, {
       web: { ports: [origin.port, 80], allowedNetworks: ["127.0.0.1/32"] },
@@ -585,19 +585,19 @@ describe("fetchImage() from an origin that is hostile", () => {
     ["refuses", failing(403)],
     ["breaks off", dropsAt60Percent],
     [
-      "repeats what it was asked in an answer that is none",
+      "repeats the request in an answer that is not HTTP",
       async (exchange) => {
         await exchange.send(`${exchange.request.path}\r\n\r\n`);
       },
     ],
     [
-      "repeats it in bytes that are not a chunk",
+      "repeats the request in bytes that are not a chunk",
       chunked(async (exchange) => {
         await exchange.send(`${exchange.request.path}\r\n`);
       }),
     ],
     ["leads to an address with another", redirecting("http://10.0.0.1/?sig=s3cret")],
-  ])("never shows what stands in the query, when the origin %s", async (_, behaviour) => {
+  ])("never shows the query of the URL when the origin %s", async (_, behaviour) => {
     const origin = await HostileOrigin.start(once(behaviour, failing(503)));
     const rig = await nodeFor(origin, { web: { ports: [origin.port, 80] } });
     const plan = await rig.claimForFetch();
@@ -612,7 +612,7 @@ describe("fetchImage() from an origin that is hostile", () => {
   });
 });
 
-/** The ends of so many attempts, each of which comes after the one before it. */
+/** The failures of this number of attempts, made one after another. */
 async function endsOf(rig: NodeRig, origin: HostileOrigin, attempts: number) {
   const plan = await rig.claimForFetch();
   const failures: Awaited<ReturnType<typeof failureOf>>[] = [];
@@ -623,7 +623,7 @@ async function endsOf(rig: NodeRig, origin: HostileOrigin, attempts: number) {
   return failures;
 }
 
-/** Promises more than it sends, and gives nothing by which its rest could be asked for. */
+/** Promises more than it sends, without a validator for a request of the rest. */
 function shortAt(atByte: (exchange: Exchange) => number, sizeBytes = SIZE_BYTES): Behaviour {
   return async (exchange) => {
     exchange.head(200, { "content-length": sizeBytes });
@@ -693,7 +693,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
       [RETRIED, RETRIED, RETRIED, FINAL],
       `it changed or cannot be resumed, after its connection broke at byte ${String(AT_60_PERCENT)}, 4 times and got no further`,
     ],
-  ])("takes it for final: %s", async (_, behaviour, codes, message) => {
+  ])("fails permanently after the last failure: %s", async (_, behaviour, codes, message) => {
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin);
 
@@ -703,7 +703,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
     expect(failures.at(-1)?.message).toContain(`Cannot download ${origin.url()}: ${message}`);
   });
 
-  it("takes it for final also over several connections, when one has ended so", async () => {
+  it("fails permanently also over several connections, when one of them ends too early", async () => {
     const bytes = someBytes(3 * RANGE_BYTES);
     const end = 2 * RANGE_BYTES + 1000;
     const origin = await HostileOrigin.start(async (exchange) => {
@@ -770,7 +770,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
     expect(await failureOf(rig.fetch(second, origin.url()))).toMatchObject({ code: RETRIED });
   });
 
-  it("leaves it to the attempt that took over to say what is final", async () => {
+  it("does not fail permanently when another attempt has taken over", async () => {
     let ends: () => void = () => undefined;
     const mayEnd = new Promise<void>((resolve) => (ends = resolve));
     const origin = await HostileOrigin.start(async (exchange) => {
@@ -798,7 +798,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
 });
 
 describe("fetchImage() after an attempt that ended", () => {
-  it("goes on from its part, and asks for the rest only", async () => {
+  it("goes on from its part, and requests only the rest", async () => {
     let isAway = true;
     const origin = await HostileOrigin.start(async (exchange) => {
       if (!isAway) return honest(BYTES)(exchange);
@@ -838,7 +838,7 @@ describe("fetchImage() after an attempt that ended", () => {
     expect(origin.sentBytes).toBeLessThanOrEqual(bytes.length + ON_ITS_WAY_BYTES);
   });
 
-  it("begins afresh when the data changed meanwhile", async () => {
+  it("restarts from byte 0 when the data changed meanwhile", async () => {
     const others = someBytes(SIZE_BYTES + 5);
     const origin = await HostileOrigin.start(once(dropsAt60Percent, honest(others, '"two"')));
     const rig = await nodeFor(origin);
@@ -851,7 +851,7 @@ describe("fetchImage() after an attempt that ended", () => {
     expect((await readFile(await rig.fetchedPath(plan.image_id))).equals(others)).toBe(true);
   });
 
-  it("begins afresh when the origin goes on with other data than it was asked for", async () => {
+  it("restarts from byte 0 when the origin goes on with other data than requested", async () => {
     const others = someBytes(SIZE_BYTES);
     const origin = await HostileOrigin.start(
       once(dropsAt60Percent, async (exchange) => {
@@ -868,7 +868,7 @@ describe("fetchImage() after an attempt that ended", () => {
     expect(await rig.fetch(plan, origin.url())).toMatchObject({ digests: digestsOf(others) });
   });
 
-  it("begins afresh when the validator is too weak", async () => {
+  it("restarts from byte 0 when the validator is too weak", async () => {
     const origin = await HostileOrigin.start(async (exchange) => {
       const end = exchange.earlier === 0 ? AT_60_PERCENT : SIZE_BYTES;
       await sendUpTo(exchange, BYTES, end, 'W/"one"');
@@ -882,7 +882,7 @@ describe("fetchImage() after an attempt that ended", () => {
     expect(origin.requests.some(({ headers }) => "range" in headers)).toBe(false);
   });
 
-  it("has nothing to do when that one had finished", async () => {
+  it("has nothing to do when the earlier attempt had finished", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     const rig = await nodeFor(origin);
     const plan = await rig.claimForFetch();
@@ -914,7 +914,7 @@ describe("fetchImage() after an attempt that ended", () => {
 });
 
 describe("fetchImage()", () => {
-  it("stages what the rest of an import takes like anything that was staged", async () => {
+  it("makes a download that the later steps take like an upload", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     const rig = await nodeFor(origin);
     const plan = await rig.claimForFetch();
@@ -942,7 +942,7 @@ describe("fetchImage()", () => {
     expect((await catalogue.staged(plan.image_id))?.fetchedFrom?.url).toBe(origin.url());
   });
 
-  it("is refused room that is not there, before the first byte", async () => {
+  it("fails before the first byte when there is too little room", async () => {
     const origin = await HostileOrigin.start(async (exchange) => {
       exchange.head(200, { "content-length": 2 ** 50 });
       await exchange.gone();
@@ -953,25 +953,28 @@ describe("fetchImage()", () => {
     expect(await failureOf(rig.fetch(plan, origin.url()))).toMatchObject({ code: "NoSpace" });
   });
 
-  it.runIf(MAY_MOUNT)("ends when the room goes while bytes of no known number come", async () => {
-    const origin = await HostileOrigin.start(
-      chunked(async (exchange) => {
-        while (exchange.isOpen) await exchange.chunk(BYTES);
-      }),
-    );
-    const volume = await mountSmallVolume(8);
-    const makeStaging = async () => pathToFileURL(volume).href;
-    const rig = await nodeFor(origin, { makeStaging });
-    const plan = await rig.claimForFetch();
+  it.runIf(MAY_MOUNT)(
+    "fails when the room runs out during a download of unknown size",
+    async () => {
+      const origin = await HostileOrigin.start(
+        chunked(async (exchange) => {
+          while (exchange.isOpen) await exchange.chunk(BYTES);
+        }),
+      );
+      const volume = await mountSmallVolume(8);
+      const makeStaging = async () => pathToFileURL(volume).href;
+      const rig = await nodeFor(origin, { makeStaging });
+      const plan = await rig.claimForFetch();
 
-    expect(await failureOf(rig.fetch(plan, origin.url()))).toMatchObject({ code: "NoSpace" });
+      expect(await failureOf(rig.fetch(plan, origin.url()))).toMatchObject({ code: "NoSpace" });
 
-    await rig.discardFetched(plan);
-    expect(await readdir(volume)).toEqual([".image-import-node"]);
-    expect(await catalogue.staged(plan.image_id)).toBeUndefined();
-  });
+      await rig.discardFetched(plan);
+      expect(await readdir(volume)).toEqual([".image-import-node"]);
+      expect(await catalogue.staged(plan.image_id)).toBeUndefined();
+    },
+  );
 
-  it("does not throw away what a person staged", async () => {
+  it("keeps the upload of a user", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     const rig = await nodeFor(origin);
     const plan = await rig.stageAndClaim(someBytes(100));
@@ -985,7 +988,7 @@ describe("fetchImage()", () => {
   });
 
   it.each(["undone", "swept"])(
-    "leaves a file alone that a person put there, when it is %s",
+    "leaves a user's file in staging alone when the download is %s",
     async (end) => {
       const origin = await HostileOrigin.start(honest(BYTES));
       const rig = await nodeFor(origin);
@@ -1002,7 +1005,7 @@ describe("fetchImage()", () => {
     },
   );
 
-  it("is not what another import of the image takes", async () => {
+  it("makes a download that another import of the image cannot take", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
     const rig = await nodeFor(origin);
     const first = await rig.claimForFetch();
@@ -1023,7 +1026,7 @@ describe("fetchImage()", () => {
     expect(await traces(rig, plan.image_id)).toEqual(NOTHING);
   });
 
-  it("replaces what an earlier import fetched that was ended without its undo", async () => {
+  it("replaces the download of an earlier import that was ended without its undo", async () => {
     const origin = await HostileOrigin.start(once(honest(someBytes(500)), honest(BYTES, '"two"')));
     const rig = await nodeFor(origin);
     const first = await rig.claimForFetch();

@@ -59,7 +59,7 @@ describe("findAbandoned()", () => {
     });
   });
 
-  it("leaves an import alone whose run is open", async () => {
+  it("leaves an import alone while its run is open", async () => {
     const imageId = await catalogue.newImage();
     const rig = await openNode(catalogue, { openRuns: [`image-import/${imageId}`] });
     const plan = await rig.claim(imageId, { uri: rig.uri("disk.raw") });
@@ -110,7 +110,7 @@ describe("findAbandoned()", () => {
     expect(await findOf(rig, imageId)).toEqual({ ...NOTHING, deletions: [imageId] });
   });
 
-  it("leaves a deletion to its own workflow that began just now", async () => {
+  it("leaves a deletion that began just now to its own workflow", async () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
     await rig.beginDeletion(imageId);
@@ -132,7 +132,7 @@ describe("findAbandoned()", () => {
     });
   });
 
-  it("leaves the removal of a copy to its own workflow that began just now", async () => {
+  it("leaves the removal of a copy that began just now to its own workflow", async () => {
     const rig = await openNode(catalogue);
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");

@@ -239,7 +239,7 @@ describe.each(SCENES)("%s that a later attempt makes in another process", (_, op
     expect(rig.catalogue).toBe(catalogue);
   });
 
-  it.each(LATE)("keeps what it has made from a late undo, %s", async (_which, info) => {
+  it.each(LATE)("is not undone by a late undo, %s", async (_which, info) => {
     const { undo, finish } = await open();
 
     const failure = await failureOf(undo(info));
@@ -331,7 +331,7 @@ describe("a late attempt that begins behind its undo", () => {
   });
 });
 
-describe("an attempt that died between taking a lease and removing the part of the one before it", () => {
+describe("an attempt that died between taking a lease and removing the part of the earlier attempt", () => {
   it("leaves that part to the next one, which removes it", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(BYTES);

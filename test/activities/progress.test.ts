@@ -45,7 +45,7 @@ async function forEver(): Promise<never> {
 }
 
 describe("withProgress()", () => {
-  it("gives what the work gives", async () => {
+  it("returns the result of the work", async () => {
     expect(await start(async () => "done").result).toBe("done");
   });
 
@@ -112,13 +112,13 @@ describe("withProgress() when nothing moves", () => {
     });
   });
 
-  it("fails as the step says that it is to fail", async () => {
+  it("fails with the code that the step names", async () => {
     const { result } = start(forEver, { idleTimeoutMs: 1, idleFailure: "StagingUnavailable" });
 
     await expect(result).rejects.toMatchObject({ code: "StagingUnavailable" });
   });
 
-  it("ends also when the work hangs and heeds nothing", async () => {
+  it("ends also when the work hangs and ignores its signal", async () => {
     const { result } = start(forEver, { idleTimeoutMs: 1 });
 
     await expect(result).rejects.toMatchObject({
@@ -126,7 +126,7 @@ describe("withProgress() when nothing moves", () => {
     });
   });
 
-  it("takes work that moves for alive", async () => {
+  it("does not abort work that moves", async () => {
     const { result } = start(
       async (progress, beats) => {
         const moving = setInterval(() => {
@@ -179,7 +179,7 @@ describe("withProgress() on a cancel", () => {
     expect(await result).toBe("done");
   });
 
-  it("ends also when the work hangs and heeds nothing", async () => {
+  it("ends also when the work hangs and ignores its signal", async () => {
     const { environment, result } = start(forEver);
 
     environment.cancel();

@@ -14,7 +14,7 @@ async function openLimited(limits: Limits) {
 }
 
 describe("claimImport() within quotas", () => {
-  it("refuses what does not fit into all stores, and changes nothing", async () => {
+  it("refuses an image that does not fit into all stores, and changes nothing", async () => {
     const { rig, owner } = await openLimited(limitsOf({ image_size_total: 1999 }));
     const imageId = await rig.stage(someBytes(1000), { owner: String(owner.name) });
     const before = await catalogue.image(imageId);
@@ -41,7 +41,7 @@ describe("claimImport() within quotas", () => {
     expect((await owner.usage()).image_size_total).toEqual({ usage: 0, reserved: 0 });
   });
 
-  it("has the room again of an import that the reconciler released", async () => {
+  it("frees the room of an import that the reconciler released", async () => {
     const { rig, owner } = await openLimited(limitsOf({ image_size_total: 1000 }));
     const imageId = await rig.stage(someBytes(1000), { owner: String(owner.name) });
     const abandoned = await rig.claim(imageId);

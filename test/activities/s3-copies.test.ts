@@ -279,7 +279,7 @@ describe("storeImage() into S3", () => {
 });
 
 describe("storeImage() into S3 after its process was killed", () => {
-  it("goes on with the upload of one that was killed in the middle of its bytes", async () => {
+  it("goes on with the part of a copy that was killed in the middle of its bytes", async () => {
     const node = await openS3Node();
     const bytes = someBytes(SIZE_BYTES);
     const plan = await claim(node, bytes);
@@ -293,7 +293,7 @@ describe("storeImage() into S3 after its process was killed", () => {
     expect(await traces(node, plan)).toEqual(published(plan));
   });
 
-  it("publishes the upload of one that was killed when all its parts had arrived", async () => {
+  it("publishes the part of a copy that was killed when all its bytes had arrived", async () => {
     const node = await openS3Node();
     const bytes = someBytes(SIZE_BYTES);
     const plan = await claim(node, bytes);
@@ -308,7 +308,7 @@ describe("storeImage() into S3 after its process was killed", () => {
     expect(await traces(node, plan)).toEqual(published(plan));
   });
 
-  it("takes the copy of one that was killed before the catalogue knew of it", async () => {
+  it("takes a copy that was killed before the catalogue knew of it", async () => {
     const node = await openS3Node();
     const bytes = someBytes(SIZE_BYTES);
     const plan = await claim(node, bytes);
@@ -388,7 +388,7 @@ describe("storeImage() into S3 when it is cancelled", () => {
     expect(await traces(node, plan)).toEqual(published(plan));
   });
 
-  it("stops to read its copy back, though the server does not answer", async () => {
+  it("stops reading its copy back on a cancel, though the server does not answer", async () => {
     const node = await openS3Node({ verifyOnPublish: true });
     const plan = await claim(node, someBytes(MIB));
     node.proxy.inject({ when: isA("GetObject"), fault: stall() });
@@ -402,7 +402,7 @@ describe("storeImage() into S3 when it is cancelled", () => {
     expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
   });
 
-  it("stops to check a copy that it found, though the server does not answer", async () => {
+  it("stops checking a copy that it found on a cancel, though the server does not answer", async () => {
     const node = await openS3Node();
     const plan = await claim(node, someBytes(SIZE_BYTES));
     await killBeforeTelling(node, plan);
@@ -431,7 +431,7 @@ describe("removeCopy() of a copy in S3", () => {
     ["when all its parts had arrived", killBeforePublishing],
     ["before the catalogue knew of its copy", killBeforeTelling],
   ])(
-    "leaves nothing of one that was killed %s, and does nothing the second time",
+    "leaves nothing of a copy that was killed %s, and does nothing the second time",
     async (_, kill) => {
       const node = await openS3Node();
       const plan = await claim(node, someBytes(SIZE_BYTES));
@@ -473,8 +473,8 @@ describe("removeCopy() of a copy in S3", () => {
   });
 });
 
-describe("removeCopy() of a copy in S3 that another process only begins behind it", () => {
-  it("leaves that one nothing to publish", async () => {
+describe("removeCopy() of a copy in S3 that another process begins later", () => {
+  it("leaves the later copy nothing to publish", async () => {
     const node = await openS3Node();
     const { proxy, rig } = node;
     const plan = await claim(node, someBytes(MIB));
@@ -500,7 +500,7 @@ describe("removeCopy() of a copy in S3 that another process only begins behind i
 describe("sweepNode() in a bucket", () => {
   const sweep = async ({ rig }: S3Node) => runStep(() => rig.cleanUp.sweepNode());
 
-  /** An upload of which no lease knows. Returns the id of its image. */
+  /** Begins a multipart upload without a lease. Returns the id of its image. */
   async function beginOrphan({ bucket }: S3Node): Promise<string> {
     const imageId = randomUUID();
     const Key = `images/${storeKey(imageId, 3)}`;
@@ -508,7 +508,7 @@ describe("sweepNode() in a bucket", () => {
     return imageId;
   }
 
-  it("aborts uploads of which no lease knows, once they are old", async () => {
+  it("aborts multipart uploads without a lease, once they are old", async () => {
     const node = await openS3Node();
     const old = await beginOrphan(node);
     await ageUploads(node);
@@ -520,7 +520,7 @@ describe("sweepNode() in a bucket", () => {
     expect((await bucketTraces(server, node.bucket, young)).uploads).toHaveLength(1);
   });
 
-  it("keeps the upload of a copy that has a lease, however old it is", async () => {
+  it("keeps the multipart upload of a copy that has a lease, however old it is", async () => {
     const node = await openS3Node();
     const plan = await claim(node, someBytes(SIZE_BYTES));
     await killWhileCopying(node, plan);

@@ -43,7 +43,7 @@ describe("adoptFile(), called by the verdict", () => {
     expect(Number(expiresAt) - Number(stagedAt)).toBe(60_000);
   });
 
-  it("keeps what it knows of a file that our own staging wrote", async () => {
+  it("keeps the row of an upload as it is", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(700));
     const before = await catalogue.staged(plan.image_id);
@@ -53,7 +53,7 @@ describe("adoptFile(), called by the verdict", () => {
     expect(await catalogue.staged(plan.image_id)).toEqual(before);
   });
 
-  it("knows a file by its real path, in whatever way the request names it", async () => {
+  it("records a file by its real path, whatever path the request names", async () => {
     const rig = await openNode(catalogue);
     await mkdir(rig.staged("inner"));
     await symlink(rig.staged("inner"), rig.staged("alias"));

@@ -15,7 +15,7 @@ class Call {
 }
 
 describe("StoreCalls.run()", () => {
-  it("gives what the store answers, and passes on what it throws", async () => {
+  it("returns the store's answer, and passes on its failure", async () => {
     const calls = new StoreCalls();
 
     expect(await calls.run("fast", async () => 7)).toBe(7);

@@ -52,7 +52,7 @@ async function killBeforeRecording(rig: NodeRig, plan: ImportPlan): Promise<stri
 }
 
 describe("storeImage() after its process was killed", () => {
-  it("goes on from the part of one that was killed in the middle of its bytes", async () => {
+  it("goes on from the part of a copy that was killed in the middle of its bytes", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
@@ -67,7 +67,7 @@ describe("storeImage() after its process was killed", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
   });
 
-  it("publishes the part of one that was killed when it had all its bytes", async () => {
+  it("publishes the part of a copy that was killed when it had all its bytes", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
@@ -82,7 +82,7 @@ describe("storeImage() after its process was killed", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
   });
 
-  it("takes the copy of one that was killed before the catalogue knew of it", async () => {
+  it("takes a copy that was killed before the catalogue knew of it", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
@@ -97,7 +97,7 @@ describe("storeImage() after its process was killed", () => {
     expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
   });
 
-  it("hands on, of two attempts that find the same dead one, its part to only one", async () => {
+  it("passes the part of a dead attempt to only one of two attempts that find it", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
@@ -150,7 +150,7 @@ describe("removeCopy() after the process of the copy was killed", () => {
     ["in the middle of its bytes", killWhileCopying],
     ["when it had all its bytes", killBeforePublishing],
     ["before the catalogue knew of its copy", killBeforeRecording],
-  ])("leaves nothing of one that was killed %s", async (_, kill) => {
+  ])("leaves nothing of a copy that was killed %s", async (_, kill) => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(SIZE_BYTES));
     const left = await kill(rig, plan);

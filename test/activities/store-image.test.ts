@@ -581,7 +581,7 @@ describe("storeImage() on a store that fails", () => {
     },
   );
 
-  it.skipIf(!MAY_MOUNT)(`copies what only has room as holes${needsMount}`, async () => {
+  it.skipIf(!MAY_MOUNT)(`copies an image that fits only with its holes${needsMount}`, async () => {
     const path = await mountSmallVolume(2);
     const rig = await openNode(catalogue, { stores: { fast: { path } } });
     const bytes = Buffer.concat([Buffer.alloc(30 * MIB), someBytes(MIB)]);
@@ -608,7 +608,7 @@ describe("storeImage() on a store that fails", () => {
 describe("storeImage() without moving bytes", () => {
   const zeroCopy = { fast: { zeroCopy: true }, slow: { zeroCopy: true } };
 
-  it("links what our own staging wrote, read-only", async () => {
+  it("links an upload, read-only", async () => {
     const rig = await openNode(catalogue, { stores: zeroCopy });
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -761,7 +761,7 @@ describe("storeImage() without moving bytes", () => {
     expect(stored.method).toBe("copy");
   });
 
-  it("refuses to link another file that took the staged one's place after it was looked at", async () => {
+  it("refuses to link a file that replaced the staged file after it was checked", async () => {
     const rig = await openNode(catalogue, { stores: zeroCopy });
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);

@@ -106,7 +106,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await rig.names("staging")).toEqual([imageId]);
   });
 
-  it("keeps what an import holds, also past its time to live", async () => {
+  it("keeps the staged data that an import holds, also past its time to live", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(100));
     await catalogue.expireStaged(plan.image_id);
@@ -116,7 +116,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("removes what the import of a published image could not unstage", async () => {
+  it("removes the staged data that the import of a published image could not unstage", async () => {
     const rig = await openNode(catalogue, { stores: { fast: { zeroCopy: true } } });
     const plan = await rig.import(someBytes(100));
 
@@ -126,7 +126,7 @@ describe("sweepNode() in the staging area", () => {
     expect((await catalogue.image(plan.image_id)).status).toBe("active");
   });
 
-  it("finishes what another sweeper took over and did not remove before it died", async () => {
+  it("removes the staged data that a dead sweeper took over and did not remove", async () => {
     const rig = await openNode(catalogue);
     const imageId = await rig.stage(someBytes(100));
     await catalogue.expireStaged(imageId);

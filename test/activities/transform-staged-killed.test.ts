@@ -93,7 +93,7 @@ const DEATHS: readonly (readonly [string, (scene: Scene) => Promise<void>])[] = 
     (scene) => killAt(scene, "staged_files", `image_id = '${scene.plan.image_id}' AND product = 2`),
   ],
   [
-    "when it had removed the product before, and the catalogue did not know of it",
+    "when it had removed the earlier product, and the catalogue did not know of it",
     (scene) => killAt(scene, "staged_files", `image_id = '${scene.plan.image_id}' AND product = 1`),
   ],
   [
@@ -120,7 +120,7 @@ const DEATHS: readonly (readonly [string, (scene: Scene) => Promise<void>])[] = 
 ];
 
 describe("transformStaged() after its process was killed", () => {
-  it.each(DEATHS)("is done afresh, and leaves nothing else, %s", async (_, die) => {
+  it.each(DEATHS)("makes its product again, and leaves nothing else, %s", async (_, die) => {
     const scene = await openScene();
     const { rig, plan, bytes } = scene;
     await die(scene);

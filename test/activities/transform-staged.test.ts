@@ -53,7 +53,7 @@ function running(run: Transform["run"], more: Partial<Transform> = {}): Transfor
   return { name: "it", run, ...more };
 }
 
-/** Notes what it did outside, by image and import. */
+/** Keeps a note outside of the staging area, by image and import. */
 function noting() {
   const notes = new Set<string>();
   const noteOf = ({ id, epoch }: TransformImage) => `${id} ${epoch}`;
@@ -149,7 +149,7 @@ describe("transformStaged()", () => {
     expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();
   });
 
-  it("changes only what is known of the image, when that is all; what it wrote all the same goes", async () => {
+  it("changes only format and properties when it returns no product, and removes its unused file", async () => {
     const transform = running(async (work) => {
       await writeMarked(work);
       return { hasProduct: false, diskFormat: "qcow2", properties: { a: "1" } };
@@ -179,7 +179,7 @@ describe("transformStaged()", () => {
     expect(second.disk_format).toBe("vmdk");
   });
 
-  it("answers the same when it is run again, without running the transform", async () => {
+  it("returns the same when it is run again, without running the transform", async () => {
     const [one, two] = [marking("one"), marking("two")];
     const rig = await openNode(catalogue, { transforms: [one, two] });
     const plan = await rig.stageAndClaim(someBytes(100));
@@ -192,7 +192,7 @@ describe("transformStaged()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("makes it afresh where a run that was reset left another transform's product", async () => {
+  it("makes the product again when a reset run left another transform's product", async () => {
     const bytes = someBytes(100);
     const nothing = running(async () => undefined);
     const rig = await openNode(catalogue, { transforms: [nothing, marking()] });
@@ -205,7 +205,7 @@ describe("transformStaged()", () => {
     expect(await rig.names("staging")).toHaveLength(2);
   });
 
-  it("removes what an import that was lost left under its number", async () => {
+  it("removes the product that a lost import left under the same number", async () => {
     const rig = await openNode(catalogue, { transforms: [marking()] });
     const lost = await rig.stageAndClaim(someBytes(100));
     await rig.transform(lost, "mark");
@@ -573,7 +573,7 @@ describe("transformStaged() that is stopped", () => {
     });
   });
 
-  it("gives way to a second attempt of the same process, which begins afresh", async () => {
+  it("gives way to a second attempt of the same process, which starts again", async () => {
     const bytes = someBytes(100);
     const first = waiting();
     let isFirst = true;
@@ -716,7 +716,7 @@ describe("discardProducts()", () => {
     expect(await catalogue.transformUndos(plan.image_id)).toEqual([]);
   });
 
-  it("keeps the promise of a transform that is not configured any more", async () => {
+  it("keeps the due undo of a transform that is not configured any more", async () => {
     const transform = noting();
     const rig = await openNode(catalogue, { transforms: [transform] });
     const plan = await rig.stageAndClaim(someBytes(100));
@@ -729,7 +729,7 @@ describe("discardProducts()", () => {
     expect(await catalogue.transformUndos(plan.image_id)).toEqual(["note"]);
   });
 
-  it("undoes nothing that an activation has made last", async () => {
+  it("undoes nothing after the activation", async () => {
     const transform = noting();
     const rig = await openNode(catalogue, { transforms: [transform] });
     const plan = await rig.stageAndClaim(someBytes(100));
@@ -771,7 +771,7 @@ describe("sweepNode() after transforms", () => {
       "was followed by another one",
       async (rig: NodeRig, { image_id }: ImportPlan) => rig.claim(image_id),
     ],
-  ])("removes what an import left that %s, and undoes the rest", async (_, then) => {
+  ])("removes the product of an import that %s, and undoes its transforms", async (_, then) => {
     const transform = noting();
     const rig = await openNode(catalogue, { transforms: [marking(), transform] });
     const plan = await rig.stageAndClaim(someBytes(100));

@@ -77,7 +77,7 @@ describe("verifyStaging()", () => {
     expect(await rig.verify(plan)).toMatchObject({ size: 700, digests: null });
   });
 
-  it("gives the same when it is run again, and changes nothing", async () => {
+  it("returns the same when it is run again, and changes nothing", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.adoptAndClaim(someBytes(700));
     const first = await rig.verify(plan);

@@ -85,7 +85,7 @@ describe("createLogger()", () => {
     expect(lines()[0]?.["error"]).toEqual({ message: "tcp connect error" });
   });
 
-  it("says where a bug was thrown", () => {
+  it("writes where a bug was thrown", () => {
     const { log, lines } = logger();
 
     log.error("It ends", { error: new TypeError("x is not a function") });

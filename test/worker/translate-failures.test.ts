@@ -24,7 +24,7 @@ async function seenOf(thrown: unknown, info: Partial<Info> = {}): Promise<unknow
 }
 
 describe("translateFailures", () => {
-  it("passes on what an activity gives", async () => {
+  it("passes on the result of an activity", async () => {
     expect(await translatingEnvironment().run(async () => 7)).toBe(7);
   });
 
@@ -60,7 +60,7 @@ describe("translateFailures", () => {
     ],
     ["no store when it was about none", { image_id: "one" }, {}],
     ["no store when it was about nothing", undefined, {}],
-  ])("says %s", async (_, order, details) => {
+  ])("names %s", async (_, order, details) => {
     const failing = async (given: unknown): Promise<void> => {
       throw new ImportError("StoreUnavailable", `no answer to ${String(given)}`);
     };
@@ -74,7 +74,7 @@ describe("translateFailures", () => {
     ]);
   });
 
-  it("waits as long as the other side asked to, and never not at all", async () => {
+  it("waits as long as the other side asked it to, and follows the retry policy otherwise", async () => {
     const delayOf = async (retryAfterMs: number | undefined) => {
       const error = new ImportError("SourceUnavailable", "busy", { retryAfterMs });
       return ((await seenOf(error, { attempt: 1 })) as ApplicationFailure).nextRetryDelay;
@@ -124,7 +124,7 @@ describe("translateFailures", () => {
     },
   );
 
-  it("answers a refusal of the database before the acceptance, and waits for the operator after it", async () => {
+  it("ends with a refusal of the database before the acceptance, and waits for the operator after it", async () => {
     const refusal = new DatabaseRefusal("Postgres: permission denied", "GRANT it.", new Error());
     const of = (activityType: string) => seenOf(refusal, { attempt: 1000, activityType });
 
