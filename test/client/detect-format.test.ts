@@ -20,7 +20,7 @@ beforeEach(() => {
   path = join(makeTemporaryDirectory(), "disk");
 });
 
-/** Bytes with a mark at some place, else zero. */
+/** Bytes with a mark at the given place, and zeros elsewhere. */
 function marked(mark: string, offset = 0): Buffer {
   const bytes = Buffer.alloc(128 * 1024);
   bytes.write(mark, offset, "latin1");
@@ -40,7 +40,7 @@ describe("detectFormat()", () => {
     expect(await detectFormat(path)).toBe(format);
   });
 
-  it("refuses qed, which nobody imports", async () => {
+  it("refuses qed, which QEMU has abandoned", async () => {
     await writeFile(path, marked("QED\0"));
 
     expect(await failureOf(detectFormat(path))).toMatchObject({
@@ -53,7 +53,7 @@ describe("detectFormat()", () => {
     ["an empty file", "", "it is empty"],
     ["a page", "<!DOCTYPE html><title>Sign in</title>", "it is an HTML page, not a disk"],
     ["an error", '{"error": 404}', "it is a JSON text, not a disk"],
-  ])("refuses %s, also when it is declared to be something", async (_, bytes, reason) => {
+  ])("refuses %s, also when a disk format is declared", async (_, bytes, reason) => {
     await writeFile(path, bytes);
     const expected = { code: "UnsafeImage", message: `Cannot accept the image: ${reason}` };
 
@@ -63,13 +63,13 @@ describe("detectFormat()", () => {
     ).toMatchObject(expected);
   });
 
-  it("refuses an image whose header makes no sense", async () => {
+  it("refuses an image with an invalid header", async () => {
     await writeFile(path, "QFI\xfb", "latin1");
 
     expect(await failureOf(detectFormat(path))).toMatchObject({ code: "UnsafeImage" });
   });
 
-  it("refuses compressed data, unless it is declared to be something", async () => {
+  it("refuses compressed data, unless a disk format is declared", async () => {
     await writeFile(path, marked("\x1f\x8b\x08"));
 
     expect(await failureOf(detectFormat(path))).toMatchObject({
@@ -79,7 +79,7 @@ describe("detectFormat()", () => {
     expect(await detectFormat(path, DEFAULT_FORMAT_POLICY, { diskFormat: "qcow2" })).toBe("qcow2");
   });
 
-  it("refuses what is unsafe as whatever it is declared, and what is not allowed", async () => {
+  it("refuses an unsafe image with any declared format, and a format that is not allowed", async () => {
     await writeFile(path, patched(craftedQcow2(), [8, be(8, 4096)]));
     const policy = { ...DEFAULT_FORMAT_POLICY, diskFormats: ["vmdk"] as const };
 
@@ -91,7 +91,7 @@ describe("detectFormat()", () => {
     });
   });
 
-  it("finds no file", async () => {
+  it("fails with FileNotFound when there is no file", async () => {
     expect(await failureOf(detectFormat(path))).toMatchObject({ code: "FileNotFound" });
   });
 
@@ -102,7 +102,7 @@ describe("detectFormat()", () => {
     expect(await failureOf(detectFormat(path))).toMatchObject({ code: "UnusableFile" });
   });
 
-  it("refuses what is no regular file", async () => {
+  it("refuses a directory", async () => {
     await mkdir(path);
 
     expect(await failureOf(detectFormat(path))).toMatchObject({ code: "UnusableFile" });

@@ -18,12 +18,12 @@ async function connect(options: ClientOptions): Promise<ImageImportClient> {
   return client;
 }
 
-/** A client that knows of the rig's service where Temporal is, and nothing else. */
+/** A client that has the address of the rig's Temporal server, and no other settings. */
 async function connectToTemporal({ namespace }: ImportRig): Promise<ImageImportClient> {
   return connect({ temporal: { address: inject("temporalAddress"), namespace } });
 }
 
-/** Something that Temporal does not answer at. */
+/** An address without a Temporal server. */
 async function nowhere(): Promise<{ readonly address: string }> {
   return { address: `127.0.0.1:${String(await findFreePort())}` };
 }
@@ -92,7 +92,7 @@ describe("ImageImportClient with Temporal alone", () => {
     ]);
   });
 
-  it("reports an import by what its run says", async () => {
+  it("reports an import from its run", async () => {
     const { rig, imageId } = await rigWithImage();
     const client = await connectToTemporal(rig);
 
@@ -106,7 +106,7 @@ describe("ImageImportClient with Temporal alone", () => {
     });
   });
 
-  it("says which setting it lacks for the catalogue", async () => {
+  it("names the missing setting for the catalogue", async () => {
     const client = await connect({ temporal: { address: inject("temporalAddress") } });
 
     const failure = await failureOf(client.images.show(randomUUID()));
@@ -117,7 +117,7 @@ describe("ImageImportClient with Temporal alone", () => {
     });
   });
 
-  it("says which setting it lacks for staging and stores", async () => {
+  it("names the missing setting for staging and stores", async () => {
     const client = await connect({ databaseUrl: "postgres://127.0.0.1/none" });
 
     const failure = await failureOf(client.files.verify(randomUUID()));
@@ -131,7 +131,7 @@ describe("ImageImportClient with Temporal alone", () => {
 });
 
 describe("ImageImportClient without a Temporal server", () => {
-  it("says that it does not answer", async () => {
+  it("reports that the server does not answer", async () => {
     const client = await connect({ temporal: await nowhere() });
 
     const failure = await failureOf(client.imports.start(randomUUID()));
@@ -140,7 +140,7 @@ describe("ImageImportClient without a Temporal server", () => {
     expect(failure.message).toMatch(/^The Temporal server does not answer: /);
   });
 
-  it("begins to delete an image all the same, and the deletion goes on later", async () => {
+  it("begins to delete an image nevertheless, and the deletion continues later", async () => {
     const { rig, imageId } = await rigWithImage();
     const client = await connect({
       temporal: await nowhere(),
@@ -155,7 +155,7 @@ describe("ImageImportClient without a Temporal server", () => {
     expect(state).toMatchObject({ image: "pending_delete", fast: ["@.1"] });
   });
 
-  it("begins to remove a copy all the same, and the removal goes on later", async () => {
+  it("begins to remove a copy nevertheless, and the removal continues later", async () => {
     const { rig, imageId } = await rigWithTwoCopies();
     const client = await connect({
       temporal: await nowhere(),
@@ -176,7 +176,7 @@ describe("ImageImportClient without a Temporal server", () => {
     expect((await rig.state(imageId)).slow).toEqual([]);
   });
 
-  it("reports an import by what the catalogue says", async () => {
+  it("reports an import from the catalogue", async () => {
     const { rig, imageId, accepted } = await rigWithImage();
     const client = await connect({
       temporal: await nowhere(),
@@ -195,7 +195,7 @@ describe("ImageImportClient without a Temporal server", () => {
 });
 
 describe("ImageImportClient", () => {
-  it("takes an image through its whole life", async () => {
+  it("takes an image through its complete life", async () => {
     const rig = await createRig();
     const bytes = randomBytes(100_000);
     const upload = join(rig.directory, "disk.raw");
@@ -248,7 +248,7 @@ describe("ImageImportClient", () => {
     });
   });
 
-  it("shows which task imports an image, and where to", async () => {
+  it("shows which task imports an image, and into which stores", async () => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
@@ -322,7 +322,7 @@ describe("ImageImportClient", () => {
     });
   });
 
-  it("says that an image was never imported", async () => {
+  it("reports that an image was never imported", async () => {
     const { rig } = await rigWithImage();
     const other = await rig.stagedImage(randomBytes(1000));
 
@@ -345,7 +345,7 @@ describe("ImageImportClient", () => {
     expect(tasks.map((task) => task.id)).toEqual([accepted.task_id]);
   });
 
-  it("lists the stores of this host, and says which works", async () => {
+  it("lists the stores of this host, and which of them work", async () => {
     const { rig } = await rigWithImage();
 
     const stores = await rig.client.admin.listStores();
@@ -376,7 +376,7 @@ describe("ImageImportClient", () => {
     ]);
   });
 
-  it("removes a copy of an image, which is read from the other", async () => {
+  it("removes a copy of an image, and then reads the image from the other copy", async () => {
     const { rig, imageId } = await rigWithTwoCopies();
     const copy = join(rig.directory, "copy.raw");
 
@@ -392,7 +392,7 @@ describe("ImageImportClient", () => {
     expect(await readFile(copy)).toHaveLength(1000);
   });
 
-  it("finds no copy any more that was removed, and refuses the last", async () => {
+  it("does not find a removed copy, and refuses to remove the last one", async () => {
     const { rig, imageId } = await rigWithTwoCopies();
     await rig.client.images.removeCopy(imageId, "fast");
 
@@ -405,7 +405,7 @@ describe("ImageImportClient", () => {
     expect((await rig.client.images.show(imageId)).stores).toEqual(["slow"]);
   });
 
-  it("waits as long as it takes for the bytes of a copy to be gone", async () => {
+  it("waits until the bytes of a copy are gone when the wait is unlimited", async () => {
     const { rig, imageId } = await rigWithTwoCopies();
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);
@@ -419,7 +419,7 @@ describe("ImageImportClient", () => {
   });
 
   it.each(["image-delete", "image-remove-copy"])(
-    "says that a removal is not done whose run was terminated: %s",
+    "reports a removal as not done when its run was terminated: %s",
     async (kind) => {
       const { rig, imageId } = await rigWithTwoCopies();
       const removing = new Hold();
@@ -438,7 +438,7 @@ describe("ImageImportClient", () => {
     },
   );
 
-  it("drops what is staged, and stages a stream in its place", async () => {
+  it("drops an upload, and stages a stream in its place", async () => {
     const { rig } = await rigWithImage();
     const imageId = await rig.stagedImage(randomBytes(1000));
 
@@ -465,7 +465,7 @@ describe("ImageImportClient", () => {
     { verb: "adoptStaged", call: (client: ImageImportClient) => client.files.adopt("disk") },
     { verb: "dropStaged", call: (client: ImageImportClient) => client.files.unstage("disk") },
     { verb: "importReport", call: (client: ImageImportClient) => client.imports.report("disk") },
-  ])("refuses an id that is no UUID in $verb", async ({ call }) => {
+  ])("refuses an id that is not a UUID in $verb", async ({ call }) => {
     const client = await connect({ databaseUrl: "postgres://127.0.0.1/none" });
 
     const failure = await failureOf(call(client));
@@ -477,7 +477,7 @@ describe("ImageImportClient", () => {
     });
   });
 
-  it("does not know a task that never was", async () => {
+  it("fails for a task that does not exist", async () => {
     const { rig } = await rigWithImage();
     const unknown = randomUUID();
 

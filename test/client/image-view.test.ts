@@ -61,7 +61,7 @@ describe("imageView()", () => {
   it.each([
     ["active", async () => undefined],
     ["deactivated", deactivate],
-  ])("shows where an image lies that is %s", async (status, happen) => {
+  ])("shows the locations of an image in status %s", async (status, happen) => {
     const rig = await openNode(catalogue);
     const plan = await rig.saved(someBytes(100), ["fast", "slow"]);
     await rig.activate(plan);
@@ -131,7 +131,7 @@ describe("taskView()", () => {
     });
   });
 
-  it("shows the result of one that ended well", async () => {
+  it("shows the result of a task that succeeded", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.import(someBytes(100));
 
@@ -142,7 +142,7 @@ describe("taskView()", () => {
     });
   });
 
-  it("shows why one failed", async () => {
+  it("shows why a task failed", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.release(plan, 'Error: NoSpace: store "fast": full');

@@ -55,7 +55,7 @@ function statusOf(taskId: string | null, phase: ImportStatus["phase"]): ImportSt
   };
 }
 
-/** A run; what it says of itself is null where no worker answers for it. */
+/** A run. Its status is null when no worker answers for it. */
 function run(runId: string, state: RunState, status: ImportStatus | null, first = runId): RunView {
   return { run_id: runId, first_run_id: first, state, status };
 }
@@ -137,7 +137,7 @@ const CASES: readonly Case[] = [
     report: { state: "succeeded", run_id: "run-1", live: DONE, message: null },
   },
   {
-    title: "the same, when the run of the import is not kept any more",
+    title: "an image that is active after a start that was refused, without the run of its import",
     image: ACTIVE,
     task: task("success"),
     newest: run("run-2", "failed", REFUSED),
@@ -238,7 +238,7 @@ const CASES: readonly Case[] = [
     },
   },
   {
-    title: "a run of which Temporal knows nothing any more",
+    title: "a run that Temporal no longer knows",
     image: IMPORTING,
     task: task("processing"),
     report: {
@@ -250,14 +250,14 @@ const CASES: readonly Case[] = [
     },
   },
   {
-    title: "an import that had not ended when Temporal went away",
+    title: "an import that had not ended when Temporal became unreachable",
     image: IMPORTING,
     task: task("processing"),
     newest: "away",
     report: { state: "unknown", live: null, message: null },
   },
   {
-    title: "an import that had ended when Temporal went away",
+    title: "an import that had ended when Temporal became unreachable",
     image: ACTIVE,
     task: task("success"),
     newest: "away",
@@ -301,14 +301,14 @@ function knownOf({ image, task: found, newest, claimant }: Case): KnownImports {
 }
 
 describe("reportOf()", () => {
-  it.each(CASES)("tells of $title", (given) => {
+  it.each(CASES)("reports $title", (given) => {
     expect(reportOf(knownOf(given))).toMatchObject({ image_id: IMAGE_ID, ...given.report });
   });
 
   it.each([
     ["with a catalogue", QUEUED],
     ["without", undefined],
-  ])("does not know an import that never was: %s", async (_, image) => {
+  ])("fails when the image was never imported: %s", async (_, image) => {
     const asked = Promise.resolve().then(() =>
       reportOf({
         imageId: IMAGE_ID,
@@ -337,7 +337,7 @@ describe("failureOfImport()", () => {
     expect(failure.hint).toBe(IMPORT_FAILURES.NoSpace.hint);
   });
 
-  it("shows a code that the table does not list as it is", () => {
+  it("keeps a code that the table does not list", () => {
     const message = "Error: TypeError: save: x is not a function";
 
     const failure = failureOfImport({ message, failure: { code: "TypeError", step: "save" } });

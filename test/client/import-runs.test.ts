@@ -13,7 +13,7 @@ import { connectTestClient } from "../support/temporal.ts";
 
 describe("ImportRuns", () => {
   describe("start()", () => {
-    it("refuses what is no request before Temporal is asked", async () => {
+    it("refuses an invalid request before it calls Temporal", async () => {
       const imports = new ImportRuns(await connectTestClient());
 
       const refused = failureOf(imports.start("disk.raw", { stores: [] }));
@@ -25,7 +25,7 @@ describe("ImportRuns", () => {
       });
     });
 
-    it("says when no worker gives a verdict in time, and the import goes on once one runs", async () => {
+    it("fails when no worker answers in time, and the import continues once a worker runs", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
@@ -68,7 +68,7 @@ describe("ImportRuns", () => {
       await rig.client.imports.wait(imageId);
     });
 
-    it("gives the same request its answer when it has ended meanwhile", async () => {
+    it("returns the acceptance to the same request when the import has ended meanwhile", async () => {
       const { rig, imageId, imports, options } = await unanswered(randomUUID());
       await rig.startWorkers();
       const { task_id, workflow_id, run_id } = await imports.wait(imageId, undefined);
@@ -79,7 +79,7 @@ describe("ImportRuns", () => {
       expect(await rig.client.admin.listTasks({ imageId })).toHaveLength(1);
     });
 
-    it("gives the same request its refusal when it was refused meanwhile", async () => {
+    it("returns the refusal to the same request when it was refused meanwhile", async () => {
       const { rig, imageId, imports, options } = await unanswered(randomUUID());
       rig.fail("claimImport", failsWith("ImageConflict", "it may not be"));
       await rig.startWorkers();
@@ -90,7 +90,7 @@ describe("ImportRuns", () => {
       expect(await again).toMatchObject({ code: "ImageConflict", message: "it may not be" });
     });
 
-    it("says that another import is open for which no worker answers", async () => {
+    it("reports that another import is open and no worker answers for it", async () => {
       const { rig, imageId, imports } = await unanswered(randomUUID());
 
       const second = await failureOf(imports.start(imageId, { acceptTimeoutMs: 500 }));
@@ -103,7 +103,7 @@ describe("ImportRuns", () => {
       await rig.client.imports.wait(imageId);
     });
 
-    it("tells a person who leaves what is known", async () => {
+    it("reports NotAcceptedYet when the caller aborts", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
@@ -119,7 +119,7 @@ describe("ImportRuns", () => {
       await rig.client.imports.wait(imageId);
     });
 
-    it("says that nothing was started to a person who has left before", async () => {
+    it("starts nothing when the caller has aborted before", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
@@ -131,7 +131,7 @@ describe("ImportRuns", () => {
       await imports.wait(imageId, undefined);
     });
 
-    it("says that it is not known when Temporal goes away before it can be asked", async () => {
+    it("reports that the outcome is unknown when Temporal becomes unreachable", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       await rig.stopWorkers();
@@ -158,7 +158,7 @@ describe("ImportRuns", () => {
   });
 
   describe("wait()", () => {
-    it("follows the run that is named, not the newest", async () => {
+    it("follows the named run, not the newest", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
@@ -174,7 +174,7 @@ describe("ImportRuns", () => {
       expect(await ofSecond).toMatchObject({ status: "active", run_id: second.run_id });
     });
 
-    it("says when the import was terminated", async () => {
+    it("reports that the import was terminated", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
@@ -192,7 +192,7 @@ describe("ImportRuns", () => {
       });
     });
 
-    it("does not know an import that never was", async () => {
+    it("fails when the image was never imported", async () => {
       const imports = new ImportRuns(await connectTestClient());
       const unknown = randomUUID();
 
@@ -241,7 +241,7 @@ describe("ImportRuns", () => {
       });
     });
 
-    it("does not know an import that never was", async () => {
+    it("fails when the image was never imported", async () => {
       const imports = new ImportRuns(await connectTestClient());
 
       const failure = await failureOf(imports.status(randomUUID()));
@@ -251,7 +251,7 @@ describe("ImportRuns", () => {
   });
 
   describe("watch()", () => {
-    it("tells the status again and again, and at last that of the end", async () => {
+    it("yields the status again and again, and finally the last status", async () => {
       const rig = await createRig();
       const slow = rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(3 * MIB));
@@ -269,7 +269,7 @@ describe("ImportRuns", () => {
       expect(phases.at(-1)).toBe("done");
     });
 
-    it("ends with an import that fails", async () => {
+    it("ends with the failure when the import fails", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
@@ -287,7 +287,7 @@ describe("ImportRuns", () => {
   });
 
   describe("signal()", () => {
-    it("says that the import has ended already, and how", async () => {
+    it("reports that the import has ended already, and how", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
@@ -302,7 +302,7 @@ describe("ImportRuns", () => {
       });
     });
 
-    it("does not know an import that never was", async () => {
+    it("fails when the image was never imported", async () => {
       const imports = new ImportRuns(await connectTestClient());
 
       const failure = await failureOf(imports.signal(randomUUID(), "resumeImport"));
@@ -312,7 +312,7 @@ describe("ImportRuns", () => {
   });
 
   describe("cancel()", () => {
-    it("waits on demand until the import is clean", async () => {
+    it("waits on request until the import has cleaned up", async () => {
       const rig = await createRig();
       rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(8 * MIB));
@@ -347,7 +347,7 @@ describe("ImportRuns", () => {
       });
     });
 
-    it("says that it came too late", async () => {
+    it("reports that it came too late", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
@@ -365,7 +365,7 @@ describe("ImportRuns", () => {
       });
     });
 
-    it("does not know an import that never was", async () => {
+    it("fails when the image was never imported", async () => {
       const imports = new ImportRuns(await connectTestClient());
 
       const failure = await failureOf(imports.cancel(randomUUID(), true));
@@ -373,7 +373,7 @@ describe("ImportRuns", () => {
       expect(failure.code).toBe("ImportNotFound");
     });
 
-    it("says that the import has ended already, and how", async () => {
+    it("reports that the import has ended already, and how", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);

@@ -36,7 +36,7 @@ describe("openUpload()", () => {
     });
   });
 
-  it("names the command that takes a URL when it is given one", async () => {
+  it("names the command that takes a URL when the path is a URL", async () => {
     expect(await failureOf(openUpload("https://example.org/disk.raw"))).toMatchObject({
       code: "FileNotFound",
       hint: expect.stringContaining("`image-import import URL` downloads an image") as unknown,
@@ -69,7 +69,7 @@ describe("openUpload() as an ordinary user", () => {
   const isRoot = process.getuid?.() === 0;
   const needsRoot = isRoot ? "" : " (skipped: only root becomes another user)";
 
-  it.skipIf(!isRoot)(`tells that it may not read the file${needsRoot}`, async () => {
+  it.skipIf(!isRoot)(`fails when it may not read the file${needsRoot}`, async () => {
     const path = join(directory, "disk.raw");
     await writeFile(path, "secret");
     await chmod(path, 0o600);

@@ -37,7 +37,7 @@ async function verify(rig: NodeRig, imageId: string) {
   return verifyImage(rig.dependencies.database, rig.dependencies.stores, imageId);
 }
 
-/** Changes one byte of a copy, behind everybody's back. */
+/** Changes one byte of a copy without any record of it. */
 async function corrupt(path: string): Promise<void> {
   const handle = await open(path, "r+");
   const { buffer: byte } = await handle.read(Buffer.alloc(1), 0, 1, 1000);
@@ -47,7 +47,7 @@ async function corrupt(path: string): Promise<void> {
 }
 
 describe("readImage() to a file", () => {
-  it("writes the whole image, and nothing beside it", async () => {
+  it("writes the complete image, and no other file", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(2 * MIB + 5);
     const { image_id } = await publish(rig, bytes);
@@ -59,7 +59,7 @@ describe("readImage() to a file", () => {
     expect((await readFile(join(directory, "disk.raw"))).equals(bytes)).toBe(true);
   });
 
-  it("tells its progress after every block", async () => {
+  it("reports its progress after every block", async () => {
     const rig = await openNode(catalogue);
     const { image_id } = await publish(rig, someBytes(2 * MIB + 5));
     const progress: number[] = [];
@@ -89,7 +89,7 @@ describe("readImage() to a file", () => {
     expect(await readdir(directory)).toEqual(["disk.raw"]);
   });
 
-  it("finds no directory for the file", async () => {
+  it("fails when there is no directory for the file", async () => {
     const rig = await openNode(catalogue);
     const { image_id } = await publish(rig, someBytes(100));
 
@@ -142,7 +142,7 @@ describe("readImage() to a file", () => {
 });
 
 describe("readImage() to a stream", () => {
-  it("writes the whole image, and does not end the stream", async () => {
+  it("writes the complete image, and does not end the stream", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(2 * MIB + 5);
     const { image_id } = await publish(rig, bytes);
@@ -180,7 +180,7 @@ describe("readImage() to a stream", () => {
     expect(Buffer.concat(taken).equals(bytes)).toBe(true);
   });
 
-  it("notices that its reader is gone", async () => {
+  it("fails when its reader is gone", async () => {
     const rig = await openNode(catalogue);
     const { image_id } = await publish(rig, someBytes(3 * MIB));
     const broken = new Writable({
@@ -214,7 +214,7 @@ describe("readImage() to a stream", () => {
     await expect(reading).rejects.toBe(reason);
   });
 
-  it("tells at its end that the stored bytes were changed", async () => {
+  it("reports at its end that the stored bytes were changed", async () => {
     const rig = await openNode(catalogue);
     const plan = await publish(rig, someBytes(2 * MIB));
     await corrupt(rig.copyPath(plan));
@@ -229,8 +229,8 @@ describe("readImage() to a stream", () => {
 
 describe("readImage() of an image with a damaged copy", () => {
   /**
-   * Makes an image in two stores, of which the one that is read first is spoilt, and reads it to a
-   * file or stream.
+   * Makes an image in two stores, spoils the copy that is read first, and reads the image to a file
+   * or stream.
    */
   async function readSpoilt(spoil: (path: string) => Promise<void>, isStream: boolean) {
     const rig = await openNode(catalogue);
@@ -264,7 +264,7 @@ describe("readImage() of an image with a damaged copy", () => {
     ["lengthened", async (path: string) => truncate(path, 3 * MIB)],
     ["removed", unlink],
   ])(
-    "writes a file from another copy when the first was %s, and remembers that",
+    "writes a file from another copy when the first was %s, and records the damage",
     async (_, spoil) => {
       expect(await readSpoilt(spoil, false)).toMatchObject({
         isWhole: true,
@@ -297,7 +297,7 @@ describe("readImage() of an image with a damaged copy", () => {
     });
     expect(damaged).toEqual([]);
 
-    // The same bit once more.
+    // This flips the same bit back.
     await corrupt(rig.copyPath(plan, "fast"));
     await verify(rig, plan.image_id);
 
@@ -307,11 +307,11 @@ describe("readImage() of an image with a damaged copy", () => {
     ]);
   });
 
-  it("says that a stream has taken bytes that are not the image", async () => {
+  it("reports that it has written wrong bytes to a stream", async () => {
     const rig = await openNode(catalogue);
     const plan = await publish(rig, someBytes(2 * MIB));
     await corrupt(rig.copyPath(plan));
-    // As of a copy from before versions were recorded: nothing warns of it.
+    // Like a copy from before versions were recorded: its change is not visible before the read.
     await catalogue.execute(
       sql`UPDATE image_locations SET version = NULL WHERE image_id = ${plan.image_id}`,
     );
@@ -330,46 +330,49 @@ describe("readImage() of an image with a damaged copy", () => {
   describe("that breaks off in the middle", () => {
     const server = useS3Server();
 
-    it.each(["file", "stream"])("goes on from there with another copy to a %s", async (target) => {
-      for (const [name, value] of Object.entries(server.env)) vi.stubEnv(name, value);
-      onTestFinished(() => {
-        vi.unstubAllEnvs();
-      });
-      const objects = {
-        type: "s3",
-        bucket: await server.makeBucket(),
-        prefix: "",
-        region: server.region,
-        endpoint: server.endpoint,
-        pathStyle: true,
-        checksums: "when_supported",
-        partSizeBytes: 5 * MIB,
-        partsInFlight: 1,
-      } as const;
-      const rig = await openNode(catalogue, { stores: { a: objects, b: {} } });
-      const bytes = someBytes(24 * MIB);
-      const plan = await publish(rig, bytes, ["a", "b"]);
-      let isBroken: Promise<void> | undefined;
-      const report = (): void => {
-        isBroken ??= server.kill();
-      };
-      const stream = new PassThrough();
-      const reading = buffer(stream);
-      const path = join(makeTemporaryDirectory(), "disk.raw");
+    it.each(["file", "stream"])(
+      "continues from there with another copy to a %s",
+      async (target) => {
+        for (const [name, value] of Object.entries(server.env)) vi.stubEnv(name, value);
+        onTestFinished(() => {
+          vi.unstubAllEnvs();
+        });
+        const objects = {
+          type: "s3",
+          bucket: await server.makeBucket(),
+          prefix: "",
+          region: server.region,
+          endpoint: server.endpoint,
+          pathStyle: true,
+          checksums: "when_supported",
+          partSizeBytes: 5 * MIB,
+          partsInFlight: 1,
+        } as const;
+        const rig = await openNode(catalogue, { stores: { a: objects, b: {} } });
+        const bytes = someBytes(24 * MIB);
+        const plan = await publish(rig, bytes, ["a", "b"]);
+        let isBroken: Promise<void> | undefined;
+        const report = (): void => {
+          isBroken ??= server.kill();
+        };
+        const stream = new PassThrough();
+        const reading = buffer(stream);
+        const path = join(makeTemporaryDirectory(), "disk.raw");
 
-      await read(rig, plan.image_id, { to: target === "file" ? path : stream, report });
-      stream.end();
+        await read(rig, plan.image_id, { to: target === "file" ? path : stream, report });
+        stream.end();
 
-      const found = target === "file" ? await readFile(path) : await reading;
-      expect(found.equals(bytes)).toBe(true);
-      await isBroken;
-      await server.start();
-    });
+        const found = target === "file" ? await readFile(path) : await reading;
+        expect(found.equals(bytes)).toBe(true);
+        await isBroken;
+        await server.start();
+      },
+    );
   });
 });
 
 describe("readImage()", () => {
-  it("reads from another store when the first one is away", async () => {
+  it("reads from another store when the first one is unreachable", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(100);
     const { image_id } = await publish(rig, bytes, ["fast", "slow"]);
@@ -381,7 +384,7 @@ describe("readImage()", () => {
     expect(await readFile(path)).toEqual(bytes);
   });
 
-  it("tells why when no store can be read", async () => {
+  it("fails with the reason when no store can be read", async () => {
     const rig = await openNode(catalogue);
     const { image_id } = await publish(rig, someBytes(100));
     await rename(rig.stored("", "fast"), rig.stored("", "away"));
@@ -447,7 +450,7 @@ describe("verifyImage()", () => {
     ["cut off", async (path: string) => truncate(path, 1000), "it has 1000 bytes, not 2000"],
     ["lengthened", async (path: string) => truncate(path, 2001), "it has 2001 bytes, not 2000"],
     ["removed", async (path: string) => unlink(path), "it is not in its store"],
-  ])("finds a copy that was %s, and goes on with the others", async (_, spoil, reason) => {
+  ])("reports a copy that was %s, and continues with the others", async (_, spoil, reason) => {
     const rig = await openNode(catalogue);
     const plan = await publish(rig, someBytes(2000), ["fast", "slow"]);
     await spoil(rig.copyPath(plan));
@@ -458,7 +461,7 @@ describe("verifyImage()", () => {
     ]);
   });
 
-  it("finds a store that is not configured here", async () => {
+  it("reports a copy whose store is not configured here", async () => {
     const rig = await openNode(catalogue);
     const { image_id } = await publish(rig, someBytes(100), ["slow"]);
     const here = await openNode(catalogue, { stores: { fast: {} } });
@@ -479,7 +482,7 @@ describe("verifyImage()", () => {
     expect(await verify(rig, imageId)).toMatchObject([{ store: "fast", ok: true }]);
   });
 
-  it("tells its progress", async () => {
+  it("reports its progress", async () => {
     const rig = await openNode(catalogue);
     const { image_id } = await publish(rig, someBytes(MIB + 1));
     const progress: number[] = [];

@@ -45,9 +45,7 @@ async function stage(
   return stageData(rig.stagingTools, imageId, source, options);
 }
 
-/**
- * A staging from a stream that the test feeds, met in the middle: some bytes are in, more may come.
- */
+/** A staging in progress: some bytes of its stream are staged, and the test may write more. */
 async function beginToStage(rig: NodeRig, options: StageOptions = {}) {
   const imageId = await catalogue.newImage();
   const stream = new PassThrough();
@@ -112,7 +110,7 @@ describe("stageData()", () => {
     expect(Number(row?.expiresAt) - Number(row?.stagedAt)).toBe(60_000);
   });
 
-  it("waits for a catalogue that is away when all of a stream has come", async () => {
+  it("waits for a catalogue that is unreachable when a stream has ended", async () => {
     const rig = await openNode(catalogue);
     const relay = await Relay.open(catalogue.url);
     const database = new Database({ url: relay.through(catalogue.url) });
@@ -134,7 +132,7 @@ describe("stageData()", () => {
     expect((await readFile(rig.staged(imageId))).equals(bytes)).toBe(true);
   });
 
-  it("stages a stream to its end, in whatever pieces it comes", async () => {
+  it("stages a stream to its end, with pieces of any size", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(2 * MIB + 3);
     const imageId = await catalogue.newImage();
@@ -187,7 +185,7 @@ describe("stageData()", () => {
     expect([0, 1, 2, 3, 4].filter((block) => known.has(block))).toEqual([1, 3]);
   });
 
-  it("tells its progress, and the total of a file", async () => {
+  it("reports its progress, and the total of a file", async () => {
     const rig = await openNode(catalogue);
     const progress: unknown[] = [];
     const report = (...told: unknown[]): void => void progress.push(told);
@@ -205,7 +203,7 @@ describe("stageData()", () => {
     ]);
   });
 
-  it("takes the place of a file that lies there and that nobody staged", async () => {
+  it("replaces an existing file that was not staged", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(100);
     const imageId = await catalogue.newImage();
@@ -248,7 +246,7 @@ describe("stageData() over data that is staged already", () => {
     expect(await readFile(rig.staged(imageId))).toEqual(bytes);
   });
 
-  it("takes its place when told so, under a new inode", async () => {
+  it("replaces it on request, under a new inode", async () => {
     const rig = await openNode(catalogue);
     const imageId = await rig.stage(someBytes(100));
     await using before = await open(rig.staged(imageId));
@@ -275,7 +273,7 @@ describe("stageData() over data that is staged already", () => {
     expect(await readFile(rig.copyPath(plan))).toEqual(bytes);
   });
 
-  it("leaves no bytes, and the image queued, when taking its place fails", async () => {
+  it("leaves no bytes, and the image queued, when the replacement fails", async () => {
     const rig = await openNode(catalogue);
     const imageId = await rig.stage(someBytes(100));
     const broken = new Readable({
@@ -290,8 +288,8 @@ describe("stageData() over data that is staged already", () => {
   });
 });
 
-describe("stageData() of what it refuses", () => {
-  it("knows no image of that id", async () => {
+describe("stageData() that is refused", () => {
+  it("fails when no image has the id", async () => {
     const rig = await openNode(catalogue);
 
     const failure = await failureOf(stage(rig, randomUUID(), await rig.upload(someBytes(1))));
@@ -319,7 +317,7 @@ describe("stageData() of what it refuses", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("finds no file, and leaves the image queued", async () => {
+  it("fails when there is no file, and leaves the image queued", async () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
 
@@ -330,7 +328,7 @@ describe("stageData() of what it refuses", () => {
   });
 
   it.skipIf(!MAY_MOUNT)(
-    `tells before the first byte that no space is left${needsMount}`,
+    `fails before the first byte when no space is left${needsMount}`,
     async () => {
       const volume = await mountSmallVolume(2);
       const makeStaging = async (): Promise<string> => pathToFileURL(volume).href;
@@ -364,7 +362,7 @@ describe("stageData() of what it refuses", () => {
     },
   );
 
-  it.skipIf(!MAY_MOUNT)(`asks no room for the holes of a sparse file${needsMount}`, async () => {
+  it.skipIf(!MAY_MOUNT)(`needs no room for the holes of a sparse file${needsMount}`, async () => {
     const volume = await mountSmallVolume(3);
     const makeStaging = async (): Promise<string> => pathToFileURL(volume).href;
     const rig = await openNode(catalogue, { makeStaging });
@@ -377,7 +375,7 @@ describe("stageData() of what it refuses", () => {
   });
 });
 
-describe("stageData() while somebody else stages the image", () => {
+describe("stageData() while another process stages the image", () => {
   it("is a conflict that names the stager", async () => {
     const rig = await openNode(catalogue);
     const { imageId, stream, staging } = await beginToStage(rig);
@@ -392,7 +390,7 @@ describe("stageData() while somebody else stages the image", () => {
     expect(await staging).toMatchObject({ size: 2 * MIB });
   });
 
-  it("lets one of two that begin at once stage it", async () => {
+  it("lets one of two simultaneous stagers stage it", async () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
     const uploads = [await rig.upload(someBytes(MIB)), await rig.upload(someBytes(MIB))];
@@ -403,7 +401,7 @@ describe("stageData() while somebody else stages the image", () => {
     expect(await rig.names("staging")).toEqual([imageId]);
   });
 
-  it("keeps its lease while it goes on, however slow its source is", async () => {
+  it("keeps its lease while it runs, however slow its source is", async () => {
     const rig = await openNode(catalogue);
     const { imageId, stream, staging } = await beginToStage(rig);
     await catalogue.silenceStager(imageId, 15);
@@ -427,7 +425,7 @@ describe("stageData() while somebody else stages the image", () => {
     await staging;
   });
 
-  it("takes over from one that has been silent for 20 s, and removes what it left", async () => {
+  it("takes over from a stager that has been silent for 20 s, and removes its part", async () => {
     const rig = await openNode(catalogue);
     const { imageId, stream, staging } = await beginToStage(rig);
     await catalogue.silenceStager(imageId, 21);
@@ -442,7 +440,7 @@ describe("stageData() while somebody else stages the image", () => {
     expect(await catalogue.staged(imageId)).toMatchObject({ state: "staged", sizeBytes: 100 });
   });
 
-  it("ends one that was taken over, also while its source has nothing to say", async () => {
+  it("ends a staging that was taken over, also while its source sends nothing", async () => {
     const rig = await openNode(catalogue);
     const { imageId, staging } = await beginToStage(rig);
     await catalogue.silenceStager(imageId, 21);
@@ -456,7 +454,7 @@ describe("stageData() while somebody else stages the image", () => {
     expect(await readFile(rig.staged(imageId))).toEqual(bytes);
   });
 
-  it("ends one whose image is deleted", async () => {
+  it("ends a staging whose image is deleted", async () => {
     const rig = await openNode(catalogue);
     const { imageId, stream, staging } = await beginToStage(rig);
     await rig.beginDeletion(imageId);
@@ -495,7 +493,7 @@ describe("stageData() that is interrupted", () => {
     expect(await catalogue.image(imageId)).toMatchObject({ status: "queued", sizeBytes: null });
   });
 
-  it("stops also when its stream has nothing to say", async () => {
+  it("stops also when its stream sends nothing", async () => {
     const rig = await openNode(catalogue);
     const abort = new AbortController();
     const { imageId, staging } = await beginToStage(rig, { signal: abort.signal });
@@ -518,7 +516,7 @@ describe("stageData() that is interrupted", () => {
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("tells the interruption also when it can't clean up", async () => {
+  it("reports the interruption also when it cannot clean up", async () => {
     const rig = await openNode(catalogue);
     const abort = new AbortController();
     const { staging } = await beginToStage(rig, { signal: abort.signal });
@@ -580,7 +578,7 @@ describe("stageData() in a process that is killed in the middle of its bytes", (
     expect(await failureOf(rig.verify(thief))).toMatchObject({ code: "StagedDataRefused" });
   });
 
-  it("is taken over once it has been silent for 20 s, and no byte of it stays", async () => {
+  it("is taken over once it has been silent for 20 s, and none of its bytes stay", async () => {
     const rig = await openNode(catalogue);
     const { imageId } = await killInTheMiddle(rig);
     const bytes = someBytes(100);
@@ -609,7 +607,7 @@ describe("stageData() in a process that is killed in the middle of its bytes", (
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("changes nothing when it only stood still and goes on after it was taken over", async () => {
+  it("changes nothing when it was only stopped and continues after another staging took over", async () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
     const stager = rig.stageElsewhere(imageId, await rig.upload(someBytes(SIZE_BYTES)));
@@ -628,7 +626,7 @@ describe("stageData() in a process that is killed in the middle of its bytes", (
 });
 
 describe("adoptStagedFile()", () => {
-  it("records a file below the staging root as staged, digests unknown", async () => {
+  it("records a file below the staging root as staged, without digests", async () => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
     await writeFile(rig.staged("disk.raw"), someBytes(700));
@@ -710,7 +708,7 @@ describe("adoptStagedFile()", () => {
     });
   });
 
-  it("does not know an image that nobody made, whether a file lies there or not", async () => {
+  it("fails for an image that does not exist", async () => {
     const rig = await openNode(catalogue);
     const imageId = randomUUID();
 
@@ -750,10 +748,10 @@ describe("adoptStagedFile()", () => {
   });
 
   it.each([
-    ["is not there", "StagedDataMissing", async () => undefined],
+    ["does not exist", "StagedDataMissing", async () => undefined],
     ["is a directory", "StagedDataRefused", async (path: string) => mkdir(path)],
     ["is a link", "StagedDataRefused", async (path: string) => symlink("/etc/hostname", path)],
-  ])("refuses what %s", async (_, code, make) => {
+  ])("refuses a path that %s", async (_, code, make) => {
     const rig = await openNode(catalogue);
     const imageId = await catalogue.newImage();
     await make(rig.staged("disk.raw"));
@@ -799,7 +797,7 @@ describe("dropStagedData()", () => {
     await expect(dropping).resolves.toBeUndefined();
   });
 
-  it("refuses to take away what an import holds", async () => {
+  it("refuses to remove data that an import holds", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(100));
     const before = await rig.snapshot(plan);
@@ -810,7 +808,7 @@ describe("dropStagedData()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("refuses to take away what somebody is staging", async () => {
+  it("refuses to remove data while it is being staged", async () => {
     const rig = await openNode(catalogue);
     const { imageId, stream, staging } = await beginToStage(rig);
 
@@ -821,7 +819,7 @@ describe("dropStagedData()", () => {
     await staging;
   });
 
-  it("lets nobody import the data that it is about to remove", async () => {
+  it("refuses imports of the data that it is about to remove", async () => {
     const rig = await openNode(catalogue);
     const imageId = await rig.stage(someBytes(100));
     await rename(rig.staged(""), rig.stored("../away"));

@@ -17,7 +17,7 @@ import { Relay } from "../support/relay.ts";
 
 const catalogue = useCatalogue();
 
-/** A node where everybody may stage 4 MiB and no image is larger than 3 MiB, and an owner there. */
+/** A node with limits of 4 MiB in staging for each owner and 3 MiB for each image, and an owner. */
 async function openLimited() {
   const limits = limitsOf({ image_stage_total: 4 * MIB }, 3 * MIB);
   const rig = await openNode(catalogue, { limits });
@@ -32,7 +32,7 @@ function streamOf(sizeBytes: number): Readable {
   return Readable.from(blocks);
 }
 
-/** Nothing is left of a staging: no bytes, no reservation, and the image is as it was. */
+/** Expects that a staging has left no bytes and no reservation, and the image is as it was. */
 async function expectNothing(rig: NodeRig, owner: LimitedOwner, imageId: string): Promise<void> {
   expect(await rig.names("staging")).toEqual([]);
   expect((await owner.counted()).image_stage_total).toBe(0);
@@ -54,7 +54,7 @@ describe("stageData() within limits", () => {
     await expectNothing(rig, owner, imageId);
   });
 
-  it("leaves nothing of a stream that turns out to be too large", async () => {
+  it("leaves nothing of a stream that becomes too large", async () => {
     const { rig, owner, stage } = await openLimited();
     const imageId = await owner.newImage();
 
@@ -64,7 +64,7 @@ describe("stageData() within limits", () => {
     await expectNothing(rig, owner, imageId);
   });
 
-  it("leaves nothing of a file that does not fit beside what is staged, and stages it when there is room", async () => {
+  it("leaves nothing of a file that does not fit beside another upload, and stages it when there is room", async () => {
     const { rig, owner, stage } = await openLimited();
     const first = await owner.newImage();
     await stage(first, await rig.upload(someBytes(3 * MIB)));
@@ -84,7 +84,7 @@ describe("stageData() within limits", () => {
     expect(await stage(second, upload)).toMatchObject({ size: 2 * MIB });
   });
 
-  it("stages a stream to the last byte of the room", async () => {
+  it("stages a stream that uses all of the room", async () => {
     const { rig, owner, stage } = await openLimited();
     await stage(await owner.newImage(), await rig.upload(someBytes(1.5 * MIB)));
 
@@ -94,7 +94,7 @@ describe("stageData() within limits", () => {
     expect((await owner.usage()).image_stage_total).toEqual({ usage: 4 * MIB, reserved: 0 });
   });
 
-  it("never has more bytes in staging than the owner may, whatever sixteen streams bring", async () => {
+  it("never has more bytes in staging than the owner may have, while sixteen streams arrive", async () => {
     const { rig, owner, stage } = await openLimited();
     const imageIds = await Promise.all(Array.from({ length: 16 }, () => owner.newImage()));
 
@@ -111,15 +111,15 @@ describe("stageData() within limits", () => {
     }
     expect(await rig.names("staging")).toEqual(staged.map(({ image_id: id }) => id).sort());
     expect((await owner.counted()).image_stage_total).toBe(staged.length * MIB);
-    // What the refused ones had reserved is free again: as many as fit can be staged one after the
-    // other.
+    // The reservations of the refused streams are free again, so the room can be filled one upload
+    // after the other.
     for (let count = staged.length; count < 4; count += 1) {
       await stage(await owner.newImage(), streamOf(MIB));
     }
     expect((await owner.counted()).image_stage_total).toBe(4 * MIB);
   });
 
-  it("holds the room of a process that was killed until somebody takes over", async () => {
+  it("holds the room of a process that was killed until the sweeper takes over", async () => {
     const { rig, owner, stage } = await openLimited();
     const imageId = await owner.newImage();
     const upload = await rig.upload(someBytes(3 * MIB));
@@ -137,7 +137,7 @@ describe("stageData() within limits", () => {
     expect((await owner.counted()).image_stage_total).toBe(3 * MIB);
   });
 
-  it("asks again when the answer to its reservation was lost", async () => {
+  it("repeats its reservation when the answer was lost", async () => {
     const { rig, owner } = await openLimited();
     const relay = await Relay.open(catalogue.url);
     const database = new Database({ url: relay.through(catalogue.url) });
@@ -148,7 +148,8 @@ describe("stageData() within limits", () => {
     await rig.awaitPart("staging", MIB);
 
     relay.cutInsteadOfAnswerTo("commit");
-    // A connection that has committed before says it by the name of a prepared statement.
+    // A connection that has committed before sends only the name of a prepared statement, so the
+    // relay cannot recognise the commit. A new connection sends the text.
     relay.cut();
     stream.end(someBytes(2 * MIB));
     const isReserved = async (): Promise<boolean> =>
@@ -181,7 +182,7 @@ describe("adoptStagedFile() within limits", () => {
     expect((await owner.counted()).image_stage_total).toBe(2 * MIB);
   });
 
-  it("counts what it adopts", async () => {
+  it("counts the file that it adopts", async () => {
     const { rig, owner } = await openLimited();
     const imageId = await owner.newImage();
     await writeFile(rig.staged("disk.raw"), someBytes(MIB));
@@ -197,9 +198,8 @@ describe("adoptStagedFile() within limits", () => {
 });
 
 /**
- * Adds up the files of a directory again and again while something goes on. One sum is one
- * synchronous look: nothing else of this process can give room back and use it again between the
- * first file and the last.
+ * Adds up the files of a directory again and again while the work runs. Each sum is synchronous, so
+ * this process cannot free room and use it again between the first file and the last.
  *
  * @returns the largest sum, in bytes
  */
@@ -212,8 +212,8 @@ async function mostBytesDuring(directory: string, work: Promise<unknown>): Promi
   let earlier = sizesIn(directory);
   while (!state.isOver) {
     const sizes = sizesIn(directory);
-    // The files are looked at one after the other. Two equal looks show that all of them had these
-    // sizes at one moment, between the looks: a file only grows, and no name is used twice.
+    // The files are read one after the other. Two equal results show that all files had these sizes
+    // at one moment between the two reads: a file only grows, and no name is used twice.
     if (isDeepStrictEqual(sizes, earlier)) {
       most = Math.max(
         most,

@@ -5,7 +5,7 @@ import { failureOf } from "../support/failure-of.ts";
 
 const { signal } = new AbortController();
 
-/** Work that fails with these codes, one a call, and then succeeds. */
+/** Work that fails with one of these codes at each call, and then succeeds. */
 function failing(...codes: readonly ImportError["code"][]): () => Promise<string> {
   const left = [...codes];
   return async () => {

@@ -25,7 +25,7 @@ const ENDS: readonly { readonly cause: Error; readonly code: string }[] = [
 ];
 
 describe("failureFrom()", () => {
-  it("has code, hint, step and store of the failure", () => {
+  it("has the code, hint, step and store of the failure", () => {
     const details = { code: "NoSpace", hint: "Free space.", step: "store", store: "fast" };
     const error = failedRun(
       ApplicationFailure.nonRetryable('store "fast": it is full', "NoSpace", details),
@@ -54,7 +54,7 @@ describe("failureFrom()", () => {
     expect(failureFrom(failedRun(cause))).toMatchObject({ code });
   });
 
-  it("returns any other cause as it is", () => {
+  it("returns any other cause unchanged", () => {
     const cause = new Error("it broke");
 
     expect(failureFrom(failedRun(cause))).toBe(cause);

@@ -20,7 +20,7 @@ function statusWith(stores: Record<string, StoreProgress> = {}): ImportStatus {
   };
 }
 
-/** What Temporal tells of a run whose byte steps have told this with their last heartbeats. */
+/** The description of a run with these last heartbeats and failures of its byte steps. */
 function describing(
   ...steps: readonly { beat?: unknown; attempt?: number; lastFailure?: string; about?: object }[]
 ): WorkflowExecutionDescription {
@@ -78,7 +78,7 @@ describe("withLiveProgress()", () => {
     });
   });
 
-  it("tells which store it is that fails before it has told of any byte", () => {
+  it("names the store whose copy fails before its first heartbeat", () => {
     const live = withLiveProgress(
       statusWith({ fast: { state: "copying" }, slow: { state: "copying" } }),
       describing({ attempt: 7, lastFailure: "it is away", about: { store: "slow" } }),
@@ -90,7 +90,7 @@ describe("withLiveProgress()", () => {
     });
   });
 
-  it("adds why the last attempt of a step failed that is about no store", () => {
+  it("adds why the last attempt failed when the step has no store", () => {
     const status = statusWith();
 
     const live = withLiveProgress(
@@ -101,7 +101,7 @@ describe("withLiveProgress()", () => {
     expect(live).toEqual({ ...status, attempt: 3, last_failure: "no answer" });
   });
 
-  it("adds why an attempt ended that told nothing itself", () => {
+  it("adds why an attempt ended when its failure has no details", () => {
     const status = statusWith();
 
     const live = withLiveProgress(
@@ -112,7 +112,7 @@ describe("withLiveProgress()", () => {
     expect(live).toEqual({ ...status, attempt: 2, last_failure: "activity Heartbeat timeout" });
   });
 
-  it("shows a copy as copying of which the workflow has not told yet", () => {
+  it("shows a copy as copying before the workflow reports it", () => {
     const live = withLiveProgress(
       statusWith(),
       describing({ beat: { step: "store", store: "fast", doneBytes: 5, totalBytes: 1000 } }),
@@ -134,16 +134,16 @@ describe("withLiveProgress()", () => {
 
   it.each([
     ["no step runs", describing()],
-    ["a step has not told anything yet", describing({ attempt: 1 })],
-    ["a step tells something else", describing({ beat: "alive" }, { beat: null })],
-    ["Temporal tells of no steps", { raw: {} } as unknown as WorkflowExecutionDescription],
+    ["a step has not sent a heartbeat yet", describing({ attempt: 1 })],
+    ["a step sends other heartbeats", describing({ beat: "alive" }, { beat: null })],
+    ["Temporal returns no steps", { raw: {} } as unknown as WorkflowExecutionDescription],
   ])("adds nothing when %s", (_, description) => {
     const status = statusWith({ fast: { state: "stored", method: "link" } });
 
     expect(withLiveProgress(status, description)).toEqual(status);
   });
 
-  it("leaves the status that it was given as it is", () => {
+  it("does not change the given status", () => {
     const status = statusWith({ fast: { state: "copying" } });
     const before = structuredClone(status);
 

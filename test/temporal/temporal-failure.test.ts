@@ -15,7 +15,7 @@ async function failureOf(work: Promise<unknown>): Promise<unknown> {
   );
 }
 
-/** A port on which a server listened that has ended. */
+/** A port on which no server listens any more. */
 async function closedPort(): Promise<number> {
   const server = await listen();
   const port = portOf(server);
@@ -36,7 +36,7 @@ function portOf(server: Server): number {
 }
 
 describe("temporalFailure()", () => {
-  it("tells that no server is there", async () => {
+  it("is TemporalUnavailable when no server listens", async () => {
     const address = `127.0.0.1:${String(await closedPort())}`;
     const error = await failureOf(Connection.connect({ address, connectTimeout: 2000 }));
 
@@ -50,7 +50,7 @@ describe("temporalFailure()", () => {
     });
   });
 
-  it("names the proxy that was asked for the server, and its variable", async () => {
+  it("names the proxy on the way to the server, and its variable", async () => {
     const proxy = `http://me:s3cret@127.0.0.1:${String(await closedPort())}`;
     vi.stubEnv("http_proxy", proxy);
     for (const name of ["grpc_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"]) {
@@ -72,7 +72,7 @@ describe("temporalFailure()", () => {
     expect(failure.message).not.toContain("s3cret");
   });
 
-  it("tells that a server does not answer", async () => {
+  it("is TemporalUnavailable when a server does not answer", async () => {
     const server = await listen();
     onTestFinished(() => {
       server.close();
@@ -90,7 +90,7 @@ describe("temporalFailure()", () => {
     expect(failure).toMatchObject({ code: "TemporalUnavailable" });
   });
 
-  it("tells a server that refuses from one that is away", async () => {
+  it("distinguishes a server that refuses from one that is unreachable", async () => {
     const { connection } = await connectTestClient();
     const client = new Client({ connection, namespace: "nobody-made-it" });
     const error = await failureOf(client.workflow.start("x", { workflowId: "x", taskQueue: "x" }));
@@ -101,7 +101,7 @@ describe("temporalFailure()", () => {
     });
   });
 
-  it("passes on that a workflow does not exist", async () => {
+  it("returns the error unchanged when a workflow does not exist", async () => {
     const client = await connectTestClient();
     const error = await failureOf(client.workflow.getHandle(randomUUID()).describe());
 
@@ -110,10 +110,10 @@ describe("temporalFailure()", () => {
   });
 
   it.each([
-    ["a failure of ours", new ImportError("ImageBusy", "busy")],
-    ["an error that nobody foresaw", new TypeError("x is not a function")],
-    ["what is no error at all", "a text"],
-  ])("passes on %s", (_, error) => {
+    ["an ImportError", new ImportError("ImageBusy", "busy")],
+    ["an unexpected error", new TypeError("x is not a function")],
+    ["a value that is not an error", "a text"],
+  ])("returns %s unchanged", (_, error) => {
     expect(temporalFailure(error)).toBe(error);
   });
 });
