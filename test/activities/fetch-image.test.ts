@@ -784,7 +784,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
     await failureOf(rig.fetch(plan, origin.url()));
     const late = failureOf(rig.fetch(plan, origin.url(), activityEnvironment({ attempt: 2 })));
     await expect.poll(() => origin.sentBytes).toBe(2 * AT_60_PERCENT);
-    // As another worker takes it, which does not know whether this attempt still writes.
+    // Another worker takes the row over: it does not know whether this attempt still writes.
     await catalogue.database.query((db) =>
       db.execute(
         sql`UPDATE staged_files SET token = gen_random_uuid() WHERE image_id = ${plan.image_id}`,
@@ -953,26 +953,23 @@ describe("fetchImage()", () => {
     expect(await failureOf(rig.fetch(plan, origin.url()))).toMatchObject({ code: "NoSpace" });
   });
 
-  it.runIf(MAY_MOUNT)(
-    "fails when the room runs out during a download of unknown size",
-    async () => {
-      const origin = await HostileOrigin.start(
-        chunked(async (exchange) => {
-          while (exchange.isOpen) await exchange.chunk(BYTES);
-        }),
-      );
-      const volume = await mountSmallVolume(8);
-      const makeStaging = async () => pathToFileURL(volume).href;
-      const rig = await nodeFor(origin, { makeStaging });
-      const plan = await rig.claimForFetch();
+  it.runIf(MAY_MOUNT)("fails when space runs out in a download of unknown size", async () => {
+    const origin = await HostileOrigin.start(
+      chunked(async (exchange) => {
+        while (exchange.isOpen) await exchange.chunk(BYTES);
+      }),
+    );
+    const volume = await mountSmallVolume(8);
+    const makeStaging = async () => pathToFileURL(volume).href;
+    const rig = await nodeFor(origin, { makeStaging });
+    const plan = await rig.claimForFetch();
 
-      expect(await failureOf(rig.fetch(plan, origin.url()))).toMatchObject({ code: "NoSpace" });
+    expect(await failureOf(rig.fetch(plan, origin.url()))).toMatchObject({ code: "NoSpace" });
 
-      await rig.discardFetched(plan);
-      expect(await readdir(volume)).toEqual([".image-import-node"]);
-      expect(await catalogue.staged(plan.image_id)).toBeUndefined();
-    },
-  );
+    await rig.discardFetched(plan);
+    expect(await readdir(volume)).toEqual([".image-import-node"]);
+    expect(await catalogue.staged(plan.image_id)).toBeUndefined();
+  });
 
   it("keeps the upload of a user", async () => {
     const origin = await HostileOrigin.start(honest(BYTES));
