@@ -1,5 +1,6 @@
-// A transform of your own: pads raw images with zeros to a whole MiB, as Azure and some hypervisors
-// want them, and keeps a note of it in a directory. In the configuration:
+// A transform of your own. Azure and some hypervisors require that the size of a raw image is a
+// multiple of 1 MiB. This transform pads raw images with zeros, and writes a note about each into a
+// directory. In the configuration:
 //
 //   import:
 //     transforms: [{ module: ./align-to-mebibyte.mjs }]
@@ -13,7 +14,8 @@ const MIB = 1024 * 1024;
 const NOTES = process.env["ALIGN_NOTES"] ?? "";
 
 /**
- * By image and import: an undo that comes late does not meet the note of a later import.
+ * The path of the note of one import. Its name has the epoch, so that a late undo does not remove
+ * the note of a later import.
  *
  * @param {import("image-import/transform").TransformImage} image
  */
@@ -25,9 +27,7 @@ function notePath({ id, epoch }) {
 export default {
   name: "align_to_mebibyte",
 
-  /**
-   * When a worker starts and in `doctor`: a mistake is reported now, and not by the first import.
-   */
+  /** Runs when a worker starts and in `doctor`, so that a mistake is reported before an import. */
   async check() {
     const isDirectory = await stat(NOTES).then(
       (found) => found.isDirectory(),
@@ -39,10 +39,10 @@ export default {
   async run({ image, sourcePath, sizeBytes, productPath, maxProductBytes, signal, report }) {
     if (image.diskFormat !== "raw" || sizeBytes % MIB === 0) return undefined;
     const alignedBytes = Math.ceil(sizeBytes / MIB) * MIB;
-    // What is thrown fails the import, with this text in its task.
+    // An error fails the import. The task shows its text.
     if (alignedBytes > maxProductBytes) throw new Error(`it would have ${alignedBytes} bytes`);
 
-    // Where the file system can, this shares the blocks instead of copying them.
+    // Shares the blocks instead of copying them if the file system can do that.
     await copyFile(sourcePath, productPath, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
     signal.throwIfAborted();
     const product = await open(productPath, "r+");
@@ -57,13 +57,13 @@ export default {
     try {
       await writeFile(notePath(image), JSON.stringify({ sizeBytes, alignedBytes }));
     } catch (cause) {
-      // Not the image's fault: marked like this, the step is tried again automatically.
+      // The image is not the cause. Temporal tries the step again because of `retryable`.
       throw Object.assign(new Error("the note could not be kept", { cause }), { retryable: true });
     }
     return { hasProduct: true, properties: { aligned_from: String(sizeBytes) } };
   },
 
-  /** The product is removed without us; the note is ours. Nothing there is success. */
+  /** Removes the note. The worker removes the product. A missing note is a success. */
   async undo(image) {
     await rm(notePath(image), { force: true });
   },

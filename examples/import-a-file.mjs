@@ -15,14 +15,14 @@ if (file === undefined || DATABASE_URL === undefined || IMAGE_IMPORT_CONFIG === 
 
 const client = await ImageImportClient.connect({
   databaseUrl: DATABASE_URL,
-  // The staging area and the stores of this host; starting, steering and following imports don't
-  // need it.
+  // The staging area and the stores of this host. A client that only starts, steers and follows
+  // imports does not need it.
   config: readConfig(IMAGE_IMPORT_CONFIG),
 });
 try {
   await importFile(client, file);
 } catch (error) {
-  // Every failure has a code that stays the same, and a way out.
+  // Every failure has a stable code, and a hint with the way out.
   if (!(error instanceof ImportError)) throw error;
   process.stderr.write(`${error.code}: ${error.message}\n${error.hint}\n`);
   process.exitCode = 1;
@@ -49,7 +49,7 @@ async function importFile({ files, images, imports }, path) {
     process.stderr.write(`${[phase, ...states].join(", ")}\n`);
   }
 
-  // Throws what the import failed with.
+  // Throws the failure of the import.
   const { size, os_hash_algo, os_hash_value } = await imports.wait(id, run_id);
   const { locations } = await images.show(id);
   process.stdout.write(`${id}: ${String(size)} bytes, ${os_hash_algo} ${os_hash_value}\n`);

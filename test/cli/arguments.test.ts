@@ -16,17 +16,17 @@ import { CONTAINER_FORMATS, DISK_FORMATS } from "../../src/domain/disk-format.ts
 const SOME_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 
 describe("listOf()", () => {
-  it("begins a list", () => {
+  it("starts a list", () => {
     expect(listOf("fast")).toEqual(["fast"]);
   });
 
-  it("adds to what was given before, in order", () => {
+  it("adds to the earlier values, in order", () => {
     expect(listOf("slow", ["fast"])).toEqual(["fast", "slow"]);
   });
 });
 
 describe("propertiesOf()", () => {
-  it("takes what stands before the first = as the name", () => {
+  it("takes the text before the first = as the name", () => {
     expect(propertiesOf("cmdline=root=/dev/vda")).toEqual({ cmdline: "root=/dev/vda" });
   });
 

@@ -152,7 +152,7 @@ describe("followImport()", () => {
     expect(progress.notes).toEqual(["accepting  …", "verifying  …", "undoing    …"]);
   });
 
-  it("lets a person leave; the import goes on", async () => {
+  it("lets a person leave while the import continues", async () => {
     const client = await stack.connect();
     const accepted = await stack.runningImport();
     const { progress, leave, followed } = follow(client, accepted);
@@ -177,7 +177,7 @@ describe("followImport()", () => {
     expect(followed).toEqual({ kind: "left" });
   });
 
-  it("goes on when its connection breaks", async () => {
+  it("continues when its connection breaks", async () => {
     const temporalUrl = `tcp://${stack.file.temporal_address}`;
     const relay = await Relay.open(temporalUrl);
     const address = new URL(relay.through(temporalUrl)).host;

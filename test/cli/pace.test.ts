@@ -27,7 +27,7 @@ describe("Pace", () => {
     );
   });
 
-  it("counts only what was done here of a copy that was resumed", () => {
+  it("counts only the bytes since the start of a resumed copy", () => {
     expect(paceOf([0, 500], [4, 540]).describe(600 * MIB)).toBe(", 10 MiB/s, 6.0 s left");
   });
 

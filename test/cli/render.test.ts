@@ -102,7 +102,7 @@ describe("table()", () => {
 });
 
 describe("fields()", () => {
-  it("aligns the values, and shows what is not known as -", () => {
+  it("aligns the values, and shows an unknown value as -", () => {
     const text = fields([
       ["id", "one"],
       ["size", 0],

@@ -20,7 +20,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** Takes what would go to stdout. */
+/** Captures stdout. The function that it returns reads the captured text. */
 function stdout(): () => string {
   const write = vi.spyOn(process.stdout, "write").mockReturnValue(true);
   return () => write.mock.calls.map(([text]) => String(text)).join("");
@@ -37,7 +37,7 @@ async function run(
 }
 
 describe("Session", () => {
-  it("answers people with text", () => {
+  it("prints text for people", () => {
     const written = stdout();
 
     new Session({ dataDir }).answer({ id: 1 }, () => "id  1\n");
@@ -45,7 +45,7 @@ describe("Session", () => {
     expect(written()).toBe("id  1\n");
   });
 
-  it("answers programs with one document", () => {
+  it("prints one document for programs", () => {
     const written = stdout();
 
     new Session({ dataDir, json: true }).answer({ id: 1 }, () => "id  1\n");
@@ -53,7 +53,7 @@ describe("Session", () => {
     expect(written()).toBe('{\n  "id": 1\n}\n');
   });
 
-  it("has no configuration where nothing names one", () => {
+  it("has no configuration when no setting names one", () => {
     expect(new Session({ dataDir }).config).toBeUndefined();
   });
 
@@ -78,7 +78,7 @@ describe("Session", () => {
     expect(session.requiredConfig).toBe(session.config);
   });
 
-  it("refuses what needs a configuration where nothing names one", async () => {
+  it("rejects work that needs a configuration when no setting names one", async () => {
     const session = new Session({ dataDir });
 
     const failure = await failureOf((async () => session.requiredConfig)());
@@ -90,7 +90,7 @@ describe("Session", () => {
     });
   });
 
-  it("refuses what needs the catalogue where nothing names one", async () => {
+  it("rejects work that needs the catalogue when no setting names one", async () => {
     const session = new Session({ dataDir });
 
     const failure = await failureOf((async () => session.requiredDatabaseUrl)());
@@ -115,7 +115,7 @@ describe("Session", () => {
 });
 
 describe("inSession()", () => {
-  it("gives the work what the command was given, and the settings of all commands", async () => {
+  it("passes the arguments of the command and the settings of all commands to the work", async () => {
     const seen: unknown[] = [];
 
     await run(
@@ -141,7 +141,7 @@ describe("inSession()", () => {
     expect(close).toHaveBeenCalledOnce();
   });
 
-  it("says that Temporal's usual address was tried when nothing names another", async () => {
+  it("reports that Temporal's usual address was tried when no setting names another", async () => {
     const failing = run(async () => {
       throw new ImportError("TemporalUnavailable", "It does not answer");
     });
@@ -155,7 +155,7 @@ describe("inSession()", () => {
     });
   });
 
-  it("leaves the way out of a server that was named", async () => {
+  it("keeps the hint of the failure when a setting names the server", async () => {
     vi.stubEnv("TEMPORAL_ADDRESS", "127.0.0.1:1");
     const failing = run(async () => {
       throw new ImportError("TemporalUnavailable", "It does not answer");

@@ -176,7 +176,7 @@ describe("doctor", () => {
     ]);
   });
 
-  it("looks at the keys that seal URLs", async () => {
+  it("checks the keys that seal URLs", async () => {
     const directory = makeTemporaryDirectory();
     const config = join(directory, "image-import.yaml");
     writeFileSync(config, "stores: { fast: {type: file, path: fast} }\nsecrets: {key_file: keys}");

@@ -197,7 +197,7 @@ describe("image stage that fails", () => {
     ["a file that is not there", () => "nothing", 3, "FileNotFound"],
     ["a directory", () => makeTemporaryDirectory(), 2, "UnusableFile"],
     ["a symbolic link", linkedDisk, 2, "UnusableFile"],
-  ])("takes no %s, and leaves the image queued", async (_, path, exitCode, code) => {
+  ])("rejects %s, and leaves the image queued", async (_, path, exitCode, code) => {
     const imageId = await stack.queuedImage();
 
     const result = await commandLine.json("image", "stage", imageId, path());
@@ -513,7 +513,7 @@ describe("image verify", () => {
     });
   });
 
-  it("finds a copy that is gone", async () => {
+  it("finds a copy that is missing", async () => {
     const imageId = await stack.activeImage();
     rmSync(join(stack.store("local"), `${imageId}.1`), { force: true });
 
@@ -524,7 +524,7 @@ describe("image verify", () => {
     });
   });
 
-  it("shows people a table, and what is wrong", async () => {
+  it("shows people a table, and the damage", async () => {
     const imageId = await stack.activeImage();
     const path = join(stack.store("local"), `${imageId}.1`);
     flipByteOf(path);
@@ -557,7 +557,7 @@ describe("image verify", () => {
 });
 
 describe("image verify --all", () => {
-  // It reads what other tests would change meanwhile.
+  // The command reads every image, so no other test may change one meanwhile.
   const own = useRunningStack();
 
   it("reads every published image, and finds the one that differs", async () => {

@@ -119,7 +119,7 @@ describe("image create", () => {
 });
 
 describe("image set", () => {
-  it("changes what is named, and nothing else", async () => {
+  it("changes the named fields, and nothing else", async () => {
     const client = await stack.connect();
     const { id } = await client.images.create({
       name: "debian",
@@ -146,7 +146,7 @@ describe("image set", () => {
     });
   });
 
-  it("keeps what was edited while an import ran", async () => {
+  it("keeps the changes that a user made during an import", async () => {
     const { image_id: id } = await stack.runningImport(18 * 1024 * 1024);
 
     const edited = await commandLine.json(
@@ -197,7 +197,7 @@ describe("image show", () => {
     });
   });
 
-  it("shows what imports it now, and to which stores", async () => {
+  it("shows the task that imports it now, and to which stores", async () => {
     const { image_id: id, task_id: taskId } = await stack.runningImport();
 
     expect(await commandLine.answer("image", "show", id)).toMatchObject({
@@ -389,7 +389,7 @@ describe("image remove-copy", () => {
     });
   });
 
-  it("shows people what was removed", async () => {
+  it("shows people the removed copy", async () => {
     const id = await stack.activeImage("local", "slow");
     const options = ["--store", "slow", "--wait"];
 
@@ -525,7 +525,7 @@ describe("image commands about an image that does not exist", () => {
     [["remove-copy", "--store", "local"]],
     [["download", "--output", "/dev/null/x"]],
     [["verify"]],
-  ])("say so: %j", async (command) => {
+  ])("report that: %j", async (command) => {
     const id = randomUUID();
     const [verb = "", ...options] = command;
 

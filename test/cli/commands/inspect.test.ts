@@ -24,7 +24,7 @@ beforeEach(() => {
 });
 
 describe("inspect", () => {
-  it("answers with the verdict, and ends well, where no server and no configuration are", async () => {
+  it("returns the verdict with exit code 0 when there is no server and no configuration", async () => {
     writeFileSync(path, craftedVmdk());
 
     expect(await commandLine.json("inspect", path)).toEqual({
@@ -60,7 +60,7 @@ describe("inspect", () => {
     });
   });
 
-  it("answers with the reasons, and fails, of an unsafe image", async () => {
+  it("returns the reasons with exit code 1 when the image is unsafe", async () => {
     writeFileSync(path, patched(craftedQcow2(), [8, be(8, 4096)]));
     const reason = "it is a qcow2 overlay that refers to a backing file";
 

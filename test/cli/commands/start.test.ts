@@ -209,7 +209,7 @@ describe("start that is refused", () => {
     });
   });
 
-  it("takes no image that is active", async () => {
+  it("rejects an image that is active", async () => {
     const imageId = await stack.activeImage();
 
     expect(await commandLine.json("start", imageId)).toMatchObject({
@@ -259,7 +259,7 @@ describe("start that is refused", () => {
     });
   });
 
-  it("takes no staging URI that is not file:///", async () => {
+  it("rejects a staging URI that is not file:///", async () => {
     const imageId = await stack.queuedImage();
 
     const result = await commandLine.json("start", imageId, "--uri", "http://127.0.0.1/disk.raw");

@@ -61,7 +61,7 @@ function workingStore(name: string, path: string, mark: string | null = "none ye
 }
 
 describe("stores", () => {
-  it("lists the stores of this host, and looks at each", async () => {
+  it("lists the stores of this host, and the state of each", async () => {
     const result = await commandLine.json("stores");
 
     expect(result).toEqual({
@@ -229,22 +229,25 @@ describe("stores --check", () => {
     ]);
   });
 
-  it.skipIf(!MAY_MOUNT)(`finds out what a look does not${NEEDS_MOUNT}`, async () => {
-    const path = await mountSmallVolume(1);
-    const config = writeConfig({ full: { type: "file", path } });
-    writeFileSync(join(path, "filler"), Buffer.alloc(1024 * 1024));
+  it.skipIf(!MAY_MOUNT)(
+    `finds a full store, which \`stores\` alone does not${NEEDS_MOUNT}`,
+    async () => {
+      const path = await mountSmallVolume(1);
+      const config = writeConfig({ full: { type: "file", path } });
+      writeFileSync(join(path, "filler"), Buffer.alloc(1024 * 1024));
 
-    expect(await commandLine.json("stores", "--config", config)).toMatchObject({
-      exitCode: 0,
-      answer: [{ name: "full", works: true, free_bytes: 0 }],
-    });
-    expect(await commandLine.json("stores", "--check", "--config", config)).toMatchObject({
-      exitCode: 1,
-      answer: [
-        { name: "full", works: false, reason: expect.stringContaining("ENOSPC") as unknown },
-      ],
-    });
-  });
+      expect(await commandLine.json("stores", "--config", config)).toMatchObject({
+        exitCode: 0,
+        answer: [{ name: "full", works: true, free_bytes: 0 }],
+      });
+      expect(await commandLine.json("stores", "--check", "--config", config)).toMatchObject({
+        exitCode: 1,
+        answer: [
+          { name: "full", works: false, reason: expect.stringContaining("ENOSPC") as unknown },
+        ],
+      });
+    },
+  );
 });
 
 describe("stores in S3", () => {

@@ -22,7 +22,7 @@ function configWith(limits: object): string {
 }
 
 describe("usage", () => {
-  it("shows what an owner has, and may have", async () => {
+  it("shows the usage and the limits of an owner", async () => {
     const owner = `owner-${randomUUID()}`;
     const config = configWith({ owners: { [owner]: { image_size_total: "1GiB" } } });
     await commandLine.answer("import", writeDisk(4096), "--owner", owner, "--config", config);
@@ -46,7 +46,7 @@ describe("usage", () => {
     });
   });
 
-  it("shows it to people as a table", async () => {
+  it("shows people the usage as a table", async () => {
     const owner = `owner-${randomUUID()}`;
     const config = configWith({ image_stage_total: "1.5GiB", image_count_total: 7 });
 
@@ -77,7 +77,7 @@ describe("usage", () => {
 });
 
 describe("a quota that is used up", () => {
-  it("refuses the next image with exit code 1, and says what shows the usage", async () => {
+  it("refuses the next image with exit code 1, and names the command that shows the usage", async () => {
     const owner = `owner-${randomUUID()}`;
     const args = ["--owner", owner, "--config", configWith({ image_count_total: 1 })];
     await commandLine.answer("image", "create", ...args);
