@@ -436,7 +436,7 @@ describe("fetchImage() from an origin that is hostile", () => {
     [
       "sends bytes that are not chunks",
       chunked(async (exchange) => {
-        await exchange.send("this is no chunk\r\n");
+        await exchange.send("not a chunk\r\n");
       }),
       "SourceUnavailable",
     ],
@@ -662,7 +662,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
       "bytes that are not a chunk",
       chunked(async (exchange) => {
         await exchange.chunk(BYTES);
-        await exchange.send("this is no chunk\r\n");
+        await exchange.send("not a chunk\r\n");
       }),
       [RETRIED, FINAL],
       `its connection broke after ${String(SIZE_BYTES)} bytes, twice at the same place: `,

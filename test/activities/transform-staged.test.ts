@@ -359,11 +359,11 @@ describe("transformStaged() that fails", () => {
     ],
     [
       "throws what may pass",
-      Object.assign(new Error("the inventory is away"), { retryable: true }),
+      Object.assign(new Error("the inventory is unreachable"), { retryable: true }),
       {
         code: "TransformUnavailable",
         retryable: true,
-        message: 'The transform "it" failed: the inventory is away',
+        message: 'The transform "it" failed: the inventory is unreachable',
       },
     ],
     [
@@ -540,7 +540,7 @@ describe("transformStaged() that is stopped", () => {
       begin();
       await new Promise((_resolve, reject) => {
         work.signal.addEventListener("abort", () => {
-          reject(new Error("told to stop"));
+          reject(new Error("stopped by its signal"));
         });
       });
       return undefined;
@@ -690,7 +690,7 @@ describe("discardProducts()", () => {
     const failing: Transform = {
       ...first,
       async undo(image) {
-        if (isAway) throw new Error("the inventory is away");
+        if (isAway) throw new Error("the inventory is unreachable");
         await first.undo?.(image);
       },
     };
@@ -704,7 +704,7 @@ describe("discardProducts()", () => {
 
     expect(await failureOf(rig.discardProducts(plan))).toMatchObject({
       code: "TransformUnavailable",
-      message: `Cannot undo the transform "note" of image "${plan.image_id}": the inventory is away`,
+      message: `Cannot undo the transform "note" of image "${plan.image_id}": the inventory is unreachable`,
     });
     expect(await rig.names("staging")).toEqual([plan.image_id]);
     expect(other.notes.size).toBe(0);
