@@ -21,8 +21,7 @@ export interface UnprivilegedLaunch {
  *   namespace.
  * - Another user, who keeps the right to enter and write everywhere (two capabilities). It works
  *   without namespaces and below directories of other users. It needs the right to pass
- * capabilities
- *   on.
+ *   capabilities on.
  *
  * @throws StackError if neither way works
  */
@@ -56,8 +55,8 @@ function asOtherUser(): UnprivilegedLaunch {
     "--clear-groups",
     `--inh-caps=${capabilities}`,
     `--ambient-caps=${capabilities}`,
-    // Without it the kernel ignores capabilities in access(2), with which Postgres finds its own
-    // parts.
+    // Without it the kernel ignores capabilities in access(2). Postgres finds its own parts with
+    // that call.
     "--securebits=+no_setuid_fixup",
     "--",
   ];

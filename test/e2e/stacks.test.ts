@@ -18,7 +18,7 @@ const isRoot = process.getuid?.() === 0;
 const NOBODY = 65534;
 const skipReason = isRoot ? "" : " (skipped: only root can become another user)";
 
-// Where the clone lies below a directory of root's, that user may read it and no more.
+// The clone may lie below a directory of root's. That user may only read it.
 const AS_NOBODY = [
   ...["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"],
   ...["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"],

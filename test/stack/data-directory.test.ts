@@ -25,7 +25,7 @@ describe("openDataDirectory()", () => {
     expect(Buffer.from(readFileSync(keyFile, "utf8"), "base64")).toHaveLength(32);
   });
 
-  it("leaves a configuration that is there as it is", () => {
+  it("does not change an existing configuration", () => {
     const dataDir = makeTemporaryDirectory();
     writeFileSync(join(dataDir, "image-import.yaml"), "mine: true\n");
 
@@ -34,7 +34,7 @@ describe("openDataDirectory()", () => {
     expect(readFileSync(config, "utf8")).toBe("mine: true\n");
   });
 
-  it("says what is wrong when the path is a file", () => {
+  it("reports the reason when the path is a file", () => {
     const path = join(makeTemporaryDirectory(), "file");
     writeFileSync(path, "");
 
@@ -44,7 +44,7 @@ describe("openDataDirectory()", () => {
     );
   });
 
-  it("keeps what is in a directory that it opened before", () => {
+  it("keeps the contents of a directory that it opened before", () => {
     const dataDir = makeTemporaryDirectory();
     const { staging } = openDataDirectory(dataDir);
     mkdirSync(join(staging, "kept"));

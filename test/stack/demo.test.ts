@@ -95,7 +95,7 @@ describe("npm run demo", () => {
   );
 
   it(
-    "uses a stack that runs, also twice at once, and leaves it running",
+    "uses a stack that runs, also in two demos at once, and leaves it running",
     async () => {
       const dataDir = makeDataDirectory();
       const disk = await makeDisk();
@@ -131,7 +131,7 @@ describe("npm run demo", () => {
   );
 
   it(
-    "stops what it has started when it is asked to end meanwhile",
+    "stops its stack when a signal asks it to end",
     async () => {
       const dataDir = makeDataDirectory();
       const demo = new Demo(dataDir, await makeDisk());

@@ -13,7 +13,7 @@ import { rotateIfLong } from "../../src/stack/log-rotation.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 describe("rotateIfLong()", () => {
-  it("keeps as many as it shall, newest first, and the file that programs have open", () => {
+  it("keeps the requested number of logs, newest first, and the file that programs have open", () => {
     const directory = makeTemporaryDirectory();
     const log = join(directory, "worker.log");
     const program = openSync(log, "a");
@@ -31,7 +31,7 @@ describe("rotateIfLong()", () => {
     expect(readFileSync(`${log}.2`, "utf8")).toBe("three\n");
   });
 
-  it("leaves a log that is short, and one that is not there", () => {
+  it("does nothing when the log is short or does not exist", () => {
     const log = join(makeTemporaryDirectory(), "worker.log");
     rotateIfLong(log, { maxSizeBytes: 3, keep: 2 });
     writeFileSync(log, "one");

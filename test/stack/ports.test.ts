@@ -55,7 +55,7 @@ describe("findFreePort()", () => {
     expect(ports.size).toBe(2_000);
   });
 
-  it("leaves alone what another process has found, until that ends", async () => {
+  it("does not choose a port that another process has found, until that process ends", async () => {
     const port = await findFreePort();
     const path = join(makeTemporaryDirectory(), "ports.json");
     const kept = { postgres: port, temporal: port, web_ui: port };

@@ -138,7 +138,7 @@ describe("PostgresServer", () => {
       "setpriv",
       [
         ...[`--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"],
-        // Where the clone lies below a directory of root's, that user may read it and no more.
+        // The clone may lie below a directory of root's. That user may only read it.
         ...["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"],
         ...[process.execPath, "--input-type=module", "--eval", START_AND_ASK],
         ...[BUILT_SERVER, BUILT_PROGRAM, join(home, "postgres"), port],

@@ -27,7 +27,7 @@ describe("Program", () => {
     expect(readFileSync(logFile, "utf8")).toBe("one\ntwo\n");
   });
 
-  it("says how the program ended", async () => {
+  it("reports how the program ended", async () => {
     expect(await start({ command: ["sh", "-c", "exit 3"] }).ended).toBe("exit code 3");
     expect(await start({ command: ["sh", "-c", "kill -9 $$"] }).ended).toBe("signal SIGKILL");
     expect(await start({ command: ["/nowhere/at-all"] }).ended).toBe(
@@ -45,7 +45,7 @@ describe("Program", () => {
     expect(Number(session)).toBe(pid);
   });
 
-  it("is ready when the program says so through its channel", async () => {
+  it("is ready when the program reports that through its channel", async () => {
     const program = start({
       command: [
         process.execPath,
@@ -62,7 +62,7 @@ describe("Program", () => {
 });
 
 describe("Program.stop()", () => {
-  it("returns when the process is gone", async () => {
+  it("returns when the process has ended", async () => {
     const program = start({ command: ["sleep", "60"] });
 
     await program.stop();
@@ -81,7 +81,7 @@ describe("Program.stop()", () => {
 });
 
 describe("waitUntilReady()", () => {
-  it("shows the end of the log when the program ends before it answers", async () => {
+  it("shows the end of the log when the program ends before it is ready", async () => {
     const program = start({ command: ["sh", "-c", "echo no such port; exit 7"] });
 
     const ready = waitUntilReady(program, () => false);
@@ -91,7 +91,7 @@ describe("waitUntilReady()", () => {
     );
   });
 
-  it("gives up when the program does not answer in time", async () => {
+  it("fails when the program is not ready in time", async () => {
     const program = start({ command: ["sleep", "60"] });
 
     const ready = waitUntilReady(program, () => false, { limitMs: 100 });
@@ -99,7 +99,7 @@ describe("waitUntilReady()", () => {
     await expect(ready).rejects.toThrow("Cannot start example: it was not ready within 0.1 s");
   });
 
-  it("takes a question that fails for a no", async () => {
+  it("asks again when the check for readiness throws", async () => {
     const program = start({ command: ["sleep", "60"] });
     let asked = 0;
 

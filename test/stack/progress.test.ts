@@ -22,7 +22,7 @@ describe("whileSaying()", () => {
     expect(await result).toBe("done");
   });
 
-  it("says nothing of what does not last", async () => {
+  it("writes no line for work that ends at once", async () => {
     const lines: string[] = [];
 
     await whileSaying(

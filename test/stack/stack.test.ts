@@ -91,7 +91,7 @@ describe("npm start, when its configuration changes", () => {
     expect(await stack.ended).toEqual([0, null]);
   });
 
-  it("says once what is wrong with the first one, and how to mend it", async () => {
+  it("reports once why the first configuration is wrong, and how to correct it", async () => {
     const dataDir = makeDataDirectory();
     mkdirSync(dataDir);
     writeFileSync(join(dataDir, "image-import.yaml"), "stores: 7");
@@ -155,7 +155,7 @@ describe("npm start", () => {
     );
   });
 
-  it("starts each program again that was killed, and says so in the stack file", async () => {
+  it("restarts each killed program, and records the new process in the stack file", async () => {
     const dataDir = makeDataDirectory();
     const stack = runStack(dataDir);
     const before = await waitUntilReady(dataDir, stack);
@@ -229,7 +229,7 @@ describe("useOrStartStack()", () => {
     expect(running(pidsOf(file))).toHaveLength(3);
   });
 
-  it("starts one where none runs, and stops it", async () => {
+  it("starts a stack when none runs, and stops it", async () => {
     const dataDir = makeDataDirectory();
     openDataDirectory(dataDir);
 

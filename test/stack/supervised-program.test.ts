@@ -54,7 +54,7 @@ function shell(directory: string, script: string): () => Program {
 }
 
 describe("SupervisedProgram.replace()", () => {
-  it("ends the first one when the second answers, and watches the second", async () => {
+  it("ends the first process when the second is ready, and supervises the second", async () => {
     const directory = makeTemporaryDirectory();
     const watched = await supervise({
       start: shell(directory, "exec sleep 60"),
@@ -71,7 +71,7 @@ describe("SupervisedProgram.replace()", () => {
     expect(watched.log).toHaveLength(1);
   });
 
-  it("keeps the first one when the second does not come up", async () => {
+  it("keeps the first process when the second does not become ready", async () => {
     const directory = makeTemporaryDirectory();
     let script = "exec sleep 60";
     const watched = await supervise({
@@ -143,7 +143,7 @@ describe("SupervisedProgram", () => {
     );
   });
 
-  it("waits longer and longer when the program keeps dying", async () => {
+  it("waits longer before each restart when the program keeps ending", async () => {
     const directory = makeTemporaryDirectory();
     let starts = 0;
     const watched = await supervise({
@@ -165,7 +165,7 @@ describe("SupervisedProgram", () => {
     expect(delays).toEqual(["0.1", "0.2", "0.4", "0.8"]);
   });
 
-  it("fails at its first start with the program's own words, after three attempts", async () => {
+  it("fails at its first start after three attempts, with the last lines of the program's log", async () => {
     const directory = makeTemporaryDirectory();
     let starts = 0;
 
@@ -183,7 +183,7 @@ describe("SupervisedProgram", () => {
 });
 
 describe("SupervisedProgram.stop()", () => {
-  it("ends the program and starts it no more", async () => {
+  it("ends the program and does not restart it", async () => {
     const watched = await supervise({
       start: shell(makeTemporaryDirectory(), "exec sleep 60"),
       isReady: () => true,
