@@ -548,7 +548,7 @@ describe("sixteen simultaneous operations of one owner", () => {
   });
 });
 
-/** An image in the model. */
+/** An image with the amounts that the model counts for it. */
 interface ModelImage {
   readonly id: string;
   /** The bytes in staging; `isWhole` is true when staging is complete. */
