@@ -33,8 +33,8 @@ export default defineConfig(
       "jsdoc/no-types": "error",
       "jsdoc/require-throws-description": "off",
 
-      "plain-english/words": "warn",
-      "plain-english/doc-opening": "warn",
+      "plain-english/words": "error",
+      "plain-english/doc-opening": "error",
       "plain-english/comment-width": "error",
     },
   },

@@ -124,7 +124,7 @@ describe("followImport()", () => {
       yield { ...status, attempt: 2, last_failure: "no answer" };
       yield { ...status, attempt: 3, last_failure: "no answer" };
       yield inSlow({ state: "copying", attempt: 1 });
-      yield inSlow({ state: "copying", attempt: 2, last_failure: "it is away" });
+      yield inSlow({ state: "copying", attempt: 2, last_failure: "it is unreachable" });
       yield inSlow({ state: "copying", attempt: 3, last_failure: "no answer" });
       yield inSlow({ state: "failed", last_failure: "it is full" });
     });
@@ -134,7 +134,7 @@ describe("followImport()", () => {
 
     expect(progress.notes.filter((note) => note.includes("retried"))).toEqual([
       "storing is retried after: no answer",
-      "store slow is retried after: it is away",
+      "store slow is retried after: it is unreachable",
       "store slow is retried after: no answer",
     ]);
   });

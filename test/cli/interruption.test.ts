@@ -6,7 +6,7 @@ const PROGRAM = `
   const { once } = await import("node:events");
   const { Interruption } = await import("./dist/cli/interruption.js");
   const [signal] = process.argv.slice(1);
-  const stay = setTimeout(() => process.stdout.write("nobody ended it"), 10_000);
+  const stay = setTimeout(() => process.stdout.write("no signal ended it"), 10_000);
   const interruption = new Interruption();
   const raise = async () => {
     const raised = once(process, signal);

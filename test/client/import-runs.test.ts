@@ -228,7 +228,7 @@ describe("ImportRuns", () => {
       rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
-      rig.fail("storeImage slow", failsWith("StoreUnavailable", "it is away"));
+      rig.fail("storeImage slow", failsWith("StoreUnavailable", "it is unreachable"));
       await imports.start(imageId, { stores: ["slow"] });
       await rig.copying(imageId, "slow");
 
@@ -237,7 +237,7 @@ describe("ImportRuns", () => {
       expect(stores["slow"]).toMatchObject({
         state: "copying",
         attempt: 2,
-        last_failure: "it is away",
+        last_failure: "it is unreachable",
       });
     });
 

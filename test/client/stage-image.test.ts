@@ -207,7 +207,7 @@ describe("stageData()", () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(100);
     const imageId = await catalogue.newImage();
-    await writeFile(rig.staged(imageId), "somebody's");
+    await writeFile(rig.staged(imageId), "another file");
 
     await stage(rig, imageId, await rig.upload(bytes));
 

@@ -108,7 +108,7 @@ describe("Database.query()", () => {
   });
 
   it("fails with DatabaseUnavailable when the socket does not exist", async () => {
-    const url = "postgres://nobody@%2Fno%2Fsuch%2Fdirectory/nothing";
+    const url = "postgres://user@%2Fno%2Fsuch%2Fdirectory/nothing";
 
     const failure = await failureOf(open({ url }).query((db) => db.execute(sql`SELECT 1`)));
 
@@ -116,7 +116,7 @@ describe("Database.query()", () => {
   });
 
   it("fails with DatabaseUnavailable when no server listens", async () => {
-    const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+    const url = `postgres://user@127.0.0.1:${await findFreePort()}/nothing`;
 
     const failure = await failureOf(open({ url }).query((db) => db.execute(sql`SELECT 1`)));
 
@@ -130,7 +130,7 @@ describe("Database.query()", () => {
 
   it.each([
     ["a database that does not exist", (url: URL) => (url.pathname = "/nothing")],
-    ["a user that does not exist", (url: URL) => (url.username = "nobody")],
+    ["a user that does not exist", (url: URL) => (url.username = "no-such-user")],
   ])("fails with DatabaseUnavailable when DATABASE_URL names %s", async (_, change) => {
     const url = new URL(catalogue.url);
     change(url);

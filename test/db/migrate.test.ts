@@ -136,7 +136,7 @@ describe("migrateDatabase()", () => {
   });
 
   it("fails with DatabaseUnavailable when no server listens", async () => {
-    const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+    const url = `postgres://user@127.0.0.1:${await findFreePort()}/nothing`;
 
     expect(await failureOf(migrateDatabase(url))).toMatchObject({
       code: "DatabaseUnavailable",

@@ -37,7 +37,7 @@ describe("countMissingMigrations()", () => {
   });
 
   it("fails when the database is unreachable", async () => {
-    const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+    const url = `postgres://user@127.0.0.1:${await findFreePort()}/nothing`;
 
     expect(await failureOf(countMissingMigrations(open(url)))).toMatchObject({
       code: "DatabaseUnavailable",

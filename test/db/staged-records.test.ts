@@ -88,7 +88,7 @@ describe("findStagedByPath()", () => {
 
   it("finds nothing at a path without data", async () => {
     expect(
-      await catalogue.database.query((db) => findStagedByPath(db, "/staging/nobody's")),
+      await catalogue.database.query((db) => findStagedByPath(db, "/staging/nothing")),
     ).toBeUndefined();
   });
 });

@@ -81,12 +81,12 @@ describe("withLiveProgress()", () => {
   it("names the store whose copy fails before its first heartbeat", () => {
     const live = withLiveProgress(
       statusWith({ fast: { state: "copying" }, slow: { state: "copying" } }),
-      describing({ attempt: 7, lastFailure: "it is away", about: { store: "slow" } }),
+      describing({ attempt: 7, lastFailure: "it is unreachable", about: { store: "slow" } }),
     );
 
     expect(live.stores).toEqual({
       fast: { state: "copying" },
-      slow: { state: "copying", attempt: 7, last_failure: "it is away" },
+      slow: { state: "copying", attempt: 7, last_failure: "it is unreachable" },
     });
   });
 

@@ -92,12 +92,12 @@ describe("temporalFailure()", () => {
 
   it("distinguishes a server that refuses from one that is unreachable", async () => {
     const { connection } = await connectTestClient();
-    const client = new Client({ connection, namespace: "nobody-made-it" });
+    const client = new Client({ connection, namespace: "never-registered" });
     const error = await failureOf(client.workflow.start("x", { workflowId: "x", taskQueue: "x" }));
 
     expect(temporalFailure(error)).toMatchObject({
       code: "BadConfiguration",
-      message: expect.stringContaining("nobody-made-it") as string,
+      message: expect.stringContaining("never-registered") as string,
     });
   });
 

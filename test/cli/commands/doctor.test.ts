@@ -87,7 +87,7 @@ describe("doctor", () => {
     const away = new CommandLine({
       dataDir,
       env: {
-        DATABASE_URL: `postgres://nobody@127.0.0.1:${port}/nothing`,
+        DATABASE_URL: `postgres://user@127.0.0.1:${port}/nothing`,
         TEMPORAL_ADDRESS: `127.0.0.1:${port}`,
       },
     });

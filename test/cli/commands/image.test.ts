@@ -537,7 +537,7 @@ describe("image commands about an image that does not exist", () => {
   });
 
   it("report that the database is unreachable", async () => {
-    const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+    const DATABASE_URL = `postgres://user@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
 
     expect(await away.json("image", "show", randomUUID())).toEqual({

@@ -302,7 +302,7 @@ describe("import that fails", () => {
   });
 
   it("makes no image when the database is unreachable", async () => {
-    const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+    const DATABASE_URL = `postgres://user@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
 
     const result = await away.json("import", writeDisk());

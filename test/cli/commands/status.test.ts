@@ -187,7 +187,7 @@ describe("status", () => {
   });
 
   it.each(["status", "watch"])("reports that the database is unreachable: %s", async (command) => {
-    const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+    const DATABASE_URL = `postgres://user@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
 
     expect(await away.json(command, randomUUID())).toMatchObject({

@@ -138,7 +138,7 @@ describe("task show", () => {
 
 describe.each([["list"], ["show", randomUUID()]])("task %s", (...args) => {
   it("reports that the database is unreachable", async () => {
-    const DATABASE_URL = `postgres://nobody@127.0.0.1:${await findFreePort()}/nothing`;
+    const DATABASE_URL = `postgres://user@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
 
     expect(await away.json("task", ...args)).toMatchObject({
