@@ -6,6 +6,7 @@ import { describe, expect, inject, it } from "vitest";
 import { pagePaths, readPage } from "../../scripts/docs/markdown.mjs";
 import { craftedQcow2 } from "../support/crafted-images.ts";
 import { MIB } from "../support/mib.ts";
+import { useRunningStack } from "../support/running-stack.ts";
 import { SharedStack } from "../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { BLOCKS_NOT_RUN } from "./blocks-not-run.ts";
@@ -14,7 +15,11 @@ import { commandsIn, firstMissing, runInOneShell } from "./shell-session.ts";
 const EXAMPLES = fileURLToPath(new URL("../../examples", import.meta.url));
 const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
-const stack = new SharedStack();
+// A stack of its own: pages look at everything that a stack has, such as all images and all stores.
+const { dataDir } = useRunningStack({
+  config: { stores: { local: {}, slow: { zero_copy: false, bandwidth_limit: "3MiB" } } },
+});
+const stack = new SharedStack(dataDir);
 
 const pages = pagePaths().map((path) => {
   const blocks = readPage(path).blocks.filter(({ language }) => /^(console|sh)$/.test(language));

@@ -12,10 +12,13 @@ import { MIB } from "./mib.ts";
 import { RunningStack } from "./running-stack.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
 
-/** The stack that all files of a project share; every test has images of its own on it. */
+/**
+ * A stack that several tests share; each test has images of its own on it. By default it is the one
+ * that all files of a project share.
+ */
 export class SharedStack extends RunningStack {
-  constructor() {
-    super({ dataDir: inject("sharedStack") });
+  constructor(dataDir = inject("sharedStack")) {
+    super({ dataDir });
   }
 
   /** The variables that `image-import env` prints for programs. */

@@ -240,7 +240,8 @@ describe("image stage that fails", () => {
 
   it("adopts no file that is staged for another image", async () => {
     const imageId = await stack.queuedImage();
-    const other = join(stack.staging, await stack.stagedImage());
+    const otherId = await stack.stagedImage();
+    const other = join(stack.staging, otherId);
 
     const result = await commandLine.json(
       ...["image", "stage", imageId, "--adopt", "--uri", pathToFileURL(other).href],
@@ -251,7 +252,7 @@ describe("image stage that fails", () => {
       answer: undefined,
       failure: {
         code: "StagedDataRefused",
-        message: `Cannot adopt "${other}": it belongs to another image`,
+        message: `Cannot adopt "${other}": it belongs to image "${otherId}"`,
       },
     });
   });

@@ -576,6 +576,8 @@ describe.skipIf(!MAY_MOUNT)(`import where there is no room${needsMount}`, () => 
           `^Image "${imageId}" was not imported: store "tiny": Cannot copy to store "tiny": 2 MiB are needed, \\S+ KiB are free$`,
         ) as unknown,
         hint: "Free space, or choose another store.",
+        step: "store",
+        store: "tiny",
         image_id: imageId,
         image: "kept",
       },
