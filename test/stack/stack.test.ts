@@ -83,7 +83,7 @@ describe("npm start, when its configuration changes", () => {
     }, 40_000);
     writeFileSync(config, "stores: 7");
     await vi.waitFor(() => {
-      expect(said).toContain("The worker keeps its configuration: The configuration");
+      expect(said).toContain("The worker keeps its configuration: Cannot use the configuration");
     }, 20_000);
 
     expect(readStackFile(dataDir)?.pids.worker).toBe(third);
@@ -102,7 +102,7 @@ describe("npm start, when its configuration changes", () => {
     const lines = (await stack.stderr).trimEnd().split("\n");
     expect(lines).toEqual([
       expect.stringMatching(
-        /^error: Cannot (start worker|bring the database up to date): The configuration /,
+        /^error: Cannot (start worker|bring the database up to date): Cannot use the configuration /,
       ),
       "Correct the configuration file or the environment.",
     ]);
