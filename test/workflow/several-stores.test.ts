@@ -442,11 +442,7 @@ describe("the update dropStore", () => {
 
   it.each([
     ["the only store that is left", "slow", 'Cannot drop store "slow": it is the only store left'],
-    [
-      "a store that was dropped before",
-      "fast",
-      'Cannot drop store "fast": the import does not copy',
-    ],
+    ["a store that was dropped before", "fast", 'Cannot drop store "fast": it was dropped before'],
     ["a store of another import", "other", 'Cannot drop store "other": the import does not copy'],
   ])("refuses %s", async (_, store, message) => {
     const rig = await createRig();
