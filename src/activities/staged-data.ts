@@ -210,7 +210,7 @@ export async function linkStaged(
   staged: TrustedStaged,
   { store, order, lease }: Linking,
 ): Promise<PrivateCopy | undefined> {
-  if (store.link === undefined || order.crc32 === undefined) return undefined;
+  if (store.canLink !== true || order.crc32 === undefined) return undefined;
   // Mostly known without the lock.
   if (!mayLink(staged.row, store.name)) return undefined;
   return database.transaction(async (db) => {

@@ -56,6 +56,10 @@ export class FileStore implements Store {
     return pathToFileURL(this.#pathOf(key)).href;
   }
 
+  get canLink(): boolean {
+    return this.#options.zeroCopy;
+  }
+
   async clone(order: CopyOrder): Promise<PrivateCopy | undefined> {
     if (!this.#options.zeroCopy) return undefined;
     return this.#inside("begin", async (directory) => {
@@ -65,7 +69,7 @@ export class FileStore implements Store {
   }
 
   async link(order: CopyOrder): Promise<PrivateCopy | undefined> {
-    if (!this.#options.zeroCopy) return undefined;
+    if (!this.canLink) return undefined;
     return this.#inside("write", async (directory) => {
       await this.#copies.requireOwner();
       return this.#privateCopy(order, await this.#copies.link(order, directory));

@@ -116,6 +116,11 @@ export interface Store {
    */
   clone?(order: CopyOrder): Promise<PrivateCopy | undefined>;
   /**
+   * True if {@link link} may make a copy. The caller locks the source's row for a link, and must not
+   * do that for nothing. Default: false
+   */
+  readonly canLink?: boolean;
+  /**
    * Makes the copy another name of the source's file, which becomes read-only. The caller has the
    * right to that (one store at most has), and records the new fingerprint of the file also when
    * the result is undefined or a failure: its mode and ctime have changed.

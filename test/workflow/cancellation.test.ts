@@ -29,7 +29,7 @@ describe("importImage() that is cancelled", () => {
 
   it.each([
     { call: "claimImport", where: "verify", next: "verifyStaging" },
-    { call: "saveImage", where: "activate", next: "activateImage" },
+    { call: "saveImage", where: "confirm", next: "confirmCopies" },
   ])("lets $call finish, undoes it, and does not begin $next", async ({ call, where, next }) => {
     const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
