@@ -116,8 +116,8 @@ export interface Store {
    */
   clone?(order: CopyOrder): Promise<PrivateCopy | undefined>;
   /**
-   * True if {@link link} may make a copy. The caller locks the source's row for a link, and must not
-   * do that for nothing. Default: false
+   * True if {@link link} may make a copy. The caller locks the source's row for a link, and must
+   * not do that for nothing. Default: false
    */
   readonly canLink?: boolean;
   /**
