@@ -11,8 +11,6 @@ import type { Report } from "../domain/report.ts";
 // A part reports no progress until it completes, so it must be over within the idle timeout.
 const LARGEST_PART_BYTES = 64 * 1024 * 1024;
 
-const ABORT_ROUNDS = 5;
-
 // Codes of a server that cannot copy, or not from there with these credentials. Sending the bytes
 // may still work, or will show what is really wrong.
 const REFUSALS = [
@@ -61,27 +59,23 @@ export async function copyOnServer(
       publish: () => publishUpload(bucket, upload, signal),
     };
   } catch (error) {
-    await abortUntilGone(bucket, { key, uploadId });
+    await abortCopy(bucket, { key, uploadId });
     if (hasS3Code(error, ...REFUSALS)) return undefined;
     throw error;
   }
 }
 
 /**
- * Aborts an upload to which the server may still be copying a part: it can keep the upload for that
- * part, and then wants another abort (AWS, AbortMultipartUpload). What is left after a few rounds
+ * Aborts an upload to which the server may still be copying a part. What it still keeps after that
  * is left to the undo of the copy.
  */
-async function abortUntilGone(
-  bucket: S3Bucket,
+async function abortCopy(
+  { uploads }: S3Bucket,
   upload: { readonly key: string; readonly uploadId: string },
 ): Promise<void> {
   try {
-    for (let round = 0; round < ABORT_ROUNDS; round += 1) {
-      await bucket.uploads.abort(upload);
-      const left = await bucket.uploads.list(upload.key);
-      if (left.every(({ uploadId }) => uploadId !== upload.uploadId)) return;
-    }
+    await uploads.abort(upload);
+    await uploads.abortAll(upload.key, ({ uploadId }) => uploadId === upload.uploadId);
   } catch {
     // The caller has to know the failure of the copy, not this one.
   }

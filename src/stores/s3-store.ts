@@ -10,6 +10,7 @@ import { copyOnServer } from "./s3-server-copy.ts";
 import { S3Reader } from "./s3-reader.ts";
 import { hasS3Code } from "./s3-failure.ts";
 import { uploadCopy, type UploadOptions } from "./s3-upload.ts";
+import { ABORT_ROUNDS } from "./s3-uploads.ts";
 import {
   MARK_NAME,
   markText,
@@ -47,8 +48,6 @@ export interface S3StoreOptions extends S3ConnectionOptions {
 
 const DEFAULT_PART_BYTES = 16 * 1024 * 1024;
 const DEFAULT_PARTS_IN_FLIGHT = 4;
-// S3 warns that a part in flight may survive an abort. More rounds than this were never needed.
-const ABORT_ROUNDS = 10;
 
 /**
  * Keeps images as objects in a bucket. A part is a multipart upload of the final key: readers do
@@ -235,11 +234,7 @@ export class S3Store implements Store {
   }
 
   async #abortUploadsOf(key: string): Promise<void> {
-    for (let round = 0; round < ABORT_ROUNDS; round += 1) {
-      const uploads = (await this.#bucket.uploads.list(key)).filter((each) => each.key === key);
-      if (uploads.length === 0) return;
-      for (const upload of uploads) await this.#bucket.uploads.abort(upload);
-    }
+    if (await this.#bucket.uploads.abortAll(key)) return;
     throw new ImportError(
       "StoreUnavailable",
       `Cannot abort the uploads of ${this.urlOf(key)} in store "${this.name}": the server still lists some after ${String(ABORT_ROUNDS)} rounds`,

@@ -13,6 +13,9 @@ import {
 import type { S3Connection, S3Place } from "./s3-connection.ts";
 import { hasS3Code } from "./s3-failure.ts";
 
+/** S3 warns that a part in flight may survive an abort. More rounds than this were never needed. */
+export const ABORT_ROUNDS = 10;
+
 /** An upload that is neither complete nor aborted. */
 export interface S3UploadId {
   readonly key: string;
@@ -265,6 +268,25 @@ export class S3Uploads {
     } catch (error) {
       if (!hasS3Code(error, "NoSuchUpload")) throw error;
     }
+  }
+
+  /**
+   * Aborts uploads of a key until the server lists none of them any more: it can keep an upload for
+   * a part that is still arriving, which then needs another abort (AWS, AbortMultipartUpload).
+   *
+   * @param isMeant - chooses among the uploads of the key. Default: all
+   * @returns false if the server still lists some after {@link ABORT_ROUNDS} rounds
+   */
+  async abortAll(
+    key: string,
+    isMeant: (upload: S3UploadId) => boolean = () => true,
+  ): Promise<boolean> {
+    for (let round = 0; round < ABORT_ROUNDS; round += 1) {
+      const uploads = (await this.list(key)).filter((each) => each.key === key && isMeant(each));
+      if (uploads.length === 0) return true;
+      for (const upload of uploads) await this.abort(upload);
+    }
+    return false;
   }
 
   async #listAfter(marker: UploadMarker, keyPrefix: string, signal?: AbortSignal) {

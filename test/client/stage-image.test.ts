@@ -188,7 +188,7 @@ describe("stageData()", () => {
   it("reports its progress, and the total of a file", async () => {
     const rig = await openNode(catalogue);
     const progress: unknown[] = [];
-    const report = (...told: unknown[]): void => void progress.push(told);
+    const report = (...reported: unknown[]): void => void progress.push(reported);
     const upload = await rig.upload(someBytes(2 * MIB + 1));
 
     await stage(rig, await catalogue.newImage(), upload, { report });

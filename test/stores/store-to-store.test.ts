@@ -119,14 +119,14 @@ describe("S3Store.copy() of a published copy", () => {
       when: ({ operation, partNumber }) => operation === "UploadPartCopy" && partNumber === 2,
       fault: slowDown(),
     });
-    const told: number[] = [];
+    const reported: number[] = [];
 
     const copy = await to.copy(
-      copyOrder(source, { crc32: crc32(THREE_PARTS), report: (done) => told.push(done) }),
+      copyOrder(source, { crc32: crc32(THREE_PARTS), report: (done) => reported.push(done) }),
     );
     await copy.publish();
 
-    expect(told.at(-1)).toBe(THREE_PARTS.length);
+    expect(reported.at(-1)).toBe(THREE_PARTS.length);
     expect((await bytesIn(to, COPY_KEY)).equals(THREE_PARTS)).toBe(true);
   });
 
