@@ -52,6 +52,21 @@ export default defineConfig(
       ],
     },
   },
+  {
+    files: ["test/**"],
+    rules: {
+      "no-restricted-syntax": [
+        "error",
+        ...["vi.waitFor", "vi.waitUntil", "expect.poll"].map((name) => {
+          const [object, property] = name.split(".");
+          return {
+            selector: `CallExpression[callee.object.name="${object}"][callee.property.name="${property}"][arguments.length<2]`,
+            message: `${name} waits one second by default, which a busy machine exceeds: pass PATIENCE.`,
+          };
+        }),
+      ],
+    },
+  },
   { files: ["src/cli/**"], rules: { "no-console": "off" } },
   {
     files: ["**/*.{js,cjs,mjs}"],

@@ -11,6 +11,7 @@ import { failureOf } from "../support/failure-of.ts";
 import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
 import { activityEnvironment, openNode, someBytes } from "../support/node-rig.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
 
@@ -98,7 +99,7 @@ describe("digestStaged()", () => {
     );
 
     const digesting = rig.digest(plan, MIB, environment);
-    await vi.waitUntil(() => beats.length > 0, { timeout: 20_000 });
+    await vi.waitUntil(() => beats.length > 0, PATIENCE);
     await rows.release();
     await digesting;
 

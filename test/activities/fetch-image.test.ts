@@ -33,6 +33,7 @@ import {
   type NodeRigOptions,
 } from "../support/node-rig.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../support/volume.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
 
@@ -783,7 +784,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
     const plan = await rig.claimForFetch();
     await failureOf(rig.fetch(plan, origin.url()));
     const late = failureOf(rig.fetch(plan, origin.url(), activityEnvironment({ attempt: 2 })));
-    await expect.poll(() => origin.sentBytes).toBe(2 * AT_60_PERCENT);
+    await expect.poll(() => origin.sentBytes, PATIENCE).toBe(2 * AT_60_PERCENT);
     // Another worker takes the row over: it does not know whether this attempt still writes.
     await catalogue.database.query((db) =>
       db.execute(
@@ -901,7 +902,7 @@ describe("fetchImage() after an attempt that ended", () => {
     environment.on("heartbeat", (beat) => beats.push(beat));
     const fetching = rig.fetch(plan, origin.url(), environment);
     await rig.awaitPart("staging", 2 * MIB);
-    await expect.poll(() => beats.length).toBeGreaterThan(0);
+    await expect.poll(() => beats.length, PATIENCE).toBeGreaterThan(0);
 
     environment.cancel();
 

@@ -9,6 +9,7 @@ import {
 } from "../../src/activities/progress.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { activityEnvironment, runStep } from "../support/node-rig.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const ABOUT = { step: "store", store: "fast", totalBytes: 10 } as const;
 const OPTIONS: ProgressOptions = {
@@ -74,7 +75,7 @@ describe("withProgress()", () => {
         end = resolve;
       });
     });
-    await vi.waitUntil(() => beats.length >= 3, { timeout: 20_000 });
+    await vi.waitUntil(() => beats.length >= 3, PATIENCE);
     end();
     await result;
 
@@ -83,12 +84,12 @@ describe("withProgress()", () => {
 
   it("does not beat any more once the work has ended", async () => {
     const { beats, result } = start(async (_progress, own) => {
-      await vi.waitUntil(() => own.length === 1, { timeout: 20_000 });
+      await vi.waitUntil(() => own.length === 1, PATIENCE);
     });
     await result;
 
     await start(async (_progress, others) => {
-      await vi.waitUntil(() => others.length >= 2, { timeout: 20_000 });
+      await vi.waitUntil(() => others.length >= 2, PATIENCE);
     }).result;
 
     expect(beats).toHaveLength(1);
@@ -132,7 +133,7 @@ describe("withProgress() when nothing moves", () => {
         const moving = setInterval(() => {
           progress.report(1);
         }, 20);
-        await vi.waitUntil(() => beats.length >= 6, { timeout: 20_000 });
+        await vi.waitUntil(() => beats.length >= 6, PATIENCE);
         clearInterval(moving);
       },
       { idleTimeoutMs: 1500 },
@@ -145,7 +146,7 @@ describe("withProgress() when nothing moves", () => {
     const { result } = start(
       async (progress, beats) => {
         progress.report(10);
-        await vi.waitUntil(() => beats.length >= 4, { timeout: 20_000 });
+        await vi.waitUntil(() => beats.length >= 4, PATIENCE);
         return "flushed";
       },
       { idleTimeoutMs: 700 },

@@ -30,6 +30,7 @@ import {
   type S3Request,
 } from "../support/s3-proxy.ts";
 import { useS3Server } from "../support/s3-server.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const PART_BYTES = MIN_PART_BYTES;
 /** Four parts. */
@@ -39,8 +40,6 @@ const SIZE_BYTES = 17 * MIB + 17;
 const BANDWIDTH_LIMIT = 8 * MIB;
 
 /** The time in which a condition must come true: generous, because machines are busy. */
-const PATIENCE = { timeout: 40_000, interval: 10 };
-
 // S3 leaves open whether a part that is on its way when its upload is aborted still arrives.
 const LATE = {
   code: expect.stringMatching(/^(AttemptOvertaken|ImportLost|StoreUnavailable)$/) as string,

@@ -11,6 +11,7 @@ import { deadProcess } from "../support/child-program.ts";
 import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
 import { openNode, outcomeOf, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
 
@@ -129,7 +130,7 @@ describe("storeImage() after its process was killed", () => {
     // Neither is done when the other begins.
     await vi.waitUntil(
       async () => (await catalogue.leases(plan.image_id)).some((lease) => lease.part !== part),
-      { timeout: 20_000 },
+      PATIENCE,
     );
     for (const writer of writers) writer.release();
 

@@ -41,6 +41,7 @@ import {
   type NodeRig,
 } from "../support/node-rig.ts";
 import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/volume.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
 const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount file systems)";
@@ -184,7 +185,7 @@ describe("storeImage()", () => {
     environment.on("heartbeat", (beat: ByteProgress) => beats.push(beat));
 
     const storing = rig.store(plan, bytes.length, "fast", environment);
-    await vi.waitUntil(() => beats.some(({ doneBytes }) => doneBytes > 0), { timeout: 20_000 });
+    await vi.waitUntil(() => beats.some(({ doneBytes }) => doneBytes > 0), PATIENCE);
     copies.release();
     await storing;
 

@@ -9,6 +9,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { BLOCK_BYTES } from "../../src/bytes/block-size.ts";
 import { DigestRing } from "../../src/bytes/digest-ring.ts";
 import type { Digests } from "../../src/domain/digests.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const RING_PROGRAM = new URL("../../dist/bytes/digest-ring.js", import.meta.url).href;
 const RANDOM = randomBytes(BLOCK_BYTES);
@@ -172,7 +173,7 @@ describe("DigestRing", () => {
     const { stdout } = await promisify(execFile)(
       process.execPath,
       ["--input-type=module", "--eval", leave],
-      { timeout: 10_000 },
+      PATIENCE,
     );
 
     expect(stdout).toBe("left\n");
@@ -192,7 +193,7 @@ describe("DigestRing", () => {
     const { stdout } = await promisify(execFile)(
       process.execPath,
       ["--input-type=module", "--eval", wait],
-      { timeout: 10_000 },
+      PATIENCE,
     );
 
     expect(stdout.trim()).toBe(

@@ -6,6 +6,7 @@ import { BandwidthLimit } from "../../src/bytes/bandwidth-limit.ts";
 import { BLOCK_BYTES } from "../../src/bytes/block-size.ts";
 import { SparseWriter, type SparseTarget } from "../../src/bytes/sparse-writer.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const RANDOM = randomBytes(BLOCK_BYTES);
 const ZEROS = Buffer.alloc(BLOCK_BYTES);
@@ -36,7 +37,7 @@ class HeldTarget implements SparseTarget {
 
   /** Ends the oldest write that runs. */
   async endWrite(error?: Error): Promise<void> {
-    await vi.waitUntil(() => this.#ends.length > 0);
+    await vi.waitUntil(() => this.#ends.length > 0, PATIENCE);
     this.#ends.shift()?.(error);
   }
 }
@@ -142,7 +143,7 @@ describe("SparseWriter", () => {
     target.write = async (_buffer, _offset, length) => ({ bytesWritten: length });
 
     await writer.write(large, 0);
-    await vi.waitUntil(() => sync.mock.calls.length > 0);
+    await vi.waitUntil(() => sync.mock.calls.length > 0, PATIENCE);
     const closing = writer.close();
     expect(await isSettled(closing)).toBe(false);
     endSync();

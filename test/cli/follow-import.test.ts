@@ -6,6 +6,7 @@ import type { AcceptedImport, ImportStatus, StoreProgress } from "../../src/work
 import { failureOf } from "../support/failure-of.ts";
 import { Relay } from "../support/relay.ts";
 import { SharedStack } from "../support/shared-stack.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 // The copy lasts three seconds after its first burst.
 const IMAGE_BYTES = 12 * 1024 * 1024;
@@ -101,7 +102,7 @@ describe("followImport()", () => {
     const { progress, followed } = follow(client, accepted);
 
     await client.imports.pause(accepted.image_id);
-    await vi.waitUntil(() => progress.notes.includes("paused"), { timeout: 30_000 });
+    await vi.waitUntil(() => progress.notes.includes("paused"), PATIENCE);
     await client.imports.resume(accepted.image_id);
 
     expect(await followed).toMatchObject({ kind: "ended" });
@@ -156,7 +157,7 @@ describe("followImport()", () => {
     const client = await stack.connect();
     const accepted = await stack.runningImport();
     const { progress, leave, followed } = follow(client, accepted);
-    await vi.waitUntil(() => progress.amounts.length > 0, { timeout: 30_000 });
+    await vi.waitUntil(() => progress.amounts.length > 0, PATIENCE);
 
     leave.abort();
 
@@ -184,7 +185,7 @@ describe("followImport()", () => {
     const client = await ImageImportClient.connect({ temporal: { address } });
     const accepted = await stack.runningImport(IMAGE_BYTES);
     const { progress, followed } = follow(client, accepted);
-    await vi.waitUntil(() => progress.amounts.length > 0, { timeout: 30_000 });
+    await vi.waitUntil(() => progress.amounts.length > 0, PATIENCE);
 
     relay.cut();
 

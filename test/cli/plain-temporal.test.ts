@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { describe, expect, inject, it, vi } from "vitest";
 import { SharedStack } from "../support/shared-stack.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const stack = new SharedStack();
 
@@ -73,7 +74,7 @@ describe("temporal workflow start --type importImage", () => {
         (await temporal("workflow", "query", ...run, "--type", "importStatus")).includes(
           '"paused"',
         ),
-      { timeout: 30_000, interval: 500 },
+      PATIENCE,
     );
     await temporal("workflow", "signal", ...run, "--name", "resumeImport");
     await temporal("workflow", "cancel", ...run);

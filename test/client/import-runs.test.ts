@@ -10,6 +10,7 @@ import { createRig } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 import { Relay } from "../support/relay.ts";
 import { connectTestClient } from "../support/temporal.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 describe("ImportRuns", () => {
   describe("start()", () => {
@@ -110,7 +111,7 @@ describe("ImportRuns", () => {
       await rig.stopWorkers();
       const leaving = new AbortController();
       const failure = failureOf(imports.start(imageId, { signal: leaving.signal }));
-      await vi.waitFor(() => rig.run(imageId).describe(), { timeout: 30_000 });
+      await vi.waitFor(() => rig.run(imageId).describe(), PATIENCE);
 
       leaving.abort();
 
@@ -142,7 +143,7 @@ describe("ImportRuns", () => {
       });
       const imports = new ImportRuns(new Client({ connection, namespace: rig.namespace }));
       const failure = failureOf(imports.start(imageId, { acceptTimeoutMs: 5_000 }));
-      await vi.waitFor(() => rig.run(imageId).describe(), { timeout: 30_000 });
+      await vi.waitFor(() => rig.run(imageId).describe(), PATIENCE);
 
       relay.freeze();
 
@@ -357,6 +358,7 @@ describe("ImportRuns", () => {
       await activating.reached;
 
       const cancelled = failureOf(imports.cancel(imageId, true));
+      await rig.cancelRequested(imageId);
       activating.release();
 
       expect(await cancelled).toMatchObject({

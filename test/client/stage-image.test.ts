@@ -32,6 +32,7 @@ import { openNode, outcomeOf, runStep, someBytes, type NodeRig } from "../suppor
 import { Relay } from "../support/relay.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../support/volume.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
 const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount file systems)";
@@ -406,7 +407,7 @@ describe("stageData() while another process stages the image", () => {
     const { imageId, stream, staging } = await beginToStage(rig);
     await catalogue.silenceStager(imageId, 15);
 
-    await vi.waitUntil(async () => (await silenceOf(imageId)) < 14_000, { timeout: 30_000 });
+    await vi.waitUntil(async () => (await silenceOf(imageId)) < 14_000, PATIENCE);
 
     stream.end();
     expect(await staging).toMatchObject({ size: 2 * MIB });

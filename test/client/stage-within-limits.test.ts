@@ -14,6 +14,7 @@ import { LimitedOwner, limitsOf } from "../support/limited-owner.ts";
 import { MIB } from "../support/mib.ts";
 import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
 import { Relay } from "../support/relay.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
 
@@ -154,7 +155,7 @@ describe("stageData() within limits", () => {
     stream.end(someBytes(2 * MIB));
     const isReserved = async (): Promise<boolean> =>
       (await catalogue.staged(imageId))?.reservedBytes === 3 * MIB;
-    await vi.waitUntil(isReserved, { timeout: 30_000, interval: 10 });
+    await vi.waitUntil(isReserved, PATIENCE);
     relay.cutInsteadOfAnswerTo("nothing any more");
 
     expect(await staging).toMatchObject({ size: 3 * MIB });

@@ -11,6 +11,7 @@ import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Relay } from "../support/relay.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const IMAGE_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 
@@ -47,9 +48,7 @@ async function endSession(pid: number): Promise<void> {
 
 /** Waits until the pool has a new connection: statements on the ending one still fail. */
 async function expectToBeBack(database: Database): Promise<void> {
-  await expect
-    .poll(() => database.query((db) => valueOf(db, sql`42`)), { timeout: 20_000 })
-    .toBe(42);
+  await expect.poll(() => database.query((db) => valueOf(db, sql`42`)), PATIENCE).toBe(42);
 }
 
 async function imageExists(imageId: string): Promise<boolean> {
@@ -327,7 +326,7 @@ describe("Database.close()", () => {
           catalogue.database.query((db) =>
             valueOf(db, sql`(SELECT count(*)::int FROM pg_stat_activity WHERE pid = ${pid})`),
           ),
-        { timeout: 20_000 },
+        PATIENCE,
       )
       .toBe(0);
   });

@@ -17,6 +17,7 @@ import { type ImageStatus } from "../../src/domain/image-status.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
 
@@ -145,7 +146,7 @@ describe("lockImage()", () => {
         await lockImage(other, imageId);
         order.push("second");
       });
-      await expect.poll(waitersForLocks, { timeout: 20_000 }).toBe(1);
+      await expect.poll(waitersForLocks, PATIENCE).toBe(1);
       order.push("first");
     });
     await second;

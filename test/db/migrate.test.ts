@@ -8,6 +8,7 @@ import { findFreePort } from "../../src/stack/ports.ts";
 import { createEmptyTestDatabase } from "../support/database.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Relay } from "../support/relay.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const TABLES = [
   "image_locations",
@@ -95,7 +96,7 @@ describe("migrateDatabase()", () => {
     await other`SELECT pg_advisory_lock(${0x69_6d_67})`;
 
     const migrating = migrateDatabase(url);
-    await expect.poll(async () => waitersOf(sql), { timeout: 20_000 }).toBe(1);
+    await expect.poll(async () => waitersOf(sql), PATIENCE).toBe(1);
     const tablesMeanwhile = await tablesOf(sql);
     await other.end({ timeout: 0 });
     await migrating;

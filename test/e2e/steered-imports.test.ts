@@ -7,6 +7,7 @@ import { findPart, followPart, waitForPart } from "../support/growing-part.ts";
 import { MIB } from "../support/mib.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const IMAGE_BYTES = 32 * MIB;
 
@@ -71,13 +72,10 @@ async function waitUntilPaused(imageId: string): Promise<void> {
 }
 
 async function waitForAnotherWorker(earlierPid: number): Promise<void> {
-  await vi.waitUntil(
-    () => {
-      const { worker } = stack.file.pids;
-      return worker !== null && worker !== earlierPid;
-    },
-    { timeout: 30_000, interval: 100 },
-  );
+  await vi.waitUntil(() => {
+    const { worker } = stack.file.pids;
+    return worker !== null && worker !== earlierPid;
+  }, PATIENCE);
 }
 
 describe("a paused import", () => {

@@ -7,6 +7,7 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { livenessOf, thisProcess } from "../../src/processes/process-identity.ts";
 import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 /** Starts a program that is killed when the test ends. */
 async function start(
@@ -73,7 +74,7 @@ describe("livenessOf()", () => {
 
     await vi.waitFor(async () => {
       expect(await readFile(`/proc/${pid}/stat`, "latin1")).toContain(") Z ");
-    });
+    }, PATIENCE);
 
     expect(await livenessOf(identity)).toBe("dead");
   });

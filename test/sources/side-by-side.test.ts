@@ -11,6 +11,7 @@ import {
   type Behaviour,
   type Exchange,
 } from "../support/hostile-origin.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const BYTES = randomBytes(5 * RANGE_BYTES + 17);
 const CONNECTIONS = 3;
@@ -92,7 +93,7 @@ describe("a download over several connections", () => {
     const download = await openFrom(origin);
 
     const firstBytes = await download.read(Buffer.alloc(1000));
-    await vi.waitUntil(() => origin.exchanges.length === CONNECTIONS);
+    await vi.waitUntil(() => origin.exchanges.length === CONNECTIONS, PATIENCE);
     await sleep(200);
 
     expect(firstBytes).toBe(1000);
@@ -248,7 +249,7 @@ describe("a download over several connections", () => {
     const reason = new Error("Enough");
     const download = await openFrom(origin, { signal: controller.signal });
     await download.read(Buffer.alloc(1000));
-    await vi.waitUntil(() => origin.exchanges.length === CONNECTIONS);
+    await vi.waitUntil(() => origin.exchanges.length === CONNECTIONS, PATIENCE);
 
     if (how === "is aborted") {
       controller.abort(reason);
@@ -257,7 +258,7 @@ describe("a download over several connections", () => {
       await download[Symbol.asyncDispose]();
     }
 
-    await vi.waitUntil(() => origin.exchanges.every(({ isOpen }) => !isOpen));
+    await vi.waitUntil(() => origin.exchanges.every(({ isOpen }) => !isOpen), PATIENCE);
   });
 });
 

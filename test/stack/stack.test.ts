@@ -13,6 +13,7 @@ import { stopOrphans } from "../../src/stack/orphans.ts";
 import { findProcess } from "../../src/processes/process-table.ts";
 import { useOrStartStack } from "../../src/stack/use-or-start-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
@@ -162,14 +163,11 @@ describe("npm start", () => {
 
     for (const pid of pidsOf(before)) process.kill(pid, "SIGKILL");
 
-    await vi.waitFor(
-      () => {
-        const after = readStackFile(dataDir);
-        expect(running(after ? pidsOf(after) : [])).toHaveLength(3);
-        expect(pidsOf(before).filter((pid) => after && pidsOf(after).includes(pid))).toEqual([]);
-      },
-      { timeout: 20_000 },
-    );
+    await vi.waitFor(() => {
+      const after = readStackFile(dataDir);
+      expect(running(after ? pidsOf(after) : [])).toHaveLength(3);
+      expect(pidsOf(before).filter((pid) => after && pidsOf(after).includes(pid))).toEqual([]);
+    }, PATIENCE);
     expect(readStackFile(dataDir)?.database_url).toBe(before.database_url);
   });
 
@@ -197,15 +195,12 @@ describe("npm start", () => {
   it("ends what it has started when it is interrupted while starting", async () => {
     const dataDir = makeDataDirectory();
     const stack = runStack(dataDir);
-    const pids = await vi.waitFor(
-      () => {
-        const file = readStackFile(dataDir);
-        const found = running(file ? pidsOf(file) : []);
-        expect(found.length).toBeGreaterThan(0);
-        return found;
-      },
-      { timeout: 20_000, interval: 20 },
-    );
+    const pids = await vi.waitFor(() => {
+      const file = readStackFile(dataDir);
+      const found = running(file ? pidsOf(file) : []);
+      expect(found.length).toBeGreaterThan(0);
+      return found;
+    }, PATIENCE);
 
     stack.child.kill("SIGINT");
 

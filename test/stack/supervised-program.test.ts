@@ -9,6 +9,7 @@ import { Program } from "../../src/stack/program.ts";
 import { SupervisedProgram, type SupervisionOptions } from "../../src/stack/supervised-program.ts";
 import { isTemporalReady, startTemporal } from "../../src/stack/temporal-server.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 interface Watched {
   readonly supervised: SupervisedProgram;
@@ -33,13 +34,10 @@ async function supervise(how: Pick<SupervisionOptions, "start" | "isReady">): Pr
 async function killAndWaitForNext(watched: Watched): Promise<void> {
   const before = watched.current();
   process.kill(before?.pid ?? 0, "SIGKILL");
-  await vi.waitFor(
-    () => {
-      expect(watched.current()?.pid).toBeTypeOf("number");
-      expect(watched.current()?.pid).not.toBe(before?.pid);
-    },
-    { timeout: 10_000 },
-  );
+  await vi.waitFor(() => {
+    expect(watched.current()?.pid).toBeTypeOf("number");
+    expect(watched.current()?.pid).not.toBe(before?.pid);
+  }, PATIENCE);
 }
 
 function shell(directory: string, script: string): () => Program {
@@ -104,12 +102,9 @@ describe("SupervisedProgram", () => {
 
     await killAndWaitForNext(watched);
 
-    await vi.waitFor(
-      async () => {
-        expect(await server.isReady()).toBe(true);
-      },
-      { timeout: 20_000 },
-    );
+    await vi.waitFor(async () => {
+      expect(await server.isReady()).toBe(true);
+    }, PATIENCE);
     expect(watched.log[0]).toContain("postgres ended (signal SIGKILL). Restarting it in 0.1 s");
   });
 
@@ -133,14 +128,9 @@ describe("SupervisedProgram", () => {
 
     await killAndWaitForNext(watched);
 
-    await vi.waitFor(
-      async () => {
-        expect(await statusOf(address, "kept")).toBe("RUNNING");
-      },
-      {
-        timeout: 20_000,
-      },
-    );
+    await vi.waitFor(async () => {
+      expect(await statusOf(address, "kept")).toBe("RUNNING");
+    }, PATIENCE);
   });
 
   it("waits longer before each restart when the program keeps ending", async () => {
@@ -154,12 +144,9 @@ describe("SupervisedProgram", () => {
       isReady: () => true,
     });
 
-    await vi.waitFor(
-      () => {
-        expect(watched.log).toHaveLength(4);
-      },
-      { timeout: 10_000 },
-    );
+    await vi.waitFor(() => {
+      expect(watched.log).toHaveLength(4);
+    }, PATIENCE);
 
     const delays = watched.log.map((line) => /Restarting it in ([\d.]+) s/.exec(line)?.[1]);
     expect(delays).toEqual(["0.1", "0.2", "0.4", "0.8"]);
@@ -202,12 +189,9 @@ describe("SupervisedProgram.stop()", () => {
       start: shell(makeTemporaryDirectory(), "exit 1"),
       isReady: () => true,
     });
-    await vi.waitFor(
-      () => {
-        expect(watched.log.length).toBeGreaterThan(4);
-      },
-      { timeout: 10_000 },
-    );
+    await vi.waitFor(() => {
+      expect(watched.log.length).toBeGreaterThan(4);
+    }, PATIENCE);
 
     await watched.supervised.stop();
 

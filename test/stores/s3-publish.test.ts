@@ -17,6 +17,7 @@ import {
 import { useS3Server } from "../support/s3-server.ts";
 import { s3StoreOf } from "./s3-store-of.ts";
 import { orderOf, stage } from "./staged-source.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const KEY = storeKey("6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b", 1);
 const BYTES = randomBytes(1000);
@@ -184,7 +185,7 @@ describe("publish() of a copy in S3", () => {
     injectIntoCompletes(stall());
 
     const publishing = copy.publish();
-    await vi.waitUntil(() => countCompletes() === 1);
+    await vi.waitUntil(() => countCompletes() === 1, PATIENCE);
     controller.abort(reason);
 
     await expect(publishing).rejects.toBe(reason);

@@ -8,6 +8,7 @@ import { loseAnswer, S3Proxy, slowDown, stall, type S3Fault } from "../support/s
 import { useS3Server } from "../support/s3-server.ts";
 import { s3StoreOf } from "./s3-store-of.ts";
 import { orderOf, stage } from "./staged-source.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const KEY = storeKey("6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b", 1);
 // Letters only, so that a proxy may cut it as a text.
@@ -153,7 +154,7 @@ describe("a copy in S3, open for reading", () => {
     await using copy = await openPublished(BYTES, enough.signal);
     injectIntoGets(stall());
     const reading = readRange(copy, 0, HALF);
-    await vi.waitUntil(() => countGets() === 1);
+    await vi.waitUntil(() => countGets() === 1, PATIENCE);
 
     enough.abort(new Error("Enough"));
 

@@ -2,6 +2,7 @@ import { S3ServiceException } from "@aws-sdk/client-s3";
 import { describe, expect, it, vi } from "vitest";
 import { S3Failure } from "../../src/stores/s3-failure.ts";
 import { retryPassing } from "../../src/stores/s3-retry.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const STAYING = new Error("A mistake of our own");
 
@@ -48,7 +49,7 @@ describe("retryPassing()", () => {
     const work = vi.fn(async () => "done").mockRejectedValueOnce(busy(3600));
 
     const trying = retryPassing(work, controller.signal);
-    await vi.waitUntil(() => work.mock.settledResults.length === 1);
+    await vi.waitUntil(() => work.mock.settledResults.length === 1, PATIENCE);
     controller.abort(reason);
 
     await expect(trying).rejects.toBe(reason);

@@ -16,6 +16,7 @@ import { useS3Server } from "../support/s3-server.ts";
 import { s3StoreOf } from "./s3-store-of.ts";
 import { orderOf, stage } from "./staged-source.ts";
 import { itKeepsTheStoreContract } from "./store-contract.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const IMAGE_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 const KEY = storeKey(IMAGE_ID, 1);
@@ -135,7 +136,7 @@ describe.each(["open", "find"] as const)("S3Store.%s()", (look) => {
     proxy.inject({ when: () => true, fault: stall() });
     const enough = new AbortController();
     const looking = store[look](KEY, enough.signal);
-    await vi.waitUntil(() => proxy.requests.length === 1);
+    await vi.waitUntil(() => proxy.requests.length === 1, PATIENCE);
 
     enough.abort(new Error("Enough"));
 

@@ -23,6 +23,7 @@ import {
 import { useS3Server } from "../support/s3-server.ts";
 import { s3OptionsOf, s3StoreOf } from "./s3-store-of.ts";
 import { orderOf, stage } from "./staged-source.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const IMAGE_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 const KEY = storeKey(IMAGE_ID, 1);
@@ -172,7 +173,10 @@ describe("S3Store.copy()", () => {
     const reason = new Error("Enough");
 
     const copying = store.copy(orderOf(await stage(SIX_PARTS), { signal: controller.signal }));
-    await vi.waitUntil(() => partsSent().length === 2 && proxy.requests.every(isTakenWhole));
+    await vi.waitUntil(
+      () => partsSent().length === 2 && proxy.requests.every(isTakenWhole),
+      PATIENCE,
+    );
     controller.abort(reason);
 
     await expect(copying).rejects.toBe(reason);
@@ -282,7 +286,10 @@ describe("S3Store.copy() on a bad connection", () => {
     const controller = new AbortController();
     const reason = new Error("Enough");
     const copying = store.copy(orderOf(source, { signal: controller.signal }));
-    await vi.waitUntil(() => partsSent().length === 4 && proxy.requests.every(isTakenWhole));
+    await vi.waitUntil(
+      () => partsSent().length === 4 && proxy.requests.every(isTakenWhole),
+      PATIENCE,
+    );
 
     controller.abort(reason);
 
@@ -359,9 +366,7 @@ describe("S3Store.copy() of an attempt that may be resumed", () => {
         partsInFlight: 2,
       };
       const attempt = startAttempt(options, orderOf(source, { part }));
-      await vi.waitUntil(() => partsSent().length === 5 && arrivedParts().length === 3, {
-        timeout: 30_000,
-      });
+      await vi.waitUntil(() => partsSent().length === 5 && arrivedParts().length === 3, PATIENCE);
       await attempt.kill();
       const from = proxy.requests.length;
 
@@ -516,7 +521,7 @@ describe("S3Store.copy() of a process that stood still", () => {
       { numbers: [3] },
     );
     const late = startAttempt({ ...options, endpoint: proxy.endpoint }, orderOf(source, { part }));
-    await vi.waitUntil(() => partsSent().length === 3, { timeout: 30_000 });
+    await vi.waitUntil(() => partsSent().length === 3, PATIENCE);
     await late.stop();
     const store = await s3StoreOf(server, options);
     await store.remove([part]);

@@ -37,6 +37,7 @@ import type { Fault } from "./faults.ts";
 import { HeldCopies } from "./held-copies.mjs";
 import { logLines, type LogLine } from "./log-lines.ts";
 import { replayRuns, type StartedRun } from "./replay-runs.ts";
+import { PATIENCE } from "./patience.ts";
 
 /** The workflows as they were built before the tests began. */
 export const WORKFLOW_BUNDLE = fileURLToPath(
@@ -128,6 +129,8 @@ export interface ImportRig {
   copied(imageId: string, store: string): Promise<void>;
   /** Waits until the pause of an import is in this state. */
   paused(imageId: string, state?: ImportStatus["pause"]): Promise<void>;
+  /** Waits until Temporal has accepted that the newest import of an image is to be cancelled. */
+  cancelRequested(imageId: string): Promise<void>;
 }
 
 /** Both copy their bytes. A test that acts in the middle of a copy into `slow` holds it there. */
@@ -137,8 +140,6 @@ const TWO_STORES = {
 };
 
 /** The time for a condition to become true; generous, because machines are busy. */
-const PATIENCE = { timeout: 30_000, interval: 50 };
-
 // Once, before anything else touches the SDK: a passing test prints nothing.
 const written: string[] = [];
 Runtime.install({
@@ -228,6 +229,16 @@ export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
       await vi.waitFor(async () => {
         const { pause } = await client.imports.status(imageId);
         if (pause !== state) throw new Error(`It is ${pause}, not ${state}`);
+      }, PATIENCE);
+    },
+    cancelRequested: async (imageId) => {
+      const run = temporal.workflow.getHandle(importWorkflowId(imageId));
+      await vi.waitFor(async () => {
+        const { events } = await run.fetchHistory();
+        const request = events?.find(
+          (event) => event.workflowExecutionCancelRequestedEventAttributes != null,
+        );
+        if (request === undefined) throw new Error(`No cancel of image ${imageId} was requested`);
       }, PATIENCE);
     },
   };

@@ -55,6 +55,7 @@ import {
 } from "./step-orders.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
 import { TestMarkRecords } from "./test-mark-records.ts";
+import { PATIENCE } from "./patience.ts";
 
 /** Settings of a copy in a process of its own. */
 export interface ElsewhereOptions {
@@ -422,18 +423,15 @@ export class NodeRig {
    * Returns its name.
    */
   async awaitPart(folder: string, sizeBytes: number, earlier?: string): Promise<string> {
-    return vi.waitUntil(
-      async () => {
-        const part = (await this.names(folder)).find(
-          (name) => name.endsWith(".part") && name !== earlier,
-        );
-        if (part === undefined) return undefined;
-        // It may be published or removed between the two looks.
-        const found = await stat(join(this.directory, folder, part)).catch(() => undefined);
-        return found !== undefined && found.size >= sizeBytes ? part : undefined;
-      },
-      { timeout: 40_000, interval: 10 },
-    );
+    return vi.waitUntil(async () => {
+      const part = (await this.names(folder)).find(
+        (name) => name.endsWith(".part") && name !== earlier,
+      );
+      if (part === undefined) return undefined;
+      // It may be published or removed between the two looks.
+      const found = await stat(join(this.directory, folder, part)).catch(() => undefined);
+      return found !== undefined && found.size >= sizeBytes ? part : undefined;
+    }, PATIENCE);
   }
 
   /**

@@ -11,6 +11,7 @@ import { waitForPart } from "./growing-part.ts";
 import { MIB } from "./mib.ts";
 import { RunningStack } from "./running-stack.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
+import { PATIENCE } from "./patience.ts";
 
 /**
  * A stack that several tests share; each test has images of its own on it. By default it is the one
@@ -69,9 +70,10 @@ export class SharedStack extends RunningStack {
 
   /** Waits until Temporal has a run that imports this image, as this command line sees it. */
   async waitForRun(commandLine: CommandLine, imageId: string): Promise<void> {
-    await vi.waitUntil(async () => (await commandLine.json("status", imageId)).exitCode === 0, {
-      timeout: 30_000,
-    });
+    await vi.waitUntil(
+      async () => (await commandLine.json("status", imageId)).exitCode === 0,
+      PATIENCE,
+    );
   }
 
   /** A new image without data: `raw` in `bare`. */

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { expect, onTestFinished, vi } from "vitest";
 import { findProcess, type LocalProcess } from "../../src/processes/process-table.ts";
+import { PATIENCE } from "./patience.ts";
 
 /** Starts a shell command, waits until it says something, and ends it with the test. */
 export async function startShell(
@@ -44,12 +45,9 @@ export async function startZombie(): Promise<number> {
   const child = 'until [ "$(cat /proc/$PPID/comm)" = sleep ]; do sleep 0.01; done';
   const { identity } = await startShell(`sh -c '${child}' & echo started; exec sleep 60`);
   const list = `/proc/${identity.pid}/task/${identity.pid}/children`;
-  return vi.waitFor(
-    () => {
-      const pid = Number(readFileSync(list, "utf8").trim());
-      expect(readFileSync(`/proc/${pid}/stat`, "utf8")).toContain(") Z ");
-      return pid;
-    },
-    { timeout: 20_000 },
-  );
+  return vi.waitFor(() => {
+    const pid = Number(readFileSync(list, "utf8").trim());
+    expect(readFileSync(`/proc/${pid}/stat`, "utf8")).toContain(") Z ");
+    return pid;
+  }, PATIENCE);
 }

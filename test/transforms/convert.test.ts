@@ -20,6 +20,7 @@ import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { workOn } from "../support/transform-work.ts";
 import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/volume.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const QEMU_IMG = process.env["QEMU_IMG"] ?? "qemu-img";
 const WHY_NOT = await convert({ target: "raw", qemuImg: QEMU_IMG }).check?.();
@@ -440,12 +441,15 @@ describe.skipIf(WHY_NOT !== undefined)(
       const running = transform.run(work);
       running.catch(() => undefined);
       const others = () => usersOf(raw).filter(({ pid }) => pid !== process.pid);
-      await vi.waitUntil(() => others().filter(({ name }) => name === "sleep").length === 2);
+      await vi.waitUntil(
+        () => others().filter(({ name }) => name === "sleep").length === 2,
+        PATIENCE,
+      );
 
       cancellation.abort(reason);
 
       await expect(running).rejects.toBe(reason);
-      await vi.waitUntil(() => others().length === 0);
+      await vi.waitUntil(() => others().length === 0, PATIENCE);
       expect(work.left()).toEqual([]);
     });
 
@@ -478,11 +482,11 @@ describe.skipIf(WHY_NOT !== undefined)(
       const isConverting = (): boolean =>
         usersOf(raw).some(({ name }) => name === "qemu-img") &&
         statSync(join(directory, "product")).size > MIB;
-      await vi.waitUntil(isConverting, { timeout: 30_000 });
+      await vi.waitUntil(isConverting, PATIENCE);
 
       await worker.kill();
 
-      await vi.waitUntil(() => usersOf(raw).length === 0, { timeout: 10_000 });
+      await vi.waitUntil(() => usersOf(raw).length === 0, PATIENCE);
     });
 
     it.skipIf(process.getuid?.() !== 0)("works for an ordinary user", async () => {

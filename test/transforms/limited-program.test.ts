@@ -12,6 +12,7 @@ import { runProgram } from "../support/child-program.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const LIMITS: ProgramLimits = { memoryBytes: 256 * MIB, cpuSeconds: 60, fileBytes: MIB };
 
@@ -154,6 +155,6 @@ describe("startLimited()", () => {
     await runProgram(lines);
 
     // The processes that wait for the slow one also have the word.
-    await vi.waitUntil(() => processesWith(word).length === 0, { timeout: 10_000 });
+    await vi.waitUntil(() => processesWith(word).length === 0, PATIENCE);
   });
 });

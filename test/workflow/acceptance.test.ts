@@ -4,6 +4,7 @@ import { ImportError } from "../../src/domain/import-failure.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 describe("acceptImport", () => {
   it("answers with the task and the run once the image is claimed", async () => {
@@ -118,7 +119,7 @@ describe("acceptImport", () => {
     await ending.reached;
 
     const second = rig.client.imports.start(imageId);
-    await expect.poll(() => questions(rig, imageId), { timeout: 10_000 }).toBe(2);
+    await expect.poll(() => questions(rig, imageId), PATIENCE).toBe(2);
     ending.release();
 
     expect((await second).run_id).not.toBe(first.run_id);
@@ -136,7 +137,7 @@ describe("acceptImport", () => {
     await rig.client.imports.start(imageId);
     await ending.reached;
     const waiting = rig.client.imports.start(imageId, { requestId });
-    await expect.poll(() => questions(rig, imageId), { timeout: 10_000 }).toBe(2);
+    await expect.poll(() => questions(rig, imageId), PATIENCE).toBe(2);
     ending.release();
     const accepted = await waiting;
 
@@ -156,7 +157,7 @@ describe("acceptImport", () => {
     await ending.reached;
 
     const second = failureOf(rig.client.imports.start(imageId));
-    await expect.poll(() => questions(rig, imageId), { timeout: 10_000 }).toBe(2);
+    await expect.poll(() => questions(rig, imageId), PATIENCE).toBe(2);
     ending.release();
 
     expect(await second).toMatchObject({

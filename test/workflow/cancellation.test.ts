@@ -6,6 +6,7 @@ import { failsWith, Hold } from "../support/faults.ts";
 import { createRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 describe("importImage() that is cancelled", () => {
   it("touches nothing when that comes before its first step", async () => {
@@ -134,9 +135,7 @@ describe("importImage() that is cancelled", () => {
 
     await rig.client.imports.start(imageId);
     await expect
-      .poll(() => rig.calls.filter((call) => call === "storeImage fast").length, {
-        timeout: 10_000,
-      })
+      .poll(() => rig.calls.filter((call) => call === "storeImage fast").length, PATIENCE)
       .toBe(3);
     await rig.client.imports.cancel(imageId, { wait: true });
 

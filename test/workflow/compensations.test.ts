@@ -118,10 +118,10 @@ describe("Compensations", () => {
 
     await rig.client.imports.start(imageId);
     await storing.reached;
-    const cancelled = failureOf(rig.client.imports.cancel(imageId, { wait: true }));
-    storing.release();
+    // The cancel alone ends the hold: a release beside it would let the import end first.
+    const cancelled = await failureOf(rig.client.imports.cancel(imageId, { wait: true }));
 
-    expect((await cancelled).code).toBe("CompensationIncomplete");
+    expect(cancelled.code).toBe("CompensationIncomplete");
     expect((await rig.client.imports.status(imageId)).phase).toBe("failed");
   });
 

@@ -7,6 +7,7 @@ import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 /**
  * Makes the database of a rig a standby, and a primary again: the server ends all sessions, new
@@ -98,7 +99,7 @@ describe("importImage() on a database that becomes read-only", () => {
     const database = failOver(rig);
     await database.away();
     // The sessions from before are gone.
-    await expect.poll(() => client.images.list().then((found) => found.length)).toBe(2);
+    await expect.poll(() => client.images.list().then((found) => found.length), PATIENCE).toBe(2);
 
     const failures = await Promise.all(
       [

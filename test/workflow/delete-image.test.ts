@@ -7,6 +7,7 @@ import { failureOf } from "../support/failure-of.ts";
 import { Hold, losesItsAnswer } from "../support/faults.ts";
 import { createRig, type ImportRig, type ImportState } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const GONE: Omit<ImportState, "task" | "failedStores"> = {
   image: "deleted",
@@ -48,7 +49,7 @@ describe("deleteImage()", () => {
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
     const fast = async () => (await rig.client.imports.status(imageId)).stores["fast"]?.state;
-    await vi.waitUntil(async () => (await fast()) === "stored", { timeout: 30_000 });
+    await vi.waitUntil(async () => (await fast()) === "stored", PATIENCE);
 
     const deletion = await rig.client.images.delete(imageId);
 
@@ -104,9 +105,7 @@ describe("deleteImage()", () => {
 
     const whileAway = await rig.client.images.delete(imageId, 0);
     await expect
-      .poll(() => rig.calls.filter((call) => call === "removeImageBytes").length, {
-        timeout: 20_000,
-      })
+      .poll(() => rig.calls.filter((call) => call === "removeImageBytes").length, PATIENCE)
       .toBeGreaterThan(1);
     await rename(away, store);
     const onceBack = await rig.client.images.delete(imageId);
@@ -126,7 +125,7 @@ describe("deleteImage()", () => {
     saving.release();
 
     const deletion = rig.client.images.delete(imageId);
-    await expect.poll(() => rig.calls.includes("awaitRelease"), { timeout: 20_000 }).toBe(true);
+    await expect.poll(() => rig.calls.includes("awaitRelease"), PATIENCE).toBe(true);
     await rig.reconcile();
 
     expect(await deletion).toBe("deleted");
@@ -223,7 +222,7 @@ describe("removeImageCopy()", () => {
     await rename(store, away);
 
     const whileAway = await rig.client.images.removeCopy(imageId, "slow", 0);
-    await expect.poll(() => removalsIn(rig, "slow"), { timeout: 20_000 }).toBeGreaterThan(1);
+    await expect.poll(() => removalsIn(rig, "slow"), PATIENCE).toBeGreaterThan(1);
     const { stores } = await rig.client.images.show(imageId);
     await rename(away, store);
     const onceBack = await rig.client.images.removeCopy(imageId, "slow");
@@ -259,7 +258,7 @@ describe("removeImageCopy()", () => {
     const [store, away] = [join(rig.directory, "third"), join(rig.directory, "away")];
     await rename(store, away);
     await rig.client.images.removeCopy(imageId, "third", 0);
-    await expect.poll(() => removalsIn(rig, "third"), { timeout: 20_000 }).toBeGreaterThan(0);
+    await expect.poll(() => removalsIn(rig, "third"), PATIENCE).toBeGreaterThan(0);
 
     const removal = await rig.client.images.removeCopy(imageId, "slow");
     const whileAway = await rig.state(imageId);
@@ -281,7 +280,7 @@ describe("removeImageCopy()", () => {
     await removing.reached;
     const second = rig.client.images.removeCopy(imageId, "slow");
     await expect
-      .poll(() => rig.client.images.removeCopy(imageId, "slow", 0))
+      .poll(() => rig.client.images.removeCopy(imageId, "slow", 0), PATIENCE)
       .toBe("pending_delete");
     removing.release();
 
@@ -331,7 +330,7 @@ describe("removeImageCopy()", () => {
     await rig.client.images.removeCopy(imageId, "slow", 0);
 
     const whileAway = await rig.client.images.delete(imageId, 0);
-    await expect.poll(() => rig.calls.includes("removeImageBytes"), { timeout: 20_000 }).toBe(true);
+    await expect.poll(() => rig.calls.includes("removeImageBytes"), PATIENCE).toBe(true);
     await rename(away, store);
     const onceBack = await rig.client.images.delete(imageId);
     await rig.temporal.workflow.getHandle(`image-remove-copy/${imageId}/slow/1`).result();

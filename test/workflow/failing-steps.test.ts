@@ -7,6 +7,7 @@ import { failsWith, Hold, losesItsAnswer } from "../support/faults.ts";
 import { createRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 describe("importImage() with a step that fails permanently", () => {
   it("refuses the import when the claim fails, and leaves no task", async () => {
@@ -145,7 +146,7 @@ describe("importImage() with a step that fails and then succeeds", () => {
 
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await finished.reached;
-    await expect.poll(async () => (await rig.state(imageId)).fast).toEqual(["@.1"]);
+    await expect.poll(async () => (await rig.state(imageId)).fast, PATIENCE).toEqual(["@.1"]);
     const written = await stat(join(rig.directory, "fast", `${imageId}.1`));
     finished.release();
     await rig.client.imports.wait(imageId);
@@ -291,13 +292,10 @@ describe("importImage() past its deadline", () => {
     await rig.client.imports.start(imageId);
     await activating.reached;
     await expect
-      .poll(
-        async () => {
-          const { events } = await rig.run(imageId).fetchHistory();
-          return events?.some((event) => event.timerFiredEventAttributes != null);
-        },
-        { timeout: 20_000 },
-      )
+      .poll(async () => {
+        const { events } = await rig.run(imageId).fetchHistory();
+        return events?.some((event) => event.timerFiredEventAttributes != null);
+      }, PATIENCE)
       .toBe(true);
     activating.release();
     const outcome = await rig.client.imports.wait(imageId);

@@ -7,6 +7,7 @@ import { tasks } from "../../src/db/schema.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, stagingUri } from "../support/import-rig.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const A_CHECKSUM: unknown = expect.stringMatching(/^[0-9a-f]{32}$/);
 const A_HASH_VALUE: unknown = expect.stringMatching(/^[0-9a-f]{128}$/);
@@ -274,7 +275,9 @@ describe("importImage()", () => {
     await rig.client.imports.start(imageId);
     await activating.reached;
     const deleted = rig.client.images.delete(imageId);
-    await expect.poll(async () => (await rig.state(imageId)).image).toBe("pending_delete");
+    await expect
+      .poll(async () => (await rig.state(imageId)).image, PATIENCE)
+      .toBe("pending_delete");
     activating.release();
 
     expect(await failureOf(rig.client.imports.wait(imageId))).toMatchObject({

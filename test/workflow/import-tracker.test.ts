@@ -7,6 +7,7 @@ import { SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 /** The metadata that Temporal's Web UI and `temporal workflow metadata` query. */
 interface RunMetadata {
@@ -281,7 +282,7 @@ describe("the search attributes of a run", () => {
       return ids;
     };
 
-    await expect.poll(found, { timeout: 20_000 }).toEqual([`image-import/${imageId}`]);
+    await expect.poll(found, PATIENCE).toEqual([`image-import/${imageId}`]);
   });
 });
 

@@ -9,6 +9,7 @@ import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 /** The file of the only copy of an image in the store `slow`, finished or not. */
 async function copyInSlow(rig: ImportRig): Promise<{ name: string; ino: number; size: number }> {
@@ -107,9 +108,7 @@ describe("pauseImport", () => {
 
     await rig.client.imports.start(imageId);
     await expect
-      .poll(() => rig.calls.filter((call) => call === "storeImage fast").length, {
-        timeout: 10_000,
-      })
+      .poll(() => rig.calls.filter((call) => call === "storeImage fast").length, PATIENCE)
       .toBe(3);
     await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
@@ -273,7 +272,7 @@ describe("resumeImport", () => {
 
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.copying(imageId, "slow");
-    await expect.poll(async () => (await rig.state(imageId)).fast).toEqual(["@.1"]);
+    await expect.poll(async () => (await rig.state(imageId)).fast, PATIENCE).toEqual(["@.1"]);
     await rig.client.imports.pause(imageId);
     await rig.paused(imageId);
     slow.release();

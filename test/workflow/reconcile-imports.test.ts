@@ -8,6 +8,7 @@ import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const ABANDONED = "Error: ImportAbandoned: its run was ended without an undo";
 
@@ -185,7 +186,7 @@ describe("reconcileImports()", () => {
 
     expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 1, failures: [] });
     await expect
-      .poll(() => rig.state(imageId), { timeout: 20_000 })
+      .poll(() => rig.state(imageId), PATIENCE)
       .toMatchObject({ image: "deleted", locations: [], fast: [] });
   });
 
@@ -199,7 +200,7 @@ describe("reconcileImports()", () => {
 
     expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 1, failures: [] });
     await expect
-      .poll(() => rig.state(imageId), { timeout: 20_000 })
+      .poll(() => rig.state(imageId), PATIENCE)
       .toMatchObject({ image: "active", locations: ["fast active"], fast: ["@.1"], slow: [] });
   });
 

@@ -7,6 +7,7 @@ import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig, type ImportState } from "../support/import-rig.ts";
 import { BACK_TO_STAGED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const BOTH = { stores: ["fast", "slow"] };
 const AS_MANY_AS_POSSIBLE = { ...BOTH, allStoresMustSucceed: false };
@@ -40,9 +41,7 @@ describe("importImage() into a store that links", () => {
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
     await rig.client.imports.start(imageId, BOTH);
     await rig.copying(imageId, "slow");
-    await vi.waitUntil(async () => (await rig.state(imageId)).fast.includes("@.1"), {
-      timeout: 30_000,
-    });
+    await vi.waitUntil(async () => (await rig.state(imageId)).fast.includes("@.1"), PATIENCE);
     // What the slow copy has read already: its own check passes.
     const path = join(rig.directory, "staging", imageId);
     await chmod(path, 0o640);
@@ -96,12 +95,9 @@ describe("importImage() where not all stores must succeed", () => {
     });
 
     await rig.client.imports.start(imageId, AS_MANY_AS_POSSIBLE);
-    await vi.waitFor(
-      async () => {
-        expect(await storeLists(rig, imageId)).toEqual([["slow"], ["fast"]]);
-      },
-      { timeout: 30_000 },
-    );
+    await vi.waitFor(async () => {
+      expect(await storeLists(rig, imageId)).toEqual([["slow"], ["fast"]]);
+    }, PATIENCE);
 
     expect(await rig.state(imageId)).toMatchObject({ image: "importing", fast: [] });
     slow.release();
@@ -178,13 +174,10 @@ describe("importImage() while a store is unreachable", () => {
     await rename(store, away);
 
     await rig.client.imports.start(imageId, BOTH);
-    const { slow, fast } = await vi.waitUntil(
-      async () => {
-        const { stores } = await rig.client.imports.status(imageId);
-        return Number(stores["slow"]?.attempt) > 1 && stores["fast"]?.state === "stored" && stores;
-      },
-      { timeout: 30_000, interval: 100 },
-    );
+    const { slow, fast } = await vi.waitUntil(async () => {
+      const { stores } = await rig.client.imports.status(imageId);
+      return Number(stores["slow"]?.attempt) > 1 && stores["fast"]?.state === "stored" && stores;
+    }, PATIENCE);
     await rename(away, store);
 
     expect(fast).not.toHaveProperty("last_failure");
@@ -269,12 +262,9 @@ describe("the update dropStore", () => {
     const slow = new Hold();
     rig.fail("storeImage slow", slow.before);
     await rig.client.imports.start(imageId, BOTH);
-    await vi.waitFor(
-      async () => {
-        expect(await storeLists(rig, imageId)).toEqual([["slow"], []]);
-      },
-      { timeout: 30_000 },
-    );
+    await vi.waitFor(async () => {
+      expect(await storeLists(rig, imageId)).toEqual([["slow"], []]);
+    }, PATIENCE);
 
     await rig.client.imports.dropStore(imageId, "fast");
 
@@ -290,12 +280,9 @@ describe("the update dropStore", () => {
     const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage slow", ...Array.from({ length: 100 }, () => away));
     await rig.client.imports.start(imageId, BOTH);
-    await vi.waitFor(
-      () => {
-        expect(rig.calls.filter((call) => call === "storeImage slow").length).toBeGreaterThan(1);
-      },
-      { timeout: 30_000 },
-    );
+    await vi.waitFor(() => {
+      expect(rig.calls.filter((call) => call === "storeImage slow").length).toBeGreaterThan(1);
+    }, PATIENCE);
 
     await rig.client.imports.dropStore(imageId, "slow");
     const outcome = await rig.client.imports.wait(imageId);

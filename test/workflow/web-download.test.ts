@@ -11,6 +11,7 @@ import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/host
 import { createRig, type ImportRig, type RigOptions } from "../support/import-rig.ts";
 import { IMPORTED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
+import { PATIENCE } from "../support/patience.ts";
 
 const BYTES = randomBytes(3 * MIB + 17);
 const SECRET = "k1-top-secret-signature";
@@ -154,12 +155,9 @@ describe("importImage() by web-download", () => {
     const imageId = await newImage(rig);
 
     await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
-    await vi.waitFor(
-      async () => {
-        expect((await rig.client.imports.status(imageId)).done_bytes).toBeGreaterThanOrEqual(MIB);
-      },
-      { timeout: 30_000 },
-    );
+    await vi.waitFor(async () => {
+      expect((await rig.client.imports.status(imageId)).done_bytes).toBeGreaterThanOrEqual(MIB);
+    }, PATIENCE);
     isBroken = false;
     await rig.stopWorkers();
     await rig.startWorkers();
@@ -229,7 +227,7 @@ describe("importImage() by web-download", () => {
     await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
     await vi.waitFor(() => {
       expect(origin.sentBytes).toBeGreaterThan(MIB);
-    });
+    }, PATIENCE);
     await rig.client.imports.cancel(imageId, { wait: true });
 
     expect(await rig.state(imageId)).toMatchObject(QUEUED);
@@ -241,7 +239,7 @@ describe("importImage() by web-download", () => {
     await rig.client.imports.start(imageId, { method: "web-download", uri: origin.url() });
     await vi.waitFor(() => {
       expect(origin.sentBytes).toBeGreaterThan(MIB);
-    });
+    }, PATIENCE);
     await rig.run(imageId).terminate("lost");
 
     await vi.waitFor(

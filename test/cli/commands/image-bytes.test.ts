@@ -19,6 +19,7 @@ import { MAY_MOUNT, mountSmallVolume } from "../../support/volume.ts";
 import { useRunningStack } from "../../support/running-stack.ts";
 import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
+import { PATIENCE } from "../../support/patience.ts";
 
 const stack = new SharedStack();
 const { commandLine, dataDir } = stack;
@@ -448,7 +449,7 @@ describe("image download", () => {
     const directory = makeTemporaryDirectory();
     const file = join(directory, "copy.raw");
     const downloading = commandLine.start("image", "download", imageId, "--output", file);
-    await vi.waitUntil(() => readdirSync(directory).length > 0, { timeout: 20_000, interval: 5 });
+    await vi.waitUntil(() => readdirSync(directory).length > 0, PATIENCE);
 
     downloading.interrupt();
 

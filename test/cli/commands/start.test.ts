@@ -7,6 +7,7 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { CommandLine } from "../../support/command-line.ts";
 import { SharedStack } from "../../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
+import { PATIENCE } from "../../support/patience.ts";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -241,9 +242,10 @@ describe("start that is refused", () => {
     const imageId = await stack.queuedImage();
     const bytes = new PassThrough();
     const staging = client.files.stage(imageId, bytes);
-    await vi.waitUntil(async () => (await client.images.show(imageId)).status === "uploading", {
-      timeout: 30_000,
-    });
+    await vi.waitUntil(
+      async () => (await client.images.show(imageId)).status === "uploading",
+      PATIENCE,
+    );
 
     const result = await commandLine.json("start", imageId);
 
