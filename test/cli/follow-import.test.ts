@@ -5,11 +5,8 @@ import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import type { AcceptedImport, ImportStatus, StoreProgress } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Relay } from "../support/relay.ts";
-import { SharedStack } from "../support/shared-stack.ts";
+import { HELD_BYTES, SharedStack } from "../support/shared-stack.ts";
 import { PATIENCE } from "../support/patience.ts";
-
-// The copy lasts three seconds after its first burst.
-const IMAGE_BYTES = 12 * 1024 * 1024;
 
 const stack = new SharedStack();
 
@@ -50,9 +47,11 @@ function follow(client: ImageImportClient, accepted: AcceptedImport): Following 
 describe("followImport()", () => {
   it("returns the outcome, and reports each phase that ended", async () => {
     const client = await stack.connect();
-    const accepted = await stack.runningImport(IMAGE_BYTES);
+    const accepted = await stack.runningImport();
 
     const { progress, followed } = follow(client, accepted);
+    await vi.waitUntil(() => progress.notes.length > 0, PATIENCE);
+    stack.release(accepted.image_id);
 
     expect(await followed).toMatchObject({
       kind: "ended",
@@ -70,24 +69,26 @@ describe("followImport()", () => {
 
   it("reports the bytes of a copy, to its last byte", async () => {
     const client = await stack.connect();
-    const accepted = await stack.runningImport(IMAGE_BYTES);
+    const accepted = await stack.runningImport();
 
     const { progress, followed } = follow(client, accepted);
+    await vi.waitUntil(() => progress.amounts.length > 0, PATIENCE);
+    stack.release(accepted.image_id);
     await followed;
 
     const [first] = progress.amounts;
-    expect(first?.doneBytes).toBeLessThan(IMAGE_BYTES);
+    expect(first?.doneBytes).toBeLessThan(HELD_BYTES);
     expect(new Set(progress.amounts.map(({ label }) => label))).toEqual(new Set(["store slow"]));
     expect(progress.amounts.at(-1)).toEqual({
       label: "store slow",
-      doneBytes: IMAGE_BYTES,
-      totalBytes: IMAGE_BYTES,
+      doneBytes: HELD_BYTES,
+      totalBytes: HELD_BYTES,
     });
   });
 
   it("reports no bytes of a copy that ends at once", async () => {
     const client = await stack.connect();
-    const imageId = await stack.stagedImage(IMAGE_BYTES);
+    const imageId = await stack.stagedImage(HELD_BYTES);
     const accepted = await client.imports.start(imageId, { stores: ["local"] });
 
     const { progress, followed } = follow(client, accepted);
@@ -98,12 +99,14 @@ describe("followImport()", () => {
 
   it("reports that the import is paused, and that it runs again", async () => {
     const client = await stack.connect();
-    const accepted = await stack.runningImport(2 * IMAGE_BYTES);
+    const accepted = await stack.runningImport();
     const { progress, followed } = follow(client, accepted);
 
     await client.imports.pause(accepted.image_id);
     await vi.waitUntil(() => progress.notes.includes("paused"), PATIENCE);
     await client.imports.resume(accepted.image_id);
+    await vi.waitUntil(() => progress.notes.includes("running"), PATIENCE);
+    stack.release(accepted.image_id);
 
     expect(await followed).toMatchObject({ kind: "ended" });
     expect(progress.notes.slice(progress.notes.indexOf("paused"))).toEqual([
@@ -118,7 +121,7 @@ describe("followImport()", () => {
 
   it("reports each reason for a retry once", async () => {
     const client = await stack.connect();
-    const accepted = await stack.runningImport(IMAGE_BYTES);
+    const accepted = await stack.runningImport();
     const status = await client.imports.status(accepted.image_id);
     const inSlow = (slow: StoreProgress): ImportStatus => ({ ...status, stores: { slow } });
     vi.spyOn(client.imports, "watch").mockImplementation(async function* () {
@@ -131,6 +134,7 @@ describe("followImport()", () => {
     });
 
     const { progress, followed } = follow(client, accepted);
+    stack.release(accepted.image_id);
     await followed;
 
     expect(progress.notes.filter((note) => note.includes("retried"))).toEqual([
@@ -183,11 +187,12 @@ describe("followImport()", () => {
     const relay = await Relay.open(temporalUrl);
     const address = new URL(relay.through(temporalUrl)).host;
     const client = await ImageImportClient.connect({ temporal: { address } });
-    const accepted = await stack.runningImport(IMAGE_BYTES);
+    const accepted = await stack.runningImport();
     const { progress, followed } = follow(client, accepted);
     await vi.waitUntil(() => progress.amounts.length > 0, PATIENCE);
 
     relay.cut();
+    stack.release(accepted.image_id);
 
     expect(await followed).toMatchObject({ kind: "ended", outcome: { status: "active" } });
     expect(progress.notes).toContain("unstaging  …");

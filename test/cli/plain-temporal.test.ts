@@ -64,7 +64,7 @@ describe("temporal workflow start --type importImage", () => {
   });
 
   it("is steered by signals, the query and cancel", async () => {
-    const imageId = await stack.stagedImage(32 * 1024 * 1024);
+    const imageId = await stack.heldImage();
     const run = ["--workflow-id", `image-import/${imageId}`];
     await startPlainly(imageId, { stores: ["slow"] });
 

@@ -3,7 +3,8 @@ import { once } from "node:events";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
-import { onTestFinished } from "vitest";
+import { onTestFinished, vi } from "vitest";
+import { PATIENCE } from "./patience.ts";
 
 const BUILT_COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
@@ -88,6 +89,16 @@ export class CommandLine {
     return command;
   }
 
+  /**
+   * Starts a command for people that runs beside the test. What still runs at the test's end is
+   * killed.
+   */
+  open(...args: readonly string[]): ShownCommand {
+    const command = new ShownCommand(this.#spawn(args));
+    onTestFinished(() => command.kill());
+    return command;
+  }
+
   #spawn(args: readonly string[]): Child {
     const { dataDir, env, prefix = [] } = this.#options;
     const own = dataDir === undefined ? args : [...args, "--data-dir", dataDir];
@@ -125,6 +136,43 @@ export class RunningCommand {
   async kill(): Promise<void> {
     this.#child.kill("SIGKILL");
     await this.#result.catch(() => undefined);
+  }
+}
+
+/** A command for people that runs beside the test. */
+export class ShownCommand {
+  readonly #child: Child;
+  readonly #result: Promise<CommandResult>;
+  #stderr = "";
+
+  constructor(child: Child) {
+    this.#child = child;
+    child.stderr.setEncoding("utf8");
+    child.stderr.on("data", (chunk: string) => (this.#stderr += chunk));
+    this.#result = resultOf(child);
+    // The test may not want the result.
+    this.#result.catch(() => undefined);
+  }
+
+  /** Waits until it has written this text to stderr. */
+  async shows(words: string): Promise<void> {
+    await vi.waitUntil(() => this.#stderr.includes(words), PATIENCE);
+  }
+
+  /** Its result, once it has ended. */
+  async result(): Promise<CommandResult> {
+    return this.#result;
+  }
+
+  /** Ctrl-C. */
+  interrupt(): void {
+    this.#child.kill("SIGINT");
+  }
+
+  /** Kills it at once (SIGKILL), and waits until it is gone. */
+  async kill(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#result;
   }
 }
 

@@ -11,6 +11,8 @@ import { openDataDirectory } from "../../src/stack/data-directory.ts";
 import { stopOrphans } from "../../src/stack/orphans.ts";
 import { findProcess } from "../../src/processes/process-table.ts";
 import { CommandLine } from "./command-line.ts";
+import { copyHoldsEnv } from "./copy-holds-env.ts";
+import { CopyHolds } from "./copy-holds.ts";
 import { checkWorkerLog } from "./log-lines.ts";
 import { imageTraces, type ImageTraces } from "./image-traces.ts";
 import { makeServicesDirectory, markOf } from "./services-directory.ts";
@@ -30,6 +32,8 @@ export interface RunningStackOptions {
   readonly prefix?: readonly string[];
   /** Variables of every command. */
   readonly env?: NodeJS.ProcessEnv;
+  /** Tests may hold copies; see {@link RunningStack.holds}. Default: false */
+  readonly mayHold?: boolean;
 }
 
 /**
@@ -48,7 +52,9 @@ export interface StackConfig {
 export class RunningStack {
   readonly dataDir: string;
   readonly commandLine: CommandLine;
+  readonly holds: CopyHolds;
   readonly #options: RunningStackOptions;
+  readonly #env: NodeJS.ProcessEnv;
   #supervisor: ChildProcess | undefined;
   #databaseUrl: string | undefined;
   #isConfigured = false;
@@ -56,13 +62,16 @@ export class RunningStack {
   constructor(options: RunningStackOptions = {}) {
     this.#options = options;
     this.dataDir = options.dataDir ?? makeServicesDirectory();
-    this.commandLine = new CommandLine({ ...options, dataDir: this.dataDir });
+    const holdsEnv = options.mayHold === true ? copyHoldsEnv(this.dataDir) : {};
+    this.#env = { ...holdsEnv, ...options.env };
+    this.commandLine = new CommandLine({ ...options, env: this.#env, dataDir: this.dataDir });
+    this.holds = new CopyHolds(this.dataDir);
   }
 
   /** Starts it, also again; returns once it is ready. */
   async start(): Promise<void> {
     await this.#configure();
-    const { prefix = [], env } = this.#options;
+    const { prefix = [] } = this.#options;
     const command = [...prefix, process.execPath, COMMAND_LINE, "dev", "--data-dir", this.dataDir];
     const [program = "", ...args] = command;
     const child = spawn(program, args, {
@@ -71,7 +80,7 @@ export class RunningStack {
         ...process.env,
         TEMPORAL_CLI: inject("temporalCli"),
         ...markOf(this.dataDir),
-        ...env,
+        ...this.#env,
       },
       stdio: ["ignore", "ignore", "pipe"],
     });

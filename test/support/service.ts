@@ -10,6 +10,8 @@ import { Database } from "../../src/db/connect.ts";
 import type { Reconciled } from "../../src/workflow/reconcile-imports.ts";
 import { CONTROL_QUEUE, importWorkflowId, RECONCILER_ID } from "../../src/workflow/contract.ts";
 import { CommandLine } from "./command-line.ts";
+import { copyHoldsEnv } from "./copy-holds-env.ts";
+import { CopyHolds } from "./copy-holds.ts";
 import { createEmptyTestDatabase } from "./database.ts";
 import { imageTraces, type ImageTraces } from "./image-traces.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
@@ -42,6 +44,7 @@ export class Service {
   readonly temporal: Client;
   readonly client: ImageImportClient;
   readonly database: Database;
+  readonly holds: CopyHolds;
 
   readonly #options: ServiceOptions;
 
@@ -56,6 +59,7 @@ export class Service {
     this.temporal = parts.temporal;
     this.client = parts.client;
     this.database = parts.database;
+    this.holds = new CopyHolds(parts.dataDir);
   }
 
   /** Opens one without any worker. */
@@ -93,7 +97,7 @@ export class Service {
 
   /** Starts a worker. */
   async startWorker(env: NodeJS.ProcessEnv = {}): Promise<WorkerProcess> {
-    return WorkerProcess.start({ ...this.env, ...env });
+    return WorkerProcess.start({ ...copyHoldsEnv(this.dataDir), ...this.env, ...env });
   }
 
   /** Path of a file store. */

@@ -4,7 +4,8 @@ import type { TestProject } from "vitest/node";
 import { ensureTemporalCli } from "../../scripts/temporal-cli.mjs";
 import { readStackFile, STACK_PROGRAMS } from "../../src/config/stack-file.ts";
 import { isRunning } from "../../src/processes/process-table.ts";
-import { startStack } from "../../src/stack/stack.ts";
+import { startStack, type OwnStack } from "../../src/stack/stack.ts";
+import { copyHoldsEnv } from "./copy-holds-env.ts";
 import { endAbandonedServices, makeServicesDirectory } from "./services-directory.ts";
 
 declare module "vitest" {
@@ -14,13 +15,13 @@ declare module "vitest" {
   }
 }
 
-// `slow` is for imports that a test catches while they run, `tiny` for a volume that a test mounts
+// `slow` is for imports that a test holds while they run, `tiny` for a volume that a test mounts
 // there.
 const CONFIG = `
 default_store: local
 stores:
   local: { type: file, path: stores/local }
-  slow: { type: file, path: stores/slow, zero_copy: false, bandwidth_limit: 3MiB }
+  slow: { type: file, path: stores/slow, zero_copy: false }
   tiny: { type: file, path: stores/tiny, zero_copy: false }
 import: { slots: 8 }
 `;
@@ -40,13 +41,26 @@ export default async function setup(project: TestProject): Promise<() => Promise
   process.once("exit", () => {
     askToEnd(dataDir);
   });
-  const stack = await startStack({ dataDir, temporalCli });
+  const stack = await startHoldingStack(dataDir, temporalCli);
   project.provide("sharedStack", stack.directory.path);
   project.provide("temporalCli", temporalCli);
   return async () => {
     await stack.stop();
     rmSync(dataDir, { recursive: true, force: true });
   };
+}
+
+/** The worker takes its variables from this process. */
+async function startHoldingStack(dataDir: string, temporalCli: string): Promise<OwnStack> {
+  const before = process.env["NODE_OPTIONS"];
+  Object.assign(process.env, copyHoldsEnv(dataDir));
+  try {
+    return await startStack({ dataDir, temporalCli });
+  } finally {
+    delete process.env["COPY_HOLDS"];
+    if (before === undefined) delete process.env["NODE_OPTIONS"];
+    else process.env["NODE_OPTIONS"] = before;
+  }
 }
 
 function askToEnd(dataDir: string): void {

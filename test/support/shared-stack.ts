@@ -13,6 +13,9 @@ import { RunningStack } from "./running-stack.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
 import { PATIENCE } from "./patience.ts";
 
+/** Size of an image whose copy is held. */
+export const HELD_BYTES = 4 * MIB;
+
 /**
  * A stack that several tests share; each test has images of its own on it. By default it is the one
  * that all files of a project share.
@@ -99,15 +102,12 @@ export class SharedStack extends RunningStack {
   }
 
   /**
-   * An import that runs: one second's worth of its bytes lies in the store `slow`, and copying the
-   * rest takes a second for every 3 MiB. When the test has finished it is cancelled, if it still
-   * runs.
-   *
-   * @param sizeBytes - less than the default where the test lets it end. Default: 32 MiB, ten
-   *   seconds
+   * An import that runs: its copy into the store `slow` is held in the middle of its bytes, until
+   * the test lets it end, by {@link release}, or cancels it. When the test has finished it is
+   * cancelled, if it still runs.
    */
-  async runningImport(sizeBytes = 32 * MIB): Promise<AcceptedImport> {
-    const imageId = await this.stagedImage(sizeBytes);
+  async runningImport(): Promise<AcceptedImport> {
+    const imageId = await this.heldImage();
     const client = await this.connect();
     const accepted = await client.imports.start(imageId, { stores: ["slow"] });
     onTestFinished(async () => {
@@ -115,6 +115,18 @@ export class SharedStack extends RunningStack {
     });
     await waitForPart(this.store("slow"), imageId, 1);
     return accepted;
+  }
+
+  /** A new image with data that is staged, whose copy into the store `slow` will be held. */
+  async heldImage(): Promise<string> {
+    const imageId = await this.stagedImage(HELD_BYTES);
+    this.holds.hold("slow", imageId);
+    return imageId;
+  }
+
+  /** Lets the copy of an image into the store `slow` go on to its end. */
+  release(imageId: string): void {
+    this.holds.release("slow", imageId);
   }
 
   /** An image whose import has failed: it was declared to be what it is not. */

@@ -147,11 +147,12 @@ describe("image set", () => {
   });
 
   it("keeps the changes that a user made during an import", async () => {
-    const { image_id: id } = await stack.runningImport(18 * 1024 * 1024);
+    const { image_id: id } = await stack.runningImport();
 
     const edited = await commandLine.json(
       ...["image", "set", id, "--name", "edited", "--property", "os=linux", "--tag", "golden"],
     );
+    stack.release(id);
     await commandLine.answer("watch", id);
 
     expect(edited).toMatchObject({ exitCode: 0, answer: { status: "importing", name: "edited" } });

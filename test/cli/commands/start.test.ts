@@ -98,8 +98,8 @@ describe("start", () => {
 
   it("accepts one of 50 that start at once, and names in each refusal the task that imports the image", async () => {
     const client = await stack.connect();
-    // The import lasts longer than the server needs to answer all 50.
-    const imageId = await stack.stagedImage(32 * 1024 * 1024);
+    // The import lasts until the server has answered all 50.
+    const imageId = await stack.heldImage();
     const starts = Array.from({ length: 50 }, () =>
       client.imports.start(imageId, { stores: ["slow"] }),
     );
@@ -224,7 +224,7 @@ describe("start that is refused", () => {
   });
 
   it("names the task that imports the image", async () => {
-    const { image_id: imageId, task_id: taskId } = await stack.runningImport(96 * 1024 * 1024);
+    const { image_id: imageId, task_id: taskId } = await stack.runningImport();
 
     expect(await commandLine.json("start", imageId)).toEqual({
       exitCode: 4,

@@ -4,7 +4,6 @@ import { describe, expect, it, vi } from "vitest";
 import { findFreePort } from "../../../src/stack/ports.ts";
 import { CommandLine } from "../../support/command-line.ts";
 import { waitForPart } from "../../support/growing-part.ts";
-import { MIB } from "../../support/mib.ts";
 import { SharedStack } from "../../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
 
@@ -56,9 +55,10 @@ describe("pause", () => {
 
 describe("resume", () => {
   it("lets a paused import go on to its end", async () => {
-    const { image_id: imageId } = await stack.runningImport(18 * MIB);
+    const { image_id: imageId } = await stack.runningImport();
     await commandLine.answer("pause", imageId);
     await waitUntilPaused(imageId);
+    stack.release(imageId);
 
     const result = await commandLine.json("resume", imageId);
 
@@ -76,7 +76,7 @@ describe("resume", () => {
 
 describe("drop-store", () => {
   it("returns the stores that are left, and the import goes active there", async () => {
-    const imageId = await stack.stagedImage(32 * MIB);
+    const imageId = await stack.heldImage();
     const importing = commandLine.start(
       "start",
       imageId,
@@ -102,7 +102,7 @@ describe("drop-store", () => {
   });
 
   it("shows people the stores that are left", async () => {
-    const imageId = await stack.stagedImage(32 * MIB);
+    const imageId = await stack.heldImage();
     await commandLine.answer("start", imageId, "--store", "local", "--store", "slow");
     await waitForPart(stack.store("slow"), imageId, 1);
 

@@ -1,0 +1,70 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isMainThread } from "node:worker_threads";
+
+/** @typedef {import("#dist/stores/file-store.js").FileStore} FileStore */
+/** @typedef {import("#dist/stores/store.js").CopyOrder} CopyOrder */
+/** @typedef {import("#dist/bytes/bandwidth-limit.js").BandwidthLimit} BandwidthLimit */
+
+// Node loads this before each program of a service; see `copy-holds.ts`. In a worker it holds the
+// copies into file stores, in `import` and `image stage` it holds the staging: while the file of a
+// hold exists, no byte from the position on that the file names is copied.
+
+const LOOK_EVERY_MS = 10;
+
+const holds = process.env["COPY_HOLDS"] ?? "";
+const [, , command = ""] = process.argv;
+if (isMainThread && command === "worker") await holdCopies();
+if (isMainThread && ["import", "image"].includes(command)) await holdStaging();
+
+async function holdCopies() {
+  const { FileStore } = await import("#dist/stores/file-store.js");
+  /** @type {FileStore["copy"]} */
+  const copy = Reflect.get(FileStore.prototype, "copy");
+  FileStore.prototype.copy = async function (order) {
+    const [imageId = ""] = order.key.split(".");
+    return copy.call(this, { ...order, source: heldSource(order, `${this.name}.${imageId}`) });
+  };
+}
+
+/** @param {CopyOrder} order @param {string} hold @returns {CopyOrder["source"]} */
+function heldSource({ source, signal }, hold) {
+  return {
+    place: source.place,
+    read: async (buffer, offset, length, position) => {
+      await untilReleased(hold, position, signal);
+      return source.read(buffer, offset, length, position);
+    },
+  };
+}
+
+/** A command stages one file, and each staging has a limit of its own. */
+async function holdStaging() {
+  const { BandwidthLimit } = await import("#dist/bytes/bandwidth-limit.js");
+  /** @type {BandwidthLimit["take"]} */
+  const take = Reflect.get(BandwidthLimit.prototype, "take");
+  /** @type {WeakMap<object, number>} */
+  const positions = new WeakMap();
+  BandwidthLimit.prototype.take = async function (/** @type {number} */ bytes, signal) {
+    const position = positions.get(this) ?? 0;
+    positions.set(this, position + bytes);
+    await untilReleased("staging", position, signal);
+    return take.call(this, bytes, signal);
+  };
+}
+
+/** @param {string} hold @param {number} position @param {AbortSignal | undefined} signal */
+async function untilReleased(hold, position, signal) {
+  while (signal?.aborted !== true && isHeld(hold, position)) await sleep(LOOK_EVERY_MS);
+}
+
+/** @param {string} hold @param {number} position */
+function isHeld(hold, position) {
+  try {
+    return position >= Number(readFileSync(join(holds, hold), "utf8"));
+  } catch {
+    // There is no such hold, or the test has released it.
+    return false;
+  }
+}
