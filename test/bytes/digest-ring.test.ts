@@ -1,6 +1,5 @@
 import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { Worker } from "node:worker_threads";
 import { crc32 } from "node:zlib";
@@ -128,8 +127,10 @@ describe("DigestRing", () => {
     for (const block of blocks) ring.submit(block, BLOCK_BYTES);
     const pending = Promise.allSettled([ring.acquire(), ring.finish()]);
 
-    // Node announces a new thread in the next tick.
-    await setImmediate();
+    // Node announces a new thread in the next tick. No digest can arrive before it.
+    await new Promise((resolve) => {
+      process.nextTick(resolve);
+    });
     await threads[1]?.terminate();
 
     const died = /^Cannot compute digests: the sha512 thread ended with code \d$/;

@@ -3,11 +3,11 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { copyFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { livenessOf, thisProcess } from "../../src/processes/process-identity.ts";
 import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
+import { startZombie } from "../support/shell-process.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
-import { PATIENCE } from "../support/patience.ts";
 
 /** Starts a program that is killed when the test ends. */
 async function start(
@@ -67,16 +67,9 @@ describe("livenessOf()", () => {
   });
 
   it("takes a zombie for dead", async () => {
-    const parent = await start("sh", ["-c", "sleep 0.1 & echo $!; exec sleep 60"]);
-    const [line] = (await once(parent.stdout ?? parent, "data")) as [Buffer];
-    const pid = Number(line.toString());
-    const identity = await identityOf(pid);
+    const zombie = await startZombie();
 
-    await vi.waitFor(async () => {
-      expect(await readFile(`/proc/${pid}/stat`, "latin1")).toContain(") Z ");
-    }, PATIENCE);
-
-    expect(await livenessOf(identity)).toBe("dead");
+    expect(await livenessOf(await identityOf(zombie))).toBe("dead");
   });
 
   it("takes a later process with the same id for another one", async () => {

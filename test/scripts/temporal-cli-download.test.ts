@@ -88,9 +88,9 @@ class Clone {
         process.exit(0);
       }
       const { pid, env } = process;
-      appendFileSync(${asked}, JSON.stringify({ pid, args, env }) + "\\n");
       const directory = args[args.indexOf("--dest") + 1];
       writeFileSync(directory + "/half.whl.part", "half");
+      appendFileSync(${asked}, JSON.stringify({ pid, args, env }) + "\\n");
       ${waitUntilThere(waitsFor)}
       ${
         brings === undefined

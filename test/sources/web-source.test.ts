@@ -27,9 +27,9 @@ const SETTINGS: WebSourceSettings = {
   allowedNetworks: ["127.0.0.0/8"],
   allowedHosts: [],
   deniedHosts: [],
-  connectTimeoutMs: 2_000,
-  headerTimeoutMs: 2_000,
-  idleTimeoutMs: 2_000,
+  connectTimeoutMs: 20_000,
+  headerTimeoutMs: 20_000,
+  idleTimeoutMs: 20_000,
   minimumRate: 1,
 };
 

@@ -145,10 +145,12 @@ describe("SupervisedProgram", () => {
     });
 
     await vi.waitFor(() => {
-      expect(watched.log).toHaveLength(4);
+      expect(watched.log.length).toBeGreaterThanOrEqual(4);
     }, PATIENCE);
 
-    const delays = watched.log.map((line) => /Restarting it in ([\d.]+) s/.exec(line)?.[1]);
+    const delays = watched.log
+      .slice(0, 4)
+      .map((line) => /Restarting it in ([\d.]+) s/.exec(line)?.[1]);
     expect(delays).toEqual(["0.1", "0.2", "0.4", "0.8"]);
   });
 
