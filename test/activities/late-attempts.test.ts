@@ -18,6 +18,8 @@ import {
   someBytes,
   type NodeRig,
 } from "../support/node-rig.ts";
+import { S3Gate } from "../support/s3-gate.ts";
+import { S3Proxy } from "../support/s3-proxy.ts";
 import { useS3Server } from "../support/s3-server.ts";
 import { transformOrder } from "../support/step-orders.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
@@ -33,8 +35,6 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-// Of an upload: slow enough for a test to act in the middle, on a busy machine too.
-const SLOWLY = { bandwidthLimit: 2 * MIB };
 const SIZE_BYTES = 8 * MIB + 17;
 const BYTES = someBytes(SIZE_BYTES);
 
@@ -92,12 +92,15 @@ async function openCopy(): Promise<Scene> {
 
 /** An upload to a bucket that another process is in the middle of. */
 async function openUpload(): Promise<Scene> {
+  const proxy = await S3Proxy.open(server);
+  const second = new S3Gate();
+  proxy.inject({ when: ({ partNumber }) => partNumber === 2, fault: second.before });
   const objects = {
     type: "s3",
     bucket: await server.makeBucket(),
     prefix: "",
     region: server.region,
-    endpoint: server.endpoint,
+    endpoint: proxy.endpoint,
     pathStyle: true,
     checksums: "when_supported",
     partSizeBytes: MIN_PART_BYTES,
@@ -106,14 +109,8 @@ async function openUpload(): Promise<Scene> {
   const rig = await openNode(catalogue, { stores: { objects } });
   const plan = await rig.stageAndClaim(BYTES, ["objects"]);
   const { image_id, epoch } = plan;
-  const writer = rig.storeElsewhere(plan, SIZE_BYTES, { store: "objects", ...SLOWLY });
-  await vi.waitUntil(
-    async () => (await rig.dependencies.stores.get("objects").listParts(-1)).length > 0,
-    {
-      timeout: 40_000,
-      interval: 10,
-    },
-  );
+  const writer = rig.storeElsewhere(plan, SIZE_BYTES, { store: "objects" });
+  await second.reached;
   return {
     rig,
     plan,
@@ -124,6 +121,7 @@ async function openUpload(): Promise<Scene> {
         activityEnvironment(info),
       ),
     finish: async () => {
+      second.open();
       expect(await outcomeOf(writer)).toMatchObject({ stored: { store: "objects" } });
       await using copy = await rig.dependencies.stores
         .get("objects")

@@ -22,13 +22,8 @@ import {
   type NodeRig,
   type NodeRigOptions,
 } from "../support/node-rig.ts";
-import {
-  S3Proxy,
-  stall,
-  type S3Fault,
-  type S3Operation,
-  type S3Request,
-} from "../support/s3-proxy.ts";
+import { S3Proxy, stall, type S3Operation, type S3Request } from "../support/s3-proxy.ts";
+import { S3Gate } from "../support/s3-gate.ts";
 import { useS3Server } from "../support/s3-server.ts";
 import { PATIENCE } from "../support/patience.ts";
 
@@ -36,10 +31,6 @@ const PART_BYTES = MIN_PART_BYTES;
 /** Four parts. */
 const SIZE_BYTES = 17 * MIB + 17;
 
-// Slow enough to be met in the middle, on a busy machine too.
-const BANDWIDTH_LIMIT = 8 * MIB;
-
-/** The time in which a condition must come true: generous, because machines are busy. */
 // S3 leaves open whether a part that is on its way when its upload is aborted still arrives.
 const LATE = {
   code: expect.stringMatching(/^(AttemptOvertaken|ImportLost|StoreUnavailable)$/) as string,
@@ -64,10 +55,7 @@ interface S3Node {
   readonly proxy: S3Proxy;
 }
 
-async function openS3Node({
-  bandwidthLimit,
-  ...options
-}: NodeRigOptions & { readonly bandwidthLimit?: number } = {}): Promise<S3Node> {
+async function openS3Node(options: NodeRigOptions = {}): Promise<S3Node> {
   const bucket = await server.makeBucket();
   const proxy = await S3Proxy.open(server);
   const objects = {
@@ -81,7 +69,6 @@ async function openS3Node({
     partSizeBytes: PART_BYTES,
     // So that at most one part is lost with its process.
     partsInFlight: 1,
-    bandwidthLimit,
   } as const;
   return { rig: await openNode(catalogue, { ...options, stores: { objects } }), bucket, proxy };
 }
@@ -91,10 +78,7 @@ async function claim({ rig }: S3Node, bytes: Buffer): Promise<ImportPlan> {
 }
 
 function copyElsewhere({ rig }: S3Node, plan: ImportPlan): ChildProgram {
-  return rig.storeElsewhere(plan, SIZE_BYTES, {
-    store: "objects",
-    bandwidthLimit: BANDWIDTH_LIMIT,
-  });
+  return rig.storeElsewhere(plan, SIZE_BYTES, { store: "objects" });
 }
 
 function requests({ proxy }: S3Node, operation: S3Operation): S3Request[] {
@@ -111,91 +95,51 @@ function arrived(parts: readonly S3Request[]): (number | undefined)[] {
   return parts.filter(({ status }) => status === 200).map(({ partNumber }) => partNumber);
 }
 
-/** Waits until two parts have arrived, and some bytes of a third. Returns the parts that have. */
-async function awaitThirdPart(node: S3Node): Promise<(number | undefined)[]> {
-  const parts = await vi.waitUntil(() => {
-    const sent = requests(node, "UploadPart");
-    return (sent[2]?.bodyBytes ?? 0) > 0 && sent;
-  }, PATIENCE);
-  return arrived(parts);
+/** Holds the next request with this part. */
+function holdPart({ proxy }: S3Node, number: number, how: "before" | "resets"): S3Gate {
+  const gate = new S3Gate();
+  proxy.inject({ when: ({ partNumber }) => partNumber === number, fault: gate[how] });
+  return gate;
 }
 
 function isA(operation: S3Operation) {
   return (request: S3Request): boolean => request.operation === operation;
 }
 
-/** Holds a request where the test wants it, until the test opens it. */
-class Gate {
-  /** Resolves when a request is held. */
-  readonly reached: Promise<void>;
-  readonly open: () => void;
-  readonly #opened: Promise<void>;
-  #reach: () => void = () => undefined;
-
-  constructor() {
-    this.reached = new Promise((resolve) => {
-      this.#reach = resolve;
-    });
-    let open: () => void = () => undefined;
-    this.#opened = new Promise((resolve) => {
-      open = resolve;
-    });
-    this.open = open;
-  }
-
-  /** Holds a request before the server gets it. */
-  readonly before: S3Fault = async (exchange) => {
-    await this.#hold();
-    await exchange.relay(await exchange.forward());
-  };
-
-  /** Holds a request when the server has done it, and the client does not know it yet. */
-  readonly after: S3Fault = async (exchange) => {
-    const answer = await exchange.forward();
-    await this.#hold();
-    await exchange.relay(answer);
-  };
-
-  /** Holds a request that the server never gets, and then resets its connection. */
-  readonly resets: S3Fault = async (exchange) => {
-    await this.#hold();
-    exchange.reset();
-  };
-
-  async #hold(): Promise<void> {
-    this.#reach();
-    await this.#opened;
-  }
-}
-
-/** Holds these rows once a copy has begun, and waits until the copy waits for them. */
-async function holdCopy(node: S3Node, rows: SQL): Promise<HeldRows> {
-  await vi.waitUntil(() => partsSent(node).length > 0, PATIENCE);
+/** Holds these rows once a copy that waits there has begun, and waits until it waits for them. */
+async function holdCopy(begun: S3Gate, rows: SQL): Promise<HeldRows> {
+  await begun.reached;
   const held = await HeldRows.hold(catalogue, rows);
+  begun.open();
   await held.awaitWaiters();
   return held;
 }
 
 /** Kills a copy in the middle of its bytes. Returns the parts that had arrived. */
 async function killWhileCopying(node: S3Node, plan: ImportPlan): Promise<(number | undefined)[]> {
+  const third = holdPart(node, 3, "resets");
   const writer = copyElsewhere(node, plan);
-  const arrived = await awaitThirdPart(node);
+  await third.reached;
+  const kept = arrived(requests(node, "UploadPart"));
   await writer.kill();
-  return arrived;
+  third.open();
+  return kept;
 }
 
 /** Kills a copy all of whose parts have arrived, and of which there is no object. */
 async function killBeforePublishing(node: S3Node, plan: ImportPlan): Promise<void> {
+  const begun = holdPart(node, 1, "before");
   const writer = copyElsewhere(node, plan);
-  const rows = await holdCopy(node, sql`SELECT 1 FROM images WHERE id = ${plan.image_id}`);
+  const rows = await holdCopy(begun, sql`SELECT 1 FROM images WHERE id = ${plan.image_id}`);
   await writer.kill();
   await rows.release();
 }
 
 /** Kills a copy that is an object, of which the catalogue does not know. */
 async function killBeforeTelling(node: S3Node, plan: ImportPlan): Promise<void> {
+  const begun = holdPart(node, 1, "before");
   const writer = copyElsewhere(node, plan);
-  const rows = await holdCopy(node, sql`SELECT 1 FROM leases WHERE image_id = ${plan.image_id}`);
+  const rows = await holdCopy(begun, sql`SELECT 1 FROM leases WHERE image_id = ${plan.image_id}`);
   await writer.kill();
   await rows.release();
 }
@@ -330,8 +274,7 @@ describe("storeImage() into S3 in a process that stood still, and goes on late",
     const { rig } = node;
     const bytes = someBytes(SIZE_BYTES);
     const plan = await claim(node, bytes);
-    const gate = new Gate();
-    node.proxy.inject({ when: ({ partNumber }) => partNumber === 3, fault: gate.resets });
+    const gate = holdPart(node, 3, "resets");
     const late = copyElsewhere(node, plan);
     await gate.reached;
     await late.stop();
@@ -355,13 +298,15 @@ describe("storeImage() into S3 in a process that stood still, and goes on late",
     const node = await openS3Node();
     const { rig } = node;
     const plan = await claim(node, someBytes(SIZE_BYTES));
+    const third = holdPart(node, 3, "before");
     const late = copyElsewhere(node, plan);
-    await awaitThirdPart(node);
+    await third.reached;
     await late.stop();
     await rig.removeCopy(plan, "objects");
     await rig.release(plan);
 
     late.continue();
+    third.open();
 
     expect(await outcomeOf(late)).toEqual(LATE);
     expect(await traces(node, plan)).toEqual(NOTHING);
@@ -371,16 +316,18 @@ describe("storeImage() into S3 in a process that stood still, and goes on late",
 
 describe("storeImage() into S3 when it is cancelled", () => {
   it("keeps the parts that have arrived, and goes on from them when it is run again", async () => {
-    const node = await openS3Node({ bandwidthLimit: BANDWIDTH_LIMIT });
+    const node = await openS3Node();
     const bytes = someBytes(SIZE_BYTES);
     const plan = await claim(node, bytes);
     const environment = activityEnvironment();
+    const third = holdPart(node, 3, "resets");
     const storing = node.rig.store(plan, bytes.length, "objects", environment);
-    await awaitThirdPart(node);
+    await third.reached;
 
     environment.cancel();
 
     await expect(storing).rejects.toBeInstanceOf(CancelledFailure);
+    third.open();
     await node.rig.store(plan, bytes.length, "objects");
     expect(partsSent(node)).toEqual([1, 2, 3, 3, 4]);
     expect(await holds(node, plan, bytes)).toBe(true);
@@ -446,12 +393,14 @@ describe("removeCopy() of a copy in S3", () => {
   );
 
   it("ends an attempt that still sends in this process, and leaves nothing of it", async () => {
-    const node = await openS3Node({ bandwidthLimit: BANDWIDTH_LIMIT });
+    const node = await openS3Node();
     const plan = await claim(node, someBytes(SIZE_BYTES));
+    const third = holdPart(node, 3, "resets");
     const storing = node.rig.store(plan, SIZE_BYTES, "objects").catch((error: unknown) => error);
-    await awaitThirdPart(node);
+    await third.reached;
 
     await node.rig.removeCopy(plan, "objects");
+    third.open();
 
     expect(await storing).toBeInstanceOf(Error);
     expect(await traces(node, plan)).toEqual(NOTHING);
@@ -461,10 +410,13 @@ describe("removeCopy() of a copy in S3", () => {
   it("ends an attempt that still sends in another process, and leaves nothing of it", async () => {
     const node = await openS3Node();
     const plan = await claim(node, someBytes(SIZE_BYTES));
+    const last = holdPart(node, 4, "before");
     const writer = copyElsewhere(node, plan);
-    await awaitThirdPart(node);
+    // The third part may be on its way; the copy cannot end.
+    await vi.waitUntil(() => (requests(node, "UploadPart")[2]?.bodyBytes ?? 0) > 0, PATIENCE);
 
     await node.rig.removeCopy(plan, "objects");
+    last.open();
 
     expect(await outcomeOf(writer)).toEqual(LATE);
     expect(await traces(node, plan)).toEqual(NOTHING);
@@ -477,7 +429,7 @@ describe("removeCopy() of a copy in S3 that another process begins later", () =>
     const node = await openS3Node();
     const { proxy, rig } = node;
     const plan = await claim(node, someBytes(MIB));
-    const [creation, deletion] = [new Gate(), new Gate()];
+    const [creation, deletion] = [new S3Gate(), new S3Gate()];
     proxy.inject({ when: isA("CreateMultipartUpload"), fault: creation.before });
     proxy.inject({ when: isA("DeleteObject"), fault: deletion.after });
     const late = rig.storeElsewhere(plan, MIB, { store: "objects" });

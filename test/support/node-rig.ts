@@ -63,8 +63,6 @@ export interface ElsewhereOptions {
   readonly store?: string;
   /** It waits in the middle of its bytes until its program is released. Default: false. */
   readonly isHeld?: boolean;
-  /** In bytes per second. Default: no limit. */
-  readonly bandwidthLimit?: number;
 }
 
 /** Settings of a {@link NodeRig}. */
@@ -342,10 +340,10 @@ export class NodeRig {
   storeElsewhere(
     plan: ImportPlan,
     sizeBytes: number,
-    { store = "fast", isHeld = false, bandwidthLimit }: ElsewhereOptions = {},
+    { store = "fast", isHeld = false }: ElsewhereOptions = {},
   ): ChildProgram {
     const order = storeOrder(plan, sizeBytes, store);
-    const settings = { [store]: { ...this.storeSettings[store], bandwidthLimit } };
+    const settings = { [store]: this.storeSettings[store] };
     return this.#startElsewhere("store-image", { settings, order, isHeld });
   }
 
