@@ -20,9 +20,14 @@ const catalogue = useCatalogue();
 
 const SIZE_BYTES = 4 * MIB + 17;
 
-/** Turns every bit over, a MiB at a time: slowly, where the environment of its process says so. */
+/**
+ * Turns every bit over, a MiB at a time. In another process than the test's it waits after each one
+ * until the test has made the file `go`.
+ */
 const INVERT = `
+  import { existsSync } from "node:fs";
   import { open } from "node:fs/promises";
+  const mayGoOn = () => globalThis.isHere === true || existsSync(new URL("go", import.meta.url));
   export default {
     name: "invert",
     async run({ source, productPath, sizeBytes, signal, report }) {
@@ -34,7 +39,10 @@ const INVERT = `
           await product.write(buffer.subarray(0, bytesRead).map((byte) => ~byte), 0, bytesRead, position);
           position += bytesRead;
           report(position);
-          await new Promise((resolve) => setTimeout(resolve, globalThis.isHere ? 0 : 300));
+          while (!mayGoOn()) {
+            signal.throwIfAborted();
+            await new Promise((resolve) => setTimeout(resolve, 20));
+          }
         }
         await product.sync();
       } finally {
@@ -50,11 +58,14 @@ interface Scene {
   readonly bytes: Buffer;
   readonly order: TransformOrder;
   readonly module: string;
+  /** Lets the transforms in other processes go on. */
+  readonly release: () => Promise<void>;
 }
 
 /** An import whose first product is made, and whose second one is to be. */
 async function openScene(): Promise<Scene> {
-  const module = join(makeTemporaryDirectory(), "invert.mjs");
+  const directory = makeTemporaryDirectory();
+  const module = join(directory, "invert.mjs");
   await writeFile(module, INVERT);
   Object.assign(globalThis, { isHere: true });
   const invert = await loadTransform(module);
@@ -62,14 +73,17 @@ async function openScene(): Promise<Scene> {
   const bytes = someBytes(SIZE_BYTES);
   const plan = await rig.stageAndClaim(bytes);
   await rig.transform(plan, "before");
-  return { rig, plan, bytes, order: transformOrder(plan, "invert", { product: 1 }), module };
+  const order = transformOrder(plan, "invert", { product: 1 });
+  return { rig, plan, bytes, order, module, release: () => writeFile(join(directory, "go"), "") };
 }
 
 /** Waits until an attempt stands at these rows, and kills it there. */
-async function killAt({ rig, order, module }: Scene, table: string, where: string): Promise<void> {
+async function killAt(scene: Scene, table: string, where: string): Promise<void> {
+  const { rig, order, module, release } = scene;
   const writer = rig.transformElsewhere(order, module);
   await rig.awaitPart("staging", MIB);
   const rows = await HeldRows.hold(catalogue, sql.raw(`SELECT 1 FROM ${table} WHERE ${where}`));
+  await release();
   await rows.awaitWaiters();
   await writer.kill();
   await rows.release();
@@ -197,13 +211,14 @@ describe("transformStaged() in a process that stood still, and goes on late", ()
     ],
   ])("changes nothing when %s", async (_, happen) => {
     const scene = await openScene();
-    const { rig, plan, order, module } = scene;
+    const { rig, plan, order, module, release } = scene;
     const late = rig.transformElsewhere(order, module);
     await rig.awaitPart("staging", MIB);
     await late.stop();
     await happen(scene);
     const before = [await rig.snapshot(plan), await catalogue.staged(plan.image_id, 2)];
 
+    await release();
     late.continue();
 
     const { code } = (await outcomeOf(late)) as { code: string };
@@ -214,7 +229,7 @@ describe("transformStaged() in a process that stood still, and goes on late", ()
 
   it("does not disturb a second attempt that runs beside it", async () => {
     const scene = await openScene();
-    const { rig, plan, bytes, order, module } = scene;
+    const { rig, plan, bytes, order, module, release } = scene;
     const late = rig.transformElsewhere(order, module);
     const part = await rig.awaitPart("staging", MIB);
     await late.stop();
@@ -222,6 +237,7 @@ describe("transformStaged() in a process that stood still, and goes on late", ()
     await rig.awaitPart("staging", MIB, part);
 
     late.continue();
+    await release();
 
     expect(await outcomeOf(second)).toEqual({
       transformed: expect.objectContaining({ product: 2 }) as object,
