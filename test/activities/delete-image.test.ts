@@ -149,11 +149,11 @@ describe("removeImageBytes()", () => {
   });
 
   it("removes the copies that an import did not remove, in whatever state, and their leases", async () => {
-    const stores = { fast: {}, slow: { bandwidthLimit: 1 } };
-    const rig = await openNode(catalogue, { stores, idleTimeoutMs: 100 });
-    const plan = await rig.stageAndClaim(someBytes(2 * MIB), ["fast", "slow"]);
-    await rig.store(plan, 2 * MIB, "fast");
-    await failureOf(rig.store(plan, 2 * MIB, "slow"));
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(3 * MIB), ["fast", "slow"]);
+    await rig.store(plan, 3 * MIB, "slow");
+    const { writer } = await rig.heldElsewhere(plan, 3 * MIB);
+    await writer.kill();
     await rig.beginDeletion(plan.image_id);
     await rig.release(plan);
 

@@ -10,7 +10,6 @@ import { beginStaging, takeOverStaging } from "../../src/db/upload-records.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
-import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
 import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
 
@@ -193,13 +192,10 @@ describe("sweepNode() in the stores", () => {
   });
 
   it("keeps the part of a copy that has a lease, however old it is", async () => {
-    const rig = await openNode(catalogue, {
-      stores: { fast: { bandwidthLimit: 1 } },
-      idleTimeoutMs: 100,
-    });
-    const plan = await rig.stageAndClaim(someBytes(2 * MIB));
-    await failureOf(rig.store(plan, 2 * MIB));
-    const [part = ""] = await rig.names("fast");
+    const rig = await openNode(catalogue);
+    const plan = await rig.stageAndClaim(someBytes(3 * MIB));
+    const { writer, part } = await rig.heldElsewhere(plan, 3 * MIB);
+    await writer.kill();
     await age(rig.stored(part));
 
     expect(await sweep(rig)).toEqual(NOTHING);
