@@ -335,21 +335,22 @@ describe("activate()", () => {
     );
     const seen = new Set<string>();
     let isOver = false;
-    const look = async (): Promise<void> => {
-      while (!isOver) {
-        for (const { imageId } of claims) {
-          const { image, locations } = await catalogue.database.query((db) =>
-            findImage(db, imageId),
-          );
-          seen.add(`${image.status} with ${locations.length} locations`);
-        }
+    const lookAtAll = async (): Promise<void> => {
+      for (const { imageId } of claims) {
+        const { image, locations } = await catalogue.database.query((db) => findImage(db, imageId));
+        seen.add(`${image.status} with ${locations.length} locations`);
       }
     };
+    const look = async (): Promise<void> => {
+      while (!isOver) await lookAtAll();
+    };
 
+    await lookAtAll();
     const readers = [look(), look(), look()];
     for (const claim of claims) await activateImage(claim);
     isOver = true;
     await Promise.all(readers);
+    await lookAtAll();
 
     expect([...seen].sort()).toEqual(["active with 2 locations", "saving with 0 locations"]);
   });
