@@ -413,6 +413,15 @@ describe("stageData() while another process stages the image", () => {
     expect(await staging).toMatchObject({ size: 2 * MIB });
   });
 
+  /** Takes over from a stager that is made silent, again where it renews its lease just then. */
+  async function takeOver(rig: NodeRig, imageId: string, bytes: Buffer): Promise<void> {
+    const upload = await rig.upload(bytes);
+    await vi.waitFor(async () => {
+      await catalogue.silenceStager(imageId, 21);
+      await stage(rig, imageId, upload);
+    }, PATIENCE);
+  }
+
   async function silenceOf(imageId: string): Promise<number> {
     return Date.now() - Number((await catalogue.staged(imageId))?.renewedAt);
   }
@@ -429,10 +438,9 @@ describe("stageData() while another process stages the image", () => {
   it("takes over from a stager that has been silent for 20 s, and removes its part", async () => {
     const rig = await openNode(catalogue);
     const { imageId, stream, staging } = await beginToStage(rig);
-    await catalogue.silenceStager(imageId, 21);
     const bytes = someBytes(100);
 
-    await stage(rig, imageId, await rig.upload(bytes));
+    await takeOver(rig, imageId, bytes);
 
     expect(await rig.names("staging")).toEqual([imageId]);
     stream.end();
@@ -444,9 +452,8 @@ describe("stageData() while another process stages the image", () => {
   it("ends a staging that was taken over, also while its source sends nothing", async () => {
     const rig = await openNode(catalogue);
     const { imageId, staging } = await beginToStage(rig);
-    await catalogue.silenceStager(imageId, 21);
     const bytes = someBytes(100);
-    await stage(rig, imageId, await rig.upload(bytes));
+    await takeOver(rig, imageId, bytes);
 
     expect(await failureOf(staging)).toMatchObject({
       code: "StagingBusy",
