@@ -32,7 +32,8 @@ describe("ImportRuns", () => {
       const imports = new ImportRuns(rig.temporal);
       await rig.stopWorkers();
 
-      const failure = await failureOf(imports.start(imageId, { acceptTimeoutMs: 500 }));
+      // Long enough for the start to reach the server on a busy machine.
+      const failure = await failureOf(imports.start(imageId, { acceptTimeoutMs: 10_000 }));
       await rig.startWorkers();
       const outcome = await imports.wait(imageId, undefined);
 
@@ -45,15 +46,17 @@ describe("ImportRuns", () => {
   });
 
   describe("start() without an answer", () => {
-    /** A rig without a worker, and an image whose start was not answered in time. */
+    /** A rig without a worker, and an image whose start the server has and no worker answers. */
     async function unanswered(requestId: string) {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
       await rig.stopWorkers();
-      const options = { requestId, acceptTimeoutMs: 500 };
-      const failure = await failureOf(imports.start(imageId, options));
-      return { rig, imageId, imports, options, failure };
+      const leaving = new AbortController();
+      const failed = failureOf(imports.start(imageId, { requestId, signal: leaving.signal }));
+      await vi.waitFor(() => rig.run(imageId).describe(), PATIENCE);
+      leaving.abort();
+      return { rig, imageId, imports, options: { requestId }, failure: await failed };
     }
 
     it("names the run that is started", async () => {
@@ -142,7 +145,8 @@ describe("ImportRuns", () => {
         address: new URL(relay.through(address)).host,
       });
       const imports = new ImportRuns(new Client({ connection, namespace: rig.namespace }));
-      const failure = failureOf(imports.start(imageId, { acceptTimeoutMs: 5_000 }));
+      // Long enough for the start to reach the server on a busy machine, and no longer.
+      const failure = failureOf(imports.start(imageId, { acceptTimeoutMs: 10_000 }));
       await vi.waitFor(() => rig.run(imageId).describe(), PATIENCE);
 
       relay.freeze();
