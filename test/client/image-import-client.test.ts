@@ -8,7 +8,7 @@ import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import { findFreePort } from "../../src/stack/ports.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { createRig, liveReport, type ImportRig } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 
 /** A client that is closed when the test has finished. */
@@ -96,7 +96,7 @@ describe("ImageImportClient with Temporal alone", () => {
     const { rig, imageId } = await rigWithImage();
     const client = await connectToTemporal(rig);
 
-    const report = await client.imports.report(imageId);
+    const report = await liveReport({ client }, imageId);
 
     expect(report).toMatchObject({
       image_id: imageId,
@@ -293,7 +293,7 @@ describe("ImageImportClient", () => {
     const { task_id: taskId } = await rig.client.imports.start(imageId);
     await storing.reached;
 
-    const report = await rig.client.imports.report(imageId);
+    const report = await liveReport(rig, imageId);
 
     expect(report).toMatchObject({
       image_id: imageId,
@@ -314,7 +314,7 @@ describe("ImageImportClient", () => {
     const { task_id: taskId } = await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);
 
-    const report = await rig.client.imports.report(imageId);
+    const report = await liveReport(rig, imageId);
 
     expect(report).toMatchObject({
       task: { id: taskId, status: "success" },

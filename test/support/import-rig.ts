@@ -16,6 +16,7 @@ import {
   createCleanUpActivities,
 } from "../../src/activities/index.ts";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
+import type { ImportReport } from "../../src/client/import-report.ts";
 import { parseConfig, type Config } from "../../src/config/config.ts";
 import type { Database } from "../../src/db/connect.ts";
 import type { LeaseRow } from "../../src/db/lease-records.ts";
@@ -139,7 +140,6 @@ const TWO_STORES = {
   slow: { type: "file", path: "slow", zero_copy: false },
 };
 
-/** The time for a condition to become true; generous, because machines are busy. */
 // Once, before anything else touches the SDK: a passing test prints nothing.
 const written: string[] = [];
 Runtime.install({
@@ -429,6 +429,18 @@ async function namesIn(directory: string, imageId: string): Promise<string[]> {
     .filter((name) => !name.startsWith("."))
     .map((name) => name.replace(imageId, "@"))
     .sort();
+}
+
+/** The report of an import, once its worker has answered: a busy one may not do so in time. */
+export async function liveReport(
+  { client }: Pick<ImportRig, "client">,
+  imageId: string,
+): Promise<ImportReport> {
+  return vi.waitFor(async () => {
+    const report = await client.imports.report(imageId);
+    if (report.live === null) throw new Error("The worker has not answered in time");
+    return report;
+  }, PATIENCE);
 }
 
 /** The URI of a file in the rig's staging area. */

@@ -4,7 +4,7 @@ import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import { CONTROL_QUEUE, importWorkflowId } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { createRig, liveReport, type ImportRig } from "../support/import-rig.ts";
 import { resetRun } from "../support/reset-run.ts";
 
 /** A rig with an import whose copy is held. */
@@ -124,7 +124,7 @@ describe("the report of an import", () => {
     await resetRun(rig, imageId, "last");
     await again.reached;
 
-    const report = await rig.client.imports.report(imageId);
+    const report = await liveReport(rig, imageId);
     expect(report).toMatchObject({
       state: "running",
       task: { id: accepted.task_id },
@@ -142,7 +142,7 @@ describe("the report of an import", () => {
     const refusal = await failureOf(rig.client.imports.start(imageId));
 
     expect(refusal.code).toBe("ImageConflict");
-    expect(await rig.client.imports.report(imageId)).toMatchObject({
+    expect(await liveReport(rig, imageId)).toMatchObject({
       state: "succeeded",
       run_id: accepted.run_id,
       live: { task_id: accepted.task_id, phase: "done", size: 1000 },
@@ -156,7 +156,7 @@ describe("the report of an import", () => {
     await resetRun(rig, imageId, "first");
     await failureOf(rig.client.imports.wait(imageId));
 
-    expect(await rig.client.imports.report(imageId)).toMatchObject({
+    expect(await liveReport(rig, imageId)).toMatchObject({
       state: "succeeded",
       run_id: accepted.run_id,
       live: { task_id: accepted.task_id, phase: "done" },
@@ -191,7 +191,7 @@ describe("the report of an import", () => {
 
     await rig.client.images.removeCopy(imageId, "slow");
 
-    expect(await rig.client.imports.report(imageId)).toMatchObject({
+    expect(await liveReport(rig, imageId)).toMatchObject({
       state: "succeeded",
       stores: ["fast"],
       live: { stores: { fast: { state: "stored" }, slow: { state: "removed" } } },
