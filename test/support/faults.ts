@@ -56,6 +56,7 @@ export class Hold {
     }, 100);
     const signal = cancellationSignal();
     const cancelled = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
       signal.addEventListener("abort", () => {
         resolve();
       });

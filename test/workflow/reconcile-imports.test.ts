@@ -41,6 +41,7 @@ describe("reconcileImports()", () => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+    await rig.copied(imageId, "fast");
     await rig.copying(imageId, "slow");
     await rig.run(imageId).terminate();
 
