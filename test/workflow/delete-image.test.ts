@@ -137,13 +137,18 @@ describe("deleteImage()", () => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);
+    const removing = new Hold();
+    rig.fail("removeImageBytes", removing.before);
 
     const deletions = await Promise.all([
-      rig.client.images.delete(imageId),
-      rig.client.images.delete(imageId),
+      rig.client.images.delete(imageId, 0),
+      rig.client.images.delete(imageId, 0),
     ]);
+    removing.release();
+    await rig.temporal.workflow.getHandle(`image-delete/${imageId}`).result();
 
-    expect(deletions).toEqual(["deleted", "deleted"]);
+    expect(deletions).toEqual(["pending_delete", "pending_delete"]);
+    expect(await rig.state(imageId)).toMatchObject(GONE);
     expect(rig.calls.filter((call) => call === "removeImageBytes")).toHaveLength(1);
   });
 
@@ -276,15 +281,15 @@ describe("removeImageCopy()", () => {
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);
 
-    const first = rig.client.images.removeCopy(imageId, "slow");
-    await removing.reached;
-    const second = rig.client.images.removeCopy(imageId, "slow");
-    await expect
-      .poll(() => rig.client.images.removeCopy(imageId, "slow", 0), PATIENCE)
-      .toBe("pending_delete");
+    const removals = await Promise.all([
+      rig.client.images.removeCopy(imageId, "slow", 0),
+      rig.client.images.removeCopy(imageId, "slow", 0),
+    ]);
     removing.release();
+    await rig.temporal.workflow.getHandle(`image-remove-copy/${imageId}/slow/1`).result();
 
-    expect(await Promise.all([first, second])).toEqual(["removed", "removed"]);
+    expect(removals).toEqual(["pending_delete", "pending_delete"]);
+    expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
     expect(removalsIn(rig, "slow")).toBe(1);
   });
 
