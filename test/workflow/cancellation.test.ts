@@ -1,12 +1,25 @@
 import { randomBytes } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig } from "../support/import-rig.ts";
+import { createRig, type ImportRig } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
+
+/**
+ * Cancels an import, and returns the answer of its worker.
+ *
+ * @throws when the worker is too busy to answer in time
+ */
+async function answerToCancel(rig: ImportRig, imageId: string): Promise<unknown> {
+  const isTakenUp = await rig.client.imports
+    .cancel(imageId)
+    .catch((error: unknown) => (error instanceof ImportError ? error.code : error));
+  if (isTakenUp === false) throw new Error("The worker has not answered in time");
+  return isTakenUp === true ? "taken up" : isTakenUp;
+}
 
 describe("importImage() that is cancelled", () => {
   it("touches nothing when that comes before its first step", async () => {
@@ -136,7 +149,7 @@ describe("importImage() that is cancelled", () => {
     await rig.client.imports.start(imageId);
     await expect
       .poll(() => rig.calls.filter((call) => call === "storeImage fast").length, PATIENCE)
-      .toBe(3);
+      .toBeGreaterThanOrEqual(3);
     await rig.client.imports.cancel(imageId, { wait: true });
 
     expect((await rig.run(imageId).describe()).status.name).toBe("CANCELLED");
@@ -196,10 +209,7 @@ describe("importImage() that is cancelled", () => {
 
     await rig.client.imports.start(imageId);
     await step.reached;
-    const cancelled = await rig.client.imports.cancel(imageId).then(
-      () => "taken up",
-      (error: unknown) => (error instanceof ImportError ? error.code : error),
-    );
+    const cancelled = await vi.waitFor(() => answerToCancel(rig, imageId), PATIENCE);
     step.release();
     const outcome = await rig.client.imports.wait(imageId);
 
