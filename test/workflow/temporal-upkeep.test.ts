@@ -8,7 +8,6 @@ import { RECONCILER_ID, SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts
 import { createRig, type ImportRig } from "../support/import-rig.ts";
 import { PATIENCE } from "../support/patience.ts";
 
-/** The time limit for a condition; generous, because machines are busy. */
 /** Takes the search attributes of imports away, as when the server comes back without its data. */
 async function loseSearchAttributes({ temporal, namespace }: ImportRig): Promise<void> {
   await temporal.connection.operatorService.removeSearchAttributes({

@@ -33,7 +33,7 @@ async function withOrigin(
   options: RigOptions = {},
 ): Promise<{ rig: ImportRig; origin: HostileOrigin }> {
   const origin = await HostileOrigin.start(behaviour);
-  const web = { ports: [origin.port], allowed_networks: ["127.0.0.0/8"], idle_timeout: "2s" };
+  const web = { ports: [origin.port], allowed_networks: ["127.0.0.0/8"] };
   const rig = await createRig({ ...options, sources: { web } });
   return { rig, origin };
 }
