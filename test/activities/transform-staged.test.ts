@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { link, mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 import { CancelledFailure } from "@temporalio/common";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import { findImage } from "../../src/db/image-records.ts";
@@ -20,6 +20,7 @@ import {
   WAYS_TO_LOSE_AN_IMAGE,
   type NodeRig,
 } from "../support/node-rig.ts";
+import { PATIENCE } from "../support/patience.ts";
 import { saveOrder, storeOrder } from "../support/step-orders.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../support/volume.ts";
 
@@ -221,24 +222,26 @@ describe("transformStaged()", () => {
   });
 
   it("reports its progress, with a total of its own", async () => {
+    const beats: ByteProgress[] = [];
+    const beaten = async (doneBytes: number) =>
+      vi.waitUntil(() => beats.find((beat) => beat.doneBytes === doneBytes), PATIENCE);
     const transform = running(async ({ report, sizeBytes }) => {
       report(50);
-      await new Promise((resolve) => setTimeout(resolve, 700));
+      await beaten(50);
       report(sizeBytes * 5, sizeBytes * 10);
-      await new Promise((resolve) => setTimeout(resolve, 700));
+      await beaten(500);
       return undefined;
     });
     const rig = await openNode(catalogue, { transforms: [transform] });
     const plan = await rig.stageAndClaim(someBytes(100));
     const environment = activityEnvironment();
-    const beats: ByteProgress[] = [];
     environment.on("heartbeat", (beat: ByteProgress) => beats.push(beat));
 
     await rig.transform(plan, "it", {}, environment);
 
     const about = { step: "transform", transform: "it" };
-    expect(beats[0]).toEqual({ ...about, doneBytes: 50, totalBytes: 100 });
-    expect(beats.at(-1)).toEqual({ ...about, doneBytes: 500, totalBytes: 1000 });
+    expect(await beaten(50)).toEqual({ ...about, doneBytes: 50, totalBytes: 100 });
+    expect(await beaten(500)).toEqual({ ...about, doneBytes: 500, totalBytes: 1000 });
   });
 });
 
