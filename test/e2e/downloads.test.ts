@@ -1,9 +1,10 @@
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { craftedQcow2 } from "../support/crafted-images.ts";
+import { waitForPart } from "../support/growing-part.ts";
 import { honest, HostileOrigin, sendUpTo, type Behaviour } from "../support/hostile-origin.ts";
 import { MIB } from "../support/mib.ts";
 import { useRunningStack } from "../support/running-stack.ts";
@@ -62,10 +63,10 @@ describe("an image on the web", () => {
       await exchange.gone();
     };
     const before = origin.sentBytes;
-    const importing = stack.commandLine.json("import", origin.url("/disk.raw"));
-    await vi.waitUntil(() => origin.sentBytes - before >= STOP_AT, { timeout: 60_000 });
-    // What was sent is on its way for a moment.
-    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    const imageId = randomUUID();
+    const importing = stack.commandLine.json("import", origin.url("/disk.raw"), "--id", imageId);
+    // The worker writes whole blocks.
+    await waitForPart(stack.staging, imageId, Math.floor(STOP_AT / MIB) * MIB);
 
     behaviour = honest(BYTES);
     await stack.kill("worker");
@@ -73,7 +74,6 @@ describe("an image on the web", () => {
 
     expect(imported).toMatchObject({ exitCode: 0, answer: { status: "active" } });
     expect(origin.sentBytes - before).toBeLessThanOrEqual(BYTES.length + MIB);
-    const { image_id: imageId } = imported.answer as { image_id: string };
     const stored = await readFile(join(stack.store("local"), `${imageId}.1`));
     expect(stored.equals(BYTES)).toBe(true);
   });

@@ -11,17 +11,18 @@ import { waitForPart } from "../support/growing-part.ts";
 import { MIB } from "../support/mib.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { Service } from "../support/service.ts";
+import { waitForStandstill } from "../support/standstill.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { startTemporalWithoutSchedules } from "../support/temporal-without-schedules.ts";
 
 const PATIENCE = { timeout: 120_000, interval: 100 };
 
-// Slow enough to be met in the middle of a copy.
-const SLOWLY = { zero_copy: false, bandwidth_limit: MIB };
+const IMAGE_BYTES = 4 * MIB;
 
 const stack = useRunningStack({
+  mayHold: true,
   config: {
-    stores: { fast: { zero_copy: false }, slow: SLOWLY },
+    stores: { fast: { zero_copy: false }, slow: { zero_copy: false } },
     import: { heartbeat_timeout: "3s" },
     reconcile_every: "5s",
   },
@@ -31,6 +32,7 @@ const stack = useRunningStack({
 async function loseTemporal(): Promise<void> {
   const { pid } = stack.file.supervisor;
   process.kill(pid, "SIGSTOP");
+  await waitForStandstill(pid);
   await stack.kill("temporal");
   const database = openDataDirectory(stack.dataDir).temporalDatabase;
   for (const suffix of ["", "-wal", "-shm"]) rmSync(`${database}${suffix}`, { force: true });
@@ -48,7 +50,8 @@ describe("a worker whose Temporal server comes back without its data", () => {
     const worker = stack.pidOf("worker");
     const path = join(makeTemporaryDirectory(), "disk.raw");
     const imageId = randomUUID();
-    await writeRandomFile(path, 32 * MIB);
+    await writeRandomFile(path, IMAGE_BYTES);
+    stack.holds.hold("slow", imageId);
     const importing = stack.commandLine.start("import", path, "--id", imageId, "--store", "slow");
     await waitForPart(stack.store("slow"), imageId, 1);
     await importing.kill();
@@ -79,12 +82,13 @@ describe("a worker whose Temporal server comes back without its data", () => {
 describe("a worker whose Temporal server takes no Schedules", () => {
   it("starts the reconciler by its own clock", async () => {
     const service = await Service.open({
-      stores: { slow: SLOWLY },
+      stores: { slow: {} },
       more: { import: { heartbeat_timeout: "3s" }, reconcile_every: "2s" },
       temporalAddress: await startTemporalWithoutSchedules(),
     });
     await service.startWorker();
-    const imageId = await service.stagedImage(32 * MIB);
+    const imageId = await service.stagedImage(IMAGE_BYTES);
+    service.holds.hold("slow", imageId);
     await service.client.imports.start(imageId);
     await waitForPart(service.store("slow"), imageId, 1);
     await service.run(imageId).terminate();

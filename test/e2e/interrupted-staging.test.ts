@@ -12,9 +12,10 @@ import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const IMAGE_BYTES = 32 * MIB;
 
-// One second's worth of bytes passes at once, the rest at this rate: three seconds for one staging.
+// A staging is held where it waits for its bandwidth.
 const stack = useRunningStack({
-  config: { stores: { local: {} }, staging: { bandwidth_limit: "8MiB" } },
+  mayHold: true,
+  config: { stores: { local: {} }, staging: { bandwidth_limit: "1GiB" } },
 });
 
 const NOTHING = { locations: [], leases: [], staging: [], stores: { local: [] } };
@@ -25,11 +26,12 @@ interface HalfStaged {
   readonly importing: RunningCommand;
 }
 
-/** Starts to import a file with one command, and waits until half of it lies in staging. */
+/** Starts to import a file with one command, and waits until its staging is held half-way. */
 async function stageHalf(...options: readonly string[]): Promise<HalfStaged> {
   const imageId = randomUUID();
   const path = join(makeTemporaryDirectory(), "disk.raw");
   await writeRandomFile(path, IMAGE_BYTES);
+  stack.holds.holdStaging(IMAGE_BYTES / 2);
   const importing = stack.commandLine.start("import", path, "--id", imageId, ...options);
   await waitForPart(stack.staging, imageId, IMAGE_BYTES / 2);
   return { imageId, path, importing };
@@ -55,6 +57,7 @@ describe("staging that was killed half-way", () => {
   it("can't be imported, and works again", async () => {
     const { imageId, path, importing } = await stageHalf();
     await importing.kill();
+    stack.holds.releaseStaging();
     const part = findPart(stack.staging, imageId);
 
     const start = await stack.commandLine.json("start", imageId);
@@ -120,6 +123,7 @@ describe("import that is interrupted while it stages", () => {
     const { imageId, path, importing } = await stageHalf("--keep");
     importing.interrupt();
     await importing.result();
+    stack.holds.releaseStaging();
 
     const staged = await stack.commandLine.json("image", "stage", imageId, path);
     const imported = await stack.commandLine.json("start", imageId, "--wait");

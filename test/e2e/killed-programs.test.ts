@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { digestsOf, type FileDigests } from "../support/file-digests.ts";
 import {
@@ -14,28 +14,27 @@ import {
 import type { JsonCommandResult } from "../support/command-line.ts";
 import type { ImageTraces } from "../support/image-traces.ts";
 import { MIB } from "../support/mib.ts";
+import { PATIENCE } from "../support/patience.ts";
 import { useRunningStack } from "../support/running-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const IMAGE_BYTES = 32 * MIB;
 
-// One second's worth of bytes passes at once, the rest at the rate of the store: three seconds for
-// a copy in `slow`, seven in `slower`, which is longer than a worker goes on after it was asked to
-// end.
-const RATE_BYTES = { slow: 8 * MIB, slower: 4 * MIB };
+// One second's worth of bytes passes at once, the rest at this rate.
+const RATE_BYTES = 8 * MIB;
 
 /**
  * When a copy is broken off: at twice what would pass at once, so that one that starts afresh is
  * seen to be shorter.
  */
-const BROKEN_OFF_AT_BYTES = { slow: 2 * RATE_BYTES.slow, slower: 2 * RATE_BYTES.slower };
+const BROKEN_OFF_AT_BYTES = 2 * RATE_BYTES;
 
 const stack = useRunningStack({
+  mayHold: true,
   config: {
     stores: {
       fast: { zero_copy: false },
-      slow: { zero_copy: false, bandwidth_limit: RATE_BYTES.slow },
-      slower: { zero_copy: false, bandwidth_limit: RATE_BYTES.slower },
+      slow: { zero_copy: false, bandwidth_limit: RATE_BYTES },
     },
     import: { heartbeat_timeout: "3s" },
   },
@@ -43,7 +42,6 @@ const stack = useRunningStack({
 
 /** A fault in the middle of a copy. */
 interface Disaster {
-  readonly store: "slow" | "slower";
   readonly kill: () => Promise<void>;
   /** The user's action then. Default: none, the import continues automatically. */
   readonly recover?: () => Promise<void>;
@@ -51,7 +49,6 @@ interface Disaster {
 
 /** The result of an import that went through a {@link Disaster}. */
 interface Survival {
-  readonly store: "slow" | "slower";
   readonly digests: FileDigests;
   /** The part, as the kill left it. */
   readonly brokenOff: Part | undefined;
@@ -62,17 +59,17 @@ interface Survival {
   readonly storedDigests: FileDigests;
 }
 
-/** Imports a file with one command, and lets the disaster happen while its copy is written. */
-async function importAcross({ store, kill, recover }: Disaster): Promise<Survival> {
-  const { imageId, path, importing } = await startImport("--store", store);
-  const directory = stack.store(store);
-  await waitForPart(directory, imageId, BROKEN_OFF_AT_BYTES[store]);
+/** Imports a file with one command, and lets the disaster happen while its copy is held. */
+async function importAcross({ kill, recover }: Disaster): Promise<Survival> {
+  const { imageId, path, importing } = await startImport("--store", "slow");
+  const directory = stack.store("slow");
+  await waitForPart(directory, imageId, BROKEN_OFF_AT_BYTES);
   await kill();
   const brokenOff = findPart(directory, imageId);
   const following = followPart(directory, imageId, importing.result());
   await recover?.();
+  stack.holds.release("slow", imageId);
   return {
-    store,
     digests: await digestsOf(path),
     brokenOff,
     history: await following,
@@ -86,12 +83,13 @@ async function startImport(...options: readonly string[]) {
   const imageId = randomUUID();
   const path = join(makeTemporaryDirectory(), "disk.raw");
   await writeRandomFile(path, IMAGE_BYTES);
+  stack.holds.hold("slow", imageId, BROKEN_OFF_AT_BYTES);
   const importing = stack.commandLine.start("import", path, "--id", imageId, ...options);
   return { imageId, path, importing };
 }
 
-function expectThatItHitTheMiddle({ store, brokenOff }: Survival): void {
-  expect(brokenOff?.sizeBytes).toBeGreaterThanOrEqual(BROKEN_OFF_AT_BYTES[store]);
+function expectThatItHitTheMiddle({ brokenOff }: Survival): void {
+  expect(brokenOff?.sizeBytes).toBeGreaterThanOrEqual(BROKEN_OFF_AT_BYTES);
   expect(brokenOff?.sizeBytes).toBeLessThan(IMAGE_BYTES);
 }
 
@@ -106,22 +104,22 @@ function expectThatItWasResumed({ brokenOff, history }: Survival): void {
 }
 
 function expectThatItCompleted(survival: Survival): void {
-  const { store, digests, result, traces, storedDigests } = survival;
+  const { digests, result, traces, storedDigests } = survival;
   expect(result).toMatchObject({ exitCode: 0, answer: { status: "active", ...digests } });
   expect(storedDigests).toEqual(digests);
   expect(traces).toEqual({
     image: "active",
     isClaimed: false,
-    locations: [`${store} active`],
+    locations: ["slow active"],
     leases: [],
     staging: [],
-    stores: { fast: [], local: [], slow: [], slower: [], [store]: ["@.1"] },
+    stores: { fast: [], local: [], slow: ["@.1"] },
   });
 }
 
 describe("an import, when something is killed in the middle of its copy", () => {
   it("completes automatically, from the same byte, when it is the worker", async () => {
-    const survival = await importAcross({ store: "slow", kill: () => stack.kill("worker") });
+    const survival = await importAcross({ kill: () => stack.kill("worker") });
 
     expectThatItHitTheMiddle(survival);
     expectThatItWasResumed(survival);
@@ -129,7 +127,7 @@ describe("an import, when something is killed in the middle of its copy", () => 
   });
 
   it("completes automatically, from the same byte, when it is Temporal", async () => {
-    const survival = await importAcross({ store: "slow", kill: () => stack.kill("temporal") });
+    const survival = await importAcross({ kill: () => stack.kill("temporal") });
 
     expectThatItHitTheMiddle(survival);
     expectThatItWasResumed(survival);
@@ -139,7 +137,7 @@ describe("an import, when something is killed in the middle of its copy", () => 
   it("completes automatically, from the same byte, when it is Postgres", async () => {
     const { worker } = stack.file.pids;
 
-    const survival = await importAcross({ store: "slow", kill: () => stack.kill("postgres") });
+    const survival = await importAcross({ kill: () => stack.kill("postgres") });
 
     // Its copies go on meanwhile.
     expect(stack.file.pids.worker).toBe(worker);
@@ -150,7 +148,6 @@ describe("an import, when something is killed in the middle of its copy", () => 
 
   it("completes automatically, from the same byte, when it is all three at once", async () => {
     const survival = await importAcross({
-      store: "slow",
       kill: () => stack.kill("worker", "temporal", "postgres"),
     });
 
@@ -161,7 +158,6 @@ describe("an import, when something is killed in the middle of its copy", () => 
 
   it("goes on with the next start when it is `npm start`, whose programs were left running", async () => {
     const survival = await importAcross({
-      store: "slower",
       kill: () => stack.killSupervisor(),
       recover: () => stack.start(),
     });
@@ -173,7 +169,6 @@ describe("an import, when something is killed in the middle of its copy", () => 
 
   it("goes on with the next start when it is `npm start` with everything", async () => {
     const survival = await importAcross({
-      store: "slow",
       kill: () => stack.killSupervisor("worker", "temporal", "postgres"),
       recover: () => stack.start(),
     });
@@ -186,10 +181,12 @@ describe("an import, when something is killed in the middle of its copy", () => 
   it("keeps the copy of a store that was finished before", async () => {
     const { imageId, importing } = await startImport("--store", "fast", "--store", "slow");
     const finished = join(stack.store("fast"), `${imageId}.1`);
-    await waitForPart(stack.store("slow"), imageId, IMAGE_BYTES / 2);
+    await waitForPart(stack.store("slow"), imageId, BROKEN_OFF_AT_BYTES);
+    await vi.waitUntil(() => existsSync(finished), PATIENCE);
     const before = statSync(finished);
 
     await stack.kill("worker");
+    stack.holds.release("slow", imageId);
     const { exitCode } = await importing.result();
 
     expect(exitCode).toBe(0);

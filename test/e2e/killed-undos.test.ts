@@ -7,7 +7,7 @@ import { Service } from "../support/service.ts";
 
 async function openService(): Promise<Service> {
   return Service.open({
-    stores: { fast: {}, slow: { bandwidth_limit: MIB } },
+    stores: { fast: {}, slow: {} },
     more: { import: { heartbeat_timeout: "3s" } },
   });
 }
@@ -17,7 +17,8 @@ describe("an import whose worker is killed in an undo", () => {
     const service = await openService();
     const { client } = service;
     const worker = await service.startWorker();
-    const imageId = await service.stagedImage(16 * MIB);
+    const imageId = await service.stagedImage(4 * MIB);
+    service.holds.hold("slow", imageId);
     await client.imports.start(imageId, { stores: ["slow"] });
     await waitForPart(service.store("slow"), imageId, 1);
     const lease = await HeldRows.hold(
@@ -35,8 +36,9 @@ describe("an import whose worker is killed in an undo", () => {
     await client.imports.wait(imageId).catch(() => undefined);
 
     expect((await service.run(imageId).describe()).status.name).toBe("CANCELLED");
+    // A worker that gets no processor time for seconds loses its attempt, too.
     expect(await service.attemptsOf(imageId, "removeCopy")).toEqual([
-      "2: activity Heartbeat timeout",
+      expect.stringMatching(/^[2-9]: activity Heartbeat timeout$/),
     ]);
     expect(await service.traces(imageId)).toEqual({
       image: "uploading",

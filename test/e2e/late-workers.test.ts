@@ -67,7 +67,7 @@ describe("a worker that stands still until another worker has taken its imports 
   it("ends none of them when it goes on", async () => {
     const { origin, release } = await openHoldingOrigin();
     const service = await Service.open({
-      stores: { slow: { bandwidth_limit: MIB }, fast: {} },
+      stores: { slow: {}, fast: {} },
       more: {
         import: { heartbeat_timeout: "3s", slots: 8 },
         sources: {
@@ -80,6 +80,7 @@ describe("a worker that stands still until another worker has taken its imports 
     const imageIds = await Promise.all(
       Array.from({ length: COPIES }, () => service.stagedImage(IMAGE_BYTES)),
     );
+    for (const imageId of imageIds) service.holds.hold("slow", imageId);
     await Promise.all(
       imageIds.map((imageId) => client.imports.start(imageId, { stores: ["slow"] })),
     );
@@ -108,6 +109,7 @@ describe("a worker that stands still until another worker has taken its imports 
       return !open.some((path) => lateFiles.includes(path));
     }, PATIENCE);
     release();
+    for (const imageId of imageIds) service.holds.release("slow", imageId);
     const outcomes = await Promise.all(
       [...imageIds, fetched].map((imageId) => client.imports.wait(imageId)),
     );

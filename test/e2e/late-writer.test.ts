@@ -13,14 +13,12 @@ import { Relay } from "../support/relay.ts";
 import { Service } from "../support/service.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
-// One second's worth of bytes passes at once, the rest at this rate: five seconds for a copy.
-const RATE_BYTES = 2 * MIB;
-const IMAGE_BYTES = 12 * MIB;
+const IMAGE_BYTES = 4 * MIB;
+const HELD_AT_BYTES = 2 * MIB;
 
-/** A service whose only store is slow. */
 async function openService(): Promise<Service> {
   return Service.open({
-    stores: { slow: { bandwidth_limit: RATE_BYTES } },
+    stores: { slow: {} },
     more: { import: { heartbeat_timeout: "3s" } },
   });
 }
@@ -73,10 +71,12 @@ describe("a worker that stands still in the middle of a copy until another one h
     const imageId = randomUUID();
     const path = join(makeTemporaryDirectory(), "disk.raw");
     await writeRandomFile(path, IMAGE_BYTES);
+    service.holds.hold("slow", imageId, HELD_AT_BYTES);
     const importing = new CommandLine({ env: service.env }).start("import", path, "--id", imageId);
-    // So little is left then that it is written at once when the worker goes on.
-    await waitForPart(service.store("slow"), imageId, IMAGE_BYTES - RATE_BYTES);
+    await waitForPart(service.store("slow"), imageId, HELD_AT_BYTES);
     await late.stop();
+    // The worker writes the rest when it goes on.
+    service.holds.release("slow", imageId);
     relay.freeze();
     relay.cut();
 

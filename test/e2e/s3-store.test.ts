@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { VerifiedLocation } from "../../src/client/read-image.ts";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { digestsOf } from "../support/file-digests.ts";
@@ -9,6 +9,7 @@ import { bucketTraces, imageTraces } from "../support/image-traces.ts";
 import { MIB } from "../support/mib.ts";
 import { Relay } from "../support/relay.ts";
 import { useRunningStack } from "../support/running-stack.ts";
+import { S3Gate } from "../support/s3-gate.ts";
 import { useS3Proxy, type S3Request } from "../support/s3-proxy.ts";
 import { useS3Server } from "../support/s3-server.ts";
 import { makeSeparateService } from "../support/separate-service.ts";
@@ -20,10 +21,6 @@ const PART_BYTES = 5 * MIB;
 const IMAGE_BYTES = 32 * MIB;
 /** Three parts. */
 const SMALL_BYTES = 12 * MIB;
-
-// One second's worth of bytes passes at once, the rest at this rate. Once a part has arrived there
-// are seven seconds left, enough for a command to start on a busy machine.
-const RATE_BYTES = 4 * MIB;
 
 /** The time for a condition to become true; generous, because machines are busy. */
 const PATIENCE = { timeout: 60_000, interval: 10 };
@@ -52,7 +49,6 @@ const stack = useRunningStack({
       stores: {
         files: { zero_copy: false },
         objects: s3Settings(bucket, "objects"),
-        slow: { ...s3Settings(bucket, "slow"), bandwidth_limit: RATE_BYTES },
       },
       import: { heartbeat_timeout: "3s" },
     };
@@ -68,8 +64,11 @@ async function writeDisk(sizeBytes = IMAGE_BYTES): Promise<string> {
 }
 
 /** Starts to import a new file with one command. */
-async function startImport(stores: readonly string[], sizeBytes = IMAGE_BYTES) {
-  const imageId = randomUUID();
+async function startImport(
+  stores: readonly string[],
+  sizeBytes = IMAGE_BYTES,
+  imageId: string = randomUUID(),
+) {
   const path = await writeDisk(sizeBytes);
   const options = stores.flatMap((store) => ["--store", store]);
   const importing = commandLine.start("import", path, "--id", imageId, ...options);
@@ -92,12 +91,16 @@ function arrived(parts: readonly S3Request[]): (number | undefined)[] {
   return numbersOf(parts.filter(({ status }) => status === 200));
 }
 
-/** Waits until so many parts of an image have arrived, and some bytes of the next. */
-async function awaitParts(imageId: string, count: number): Promise<void> {
-  await vi.waitUntil(() => {
-    const parts = partsOf(imageId);
-    return arrived(parts).length === count && (parts[count]?.bodyBytes ?? 0) > 0;
-  }, PATIENCE);
+/** Holds the first request that sends this part of an image: all parts before it have arrived. */
+function holdPart(imageId: string, number: number, how: "before" | "resets"): S3Gate {
+  const gate = new S3Gate();
+  proxy.inject({
+    when: ({ operation, path, partNumber }) =>
+      operation === "UploadPart" && path.includes(imageId) && partNumber === number,
+    fault: gate[how],
+  });
+  onTestFinished(gate.open);
+  return gate;
 }
 
 /** The server's file of the object of an image's first import. */
@@ -182,11 +185,13 @@ describe("an import into S3", () => {
   });
 
   it("sends no part again that had arrived when its worker was killed, and keeps the finished file", async () => {
-    const { imageId, path, importing } = await startImport(["files", "slow"]);
-    await awaitParts(imageId, 3);
+    const imageId = randomUUID();
+    const fourth = holdPart(imageId, 4, "resets");
+    const { path, importing } = await startImport(["files", "objects"], IMAGE_BYTES, imageId);
+    await fourth.reached;
+    const file = await vi.waitUntil(() => fileOf(imageId), PATIENCE);
     await stack.kill("worker");
     const kept = arrived(partsOf(imageId));
-    const file = fileOf(imageId);
 
     const result = await importing.result();
 
@@ -197,9 +202,9 @@ describe("an import into S3", () => {
     expect(numbersOf(parts).filter((number) => kept.includes(number))).toEqual(kept);
     expect(sentBytes - IMAGE_BYTES).toBeLessThanOrEqual(PART_BYTES);
     expect(result).toMatchObject({ exitCode: 0, answer: { status: "active", ...digests } });
-    expect(await digestsOf(objectPath(imageId, "slow"))).toEqual(digests);
+    expect(await digestsOf(objectPath(imageId, "objects"))).toEqual(digests);
     expect(fileOf(imageId)).toEqual(file);
-    expect(await traces(imageId)).toEqual(imported("files", "slow"));
+    expect(await traces(imageId)).toEqual(imported("files", "objects"));
   });
 
   it("waits for an S3 server that is down, and keeps the file that was finished meanwhile", async () => {
@@ -226,8 +231,9 @@ describe("cancel --wait in the middle of a copy into S3", () => {
     const formats = ["--disk-format", "raw", "--container-format", "bare"];
     await commandLine.answer("image", "create", "--id", imageId, ...formats);
     await commandLine.answer("image", "stage", imageId, path);
-    await commandLine.answer("start", imageId, "--store", "slow");
-    await awaitParts(imageId, 1);
+    const second = holdPart(imageId, 2, "resets");
+    await commandLine.answer("start", imageId, "--store", "objects");
+    await second.reached;
 
     const cancelled = await commandLine.json("cancel", imageId, "--wait");
     const left = await traces(imageId);
@@ -252,8 +258,9 @@ describe("a worker that stands still in the middle of a copy into S3 until anoth
     const late = await WorkerProcess.start({ ...service.env, TEMPORAL_ADDRESS: host });
     const imageId = randomUUID();
     const path = await writeDisk(SMALL_BYTES);
+    const second = holdPart(imageId, 2, "before");
     const importing = service.commandLine.start("import", path, "--id", imageId);
-    await awaitParts(imageId, 1);
+    await second.reached;
     await late.stop();
     relay.freeze();
     relay.cut();
@@ -263,6 +270,7 @@ describe("a worker that stands still in the middle of a copy into S3 until anoth
     const finished = await service.look(imageId);
     const unfinished = late.openFiles(imageId);
     late.continue();
+    second.open();
     // The staged file is the last thing that it lets go, whatever it tried before.
     await vi.waitUntil(() => late.openFiles(imageId).length === 0, PATIENCE);
 
@@ -271,21 +279,23 @@ describe("a worker that stands still in the middle of a copy into S3 until anoth
     expect(result).toMatchObject({ exitCode: 0, answer: { status: "active", ...digests } });
     expect(finished).toMatchObject({
       digests,
-      traces: { image: "active", isClaimed: false, locations: ["slow active"], leases: [] },
+      traces: { image: "active", isClaimed: false, locations: ["late active"], leases: [] },
       bucket: { objects: ["late/@.1"], uploads: [] },
     });
     expect(await service.look(imageId)).toEqual(finished);
   });
 });
 
-/** A service without any worker, on the servers of the stack, with one slow place in the bucket. */
+/**
+ * A service without any worker, on the servers of the stack, with a place of its own in the bucket.
+ */
 async function openOwnService() {
   const { commandLine, config, env } = await makeSeparateService(stack);
   const dataDir = dirname(config);
   mkdirSync(join(dataDir, "stores"));
-  const slow = { ...s3Settings(bucket, "late"), bandwidth_limit: RATE_BYTES };
+  const stores = { late: s3Settings(bucket, "late") };
   // JSON is YAML too.
-  writeFileSync(config, JSON.stringify({ stores: { slow }, import: { heartbeat_timeout: "3s" } }));
+  writeFileSync(config, JSON.stringify({ stores, import: { heartbeat_timeout: "3s" } }));
   await commandLine.answer("migrate");
   return {
     commandLine,

@@ -11,11 +11,15 @@ import { PATIENCE } from "../support/patience.ts";
 
 const IMAGE_BYTES = 32 * MIB;
 
-// One second's worth of bytes passes at once, the rest at this rate. Once a quarter is written
-// there are eight seconds left, enough for a command to start on a busy machine.
+// One second's worth of bytes passes at once, the rest at this rate.
+const RATE_BYTES = 8 * MIB;
+/** Twice what passes at once, so that a copy that starts afresh is seen to be shorter. */
+const HELD_AT_BYTES = 2 * RATE_BYTES;
+
 const stack = useRunningStack({
+  mayHold: true,
   config: {
-    stores: { slow: { zero_copy: false, bandwidth_limit: "3MiB" } },
+    stores: { slow: { zero_copy: false, bandwidth_limit: RATE_BYTES } },
     import: { heartbeat_timeout: "3s" },
   },
 });
@@ -43,32 +47,31 @@ async function writeDisk(): Promise<string> {
   return path;
 }
 
-/** Imports a file with one command, and waits until a quarter of it lies in the store. */
-async function importQuarter() {
+/** Imports a file with one command, and waits until its copy is held with a half of the bytes. */
+async function importHalf() {
   const imageId = randomUUID();
   const path = await writeDisk();
+  stack.holds.hold("slow", imageId, HELD_AT_BYTES);
   const importing = commandLine.start("import", path, "--id", imageId);
-  await waitForPart(stack.store("slow"), imageId, IMAGE_BYTES / 4);
+  await waitForPart(stack.store("slow"), imageId, HELD_AT_BYTES);
   return { imageId, path, importing };
 }
 
 /** The same in single steps, so that only the import removes the upload. */
-async function startQuarter() {
+async function startHalf() {
   const imageId = randomUUID();
   const path = await writeDisk();
   const formats = ["--disk-format", "raw", "--container-format", "bare"];
   await commandLine.answer("image", "create", "--id", imageId, ...formats);
   await commandLine.answer("image", "stage", imageId, path);
+  stack.holds.hold("slow", imageId, HELD_AT_BYTES);
   await commandLine.answer("start", imageId);
-  await waitForPart(stack.store("slow"), imageId, IMAGE_BYTES / 4);
+  await waitForPart(stack.store("slow"), imageId, HELD_AT_BYTES);
   return { imageId, path };
 }
 
 async function waitUntilPaused(imageId: string): Promise<void> {
-  await vi.waitUntil(async () => (await stack.report(imageId)).live?.pause === "paused", {
-    timeout: 30_000,
-    interval: 100,
-  });
+  await vi.waitUntil(async () => (await stack.report(imageId)).live?.pause === "paused", PATIENCE);
 }
 
 async function waitForAnotherWorker(earlierPid: number): Promise<void> {
@@ -80,7 +83,7 @@ async function waitForAnotherWorker(earlierPid: number): Promise<void> {
 
 describe("a paused import", () => {
   it("writes nothing, also after its worker was killed, and goes on from where it was", async () => {
-    const { imageId, path, importing } = await importQuarter();
+    const { imageId, path, importing } = await importHalf();
     await commandLine.answer("pause", imageId);
     await waitUntilPaused(imageId);
     const paused = findPart(stack.store("slow"), imageId);
@@ -92,6 +95,7 @@ describe("a paused import", () => {
     await waitUntilPaused(imageId);
     const stillPaused = findPart(stack.store("slow"), imageId);
     const following = followPart(stack.store("slow"), imageId, importing.result());
+    stack.holds.release("slow", imageId);
     await commandLine.answer("resume", imageId);
     const history = await following;
 
@@ -111,11 +115,12 @@ describe("a paused import", () => {
 
 describe("cancel --wait in the middle of a copy", () => {
   it("leaves no bytes in the store and an image that can be imported at once", async () => {
-    const { imageId, path } = await startQuarter();
+    const { imageId, path } = await startHalf();
 
     const cancelled = await commandLine.json("cancel", imageId, "--wait");
     const traces = await stack.traces(imageId);
     const task = await stack.newestTask(imageId);
+    stack.holds.release("slow", imageId);
     const again = await commandLine.json("start", imageId, "--wait");
 
     expect(cancelled).toMatchObject({ exitCode: 0, answer: { status: "cancelled" } });
@@ -128,7 +133,7 @@ describe("cancel --wait in the middle of a copy", () => {
   });
 
   it("makes the command that imports end with exit code 1, and discards what it staged", async () => {
-    const { imageId, importing } = await importQuarter();
+    const { imageId, importing } = await importHalf();
 
     await commandLine.answer("cancel", imageId, "--wait");
     const result = await importing.result();
@@ -141,16 +146,20 @@ describe("cancel --wait in the middle of a copy", () => {
 
 describe("Ctrl-C while an import runs", () => {
   it("detaches with exit code 0, and the import goes on", async () => {
-    const { imageId, importing } = await importQuarter();
+    const imageId = randomUUID();
+    stack.holds.hold("slow", imageId, HELD_AT_BYTES);
+    const importing = commandLine.open("import", await writeDisk(), "--id", imageId);
+    // It has learned that the import is accepted.
+    await importing.shows("\nverifying ");
 
     importing.interrupt();
     const left = await importing.result();
+    stack.holds.release("slow", imageId);
     const watched = await commandLine.json("watch", imageId);
 
     expect(left).toMatchObject({
       exitCode: 0,
-      answer: { image_id: imageId, status: "importing" },
-      failure: undefined,
+      stdout: expect.stringMatching(`^image_id +${imageId}\nstatus +importing\n`) as string,
     });
     expect(watched).toMatchObject({ exitCode: 0, answer: { status: "active" } });
     expect(await stack.traces(imageId)).toEqual(IMPORTED);
@@ -159,7 +168,7 @@ describe("Ctrl-C while an import runs", () => {
 
 describe("image delete while an import runs", () => {
   it("cancels the import and leaves no bytes", async () => {
-    const { imageId, importing } = await importQuarter();
+    const { imageId, importing } = await importHalf();
 
     const deleted = await commandLine.json("image", "delete", imageId);
     const shown = await commandLine.json("image", "show", imageId);

@@ -6,11 +6,9 @@ import { MIB } from "../support/mib.ts";
 import { Service } from "../support/service.ts";
 import type { WorkerProcess } from "../support/worker-process.ts";
 
-const SLOWLY = { bandwidth_limit: MIB };
-
 async function openService(): Promise<Service> {
   return Service.open({
-    stores: { away: SLOWLY, here: SLOWLY },
+    stores: { away: {}, here: {} },
     more: {
       import: { heartbeat_timeout: "3s", slots: 8 },
       // The test starts the reconciler.
@@ -25,7 +23,8 @@ async function terminatedImport(
   worker: WorkerProcess,
   store: string,
 ): Promise<string> {
-  const imageId = await service.stagedImage(32 * MIB);
+  const imageId = await service.stagedImage(4 * MIB);
+  service.holds.hold(store, imageId);
   await service.client.imports.start(imageId, { stores: [store] });
   await waitForPart(service.store(store), imageId, 1);
   await service.run(imageId).terminate();
