@@ -2,6 +2,7 @@ import { sql, type SQL } from "drizzle-orm";
 import { onTestFinished, vi } from "vitest";
 import type { Database } from "../../src/db/connect.ts";
 import type { Catalogue } from "./catalogue.ts";
+import { PATIENCE } from "./patience.ts";
 
 /** Rows that the test's own transaction holds: every other transaction that wants one waits. */
 export class HeldRows {
@@ -34,10 +35,7 @@ export class HeldRows {
 
   /** Waits until so many transactions wait for a row. */
   async awaitWaiters(count = 1): Promise<void> {
-    await vi.waitUntil(async () => (await this.#countWaiters()) >= count, {
-      timeout: 20_000,
-      interval: 10,
-    });
+    await vi.waitUntil(async () => (await this.#countWaiters()) >= count, PATIENCE);
   }
 
   /** Releases the rows, and waits until that has happened. */

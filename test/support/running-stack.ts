@@ -15,6 +15,7 @@ import { copyHoldsEnv } from "./copy-holds-env.ts";
 import { CopyHolds } from "./copy-holds.ts";
 import { checkWorkerLog } from "./log-lines.ts";
 import { imageTraces, type ImageTraces } from "./image-traces.ts";
+import { PATIENCE } from "./patience.ts";
 import { makeServicesDirectory, markOf } from "./services-directory.ts";
 
 const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
@@ -212,7 +213,7 @@ function writeConfig(dataDir: string, { stores, ...rest }: StackConfig): void {
 async function killAll(pids: readonly number[]): Promise<void> {
   for (const pid of pids) process.kill(pid, "SIGKILL");
   await vi.waitUntil(() => pids.every((pid) => findProcess(pid) === undefined), {
-    timeout: 10_000,
+    ...PATIENCE,
     interval: 5,
   });
 }

@@ -319,7 +319,7 @@ describe("import that no worker accepts", () => {
       const imageId = command === "import" ? randomUUID() : await stack.stagedImage();
       const what = command === "import" ? [writeDisk(), "--id", imageId] : [imageId];
 
-      const result = await idle.json(command, ...what, "--accept-timeout", "1s");
+      const result = await idle.json(command, ...what, "--accept-timeout", "3s");
 
       expect(result).toEqual({
         exitCode: 5,

@@ -5,6 +5,7 @@ import { findFreePort } from "../../../src/stack/ports.ts";
 import { CommandLine } from "../../support/command-line.ts";
 import { waitForPart } from "../../support/growing-part.ts";
 import { SharedStack } from "../../support/shared-stack.ts";
+import { PATIENCE } from "../../support/patience.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
 
 const stack = new SharedStack();
@@ -12,10 +13,10 @@ const { commandLine } = stack;
 
 async function waitUntilPaused(imageId: string): Promise<void> {
   const client = await stack.connect();
-  await vi.waitUntil(async () => (await client.imports.status(imageId)).pause === "paused", {
-    timeout: 30_000,
-    interval: 100,
-  });
+  await vi.waitUntil(
+    async () => (await client.imports.status(imageId)).pause === "paused",
+    PATIENCE,
+  );
 }
 
 describe("pause", () => {
@@ -256,7 +257,7 @@ describe("steering that no worker takes up", () => {
     async (command) => {
       const idle = await stack.withoutWorker();
       const imageId = await stack.stagedImage();
-      await idle.json("start", imageId, "--accept-timeout", "1s");
+      await idle.json("start", imageId, "--accept-timeout", "3s");
 
       expect(await idle.json(command, imageId)).toEqual({
         exitCode: 5,

@@ -4,6 +4,7 @@ import { findFreePort } from "../../../src/stack/ports.ts";
 import { findProcessesWithEnvironment } from "../../../src/processes/process-table.ts";
 import { CommandLine } from "../../support/command-line.ts";
 import { logLines } from "../../support/log-lines.ts";
+import { PATIENCE } from "../../support/patience.ts";
 import { makeSeparateService, type SeparateService } from "../../support/separate-service.ts";
 import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
 
@@ -18,7 +19,7 @@ function endWorkerOf({ config }: SeparateService, signal: NodeJS.Signals): void 
 
 async function waitUntilWorking({ commandLine }: SeparateService): Promise<void> {
   await vi.waitUntil(async () => (await commandLine.json("doctor")).exitCode === 0, {
-    timeout: 30_000,
+    ...PATIENCE,
     interval: 200,
   });
 }
