@@ -17,8 +17,8 @@ export class CopyHolds {
   }
 
   /**
-   * Holds the copies of an image into a file store, once they have this many bytes. The image must
-   * have more, and be copied byte by byte.
+   * Holds the copies of an image into a file store, once they have this many bytes, and downloads
+   * from there. The image must have more, and be copied byte by byte.
    */
   hold(store: string, imageId: string, atBytes = 2 * MIB): void {
     this.#hold(`${store}.${imageId}`, atBytes);

@@ -1,17 +1,10 @@
 import { randomUUID } from "node:crypto";
-import {
-  chmodSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { CommandLine } from "../../support/command-line.ts";
+import { copyHoldsEnv } from "../../support/copy-holds-env.ts";
 import { digestsOf } from "../../support/file-digests.ts";
 import { MAY_DROP_RIGHTS, WITH_PERMISSIONS } from "../../support/file-permissions.ts";
 import { MIB } from "../../support/mib.ts";
@@ -440,15 +433,13 @@ describe("image download", () => {
   });
 
   it("leaves nothing when it is interrupted", async () => {
-    // All holes: staged in no time, read in seconds.
-    const source = writeDisk(0);
-    truncateSync(source, 512 * MIB);
-    const imageId = await stack.queuedImage();
-    await (await stack.connect()).files.stage(imageId, source);
+    const imageId = await stack.stagedImage(4 * MIB);
     await commandLine.answer("start", imageId, "--wait");
+    stack.holds.hold("local", imageId);
+    const holding = new CommandLine({ dataDir, env: copyHoldsEnv(dataDir) });
     const directory = makeTemporaryDirectory();
     const file = join(directory, "copy.raw");
-    const downloading = commandLine.start("image", "download", imageId, "--output", file);
+    const downloading = holding.start("image", "download", imageId, "--output", file);
     await vi.waitUntil(() => readdirSync(directory).length > 0, PATIENCE);
 
     downloading.interrupt();

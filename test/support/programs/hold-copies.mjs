@@ -8,8 +8,9 @@ import { isMainThread } from "node:worker_threads";
 /** @typedef {import("#dist/bytes/bandwidth-limit.js").BandwidthLimit} BandwidthLimit */
 
 // Node loads this before each program of a service; see `copy-holds.ts`. In a worker it holds the
-// copies into file stores, in `import` and `image stage` it holds the staging: while the file of a
-// hold exists, no byte from the position on that the file names is copied.
+// copies into file stores, in `import` and `image stage` it holds the staging, in `image download`
+// the reading of a copy: while the file of a hold exists, no byte from the position on that the
+// file names is copied.
 
 const LOOK_EVERY_MS = 10;
 
@@ -17,15 +18,42 @@ const holds = process.env["COPY_HOLDS"] ?? "";
 const [, , command = ""] = process.argv;
 if (isMainThread && command === "worker") await holdCopies();
 if (isMainThread && ["import", "image"].includes(command)) await holdStaging();
+if (isMainThread && command === "image") await holdReading();
 
 async function holdCopies() {
   const { FileStore } = await import("#dist/stores/file-store.js");
   /** @type {FileStore["copy"]} */
   const copy = Reflect.get(FileStore.prototype, "copy");
   FileStore.prototype.copy = async function (order) {
-    const [imageId = ""] = order.key.split(".");
-    return copy.call(this, { ...order, source: heldSource(order, `${this.name}.${imageId}`) });
+    return copy.call(this, { ...order, source: heldSource(order, holdOf(this, order.key)) });
   };
+}
+
+/** Ctrl-C ends the hold: the reader sees it after the block. */
+async function holdReading() {
+  const { FileStore } = await import("#dist/stores/file-store.js");
+  const interrupted = new AbortController();
+  process.once("SIGINT", () => {
+    interrupted.abort();
+  });
+  /** @type {FileStore["open"]} */
+  const open = Reflect.get(FileStore.prototype, "open");
+  FileStore.prototype.open = async function (key) {
+    const opened = await open.call(this, key);
+    return {
+      ...opened,
+      read: async (buffer, offset, length, position) => {
+        await untilReleased(holdOf(this, key), position, interrupted.signal);
+        return opened.read(buffer, offset, length, position);
+      },
+    };
+  };
+}
+
+/** @param {FileStore} store @param {string} key */
+function holdOf({ name }, key) {
+  const [imageId = ""] = key.split(".");
+  return `${name}.${imageId}`;
 }
 
 /** @param {CopyOrder} order @param {string} hold @returns {CopyOrder["source"]} */
