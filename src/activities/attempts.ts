@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { activityInfo } from "@temporalio/activity";
+import type { LeaseId } from "../db/lease-records.ts";
 import { livenessOf, thisProcess, type ProcessIdentity } from "../processes/process-identity.ts";
 import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import type { UndoOrder } from "../domain/undo-order.ts";
+import { describeLease } from "../domain/place.ts";
 
 interface Attempt {
   readonly order: AttemptOrder | null;
@@ -37,25 +38,22 @@ export function currentAttempt(): AttemptOrder {
 }
 
 /**
- * The key of the attempts of one import that write the same thing, for {@link Attempts.run}.
- *
- * @param what - for error messages, as "the download"
+ * The key of the attempts that write at one place, for {@link Attempts.run}. All products of an
+ * import have one key: its transforms run one after another.
  */
-export function attemptKey(order: UndoOrder, what: string): string {
-  return `${what} of ${order.image_id}.${String(order.epoch)}`;
+export function attemptKey(lease: LeaseId): string {
+  const what = lease.place.startsWith("product/")
+    ? `the products of image "${lease.imageId}"`
+    : describeLease(lease);
+  return `${what} (epoch ${String(lease.epoch)})`;
 }
 
 /**
- * Makes sure that an attempt is not late: the attempt that holds the lease must not come after it.
+ * Makes sure that an attempt is not late: one that runs must not come after it.
  *
- * @param held - null: a version wrote the lease that recorded no order
  * @throws ImportError `AttemptOvertaken`
  */
-export function requireNotLate(
-  held: AttemptOrder | null,
-  attempt: AttemptOrder,
-  what: string,
-): void {
+function requireNotLate(held: AttemptOrder | null, attempt: AttemptOrder, what: string): void {
   if (!isLater(held, attempt)) return;
   throw new ImportError(
     "AttemptOvertaken",

@@ -12,7 +12,7 @@ import {
 import { releaseClaim, requireCopyable, takeClaim, type Claimant } from "../db/claim-records.ts";
 import type { Queries } from "../db/connect.ts";
 import { listLiveLocations, type ImageRow, type LocationRow } from "../db/image-records.ts";
-import { findStaged, type StagedRow } from "../db/staged-records.ts";
+import { findUpload, type StagedRow } from "../db/staged-facts.ts";
 import { isSealed } from "../sources/sealing-keys.ts";
 import { needsSealing, parseWebUrl } from "../sources/web-url.ts";
 import type { StagingArea } from "../staging/staging-area.ts";
@@ -105,7 +105,7 @@ export function claimImportActivities(dependencies: Dependencies) {
         if (copying && copying.stores.length === 0) return nothingToCopy(request, copying);
         const targets = copying ? copying.stores : wanted;
         const claim = await takeClaim(db, limits, request, targets, claimant);
-        const staged = await findStaged(db, request.image_id);
+        const staged = await findUpload(db, request.image_id);
         const node = copying ? copying.node : staged?.node;
         return {
           image_id: request.image_id,

@@ -6,11 +6,11 @@ import {
   findRemains,
 } from "../db/deletion-records.ts";
 import type { LocationRow } from "../db/image-records.ts";
-import { dropLease, type LeaseRow, namesOf } from "../db/lease-records.ts";
-import { dropStagedRow, type StagedRow } from "../db/staged-records.ts";
+import { dropLease, type LeaseRow } from "../db/lease-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { RemovalOrder } from "../domain/undo-order.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
+import { removeLeased } from "./release-lease.ts";
 import { StoreCalls } from "./store-calls.ts";
 
 /** The remaining work of a deletion. */
@@ -68,7 +68,15 @@ export function removeImageBytesActivities(
   removals = new StoreCalls(),
 ) {
   const { database, staging, stores } = dependencies;
-  const removing = { database, stores, removals };
+  const removeLocation = async (location: LocationRow): Promise<void> => {
+    const { store, key } = location;
+    await patiently(async () => removals.run(store, () => stores.get(store).remove([key])));
+    await database.query((db) => dropLocation(db, location));
+  };
+  const removeLease = async (lease: LeaseRow): Promise<void> => {
+    await patiently(() => removeLeased(dependencies, lease, removals));
+    await database.transaction((db) => dropLease(db, lease));
+  };
   return {
     /**
      * Removes all bytes of a deleted image on this node, and the rows that named them. Nothing
@@ -82,9 +90,8 @@ export function removeImageBytesActivities(
       if (remains === undefined) return;
       const bytes = await database.query((db) => findNodeBytes(db, imageId, staging.node));
       const removals = await Promise.allSettled([
-        ...bytes.locations.map((location) => removeLocation(removing, location)),
-        ...bytes.leases.map((lease) => removeLeased(removing, lease)),
-        ...bytes.staged.map((staged) => removeStaged(dependencies, staged)),
+        ...bytes.locations.map((location) => removeLocation(location)),
+        ...bytes.leases.map((lease) => removeLease(lease)),
       ]);
       for (const removal of removals) if (removal.status === "rejected") throw removal.reason;
     },
@@ -98,49 +105,18 @@ export function removeImageBytesActivities(
     async removePublishedCopy({ image_id, epoch, store }: RemovalOrder): Promise<void> {
       const copy = { imageId: image_id, epoch, store };
       const location = await database.query((db) => findCopyToRemove(db, copy, staging.node));
-      if (location !== undefined) await removeLocation(removing, location);
+      if (location !== undefined) await removeLocation(location);
     },
   };
-}
-
-/** Dependencies of the removal from stores. */
-interface Removing extends Pick<NodeDependencies, "database" | "stores"> {
-  readonly removals: StoreCalls;
-}
-
-async function removeLocation(
-  { database, ...from }: Removing,
-  location: LocationRow,
-): Promise<void> {
-  await removeFrom(from, location.store, [location.key]);
-  await database.query((db) => dropLocation(db, location));
-}
-
-async function removeLeased({ database, ...from }: Removing, lease: LeaseRow): Promise<void> {
-  await removeFrom(from, lease.store, namesOf(lease));
-  await database.query((db) => dropLease(db, lease));
-}
-
-async function removeStaged(
-  { database, staging }: NodeDependencies,
-  { imageId, token, part, path }: StagedRow,
-): Promise<void> {
-  await staging.discard({ part, path });
-  await database.transaction((db) => dropStagedRow(db, imageId, token));
 }
 
 /**
  * A removal was promised: it also waits for the permission, or for the store to be configured
  * again.
  */
-async function removeFrom(
-  { stores, removals }: Pick<Removing, "stores" | "removals">,
-  name: string,
-  names: readonly string[],
-): Promise<void> {
+async function patiently(remove: () => Promise<void>): Promise<void> {
   try {
-    const store = stores.get(name);
-    await removals.run(name, () => store.remove(names));
+    await remove();
   } catch (error) {
     if (!(error instanceof ImportError) || error.retryable) throw error;
     throw new ImportError("StoreUnavailable", error.message, { cause: error, hint: error.hint });

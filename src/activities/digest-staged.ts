@@ -1,7 +1,7 @@
 import { fingerprintOf } from "../bytes/fingerprint.ts";
 import { hashFile } from "../bytes/hash-file.ts";
 import { beginProcessing } from "../db/task-records.ts";
-import { updateStaged } from "../db/staged-records.ts";
+import { updateStaged } from "../db/staged-facts.ts";
 import type { Digests } from "../domain/digests.ts";
 import {
   requireExpected,
@@ -60,9 +60,7 @@ export function digestStagedActivities(dependencies: NodeDependencies) {
         await requireUnchanged(staged, before);
         requireExpected(order.expected ?? {}, { size, digests });
         const fingerprint = await fingerprintOf(staged.handle);
-        await database.query((db) =>
-          updateStaged(db, order.image_id, staged.row.token, { fingerprint, digests }),
-        );
+        await database.query((db) => updateStaged(db, staged.row, { fingerprint, digests }));
         return digests;
       });
     },

@@ -1,29 +1,21 @@
-import { randomUUID } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 import { compareFingerprints, fingerprintOf } from "../bytes/fingerprint.ts";
-import { newPartName } from "../bytes/part-name.ts";
 import { thisProcess } from "../processes/process-identity.ts";
 import { RoomAhead } from "../staging/room-ahead.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
-import type { ImportId } from "../db/claim-guard.ts";
-import {
-  findReplaceable,
-  finishFetch,
-  recordFetched,
-  recordSingleConnection,
-  recordSource,
-  requireFetch,
-  takeFetch,
-  takeFetchedAway,
-  takeRow,
-} from "../db/fetched-records.ts";
+import { dropAdopted } from "../db/adoption-records.ts";
+import { finishLease, requireLease, updateLease } from "../db/lease-records.ts";
 import { growReservation, type ReservationGrowth } from "../db/quota-records.ts";
-import { dropStagedRow, knownDigests, type StagedRow } from "../db/staged-records.ts";
-import { beginProcessing } from "../db/task-records.ts";
 import type { FetchedFrom } from "../db/schema.ts";
-import type { AttemptOrder } from "../domain/attempt-order.ts";
+import {
+  findStaged,
+  knownDigests,
+  recordStaged,
+  updateStaged,
+  type StagedRow,
+} from "../db/staged-facts.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { UndoOrder } from "../domain/undo-order.ts";
@@ -31,9 +23,11 @@ import type { WebDownload } from "../sources/web-download.ts";
 import { displayedUrl, parseWebUrl } from "../sources/web-url.ts";
 import type { OpenStaged, StagingArea } from "../staging/staging-area.ts";
 import { writeStaged, type ByteSource } from "../staging/write-staged.ts";
-import { attemptKey, currentAttempt, isOver, requireNotLate, type Previous } from "./attempts.ts";
+import { attemptKey, currentAttempt } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { holdLease, type HeldLease } from "./hold-lease.ts";
 import { withProgress, type Progress } from "./progress.ts";
+import { releaseLease } from "./release-lease.ts";
 
 /** The download to make. */
 export interface FetchOrder {
@@ -52,22 +46,9 @@ export interface FetchedImage {
   readonly digests: Digests;
 }
 
-/** The row of this attempt. */
-interface HeldFetch {
-  readonly id: ImportId;
-  readonly token: string;
-  readonly part: string;
-  /** Path of the complete download. */
-  readonly path: string;
-  /** The row of an earlier attempt that is known to be over; its bytes lie under `part`. */
-  readonly left: StagedRow | undefined;
-  /** True if several connections to the origin failed in an earlier attempt. */
-  readonly singleConnection: boolean;
-}
-
 /** The bytes of an image from the web. Its undo is {@link discardFetchedActivities}. */
 export function fetchImageActivities(dependencies: NodeDependencies) {
-  const { attempts, idleTimeoutMs, sealingKeys } = dependencies;
+  const { idleTimeoutMs, sealingKeys, staging } = dependencies;
   return {
     /**
      * Downloads an image into staging and digests it on the way. It resumes the part of an attempt
@@ -79,22 +60,25 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
      *   `SourceUnavailable`, `StagingUnavailable`, `AttemptOvertaken`
      */
     async fetchImage(order: FetchOrder): Promise<FetchedImage> {
-      const id = { imageId: order.image_id, epoch: order.epoch };
       const url = sealingKeys.open(order.image_id, order.uri);
-      const attempt = currentAttempt();
       return withProgress(
         { about: { step: "fetch" }, idleTimeoutMs, idleFailure: "SourceUnavailable" },
         async (progress) =>
-          attempts.run(
-            attemptKey(order, "the download"),
-            async (takenOver, previous) => {
-              const held = await takeOver(dependencies, id, order.task_id, attempt, previous);
-              if ("digests" in held) return fetched(held.digests, held.path);
-              const signal = AbortSignal.any([progress.signal, takenOver]);
-              const report = progress.report;
-              return fetchOrCleanUp(dependencies, held, url, { signal, report });
+          holdLease(
+            dependencies,
+            order,
+            "download",
+            {
+              pathOf: (part) => staging.productPathOf(part),
+              resultOf: finishedDownload,
+              // A lease without a source was taken away: a writer before its holder may be alive.
+              mayResume: ({ fetchedFrom }) => fetchedFrom !== null,
+              // A queued image has no upload: an earlier import adopted a file and failed. The file
+              // stays where its owner put it.
+              alsoTake: (db) => dropAdopted(db, order.image_id),
             },
-            attempt,
+            progress,
+            (held, stoppable) => fetchBytes(dependencies, held, url, stoppable),
           ),
       );
     },
@@ -102,29 +86,27 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
 }
 
 /** The undo of {@link fetchImageActivities}. It runs on a queue of its own, never behind bytes. */
-export function discardFetchedActivities({ database, staging, attempts }: NodeDependencies) {
+export function discardFetchedActivities(dependencies: NodeDependencies) {
   return {
     /**
-     * Undoes `fetchImage`: removes the download of this import, complete or not, then its row.
+     * Undoes `fetchImage`: removes the download of this import, complete or not, then its lease.
      * Never touches an upload, nor the download of a later run of the same import. Nothing there is
      * success.
      *
      * @throws ImportError retried: `StagingUnavailable`, `AttemptOvertaken`
      */
     async discardFetched(order: UndoOrder): Promise<void> {
-      const id = { imageId: order.image_id, epoch: order.epoch };
+      const download = { imageId: order.image_id, epoch: order.epoch, place: "download" } as const;
       const attempt = currentAttempt();
-      await attempts.end(attemptKey(order, "the download"), attempt);
-      const taker = { token: randomUUID(), writer: await thisProcess(), attempt };
-      const requireOurs = (held: AttemptOrder | null): void => {
-        requireNotLate(held, attempt, `the removal of the download of image "${id.imageId}"`);
-      };
-      const row = await database.transaction((db) => takeFetchedAway(db, id, taker, requireOurs));
-      if (row === undefined) return;
-      await staging.discard({ part: row.part, path: row.path });
-      await database.transaction((db) => dropStagedRow(db, id.imageId, taker.token));
+      await dependencies.attempts.end(attemptKey(download), attempt);
+      await releaseLease(dependencies, download, attempt);
     },
   };
+}
+
+function finishedDownload(lease: StagedRow): FetchedImage | undefined {
+  const digests = lease.state === "whole" ? knownDigests(lease) : undefined;
+  return digests === undefined ? undefined : fetched(digests, lease.path);
 }
 
 function fetched(digests: Digests, path: string): FetchedImage {
@@ -132,111 +114,42 @@ function fetched(digests: Digests, path: string): FetchedImage {
 }
 
 /**
- * Takes the row for this attempt, or finds that an earlier one finished.
- *
- * @throws ImportError `ImportLost`; `AttemptOvertaken` when this attempt is late
- */
-async function takeOver(
-  { database, staging }: NodeDependencies,
-  id: ImportId,
-  taskId: string,
-  attempt: AttemptOrder,
-  previous: Previous,
-): Promise<HeldFetch | { readonly digests: Digests; readonly path: string }> {
-  const writer = await thisProcess();
-  for (;;) {
-    const token = randomUUID();
-    const before = await database.transaction((db) => findReplaceable(db, id, staging.node));
-    const isOurs = before?.epoch === id.epoch;
-    const digests = isOurs && before.state === "staged" ? knownDigests(before) : undefined;
-    if (before !== undefined && digests !== undefined) return { digests, path: before.path };
-    if (isOurs) requireNotLate(before.attempt, attempt, `the download of image "${id.imageId}"`);
-    // A row without a source cannot be resumed, and a writer before its holder may be alive.
-    const mayResume = isOurs && before.fetchedFrom !== null;
-    const left = mayResume && (await isOver(before.writer, previous)) ? before : undefined;
-    if (before !== undefined && left === undefined) {
-      const taker = { node: staging.node, token, writer, attempt };
-      // The row is taken away before its files go: a late writer cannot publish after that, and
-      // removes its own files. An adopted file stays where its owner put it.
-      if (!(await database.transaction((db) => takeRow(db, id, before, taker)))) continue;
-      if (before.epoch !== null) await staging.discard({ part: before.part, path: before.path });
-    }
-    const holder = before === undefined || left !== undefined ? before?.token : token;
-    const part = left?.part ?? newPartName(id.imageId, id.epoch);
-    const path = left?.path ?? staging.productPathOf(part);
-    const isTaken = await database.transaction(async (db) => {
-      const now = await findReplaceable(db, id, staging.node);
-      // Another attempt may have taken the row since it was read. Then the part belongs to that
-      // attempt.
-      if (now?.token !== holder) return false;
-      const { node } = staging;
-      const resumes = left !== undefined;
-      await takeFetch(db, id, { node, token, writer, attempt, part, path, resumes });
-      await beginProcessing(db, taskId);
-      return true;
-    });
-    const singleConnection = isOurs && before.singleConnection;
-    if (isTaken) return { id, token, part, path, left, singleConnection };
-  }
-}
-
-/**
  * The digests of a part that an earlier attempt completed, if it is still the same file.
  */
 async function digestsOfWhole(
   { staging }: NodeDependencies,
-  { id, part, path, left }: HeldFetch,
+  { id, part, path, before, resumes }: HeldLease,
 ): Promise<Digests | undefined> {
-  if (left?.fingerprint == null) return undefined;
-  const whole = left.fingerprint;
+  if (!resumes || before?.fingerprint == null) return undefined;
+  const whole = before.fingerprint;
   const isWhole = async (handle: FileHandle): Promise<boolean> => {
     await using open = handle;
     return compareFingerprints(whole, await fingerprintOf(open)) !== "changed";
   };
-  if (await isWhole(await staging.reopenPart(part))) return knownDigests(left);
+  if (await isWhole(await staging.reopenPart(part))) return knownDigests(before);
   const published = await openPublished(staging, id, path);
   return published !== undefined && (await isWhole(published.handle))
-    ? knownDigests(left)
+    ? knownDigests(before)
     : undefined;
 }
 
-/**
- * Downloads and publishes. An attempt whose import lost its claim meanwhile removes its files.
- */
-async function fetchOrCleanUp(
+/** Downloads and publishes. */
+async function fetchBytes(
   dependencies: NodeDependencies,
-  held: HeldFetch,
+  held: HeldLease,
   url: string,
   progress: Progress,
 ): Promise<FetchedImage> {
-  try {
-    const digests =
-      (await digestsOfWhole(dependencies, held)) ??
-      (await download(dependencies, held, url, progress));
-    await publishOrDiscard(dependencies, held);
-    return fetched(digests, held.path);
-  } catch (error) {
-    if (error instanceof ImportError && error.code === "ImportLost") {
-      // A file that cannot be removed now keeps its row, and the sweeper removes it. The caller
-      // must get the reason.
-      await removeOrphaned(dependencies, held).catch(() => undefined);
-    }
-    throw error;
-  }
-}
-
-/** The undo of a lost import may have come before this attempt took its row. */
-async function removeOrphaned(
-  { database, staging }: NodeDependencies,
-  { id, token, part, path }: HeldFetch,
-): Promise<void> {
-  await staging.discard({ part, path });
-  await database.transaction((db) => dropStagedRow(db, id.imageId, token));
+  const digests =
+    (await digestsOfWhole(dependencies, held)) ??
+    (await download(dependencies, held, url, progress));
+  await publishOrDiscard(dependencies, held);
+  return fetched(digests, held.path);
 }
 
 async function download(
   dependencies: NodeDependencies,
-  held: HeldFetch,
+  held: HeldLease,
   url: string,
   progress: Progress,
 ): Promise<Digests> {
@@ -251,12 +164,13 @@ async function download(
 /** Downloads the rest of the part, and records its facts. */
 async function writePart(
   dependencies: NodeDependencies,
-  held: HeldFetch,
+  held: HeldLease,
   url: string,
   progress: Progress,
 ): Promise<Digests> {
   const { database, staging, web, limits } = dependencies;
-  const { id, token, part, path, left } = held;
+  const { id, token, part } = held;
+  const left = held.resumes ? held.before : undefined;
   await using target =
     left === undefined ? await staging.createPart(part) : await staging.reopenPart(part);
   const startAt = await trustedBytes(target, left);
@@ -264,7 +178,7 @@ async function writePart(
   await using source = await web.open({
     url,
     continuation: state == null || startAt === 0 ? undefined : { startAt, state },
-    singleConnection: held.singleConnection,
+    singleConnection: held.before?.singleConnection ?? false,
     earlyEnd: state?.end,
     maxBytes: limits.imageSizeCapBytes,
     signal: progress.signal,
@@ -307,14 +221,18 @@ async function writePart(
   progress.report(digests.sizeBytes, digests.sizeBytes);
   await staging.syncPart(target, part);
   const whole = {
-    path,
     sizeBytes: digests.sizeBytes,
     fingerprint: await fingerprintOf(target),
     digests,
     zeroBlocks,
     timeToLiveMs: dependencies.stagingTimeToLiveMs,
   };
-  await database.transaction((db) => recordFetched(db, id, token, whole));
+  // Before it gets its final name: after a death the next attempt needs only its fingerprint.
+  await database.transaction(async (db) => {
+    await requireLease(db, id, token);
+    await updateLease(db, id, token);
+    await recordStaged(db, id, whole);
+  });
   return digests;
 }
 
@@ -333,14 +251,14 @@ class SourceLedger {
   /** Takes the number of bytes that were written; the last block may be under way. */
   writtenBytes = 0;
   readonly #dependencies: NodeDependencies;
-  readonly #held: HeldFetch;
+  readonly #held: HeldLease;
   readonly #target: FileHandle;
   readonly #source: WebDownload;
   #entry: FetchedFrom;
 
   private constructor(
     dependencies: NodeDependencies,
-    held: HeldFetch,
+    held: HeldLease,
     target: FileHandle,
     source: WebDownload,
     entry: FetchedFrom,
@@ -354,7 +272,7 @@ class SourceLedger {
 
   static async open(
     dependencies: NodeDependencies,
-    held: HeldFetch,
+    held: HeldLease,
     url: string,
     target: FileHandle,
     source: WebDownload,
@@ -365,7 +283,7 @@ class SourceLedger {
       ...source.state,
       end: source.earlyEnd,
       url: displayedUrl(parseWebUrl(url)),
-      syncedBytes: Math.min(held.left?.fetchedFrom?.syncedBytes ?? 0, source.offset),
+      syncedBytes: Math.min(held.before?.fetchedFrom?.syncedBytes ?? 0, source.offset),
       bootId: (await thisProcess()).bootId,
     });
     await ledger.#record();
@@ -393,7 +311,9 @@ class SourceLedger {
     const { fallBack, earlyEnd: end } = this.#source;
     const { id, token } = this.#held;
     if (fallBack !== "none") {
-      await this.#dependencies.database.query((db) => recordSingleConnection(db, id, token));
+      await this.#dependencies.database.query((db) =>
+        updateLease(db, id, token, { singleConnection: true }),
+      );
     }
     // Without a validator a download cannot be resumed: all bytes come in one response.
     const validator = fallBack === "afresh" ? null : this.#entry.validator;
@@ -404,7 +324,9 @@ class SourceLedger {
 
   async #record(): Promise<void> {
     const { id, token } = this.#held;
-    await this.#dependencies.database.query((db) => recordSource(db, id, token, this.#entry));
+    await this.#dependencies.database.query((db) =>
+      updateLease(db, id, token, { fetchedFrom: this.#entry }),
+    );
   }
 }
 
@@ -412,7 +334,7 @@ class SourceLedger {
  * The attempt that took over, or the undo, removes the files that it knows. Only the late writer
  * knows the files that it made after that.
  */
-async function publishOrDiscard(dependencies: NodeDependencies, held: HeldFetch): Promise<void> {
+async function publishOrDiscard(dependencies: NodeDependencies, held: HeldLease): Promise<void> {
   try {
     await publish(dependencies, held);
   } catch (error) {
@@ -423,7 +345,7 @@ async function publishOrDiscard(dependencies: NodeDependencies, held: HeldFetch)
   }
 }
 
-/** True if the failure means that another attempt has the row, or that the import is over. */
+/** True if the failure means that another attempt has the lease, or that the import is over. */
 function isLost(error: unknown): boolean {
   return (
     error instanceof ImportError &&
@@ -434,14 +356,17 @@ function isLost(error: unknown): boolean {
 /** Gives a complete download its final name, unless it has it already. */
 async function publish(
   { database, staging }: NodeDependencies,
-  { id, token, part, path }: HeldFetch,
+  { id, token, part, path }: HeldLease,
 ): Promise<void> {
-  const row = await database.transaction((db) => requireFetch(db, id, token));
+  const row = await database.transaction(async (db) => {
+    await requireLease(db, id, token);
+    return findStaged(db, id);
+  });
   const published = await openPublished(staging, id, path);
   await published?.handle.close();
   const isPublished =
     published !== undefined &&
-    row.fingerprint !== null &&
+    row?.fingerprint != null &&
     compareFingerprints(row.fingerprint, published.fingerprint) !== "changed";
   // The attempt that published it may have died before it removed the private name.
   if (isPublished) await staging.discard({ part });
@@ -450,8 +375,10 @@ async function publish(
   // The real path: the import looks for it.
   const staged = await staging.openStaged(id.imageId, pathToFileURL(path).href);
   await staged.handle.close();
-  const { path: realPath, fingerprint } = staged;
-  await database.transaction((db) => finishFetch(db, id, token, { path: realPath, fingerprint }));
+  await database.transaction(async (db) => {
+    await finishLease(db, id, token, { path: staged.path });
+    await updateStaged(db, { ...id, token }, { fingerprint: staged.fingerprint });
+  });
 }
 
 /**
@@ -459,7 +386,7 @@ async function publish(
  */
 async function openPublished(
   staging: StagingArea,
-  { imageId }: ImportId,
+  { imageId }: HeldLease["id"],
   path: string,
 ): Promise<OpenStaged | undefined> {
   try {

@@ -4,7 +4,9 @@ import {
   listUnfinishedCopyRemovals,
   listUnfinishedDeletions,
 } from "../db/deletion-records.ts";
-import { type CopyId, listAbandonedLeases, listLeasesOf } from "../db/lease-records.ts";
+import type { LocationRow } from "../db/image-records.ts";
+import { listAbandonedLeases, listLeasesOf, type LeaseRow } from "../db/lease-records.ts";
+import { storeAt } from "../domain/place.ts";
 import type { CopyToRemove } from "../domain/undo-order.ts";
 import type { Dependencies } from "./dependencies.ts";
 
@@ -60,11 +62,11 @@ export function findAbandonedActivities({ database, isRunOpen, staging }: Depend
           image_id: claim.imageId,
           workflow_id: claim.workflowId,
           run_id: claim.runId,
-          copies: leases.map(abandonedCopy),
+          copies: copiesOf(leases),
         });
       }
       const [leases, deletions, removals, sites] = await Promise.all([
-        database.query(listAbandonedLeases),
+        database.query((db) => listAbandonedLeases(db)),
         database.query((db) => listUnfinishedDeletions(db, DELETION_GRACE_MS)),
         database.query((db) => listUnfinishedCopyRemovals(db, DELETION_GRACE_MS)),
         database.query(listDeletionSites),
@@ -72,9 +74,9 @@ export function findAbandonedActivities({ database, isRunOpen, staging }: Depend
       const here = "node" in staging ? [staging.node] : [];
       return {
         claims,
-        copies: sample(leases, MOST_COPIES).map(abandonedCopy),
+        copies: sample(copiesOf(leases), MOST_COPIES),
         deletions: sample(deletions, MOST_DELETIONS),
-        removals: sample(removals, MOST_DELETIONS).map(abandonedCopy),
+        removals: sample(removals, MOST_DELETIONS).map(copyToRemove),
         nodes: [...new Set([...here, ...sites])].sort(),
       };
     },
@@ -106,6 +108,16 @@ function sample<Item>(items: readonly Item[], most: number): Item[] {
   return shuffled.slice(0, most).map(({ item }) => item);
 }
 
-function abandonedCopy(copy: CopyId & { readonly node: string }): CopyToRemove {
+/** The copies among leases. What lies in staging is removed by the sweeper of its node. */
+function copiesOf(leases: readonly LeaseRow[]): CopyToRemove[] {
+  return leases.flatMap(({ place, ...lease }) => {
+    const store = storeAt(place);
+    return store === undefined ? [] : [copyToRemove({ ...lease, store })];
+  });
+}
+
+function copyToRemove(
+  copy: Pick<LocationRow, "imageId" | "epoch" | "store" | "node">,
+): CopyToRemove {
   return { image_id: copy.imageId, epoch: copy.epoch, store: copy.store, node: copy.node };
 }

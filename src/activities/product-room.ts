@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { hasErrorCode } from "../bytes/system-error.ts";
 import { findQuotaLeft, growReservation } from "../db/quota-records.ts";
-import type { ProductId } from "../db/product-records.ts";
+import type { ImportId } from "../db/claim-guard.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 
@@ -18,7 +18,7 @@ export class ProductRoom implements AsyncDisposable {
   /** Aborted when there is no more room. */
   readonly signal: AbortSignal;
   readonly #dependencies: Pick<NodeDependencies, "database" | "limits">;
-  readonly #product: ProductId;
+  readonly #claim: ImportId;
   readonly #path: string;
   readonly #besideBytes: number;
   readonly #stop = new AbortController();
@@ -27,13 +27,13 @@ export class ProductRoom implements AsyncDisposable {
 
   private constructor(
     dependencies: Pick<NodeDependencies, "database" | "limits">,
-    product: ProductId,
+    claim: ImportId,
     path: string,
     besideBytes: number,
     maxBytes: number,
   ) {
     this.#dependencies = dependencies;
-    this.#product = product;
+    this.#claim = claim;
     this.#path = path;
     this.#besideBytes = besideBytes;
     this.maxBytes = maxBytes;
@@ -60,15 +60,15 @@ export class ProductRoom implements AsyncDisposable {
    */
   static async hold(
     dependencies: Pick<NodeDependencies, "database" | "limits">,
-    product: ProductId,
+    claim: ImportId,
     path: string,
     besideBytes: number,
   ): Promise<ProductRoom> {
     const { database, limits } = dependencies;
-    const maxBytes = await database.transaction((db) => findQuotaLeft(db, limits, product));
+    const maxBytes = await database.transaction((db) => findQuotaLeft(db, limits, claim));
     // A limit of a program must be a finite number.
     const countable = Math.min(maxBytes, Number.MAX_SAFE_INTEGER);
-    return new ProductRoom(dependencies, product, path, besideBytes, countable);
+    return new ProductRoom(dependencies, claim, path, besideBytes, countable);
   }
 
   /**
@@ -82,7 +82,7 @@ export class ProductRoom implements AsyncDisposable {
     if (imageBytes === 0) return;
     const productBytes = imageBytes + this.#besideBytes;
     await database.transaction((db) =>
-      growReservation(db, limits, this.#product, { imageBytes, productBytes }),
+      growReservation(db, limits, this.#claim, { imageBytes, productBytes }),
     );
   }
 

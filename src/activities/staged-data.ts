@@ -4,16 +4,16 @@ import { compareFingerprints, fingerprintOf, type Fingerprint } from "../bytes/f
 import { hashFile } from "../bytes/hash-file.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Queries } from "../db/connect.ts";
-import { requireLease, type CopyId } from "../db/lease-records.ts";
+import { requireLease, type LeaseId } from "../db/lease-records.ts";
 import {
-  findStaged,
+  findStagedSource,
   knownDigests,
   lockStaged,
   mayLink,
   recordLink,
   updateStaged,
   type StagedRow,
-} from "../db/staged-records.ts";
+} from "../db/staged-facts.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { OpenStaged } from "../staging/staging-area.ts";
@@ -24,6 +24,8 @@ import type { Progress } from "./progress.ts";
 /** The staged bytes that a step is about. */
 export interface StagedOrder {
   readonly image_id: string;
+  /** The import. Absent in orders of 0.1.0: the one that holds the image. */
+  readonly epoch?: number;
   /** URI of the upload or download. Null: it lies at the default place. */
   readonly uri: string | null;
   /** Number of the product. Default: 0, the upload or download. */
@@ -52,13 +54,14 @@ export async function openTrustedStaged(
   order: StagedOrder,
   progress: Progress,
 ): Promise<TrustedStaged> {
+  const { image_id: imageId, epoch, product } = order;
   const find = () =>
-    dependencies.database.query((db) => findStaged(db, order.image_id, order.product));
+    dependencies.database.query((db) => findStagedSource(db, { imageId, epoch, product }));
   const opened = await dependencies.staging.openStaged(order.image_id, await uriOf(order, find));
   try {
     // After the file: a file that replaced it meanwhile differs from the row.
     const row = await find();
-    if (row?.state !== "staged") throw missing(order.image_id);
+    if (row?.state !== "whole") throw missing(order.image_id);
     return await trusted(dependencies, opened, row, progress);
   } catch (error) {
     await opened.handle.close();
@@ -92,7 +95,7 @@ async function trusted(
   const sizeBytes = Number(row.fingerprint.sizeBytes);
   const digests = knownDigests(row);
   const verdict = compareFingerprints(row.fingerprint, opened.fingerprint);
-  const zeroBlocks = new ZeroBlocks(row.zeroBlocks);
+  const zeroBlocks = new ZeroBlocks(row.zeroBlocks ?? "");
   const close = () => handle.close();
   const staged = {
     handle,
@@ -120,7 +123,7 @@ export async function requireAsRecorded(
   // Another step of this import may have changed the file (by a link or chmod) and not yet the row.
   // Compare again under the lock.
   const settled = await dependencies.database.transaction(async (db) => {
-    const locked = await lockStaged(db, row.imageId, row.token);
+    const locked = await lockStaged(db, row);
     if (locked?.fingerprint == null) throw missing(row.imageId);
     return compareFingerprints(locked.fingerprint, await fingerprintOf(handle));
   });
@@ -139,7 +142,7 @@ async function requireSameBytes(
   const now = await fingerprintOf(handle);
   if (recorded === undefined) {
     if (verdict === "changed") throw changed(row);
-    await database.query((db) => updateStaged(db, row.imageId, row.token, { fingerprint: now }));
+    await database.query((db) => updateStaged(db, row, { fingerprint: now }));
     return;
   }
   if (Number(now.sizeBytes) !== recorded.sizeBytes) throw changed(row);
@@ -150,9 +153,7 @@ async function requireSameBytes(
     report: progress.report,
   });
   if (digests.osHashValue !== recorded.osHashValue) throw changed(row);
-  await database.query((db) =>
-    updateStaged(db, row.imageId, row.token, { fingerprint: now, digests }),
-  );
+  await database.query((db) => updateStaged(db, row, { fingerprint: now, digests }));
 }
 
 function changed(row: StagedRow): ImportError {
@@ -176,8 +177,8 @@ export async function changeStaged<T>(
   staged: TrustedStaged,
   change: (row: StagedRow) => Promise<T>,
 ): Promise<T> {
-  const locked = await lockStaged(db, staged.row.imageId, staged.row.token);
-  if (locked?.state !== "staged") throw missing(staged.row.imageId);
+  const locked = await lockStaged(db, staged.row);
+  if (locked?.state !== "whole") throw missing(staged.row.imageId);
   const before = await fingerprintOf(staged.handle);
   const result = await change(locked);
   const after = await fingerprintOf(staged.handle);
@@ -186,7 +187,7 @@ export async function changeStaged<T>(
   const wasAsRecorded =
     locked.fingerprint !== null && compareFingerprints(locked.fingerprint, before) === "same";
   if (wasAsRecorded && compareFingerprints(before, after) === "touched") {
-    await updateStaged(db, staged.row.imageId, staged.row.token, { fingerprint: after });
+    await updateStaged(db, staged.row, { fingerprint: after });
   }
   return result;
 }
@@ -195,7 +196,7 @@ export async function changeStaged<T>(
 export interface Linking {
   readonly store: Store;
   readonly order: CopyOrder;
-  readonly lease: { readonly copy: CopyId; readonly token: string };
+  readonly lease: { readonly id: LeaseId; readonly token: string };
 }
 
 /**
@@ -215,7 +216,7 @@ export async function linkStaged(
   if (!mayLink(staged.row, store.name)) return undefined;
   return database.transaction(async (db) => {
     // A late attempt must not take the right of a later one.
-    await requireLease(db, lease.copy, lease.token);
+    await requireLease(db, lease.id, lease.token);
     return changeStaged(db, staged, async (row) => {
       if (!mayLink(row, store.name)) return undefined;
       const copy = await store.link?.(order);

@@ -4,19 +4,21 @@ import { log } from "@temporalio/activity";
 import { keyOfPart } from "../bytes/part-name.ts";
 import { thisProcess } from "../processes/process-identity.ts";
 import type { Database } from "../db/connect.ts";
-import { listLeases } from "../db/lease-records.ts";
-import { listStaged } from "../db/staged-records.ts";
-import { listAbandonedUndos, type TransformUndo } from "../db/transform-undo-records.ts";
 import {
-  dropStaging,
-  listExpiredStaging,
+  dropLease,
+  listAbandonedLeases,
+  listNodeLeases,
+  listStoreLeases,
   STAGING_LEASE_SECONDS,
-  takeOverStaging,
-} from "../db/upload-records.ts";
+  takeAbandonedLease,
+  type LeaseRow,
+} from "../db/lease-records.ts";
+import { dropStaging } from "../db/upload-records.ts";
+import { isInStaging, storeAt, storePlace, transformAt } from "../domain/place.ts";
 import type { Store } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { removeLeased } from "./release-lease.ts";
 import { StoreCalls } from "./store-calls.ts";
-import { undoTransform } from "./undo-transform.ts";
 
 /** The number of things that a sweep removed. */
 export interface Swept {
@@ -31,14 +33,12 @@ export interface Swept {
  * imports. A failure does not stop the rest; the first one is thrown at the end.
  */
 export async function sweepNode(dependencies: NodeDependencies): Promise<Swept> {
-  const [staged, parts, undone] = await Promise.allSettled([
-    sweepStaging(dependencies),
+  const [staged, parts] = await Promise.allSettled([
+    sweepLeases(dependencies),
     sweepParts(dependencies),
-    sweepUndos(dependencies),
   ]);
   if (staged.status === "rejected") throw staged.reason;
   if (parts.status === "rejected") throw parts.reason;
-  if (undone.status === "rejected") throw undone.reason;
   return { staged: staged.value, parts: parts.value };
 }
 
@@ -54,30 +54,49 @@ export function sweepNodeActivities(dependencies: NodeDependencies) {
   };
 }
 
-async function sweepStaging({ database, staging }: NodeDependencies): Promise<number> {
-  const sweeper = { node: staging.node, writer: await thisProcess() };
-  const expired = await database.query((db) => listExpiredStaging(db, staging.node));
-  return sweepEach(expired, async (row) => {
-    const token = randomUUID();
-    const taken = await database.transaction((db) =>
-      takeOverStaging(db, row, { ...sweeper, token }),
-    );
-    if (taken === undefined) return 0;
-    await staging.discard({ part: taken.part, path: taken.path });
-    await database.transaction((db) => dropStaging(db, row.imageId, token));
-    return 1;
-  });
+/** Removes what abandoned leases name. The reconciler removes their copies, store by store. */
+async function sweepLeases(dependencies: NodeDependencies): Promise<number> {
+  const { database, staging } = dependencies;
+  const abandoned = await database.query((db) => listAbandonedLeases(db, { node: staging.node }));
+  const byTool = new Map<string, LeaseRow[]>();
+  for (const lease of abandoned.filter(({ place }) => storeAt(place) === undefined)) {
+    const tool = transformAt(lease.place) ?? "";
+    byTool.set(tool, [...(byTool.get(tool) ?? []), lease]);
+  }
+  // In parallel: a transform whose undo hangs does not delay the others.
+  return settled(
+    [...byTool.values()].map((leases) =>
+      sweepEach(leases, (lease) => sweepLease(dependencies, lease)),
+    ),
+  );
+}
+
+/** @returns the number of staged files, or of what would be one, that it removed */
+async function sweepLease(dependencies: NodeDependencies, lease: LeaseRow): Promise<number> {
+  const { database, staging } = dependencies;
+  const taker = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
+  const taken = await database.transaction((db) => takeAbandonedLease(db, lease, taker));
+  if (taken === undefined) return 0;
+  await removeLeased(dependencies, taken);
+  await database.transaction(async (db) =>
+    lease.place === "upload"
+      ? dropStaging(db, lease.imageId, taker.token)
+      : dropLease(db, lease, taker.token),
+  );
+  return isInStaging(lease.place) ? 1 : 0;
 }
 
 // Listing takes time in proportion to the number of names; the sweep runs again five minutes later.
 const sweeps = new StoreCalls({ limitMs: 90_000, atOnce: 1 });
 
 async function sweepParts({ database, staging, stores }: NodeDependencies): Promise<number> {
-  // The rows are read after the names: a name that got its row meanwhile has one now.
+  // The leases are read after the names: a name that got its lease meanwhile has one now.
   const olderThanMs = STAGING_LEASE_SECONDS * 1000;
   const stagedParts = await staging.listParts(olderThanMs);
-  const owned = await database.query((db) => listStaged(db, staging.node));
-  const names = new Set(owned.flatMap(({ part, path }) => [part, basename(path)]));
+  const owned = await database.query((db) => listNodeLeases(db, staging.node));
+  const names = new Set(
+    owned.flatMap(({ earlierParts, part, path }) => [...earlierParts, part, basename(path)]),
+  );
   const orphans = stagedParts.filter((part) => !names.has(part));
   for (const part of orphans) await staging.discard({ part });
   // In parallel: a store that does not respond does not delay the others.
@@ -92,29 +111,11 @@ async function sweepStore(database: Database, store: Store): Promise<number> {
   const parts = await store.listParts(STAGING_LEASE_SECONDS * 1000);
   // A running import owns all private names of its key; those of earlier attempts go when it has
   // ended.
-  const rows = await database.query((db) => listLeases(db, store.name));
-  const leased = new Set(rows.map(({ key }) => key));
+  const rows = await database.query((db) => listStoreLeases(db, storePlace(store.name)));
+  const leased = new Set(rows.map(({ path }) => path));
   const unowned = parts.filter((part) => !leased.has(keyOfPart(part)));
   await store.remove(unowned);
   return unowned.length;
-}
-
-async function sweepUndos(dependencies: NodeDependencies): Promise<number> {
-  const { database, staging } = dependencies;
-  const abandoned = await database.query((db) => listAbandonedUndos(db, staging.node));
-  const byTransform = new Map<string, TransformUndo[]>();
-  for (const undo of abandoned) {
-    byTransform.set(undo.transform, [...(byTransform.get(undo.transform) ?? []), undo]);
-  }
-  // In parallel: a transform whose undo hangs does not delay the others.
-  return settled(
-    [...byTransform.values()].map((undos) =>
-      sweepEach(undos, async (undo) => {
-        await undoTransform(dependencies, undo);
-        return 1;
-      }),
-    ),
-  );
 }
 
 /** The sum of parallel sweeps. When all have ended, the first failure is thrown. */

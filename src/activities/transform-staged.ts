@@ -1,29 +1,28 @@
 import { randomUUID } from "node:crypto";
-import { newPartName } from "../bytes/part-name.ts";
 import { fingerprintOf } from "../bytes/fingerprint.ts";
-import { thisProcess } from "../processes/process-identity.ts";
-import { requireClaim } from "../db/claim-guard.ts";
 import {
-  beginProduct,
-  finishProduct,
-  type ProductAttempt,
-  type ProductId,
-  requireProduct,
-  takeProduct,
-  takeProductsAway,
-} from "../db/product-records.ts";
-import { dropStagedRow, findStaged, type StagedRow } from "../db/staged-records.ts";
-import { beginProcessing } from "../db/task-records.ts";
-import { listUndosOf, promiseUndo } from "../db/transform-undo-records.ts";
-import { isLater } from "../domain/attempt-order.ts";
+  dropLease,
+  findLease,
+  finishLease,
+  listLeasesOf,
+  promiseUndo,
+  requireLease,
+  type LeaseId,
+} from "../db/lease-records.ts";
+import { recordStaged, type StagedRow } from "../db/staged-facts.ts";
+import type { Queries } from "../db/connect.ts";
+import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import type { DiskFormat } from "../domain/disk-format.ts";
-import { ImportError } from "../domain/import-failure.ts";
+import { productPlace, transformAt, transformPlace } from "../domain/place.ts";
+import { thisProcess } from "../processes/process-identity.ts";
 import type { UndoOrder } from "../domain/undo-order.ts";
 import { runTransform, type Outcome } from "../transforms/run-transform.ts";
 import type { Transform } from "../transforms/transform.ts";
 import { attemptKey, currentAttempt } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { holdLease, type HeldLease } from "./hold-lease.ts";
 import { withProgress, type Progress } from "./progress.ts";
+import { releaseLease } from "./release-lease.ts";
 import {
   openTrustedStaged,
   requireUnchanged,
@@ -31,7 +30,6 @@ import {
   type TrustedStaged,
 } from "./staged-data.ts";
 import { ProductRoom } from "./product-room.ts";
-import { undoTransform } from "./undo-transform.ts";
 
 /** The transform to run, and its input. */
 export interface TransformOrder extends StagedOrder {
@@ -62,7 +60,7 @@ export interface Transformed {
 
 /** One transform of the staged bytes. Its undo is {@link discardProductsActivities}. */
 export function transformStagedActivities(dependencies: NodeDependencies) {
-  const { transforms, attempts, idleTimeoutMs } = dependencies;
+  const { transforms, idleTimeoutMs, staging } = dependencies;
   return {
     /**
      * Runs a transform on the upload, the download or the previous product, and publishes its
@@ -81,16 +79,23 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
           idleTimeoutMs,
           idleFailure: "TransformUnavailable",
         },
-        async (progress) =>
-          attempts.run(
-            attemptKey(order, "the products"),
-            async (takenOver) => {
-              const signal = AbortSignal.any([progress.signal, takenOver]);
-              const stoppable = { signal, report: progress.report };
-              return transformOnce(dependencies, transform, order, stoppable);
+        async (progress) => {
+          const transformed = await holdLease(
+            dependencies,
+            order,
+            productPlace(order.product + 1),
+            {
+              pathOf: (part) => staging.productPathOf(part),
+              resultOf: (lease) => madeBefore(lease, order),
+              alsoTake: (db, attempt) =>
+                promiseEffects(db, staging.node, transform, order, attempt),
             },
-            currentAttempt(),
-          ),
+            progress,
+            (held, stoppable) => makeProduct(dependencies, transform, order, held, stoppable),
+          );
+          if (transformed.product !== order.product) await dropSource(dependencies, order);
+          return transformed;
+        },
       );
     },
   };
@@ -112,151 +117,86 @@ export function discardProductsActivities(dependencies: NodeDependencies) {
      *   be undone, when all else is done
      */
     async discardProducts(order: UndoOrder): Promise<void> {
-      const attempt = currentAttempt();
-      await attempts.end(attemptKey(order, "the products"), attempt);
       const claim = { imageId: order.image_id, epoch: order.epoch };
-      // The rows are taken away before the bytes go: a late writer cannot publish.
-      const { node } = staging;
-      const taker = { node, token: randomUUID(), writer: await thisProcess(), attempt };
-      const taken = await database.transaction((db) => takeProductsAway(db, claim, taker));
-      for (const { part, path } of taken) await staging.discard({ part, path });
-      await database.transaction((db) => dropStagedRow(db, claim.imageId, taker.token));
-      const undos = await database.query((db) => listUndosOf(db, claim));
+      const attempt = currentAttempt();
+      await attempts.end(attemptKey({ ...claim, place: "product/1" }), attempt);
+      const all = await database.query((db) => listLeasesOf(db, claim));
+      const here = all.filter(({ node }) => node === staging.node);
+      const products = here.filter(({ place }) => place.startsWith("product/"));
+      for (const product of products) await releaseLease(dependencies, product, attempt);
+      const effects = here.filter(({ place }) => transformAt(place) !== undefined);
       const undone = await Promise.allSettled(
-        undos.map((undo) => undoTransform(dependencies, undo)),
+        effects.map((effect) => releaseLease(dependencies, effect, attempt)),
       );
       for (const undo of undone) if (undo.status === "rejected") throw undo.reason;
     },
   };
 }
 
-async function transformOnce(
-  dependencies: NodeDependencies,
+/** Promises, before a transform runs, to undo its outside effects with its import. */
+async function promiseEffects(
+  db: Queries,
+  node: string,
   transform: Transform,
-  order: TransformOrder,
-  progress: Progress,
-): Promise<Transformed> {
-  const { staging } = dependencies;
-  const part = newPartName(order.image_id, order.epoch);
-  const attempt: ProductAttempt = {
-    ...productOf(order),
-    node: staging.node,
-    token: randomUUID(),
-    writer: await thisProcess(),
-    attempt: currentAttempt(),
-    part,
-    path: staging.productPathOf(part),
-  };
-  const finished = await takeOver(dependencies, transform, order, attempt);
-  if (finished !== undefined) {
-    await dropSource(dependencies, order);
-    return finished;
-  }
-  try {
-    return await makeProduct(dependencies, transform, order, attempt, progress);
-  } catch (error) {
-    // The attempt that took over, or the undo, removes it too. Only a late attempt knows the name
-    // of its own file.
-    await staging.discard({ part }).catch(() => undefined);
-    if (error instanceof ImportError && error.code === "ImportLost") {
-      // The undo of a lost import may have come before this attempt took its row.
-      await removeOrphaned(dependencies, attempt).catch(() => undefined);
-    }
-    throw error;
-  }
-}
-
-async function removeOrphaned(
-  { database, staging }: NodeDependencies,
-  { imageId, token, part, path }: ProductAttempt,
+  { image_id: imageId, epoch, disk_format, container_format, roles }: TransformOrder,
+  attempt: AttemptOrder,
 ): Promise<void> {
-  await staging.discard({ part, path });
-  await database.transaction((db) => dropStagedRow(db, imageId, token));
-}
-
-function productOf(order: TransformOrder): ProductId {
-  return { imageId: order.image_id, epoch: order.epoch, product: order.product + 1 };
+  if (transform.undo === undefined) return;
+  const effects = { diskFormat: disk_format, containerFormat: container_format, roles };
+  const holder = { node, token: randomUUID(), writer: await thisProcess(), attempt };
+  const place = transformPlace(transform.name);
+  await promiseUndo(db, { imageId, epoch, place }, holder, effects);
 }
 
 /**
- * Takes the lease for this attempt and removes the files of earlier ones, or finds that one of them
- * finished.
+ * The product that an earlier attempt made. After a reset of the run, another transform's product
+ * may have the number of this one's.
  */
-async function takeOver(
-  { database, staging }: NodeDependencies,
-  transform: Transform,
-  order: TransformOrder,
-  attempt: ProductAttempt,
-): Promise<Transformed | undefined> {
-  const before = await database.transaction(async (db) => {
-    await requireClaim(db, attempt);
-    const found = await findStaged(db, attempt.imageId, attempt.product);
-    if (found !== undefined && isFinished(found, order)) return found;
-    await beginProcessing(db, order.task_id);
-    const { image_id: imageId, epoch, disk_format, container_format, roles } = order;
-    if (transform.undo !== undefined) {
-      await promiseUndo(db, {
-        imageId,
-        epoch,
-        transform: transform.name,
-        node: attempt.node,
-        diskFormat: disk_format,
-        containerFormat: container_format,
-        roles: [...roles],
-      });
-    }
-    return takeProduct(db, attempt);
-  });
-  if (before === undefined) return undefined;
-  if (isFinished(before, order)) return madeBefore(before, order);
-  await staging.discard({ part: before.part, path: before.path });
-  await database.transaction((db) => beginProduct(db, attempt));
-  return undefined;
-}
-
-/** After a reset of the run, another transform's product may have the number of this one's. */
-function isFinished({ state, epoch, made }: StagedRow, order: TransformOrder): boolean {
-  return state === "staged" && epoch === order.epoch && made?.transform === order.transform;
-}
-
-function madeBefore({ product, made }: StagedRow, order: TransformOrder): Transformed {
-  const { diskFormat = order.disk_format, properties = {} } = made ?? {};
-  return { product, disk_format: diskFormat as DiskFormat, properties };
+function madeBefore({ state, made }: StagedRow, order: TransformOrder): Transformed | undefined {
+  if (state !== "whole" || made?.transform !== order.transform) return undefined;
+  const { diskFormat, properties } = made;
+  return { product: order.product + 1, disk_format: diskFormat as DiskFormat, properties };
 }
 
 async function makeProduct(
   dependencies: NodeDependencies,
   transform: Transform,
   order: TransformOrder,
-  attempt: ProductAttempt,
+  held: HeldLease,
   progress: Progress,
 ): Promise<Transformed> {
   const { database, staging } = dependencies;
-  const outcome = await runOn(dependencies, transform, order, attempt, progress);
-  const { hasProduct, diskFormat, properties } = outcome;
-  if (!hasProduct) {
-    await staging.discard({ part: attempt.part });
-    await database.transaction((db) => dropStagedRow(db, attempt.imageId, attempt.token));
-    return { product: order.product, disk_format: diskFormat, properties };
+  try {
+    const outcome = await runOn(dependencies, transform, order, held, progress);
+    const { hasProduct, diskFormat, properties } = outcome;
+    if (hasProduct) await publish(dependencies, transform, held, outcome);
+    else {
+      await staging.discard({ part: held.part });
+      await database.transaction((db) => dropLease(db, held.id, held.token));
+    }
+    const product = hasProduct ? order.product + 1 : order.product;
+    return { product, disk_format: diskFormat, properties };
+  } catch (error) {
+    // The attempt that took over, or the undo, removes it too. Only a late attempt knows the name
+    // of its own file.
+    await staging.discard({ part: held.part }).catch(() => undefined);
+    throw error;
   }
-  await publish(dependencies, transform, attempt, outcome);
-  await dropSource(dependencies, order);
-  return { product: attempt.product, disk_format: diskFormat, properties };
 }
 
 async function runOn(
   dependencies: NodeDependencies,
   transform: Transform,
   order: TransformOrder,
-  attempt: ProductAttempt,
+  { id, part }: HeldLease,
   progress: Progress,
 ): Promise<Outcome> {
   await using source = await openTrustedStaged(dependencies, order, progress);
   if (transform.leavesBytes !== true) await requireRoomFor(dependencies, source);
   const before = await fingerprintOf(source.handle);
-  const productPath = dependencies.staging.partPathOf(attempt.part);
+  const productPath = dependencies.staging.partPathOf(part);
   const besideBytes = order.product === 0 ? 0 : source.sizeBytes;
-  await using room = await ProductRoom.hold(dependencies, attempt, productPath, besideBytes);
+  await using room = await ProductRoom.hold(dependencies, id, productPath, besideBytes);
   progress.report(0, source.sizeBytes);
   const signal = AbortSignal.any([progress.signal, room.signal]);
   const outcome = await runTransform(transform, {
@@ -294,26 +234,29 @@ async function requireRoomFor({ staging }: NodeDependencies, source: TrustedStag
 async function publish(
   { database, staging, stagingTimeToLiveMs }: NodeDependencies,
   transform: Transform,
-  attempt: ProductAttempt,
+  { id, token, part, path }: HeldLease,
   { diskFormat, properties }: Outcome,
 ): Promise<void> {
-  const handle = await staging.openPart(attempt.part);
+  const handle = await staging.openPart(part);
   try {
-    await staging.syncPart(handle, attempt.part);
-    const requireOurs = () => database.transaction((db) => requireProduct(db, attempt));
-    await requireOurs();
-    await staging.publish(attempt.part, attempt.path, requireOurs);
-    const fingerprint = await fingerprintOf(handle);
-    const staged = {
-      path: attempt.path,
-      sizeBytes: Number(fingerprint.sizeBytes),
-      fingerprint,
-      // The digest step reads it beside the copies.
-      digests: undefined,
-      timeToLiveMs: stagingTimeToLiveMs,
+    await staging.syncPart(handle, part);
+    const requireOurs = async (): Promise<void> => {
+      await database.transaction((db) => requireLease(db, id, token));
     };
-    const made = { transform: transform.name, diskFormat, properties };
-    await database.transaction((db) => finishProduct(db, attempt, staged, made));
+    await requireOurs();
+    await staging.publish(part, path, requireOurs);
+    const fingerprint = await fingerprintOf(handle);
+    await database.transaction(async (db) => {
+      await finishLease(db, id, token);
+      await recordStaged(db, id, {
+        sizeBytes: Number(fingerprint.sizeBytes),
+        fingerprint,
+        // The digest step reads it beside the copies.
+        digests: undefined,
+        timeToLiveMs: stagingTimeToLiveMs,
+        made: { transform: transform.name, diskFormat, properties },
+      });
+    });
   } finally {
     await handle.close();
   }
@@ -321,14 +264,13 @@ async function publish(
 
 /** Deletes the previous product. The upload or download is not a product, and is kept. */
 async function dropSource(
-  { database, staging }: NodeDependencies,
+  dependencies: NodeDependencies,
   { image_id: imageId, epoch, product }: TransformOrder,
 ): Promise<void> {
   if (product === 0) return;
-  const row = await database.query((db) => findStaged(db, imageId, product));
-  if (row?.epoch !== epoch) return;
+  const source: LeaseId = { imageId, epoch, place: productPlace(product) };
+  const lease = await dependencies.database.query((db) => findLease(db, source));
   // After a reset the later run may have just made it once more.
-  if (isLater(row.attempt, currentAttempt())) return;
-  await staging.discard({ part: row.part, path: row.path });
-  await database.transaction((db) => dropStagedRow(db, imageId, row.token));
+  if (lease === undefined || isLater(lease.attempt, currentAttempt())) return;
+  await releaseLease(dependencies, source);
 }

@@ -1,30 +1,29 @@
-import { dropUndo, type TransformUndo } from "../db/transform-undo-records.ts";
+import type { LeaseRow } from "../db/lease-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 
 /**
- * Undoes the outside effects of a transform, and deletes their record. The record of a failed undo
- * is kept.
+ * Undoes the outside effects of a transform.
  *
  * @throws ImportError `BadConfiguration` when this worker has no such transform any more; retried:
  *   `TransformUnavailable`
  */
 export async function undoTransform(
-  { database, transforms }: NodeDependencies,
-  undo: TransformUndo,
+  { transforms }: Pick<NodeDependencies, "transforms">,
+  name: string,
+  { imageId: id, epoch, effects }: LeaseRow,
 ): Promise<void> {
-  const { imageId: id, epoch, diskFormat, containerFormat, roles } = undo;
-  const transform = transforms.get(undo.transform);
+  const transform = transforms.get(name);
+  if (effects === null) return;
   try {
-    await transform.undo?.({ id, epoch, diskFormat, containerFormat, roles });
+    await transform.undo?.({ id, epoch, ...effects });
   } catch (cause) {
     if (cause instanceof ImportError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ImportError(
       "TransformUnavailable",
-      `Cannot undo the transform "${undo.transform}" of image "${id}": ${reason}`,
+      `Cannot undo the transform "${name}" of image "${id}": ${reason}`,
       { cause },
     );
   }
-  await database.query((db) => dropUndo(db, undo));
 }

@@ -1,5 +1,7 @@
-import { dropStagedRow, listStagedOf } from "../db/staged-records.ts";
+import { listLeasesOfImage } from "../db/lease-records.ts";
+import { isInStaging } from "../domain/place.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { releaseLease } from "./release-lease.ts";
 
 /** The image whose staged bytes to delete. */
 export interface UnstageOrder {
@@ -7,19 +9,18 @@ export interface UnstageOrder {
 }
 
 /** The removal of staged bytes. It comes after the activation and never turns an image back. */
-export function unstageImageActivities({ database, staging }: NodeDependencies) {
+export function unstageImageActivities(dependencies: NodeDependencies) {
+  const { database, staging } = dependencies;
   return {
     /**
      * Deletes the upload or download of a published image, and all products. A linked copy is not
      * shared after that. Nothing there is success.
      */
     async unstageImage({ image_id: imageId }: UnstageOrder): Promise<void> {
-      const all = await database.query((db) => listStagedOf(db, imageId));
+      const all = await database.query((db) => listLeasesOfImage(db, imageId));
       // Files on other nodes are those of earlier imports; the sweepers of those nodes remove them.
-      for (const staged of all.filter(({ node }) => node === staging.node)) {
-        await staging.discard({ part: staged.part, path: staged.path });
-        await database.transaction((db) => dropStagedRow(db, imageId, staged.token));
-      }
+      const staged = all.filter(({ node, place }) => node === staging.node && isInStaging(place));
+      for (const lease of staged) await releaseLease(dependencies, lease);
     },
   };
 }

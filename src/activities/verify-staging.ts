@@ -10,7 +10,7 @@ import { judgeImage, type Verdict } from "../formats/judge-image.ts";
 import { adoptFile } from "../db/adoption-records.ts";
 import { requireClaim } from "../db/claim-guard.ts";
 import { growReservation } from "../db/quota-records.ts";
-import { findStaged } from "../db/staged-records.ts";
+import { findStagedSource } from "../db/staged-facts.ts";
 import { thisProcess } from "../processes/process-identity.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { withProgress, type Progress } from "./progress.ts";
@@ -152,7 +152,9 @@ function watchedReader(handle: PositionalReader, progress: Progress): Positional
 async function sizeOf(dependencies: NodeDependencies, order: VerifyOrder): Promise<number> {
   const { database, staging, limits, stagingTimeToLiveMs } = dependencies;
   if ((order.product ?? 0) > 0) {
-    const row = await database.query((db) => findStaged(db, order.image_id, order.product));
+    const row = await database.query((db) =>
+      findStagedSource(db, { imageId: order.image_id, epoch: order.epoch, product: order.product }),
+    );
     return row?.sizeBytes ?? 0;
   }
   const { handle, path, fingerprint } = await staging.openStaged(

@@ -9,7 +9,7 @@ import type { Database } from "../db/connect.ts";
 import { adoptFile } from "../db/adoption-records.ts";
 import { findImage, lockImage } from "../db/image-records.ts";
 import { requireQuotas } from "../db/quota-records.ts";
-import { findStaged, moveToUploading } from "../db/staged-records.ts";
+import { findUpload, moveToUploading } from "../db/staged-facts.ts";
 import {
   beginStaging,
   dropStaging,
@@ -347,10 +347,9 @@ export async function dropStagedData(
   { database, staging }: StagingTools,
   imageId: string,
 ): Promise<void> {
-  if ((await database.query((db) => findStaged(db, imageId))) === undefined) return;
-  const token = randomUUID();
-  const writer = await thisProcess();
-  const taken = await database.transaction((db) => takeStagedAway(db, imageId, { token, writer }));
+  if ((await database.query((db) => findUpload(db, imageId))) === undefined) return;
+  const taker = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
+  const taken = await database.transaction((db) => takeStagedAway(db, imageId, taker));
   await staging.discard({ part: taken.part, path: taken.path });
-  await database.transaction((db) => dropStaging(db, imageId, token));
+  await database.transaction((db) => dropStaging(db, imageId, taker.token));
 }

@@ -5,15 +5,10 @@ import { requireBelowCap, type Limits } from "../domain/quota.ts";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage, type ImageRow } from "./image-records.ts";
+import { dropLease, finishLease, takeLease } from "./lease-records.ts";
 import { requireQuotas } from "./quota-records.ts";
-import { stagedFiles } from "./schema.ts";
-import {
-  findStaged,
-  findStagedByPath,
-  isStaged,
-  stagedColumns,
-  type StagedRow,
-} from "./staged-records.ts";
+import { findStagedByPath, findUpload, recordStaged, type StagedRow } from "./staged-facts.ts";
+import { uploadOf } from "./upload-records.ts";
 
 /** A file under the staging root that this service did not write. */
 export interface FileToAdopt {
@@ -37,58 +32,62 @@ export interface FileToAdopt {
  *   `ImageTooLarge`, `QuotaExceeded`, `ImageNotFound`
  */
 export async function adoptFile(db: Queries, limits: Limits, file: FileToAdopt): Promise<void> {
-  const image = await lockImage(db, file.imageId);
-  const row = await findStaged(db, file.imageId);
-  if (row !== undefined) {
-    requireReplaceable(image, row, file);
-    if (row.path === file.path && image.claimTaskId !== null) return;
-  }
-  const owner = await findStagedByPath(db, file.path);
-  if (owner !== undefined && (owner.imageId !== file.imageId || owner.product !== 0)) {
-    throw refused(file, `it belongs to image "${owner.imageId}"`);
-  }
+  const { imageId, node, writer, path } = file;
+  const image = await lockImage(db, imageId);
+  const owner = await findStagedByPath(db, path);
+  if (owner !== undefined && isKnownTo(image, owner)) return;
+  if (owner !== undefined) requireAdoptable(owner, file);
+  const before = await findUpload(db, imageId);
+  if (before !== undefined && before.path !== path) requireReplaceable(image, before, file);
   if (file.isOwnFile) throw refused(file, "the staging area itself uses it");
   const sizeBytes = Number(file.fingerprint.sizeBytes);
-  requireBelowCap(limits, file.imageId, sizeBytes);
-  const { imageId, node, writer } = file;
-  await db.delete(stagedFiles).where(isStaged(imageId));
-  await db.insert(stagedFiles).values({
-    imageId,
-    node,
-    state: "staged",
-    token: randomUUID(),
-    writer,
-    ours: false,
-    ...stagedColumns({ ...file, sizeBytes, digests: undefined }),
-  });
+  requireBelowCap(limits, imageId, sizeBytes);
+  const upload = uploadOf(imageId);
+  const holder = { node, token: randomUUID(), writer, part: null, path };
+  if (!(await takeLease(db, upload, holder, before))) throw beingRemoved(file);
+  await recordStaged(db, upload, { ...file, sizeBytes, digests: undefined, ours: false });
+  await finishLease(db, upload, holder.token);
   await requireQuotas(db, limits, image.owner, { image_stage_total: sizeBytes });
 }
 
-function requireReplaceable(image: ImageRow, row: StagedRow, file: FileToAdopt): void {
-  const isOurs = image.claimTaskId !== null && row.epoch === image.epoch;
-  // Not replaced here: the sweeper removes the row together with its file.
-  if (row.epoch !== null && !isOurs) {
-    throw refused(
-      file,
-      row.path === file.path
-        ? "it is the download of an earlier import, which removes it"
-        : `image "${file.imageId}" has the download of an earlier import, at "${row.path}"`,
-    );
+/** Forgets a file that was adopted for an image. The file stays where its owner put it. */
+export async function dropAdopted(db: Queries, imageId: string): Promise<void> {
+  const upload = await findUpload(db, imageId);
+  if (upload?.ours === false && upload.state === "whole") await dropLease(db, upload, upload.token);
+}
+
+/** True for the bytes of the import that holds the image. It finds out itself if they are gone. */
+function isKnownTo(image: ImageRow, owner: StagedRow): boolean {
+  if (image.claimTaskId === null || owner.imageId !== image.id) return false;
+  return owner.place === "upload" || (owner.place === "download" && owner.epoch === image.epoch);
+}
+
+function requireAdoptable(owner: StagedRow, file: FileToAdopt): void {
+  if (owner.imageId !== file.imageId || owner.place.startsWith("product/")) {
+    throw refused(file, `it belongs to image "${owner.imageId}"`);
   }
-  if (row.path === file.path) {
-    // An import finds out itself that the file is gone.
-    if (row.state === "staged" || image.claimTaskId !== null) return;
-    throw new ImportError(
-      "StagingBusy",
-      `Cannot adopt "${file.path}": another process is removing it from staging`,
-    );
+  // Not adopted: the sweeper removes the lease together with its file.
+  if (owner.place === "download") {
+    throw refused(file, "it is the download of an earlier import, which removes it");
   }
-  // A queued image has no upload: its row is that of an earlier import, which adopted it and
-  // failed.
-  if ((image.claimEarlierStatus ?? image.status) === "queued" && row.epoch === null) return;
-  throw refused(file, `image "${file.imageId}" has other bytes in staging, at "${row.path}"`);
+  if (owner.state !== "whole") throw beingRemoved(file);
+}
+
+/**
+ * A queued image has no upload: its lease is that of an import, which adopted a file and failed.
+ */
+function requireReplaceable(image: ImageRow, upload: StagedRow, file: FileToAdopt): void {
+  if ((image.claimEarlierStatus ?? image.status) === "queued") return;
+  throw refused(file, `image "${file.imageId}" has other bytes in staging, at "${upload.path}"`);
 }
 
 function refused({ path }: FileToAdopt, reason: string): ImportError {
   return new ImportError("StagedDataRefused", `Cannot adopt "${path}": ${reason}`);
+}
+
+function beingRemoved({ path }: FileToAdopt): ImportError {
+  return new ImportError(
+    "StagingBusy",
+    `Cannot adopt "${path}": another process is removing it from staging`,
+  );
 }

@@ -8,9 +8,10 @@ import type { Limits } from "../domain/quota.ts";
 import { abandonedTask, type TaskFailure } from "../domain/task-failure.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage, type ImageRow } from "./image-records.ts";
+import { listLeasesOf } from "./lease-records.ts";
 import { reserveImport } from "./quota-records.ts";
-import { imageLocations, images, leases, stagedFiles, tasks } from "./schema.ts";
-import { findStaged } from "./staged-records.ts";
+import { imageLocations, images, tasks } from "./schema.ts";
+import { findUpload } from "./staged-facts.ts";
 import { DEFAULT_TASK_TIME_TO_LIVE_MS, failTask } from "./task-records.ts";
 
 /** The run that asks for a claim. */
@@ -172,8 +173,8 @@ function notImportable(status: ImageRow["status"], image: ImageRow): ImportError
 }
 
 async function requireStaged(db: Queries, image: ImageRow): Promise<void> {
-  const staged = await findStaged(db, image.id);
-  if (staged?.state === "staged") return;
+  const staged = await findUpload(db, image.id);
+  if (staged?.state === "whole") return;
   throw new ImportError(
     "StagingBusy",
     `Cannot import image "${image.id}": its data is still being staged`,
@@ -228,7 +229,7 @@ export async function releaseClaim(
   if (attempt !== null) await requireNoLaterWriter(db, image, attempt);
   await failTask(db, image.claimTaskId, failure, taskTimeToLiveMs);
   await dropPendingLocations(db, image);
-  const staged = await findStaged(db, image.id);
+  const staged = await findUpload(db, image.id);
   await db
     .update(images)
     .set({
@@ -253,15 +254,7 @@ async function requireNoLaterWriter(
   { id, epoch }: ImageRow,
   attempt: AttemptOrder,
 ): Promise<void> {
-  const isOfImport = (table: typeof leases | typeof stagedFiles) =>
-    and(eq(table.imageId, id), eq(table.epoch, epoch));
-  const writers = [
-    ...(await db.select({ attempt: leases.attempt }).from(leases).where(isOfImport(leases))),
-    ...(await db
-      .select({ attempt: stagedFiles.attempt })
-      .from(stagedFiles)
-      .where(isOfImport(stagedFiles))),
-  ];
+  const writers = await listLeasesOf(db, { imageId: id, epoch });
   if (!writers.some((writer) => isLater(writer.attempt, attempt))) return;
   throw new ImportError(
     "AttemptOvertaken",

@@ -1,11 +1,10 @@
-import { and, eq, lt, ne, sql } from "drizzle-orm";
+import { and, eq, lt, ne, notLike, sql } from "drizzle-orm";
 import { nextImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Queries } from "./connect.ts";
 import { isLocation, lockImage, type ImageRow, type LocationRow } from "./image-records.ts";
-import type { CopyId, LeaseRow } from "./lease-records.ts";
-import { imageLocations, images, leases, stagedFiles } from "./schema.ts";
-import type { StagedRow } from "./staged-records.ts";
+import type { LeaseRow } from "./lease-records.ts";
+import { imageLocations, images, leases } from "./schema.ts";
 
 /**
  * Begins the deletion of an image, in one transaction with its locations: from here on no reader
@@ -75,6 +74,9 @@ export async function listUnfinishedDeletions(db: Queries, olderThanMs: number):
   return rows.map((row) => row.id);
 }
 
+/** A deletion does not wait for the effects of transforms: the sweeper of the node undoes them. */
+const hasBytes = notLike(leases.place, "transform/%");
+
 /** The remains of an image that is being deleted. */
 export interface Remains {
   /** Workflow of the import that still holds the image. */
@@ -95,8 +97,10 @@ export async function findRemains(db: Queries, imageId: string): Promise<Remains
       .select({ node: imageLocations.node })
       .from(imageLocations)
       .where(eq(imageLocations.imageId, imageId)),
-    db.select({ node: leases.node }).from(leases).where(eq(leases.imageId, imageId)),
-    db.select({ node: stagedFiles.node }).from(stagedFiles).where(eq(stagedFiles.imageId, imageId)),
+    db
+      .select({ node: leases.node })
+      .from(leases)
+      .where(and(eq(leases.imageId, imageId), hasBytes)),
   ]);
   return {
     claimWorkflowId: image.claim ?? undefined,
@@ -107,9 +111,8 @@ export async function findRemains(db: Queries, imageId: string): Promise<Remains
 /** The bytes of an image on one node. */
 export interface NodeBytes {
   readonly locations: readonly LocationRow[];
+  /** The leases of its upload, downloads, products and unpublished copies. */
   readonly leases: readonly LeaseRow[];
-  /** Uploads, downloads and products. */
-  readonly staged: readonly StagedRow[];
 }
 
 /** The bytes of a deleted image on one node. */
@@ -118,7 +121,7 @@ export async function findNodeBytes(
   imageId: string,
   node: string,
 ): Promise<NodeBytes> {
-  const [locations, leaseRows, staged] = await Promise.all([
+  const [locations, leaseRows] = await Promise.all([
     db
       .select()
       .from(imageLocations)
@@ -132,13 +135,9 @@ export async function findNodeBytes(
     db
       .select()
       .from(leases)
-      .where(and(eq(leases.imageId, imageId), eq(leases.node, node))),
-    db
-      .select()
-      .from(stagedFiles)
-      .where(and(eq(stagedFiles.imageId, imageId), eq(stagedFiles.node, node))),
+      .where(and(eq(leases.imageId, imageId), eq(leases.node, node), hasBytes)),
   ]);
-  return { locations, leases: leaseRows, staged };
+  return { locations, leases: leaseRows };
 }
 
 /**
@@ -222,7 +221,7 @@ function lastGoodCopy(imageId: string, store: string): ImportError {
 /** A copy on this node whose removal has begun and not ended. */
 export async function findCopyToRemove(
   db: Queries,
-  copy: CopyId,
+  copy: Pick<LocationRow, "imageId" | "store" | "epoch">,
   node: string,
 ): Promise<LocationRow | undefined> {
   const [location] = await db
@@ -271,8 +270,7 @@ export async function dropLocation(db: Queries, location: LocationRow): Promise<
 /** All staging volumes that the catalogue knows. */
 export async function listDeletionSites(db: Queries): Promise<string[]> {
   const rows = await db.execute<{ node: string }>(sql`
-    SELECT node FROM staged_files UNION SELECT node FROM leases
-    UNION SELECT node FROM transform_undos
+    SELECT node FROM leases
     UNION SELECT node FROM image_locations WHERE status = 'pending_delete'`);
   return [...rows].map((row) => row.node);
 }

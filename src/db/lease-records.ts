@@ -1,98 +1,162 @@
-import { and, eq, sql } from "drizzle-orm";
-import type { ProcessIdentity } from "../processes/process-identity.ts";
-import type { AttemptOrder } from "../domain/attempt-order.ts";
+import { and, eq, getTableColumns, inArray, lt, ne, or, sql } from "drizzle-orm";
+import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { describeLease, storeAt, type Place } from "../domain/place.ts";
+import type { ProcessIdentity } from "../processes/process-identity.ts";
 import { requireClaim, type ImportId } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
-import { imageLocations, images, leases } from "./schema.ts";
+import {
+  imageLocations,
+  images,
+  leases,
+  stagedFiles,
+  type FinishedCopy,
+  type TransformEffects,
+} from "./schema.ts";
+import { dropStagedFacts, isFactsOf, returnLinkRight } from "./staged-facts.ts";
 
 /** A lease as the catalogue has it. */
 export type LeaseRow = typeof leases.$inferSelect;
 
 /** The key of a lease. */
-export interface CopyId extends ImportId {
-  readonly store: string;
+export interface LeaseId extends ImportId {
+  readonly place: Place;
 }
 
-function isLease(copy: CopyId) {
-  return and(
-    eq(leases.imageId, copy.imageId),
-    eq(leases.epoch, copy.epoch),
-    eq(leases.store, copy.store),
-  );
+/** An attempt that takes a lease. */
+export interface LeaseHolder {
+  readonly node: string;
+  readonly token: string;
+  readonly writer: ProcessIdentity;
+  /** Default: null, an attempt that comes before all others. */
+  readonly attempt?: AttemptOrder | null;
+}
+
+/** The names of the bytes of an attempt. */
+export interface LeaseNames {
+  /** Null: there are no bytes under a private name. */
+  readonly part: string | null;
+  readonly path: string;
+  /** Private names of the attempts before it that may not be gone yet. Default: none. */
+  readonly earlierParts?: readonly string[];
+  /**
+   * True if the attempt continues with the bytes that are there. Default: it begins with none, and
+   * what was known of them is forgotten.
+   */
+  readonly resumes?: boolean;
+}
+
+/** The facts of bytes that are whole. */
+export interface WholeBytes {
+  /** Their final name. Default: the one that the attempt took the lease with. */
+  readonly path?: string;
+  /** The facts of a copy. */
+  readonly copy?: FinishedCopy;
+}
+
+/** The leases to consider. Default: all. */
+export interface LeaseFilter {
+  readonly node?: string;
+  readonly id?: LeaseId;
 }
 
 /**
- * Takes the lease of a copy for an attempt, from the attempt that held it. A published copy stays
- * published. The caller has made sure that the attempt is not late.
+ * Seconds without a renewal after which another process may take over an upload: four missed
+ * renewals of 5 s.
  */
-export async function takeLease(
-  db: Queries,
-  copy: CopyId,
-  attempt: {
-    readonly node: string;
-    readonly token: string;
-    readonly writer: ProcessIdentity;
-    /** Default: null, an attempt that comes before all others. */
-    readonly attempt?: AttemptOrder | null;
-    readonly part: string;
-    /** Private names of the attempts before it that may not be gone yet. Default: none. */
-    readonly earlierParts?: readonly string[];
-    readonly key: string;
-  },
-): Promise<void> {
-  const { attempt: order = null, earlierParts = [], ...columns } = attempt;
-  const taken = { attempt: order, earlierParts: [...earlierParts] };
-  await db
-    .insert(leases)
-    .values({ ...copy, ...columns, ...taken, state: "writing" })
-    .onConflictDoUpdate({
-      target: [leases.imageId, leases.epoch, leases.store],
-      set: {
-        token: attempt.token,
-        writer: attempt.writer,
-        part: attempt.part,
-        ...taken,
-        updatedAt: sql`now()`,
-      },
-    });
+export const STAGING_LEASE_SECONDS = 20;
+
+/** The condition that an upload was not renewed in time. */
+export const isStale = lt(
+  leases.renewedAt,
+  sql`now() - make_interval(secs => ${STAGING_LEASE_SECONDS})`,
+);
+
+/** The condition that a row is this lease. */
+export function isLease({ imageId, epoch, place }: LeaseId) {
+  return and(eq(leases.imageId, imageId), eq(leases.epoch, epoch), eq(leases.place, place));
 }
 
-/** The lease of a copy, if there is one. */
-export async function findLease(db: Queries, copy: CopyId): Promise<LeaseRow | undefined> {
-  const [lease] = await db.select().from(leases).where(isLease(copy));
+function isHeldLease(id: LeaseId, token: string) {
+  return and(isLease(id), eq(leases.token, token));
+}
+
+/** Finds a lease; undefined if there is none. */
+export async function findLease(db: Queries, id: LeaseId): Promise<LeaseRow | undefined> {
+  const [lease] = await db.select().from(leases).where(isLease(id));
+  return lease;
+}
+
+async function lockLease(db: Queries, id: LeaseId): Promise<LeaseRow | undefined> {
+  const [lease] = await db.select().from(leases).where(isLease(id)).for("update");
   return lease;
 }
 
 /**
- * Records that the copy lies under its final name.
+ * Takes a lease for an attempt, before the first byte, from the attempt that held it.
  *
- * @throws ImportError `AttemptOvertaken` when another attempt holds the lease, `ImportLost` when
- *   the import was undone
+ * @param before - the lease as it was read before; undefined: there was none
+ * @returns false, and changes nothing, when the lease has changed since it was read
+ * @throws ImportError `ImportLost`; `AttemptOvertaken` when the attempt is late
  */
-export async function publishLease(
+export async function takeLease(
   db: Queries,
-  copy: CopyId,
-  token: string,
-  published: {
-    readonly sizeBytes: number;
-    readonly crc32: number;
-    readonly shared: boolean;
-    /**
-     * The version in which the copy was checked. Default: none, so that it is read again before it
-     * goes live
-     */
-    readonly version?: string | undefined;
-  },
+  id: LeaseId,
+  holder: LeaseHolder & LeaseNames,
+  before: LeaseRow | undefined,
+): Promise<boolean> {
+  if (isOfImport(id)) await requireClaim(db, id);
+  const now = await lockLease(db, id);
+  if (now?.token !== before?.token || now?.state !== before?.state) return false;
+  const { node, token, writer, attempt = null } = holder;
+  const { part, path, earlierParts = [], resumes = false } = holder;
+  if (attempt !== null) requireNotLate(id, now?.attempt ?? null, attempt);
+  const taken = { node, token, writer, attempt, part, path, earlierParts: [...earlierParts] };
+  if (!resumes) await dropStagedFacts(db, id);
+  const columns = {
+    ...taken,
+    state: "writing",
+    renewedAt: sql`now()`,
+    copy: null,
+    ...(resumes ? {} : { fetchedFrom: null, reservedBytes: 0 }),
+  } as const;
+  await db
+    .insert(leases)
+    .values({ ...idOf(id), ...columns })
+    .onConflictDoUpdate({ target: [leases.imageId, leases.epoch, leases.place], set: columns });
+  return true;
+}
+
+/**
+ * Promises, before a transform runs, to undo its outside effects with its import. The promise of an
+ * earlier attempt is renewed: an undo that has begun does not forget it.
+ *
+ * @throws ImportError `ImportLost`; `AttemptOvertaken` when the attempt is late
+ */
+export async function promiseUndo(
+  db: Queries,
+  id: LeaseId,
+  holder: LeaseHolder,
+  effects: TransformEffects,
 ): Promise<void> {
-  const updated = await db
-    .update(leases)
-    .set({ ...published, state: "published", updatedAt: sql`now()` })
-    .where(and(isLease(copy), eq(leases.token, token)))
-    .returning({ token: leases.token });
-  if (updated.length > 0) return;
-  await requireClaim(db, copy);
-  throw lostLease(copy);
+  const before = await lockLease(db, id);
+  await takeLease(db, id, { ...holder, part: null, path: "" }, before);
+  await db.update(leases).set({ effects }).where(isLease(id));
+}
+
+/** The key alone: an id may carry more. */
+function idOf({ imageId, epoch, place }: LeaseId): LeaseId {
+  return { imageId, epoch, place };
+}
+
+/** False for an upload, which no import owns. */
+function isOfImport({ place }: LeaseId): boolean {
+  return place !== "upload";
+}
+
+/** An attempt that was reset, or timed out, must not take away what its successor makes. */
+function requireNotLate(id: LeaseId, held: AttemptOrder | null, attempt: AttemptOrder): void {
+  if (isLater(held, attempt)) throw lostLease(id);
 }
 
 /**
@@ -101,121 +165,236 @@ export async function publishLease(
  * @throws ImportError `AttemptOvertaken` when another attempt holds it, `ImportLost` when the
  *   import was undone
  */
-export async function requireLease(db: Queries, copy: CopyId, token: string): Promise<void> {
-  await requireClaim(db, copy);
-  const lease = await findLease(db, copy);
-  if (lease?.token !== token) throw lostLease(copy);
+export async function requireLease(db: Queries, id: LeaseId, token: string): Promise<void> {
+  if (isOfImport(id)) await requireClaim(db, id);
+  const lease = await findLease(db, id);
+  if (lease?.token !== token) throw lostLease(id);
 }
 
-/** The failure of an attempt at a copy that another attempt of the same import has taken over. */
-function lostLease(copy: CopyId): ImportError {
+/**
+ * Renews a lease that this attempt holds, and changes columns of it.
+ *
+ * @param columns - default: none
+ * @throws ImportError `AttemptOvertaken` when another attempt holds it, `ImportLost` when the
+ *   import was undone
+ */
+export async function updateLease(
+  db: Queries,
+  id: LeaseId,
+  token: string,
+  columns: Partial<Pick<LeaseRow, "fetchedFrom" | "singleConnection" | "earlierParts">> = {},
+): Promise<void> {
+  const updated = await db
+    .update(leases)
+    .set({ ...columns, renewedAt: sql`now()` })
+    .where(isHeldLease(id, token))
+    .returning({ token: leases.token });
+  if (updated.length > 0) return;
+  if (isOfImport(id)) await requireClaim(db, id);
+  throw lostLease(id);
+}
+
+/**
+ * Records that the bytes are whole and have their final name.
+ *
+ * @throws ImportError `AttemptOvertaken` when another attempt holds the lease, `ImportLost`
+ */
+export async function finishLease(
+  db: Queries,
+  id: LeaseId,
+  token: string,
+  whole: WholeBytes = {},
+): Promise<void> {
+  if (isOfImport(id)) await requireClaim(db, id);
+  const updated = await db
+    .update(leases)
+    .set({ ...whole, state: "whole", reservedBytes: 0, renewedAt: sql`now()` })
+    .where(isHeldLease(id, token))
+    .returning({ token: leases.token });
+  if (updated.length === 0) throw lostLease(id);
+}
+
+/** The failure of an attempt whose lease another attempt of the same import has taken over. */
+function lostLease(id: LeaseId): ImportError {
   return new ImportError(
     "AttemptOvertaken",
-    `Another attempt writes the copy of image "${copy.imageId}" in store "${copy.store}"`,
+    `Another attempt has taken over ${describeLease(id)}, or an undo removes it`,
   );
 }
 
 /**
- * All names in a store under which bytes of a lease may lie: those of its attempts, and the final
- * one.
+ * All names under which bytes of a lease may lie: those of its attempts, and the final one.
  */
-export function namesOf({ earlierParts, part, key }: LeaseRow): string[] {
-  return [...earlierParts, part, key];
+export function namesOf({ earlierParts, part, path }: LeaseRow): string[] {
+  return [...earlierParts, ...(part === null ? [] : [part]), path];
 }
 
 /**
- * Forgets private names of earlier attempts, which are gone, unless another attempt holds the lease
- * by now.
+ * Takes a lease away for the removal of its bytes: a late writer finds another token, and finishes
+ * nothing. A copy that the catalogue publishes is not taken.
+ *
+ * @returns the lease before; undefined when there is nothing to remove
+ * @throws ImportError `AttemptOvertaken` when the attempt that holds it comes after the undo
  */
-export async function dropEarlierParts(db: Queries, copy: CopyId, token: string): Promise<void> {
+export async function takeLeaseAway(
+  db: Queries,
+  id: LeaseId,
+  taker: LeaseHolder,
+): Promise<LeaseRow | undefined> {
+  const lease = await lockLease(db, id);
+  if (lease === undefined || (await isPublished(db, id))) return undefined;
+  if (taker.attempt != null) requireNotLate(id, lease.attempt, taker.attempt);
+  await takeFrom(db, lease, taker);
+  return lease;
+}
+
+async function takeFrom(db: Queries, id: LeaseId, taker: LeaseHolder): Promise<void> {
+  const { token, writer, attempt = null } = taker;
   await db
     .update(leases)
-    .set({ earlierParts: [] })
-    .where(and(isLease(copy), eq(leases.token, token)));
+    .set({
+      ...{ token, writer, attempt, state: "writing", fetchedFrom: null, copy: null },
+      renewedAt: sql`now()`,
+    })
+    .where(isLease(id));
 }
 
 /**
- * Takes the lease of a copy away from an attempt whose import does not hold the image any more, for
- * the removal of its bytes: the undo of that import may have come before the attempt began.
+ * Takes a lease away from an attempt whose import does not hold the image any more, for the removal
+ * of its bytes: the undo of that import may have come before the attempt began.
  *
  * @param token - of the attempt
- * @param taker - the token with which the lease is held from then on
  * @returns the lease before; undefined while the import holds its image, and when another attempt
  *   or an undo has the lease
  */
 export async function takeOrphanedLease(
   db: Queries,
-  copy: CopyId,
+  id: LeaseId,
   token: string,
-  taker: string,
+  taker: LeaseHolder,
 ): Promise<LeaseRow | undefined> {
   const [image] = await db
     .select({ epoch: images.epoch, claim: images.claimTaskId })
     .from(images)
-    .where(eq(images.id, copy.imageId))
+    .where(eq(images.id, id.imageId))
     .for("update");
-  if (image?.epoch === copy.epoch && image.claim !== null) return undefined;
-  if (await isPublishedLocation(db, copy)) return undefined;
-  const [lease] = await db
-    .update(leases)
-    .set({ token: taker })
-    .where(and(isLease(copy), eq(leases.token, token)))
-    .returning();
+  if (image?.epoch === id.epoch && image.claim !== null) return undefined;
+  const lease = await lockLease(db, id);
+  if (lease?.token !== token || (await isPublished(db, id))) return undefined;
+  await takeFrom(db, id, taker);
   return lease;
 }
 
 /**
- * Forgets a lease whose bytes are gone.
+ * Forgets a lease whose bytes are gone, and what was known of them: a linked copy is not shared any
+ * more, or another store may link the staged file.
  *
  * @param token - with which it must be held. Default: any
  * @returns true if it was there
  */
-export async function dropLease(db: Queries, copy: CopyId, token?: string): Promise<boolean> {
-  const isHeld = token === undefined ? undefined : eq(leases.token, token);
-  const dropped = await db
-    .delete(leases)
-    .where(and(isLease(copy), isHeld))
-    .returning({ token: leases.token });
-  return dropped.length > 0;
+export async function dropLease(db: Queries, id: LeaseId, token?: string): Promise<boolean> {
+  const lease = await lockLease(db, id);
+  if (lease === undefined || (token !== undefined && lease.token !== token)) return false;
+  await dropStagedFacts(db, id);
+  await db.delete(leases).where(isLease(id));
+  const store = storeAt(id.place);
+  if (store !== undefined) await returnLinkRight(db, { ...id, store });
+  return true;
 }
 
 /** True if the catalogue publishes this copy: then no undo may touch it. */
-export async function isPublishedLocation(db: Queries, copy: CopyId): Promise<boolean> {
+async function isPublished(db: Queries, { imageId, epoch, place }: LeaseId): Promise<boolean> {
+  const store = storeAt(place);
+  if (store === undefined) return false;
   const [location] = await db
     .select({ status: imageLocations.status })
     .from(imageLocations)
     .where(
       and(
-        eq(imageLocations.imageId, copy.imageId),
-        eq(imageLocations.store, copy.store),
-        eq(imageLocations.epoch, copy.epoch),
+        eq(imageLocations.imageId, imageId),
+        eq(imageLocations.store, store),
+        eq(imageLocations.epoch, epoch),
         eq(imageLocations.status, "active"),
       ),
     );
   return location !== undefined;
 }
 
+/** The image does not have this claim any more: its import ended, or another one has the image. */
+const isUnclaimed = or(sql`${images.claimTaskId} IS NULL`, ne(images.epoch, leases.epoch));
+
+const isUploadToRemove = and(
+  sql`${images.claimTaskId} IS NULL`,
+  or(
+    and(eq(leases.state, "writing"), isStale),
+    and(eq(leases.state, "whole"), lt(stagedFiles.expiresAt, sql`now()`)),
+    inArray(images.status, ["active", "deactivated", "deleted"]),
+  ),
+);
+
 /**
- * Leases that no claim covers any more: their import ended without removing them, or was killed.
+ * Lists the leases without an owner: those of imports that do not hold their image any more,
+ * uploads that were not renewed in time or are past their time to live, and uploads of published
+ * images.
  */
-export async function listAbandonedLeases(db: Queries): Promise<LeaseRow[]> {
-  const rows = await db
-    .select({ lease: leases })
+export async function listAbandonedLeases(
+  db: Queries,
+  filter: LeaseFilter = {},
+): Promise<LeaseRow[]> {
+  return db
+    .select(getTableColumns(leases))
     .from(leases)
-    .leftJoin(images, and(eq(images.id, leases.imageId), eq(images.epoch, leases.epoch)))
-    .where(sql`${images.claimTaskId} IS NULL`);
-  return rows.map((row) => row.lease);
+    .leftJoin(images, eq(images.id, leases.imageId))
+    .leftJoin(stagedFiles, isFactsOf)
+    .where(
+      and(
+        filter.node === undefined ? undefined : eq(leases.node, filter.node),
+        filter.id === undefined ? undefined : isLease(filter.id),
+        or(
+          and(ne(leases.place, "upload"), isUnclaimed),
+          and(eq(leases.place, "upload"), isUploadToRemove),
+        ),
+      ),
+    );
 }
 
-/** All leases on a store. */
-export async function listLeases(db: Queries, store: string): Promise<LeaseRow[]> {
-  return db.select().from(leases).where(eq(leases.store, store));
+/**
+ * Takes an abandoned lease away for the removal of its bytes; see {@link listAbandonedLeases}.
+ * Until it is dropped no process imports or uploads them.
+ *
+ * @returns the lease before; undefined when it has an owner again, or is gone
+ */
+export async function takeAbandonedLease(
+  db: Queries,
+  id: LeaseId,
+  taker: LeaseHolder,
+): Promise<LeaseRow | undefined> {
+  await db.select({ id: images.id }).from(images).where(eq(images.id, id.imageId)).for("update");
+  const [lease] = await listAbandonedLeases(db, { id });
+  if (lease === undefined) return undefined;
+  await takeFrom(db, lease, taker);
+  return lease;
 }
 
-/** All leases of one import. */
+/** Lists all leases on a store. */
+export async function listStoreLeases(db: Queries, place: Place): Promise<LeaseRow[]> {
+  return db.select().from(leases).where(eq(leases.place, place));
+}
+
+/** Lists all leases whose bytes a node reaches. */
+export async function listNodeLeases(db: Queries, node: string): Promise<LeaseRow[]> {
+  return db.select().from(leases).where(eq(leases.node, node));
+}
+
+/** Lists all leases of one import. */
 export async function listLeasesOf(db: Queries, claim: ImportId): Promise<LeaseRow[]> {
   return db
     .select()
     .from(leases)
     .where(and(eq(leases.imageId, claim.imageId), eq(leases.epoch, claim.epoch)));
+}
+
+/** Lists all leases of an image, of its upload and of all its imports. */
+export async function listLeasesOfImage(db: Queries, imageId: string): Promise<LeaseRow[]> {
+  return db.select().from(leases).where(eq(leases.imageId, imageId));
 }

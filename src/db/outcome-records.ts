@@ -1,13 +1,14 @@
-import { and, eq, inArray, or, sql } from "drizzle-orm";
+import { and, eq, inArray, like, or, sql } from "drizzle-orm";
 import type { AnyPgColumn } from "drizzle-orm/pg-core";
 import type { DiskFormat } from "../domain/disk-format.ts";
 import type { Digests } from "../domain/digests.ts";
+import { storePlace } from "../domain/place.ts";
 import { importLost, isClaimedBy, type ImportId } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
 import { writeProperties } from "./image-records.ts";
+import { findLease } from "./lease-records.ts";
 import { imageLocations, images, leases } from "./schema.ts";
 import { DEFAULT_TASK_TIME_TO_LIVE_MS, succeedTask } from "./task-records.ts";
-import { dropUndosOf } from "./transform-undo-records.ts";
 
 /** The image stays active meanwhile, or is deactivated and activated again. */
 const isBeingCopied = and(
@@ -54,18 +55,9 @@ async function insertPendingLocation(
   saved: SavedImage,
   location: SavedImage["locations"][number],
 ): Promise<void> {
-  const [lease] = await db
-    .select()
-    .from(leases)
-    .where(
-      and(
-        eq(leases.imageId, saved.imageId),
-        eq(leases.epoch, saved.epoch),
-        eq(leases.store, location.store),
-        eq(leases.state, "published"),
-      ),
-    );
-  if (lease?.crc32 == null || lease.sizeBytes === null) throw importLost(saved.imageId);
+  const place = storePlace(location.store);
+  const lease = await findLease(db, { ...saved, place });
+  if (lease?.state !== "whole" || lease.copy === null) throw importLost(saved.imageId);
   await db
     .insert(imageLocations)
     .values({
@@ -74,12 +66,9 @@ async function insertPendingLocation(
       epoch: saved.epoch,
       status: "pending",
       node: lease.node,
-      key: lease.key,
+      key: lease.path,
       url: location.url,
-      sizeBytes: lease.sizeBytes,
-      crc32: lease.crc32,
-      shared: lease.shared,
-      version: lease.version,
+      ...lease.copy,
     })
     // A repeated call is not a conflict; another live copy in this store is, and must not go
     // unnoticed.
@@ -141,8 +130,6 @@ export async function activate(
     .returning({ id: images.id });
   if (moved.length === 0) return { taskEnded: await requireActivatedByUs(db, claim) };
   await writeProperties(db, claim.imageId, properties);
-  // The outside effects of transforms are permanent from here on.
-  await dropUndosOf(db, claim);
   const isOurs = and(
     eq(imageLocations.imageId, claim.imageId),
     eq(imageLocations.epoch, claim.epoch),
@@ -152,15 +139,18 @@ export async function activate(
     .set({ status: "active" })
     .where(isOurs)
     .returning({ store: imageLocations.store });
-  // The lease of a store that was given up stays while bytes may be left there: the reconciler goes
-  // on.
+  // The outside effects of transforms are permanent from here on. The lease of a store that was
+  // given up stays while bytes may be left there: the reconciler goes on.
   await db.delete(leases).where(
     and(
       eq(leases.imageId, claim.imageId),
       eq(leases.epoch, claim.epoch),
-      inArray(
-        leases.store,
-        live.map(({ store }) => store),
+      or(
+        inArray(
+          leases.place,
+          live.map(({ store }) => storePlace(store)),
+        ),
+        like(leases.place, "transform/%"),
       ),
     ),
   );

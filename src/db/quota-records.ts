@@ -1,4 +1,4 @@
-import { and, eq, isNull, notInArray, sql } from "drizzle-orm";
+import { and, eq, inArray, isNull, notInArray, sql } from "drizzle-orm";
 import {
   quotaExceeded,
   quotaLimitsOf,
@@ -10,7 +10,9 @@ import {
 } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
 import { requireClaim, type ImportId } from "./claim-guard.ts";
-import { imageLocations, images, stagedFiles } from "./schema.ts";
+import { isLease } from "./lease-records.ts";
+import { imageLocations, images, leases, stagedFiles } from "./schema.ts";
+import { isFactsOf } from "./staged-facts.ts";
 
 /** Usage of one quota by an owner, in bytes or images. */
 export interface QuotaUsage {
@@ -31,10 +33,11 @@ export async function readUsage(
   db: Queries,
   owner: string | null,
 ): Promise<Record<Quota, QuotaUsage>> {
-  // A subquery for each image: a join would read the locations of all owners.
+  // Subqueries for each image: a join would read the locations and leases of all owners.
   const stored = sql`(SELECT sum(${imageLocations.sizeBytes}) FROM ${imageLocations} WHERE ${imageLocations.imageId} = ${images.id} AND ${imageLocations.status} = 'active')`;
   const isClaimed = sql`${images.claimTaskId} IS NOT NULL`;
-  const stagedSize = sql`coalesce(${stagedFiles.sizeBytes}, 0)`;
+  const size = sql`coalesce(${stagedFiles.sizeBytes}, 0)`;
+  const staging = sql`FROM ${leases} LEFT JOIN ${stagedFiles} ON ${isFactsOf} WHERE ${leases.imageId} = ${images.id} AND ${isStagedItself}`;
   const [row] = await db
     .select({
       images: total(sql`1`),
@@ -45,12 +48,11 @@ export async function readUsage(
       importing: total(
         sql`CASE WHEN ${isClaimed} THEN ${images.claimSizeBytes} * ${images.claimCopies} END`,
       ),
-      staged: total(stagedSize),
-      staging: total(sql`greatest(${stagedFiles.reservedBytes} - ${stagedSize}, 0)`),
+      staged: total(sql`(SELECT sum(${size}) ${staging})`),
+      staging: total(sql`(SELECT sum(greatest(${leases.reservedBytes} - ${size}, 0)) ${staging})`),
       products: total(sql`CASE WHEN ${isClaimed} THEN ${images.claimProductBytes} END`),
     })
     .from(images)
-    .leftJoin(stagedFiles, and(eq(stagedFiles.imageId, images.id), isStagedItself))
     .where(isOwned(owner));
   if (row === undefined) throw new Error("Sums are one row");
   return {
@@ -62,7 +64,7 @@ export async function readUsage(
 }
 
 /** Products of transforms are counted by what their import reserved for them. */
-const isStagedItself = eq(stagedFiles.product, 0);
+const isStagedItself = inArray(leases.place, ["upload", "download"]);
 
 function isOwned(owner: string | null) {
   return and(
@@ -210,7 +212,7 @@ export async function growReservation(
   { imageBytes, welcomeBytes = imageBytes, productBytes = 0 }: ReservationGrowth,
 ): Promise<number> {
   await requireClaim(db, claim);
-  const reserved = await findReservation(db, claim.imageId);
+  const reserved = await findReservation(db, claim);
   requireBelowCap(limits, claim.imageId, imageBytes);
   const quotas = await HeldQuotas.hold(db, limits, reserved.owner);
   const { copies, stagingBytes } = reserved;
@@ -242,15 +244,9 @@ export async function growReservation(
     .where(eq(images.id, claim.imageId));
   if (stagingBytes !== undefined) {
     await db
-      .update(stagedFiles)
+      .update(leases)
       .set({ reservedBytes: Math.max(stagingBytes, grantedBytes) })
-      .where(
-        and(
-          eq(stagedFiles.imageId, claim.imageId),
-          isStagedItself,
-          eq(stagedFiles.state, "staging"),
-        ),
-      );
+      .where(isRunningDownload(claim));
   }
   return grantedBytes;
 }
@@ -263,7 +259,7 @@ export async function growReservation(
  */
 export async function findQuotaLeft(db: Queries, limits: Limits, claim: ImportId): Promise<number> {
   await requireClaim(db, claim);
-  const reserved = await findReservation(db, claim.imageId);
+  const reserved = await findReservation(db, claim);
   const quotas = await HeldQuotas.hold(db, limits, reserved.owner);
   return Math.min(
     limits.imageSizeCapBytes,
@@ -289,7 +285,8 @@ interface Reservation {
  * Also locks the row of the running download: a transaction that holds the owner must not wait for
  * it.
  */
-async function findReservation(db: Queries, imageId: string): Promise<Reservation> {
+async function findReservation(db: Queries, claim: ImportId): Promise<Reservation> {
+  const { imageId } = claim;
   const [image] = await db
     .select({
       owner: images.owner,
@@ -301,9 +298,13 @@ async function findReservation(db: Queries, imageId: string): Promise<Reservatio
     .where(eq(images.id, imageId));
   if (image === undefined) throw new Error(`Image "${imageId}" is claimed and has no row`);
   const [staging] = await db
-    .select({ reservedBytes: stagedFiles.reservedBytes })
-    .from(stagedFiles)
-    .where(and(eq(stagedFiles.imageId, imageId), isStagedItself, eq(stagedFiles.state, "staging")))
+    .select({ reservedBytes: leases.reservedBytes })
+    .from(leases)
+    .where(isRunningDownload(claim))
     .for("update");
   return { ...image, stagingBytes: staging?.reservedBytes };
+}
+
+function isRunningDownload(claim: ImportId) {
+  return and(isLease({ ...claim, place: "download" }), eq(leases.state, "writing"));
 }

@@ -3,6 +3,7 @@ import {
   bigint,
   boolean,
   check,
+  foreignKey,
   index,
   integer,
   jsonb,
@@ -19,6 +20,7 @@ import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { EarlyEnd } from "../domain/early-end.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import { IMAGE_STATUSES } from "../domain/image-status.ts";
+import type { Place } from "../domain/place.ts";
 import { TASK_STATUSES, TASK_TYPE } from "../domain/task-status.ts";
 
 /** `'a', 'b'`, for a CHECK: the database refuses what the closed union does not name. */
@@ -236,23 +238,43 @@ export interface MadeProduct {
   readonly properties: Readonly<Record<string, string>>;
 }
 
+/** The facts of a copy that lies under its key, checked. */
+export interface FinishedCopy {
+  readonly sizeBytes: number;
+  readonly crc32: number;
+  /** The copy is another name of the staged file's inode. */
+  readonly shared: boolean;
+  /**
+   * The version of the copy when it was checked, in the terms of its store. Default: none, so that
+   * it is read again before it goes live.
+   */
+  readonly version?: string | undefined;
+}
+
+/** The facts with which a transform undoes its outside effects. */
+export interface TransformEffects {
+  readonly diskFormat: string;
+  readonly containerFormat: string;
+  /** Roles of the user who requested the import. */
+  readonly roles: readonly string[];
+}
+
 /**
- * Bytes in staging, complete or not. Product 0 is the upload, the download or an adopted file;
- * product n is that of the n-th transform of an import. While `staging`, the row is the writer's
- * lease. An upload renews `renewed_at`, and another process may take over a row that is too old
- * with a token of its own; a transform lives by the claim of its import.
+ * The writers of bytes. A row says who writes an upload, a download, a product or a copy before its
+ * first byte exists, and names the files to remove; it also promises to undo the outside effects of
+ * a transform. An upload renews `renewed_at`, and another process may take over a lease that is too
+ * old; the others live by the claim of their import.
  */
-export const stagedFiles = pgTable(
-  "staged_files",
+export const leases = pgTable(
+  "leases",
   {
-    imageId: uuid("image_id")
-      .notNull()
-      .references(() => images.id),
-    product: integer("product").notNull().default(0),
-    /** The import of a download or product, which goes with it; null: an upload. */
-    epoch: integer("epoch"),
+    imageId: uuid("image_id").notNull(),
+    /** The import; 0: an upload, which no import owns. */
+    epoch: integer("epoch").notNull(),
+    place: text("place").$type<Place>().notNull(),
+    /** The staging volume whose worker reaches the bytes. */
     node: text("node").notNull(),
-    state: text("state", { enum: ["staging", "staged"] }).notNull(),
+    /** The attempt that holds the lease. A late writer finds another's token here, and stops. */
     token: uuid("token").notNull(),
     writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
     /**
@@ -260,24 +282,53 @@ export const stagedFiles = pgTable(
      * it that recorded no order.
      */
     attempt: jsonb("attempt").$type<AttemptOrder>(),
-    renewedAt: instant("renewed_at").notNull().defaultNow(),
-    /** Attempt-private name inside the staging root, while `staging`. */
+    /** Attempt-private name, inside the staging root or the store; null: no bytes have one. */
     part: text("part"),
-    /** Absolute path of the staged file. */
+    /** Private names of earlier attempts that may not be gone yet. */
+    earlierParts: text("earlier_parts")
+      .array()
+      .notNull()
+      .default(sql`'{}'`),
+    /** The name of the whole bytes: an absolute path in staging, a key in a store. */
     path: text("path").notNull(),
-    /** True if this service wrote it, so that no other process holds it open. */
-    ours: boolean("ours").notNull(),
+    state: text("state", { enum: ["writing", "whole"] }).notNull(),
+    renewedAt: instant("renewed_at").notNull().defaultNow(),
     /**
-     * Reservation of an upload in its owner's quota, ahead of the bytes; 0 once it is complete and
-     * has a `size`.
+     * Reservation of an upload or download in its owner's quota, ahead of the bytes; 0 once it is
+     * whole and has a `size`.
      */
     reservedBytes: sizeBytes("reserved").notNull().default(0),
-    /** While an import fetches it. */
+    /** The facts to resume a download. */
     fetchedFrom: jsonb("fetched_from").$type<FetchedFrom>(),
-    /** Several connections to its origin failed: every later attempt takes one. */
+    /** Several connections to the origin of a download failed: every later attempt takes one. */
     singleConnection: boolean("single_connection").notNull().default(false),
-    sizeBytes: sizeBytes("size"),
-    fingerprint: jsonb("fingerprint").$type<Fingerprint>(),
+    /** The facts of a copy that is whole. */
+    copy: jsonb("copy").$type<FinishedCopy>(),
+    /** The outside effects of a transform. */
+    effects: jsonb("effects").$type<TransformEffects>(),
+  },
+  (lease) => [
+    primaryKey({ columns: [lease.imageId, lease.epoch, lease.place] }),
+    check("leases_state_legal", sql`${lease.state} IN ('writing', 'whole')`),
+    check(
+      "leases_whole_copy_is_checked",
+      sql`${lease.state} = 'writing' OR NOT starts_with(${lease.place}, 'store/') OR ${lease.copy} IS NOT NULL`,
+    ),
+    index("leases_path_index").on(lease.path),
+  ],
+);
+
+/** The facts of complete bytes in staging. They go with their lease. */
+export const stagedFiles = pgTable(
+  "staged_files",
+  {
+    imageId: uuid("image_id").notNull(),
+    epoch: integer("epoch").notNull(),
+    place: text("place").$type<Place>().notNull(),
+    /** True if this service wrote them, so that no other process holds the file open. */
+    ours: boolean("ours").notNull(),
+    sizeBytes: sizeBytes("size").notNull(),
+    fingerprint: jsonb("fingerprint").$type<Fingerprint>().notNull(),
     checksum: text("checksum"),
     osHashAlgo: text("os_hash_algo"),
     osHashValue: text("os_hash_value"),
@@ -286,80 +337,17 @@ export const stagedFiles = pgTable(
     zeroBlocks: text("zero_blocks").notNull().default(""),
     /** The one store whose copy is a link to the staged inode. */
     linkedStore: text("linked_store"),
-    stagedAt: instant("staged_at"),
-    expiresAt: instant("expires_at"),
+    stagedAt: instant("staged_at").notNull(),
+    expiresAt: instant("expires_at").notNull(),
     /** Report of the transform, for a product. */
     made: jsonb("made").$type<MadeProduct>(),
   },
   (staged) => [
-    primaryKey({ columns: [staged.imageId, staged.product] }),
-    check("staged_files_state_legal", sql`${staged.state} IN ('staging', 'staged')`),
-    check(
-      "staged_files_staged_is_whole",
-      sql`${staged.state} = 'staging' OR (num_nonnulls(${staged.sizeBytes}, ${staged.fingerprint}, ${staged.stagedAt}, ${staged.expiresAt}) = 4 AND ${staged.part} IS NULL)`,
-    ),
-  ],
-);
-
-/**
- * Promises to undo outside effects of transforms: kept when their import is undone, forgotten when
- * it is published.
- */
-export const transformUndos = pgTable(
-  "transform_undos",
-  {
-    imageId: uuid("image_id")
-      .notNull()
-      .references(() => images.id),
-    epoch: integer("epoch").notNull(),
-    transform: text("transform").notNull(),
-    /** The staging volume whose worker ran it. */
-    node: text("node").notNull(),
-    diskFormat: text("disk_format").notNull(),
-    containerFormat: text("container_format").notNull(),
-    roles: text("roles").array().notNull(),
-  },
-  (undo) => [primaryKey({ columns: [undo.imageId, undo.epoch, undo.transform] })],
-);
-
-/**
- * A copy that an import writes, or has written and not yet activated: the row exists before the
- * first byte does. It says who writes, so that only the part of a dead writer is resumed, and names
- * the bytes to remove when the import is undone.
- */
-export const leases = pgTable(
-  "leases",
-  {
-    imageId: uuid("image_id").notNull(),
-    epoch: integer("epoch").notNull(),
-    store: text("store").notNull(),
-    node: text("node").notNull(),
-    /** The attempt that holds the lease. A late writer finds another's token here, and stops. */
-    token: uuid("token").notNull(),
-    writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
-    /**
-     * The place of the writer among the attempts of its import; null: a version wrote it that
-     * recorded no order.
-     */
-    attempt: jsonb("attempt").$type<AttemptOrder>(),
-    part: text("part").notNull(),
-    /** Private names of earlier attempts that may not be gone yet. */
-    earlierParts: text("earlier_parts")
-      .array()
-      .notNull()
-      .default(sql`'{}'`),
-    key: text("key").notNull(),
-    state: text("state", { enum: ["writing", "published"] }).notNull(),
-    sizeBytes: sizeBytes("size"),
-    crc32: sizeBytes("crc32"),
-    shared: boolean("shared").notNull().default(false),
-    /** The version of the published copy when it was checked, in the terms of its store. */
-    version: text("version"),
-    createdAt: instant("created_at").notNull().defaultNow(),
-    updatedAt: instant("updated_at").notNull().defaultNow(),
-  },
-  (lease) => [
-    primaryKey({ columns: [lease.imageId, lease.epoch, lease.store] }),
-    check("leases_state_legal", sql`${lease.state} IN ('writing', 'published')`),
+    primaryKey({ columns: [staged.imageId, staged.epoch, staged.place] }),
+    foreignKey({
+      name: "staged_files_lease_fk",
+      columns: [staged.imageId, staged.epoch, staged.place],
+      foreignColumns: [leases.imageId, leases.epoch, leases.place],
+    }).onDelete("cascade"),
   ],
 );

@@ -1,31 +1,29 @@
-import { and, eq, isNotNull, isNull, lt, or, sql } from "drizzle-orm";
+import { and, eq, isNull, notExists, sql } from "drizzle-orm";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import { nextImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { requireBelowCap, type Limits } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage } from "./image-records.ts";
-import { HeldQuotas, requireQuotas, type ReservationGrowth } from "./quota-records.ts";
-import { images, stagedFiles } from "./schema.ts";
 import {
-  dropStagedRow,
-  findStaged,
-  isStaged,
-  stagedColumns,
-  type StagedData,
-  type StagedRow,
-} from "./staged-records.ts";
+  dropLease,
+  finishLease,
+  isLease,
+  isStale,
+  takeLease,
+  takeLeaseAway,
+  type LeaseHolder,
+  type LeaseId,
+  type LeaseRow,
+} from "./lease-records.ts";
+import { HeldQuotas, requireQuotas, type ReservationGrowth } from "./quota-records.ts";
+import { images, leases } from "./schema.ts";
+import { findUpload, recordStaged, type StagedData, type StagedRow } from "./staged-facts.ts";
 
-/**
- * Seconds without a renewal after which another process may take over an upload: four missed
- * renewals of 5 s.
- */
-export const STAGING_LEASE_SECONDS = 20;
-
-const isStale = lt(
-  stagedFiles.renewedAt,
-  sql`now() - make_interval(secs => ${STAGING_LEASE_SECONDS})`,
-);
+/** The lease of the upload of an image. */
+export function uploadOf(imageId: string): LeaseId {
+  return { imageId, epoch: 0, place: "upload" };
+}
 
 /** An attempt to upload. */
 export interface StagingAttempt {
@@ -57,7 +55,7 @@ export async function beginStaging(
   attempt: StagingAttempt,
 ): Promise<StagedRow | undefined> {
   const image = await lockImage(db, attempt.imageId);
-  const before = await findStaged(db, attempt.imageId);
+  const before = await findUpload(db, attempt.imageId);
   if (image.status !== "queued" && image.status !== "uploading") {
     throw new ImportError(
       "ImageConflict",
@@ -65,7 +63,7 @@ export async function beginStaging(
     );
   }
   // The sweeper may also be removing a file of a queued image.
-  if (image.status === "uploading" || before?.state === "staging") {
+  if (image.status === "uploading" || before?.state === "writing") {
     await requireTakeover(db, before, attempt);
   }
   requireBelowCap(limits, attempt.imageId, attempt.sizeBytes);
@@ -75,18 +73,9 @@ export async function beginStaging(
       .set({ status: nextImageStatus("queued", "uploading"), updatedAt: sql`now()` })
       .where(and(eq(images.id, attempt.imageId), eq(images.status, "queued")));
   }
-  await db.delete(stagedFiles).where(isStaged(attempt.imageId));
-  await db.insert(stagedFiles).values({
-    imageId: attempt.imageId,
-    node: attempt.node,
-    state: "staging",
-    token: attempt.token,
-    writer: attempt.writer,
-    part: attempt.part,
-    path: attempt.path,
-    ours: true,
-    reservedBytes: attempt.sizeBytes,
-  });
+  const upload = uploadOf(attempt.imageId);
+  if (!(await takeLease(db, upload, attempt, before))) throw takenOver(attempt.imageId);
+  await db.update(leases).set({ reservedBytes: attempt.sizeBytes }).where(isLease(upload));
   await requireQuotas(db, limits, image.owner, {
     image_stage_total:
       attempt.sizeBytes - Math.max(before?.reservedBytes ?? 0, before?.sizeBytes ?? 0),
@@ -100,8 +89,8 @@ async function requireTakeover(
   before: StagedRow | undefined,
   attempt: StagingAttempt,
 ): Promise<void> {
-  if (before === undefined || (before.state === "staged" && attempt.replace)) return;
-  if (before.state === "staged") {
+  if (before === undefined || (before.state === "whole" && attempt.replace)) return;
+  if (before.state === "whole") {
     throw new ImportError(
       "ImageConflict",
       `The image "${attempt.imageId}" has data on staging already`,
@@ -111,9 +100,9 @@ async function requireTakeover(
     );
   }
   const [stale] = await db
-    .select({ imageId: stagedFiles.imageId })
-    .from(stagedFiles)
-    .where(and(isStaged(attempt.imageId), isStale));
+    .select({ token: leases.token })
+    .from(leases)
+    .where(and(isLease(uploadOf(attempt.imageId)), isStale));
   if (stale !== undefined) return;
   throw new ImportError(
     "StagingBusy",
@@ -128,19 +117,15 @@ async function requireTakeover(
  */
 export async function renewStaging(db: Queries, imageId: string, token: string): Promise<void> {
   const renewed = await db
-    .update(stagedFiles)
+    .update(leases)
     .set({ renewedAt: sql`now()` })
     .where(isStager(imageId, token))
-    .returning({ imageId: stagedFiles.imageId });
+    .returning({ token: leases.token });
   if (renewed.length === 0) throw takenOver(imageId);
 }
 
 function isStager(imageId: string, token: string) {
-  return and(
-    eq(stagedFiles.imageId, imageId),
-    eq(stagedFiles.token, token),
-    eq(stagedFiles.state, "staging"),
-  );
+  return and(isLease(uploadOf(imageId)), eq(leases.token, token), eq(leases.state, "writing"));
 }
 
 function takenOver(imageId: string): ImportError {
@@ -166,9 +151,9 @@ export async function growStaging(
 ): Promise<number> {
   await renewStaging(db, stager.imageId, stager.token);
   const [staging] = await db
-    .select({ owner: images.owner, reservedBytes: stagedFiles.reservedBytes })
-    .from(stagedFiles)
-    .innerJoin(images, eq(images.id, stagedFiles.imageId))
+    .select({ owner: images.owner, reservedBytes: leases.reservedBytes })
+    .from(leases)
+    .innerJoin(images, eq(images.id, leases.imageId))
     .where(isStager(stager.imageId, stager.token));
   if (staging === undefined) throw takenOver(stager.imageId);
   const { owner, reservedBytes } = staging;
@@ -181,7 +166,7 @@ export async function growStaging(
     Math.min(welcomeBytes, limits.imageSizeCapBytes, mostBytes),
   );
   await db
-    .update(stagedFiles)
+    .update(leases)
     .set({ reservedBytes: Math.max(reservedBytes, grantedBytes) })
     .where(isStager(stager.imageId, stager.token));
   return grantedBytes;
@@ -190,29 +175,23 @@ export async function growStaging(
 /**
  * Finishes an upload, and records its size with the image.
  *
+ * @param staged - `path`: of the file
  * @throws ImportError `StagingBusy` when another process took over meanwhile
  */
 export async function finishStaging(
   db: Queries,
   imageId: string,
   token: string,
-  staged: StagedData,
+  staged: StagedData & { readonly path: string },
 ): Promise<void> {
   await lockImage(db, imageId);
-  const moved = await db
-    .update(stagedFiles)
-    .set({
-      ...stagedColumns(staged),
-      state: "staged",
-      part: null,
-      reservedBytes: 0,
-      renewedAt: sql`now()`,
-    })
-    .where(isStager(imageId, token))
-    .returning({ imageId: stagedFiles.imageId });
-  if (moved.length > 0) await setStagedSize(db, imageId, staged.sizeBytes);
+  const upload = await findUpload(db, imageId);
+  if (upload?.token !== token) throw takenOver(imageId);
   // It may have taken effect before, and its response was lost.
-  else if ((await findStaged(db, imageId))?.token !== token) throw takenOver(imageId);
+  if (upload.state === "whole") return;
+  await recordStaged(db, upload, staged);
+  await finishLease(db, upload, token, { path: staged.path });
+  await setStagedSize(db, imageId, staged.sizeBytes);
 }
 
 async function setStagedSize(db: Queries, imageId: string, sizeBytes: number): Promise<void> {
@@ -223,11 +202,15 @@ async function setStagedSize(db: Queries, imageId: string, sizeBytes: number): P
 }
 
 /**
- * Drops an upload: the row goes, the image is `queued` again. Only the holder of the token may do
+ * Drops an upload: the lease goes, the image is `queued` again. Only the holder of the token may do
  * this.
  */
 export async function dropStaging(db: Queries, imageId: string, token: string): Promise<void> {
-  await dropStagedRow(db, imageId, token);
+  await dropLease(db, uploadOf(imageId), token);
+  const upload = db
+    .select({ token: leases.token })
+    .from(leases)
+    .where(isLease(uploadOf(imageId)));
   await db
     .update(images)
     .set({
@@ -239,69 +222,10 @@ export async function dropStaging(db: Queries, imageId: string, token: string): 
       and(
         eq(images.id, imageId),
         eq(images.status, "uploading"),
-        sql`${images.claimTaskId} IS NULL`,
-        noStaged,
+        isNull(images.claimTaskId),
+        notExists(upload),
       ),
     );
-}
-
-const noStaged = sql`NOT EXISTS (SELECT 1 FROM staged_files WHERE staged_files.image_id = images.id AND staged_files.product = 0)`;
-
-/**
- * Lists the rows that a sweep of a node may remove: uploads that were not renewed in time, uploads
- * past their time to live, uploads of published images, and downloads and products of imports that
- * do not hold their image any more. Never a row that an import holds.
- */
-export async function listExpiredStaging(db: Queries, node: string): Promise<StagedRow[]> {
-  const rows = await db
-    .select({ staged: stagedFiles })
-    .from(stagedFiles)
-    .innerJoin(images, eq(images.id, stagedFiles.imageId))
-    .where(
-      and(
-        eq(stagedFiles.node, node),
-        or(
-          and(
-            isNull(stagedFiles.epoch),
-            sql`${images.claimTaskId} IS NULL`,
-            sql`((${stagedFiles.state} = 'staging' AND ${isStale}) OR (${stagedFiles.state} = 'staged' AND ${stagedFiles.expiresAt} < now()) OR ${images.status} IN ('active', 'deactivated', 'deleted'))`,
-          ),
-          // Downloads and products go with their import.
-          and(
-            isNotNull(stagedFiles.epoch),
-            sql`(${images.claimTaskId} IS NULL OR ${images.epoch} <> ${stagedFiles.epoch})`,
-          ),
-        ),
-      ),
-    );
-  return rows.map((row) => row.staged);
-}
-
-/**
- * Takes over a row for its removal (see {@link listExpiredStaging}): until {@link dropStaging} no
- * process imports or stages it.
- *
- * @returns the row before; undefined when it may not be swept any more
- */
-export async function takeOverStaging(
-  db: Queries,
-  { imageId, product }: Pick<StagedRow, "imageId" | "product">,
-  sweeper: { readonly node: string; readonly token: string; readonly writer: ProcessIdentity },
-): Promise<StagedRow | undefined> {
-  await db.select({ id: images.id }).from(images).where(eq(images.id, imageId)).for("update");
-  const expired = await listExpiredStaging(db, sweeper.node);
-  const row = expired.find((each) => each.imageId === imageId && each.product === product);
-  if (row === undefined) return undefined;
-  await db
-    .update(stagedFiles)
-    .set({
-      state: "staging",
-      token: sweeper.token,
-      writer: sweeper.writer,
-      renewedAt: sql`now()`,
-    })
-    .where(and(eq(stagedFiles.imageId, imageId), eq(stagedFiles.token, row.token)));
-  return row;
 }
 
 /**
@@ -313,17 +237,13 @@ export async function takeOverStaging(
 export async function takeStagedAway(
   db: Queries,
   imageId: string,
-  taker: { readonly token: string; readonly writer: ProcessIdentity },
-): Promise<StagedRow> {
+  taker: LeaseHolder,
+): Promise<LeaseRow> {
   const image = await lockImage(db, imageId);
   if (image.claimTaskId !== null) {
     throw new ImportError("ImageBusy", `Image "${imageId}" is being imported`);
   }
-  const row = await findStaged(db, imageId);
-  if (row?.state !== "staged") throw takenOver(imageId);
-  await db
-    .update(stagedFiles)
-    .set({ state: "staging", renewedAt: sql`now()`, ...taker })
-    .where(and(eq(stagedFiles.imageId, imageId), eq(stagedFiles.token, row.token)));
-  return row;
+  const upload = await takeLeaseAway(db, uploadOf(imageId), taker);
+  if (upload?.state !== "whole") throw takenOver(imageId);
+  return upload;
 }

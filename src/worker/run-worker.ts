@@ -10,7 +10,7 @@ import {
 import { sweepNode } from "../activities/sweep-node.ts";
 import type { Config } from "../config/config.ts";
 import type { TemporalAddress } from "../config/temporal-address.ts";
-import { STAGING_LEASE_SECONDS } from "../db/upload-records.ts";
+import { STAGING_LEASE_SECONDS } from "../db/lease-records.ts";
 import { byteQueue, CONTROL_QUEUE, cleanUpQueue } from "../workflow/contract.ts";
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
 import { identityOf } from "../temporal/worker-identity.ts";

@@ -156,13 +156,13 @@ export async function digestStaged(
   { size, product }: PreparedImage,
   run: ImportRun,
 ): Promise<Digests> {
-  const { image_id, task_id, uri, expected, hash_algo } = plan;
+  const { image_id, epoch, task_id, uri, expected, hash_algo } = plan;
   // The owner's checksum and size are those of the upload or download.
   const bytes = product === undefined ? { expected } : { product };
   const summary = "digest: hash the staged bytes";
   return run.step({ name: "digest", summary, pause: "stops it" }, (options) =>
     byteSteps(plan).digestStaged.executeWithOptions(options, [
-      { image_id, task_id, uri, size, hash_algo, ...bytes },
+      { image_id, epoch, task_id, uri, size, hash_algo, ...bytes },
     ]),
   );
 }
@@ -173,14 +173,14 @@ export async function checkDigest(
   image: PreparedImage,
   run: ImportRun,
 ): Promise<void> {
-  const { image_id, task_id, uri, expected } = plan;
+  const { image_id, epoch, task_id, uri, expected } = plan;
   const checksum = expected?.checksum;
   if (checksum === undefined || isCompared(checksum.algo, plan, image)) return;
   const { size } = image;
   const summary = `check: compare the ${checksum.algo}`;
   await run.step({ name: "check", summary, pause: "stops it" }, (options) =>
     byteSteps(plan).checkDigest.executeWithOptions(options, [
-      { image_id, task_id, uri, size, checksum },
+      { image_id, epoch, task_id, uri, size, checksum },
     ]),
   );
 }

@@ -436,7 +436,7 @@ describe("releaseImport()", () => {
   it("moves an image back to queued when its staged data is gone", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(100));
-    await catalogue.execute(sql`DELETE FROM staged_files WHERE image_id = ${plan.image_id}`);
+    await catalogue.execute(sql`DELETE FROM leases WHERE image_id = ${plan.image_id}`);
 
     await rig.release(plan);
 

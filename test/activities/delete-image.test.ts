@@ -52,7 +52,7 @@ describe("planDeletion()", () => {
     const rig = await openNode(catalogue);
     const { image_id } = await rig.import(someBytes(100));
     await catalogue.execute(
-      sql`UPDATE staged_files SET node = 'ffffffffffff' WHERE image_id = ${image_id}`,
+      sql`UPDATE leases SET node = 'ffffffffffff' WHERE image_id = ${image_id}`,
     );
     await rig.beginDeletion(image_id);
 
@@ -137,7 +137,7 @@ describe("removeImageBytes()", () => {
     const part = newPartName(imageId, 0);
     await catalogue.beginStaging(imageId);
     await catalogue.execute(
-      sql`UPDATE staged_files SET node = ${rig.dependencies.staging.node}, part = ${part},
+      sql`UPDATE leases SET node = ${rig.dependencies.staging.node}, part = ${part},
         path = ${rig.staged(imageId)} WHERE image_id = ${imageId}`,
     );
     await writeFile(rig.staged(part), someBytes(100));

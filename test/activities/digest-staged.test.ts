@@ -140,7 +140,7 @@ describe("digestStaged()", () => {
   it("refuses bytes that the catalogue does not know any more", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(MIB));
-    await catalogue.execute(sql`DELETE FROM staged_files WHERE image_id = ${plan.image_id}`);
+    await catalogue.execute(sql`DELETE FROM leases WHERE image_id = ${plan.image_id}`);
 
     expect(await failureOf(rig.digest(plan, MIB))).toMatchObject({
       code: "StagedDataMissing",

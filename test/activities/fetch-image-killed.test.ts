@@ -3,8 +3,8 @@ import { eq, sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
-import { recordSource } from "../../src/db/fetched-records.ts";
-import { stagedFiles } from "../../src/db/schema.ts";
+import { updateLease } from "../../src/db/lease-records.ts";
+import { leases } from "../../src/db/schema.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
 import { HeldRows } from "../support/held-rows.ts";
@@ -134,15 +134,15 @@ describe("fetchImage() after its process was killed", () => {
     await leave(rig, plan, part);
     await catalogue.database.query(async (db) =>
       db
-        .update(stagedFiles)
-        .set({ state: "staging", part, writer: await deadProcess() })
-        .where(eq(stagedFiles.imageId, plan.image_id)),
+        .update(leases)
+        .set({ state: "writing", part, writer: await deadProcess() })
+        .where(eq(leases.imageId, plan.image_id)),
     );
 
     expect(await rig.fetch(plan, origin.url())).toEqual(first);
     expect(await rig.names("staging")).toEqual([expect.stringMatching(/\.product$/)]);
     expect((await stat(await rig.fetchedPath(plan.image_id))).ino).toBe(ino);
-    expect((await catalogue.staged(plan.image_id))?.state).toBe("staged");
+    expect((await catalogue.staged(plan.image_id))?.state).toBe("whole");
     expect(origin.requests).toHaveLength(1);
     expect(await rig.verify({ ...plan, uri: first.uri })).toMatchObject({ digests: first.digests });
   });
@@ -155,13 +155,13 @@ describe("fetchImage() after its process was killed", () => {
     await writeFile(await rig.fetchedPath(plan.image_id), BYTES.subarray(1));
     await catalogue.database.query(async (db) =>
       db
-        .update(stagedFiles)
+        .update(leases)
         .set({
-          state: "staging",
+          state: "writing",
           part: newPartName(plan.image_id, plan.epoch),
           writer: await deadProcess(),
         })
-        .where(eq(stagedFiles.imageId, plan.image_id)),
+        .where(eq(leases.imageId, plan.image_id)),
     );
 
     expect(await rig.fetch(plan, origin.url())).toEqual(first);
@@ -177,9 +177,10 @@ describe("fetchImage() after its process was killed", () => {
     await killWhileFetching(rig, plan, origin);
     const row = await catalogue.staged(plan.image_id);
     if (row?.fetchedFrom == null) throw new Error("nothing was fetched");
-    const id = { imageId: plan.image_id, epoch: plan.epoch };
     const before = { ...row.fetchedFrom, bootId: "another boot", syncedBytes: 2 * MIB };
-    await catalogue.database.query((db) => recordSource(db, id, row.token, before));
+    await catalogue.database.query((db) =>
+      updateLease(db, row, row.token, { fetchedFrom: before }),
+    );
 
     await rig.fetch(plan, origin.url());
 
@@ -199,7 +200,7 @@ describe("fetchImage() while its process may live on another machine that shares
     await late.stop();
     const elsewhere = JSON.stringify({ machine: "@elsewhere", bootId: "another boot" });
     await catalogue.execute(
-      sql`UPDATE staged_files SET writer = writer || ${elsewhere}::jsonb WHERE image_id = ${plan.image_id}`,
+      sql`UPDATE leases SET writer = writer || ${elsewhere}::jsonb WHERE image_id = ${plan.image_id}`,
     );
     await rig.fetch(plan, origin.url());
     const before = await rig.snapshot(plan);

@@ -90,9 +90,9 @@ describe("findAbandoned()", () => {
     const imageId = await catalogue.newImage();
     const rig = await openNode(catalogue, { openRuns: [`image-import/${imageId}`] });
     const earlier = await rig.claim(imageId, { uri: rig.uri("disk.raw") });
-    await catalogue.publishedLease({ imageId, epoch: earlier.epoch, store: "fast" });
+    await catalogue.wholeCopy({ imageId, epoch: earlier.epoch, store: "fast" });
     const plan = await rig.claim(imageId, { uri: rig.uri("disk.raw") });
-    await catalogue.publishedLease({ imageId, epoch: plan.epoch, store: "fast" });
+    await catalogue.wholeCopy({ imageId, epoch: plan.epoch, store: "fast" });
 
     expect((await findOf(rig, imageId)).copies).toMatchObject([
       { epoch: earlier.epoch, store: "fast" },
@@ -172,7 +172,7 @@ describe("findAbandoned() names the nodes to sweep", () => {
     await rig.store(leased, 100);
     const deleted = await rig.import(someBytes(100));
     await rig.beginDeletion(deleted.image_id);
-    await moveTo("a1a1a1a1a1a1", "staged_files", staged);
+    await moveTo("a1a1a1a1a1a1", "leases", staged);
     await moveTo("b2b2b2b2b2b2", "leases", leased.image_id);
     await moveTo("c3c3c3c3c3c3", "image_locations", deleted.image_id);
 

@@ -177,7 +177,7 @@ async function snapshot(node: S3Node, plan: ImportPlan): Promise<object> {
 }
 
 async function partOfLease({ image_id }: ImportPlan): Promise<string | undefined> {
-  return (await catalogue.leases(image_id))[0]?.part;
+  return (await catalogue.leases(image_id))[0]?.part ?? undefined;
 }
 
 /** Makes all uploads of a bucket look as if they had last been written a minute ago. */
@@ -263,7 +263,7 @@ describe("storeImage() into S3 after its process was killed", () => {
 
     expect(partsSent(node)).toEqual([1, 2, 3, 4]);
     expect((await stat(objectPath(node, plan))).ino).toBe(ino);
-    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "whole" }]);
     expect(await traces(node, plan)).toEqual(published(plan));
   });
 });
@@ -345,7 +345,7 @@ describe("storeImage() into S3 when it is cancelled", () => {
 
     // What a hanging attempt writes is never taken over.
     expect(await partOfLease(plan)).toBe(part);
-    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "whole" }]);
   });
 
   it("stops checking a copy that it found on a cancel, though the server does not answer", async () => {
@@ -359,7 +359,7 @@ describe("storeImage() into S3 when it is cancelled", () => {
     await node.rig.store(plan, SIZE_BYTES, "objects");
 
     expect(await partOfLease(plan)).toBe(part);
-    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "whole" }]);
   });
 });
 

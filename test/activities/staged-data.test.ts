@@ -24,7 +24,7 @@ describe("adoptFile(), called by the verdict", () => {
     const { ino } = await stat(rig.staged("disk.raw"));
     expect(await catalogue.staged(plan.image_id)).toMatchObject({
       node: rig.dependencies.staging.node,
-      state: "staged",
+      state: "whole",
       path: rig.staged("disk.raw"),
       ours: false,
       sizeBytes: 700,

@@ -5,6 +5,7 @@ import { describe, expect, it, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { takeLease } from "../../src/db/lease-records.ts";
+import { storePlace } from "../../src/domain/place.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
@@ -95,7 +96,7 @@ describe("storeImage() after its process was killed", () => {
 
     expect(await inodeOf(rig.copyPath(plan))).toBe(inode);
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
-    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "whole" }]);
   });
 
   it("passes the part of a dead attempt to only one of two attempts that find it", async () => {
@@ -103,19 +104,11 @@ describe("storeImage() after its process was killed", () => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const part = newPartName(plan.image_id, plan.epoch);
-    await catalogue.database.transaction(async (db) =>
-      takeLease(
-        db,
-        { imageId: plan.image_id, epoch: plan.epoch, store: "fast" },
-        {
-          node: plan.node,
-          token: randomUUID(),
-          writer: await deadProcess(),
-          part,
-          key: storeKey(plan.image_id, plan.epoch),
-        },
-      ),
-    );
+    const copy = { imageId: plan.image_id, epoch: plan.epoch, place: storePlace("fast") };
+    const names = { part, path: storeKey(plan.image_id, plan.epoch) };
+    const writer = await deadProcess();
+    const holder = { node: plan.node, token: randomUUID(), writer, ...names };
+    await catalogue.database.transaction((db) => takeLease(db, copy, holder, undefined));
     await writeFile(rig.stored(part), bytes.subarray(0, 4 * MIB));
     await using left = await open(rig.stored(part));
     const claim = sql`SELECT 1 FROM images WHERE id = ${plan.image_id}`;

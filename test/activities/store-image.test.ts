@@ -23,7 +23,8 @@ import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
-import { takeLease } from "../../src/db/lease-records.ts";
+import { leases } from "../../src/db/schema.ts";
+import { storePlace } from "../../src/domain/place.ts";
 import { imageLocations } from "../../src/db/schema.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { storeKey } from "../../src/stores/store.ts";
@@ -53,10 +54,15 @@ async function leaveAttempt(
   { writer, bytes }: { readonly writer: ProcessIdentity; readonly bytes?: Buffer },
 ): Promise<string> {
   const part = newPartName(plan.image_id, plan.epoch);
-  const copy = { imageId: plan.image_id, epoch: plan.epoch, store: "fast" };
-  const key = storeKey(plan.image_id, plan.epoch);
-  const attempt = { node: plan.node, token: randomUUID(), writer, part, key };
-  await catalogue.database.transaction((db) => takeLease(db, copy, attempt));
+  const copy = { imageId: plan.image_id, epoch: plan.epoch, place: storePlace("fast") };
+  const path = storeKey(plan.image_id, plan.epoch);
+  const attempt = { node: plan.node, token: randomUUID(), writer, part, path };
+  await catalogue.database.query((db) =>
+    db
+      .insert(leases)
+      .values({ ...copy, ...attempt, state: "writing" })
+      .onConflictDoUpdate({ target: [leases.imageId, leases.epoch, leases.place], set: attempt }),
+  );
   if (bytes !== undefined) await writeFile(rig.stored(part), bytes);
   return part;
 }
@@ -104,14 +110,12 @@ describe("storeImage()", () => {
 
     expect(await catalogue.leases(plan.image_id)).toMatchObject([
       {
-        store: "fast",
+        place: "store/fast",
         epoch: plan.epoch,
         node: rig.dependencies.staging.node,
-        key: storeKey(plan.image_id, plan.epoch),
-        state: "published",
-        sizeBytes: bytes.length,
-        crc32: crc32(bytes),
-        shared: false,
+        path: storeKey(plan.image_id, plan.epoch),
+        state: "whole",
+        copy: { sizeBytes: bytes.length, crc32: crc32(bytes), shared: false },
       },
     ]);
     expect(await locationsOf(plan)).toEqual([]);
@@ -392,7 +396,7 @@ describe("storeImage() after an earlier attempt", () => {
 
     expect(stored).toMatchObject({ size: bytes.length, crc32: crc32(bytes), method: "copy" });
     expect(await inodeOf(rig.copyPath(plan))).toBe(inode);
-    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "whole" }]);
   });
 
   it("leaves one name of a copy whose writer died between its two names", async () => {
@@ -473,7 +477,7 @@ describe("storeImage() after an earlier attempt", () => {
     const second = rig.store(plan, bytes.length);
 
     expect(await first).toMatchObject({
-      message: `Another attempt took over the copy in store "fast" of ${storeKey(plan.image_id, plan.epoch)}`,
+      message: `Another attempt took over the copy of image "${plan.image_id}" in store "fast" (epoch 1)`,
     });
     copies.release();
     await second;
@@ -624,7 +628,7 @@ describe("storeImage() without moving bytes", () => {
       mode: 0o440,
       nlink: 2,
     });
-    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ shared: true }]);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ copy: { shared: true } }]);
   });
 
   it("gives the second of two stores bytes of its own, side by side", async () => {
@@ -769,7 +773,7 @@ describe("storeImage() without moving bytes", () => {
     const plan = await rig.stageAndClaim(bytes);
     const rows = await HeldRows.hold(
       catalogue,
-      sql`SELECT 1 FROM staged_files WHERE image_id = ${plan.image_id}`,
+      sql`SELECT 1 FROM leases WHERE image_id = ${plan.image_id}`,
     );
     const storing = failureOf(rig.store(plan, bytes.length));
     await rows.awaitWaiters();
@@ -997,7 +1001,7 @@ describe("removeCopy()", () => {
     const failure = await failureOf(rig.removeCopy(plan));
 
     expect(failure).toMatchObject({ code: "StoreUnavailable", retryable: true });
-    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "published" }]);
+    expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "writing" }]);
   });
 
   it("leaves the staged bytes that a link shared, and the right to link them", async () => {

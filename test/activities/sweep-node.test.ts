@@ -6,7 +6,8 @@ import { sweepNode } from "../../src/activities/sweep-node.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { thisProcess } from "../../src/processes/process-identity.ts";
 import { adoptStagedFile } from "../../src/client/stage-image.ts";
-import { beginStaging, takeOverStaging } from "../../src/db/upload-records.ts";
+import { takeAbandonedLease } from "../../src/db/lease-records.ts";
+import { beginStaging, uploadOf } from "../../src/db/upload-records.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
@@ -131,7 +132,7 @@ describe("sweepNode() in the staging area", () => {
     await catalogue.expireStaged(imageId);
     const sweeper = { node: rig.dependencies.staging.node, writer: await thisProcess() };
     await catalogue.database.transaction((db) =>
-      takeOverStaging(db, { imageId, product: 0 }, { ...sweeper, token: randomUUID() }),
+      takeAbandonedLease(db, uploadOf(imageId), { ...sweeper, token: randomUUID() }),
     );
     expect(await sweep(rig)).toEqual(NOTHING);
     await catalogue.silenceStager(imageId, 21);
@@ -144,7 +145,7 @@ describe("sweepNode() in the staging area", () => {
   it("leaves the staged data of other nodes to their workers", async () => {
     const rig = await openNode(catalogue);
     const imageId = await rig.stage(someBytes(100));
-    await catalogue.execute(sql`UPDATE staged_files SET node = 'ffffffffffff'`);
+    await catalogue.execute(sql`UPDATE leases SET node = 'ffffffffffff'`);
     await catalogue.expireStaged(imageId);
 
     expect(await sweep(rig)).toEqual(NOTHING);

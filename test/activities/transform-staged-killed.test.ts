@@ -6,7 +6,8 @@ import { describe, expect, it } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { TransformOrder } from "../../src/activities/transform-staged.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
-import { takeProduct } from "../../src/db/product-records.ts";
+import { findLease, takeLease } from "../../src/db/lease-records.ts";
+import { productPlace } from "../../src/domain/place.ts";
 import { loadTransform } from "../../src/transforms/load-transform.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
@@ -104,31 +105,38 @@ const DEATHS: readonly (readonly [string, (scene: Scene) => Promise<void>])[] = 
   ],
   [
     "when its product had its name, and the catalogue did not know of it",
-    (scene) => killAt(scene, "staged_files", `image_id = '${scene.plan.image_id}' AND product = 2`),
+    (scene) =>
+      killAt(scene, "leases", `image_id = '${scene.plan.image_id}' AND place = 'product/2'`),
   ],
   [
     "when it had removed the earlier product, and the catalogue did not know of it",
-    (scene) => killAt(scene, "staged_files", `image_id = '${scene.plan.image_id}' AND product = 1`),
+    (scene) =>
+      killAt(scene, "staged_files", `image_id = '${scene.plan.image_id}' AND place = 'product/1'`),
   ],
   [
     "when it had taken over from a dead attempt, whose files were still there",
     async ({ rig, plan }) => {
-      const names = newPartName(plan.image_id, plan.epoch);
-      const attempt = {
-        imageId: plan.image_id,
-        epoch: plan.epoch,
-        product: 2,
-        node: plan.node,
-        token: randomUUID(),
-        writer: await deadProcess(),
-        part: names,
-        path: rig.dependencies.staging.productPathOf(names),
+      const { image_id: imageId, epoch, node } = plan;
+      const product = { imageId, epoch, place: productPlace(2) };
+      const take = async (earlierParts: readonly string[]) => {
+        const part = newPartName(imageId, epoch);
+        const path = rig.dependencies.staging.productPathOf(part);
+        const writer = await deadProcess();
+        const names = { part, path, earlierParts };
+        await catalogue.database.transaction(async (db) =>
+          takeLease(
+            db,
+            product,
+            { node, token: randomUUID(), writer, ...names },
+            await findLease(db, product),
+          ),
+        );
+        return { part, path };
       };
-      await catalogue.database.transaction((db) => takeProduct(db, attempt));
-      await writeFile(rig.staged(names), someBytes(17));
-      await writeFile(attempt.path, someBytes(17));
-      const next = { ...attempt, token: randomUUID(), part: newPartName(plan.image_id, 1) };
-      await catalogue.database.transaction((db) => takeProduct(db, next));
+      const dead = await take([]);
+      await writeFile(rig.staged(dead.part), someBytes(17));
+      await writeFile(dead.path, someBytes(17));
+      await take([dead.part]);
     },
   ],
 ];
@@ -207,6 +215,7 @@ describe("transformStaged() in a process that stood still, and goes on late", ()
         const next = await rig.claim(plan.image_id);
         await rig.transform(next, "before");
         await rig.transform(next, "invert", { product: 1 });
+        await runStep(() => rig.cleanUp.sweepNode());
       },
     ],
   ])("changes nothing when %s", async (_, happen) => {

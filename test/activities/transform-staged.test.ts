@@ -94,9 +94,8 @@ describe("transformStaged()", () => {
     expect(await readFile(rig.staged(plan.image_id))).toEqual(bytes);
     expect(await catalogue.staged(plan.image_id)).toEqual(before);
     expect(await catalogue.staged(plan.image_id, 1)).toMatchObject({
-      state: "staged",
+      state: "whole",
       epoch: plan.epoch,
-      part: null,
       ours: true,
       sizeBytes: bytes.length + 1,
       checksum: null,
@@ -206,7 +205,7 @@ describe("transformStaged()", () => {
     expect(await rig.names("staging")).toHaveLength(2);
   });
 
-  it("removes the product that a lost import left under the same number", async () => {
+  it("makes its product beside that of a lost import, which the sweeper removes", async () => {
     const rig = await openNode(catalogue, { transforms: [marking()] });
     const lost = await rig.stageAndClaim(someBytes(100));
     await rig.transform(lost, "mark");
@@ -216,6 +215,8 @@ describe("transformStaged()", () => {
 
     await rig.transform(plan, "mark");
 
+    expect(await rig.names("staging")).toContain(left);
+    await runStep(() => rig.cleanUp.sweepNode());
     expect(await rig.names("staging")).not.toContain(left);
     expect(await rig.names("staging")).toHaveLength(2);
     expect(await catalogue.staged(plan.image_id, 1)).toMatchObject({ epoch: plan.epoch });
@@ -460,7 +461,7 @@ describe("transformStaged() that fails", () => {
       code: "TransformFailed",
       message: `The transform "it" failed: ${reason}`,
     });
-    expect(await catalogue.staged(plan.image_id, 1)).not.toMatchObject({ state: "staged" });
+    expect(await catalogue.staged(plan.image_id, 1)).not.toMatchObject({ state: "whole" });
   });
 
   it("fails when the source changed while it was read", async () => {
@@ -785,7 +786,7 @@ describe("sweepNode() after transforms", () => {
 
     expect(await runStep(() => rig.cleanUp.sweepNode())).toEqual({ staged: 1, parts: 0 });
     expect(await rig.names("staging")).toEqual([plan.image_id]);
-    expect(await catalogue.staged(plan.image_id)).toMatchObject({ state: "staged" });
+    expect(await catalogue.staged(plan.image_id)).toMatchObject({ state: "whole" });
     expect(await catalogue.staged(plan.image_id, 1)).toBeUndefined();
     expect(transform.notes.size).toBe(0);
   });

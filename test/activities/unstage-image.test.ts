@@ -98,6 +98,6 @@ describe("unstageImage()", () => {
     expect(failure).toMatchObject({ code: "StagingUnavailable", retryable: true });
     expect((await catalogue.image(plan.image_id)).status).toBe("active");
     expect((await catalogue.task(plan.task_id)).status).toBe("success");
-    expect(await catalogue.staged(plan.image_id)).toMatchObject({ state: "staged" });
+    expect(await catalogue.staged(plan.image_id)).toMatchObject({ state: "writing" });
   });
 });

@@ -328,7 +328,7 @@ describe("verifyStaging() judges the format", () => {
     const rig = await openNode(catalogue);
     const plan = await rig.stageAndClaim(someBytes(700));
     await catalogue.execute(
-      sql`UPDATE staged_files SET state = 'staging' WHERE image_id = ${plan.image_id}`,
+      sql`UPDATE leases SET state = 'writing' WHERE image_id = ${plan.image_id}`,
     );
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({ code: "StagedDataMissing" });

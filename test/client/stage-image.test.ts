@@ -98,8 +98,7 @@ describe("stageData()", () => {
     const row = await catalogue.staged(imageId);
     expect(row).toMatchObject({
       node: rig.dependencies.staging.node,
-      state: "staged",
-      part: null,
+      state: "whole",
       path: rig.staged(imageId),
       ours: true,
       sizeBytes: 100,
@@ -129,7 +128,7 @@ describe("stageData()", () => {
     const tools = { ...rig.stagingTools, database };
     await stageData(tools, imageId, Readable.from([bytes]), { report });
 
-    expect(await catalogue.staged(imageId)).toMatchObject({ state: "staged", crc32: crc32(bytes) });
+    expect(await catalogue.staged(imageId)).toMatchObject({ state: "whole", crc32: crc32(bytes) });
     expect((await readFile(rig.staged(imageId))).equals(bytes)).toBe(true);
   });
 
@@ -182,7 +181,7 @@ describe("stageData()", () => {
     await stage(rig, imageId, Readable.from([someBytes(MIB), zeros, someBytes(MIB), zeros]));
 
     const staged = await catalogue.staged(imageId);
-    const known = new ZeroBlocks(staged?.zeroBlocks);
+    const known = new ZeroBlocks(staged?.zeroBlocks ?? undefined);
     expect([0, 1, 2, 3, 4].filter((block) => known.has(block))).toEqual([1, 3]);
   });
 
@@ -446,7 +445,7 @@ describe("stageData() while another process stages the image", () => {
     stream.end();
     await expect(staging).rejects.toMatchObject({ code: "StagingBusy" });
     expect(await readFile(rig.staged(imageId))).toEqual(bytes);
-    expect(await catalogue.staged(imageId)).toMatchObject({ state: "staged", sizeBytes: 100 });
+    expect(await catalogue.staged(imageId)).toMatchObject({ state: "whole", sizeBytes: 100 });
   });
 
   it("ends a staging that was taken over, also while its source sends nothing", async () => {
@@ -652,7 +651,7 @@ describe("adoptStagedFile()", () => {
     });
     expect(await catalogue.image(imageId)).toMatchObject({ status: "uploading", sizeBytes: 700 });
     expect(await catalogue.staged(imageId)).toMatchObject({
-      state: "staged",
+      state: "whole",
       ours: false,
       path: rig.staged("disk.raw"),
       checksum: null,

@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import { adoptFile, type FileToAdopt } from "../../src/db/adoption-records.ts";
-import { releaseClaim } from "../../src/db/claim-records.ts";
-import { takeOverStaging } from "../../src/db/upload-records.ts";
+import { releaseClaim, takeClaim } from "../../src/db/claim-records.ts";
+import { finishLease, takeAbandonedLease, takeLease } from "../../src/db/lease-records.ts";
+import { uploadOf } from "../../src/db/upload-records.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { thisProcess } from "../../src/processes/process-identity.ts";
-import { NODE, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";
+import { claimantOf, NODE, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 
 const catalogue = useCatalogue();
@@ -27,11 +27,21 @@ async function adopt(imageId: string, changes: Partial<FileToAdopt> = {}): Promi
   );
 }
 
-/** Turns the row of an upload into the row of a download. */
-async function makeDownload(imageId: string, epoch: number): Promise<void> {
-  await catalogue.execute(
-    sql`UPDATE staged_files SET epoch = ${epoch} WHERE image_id = ${imageId}`,
-  );
+/** An image with the download of an import that failed, at the default path of an upload. */
+async function imageWithDownload(): Promise<string> {
+  const imageId = await catalogue.newImage();
+  const claimant = claimantOf(imageId);
+  const request = { image_id: imageId, method: "web-download", uri: "http://a.test/b" } as const;
+  const holder = { node: NODE, token: randomUUID(), writer: await thisProcess() };
+  const names = { part: "part", path: `/staging/${imageId}` };
+  await catalogue.database.transaction(async (db) => {
+    const { epoch } = await takeClaim(db, NO_LIMITS, request, ["fast"], claimant);
+    const download = { imageId, epoch, place: "download" } as const;
+    await takeLease(db, download, { ...holder, ...names }, undefined);
+    await finishLease(db, download, holder.token);
+    await releaseClaim(db, { imageId, ...claimant }, { message: "Error: x" }, []);
+  });
+  return imageId;
 }
 
 describe("adoptFile()", () => {
@@ -41,7 +51,7 @@ describe("adoptFile()", () => {
     await adopt(imageId, { path: "/staging/theirs" });
 
     expect(await catalogue.staged(imageId)).toMatchObject({
-      state: "staged",
+      state: "whole",
       ours: false,
       part: null,
       path: "/staging/theirs",
@@ -110,24 +120,27 @@ describe("adoptFile()", () => {
     });
   });
 
-  it.each([
-    ["is", undefined, "it is the download of an earlier import, which removes it"],
-    ["is beside", "/staging/mine", " has the download of an earlier import, at "],
-  ])("refuses a file that %s the download of an earlier import", async (_, path, reason) => {
-    const claim = await catalogue.claimedImage();
-    await makeDownload(claim.imageId, claim.epoch);
-    await catalogue.database.transaction((db) =>
-      releaseClaim(db, claim, { message: "Error: x" }, []),
-    );
-    const before = await catalogue.staged(claim.imageId);
+  it("refuses a file that is the download of an earlier import", async () => {
+    const imageId = await imageWithDownload();
+    const before = await catalogue.allLeases(imageId);
 
-    const failure = await failureOf(adopt(claim.imageId, path === undefined ? {} : { path }));
-
-    expect(failure).toMatchObject({
+    expect(await failureOf(adopt(imageId))).toMatchObject({
       code: "StagedDataRefused",
-      message: expect.stringContaining(reason) as unknown,
+      message: `Cannot adopt "/staging/${imageId}": it is the download of an earlier import, which removes it`,
     });
-    expect(await catalogue.staged(claim.imageId)).toEqual(before);
+    expect(await catalogue.allLeases(imageId)).toEqual(before);
+  });
+
+  it("records a file beside the download of an earlier import", async () => {
+    const imageId = await imageWithDownload();
+
+    await adopt(imageId, { path: "/staging/mine" });
+
+    const leases = await catalogue.allLeases(imageId);
+    expect(leases.map(({ place, path }) => [place, path]).sort()).toEqual([
+      ["download", `/staging/${imageId}`],
+      ["upload", "/staging/mine"],
+    ]);
   });
 
   it("refuses a file while the sweeper removes it", async () => {
@@ -136,7 +149,7 @@ describe("adoptFile()", () => {
     await catalogue.expireStaged(imageId);
     const sweeper = { node: NODE, token: randomUUID(), writer: await thisProcess() };
     await catalogue.database.transaction((db) =>
-      takeOverStaging(db, { imageId, product: 0 }, sweeper),
+      takeAbandonedLease(db, uploadOf(imageId), sweeper),
     );
 
     expect(await failureOf(adopt(imageId))).toMatchObject({

@@ -316,7 +316,7 @@ describe("takeClaim()", () => {
 
     it("lets the closed run save, record and activate nothing", async () => {
       const first = await catalogue.claimedImage({}, ["fast", "slow"]);
-      await catalogue.publishedLease({ ...first, store: "fast" });
+      await catalogue.wholeCopy({ ...first, store: "fast" });
       await catalogue.claim(first.imageId, claimantOf(first.imageId), ["fast", "slow"]);
       const before = await catalogue.everythingOf(first.imageId);
 
@@ -358,7 +358,7 @@ describe("releaseClaim()", () => {
         failedImport: [],
         sizeBytes: 4096,
       },
-      staged: { state: "staged" },
+      staged: { state: "whole" },
       tasks: [{ id: claim.taskId, status: "failure", message: REASON, result: null }],
     });
   });
@@ -375,7 +375,7 @@ describe("releaseClaim()", () => {
 
   it("moves an image back to queued when its upload is gone", async () => {
     const claim = await catalogue.claimedImage();
-    await catalogue.execute(sql`DELETE FROM staged_files WHERE image_id = ${claim.imageId}`);
+    await catalogue.execute(sql`DELETE FROM leases WHERE image_id = ${claim.imageId}`);
 
     await release(claim);
 

@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
+import { uploadOf } from "../../src/db/upload-records.ts";
 import { describe, expect, it } from "vitest";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import {
@@ -17,7 +18,6 @@ import {
 } from "../../src/db/deletion-records.ts";
 import { findImage } from "../../src/db/image-records.ts";
 import { dropLease } from "../../src/db/lease-records.ts";
-import { dropStagedRow } from "../../src/db/staged-records.ts";
 import { IMAGE_STATUSES } from "../../src/domain/image-status.ts";
 import { NODE, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
@@ -61,7 +61,7 @@ async function nodeBytes(imageId: string, node = NODE) {
 
 async function unstage(imageId: string): Promise<void> {
   const token = (await catalogue.staged(imageId))?.token ?? "";
-  await catalogue.database.query((db) => dropStagedRow(db, imageId, token));
+  await catalogue.database.transaction((db) => dropLease(db, uploadOf(imageId), token));
 }
 
 describe("beginDeletion()", () => {
@@ -182,7 +182,7 @@ describe("findRemains()", () => {
 
   it("names a node that has only a copy that an import was writing", async () => {
     const claim = await catalogue.claimedImage();
-    await catalogue.publishedLease({ ...claim, store: "fast" });
+    await catalogue.wholeCopy({ ...claim, store: "fast" });
     await unstage(claim.imageId);
     await startDeletion(claim.imageId);
 
@@ -241,23 +241,22 @@ describe("findNodeBytes()", () => {
 
     expect(here).toEqual({
       locations: [expect.objectContaining({ store: "near", node: NODE })],
-      leases: [],
-      staged: [expect.objectContaining({ imageId, node: NODE })],
+      leases: [expect.objectContaining({ imageId, place: "upload", node: NODE })],
     });
     expect(there).toEqual({
       locations: [expect.objectContaining({ store: "far", node: OTHER_NODE })],
       leases: [],
-      staged: [],
     });
   });
 
   it("finds the copies that an import was writing", async () => {
     const claim = await catalogue.claimedImage();
-    await catalogue.publishedLease({ ...claim, store: "fast" });
+    await catalogue.wholeCopy({ ...claim, store: "fast" });
     await startDeletion(claim.imageId);
 
     expect((await nodeBytes(claim.imageId)).leases).toMatchObject([
-      { imageId: claim.imageId, epoch: 1, store: "fast", node: NODE },
+      { place: "upload" },
+      { imageId: claim.imageId, epoch: 1, place: "store/fast", node: NODE },
     ]);
   });
 
@@ -266,7 +265,7 @@ describe("findNodeBytes()", () => {
     await catalogue.beginStaging(imageId);
     await startDeletion(imageId);
 
-    expect((await nodeBytes(imageId)).staged).toMatchObject([{ state: "staging" }]);
+    expect((await nodeBytes(imageId)).leases).toMatchObject([{ state: "writing" }]);
   });
 
   it("never finds a copy that readers see", async () => {
@@ -568,9 +567,7 @@ describe("listDeletionSites()", () => {
   it("names nodes with uploads", async () => {
     const node = newNode();
     const imageId = await catalogue.stagedImage();
-    await catalogue.execute(
-      sql`UPDATE staged_files SET node = ${node} WHERE image_id = ${imageId}`,
-    );
+    await catalogue.execute(sql`UPDATE leases SET node = ${node} WHERE image_id = ${imageId}`);
 
     expect(await sites()).toContain(node);
   });
@@ -579,13 +576,13 @@ describe("listDeletionSites()", () => {
     const node = newNode();
     const claim = await catalogue.claimedImage();
     const copy = { imageId: claim.imageId, epoch: claim.epoch, store: "fast" };
-    await catalogue.publishedLease(copy);
+    await catalogue.wholeCopy(copy);
     await catalogue.execute(
-      sql`UPDATE leases SET node = ${node} WHERE image_id = ${claim.imageId}`,
+      sql`UPDATE leases SET node = ${node} WHERE image_id = ${claim.imageId} AND epoch > 0`,
     );
     const before = await sites();
 
-    await catalogue.database.query((db) => dropLease(db, copy));
+    await catalogue.database.query((db) => dropLease(db, { ...copy, place: "store/fast" }));
 
     expect([before.includes(node), (await sites()).includes(node)]).toEqual([true, false]);
   });

@@ -1,27 +1,30 @@
 import { randomUUID } from "node:crypto";
+import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
-import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
+import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
 import {
-  type CopyId,
   dropLease,
   findLease,
-  isPublishedLocation,
+  finishLease,
+  type LeaseId,
   type LeaseRow,
   listAbandonedLeases,
-  listLeases,
   listLeasesOf,
-  publishLease,
-  requireLease,
+  listStoreLeases,
   takeLease,
+  takeLeaseAway,
+  takeOrphanedLease,
 } from "../../src/db/lease-records.ts";
-import { NODE, useCatalogue, type ClaimedImage } from "../support/catalogue.ts";
+import { recordLink, recordStaged } from "../../src/db/staged-facts.ts";
+import { storePlace } from "../../src/domain/place.ts";
+import { NODE, SOME_FINGERPRINT, useCatalogue, type ClaimedImage } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 
 const catalogue = useCatalogue();
 
-const PUBLISHED = { sizeBytes: 4096, crc32: 7, shared: true };
+const COPY = { sizeBytes: 4096, crc32: 7, shared: true };
 
 const WRITER: ProcessIdentity = {
   machine: "@somewhere",
@@ -32,27 +35,34 @@ const WRITER: ProcessIdentity = {
 };
 
 /** A copy of an image that is being imported. */
-async function aCopy(store = "fast"): Promise<{ claim: ClaimedImage; copy: CopyId }> {
+async function aCopy(store = "fast"): Promise<{ claim: ClaimedImage; copy: LeaseId }> {
   const claim = await catalogue.claimedImage();
-  return { claim, copy: { imageId: claim.imageId, epoch: claim.epoch, store } };
+  const { imageId, epoch } = claim;
+  return { claim, copy: { imageId, epoch, place: storePlace(store) } };
 }
 
 /** Takes the lease for a new attempt; returns its token. */
-async function take(copy: CopyId, part = "part"): Promise<string> {
-  const token = randomUUID();
-  await catalogue.database.query((db) =>
-    takeLease(db, copy, { node: NODE, token, writer: WRITER, part, key: "key" }),
+async function take(copy: LeaseId, part = "part"): Promise<string> {
+  const holder = { node: NODE, token: randomUUID(), writer: WRITER, part, path: "key" };
+  await catalogue.database.transaction(async (db) =>
+    takeLease(db, copy, holder, await findLease(db, copy)),
   );
-  return token;
+  return holder.token;
 }
 
-async function publish(copy: CopyId, token: string): Promise<void> {
-  await catalogue.database.query((db) => publishLease(db, copy, token, PUBLISHED));
+async function finish(copy: LeaseId, token: string): Promise<void> {
+  await catalogue.database.transaction((db) => finishLease(db, copy, token, { copy: COPY }));
 }
 
-async function find(copy: CopyId): Promise<LeaseRow | undefined> {
+async function find(copy: LeaseId): Promise<LeaseRow | undefined> {
   return catalogue.database.query((db) => findLease(db, copy));
 }
+
+async function drop(copy: LeaseId, token?: string): Promise<boolean> {
+  return catalogue.database.transaction((db) => dropLease(db, copy, token));
+}
+
+const aTaker = () => ({ node: NODE, token: randomUUID(), writer: WRITER });
 
 async function release(claim: ClaimedImage): Promise<void> {
   await catalogue.database.transaction((db) =>
@@ -61,7 +71,7 @@ async function release(claim: ClaimedImage): Promise<void> {
 }
 
 describe("takeLease()", () => {
-  it("records the writer, its node and its part before the first byte is written", async () => {
+  it("records all that is known of the writer", async () => {
     const { copy } = await aCopy();
 
     const token = await take(copy);
@@ -74,118 +84,80 @@ describe("takeLease()", () => {
       attempt: null,
       part: "part",
       earlierParts: [],
-      key: "key",
+      path: "key",
       state: "writing",
-      sizeBytes: null,
-      crc32: null,
-      shared: false,
-      version: null,
-      createdAt: expect.any(Date) as Date,
-      updatedAt: expect.any(Date) as Date,
+      renewedAt: expect.any(Date) as Date,
+      reservedBytes: 0,
+      fetchedFrom: null,
+      singleConnection: false,
+      copy: null,
+      effects: null,
     });
   });
 
-  it("takes the lease from the attempt that held it", async () => {
+  it("takes nothing when the lease has changed since it was read", async () => {
     const { copy } = await aCopy();
-    await take(copy, "first");
-    const writer = await thisProcess();
-    const token = randomUUID();
+    const before = await find(copy);
+    const token = await take(copy);
+    const holder = { node: NODE, token: randomUUID(), writer: WRITER, part: "p", path: "key" };
 
-    await catalogue.database.query((db) =>
-      takeLease(db, copy, { node: NODE, token, writer, part: "second", key: "key" }),
+    const isTaken = await catalogue.database.transaction((db) =>
+      takeLease(db, copy, holder, before),
     );
 
-    expect(await find(copy)).toMatchObject({ token, writer, part: "second", state: "writing" });
+    expect(isTaken).toBe(false);
+    expect(await find(copy)).toMatchObject({ token });
   });
 
-  it("leaves a published lease published", async () => {
-    const { copy } = await aCopy();
-    await publish(copy, await take(copy));
+  it("forgets the facts of the bytes before, unless it continues with them", async () => {
+    const { imageId, epoch } = await catalogue.claimedImage();
+    const product: LeaseId = { imageId, epoch, place: "product/1" };
+    const facts = { sizeBytes: 1, fingerprint: SOME_FINGERPRINT, digests: undefined };
+    await take(product, "first");
+    await catalogue.database.transaction((db) =>
+      recordStaged(db, product, { ...facts, timeToLiveMs: 1000 }),
+    );
+    const continues = { node: NODE, token: randomUUID(), writer: WRITER, part: "p", path: "key" };
 
-    await take(copy);
+    await catalogue.database.transaction(async (db) =>
+      takeLease(db, product, { ...continues, resumes: true }, await findLease(db, product)),
+    );
+    const continued = await catalogue.staged(imageId, 1);
+    await take(product, "second");
 
-    expect(await find(copy)).toMatchObject({ state: "published", ...PUBLISHED });
+    expect(continued).toMatchObject({ token: continues.token, sizeBytes: 1 });
+    expect(await catalogue.staged(imageId, 1)).toMatchObject({ part: "second", sizeBytes: null });
   });
 
-  it("keeps the leases of different copies apart", async () => {
+  it("keeps the leases of different places and imports apart", async () => {
     const { copy } = await aCopy();
     const token = await take(copy, "one");
 
-    await take({ ...copy, store: "slow" }, "two");
-    await take({ ...copy, epoch: copy.epoch + 1 }, "three");
+    await take({ ...copy, place: "store/slow" }, "two");
+    await take({ ...copy, place: "product/1" }, "three");
 
     expect(await find(copy)).toMatchObject({ token, part: "one" });
   });
 });
 
-describe("findLease()", () => {
-  it("finds nothing for a copy without any attempt", async () => {
+describe("finishLease()", () => {
+  it("records the facts of a copy", async () => {
     const { copy } = await aCopy();
 
-    expect(await find(copy)).toBeUndefined();
-  });
-});
+    await finish(copy, await take(copy));
 
-describe("publishLease()", () => {
-  it("records the bytes under the final name", async () => {
-    const { copy } = await aCopy();
-    const token = await take(copy);
-
-    await publish(copy, token);
-
-    expect(await find(copy)).toMatchObject({ token, state: "published", ...PUBLISHED });
+    expect(await find(copy)).toMatchObject({ state: "whole", copy: COPY });
   });
 
-  it("refuses an attempt from which another took the lease, and records nothing", async () => {
-    const { copy } = await aCopy();
-    const late = await take(copy);
-    await take(copy);
-    const before = await find(copy);
-
-    expect(await failureOf(publish(copy, late))).toMatchObject({
-      code: "AttemptOvertaken",
-      message: `Another attempt writes the copy of image "${copy.imageId}" in store "fast"`,
-    });
-    expect(await find(copy)).toEqual(before);
-  });
-
-  it("refuses an attempt whose lease is gone", async () => {
-    const { copy } = await aCopy();
-    const token = await take(copy);
-    await catalogue.database.query((db) => dropLease(db, copy));
-
-    expect(await failureOf(publish(copy, token))).toMatchObject({ code: "AttemptOvertaken" });
-  });
-});
-
-describe("requireLease()", () => {
-  async function require(copy: CopyId, token: string): Promise<void> {
-    await catalogue.database.transaction((db) => requireLease(db, copy, token));
-  }
-
-  it("succeeds while this attempt holds the lease and its import holds the image", async () => {
-    const { copy } = await aCopy();
-
-    await expect(require(copy, await take(copy))).resolves.toBeUndefined();
-  });
-
-  it("fails when another attempt took the lease", async () => {
+  it("names the attempt that was overtaken", async () => {
     const { copy } = await aCopy();
     const late = await take(copy);
     await take(copy);
 
-    expect(await failureOf(require(copy, late))).toMatchObject({
+    expect(await failureOf(finish(copy, late))).toMatchObject({
       code: "AttemptOvertaken",
-      message: `Another attempt writes the copy of image "${copy.imageId}" in store "fast"`,
+      message: `Another attempt has taken over the copy of image "${copy.imageId}" in store "fast", or an undo removes it`,
     });
-  });
-
-  it("fails when the lease is gone", async () => {
-    const { copy } = await aCopy();
-    const token = await take(copy);
-    await catalogue.database.query((db) => dropLease(db, copy));
-
-    expect(await failureOf(require(copy, token))).toMatchObject({ code: "AttemptOvertaken" });
   });
 
   it("fails when the import was undone, though its lease is still there", async () => {
@@ -193,7 +165,7 @@ describe("requireLease()", () => {
     const token = await take(copy);
     await release(claim);
 
-    expect(await failureOf(require(copy, token))).toMatchObject({
+    expect(await failureOf(finish(copy, token))).toMatchObject({
       code: "ImportLost",
       message: `Image "${copy.imageId}" was deleted or taken while it was imported (it is uploading)`,
     });
@@ -203,72 +175,129 @@ describe("requireLease()", () => {
 describe("dropLease()", () => {
   it("forgets the lease of one copy", async () => {
     const { copy } = await aCopy();
-    const other = { ...copy, store: "slow" };
+    const other: LeaseId = { ...copy, place: "store/slow" };
     await take(copy);
     await take(other);
 
-    await catalogue.database.query((db) => dropLease(db, copy));
+    expect(await drop(copy)).toBe(true);
 
-    expect([await find(copy), (await find(other))?.store]).toEqual([undefined, "slow"]);
+    expect([await find(copy), (await find(other))?.place]).toEqual([undefined, "store/slow"]);
   });
 
   it("succeeds when there is no lease", async () => {
     const { copy } = await aCopy();
 
-    await expect(catalogue.database.query((db) => dropLease(db, copy))).resolves.toBe(false);
+    expect(await drop(copy)).toBe(false);
   });
 
-  it("leaves a lease that another attempt has taken", async () => {
-    const { copy } = await aCopy();
-    const late = await take(copy);
+  it("gives another store the right to link", async () => {
+    const { imageId, epoch } = await catalogue.claimedImage();
+    const copy: LeaseId = { imageId, epoch, place: "store/fast" };
     const token = await take(copy);
+    const upload: LeaseId = { imageId, epoch: 0, place: "upload" };
+    await catalogue.database.query((db) => recordLink(db, upload, "fast"));
 
-    expect(await catalogue.database.query((db) => dropLease(db, copy, late))).toBe(false);
-    expect(await find(copy)).toMatchObject({ token });
+    await drop(copy, token);
+
+    expect((await catalogue.staged(imageId))?.linkedStore).toBeNull();
+  });
+
+  it("forgets the facts of staged bytes, and the mark of a copy that was shared with them", async () => {
+    const { imageId } = await catalogue.activeImage();
+    await catalogue.execute(
+      sql`UPDATE image_locations SET shared = true WHERE image_id = ${imageId}`,
+    );
+    const upload: LeaseId = { imageId, epoch: 0, place: "upload" };
+    await catalogue.database.query((db) => recordLink(db, upload, "fast"));
+
+    await drop(upload);
+
+    expect(await catalogue.staged(imageId)).toBeUndefined();
+    expect(await catalogue.locations(imageId)).toMatchObject([{ shared: false }]);
+  });
+
+  it("leaves the mark of a copy that is a link to a product", async () => {
+    const { imageId } = await catalogue.activeImage();
+    await catalogue.execute(
+      sql`UPDATE image_locations SET shared = true WHERE image_id = ${imageId}`,
+    );
+
+    await drop({ imageId, epoch: 0, place: "upload" });
+
+    expect(await catalogue.locations(imageId)).toMatchObject([{ shared: true }]);
   });
 });
 
-describe("isPublishedLocation()", () => {
-  async function isPublished(copy: CopyId): Promise<boolean> {
-    return catalogue.database.query((db) => isPublishedLocation(db, copy));
+describe("takeLeaseAway()", () => {
+  const takeAway = (copy: LeaseId) =>
+    catalogue.database.transaction((db) => takeLeaseAway(db, copy, aTaker()));
+
+  /** An active image, and a lease of its copy that is left. */
+  async function published(): Promise<LeaseId> {
+    const { imageId, epoch } = await catalogue.activeImage();
+    const copy: LeaseId = { imageId, epoch, place: "store/fast" };
+    await catalogue.execute(sql`
+      INSERT INTO leases (image_id, epoch, place, node, token, writer, path, state)
+      VALUES (${imageId}, ${epoch}, 'store/fast', ${NODE}, gen_random_uuid(), '{}', 'key', 'writing')`);
+    return copy;
   }
 
-  it("is true for a copy that readers see", async () => {
-    const { imageId, epoch } = await catalogue.activeImage();
-
-    expect(await isPublished({ imageId, epoch, store: "fast" })).toBe(true);
+  it("leaves a copy that readers see", async () => {
+    expect(await takeAway(await published())).toBeUndefined();
   });
 
-  it("is false for the copy of another epoch or another store", async () => {
-    const { imageId, epoch } = await catalogue.activeImage();
+  it("takes a copy that is being deleted", async () => {
+    const copy = await published();
+    await catalogue.database.transaction((db) => beginDeletion(db, copy.imageId));
 
-    expect([
-      await isPublished({ imageId, epoch: epoch + 1, store: "fast" }),
-      await isPublished({ imageId, epoch, store: "slow" }),
-    ]).toEqual([false, false]);
+    expect(await takeAway(copy)).toMatchObject(copy);
   });
 
-  it("is false for a copy that is saved, and not yet live", async () => {
+  it("takes a copy that is saved, and not yet live, and forgets that it is whole", async () => {
     const { copy, claim } = await aCopy();
     await catalogue.save(claim);
 
-    expect(await isPublished(copy)).toBe(false);
+    expect(await takeAway(copy)).toMatchObject({ ...copy, state: "whole" });
+    expect(await find(copy)).toMatchObject({ state: "writing", copy: null });
+  });
+});
+
+describe("takeOrphanedLease()", () => {
+  const takeOrphaned = (copy: LeaseId, token: string) =>
+    catalogue.database.transaction((db) => takeOrphanedLease(db, copy, token, aTaker()));
+
+  it("takes nothing while the import holds its image", async () => {
+    const { copy } = await aCopy();
+
+    expect(await takeOrphaned(copy, await take(copy))).toBeUndefined();
   });
 
-  it("is false for a copy that is being deleted", async () => {
-    const { imageId, epoch } = await catalogue.activeImage();
-    await catalogue.database.transaction((db) => beginDeletion(db, imageId));
+  it("takes the lease of an attempt whose import was undone before it began", async () => {
+    const { copy, claim } = await aCopy();
+    const token = await take(copy);
+    await release(claim);
 
-    expect(await isPublished({ imageId, epoch, store: "fast" })).toBe(false);
+    expect(await takeOrphaned(copy, token)).toMatchObject({ ...copy, token });
+    expect((await find(copy))?.token).not.toBe(token);
+  });
+
+  it("leaves the lease of another attempt", async () => {
+    const { copy, claim } = await aCopy();
+    const late = await take(copy);
+    const token = await take(copy);
+    await release(claim);
+
+    expect(await takeOrphaned(copy, late)).toBeUndefined();
+    expect(await find(copy)).toMatchObject({ token });
   });
 });
 
 describe("listAbandonedLeases()", () => {
   /** True if the list contains the lease of this copy. */
-  async function isAbandoned(copy: CopyId): Promise<boolean> {
-    const leases = await catalogue.database.query(listAbandonedLeases);
-    return leases.some(({ imageId, epoch, store }) => {
-      return imageId === copy.imageId && epoch === copy.epoch && store === copy.store;
+  async function isAbandoned(copy: LeaseId): Promise<boolean> {
+    const leases = await catalogue.database.query((db) => listAbandonedLeases(db));
+    return leases.some(({ imageId, epoch, place }) => {
+      return imageId === copy.imageId && epoch === copy.epoch && place === copy.place;
     });
   }
 
@@ -296,22 +325,24 @@ describe("listAbandonedLeases()", () => {
   });
 
   it("lists a lease whose image does not exist", async () => {
-    const copy = { imageId: randomUUID(), epoch: 1, store: "fast" };
-    await take(copy);
+    const copy: LeaseId = { imageId: randomUUID(), epoch: 1, place: "store/fast" };
+    await catalogue.execute(sql`
+      INSERT INTO leases (image_id, epoch, place, node, token, writer, path, state)
+      VALUES (${copy.imageId}, 1, 'store/fast', ${NODE}, gen_random_uuid(), '{}', 'key', 'writing')`);
 
     expect(await isAbandoned(copy)).toBe(true);
   });
 });
 
-describe("listLeases()", () => {
+describe("listStoreLeases()", () => {
   it("lists all leases on a store", async () => {
     const store = `store-${randomUUID()}`;
     const [one, other] = [await aCopy(store), await aCopy(store)];
     await take(one.copy, "one");
     await take(other.copy, "other");
-    await take({ ...one.copy, store: "fast" }, "elsewhere");
+    await take({ ...one.copy, place: "store/fast" }, "elsewhere");
 
-    const leases = await catalogue.database.query((db) => listLeases(db, store));
+    const leases = await catalogue.database.query((db) => listStoreLeases(db, storePlace(store)));
 
     expect(leases.map(({ part }) => part).sort()).toEqual(["one", "other"]);
   });
@@ -319,13 +350,15 @@ describe("listLeases()", () => {
 
 describe("listLeasesOf()", () => {
   it("lists all leases of one import, and not those of another epoch", async () => {
-    const { copy } = await aCopy();
+    const { copy, claim } = await aCopy();
     await take(copy, "fast");
-    await take({ ...copy, store: "slow" }, "slow");
+    await take({ ...copy, place: "product/1" }, "product");
+    await release(claim);
+    await catalogue.claim(copy.imageId);
     await take({ ...copy, epoch: copy.epoch + 1 }, "later");
 
     const leases = await catalogue.database.query((db) => listLeasesOf(db, copy));
 
-    expect(leases.map(({ part }) => part).sort()).toEqual(["fast", "slow"]);
+    expect(leases.map(({ part }) => part).sort()).toEqual(["fast", "product"]);
   });
 });

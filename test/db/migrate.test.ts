@@ -19,7 +19,6 @@ const TABLES = [
   "staged_files",
   "store_marks",
   "tasks",
-  "transform_undos",
 ];
 
 /** A new empty database for the running test, and a connection to it. */

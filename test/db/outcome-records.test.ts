@@ -55,7 +55,7 @@ function savedBy({ imageId, epoch }: ClaimedImage): SavedImage {
 describe("recordSaved()", () => {
   it("records size and digests, and a pending location for each copy", async () => {
     const claim = await catalogue.claimedImage();
-    await catalogue.publishedLease({ ...claim, store: "fast" });
+    await catalogue.wholeCopy({ ...claim, store: "fast" });
 
     await catalogue.database.transaction((db) => recordSaved(db, savedBy(claim)));
 
@@ -89,7 +89,7 @@ describe("recordSaved()", () => {
 
   it("changes nothing when it is repeated", async () => {
     const claim = await catalogue.claimedImage();
-    await catalogue.publishedLease({ ...claim, store: "fast" });
+    await catalogue.wholeCopy({ ...claim, store: "fast" });
     await catalogue.database.transaction((db) => recordSaved(db, savedBy(claim)));
     const before = await catalogue.locations(claim.imageId);
 
@@ -101,20 +101,11 @@ describe("recordSaved()", () => {
 
   it("fails when a copy was never published, and saves nothing", async () => {
     const claim = await catalogue.claimedImage();
-    const copy = { ...claim, store: "fast" };
-    const writer = await thisProcess();
-    await catalogue.database.query((db) =>
-      takeLease(
-        db,
-        { imageId: copy.imageId, epoch: copy.epoch, store: copy.store },
-        {
-          node: NODE,
-          token: randomUUID(),
-          writer,
-          part: "part",
-          key: "key",
-        },
-      ),
+    const { imageId, epoch } = claim;
+    const names = { part: "part", path: "key" };
+    const holder = { node: NODE, token: randomUUID(), writer: await thisProcess(), ...names };
+    await catalogue.database.transaction((db) =>
+      takeLease(db, { imageId, epoch, place: "store/fast" }, holder, undefined),
     );
 
     const { failure, before, after } = await catalogue.failureAndRest(claim.imageId, () =>
@@ -130,7 +121,7 @@ describe("recordSaved()", () => {
     ["was let go", (claim: ClaimedImage) => release(claim)],
   ])("fails when the image %s meanwhile, and changes nothing", async (_, happen) => {
     const claim = await catalogue.claimedImage();
-    await catalogue.publishedLease({ ...claim, store: "fast" });
+    await catalogue.wholeCopy({ ...claim, store: "fast" });
     await happen(claim);
 
     const { failure, before, after } = await catalogue.failureAndRest(claim.imageId, () =>
@@ -224,7 +215,7 @@ describe("activate()", () => {
         { store: "slow", status: "active" },
       ],
       leases: [],
-      staged: { state: "staged" },
+      staged: { state: "whole" },
       tasks: [
         { id: claim.taskId, status: "success", result: { image_id: claim.imageId }, message: "" },
       ],
@@ -234,13 +225,13 @@ describe("activate()", () => {
   it("leaves the lease of a store that was given up, because its bytes may still exist", async () => {
     const claim = await catalogue.claimedImage({}, ["fast", "slow"]);
     await beginByteStep(claim);
-    await catalogue.publishedLease({ imageId: claim.imageId, epoch: claim.epoch, store: "slow" });
+    await catalogue.wholeCopy({ imageId: claim.imageId, epoch: claim.epoch, store: "slow" });
     await catalogue.save(claim, ["fast"]);
 
     await activateImage(claim);
 
     expect(await catalogue.everythingOf(claim.imageId)).toMatchObject({
-      leases: [{ store: "slow" }],
+      leases: [{ place: "store/slow" }],
     });
   });
 

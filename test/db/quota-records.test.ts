@@ -4,7 +4,8 @@ import { describe, expect, it } from "vitest";
 import { thisProcess } from "../../src/processes/process-identity.ts";
 import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
 import { findQuotaLeft } from "../../src/db/quota-records.ts";
-import { takeOverStaging } from "../../src/db/upload-records.ts";
+import { takeAbandonedLease } from "../../src/db/lease-records.ts";
+import { uploadOf } from "../../src/db/upload-records.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { QUOTAS, UNLIMITED, type Limits, type Quota } from "../../src/domain/quota.ts";
 import { NODE, useCatalogue } from "../support/catalogue.ts";
@@ -231,7 +232,7 @@ describe("image_stage_total", () => {
         const token = randomUUID();
         const sweeper = { node: NODE, token, writer: await thisProcess() };
         await catalogue.database.transaction((db) =>
-          takeOverStaging(db, { imageId, product: 0 }, sweeper),
+          takeAbandonedLease(db, uploadOf(imageId), sweeper),
         );
         expect((await owner.counted()).image_stage_total).toBe(100);
         await owner.drop(imageId, token);

@@ -36,16 +36,10 @@ function aTask(status: string): SQL {
     VALUES (${randomUUID()}, ${status}, ${randomUUID()}, 'w', 'r', '{}')`;
 }
 
-function aLease(state: string): SQL {
+function aLease(state: string, place = "store/fast", imageId: string = randomUUID()): SQL {
   return sql`
-    INSERT INTO leases (image_id, epoch, store, node, token, writer, part, key, state)
-    VALUES (${randomUUID()}, 1, 'fast', 'n', ${randomUUID()}, '{}', 'p', 'k', ${state})`;
-}
-
-function aStagedFile(imageId: string, state: string): SQL {
-  return sql`
-    INSERT INTO staged_files (image_id, node, state, token, writer, path, ours)
-    VALUES (${imageId}, 'n', ${state}, ${randomUUID()}, '{}', '/p', true)`;
+    INSERT INTO leases (image_id, epoch, place, node, token, writer, part, path, state)
+    VALUES (${imageId}, 1, ${place}, 'n', ${randomUUID()}, '{}', 'p', 'k', ${state})`;
 }
 
 describe("images", () => {
@@ -193,48 +187,36 @@ describe("tasks", () => {
   });
 });
 
-describe("staged_files", () => {
-  it("may be written before anything is known about the bytes", async () => {
-    expect(await brokenBy(aStagedFile(await catalogue.newImage(), "staging"))).toBeUndefined();
-  });
-
-  it("are never staged without size, fingerprint and an end", async () => {
-    expect(await brokenBy(aStagedFile(await catalogue.newImage(), "staged"))).toBe(
-      "staged_files_staged_is_whole",
-    );
-  });
-
-  it("are never staged while they still have a part", async () => {
-    const imageId = await catalogue.stagedImage();
-
-    expect(
-      await brokenBy(sql`UPDATE staged_files SET part = 'p' WHERE image_id = ${imageId}`),
-    ).toBe("staged_files_staged_is_whole");
-  });
-
-  it("are never in an unknown state", async () => {
-    const imageId = await catalogue.stagedImage();
-
-    expect(
-      await brokenBy(sql`UPDATE staged_files SET state = 'lost' WHERE image_id = ${imageId}`),
-    ).toBe("staged_files_state_legal");
-  });
-
-  it("are one for each product of an image", async () => {
-    const imageId = await catalogue.stagedImage();
-
-    expect(await brokenBy(aStagedFile(imageId, "staging"))).toBe(
-      "staged_files_image_id_product_pk",
-    );
-  });
-});
-
 describe("leases", () => {
-  it.each(["writing", "published"])("may be %s", async (state) => {
-    expect(await brokenBy(aLease(state))).toBeUndefined();
+  it.each(["writing", "whole"])("may be %s", async (state) => {
+    expect(await brokenBy(aLease(state, "download"))).toBeUndefined();
   });
 
   it("are never in an unknown state", async () => {
     expect(await brokenBy(aLease("lost"))).toBe("leases_state_legal");
+  });
+
+  it("are one for each place of an import", async () => {
+    const imageId = randomUUID();
+    await catalogue.execute(aLease("writing", "product/1", imageId));
+
+    expect(await brokenBy(aLease("writing", "product/2", imageId))).toBeUndefined();
+    expect(await brokenBy(aLease("writing", "product/1", imageId))).toBe(
+      "leases_image_id_epoch_place_pk",
+    );
+  });
+
+  it("of copies are never whole without the facts of a check", async () => {
+    expect(await brokenBy(aLease("whole"))).toBe("leases_whole_copy_is_checked");
+  });
+});
+
+describe("staged_files", () => {
+  it("are never there without a lease that names their files", async () => {
+    expect(
+      await brokenBy(sql`
+        INSERT INTO staged_files (image_id, epoch, place, ours, size, fingerprint, staged_at, expires_at)
+        VALUES (${randomUUID()}, 1, 'download', true, 1, '{}', now(), now())`),
+    ).toBe("staged_files_lease_fk");
   });
 });

@@ -4,16 +4,20 @@ import { describe, expect, it } from "vitest";
 import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { adoptFile } from "../../src/db/adoption-records.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
-import type { StagedData, StagedRow } from "../../src/db/staged-records.ts";
+import {
+  type LeaseRow,
+  listAbandonedLeases,
+  takeAbandonedLease,
+} from "../../src/db/lease-records.ts";
+import type { StagedData, StagedRow } from "../../src/db/staged-facts.ts";
 import {
   beginStaging,
   dropStaging,
   finishStaging,
-  listExpiredStaging,
   renewStaging,
   type StagingAttempt,
-  takeOverStaging,
   takeStagedAway,
+  uploadOf,
 } from "../../src/db/upload-records.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
@@ -48,7 +52,10 @@ async function begin(attempt: StagingAttempt): Promise<StagedRow | undefined> {
   return catalogue.database.transaction((db) => beginStaging(db, NO_LIMITS, attempt));
 }
 
-function stagedDataOf(imageId: string, digests: Digests | undefined = SOME_DIGESTS): StagedData {
+function stagedDataOf(
+  imageId: string,
+  digests: Digests | undefined = SOME_DIGESTS,
+): StagedData & { readonly path: string } {
   return {
     path: `/staging/${imageId}`,
     sizeBytes: 4096,
@@ -96,17 +103,20 @@ describe("beginStaging()", () => {
       image: expect.objectContaining({ status: "uploading" }) as unknown,
       staged: {
         imageId,
-        product: 0,
+        epoch: 0,
+        place: "upload",
         node: NODE,
-        state: "staging",
+        state: "writing",
         token: attempt.token,
         writer: WRITER,
         renewedAt: expect.any(Date) as Date,
         part: attempt.part,
         path: attempt.path,
-        ours: true,
+        ours: null,
         reservedBytes: 0,
-        epoch: null,
+        earlierParts: [],
+        copy: null,
+        effects: null,
         attempt: null,
         fetchedFrom: null,
         singleConnection: false,
@@ -116,7 +126,7 @@ describe("beginStaging()", () => {
         osHashAlgo: null,
         osHashValue: null,
         crc32: null,
-        zeroBlocks: "",
+        zeroBlocks: null,
         linkedStore: null,
         stagedAt: null,
         expiresAt: null,
@@ -152,7 +162,7 @@ describe("beginStaging()", () => {
     expect(before).toMatchObject({ token: first.token, part: first.part });
     expect(await bothOf(imageId)).toMatchObject({
       image: { status: "uploading" },
-      staged: { state: "staging", token: second.token, part: "second.part" },
+      staged: { state: "writing", token: second.token, part: "second.part" },
     });
   });
 
@@ -193,9 +203,9 @@ describe("beginStaging()", () => {
 
     const before = await begin(attempt);
 
-    expect(before).toMatchObject({ state: "staged", path: `/staging/${imageId}` });
+    expect(before).toMatchObject({ state: "whole", path: `/staging/${imageId}` });
     expect(await catalogue.staged(imageId)).toMatchObject({
-      state: "staging",
+      state: "writing",
       token: attempt.token,
       sizeBytes: null,
       checksum: null,
@@ -301,9 +311,8 @@ describe("finishStaging()", () => {
     expect(await bothOf(imageId)).toMatchObject({
       image: { status: "uploading", sizeBytes: 4096 },
       staged: {
-        state: "staged",
+        state: "whole",
         token,
-        part: null,
         path: `/staging/${imageId}`,
         ours: true,
         sizeBytes: 4096,
@@ -366,7 +375,7 @@ describe("finishStaging()", () => {
     await catalogue.database.transaction((db) => beginDeletion(db, imageId));
 
     expect(await failureOf(finish(imageId, token))).toMatchObject({ code: "ImageNotFound" });
-    expect(await catalogue.staged(imageId)).toMatchObject({ state: "staging" });
+    expect(await catalogue.staged(imageId)).toMatchObject({ state: "writing" });
   });
 });
 
@@ -426,9 +435,9 @@ describe("dropStaging()", () => {
   });
 });
 
-describe("listExpiredStaging()", () => {
+describe("listAbandonedLeases() of uploads", () => {
   async function isListed(imageId: string, node = NODE): Promise<boolean> {
-    const rows = await catalogue.database.query((db) => listExpiredStaging(db, node));
+    const rows = await catalogue.database.query((db) => listAbandonedLeases(db, { node }));
     return rows.some((row) => row.imageId === imageId);
   }
 
@@ -488,17 +497,14 @@ describe("listExpiredStaging()", () => {
 });
 
 /** Takes over expired data like a sweeper. Returns its earlier row. */
-async function sweep(
-  imageId: string,
-  token: string = randomUUID(),
-): Promise<StagedRow | undefined> {
+async function sweep(imageId: string, token: string = randomUUID()): Promise<LeaseRow | undefined> {
   const writer = await thisProcess();
   return catalogue.database.transaction((db) =>
-    takeOverStaging(db, { imageId, product: 0 }, { node: NODE, token, writer }),
+    takeAbandonedLease(db, uploadOf(imageId), { node: NODE, token, writer }),
   );
 }
 
-describe("takeOverStaging()", () => {
+describe("takeAbandonedLease() of an upload", () => {
   it("takes over expired data, and returns its earlier row", async () => {
     const imageId = await catalogue.stagedImage();
     await catalogue.expireStaged(imageId);
@@ -507,8 +513,8 @@ describe("takeOverStaging()", () => {
 
     const taken = await sweep(imageId, token);
 
-    expect(taken).toEqual(staged);
-    expect(await catalogue.staged(imageId)).toMatchObject({ state: "staging", token });
+    expect(staged).toMatchObject({ ...taken });
+    expect(await catalogue.staged(imageId)).toMatchObject({ state: "writing", token });
   });
 
   it("refuses imports, stagers and a second sweeper from then on", async () => {
@@ -569,9 +575,9 @@ describe("takeOverStaging()", () => {
 });
 
 describe("takeStagedAway()", () => {
-  async function takeAway(imageId: string, token: string = randomUUID()): Promise<StagedRow> {
+  async function takeAway(imageId: string, token: string = randomUUID()): Promise<LeaseRow> {
     return catalogue.database.transaction((db) =>
-      takeStagedAway(db, imageId, { token, writer: WRITER }),
+      takeStagedAway(db, imageId, { node: NODE, token, writer: WRITER }),
     );
   }
 
@@ -582,9 +588,9 @@ describe("takeStagedAway()", () => {
 
     const taken = await takeAway(imageId, token);
 
-    expect(taken).toEqual(staged);
+    expect(staged).toMatchObject({ ...taken });
     expect(await catalogue.staged(imageId)).toMatchObject({
-      state: "staging",
+      state: "writing",
       token,
       writer: WRITER,
     });

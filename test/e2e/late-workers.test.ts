@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { eq } from "drizzle-orm";
 import { describe, expect, it, vi } from "vitest";
-import { leases, stagedFiles } from "../../src/db/schema.ts";
+import { leases } from "../../src/db/schema.ts";
+import { storeAt, type Place } from "../../src/domain/place.ts";
 import { waitForPart } from "../support/growing-part.ts";
 import { beginAnswer, HostileOrigin, type Behaviour } from "../support/hostile-origin.ts";
 import { MIB } from "../support/mib.ts";
@@ -34,13 +35,15 @@ async function openHoldingOrigin() {
 async function writersOf({
   database,
 }: Service): Promise<{ copies: number[]; downloads: number[] }> {
-  const [copies, downloads] = await database.query(async (db) => [
-    await db.select().from(leases).where(eq(leases.state, "writing")),
-    await db.select().from(stagedFiles).where(eq(stagedFiles.state, "staging")),
-  ]);
-  const pidsOf = (rows: readonly { readonly writer: { readonly pid: number } }[]) =>
-    rows.map(({ writer }) => writer.pid);
-  return { copies: pidsOf(copies), downloads: pidsOf(downloads) };
+  const writing = await database.query((db) =>
+    db.select().from(leases).where(eq(leases.state, "writing")),
+  );
+  const pidsAt = (isThere: (place: Place) => boolean) =>
+    writing.filter(({ place }) => isThere(place)).map(({ writer }) => writer.pid);
+  return {
+    copies: pidsAt((place) => storeAt(place) !== undefined),
+    downloads: pidsAt((place) => place === "download"),
+  };
 }
 
 /** Waits until a worker writes all copies and the download. */

@@ -10,22 +10,16 @@ import {
   type LocationRow,
   type NewImage,
 } from "../../src/db/image-records.ts";
-import { type CopyId, type LeaseRow, publishLease, takeLease } from "../../src/db/lease-records.ts";
+import { finishLease, type LeaseRow, takeLease } from "../../src/db/lease-records.ts";
 import { activate, recordSaved } from "../../src/db/outcome-records.ts";
-import type { StagedRow } from "../../src/db/staged-records.ts";
+import { findStaged, type StagedRow } from "../../src/db/staged-facts.ts";
 import { beginProcessing, listTasks, type TaskRow } from "../../src/db/task-records.ts";
 import { beginStaging, finishStaging } from "../../src/db/upload-records.ts";
 import { Database } from "../../src/db/connect.ts";
-import {
-  imageLocations,
-  images,
-  leases,
-  stagedFiles,
-  tasks,
-  transformUndos,
-} from "../../src/db/schema.ts";
+import { imageLocations, images, leases, tasks } from "../../src/db/schema.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import type { ImageStatus } from "../../src/domain/image-status.ts";
+import { productPlace, storeAt, storePlace, transformAt } from "../../src/domain/place.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { failureOf } from "./failure-of.ts";
 import { createTestDatabase, type TestDatabase } from "./database.ts";
@@ -50,6 +44,13 @@ export const SOME_FINGERPRINT: Fingerprint = {
 
 /** The staging volume of rows that have no files. */
 export const NODE = "0123456789ab";
+
+/** The copy of an import in a store. */
+interface CopyId {
+  readonly imageId: string;
+  readonly epoch: number;
+  readonly store: string;
+}
 
 /** An image, and the import that holds it or held it. */
 export interface ClaimedImage extends Claim, Claimant {
@@ -153,7 +154,7 @@ export class Catalogue {
     { imageId, epoch }: { readonly imageId: string; readonly epoch: number },
     stores: readonly string[] = ["fast"],
   ): Promise<void> {
-    for (const store of stores) await this.publishedLease({ imageId, epoch, store });
+    for (const store of stores) await this.wholeCopy({ imageId, epoch, store });
     const locations = stores.map((store) => ({ store, url: `file:///${store}/${imageId}` }));
     await this.database.transaction((db) =>
       recordSaved(db, {
@@ -197,15 +198,16 @@ export class Catalogue {
       WHERE id = ${imageId}`);
   }
 
-  /** The published lease of a copy, without bytes. */
-  async publishedLease(copy: CopyId): Promise<void> {
-    const token = randomUUID();
-    const key = `${copy.imageId}.${String(copy.epoch)}`;
-    const writer = await thisProcess();
+  /** The lease of a whole copy, without bytes. */
+  async wholeCopy({ imageId, epoch, store }: CopyId): Promise<void> {
+    const path = `${imageId}.${String(epoch)}`;
+    const names = { part: `${path}.x.part`, path };
+    const holder = { node: NODE, token: randomUUID(), writer: await thisProcess(), ...names };
+    const id = { imageId, epoch, place: storePlace(store) };
     await this.database.transaction(async (db) => {
-      await takeLease(db, copy, { node: NODE, token, writer, part: `${key}.x.part`, key });
+      await takeLease(db, id, holder, undefined);
       const { sizeBytes, crc32 } = SOME_DIGESTS;
-      await publishLease(db, copy, token, { sizeBytes, crc32, shared: false });
+      await finishLease(db, id, holder.token, { copy: { sizeBytes, crc32, shared: false } });
     });
   }
 
@@ -233,24 +235,29 @@ export class Catalogue {
     );
   }
 
+  /** The leases of the copies of an image. */
   async leases(imageId: string): Promise<LeaseRow[]> {
+    return (await this.allLeases(imageId)).filter(({ place }) => storeAt(place) !== undefined);
+  }
+
+  /** The leases of an image: of its uploads, downloads, products, copies and transforms. */
+  async allLeases(imageId: string): Promise<LeaseRow[]> {
     return this.database.query((db) => db.select().from(leases).where(eq(leases.imageId, imageId)));
   }
 
-  /** The row of an upload or a product. */
+  /** The upload or download of an image, or a product, of its newest import that has one. */
   async staged(imageId: string, product = 0): Promise<StagedRow | undefined> {
-    const rows = await this.database.query((db) =>
-      db.select().from(stagedFiles).where(eq(stagedFiles.imageId, imageId)),
-    );
-    return rows.find((row) => row.product === product);
+    const places = product === 0 ? ["upload", "download"] : [productPlace(product)];
+    const [lease] = (await this.allLeases(imageId))
+      .filter(({ place }) => places.includes(place))
+      .sort((one, other) => other.epoch - one.epoch);
+    return lease && this.database.query((db) => findStaged(db, lease));
   }
 
   /** The names of the transforms that have to be undone for an image. */
   async transformUndos(imageId: string): Promise<string[]> {
-    const rows = await this.database.query((db) =>
-      db.select().from(transformUndos).where(eq(transformUndos.imageId, imageId)),
-    );
-    return rows.map(({ transform }) => transform).sort();
+    const all = await this.allLeases(imageId);
+    return all.flatMap(({ place }) => transformAt(place) ?? []).sort();
   }
 
   /** All rows of an image, to compare before and after. */
@@ -274,7 +281,7 @@ export class Catalogue {
   /** Makes the stager of an image look as if it had been silent for so long. */
   async silenceStager(imageId: string, seconds: number): Promise<void> {
     await this.execute(
-      sql`UPDATE staged_files SET renewed_at = now() - make_interval(secs => ${seconds}) WHERE image_id = ${imageId}`,
+      sql`UPDATE leases SET renewed_at = now() - make_interval(secs => ${seconds}) WHERE image_id = ${imageId}`,
     );
   }
 

@@ -46,7 +46,8 @@ export async function imageTraces(
     const locations = await sql<{ line: string }[]>`
       SELECT store || ' ' || status AS line FROM image_locations WHERE image_id = ${imageId} ORDER BY 1`;
     const leases = await sql<{ line: string }[]>`
-      SELECT store || ' ' || state AS line FROM leases WHERE image_id = ${imageId} ORDER BY 1`;
+      SELECT substr(place, 7) || ' ' || state AS line FROM leases
+      WHERE image_id = ${imageId} AND place LIKE 'store/%' ORDER BY 1`;
     return {
       image: image?.status ?? null,
       isClaimed: image?.claim_task_id != null,

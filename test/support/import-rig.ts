@@ -21,6 +21,7 @@ import { parseConfig, type Config } from "../../src/config/config.ts";
 import type { Database } from "../../src/db/connect.ts";
 import type { LeaseRow } from "../../src/db/lease-records.ts";
 import { imageLocations, images, leases } from "../../src/db/schema.ts";
+import { storeAt } from "../../src/domain/place.ts";
 import { listTasks } from "../../src/db/task-records.ts";
 import { buildDependencies, hasStaging } from "../../src/worker/dependencies.ts";
 import { stepInterceptors } from "../../src/worker/log-attributes.ts";
@@ -411,7 +412,10 @@ async function stateOf(
     task: task === undefined ? null : [task.status, task.message, task.result],
     locations: locations.map(({ store, status }) => `${store} ${status}`).sort(),
     leases: (await leasesOf(database, imageId))
-      .map(({ store, state }) => `${store} ${state}`)
+      .flatMap(({ place, state }) => {
+        const store = storeAt(place);
+        return store === undefined ? [] : [`${store} ${state}`];
+      })
       .sort(),
     staging: await namesIn(join(directory, "staging"), imageId),
     fast: await namesIn(join(directory, "fast"), imageId),

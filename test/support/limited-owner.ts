@@ -4,7 +4,7 @@ import { thisProcess } from "../../src/processes/process-identity.ts";
 import { type Claimant, releaseClaim, takeClaim } from "../../src/db/claim-records.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
 import { insertImage } from "../../src/db/image-records.ts";
-import { publishLease, takeLease } from "../../src/db/lease-records.ts";
+import { dropLease, finishLease, takeLease } from "../../src/db/lease-records.ts";
 import { activate, recordSaved } from "../../src/db/outcome-records.ts";
 import {
   growReservation,
@@ -12,7 +12,7 @@ import {
   readUsage,
   type ReservationGrowth,
 } from "../../src/db/quota-records.ts";
-import { dropStagedRow } from "../../src/db/staged-records.ts";
+import { storePlace } from "../../src/domain/place.ts";
 import {
   beginStaging,
   dropStaging,
@@ -162,9 +162,10 @@ export class LimitedOwner {
     await this.#catalogue.database.transaction(async (db) => {
       for (const store of stores) {
         const token = randomUUID();
-        const copy = { imageId, epoch, store };
-        await takeLease(db, copy, { node: NODE, token, writer, part: token, key: token });
-        await publishLease(db, copy, token, { sizeBytes, crc32: 7, shared: false });
+        const id = { imageId, epoch, place: storePlace(store) };
+        const holder = { node: NODE, token, writer, part: token, path: token };
+        await takeLease(db, id, holder, undefined);
+        await finishLease(db, id, token, { copy: { sizeBytes, crc32: 7, shared: false } });
       }
       await recordSaved(db, {
         imageId,
@@ -179,9 +180,9 @@ export class LimitedOwner {
   }
 
   async unstage(imageId: string): Promise<void> {
-    const token = (await this.#catalogue.staged(imageId))?.token;
-    if (token === undefined) return;
-    await this.#catalogue.database.transaction((db) => dropStagedRow(db, imageId, token));
+    const staged = await this.#catalogue.staged(imageId);
+    if (staged === undefined) return;
+    await this.#catalogue.database.transaction((db) => dropLease(db, staged));
   }
 
   /** An active image with copies in these stores. */

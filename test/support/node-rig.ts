@@ -56,6 +56,7 @@ import {
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
 import { TestMarkRecords } from "./test-mark-records.ts";
 import { PATIENCE } from "./patience.ts";
+import { storePlace } from "../../src/domain/place.ts";
 
 /** Settings of a copy in a process of its own. */
 export interface ElsewhereOptions {
@@ -453,7 +454,7 @@ export class NodeRig {
     store = "fast",
   ): Promise<HeldRows> {
     return this.#holdAt(
-      sql`SELECT 1 FROM leases WHERE image_id = ${image_id} AND store = ${store}`,
+      sql`SELECT 1 FROM leases WHERE image_id = ${image_id} AND place = ${storePlace(store)}`,
       copy,
     );
   }

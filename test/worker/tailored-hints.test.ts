@@ -12,14 +12,11 @@ import type { Digests } from "../../src/domain/digests.ts";
 import { connectTo, type Queries } from "../../src/db/connect.ts";
 import { databaseFailure } from "../../src/db/database-failure.ts";
 import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
-import { findReplaceable } from "../../src/db/fetched-records.ts";
 import { writeProperties } from "../../src/db/image-records.ts";
-import { takeProduct } from "../../src/db/product-records.ts";
 import { requireImageFields } from "../../src/domain/image-fields.ts";
 import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
 import { assertSafe } from "../../src/formats/assert-safe.ts";
 import type { DeclaredFormats } from "../../src/formats/declared-format.ts";
-import { thisProcess } from "../../src/processes/process-identity.ts";
 import { EgressPolicy } from "../../src/sources/egress-policy.ts";
 import { getFollowing } from "../../src/sources/follow-redirects.ts";
 import { judgeAnswer } from "../../src/sources/origin-answer.ts";
@@ -116,20 +113,9 @@ const THROWERS: Readonly<Record<string, () => unknown>> = {
     const { image_id } = await rig.import(someBytes(100));
     return inTransaction((db) => beginCopyRemoval(db, image_id, "fast"));
   },
-  "db/fetched-records.ts": async () => {
-    const { imageId, epoch } = await catalogue.claimedImage();
-    return inTransaction((db) => findReplaceable(db, { imageId, epoch }, "node"));
-  },
   "db/image-records.ts": async () => {
     const imageId = await catalogue.newImage();
     return inTransaction((db) => writeProperties(db, imageId, { os_glance_x: "1" }));
-  },
-  "db/product-records.ts": async () => {
-    const { imageId, epoch } = await catalogue.claimedImage();
-    const writer = await thisProcess();
-    const product = { imageId, epoch, product: 1, writer, part: "part", path: "/product" };
-    await inTransaction((db) => takeProduct(db, { ...product, node: "a", token: randomUUID() }));
-    return inTransaction((db) => takeProduct(db, { ...product, node: "b", token: randomUUID() }));
   },
   "db/upload-records.ts": async () => {
     const imageId = await catalogue.stagedImage();

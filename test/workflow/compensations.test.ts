@@ -91,7 +91,7 @@ describe("Compensations", () => {
         'Error: StagedDataChanged: save: it changed; left behind: copy in store "slow" (PermissionDenied: it is read-only)',
         null,
       ],
-      leases: ["slow published"],
+      leases: ["slow whole"],
       slow: ["@.1"],
     });
   });

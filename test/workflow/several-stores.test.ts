@@ -141,7 +141,7 @@ describe("importImage() where not all stores must succeed", () => {
     expect(await rig.state(imageId)).toMatchObject({
       ...IN_SLOW,
       failedStores: ["fast"],
-      leases: ["fast published"],
+      leases: ["fast whole"],
       fast: ["@.1"],
     });
     await rig.reconcile();

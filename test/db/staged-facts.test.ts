@@ -1,22 +1,24 @@
-import { randomBytes, randomUUID } from "node:crypto";
-import { sql } from "drizzle-orm";
+import { randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { adoptFile } from "../../src/db/adoption-records.ts";
+import { takeLease } from "../../src/db/lease-records.ts";
+import type { Place } from "../../src/domain/place.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import {
-  dropStagedRow,
-  findStaged,
   findStagedByPath,
+  findStagedSource,
+  findUpload,
   knownDigests,
-  listStaged,
   lockStaged,
   moveToUploading,
   mayLink,
   recordLink,
   returnLinkRight,
   updateStaged,
-} from "../../src/db/staged-records.ts";
+  type StagedRow,
+  type StagedSource,
+} from "../../src/db/staged-facts.ts";
 import { NODE, SOME_DIGESTS, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";
 
 const catalogue = useCatalogue();
@@ -29,8 +31,11 @@ const WRITER: ProcessIdentity = {
   startTicks: 100,
 };
 
-async function tokenOf(imageId: string): Promise<string> {
-  return (await catalogue.staged(imageId))?.token ?? "";
+/** @throws Error when nothing is staged */
+async function stagedOf(imageId: string): Promise<StagedRow> {
+  const row = await catalogue.staged(imageId);
+  if (row === undefined) throw new Error(`Nothing is staged for ${imageId}`);
+  return row;
 }
 
 /** Records a file that this service did not write. */
@@ -67,11 +72,51 @@ describe("moveToUploading()", () => {
   });
 });
 
-describe("findStaged()", () => {
+describe("findUpload()", () => {
   it("finds nothing for an image without staged data", async () => {
     const imageId = await catalogue.newImage();
 
-    expect(await catalogue.database.query((db) => findStaged(db, imageId))).toBeUndefined();
+    expect(await catalogue.database.query((db) => findUpload(db, imageId))).toBeUndefined();
+  });
+});
+
+describe("findStagedSource()", () => {
+  /** An image with an upload, and the leases of its import at these places. */
+  async function imageWith(...places: readonly Place[]) {
+    const { imageId, epoch } = await catalogue.claimedImage();
+    for (const place of places) {
+      const holder = { node: NODE, token: randomUUID(), writer: WRITER, part: "p", path: place };
+      await catalogue.database.transaction((db) =>
+        takeLease(db, { imageId, epoch, place }, holder, undefined),
+      );
+    }
+    return { imageId, epoch };
+  }
+  const placeOf = async (source: StagedSource) =>
+    (await catalogue.database.query((db) => findStagedSource(db, source)))?.place;
+
+  it("finds the upload", async () => {
+    expect(await placeOf(await imageWith("product/1"))).toBe("upload");
+  });
+
+  it("finds the download of the import before an upload", async () => {
+    const { imageId, epoch } = await imageWith("download");
+
+    expect(await placeOf({ imageId, epoch })).toBe("download");
+    expect(await placeOf({ imageId, epoch: epoch + 1 })).toBe("upload");
+  });
+
+  it("finds a product by its number", async () => {
+    const image = await imageWith("download", "product/1", "product/2");
+
+    expect(await placeOf({ ...image, product: 2 })).toBe("product/2");
+    expect(await placeOf({ ...image, product: 3 })).toBeUndefined();
+  });
+
+  it("finds those of the import that holds the image when the order names none", async () => {
+    const { imageId } = await imageWith("download");
+
+    expect(await placeOf({ imageId })).toBe("download");
   });
 });
 
@@ -93,31 +138,15 @@ describe("findStagedByPath()", () => {
   });
 });
 
-describe("listStaged()", () => {
-  it("lists all data on a node, staged or not", async () => {
-    const node = randomBytes(6).toString("hex");
-    const [one, other] = [await catalogue.stagedImage(), await catalogue.newImage()];
-    await catalogue.beginStaging(other);
-    await catalogue.stagedImage();
-    await catalogue.execute(
-      sql`UPDATE staged_files SET node = ${node} WHERE image_id IN (${one}, ${other})`,
-    );
-
-    const rows = await catalogue.database.query((db) => listStaged(db, node));
-
-    expect(rows.map(({ imageId }) => imageId).sort()).toEqual([one, other].sort());
-  });
-});
-
 describe("updateStaged()", () => {
   const NEW_FINGERPRINT = { ...SOME_FINGERPRINT, ctimeNs: "5" };
 
   it("records a new fingerprint, and leaves the digests", async () => {
     const imageId = await catalogue.stagedImage();
-    const token = await tokenOf(imageId);
+    const staged = await stagedOf(imageId);
 
     await catalogue.database.query((db) =>
-      updateStaged(db, imageId, token, { fingerprint: NEW_FINGERPRINT }),
+      updateStaged(db, staged, { fingerprint: NEW_FINGERPRINT }),
     );
 
     expect(await catalogue.staged(imageId)).toMatchObject({
@@ -130,10 +159,10 @@ describe("updateStaged()", () => {
   it("records digests that were computed later", async () => {
     const imageId = await catalogue.newImage();
     await adopt(imageId);
-    const token = await tokenOf(imageId);
+    const staged = await stagedOf(imageId);
 
     await catalogue.database.query((db) =>
-      updateStaged(db, imageId, token, { fingerprint: NEW_FINGERPRINT, digests: SOME_DIGESTS }),
+      updateStaged(db, staged, { fingerprint: NEW_FINGERPRINT, digests: SOME_DIGESTS }),
     );
 
     const row = await catalogue.staged(imageId);
@@ -143,10 +172,10 @@ describe("updateStaged()", () => {
 
   it("changes nothing when other data took its place", async () => {
     const imageId = await catalogue.stagedImage();
-    const before = await catalogue.staged(imageId);
+    const before = await stagedOf(imageId);
 
     await catalogue.database.query((db) =>
-      updateStaged(db, imageId, randomUUID(), { fingerprint: NEW_FINGERPRINT }),
+      updateStaged(db, { ...before, token: randomUUID() }, { fingerprint: NEW_FINGERPRINT }),
     );
 
     expect(await catalogue.staged(imageId)).toEqual(before);
@@ -181,9 +210,9 @@ describe("knownDigests()", () => {
 describe("mayLink()", () => {
   /** Takes the right under the lock of the row, like a step that links the file. */
   async function take(imageId: string, store: string): Promise<boolean> {
-    const token = await tokenOf(imageId);
+    const staged = await stagedOf(imageId);
     return catalogue.database.transaction(async (db) => {
-      const row = await lockStaged(db, imageId, token);
+      const row = await lockStaged(db, staged);
       if (row === undefined || !mayLink(row, store)) return false;
       await recordLink(db, row, store);
       return true;
@@ -223,8 +252,8 @@ describe("mayLink()", () => {
 
 describe("returnLinkRight()", () => {
   async function recordLinkOf(imageId: string, store: string): Promise<void> {
-    const token = await tokenOf(imageId);
-    await catalogue.database.query((db) => recordLink(db, { imageId, token }, store));
+    const staged = await stagedOf(imageId);
+    await catalogue.database.query((db) => recordLink(db, staged, store));
   }
 
   it("lets another store link", async () => {
@@ -252,10 +281,11 @@ describe("returnLinkRight()", () => {
   it("leaves the right to a later import that has linked into the same store meanwhile", async () => {
     const imageId = await catalogue.stagedImage();
     await recordLinkOf(imageId, "fast");
-    await catalogue.publishedLease({ imageId, epoch: 2, store: "fast" });
+    const { epoch } = await catalogue.claim(imageId);
+    await catalogue.wholeCopy({ imageId, epoch, store: "fast" });
 
     await catalogue.database.query((db) =>
-      returnLinkRight(db, { imageId, epoch: 1, store: "fast" }),
+      returnLinkRight(db, { imageId, epoch: epoch - 1, store: "fast" }),
     );
 
     expect((await catalogue.staged(imageId))?.linkedStore).toBe("fast");
@@ -264,61 +294,17 @@ describe("returnLinkRight()", () => {
 
 describe("lockStaged()", () => {
   it("returns the upload", async () => {
-    const imageId = await catalogue.stagedImage();
-    const staged = await catalogue.staged(imageId);
+    const staged = await stagedOf(await catalogue.stagedImage());
 
-    const locked = await catalogue.database.transaction((db) =>
-      lockStaged(db, imageId, staged?.token ?? ""),
-    );
+    const locked = await catalogue.database.transaction((db) => lockStaged(db, staged));
 
     expect(locked).toEqual(staged);
   });
 
   it("returns undefined when other data took its place", async () => {
-    const imageId = await catalogue.stagedImage();
+    const staged = await stagedOf(await catalogue.stagedImage());
+    const other = { ...staged, token: randomUUID() };
 
-    expect(
-      await catalogue.database.transaction((db) => lockStaged(db, imageId, randomUUID())),
-    ).toBeUndefined();
-  });
-});
-
-describe("dropStagedRow()", () => {
-  it("removes the row, and the mark of a copy that was shared with the upload", async () => {
-    const { imageId } = await catalogue.activeImage();
-    await catalogue.execute(
-      sql`UPDATE image_locations SET shared = true WHERE image_id = ${imageId}`,
-    );
-    const token = await tokenOf(imageId);
-    await catalogue.database.query((db) => recordLink(db, { imageId, token }, "fast"));
-
-    await catalogue.database.transaction((db) => dropStagedRow(db, imageId, token));
-
-    expect(await catalogue.staged(imageId)).toBeUndefined();
-    expect(await catalogue.locations(imageId)).toMatchObject([{ shared: false }]);
-  });
-
-  it("leaves the mark of a copy that is a link to a product", async () => {
-    const { imageId } = await catalogue.activeImage();
-    await catalogue.execute(
-      sql`UPDATE image_locations SET shared = true WHERE image_id = ${imageId}`,
-    );
-    const token = await tokenOf(imageId);
-
-    await catalogue.database.transaction((db) => dropStagedRow(db, imageId, token));
-
-    expect(await catalogue.locations(imageId)).toMatchObject([{ shared: true }]);
-  });
-
-  it("changes nothing when other data took its place", async () => {
-    const { imageId } = await catalogue.activeImage();
-    await catalogue.execute(
-      sql`UPDATE image_locations SET shared = true WHERE image_id = ${imageId}`,
-    );
-
-    await catalogue.database.transaction((db) => dropStagedRow(db, imageId, randomUUID()));
-
-    expect(await catalogue.staged(imageId)).toMatchObject({ state: "staged" });
-    expect(await catalogue.locations(imageId)).toMatchObject([{ shared: true }]);
+    expect(await catalogue.database.transaction((db) => lockStaged(db, other))).toBeUndefined();
   });
 });

@@ -1,0 +1,172 @@
+import { randomUUID } from "node:crypto";
+import { cancellationDetails } from "@temporalio/activity";
+import { newPartName } from "../bytes/part-name.ts";
+import type { Queries } from "../db/connect.ts";
+import {
+  dropLease,
+  takeLease,
+  takeOrphanedLease,
+  updateLease,
+  type LeaseId,
+} from "../db/lease-records.ts";
+import { findStaged, type StagedRow } from "../db/staged-facts.ts";
+import { beginProcessing } from "../db/task-records.ts";
+import type { AttemptOrder } from "../domain/attempt-order.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { thisProcess } from "../processes/process-identity.ts";
+import { attemptKey, currentAttempt, isOver, type Previous } from "./attempts.ts";
+import type { NodeDependencies } from "./dependencies.ts";
+import type { Progress } from "./progress.ts";
+import { removeEarlierParts, removeLeased } from "./release-lease.ts";
+
+/** A lease that an attempt holds. */
+export interface HeldLease {
+  readonly id: LeaseId;
+  readonly token: string;
+  /** Private name of the bytes while they are written. */
+  readonly part: string;
+  /** Name of the whole bytes: an absolute path in staging, a key in a store. */
+  readonly path: string;
+  /** The lease of the earlier attempt of this import; undefined: there was none. */
+  readonly before: StagedRow | undefined;
+  /** True if that attempt is over and this one continues its part. */
+  readonly resumes: boolean;
+}
+
+/** The rules of one kind of bytes. */
+export interface LeasePolicy<Result> {
+  /** The name that the whole bytes of a part will have. */
+  readonly pathOf: (part: string) => string;
+  /** The result of an earlier attempt that finished; undefined: there is none. */
+  readonly resultOf: (lease: StagedRow) => Promise<Result | undefined> | Result | undefined;
+  /**
+   * True if the part of an earlier attempt may be continued once that attempt is over. Default: no
+   * part is.
+   */
+  readonly mayResume?: (lease: StagedRow) => boolean;
+  /** Written in the transaction that takes the lease. Default: nothing. */
+  readonly alsoTake?: (db: Queries, attempt: AttemptOrder) => Promise<void>;
+}
+
+/** The step that writes. */
+interface WritingOrder {
+  readonly image_id: string;
+  readonly epoch: number;
+  readonly task_id: string;
+}
+
+/**
+ * Writes bytes as the one attempt that may: ends the earlier attempts in this process, takes the
+ * lease, and runs the work. The part of an attempt that is over is continued where the policy
+ * allows it; the others are removed. An attempt whose import lost its claim meanwhile removes its
+ * bytes.
+ *
+ * @param work - writes the bytes and finishes the lease; its signal is aborted when another attempt
+ *   takes over
+ * @throws ImportError `ImportLost`; `AttemptOvertaken` when this attempt is late; what the work
+ *   throws
+ */
+export async function holdLease<Result>(
+  dependencies: NodeDependencies,
+  order: WritingOrder,
+  place: LeaseId["place"],
+  policy: LeasePolicy<Result>,
+  { signal, report }: Progress,
+  work: (held: HeldLease, progress: Progress) => Promise<Result>,
+): Promise<Result> {
+  const id: LeaseId = { imageId: order.image_id, epoch: order.epoch, place };
+  const attempt = currentAttempt();
+  return dependencies.attempts.run(
+    attemptKey(id),
+    async (takenOver, previous) => {
+      const taken = await take(dependencies, { id, order, policy, attempt, previous });
+      if ("result" in taken) return taken.result;
+      try {
+        return await work(taken, { signal: AbortSignal.any([signal, takenOver]), report });
+      } catch (error) {
+        // Bytes that cannot be removed now keep their lease, and the reconciler removes them. The
+        // caller must get the reason.
+        if (isLost(error)) await removeOrphaned(dependencies, taken).catch(() => undefined);
+        throw error;
+      }
+    },
+    attempt,
+  );
+}
+
+/** The facts with which an attempt takes a lease. */
+interface Taking<Result> {
+  readonly id: LeaseId;
+  readonly order: WritingOrder;
+  readonly policy: LeasePolicy<Result>;
+  readonly attempt: AttemptOrder;
+  readonly previous: Previous;
+}
+
+/** Takes the lease for this attempt, or finds that an earlier one finished. */
+async function take<Result>(
+  dependencies: NodeDependencies,
+  { id, order, policy, attempt, previous }: Taking<Result>,
+): Promise<HeldLease | { readonly result: Result }> {
+  const { database, staging } = dependencies;
+  const holder = { node: staging.node, token: randomUUID(), writer: await thisProcess(), attempt };
+  for (;;) {
+    const before = await database.query((db) => findStaged(db, id));
+    const result = before === undefined ? undefined : await policy.resultOf(before);
+    if (result !== undefined) return { result };
+    const resumes = await isResumable(before, policy, previous);
+    const left = resumes ? before : undefined;
+    const part = left?.part ?? newPartName(id.imageId, id.epoch);
+    const path = left?.path ?? policy.pathOf(part);
+    // A writer that may still be alive keeps its file without a name. Its bytes are never
+    // published.
+    const earlierParts = [...(before?.earlierParts ?? []), before?.part].flatMap((name) =>
+      name == null || name === part ? [] : [name],
+    );
+    const names = { part, path, earlierParts, resumes };
+    const isTaken = await database.transaction(async (db) => {
+      if (!(await takeLease(db, id, { ...holder, ...names }, before))) return false;
+      await beginProcessing(db, order.task_id);
+      await policy.alsoTake?.(db, attempt);
+      return true;
+    });
+    // Another attempt may have taken the lease since it was read. Then the part belongs to that
+    // attempt.
+    if (!isTaken) continue;
+    if (earlierParts.length > 0) {
+      // After the lease was taken: an attempt that stood still before this line would remove the
+      // part of a later one.
+      await removeEarlierParts(dependencies, { ...id, earlierParts });
+      await database.query((db) => updateLease(db, id, holder.token, { earlierParts: [] }));
+    }
+    return { id, token: holder.token, part, path, before, resumes };
+  }
+}
+
+async function isResumable<Result>(
+  lease: StagedRow | undefined,
+  policy: LeasePolicy<Result>,
+  previous: Previous,
+): Promise<boolean> {
+  if (lease === undefined || policy.mayResume?.(lease) !== true) return false;
+  return isOver(lease.writer, previous);
+}
+
+/** True if the failure of an attempt may mean that its import, and so its undo, is over. */
+function isLost(error: unknown): boolean {
+  if (error instanceof ImportError) return error.code === "ImportLost";
+  return cancellationDetails()?.notFound === true;
+}
+
+/** The undo of a lost import may have come before this attempt took its lease. */
+async function removeOrphaned(
+  dependencies: NodeDependencies,
+  { id, token }: HeldLease,
+): Promise<void> {
+  const { database, staging } = dependencies;
+  const taker = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
+  const orphan = await database.transaction((db) => takeOrphanedLease(db, id, token, taker));
+  if (orphan === undefined) return;
+  await removeLeased(dependencies, orphan);
+  await database.transaction((db) => dropLease(db, id, taker.token));
+}

@@ -1,0 +1,267 @@
+import {
+  and,
+  desc,
+  eq,
+  exists,
+  getTableColumns,
+  inArray,
+  ne,
+  notExists,
+  or,
+  sql,
+} from "drizzle-orm";
+import type { Fingerprint } from "../bytes/fingerprint.ts";
+import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
+import type { Digests } from "../domain/digests.ts";
+import { nextImageStatus } from "../domain/image-status.ts";
+import { productPlace, storePlace, type Place } from "../domain/place.ts";
+import type { Queries } from "./connect.ts";
+import { imageLocations, images, leases, stagedFiles, type MadeProduct } from "./schema.ts";
+
+/** The condition that facts are those of a lease. */
+export const isFactsOf = and(
+  eq(stagedFiles.imageId, leases.imageId),
+  eq(stagedFiles.epoch, leases.epoch),
+  eq(stagedFiles.place, leases.place),
+);
+
+/** The key of bytes in staging. */
+interface StagedId {
+  readonly imageId: string;
+  readonly epoch: number;
+  readonly place: Place;
+}
+
+function isFacts({ imageId, epoch, place }: StagedId) {
+  return and(
+    eq(stagedFiles.imageId, imageId),
+    eq(stagedFiles.epoch, epoch),
+    eq(stagedFiles.place, place),
+  );
+}
+
+function isLeaseOf({ imageId, epoch, place }: StagedId) {
+  return and(eq(leases.imageId, imageId), eq(leases.epoch, epoch), eq(leases.place, place));
+}
+
+function selectStaged(db: Queries) {
+  return db
+    .select({ ...getTableColumns(stagedFiles), ...getTableColumns(leases) })
+    .from(leases)
+    .leftJoin(stagedFiles, isFactsOf);
+}
+
+/** Bytes in staging: their lease, and their facts, which are null until they are complete. */
+export type StagedRow = Awaited<ReturnType<typeof selectStaged>>[number];
+
+/** Finds the lease of bytes in staging, and what is known of them. */
+export async function findStaged(db: Queries, id: StagedId): Promise<StagedRow | undefined> {
+  const [row] = await selectStaged(db).where(isLeaseOf(id));
+  return row;
+}
+
+/** Finds the upload of an image, complete or not. */
+export async function findUpload(db: Queries, imageId: string): Promise<StagedRow | undefined> {
+  return findStaged(db, { imageId, epoch: 0, place: "upload" });
+}
+
+/** The bytes that a step of an import reads. */
+export interface StagedSource {
+  readonly imageId: string;
+  /** Default: that of the import that holds the image. */
+  readonly epoch?: number | undefined;
+  /** Number of the product. Default: 0, the download of the import, or the upload. */
+  readonly product?: number | undefined;
+}
+
+/** Finds the bytes that a step of an import reads. */
+export async function findStagedSource(
+  db: Queries,
+  { imageId, epoch, product = 0 }: StagedSource,
+): Promise<StagedRow | undefined> {
+  const ofImport =
+    epoch ?? sql<number>`(SELECT epoch FROM images WHERE images.id = ${leases.imageId})`;
+  const isOfImport = and(
+    eq(leases.epoch, ofImport),
+    eq(leases.place, product === 0 ? "download" : productPlace(product)),
+  );
+  const isUpload = and(eq(leases.epoch, 0), eq(leases.place, "upload"));
+  const [row] = await selectStaged(db)
+    .where(and(eq(leases.imageId, imageId), product === 0 ? or(isOfImport, isUpload) : isOfImport))
+    .orderBy(desc(leases.epoch))
+    .limit(1);
+  return row;
+}
+
+/** Finds the staged bytes at this path. */
+export async function findStagedByPath(db: Queries, path: string): Promise<StagedRow | undefined> {
+  const [row] = await selectStaged(db).where(
+    and(eq(leases.path, path), sql`NOT starts_with(${leases.place}, 'store/')`),
+  );
+  return row;
+}
+
+/** Facts of complete staged bytes. */
+export interface StagedData {
+  readonly sizeBytes: number;
+  readonly fingerprint: Fingerprint;
+  /** Undefined: this service did not write the bytes, and has not digested them. */
+  readonly digests: Digests | undefined;
+  /** Blocks that are zero. Default: unknown. */
+  readonly zeroBlocks?: ZeroBlocks;
+  readonly timeToLiveMs: number;
+  /** False for a file that this service did not write. Default: true. */
+  readonly ours?: boolean;
+  /** Report of the transform that made them. Default: none did. */
+  readonly made?: MadeProduct;
+}
+
+/** Records the facts of complete bytes, for the holder of their lease. */
+export async function recordStaged(db: Queries, id: StagedId, staged: StagedData): Promise<void> {
+  const { imageId, epoch, place } = id;
+  const facts = {
+    ours: staged.ours ?? true,
+    sizeBytes: staged.sizeBytes,
+    fingerprint: staged.fingerprint,
+    checksum: staged.digests?.checksum ?? null,
+    osHashAlgo: staged.digests?.osHashAlgo ?? null,
+    osHashValue: staged.digests?.osHashValue ?? null,
+    crc32: staged.digests?.crc32 ?? null,
+    zeroBlocks: staged.zeroBlocks?.toString() ?? "",
+    stagedAt: sql`now()`,
+    expiresAt: sql`now() + make_interval(secs => ${staged.timeToLiveMs / 1000})`,
+    made: staged.made ?? null,
+  };
+  await db
+    .insert(stagedFiles)
+    .values({ imageId, epoch, place, ...facts })
+    .onConflictDoUpdate({
+      target: [stagedFiles.imageId, stagedFiles.epoch, stagedFiles.place],
+      set: facts,
+    });
+}
+
+/** Image `queued → uploading` for an adopted file. */
+export async function moveToUploading(
+  db: Queries,
+  imageId: string,
+  sizeBytes: number,
+): Promise<void> {
+  await db
+    .update(images)
+    .set({ status: nextImageStatus("queued", "uploading"), sizeBytes, updatedAt: sql`now()` })
+    .where(and(eq(images.id, imageId), eq(images.status, "queued")));
+}
+
+/**
+ * Takes the new fingerprint after a change of our own (chmod, link, rename), or digests that were
+ * just computed, unless other bytes took the place meanwhile.
+ */
+export async function updateStaged(
+  db: Queries,
+  staged: StagedId & { readonly token: string },
+  facts: { readonly fingerprint: Fingerprint; readonly digests?: Digests },
+): Promise<void> {
+  const { fingerprint, digests } = facts;
+  await db
+    .update(stagedFiles)
+    .set({
+      fingerprint,
+      ...(digests === undefined
+        ? {}
+        : {
+            checksum: digests.checksum,
+            osHashAlgo: digests.osHashAlgo,
+            osHashValue: digests.osHashValue,
+            crc32: digests.crc32,
+          }),
+    })
+    .where(and(isFacts(staged), isHeldBy(db, staged)));
+}
+
+function isHeldBy(db: Queries, { token }: { readonly token: string }) {
+  const held = db
+    .select({ token: leases.token })
+    .from(leases)
+    .where(and(isFactsOf, eq(leases.token, token)));
+  return exists(held);
+}
+
+/** The digests of staged bytes, if they are known. */
+export function knownDigests(staged: StagedRow): Digests | undefined {
+  const { checksum, osHashAlgo, osHashValue, crc32, sizeBytes } = staged;
+  if (checksum === null || osHashAlgo === null || osHashValue === null) return undefined;
+  if (crc32 === null || sizeBytes === null) return undefined;
+  return { checksum, osHashAlgo, osHashValue, crc32, sizeBytes };
+}
+
+/**
+ * True if a store may have another name of the staged file: our own staging wrote the file, and no
+ * other store has one. Decided on a row that is locked, it holds until the end of the transaction.
+ */
+export function mayLink({ ours, linkedStore }: StagedRow, store: string): boolean {
+  return ours === true && (linkedStore ?? store) === store;
+}
+
+/** Records that a store, which {@link mayLink}, has another name of the staged file. */
+export async function recordLink(db: Queries, staged: StagedId, store: string): Promise<void> {
+  await db.update(stagedFiles).set({ linkedStore: store }).where(isFacts(staged));
+}
+
+/**
+ * Gives the right to link back, after the link is gone. A later import may have linked into that
+ * store meanwhile: its lease stands before its link does, and keeps the right.
+ */
+export async function returnLinkRight(
+  db: Queries,
+  copy: { readonly imageId: string; readonly epoch: number; readonly store: string },
+): Promise<void> {
+  const isLinkedByAnother = db
+    .select({ epoch: leases.epoch })
+    .from(leases)
+    .where(
+      and(
+        eq(leases.imageId, copy.imageId),
+        eq(leases.place, storePlace(copy.store)),
+        ne(leases.epoch, copy.epoch),
+      ),
+    );
+  await db
+    .update(stagedFiles)
+    .set({ linkedStore: null })
+    .where(
+      and(
+        eq(stagedFiles.imageId, copy.imageId),
+        eq(stagedFiles.linkedStore, copy.store),
+        notExists(isLinkedByAnother),
+      ),
+    );
+}
+
+/** Locks staged bytes against changes of their inode by other steps. */
+export async function lockStaged(
+  db: Queries,
+  staged: StagedId & { readonly token: string },
+): Promise<StagedRow | undefined> {
+  const [locked] = await db
+    .select({ token: leases.token })
+    .from(leases)
+    .where(and(isLeaseOf(staged), eq(leases.token, staged.token)))
+    .for("update");
+  // Read once the lock is held: another step may have changed the facts while this one waited.
+  return locked === undefined ? undefined : findStaged(db, staged);
+}
+
+/** Forgets the facts of bytes that are gone, and that a linked copy was shared with them. */
+export async function dropStagedFacts(db: Queries, id: StagedId): Promise<void> {
+  const dropped = await db
+    .delete(stagedFiles)
+    .where(isFacts(id))
+    .returning({ linkedStore: stagedFiles.linkedStore });
+  const linked = dropped.flatMap(({ linkedStore }) => linkedStore ?? []);
+  if (linked.length === 0) return;
+  await db
+    .update(imageLocations)
+    .set({ shared: false })
+    .where(and(eq(imageLocations.imageId, id.imageId), inArray(imageLocations.store, linked)));
+}
