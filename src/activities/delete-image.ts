@@ -8,6 +8,7 @@ import {
 import type { LocationRow } from "../db/image-records.ts";
 import { dropLease, type LeaseRow } from "../db/lease-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { isInStaging } from "../domain/place.ts";
 import type { RemovalOrder } from "../domain/undo-order.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
 import { removeLeased } from "./release-lease.ts";
@@ -70,11 +71,13 @@ export function removeImageBytesActivities(
   const { database, staging, stores } = dependencies;
   const removeLocation = async (location: LocationRow): Promise<void> => {
     const { store, key } = location;
-    await patiently(async () => removals.run(store, () => stores.get(store).remove([key])));
+    const remove = async () => removals.run(store, () => stores.get(store).remove([key]));
+    await patiently(remove, "StoreUnavailable");
     await database.query((db) => dropLocation(db, location));
   };
   const removeLease = async (lease: LeaseRow): Promise<void> => {
-    await patiently(() => removeLeased(dependencies, lease, removals));
+    const code = isInStaging(lease.place) ? "StagingUnavailable" : "StoreUnavailable";
+    await patiently(() => removeLeased(dependencies, lease, removals), code);
     await database.transaction((db) => dropLease(db, lease));
   };
   return {
@@ -83,7 +86,7 @@ export function removeImageBytesActivities(
      * there is success. An image that is not being deleted is not touched. An unreachable store
      * does not delay the removal from others.
      *
-     * @throws ImportError `StoreUnavailable`, retried until the store is back
+     * @throws ImportError `StoreUnavailable`, `StagingUnavailable`, retried until they are back
      */
     async removeImageBytes(imageId: string): Promise<void> {
       const remains = await database.query((db) => findRemains(db, imageId));
@@ -114,11 +117,14 @@ export function removeImageBytesActivities(
  * A removal was promised: it also waits for the permission, or for the store to be configured
  * again.
  */
-async function patiently(remove: () => Promise<void>): Promise<void> {
+async function patiently(
+  remove: () => Promise<void>,
+  code: "StoreUnavailable" | "StagingUnavailable",
+): Promise<void> {
   try {
     await remove();
   } catch (error) {
     if (!(error instanceof ImportError) || error.retryable) throw error;
-    throw new ImportError("StoreUnavailable", error.message, { cause: error, hint: error.hint });
+    throw new ImportError(code, error.message, { cause: error, hint: error.hint });
   }
 }

@@ -56,7 +56,7 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
      * nothing.
      *
      * @throws ImportError `BadRequest`, `BadConfiguration`, `SourceForbidden`, `SourceRefused`,
-     *   `SourceTooLarge`, `QuotaExceeded`, `ImageConflict`, `ImportLost`, `NoSpace`; retried:
+     *   `SourceTooLarge`, `QuotaExceeded`, `ImportLost`, `NoSpace`; retried:
      *   `SourceUnavailable`, `StagingUnavailable`, `AttemptOvertaken`
      */
     async fetchImage(order: FetchOrder): Promise<FetchedImage> {

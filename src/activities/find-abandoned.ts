@@ -66,7 +66,7 @@ export function findAbandonedActivities({ database, isRunOpen, staging }: Depend
         });
       }
       const [leases, deletions, removals, sites] = await Promise.all([
-        database.query((db) => listAbandonedLeases(db)),
+        database.query((db) => listAbandonedLeases(db, { copies: true })),
         database.query((db) => listUnfinishedDeletions(db, DELETION_GRACE_MS)),
         database.query((db) => listUnfinishedCopyRemovals(db, DELETION_GRACE_MS)),
         database.query(listDeletionSites),

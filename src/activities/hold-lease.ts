@@ -4,8 +4,8 @@ import { newPartName } from "../bytes/part-name.ts";
 import type { Queries } from "../db/connect.ts";
 import {
   dropLease,
+  takeAbandonedLease,
   takeLease,
-  takeOrphanedLease,
   updateLease,
   type LeaseId,
 } from "../db/lease-records.ts";
@@ -13,6 +13,7 @@ import { findStaged, type StagedRow } from "../db/staged-facts.ts";
 import { beginProcessing } from "../db/task-records.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { isInStaging } from "../domain/place.ts";
 import { thisProcess } from "../processes/process-identity.ts";
 import { attemptKey, currentAttempt, isOver, type Previous } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
@@ -38,7 +39,10 @@ export interface LeasePolicy<Result> {
   /** The name that the whole bytes of a part will have. */
   readonly pathOf: (part: string) => string;
   /** The result of an earlier attempt that finished; undefined: there is none. */
-  readonly resultOf: (lease: StagedRow) => Promise<Result | undefined> | Result | undefined;
+  readonly resultOf: (
+    lease: StagedRow,
+    signal: AbortSignal,
+  ) => Promise<Result | undefined> | Result | undefined;
   /**
    * True if the part of an earlier attempt may be continued once that attempt is over. Default: no
    * part is.
@@ -71,7 +75,7 @@ export async function holdLease<Result>(
   order: WritingOrder,
   place: LeaseId["place"],
   policy: LeasePolicy<Result>,
-  { signal, report }: Progress,
+  progress: Progress,
   work: (held: HeldLease, progress: Progress) => Promise<Result>,
 ): Promise<Result> {
   const id: LeaseId = { imageId: order.image_id, epoch: order.epoch, place };
@@ -79,14 +83,16 @@ export async function holdLease<Result>(
   return dependencies.attempts.run(
     attemptKey(id),
     async (takenOver, previous) => {
-      const taken = await take(dependencies, { id, order, policy, attempt, previous });
+      const signal = AbortSignal.any([progress.signal, takenOver]);
+      const taken = await take(dependencies, { id, order, policy, attempt, previous, signal });
       if ("result" in taken) return taken.result;
       try {
-        return await work(taken, { signal: AbortSignal.any([signal, takenOver]), report });
+        return await work(taken, { signal, report: progress.report });
       } catch (error) {
         // Bytes that cannot be removed now keep their lease, and the reconciler removes them. The
         // caller must get the reason.
-        if (isLost(error)) await removeOrphaned(dependencies, taken).catch(() => undefined);
+        if (mayBeLost(error)) await removeOrphaned(dependencies, taken).catch(() => undefined);
+        if (isLost(error)) await discardOwn(dependencies, taken).catch(() => undefined);
         throw error;
       }
     },
@@ -101,18 +107,19 @@ interface Taking<Result> {
   readonly policy: LeasePolicy<Result>;
   readonly attempt: AttemptOrder;
   readonly previous: Previous;
+  readonly signal: AbortSignal;
 }
 
 /** Takes the lease for this attempt, or finds that an earlier one finished. */
 async function take<Result>(
   dependencies: NodeDependencies,
-  { id, order, policy, attempt, previous }: Taking<Result>,
+  { id, order, policy, attempt, previous, signal }: Taking<Result>,
 ): Promise<HeldLease | { readonly result: Result }> {
   const { database, staging } = dependencies;
   const holder = { node: staging.node, token: randomUUID(), writer: await thisProcess(), attempt };
   for (;;) {
     const before = await database.query((db) => findStaged(db, id));
-    const result = before === undefined ? undefined : await policy.resultOf(before);
+    const result = before === undefined ? undefined : await policy.resultOf(before, signal);
     if (result !== undefined) return { result };
     const resumes = await isResumable(before, policy, previous);
     const left = resumes ? before : undefined;
@@ -148,14 +155,18 @@ async function isResumable<Result>(
   policy: LeasePolicy<Result>,
   previous: Previous,
 ): Promise<boolean> {
-  if (lease === undefined || policy.mayResume?.(lease) !== true) return false;
+  // A lease that was taken away has no part: its writer before the taker may be alive.
+  if (lease?.part == null || policy.mayResume?.(lease) !== true) return false;
   return isOver(lease.writer, previous);
 }
 
-/** True if the failure of an attempt may mean that its import, and so its undo, is over. */
 function isLost(error: unknown): boolean {
-  if (error instanceof ImportError) return error.code === "ImportLost";
-  return cancellationDetails()?.notFound === true;
+  return error instanceof ImportError && error.code === "ImportLost";
+}
+
+/** True if the failure of an attempt may mean that its import, and so its undo, is over. */
+function mayBeLost(error: unknown): boolean {
+  return isLost(error) || cancellationDetails()?.notFound === true;
 }
 
 /** The undo of a lost import may have come before this attempt took its lease. */
@@ -163,10 +174,22 @@ async function removeOrphaned(
   dependencies: NodeDependencies,
   { id, token }: HeldLease,
 ): Promise<void> {
-  const { database, staging } = dependencies;
-  const taker = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
-  const orphan = await database.transaction((db) => takeOrphanedLease(db, id, token, taker));
-  if (orphan === undefined) return;
-  await removeLeased(dependencies, orphan);
-  await database.transaction((db) => dropLease(db, id, taker.token));
+  const { database } = dependencies;
+  const taker = { token: randomUUID(), writer: await thisProcess() };
+  const orphan = await database.transaction((db) => takeAbandonedLease(db, id, taker, token));
+  if (orphan !== undefined) {
+    await removeLeased(dependencies, orphan);
+    await database.transaction((db) => dropLease(db, id, taker.token));
+  }
+}
+
+/**
+ * The undo of a lost import may have come before this attempt made its file in staging, and only
+ * this attempt knows the name. No later import has it: it contains the epoch.
+ */
+async function discardOwn(
+  { staging }: NodeDependencies,
+  { id, part, path }: HeldLease,
+): Promise<void> {
+  if (isInStaging(id.place)) await staging.discard({ part, path });
 }

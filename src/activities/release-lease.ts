@@ -3,9 +3,9 @@ import {
   dropLease,
   namesOf,
   takeLeaseAway,
-  type LeaseHolder,
   type LeaseId,
   type LeaseRow,
+  type LeaseTaker,
 } from "../db/lease-records.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import { storeAt, transformAt } from "../domain/place.ts";
@@ -30,11 +30,8 @@ export async function releaseLease(
   attempt: AttemptOrder | null = null,
   calls?: StoreCalls,
 ): Promise<void> {
-  const { database, staging } = dependencies;
-  const taker: LeaseHolder = {
-    ...{ node: staging.node, token: randomUUID(), writer: await thisProcess() },
-    attempt,
-  };
+  const { database } = dependencies;
+  const taker: LeaseTaker = { token: randomUUID(), writer: await thisProcess(), attempt };
   const lease = await database.transaction((db) => takeLeaseAway(db, id, taker));
   if (lease === undefined) return;
   await removeLeased(dependencies, lease, calls);

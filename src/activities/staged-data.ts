@@ -120,8 +120,8 @@ export async function requireAsRecorded(
   { handle, row }: Pick<TrustedStaged, "handle" | "row">,
   progress: Progress,
 ): Promise<void> {
-  // Another step of this import may have changed the file (by a link or chmod) and not yet the row.
-  // Compare again under the lock.
+  // Another step of this import may have changed the file (by a link or chmod) and not yet its
+  // facts. Compare again under the lock.
   const settled = await dependencies.database.transaction(async (db) => {
     const locked = await lockStaged(db, row);
     if (locked?.fingerprint == null) throw missing(row.imageId);
@@ -165,8 +165,8 @@ function changed(row: StagedRow): ImportError {
 
 /**
  * Changes the ctime of a staged file (by a chmod, a link, the removal of another name) and records
- * its new fingerprint. Both happen under the lock of its row: no other step takes the change for a
- * stranger's, and a process that is killed in between leaves the earlier fingerprint, so that the
+ * its new fingerprint. Both happen under the lock of its lease: no other step takes the change for
+ * a stranger's, and a process that is killed in between leaves the earlier fingerprint, so that the
  * next step digests the bytes again. The change gets the row as it is then, and must not take
  * longer than a transaction may stand still.
  *

@@ -64,7 +64,7 @@ export function storeImageActivities(dependencies: NodeDependencies) {
             dependencies,
             order,
             storePlace(order.store),
-            policyOf(order, store, progress.signal),
+            policyOf(order, store),
             progress,
             (lease, stoppable) => writeCopy(dependencies, order, store, lease, stoppable),
           ),
@@ -94,10 +94,10 @@ export function removeCopyActivities(dependencies: NodeDependencies, removals = 
 }
 
 /** The rules of the leases of copies. */
-function policyOf(order: StoreOrder, store: Store, signal: AbortSignal): LeasePolicy<StoredCopy> {
+function policyOf(order: StoreOrder, store: Store): LeasePolicy<StoredCopy> {
   return {
     pathOf: () => storeKey(order.image_id, order.epoch),
-    resultOf: (lease) => finishedCopy(lease, store, signal),
+    resultOf: (lease, signal) => finishedCopy(lease, store, signal),
     mayResume: ({ writer, earlierParts }) =>
       store.kind === "s3"
         ? // Parts that the server copied cannot be told apart from parts that were sent to it: the

@@ -29,7 +29,7 @@ export interface Swept {
 /**
  * Removes everything without an owner from the staging area and the stores of a node: parts of
  * uploads whose process died, uploads past their time to live, downloads and products of imports
- * that are over, private files without a row. Undoes the outside effects of transforms of such
+ * that are over, private files without a lease. Undoes the outside effects of transforms of such
  * imports. A failure does not stop the rest; the first one is thrown at the end.
  */
 export async function sweepNode(dependencies: NodeDependencies): Promise<Swept> {
@@ -73,8 +73,8 @@ async function sweepLeases(dependencies: NodeDependencies): Promise<number> {
 
 /** @returns the number of staged files, or of what would be one, that it removed */
 async function sweepLease(dependencies: NodeDependencies, lease: LeaseRow): Promise<number> {
-  const { database, staging } = dependencies;
-  const taker = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
+  const { database } = dependencies;
+  const taker = { token: randomUUID(), writer: await thisProcess() };
   const taken = await database.transaction((db) => takeAbandonedLease(db, lease, taker));
   if (taken === undefined) return 0;
   await removeLeased(dependencies, taken);

@@ -2,7 +2,6 @@ import { randomUUID } from "node:crypto";
 import { fingerprintOf } from "../bytes/fingerprint.ts";
 import {
   dropLease,
-  findLease,
   finishLease,
   listLeasesOf,
   promiseUndo,
@@ -11,8 +10,9 @@ import {
 } from "../db/lease-records.ts";
 import { recordStaged, type StagedRow } from "../db/staged-facts.ts";
 import type { Queries } from "../db/connect.ts";
-import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
+import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { DiskFormat } from "../domain/disk-format.ts";
+import { ImportError } from "../domain/import-failure.ts";
 import { productPlace, transformAt, transformPlace } from "../domain/place.ts";
 import { thisProcess } from "../processes/process-identity.ts";
 import type { UndoOrder } from "../domain/undo-order.ts";
@@ -79,23 +79,24 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
           idleTimeoutMs,
           idleFailure: "TransformUnavailable",
         },
-        async (progress) => {
-          const transformed = await holdLease(
+        async (progress) =>
+          holdLease(
             dependencies,
             order,
             productPlace(order.product + 1),
             {
               pathOf: (part) => staging.productPathOf(part),
-              resultOf: (lease) => madeBefore(lease, order),
+              resultOf: async (lease) => {
+                const made = madeBefore(lease, order);
+                if (made !== undefined) await dropSource(dependencies, order);
+                return made;
+              },
               alsoTake: (db, attempt) =>
                 promiseEffects(db, staging.node, transform, order, attempt),
             },
             progress,
             (held, stoppable) => makeProduct(dependencies, transform, order, held, stoppable),
-          );
-          if (transformed.product !== order.product) await dropSource(dependencies, order);
-          return transformed;
-        },
+          ),
       );
     },
   };
@@ -169,8 +170,10 @@ async function makeProduct(
   try {
     const outcome = await runOn(dependencies, transform, order, held, progress);
     const { hasProduct, diskFormat, properties } = outcome;
-    if (hasProduct) await publish(dependencies, transform, held, outcome);
-    else {
+    if (hasProduct) {
+      await publish(dependencies, transform, held, outcome);
+      await dropSource(dependencies, order);
+    } else {
       await staging.discard({ part: held.part });
       await database.transaction((db) => dropLease(db, held.id, held.token));
     }
@@ -269,8 +272,10 @@ async function dropSource(
 ): Promise<void> {
   if (product === 0) return;
   const source: LeaseId = { imageId, epoch, place: productPlace(product) };
-  const lease = await dependencies.database.query((db) => findLease(db, source));
-  // After a reset the later run may have just made it once more.
-  if (lease === undefined || isLater(lease.attempt, currentAttempt())) return;
-  await releaseLease(dependencies, source);
+  try {
+    await releaseLease(dependencies, source, currentAttempt());
+  } catch (error) {
+    // After a reset the later run has just made it once more.
+    if (!(error instanceof ImportError && error.code === "AttemptOvertaken")) throw error;
+  }
 }

@@ -13,8 +13,8 @@ export async function undoTransform(
   name: string,
   { imageId: id, epoch, effects }: LeaseRow,
 ): Promise<void> {
-  const transform = transforms.get(name);
   if (effects === null) return;
+  const transform = transforms.get(name);
   try {
     await transform.undo?.({ id, epoch, ...effects });
   } catch (cause) {

@@ -8,6 +8,7 @@ import { systemFailure } from "../bytes/system-failure.ts";
 import type { Database } from "../db/connect.ts";
 import { adoptFile } from "../db/adoption-records.ts";
 import { findImage, lockImage } from "../db/image-records.ts";
+import type { LeaseRow } from "../db/lease-records.ts";
 import { requireQuotas } from "../db/quota-records.ts";
 import { findUpload, moveToUploading } from "../db/staged-facts.ts";
 import {
@@ -117,7 +118,7 @@ async function stageSource(
   const lease = new StagingLease(tools, imageId, token, options.signal);
   const room = new RoomAhead((growth) => lease.grow(growth), sizeBytes);
   try {
-    if (before !== undefined) await staging.discard({ part: before.part, path: before.path });
+    if (before !== undefined) await discardUpload(staging, before);
     const zeroBlocks = new ZeroBlocks();
     const digests = await lease.during((signal) =>
       writePart(tools, part, source, {
@@ -146,6 +147,14 @@ async function stageSource(
     await undoStaging(tools, imageId, { token, part, path }).catch(() => undefined);
     throw interrupted(error, imageId, options.signal);
   }
+}
+
+async function discardUpload(
+  staging: StagingArea,
+  { earlierParts, part, path }: LeaseRow,
+): Promise<void> {
+  for (const each of [...earlierParts, part]) await staging.discard({ part: each });
+  await staging.discard({ path });
 }
 
 async function writePart(
@@ -348,8 +357,8 @@ export async function dropStagedData(
   imageId: string,
 ): Promise<void> {
   if ((await database.query((db) => findUpload(db, imageId))) === undefined) return;
-  const taker = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
+  const taker = { token: randomUUID(), writer: await thisProcess() };
   const taken = await database.transaction((db) => takeStagedAway(db, imageId, taker));
-  await staging.discard({ part: taken.part, path: taken.path });
+  await discardUpload(staging, taken);
   await database.transaction((db) => dropStaging(db, imageId, taker.token));
 }

@@ -2,13 +2,13 @@ import { randomUUID } from "node:crypto";
 import type { Fingerprint } from "../bytes/fingerprint.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { requireBelowCap, type Limits } from "../domain/quota.ts";
+import { uploadOf } from "../domain/place.ts";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage, type ImageRow } from "./image-records.ts";
 import { dropLease, finishLease, takeLease } from "./lease-records.ts";
 import { requireQuotas } from "./quota-records.ts";
 import { findStagedByPath, findUpload, recordStaged, type StagedRow } from "./staged-facts.ts";
-import { uploadOf } from "./upload-records.ts";
 
 /** A file under the staging root that this service did not write. */
 export interface FileToAdopt {
@@ -45,8 +45,8 @@ export async function adoptFile(db: Queries, limits: Limits, file: FileToAdopt):
   const upload = uploadOf(imageId);
   const holder = { node, token: randomUUID(), writer, part: null, path };
   if (!(await takeLease(db, upload, holder, before))) throw beingRemoved(file);
-  await recordStaged(db, upload, { ...file, sizeBytes, digests: undefined, ours: false });
   await finishLease(db, upload, holder.token);
+  await recordStaged(db, upload, { ...file, sizeBytes, digests: undefined, ours: false });
   await requireQuotas(db, limits, image.owner, { image_stage_total: sizeBytes });
 }
 

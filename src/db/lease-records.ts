@@ -1,4 +1,4 @@
-import { and, eq, getTableColumns, inArray, lt, ne, or, sql } from "drizzle-orm";
+import { and, eq, getTableColumns, inArray, like, lt, ne, or, sql } from "drizzle-orm";
 import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { describeLease, storeAt, type Place } from "../domain/place.ts";
@@ -13,7 +13,7 @@ import {
   type FinishedCopy,
   type TransformEffects,
 } from "./schema.ts";
-import { dropStagedFacts, isFactsOf, returnLinkRight } from "./staged-facts.ts";
+import { dropStagedFacts, isFactsOf, isLease, returnLinkRight } from "./staged-facts.ts";
 
 /** A lease as the catalogue has it. */
 export type LeaseRow = typeof leases.$inferSelect;
@@ -31,6 +31,9 @@ export interface LeaseHolder {
   /** Default: null, an attempt that comes before all others. */
   readonly attempt?: AttemptOrder | null;
 }
+
+/** An undo, a sweeper or a person that takes a lease away for the removal of its bytes. */
+export type LeaseTaker = Omit<LeaseHolder, "node">;
 
 /** The names of the bytes of an attempt. */
 export interface LeaseNames {
@@ -58,6 +61,8 @@ export interface WholeBytes {
 export interface LeaseFilter {
   readonly node?: string;
   readonly id?: LeaseId;
+  /** True: those of copies alone. */
+  readonly copies?: boolean;
 }
 
 /**
@@ -71,11 +76,6 @@ export const isStale = lt(
   leases.renewedAt,
   sql`now() - make_interval(secs => ${STAGING_LEASE_SECONDS})`,
 );
-
-/** The condition that a row is this lease. */
-export function isLease({ imageId, epoch, place }: LeaseId) {
-  return and(eq(leases.imageId, imageId), eq(leases.epoch, epoch), eq(leases.place, place));
-}
 
 function isHeldLease(id: LeaseId, token: string) {
   return and(isLease(id), eq(leases.token, token));
@@ -239,7 +239,7 @@ export function namesOf({ earlierParts, part, path }: LeaseRow): string[] {
 export async function takeLeaseAway(
   db: Queries,
   id: LeaseId,
-  taker: LeaseHolder,
+  taker: LeaseTaker,
 ): Promise<LeaseRow | undefined> {
   const lease = await lockLease(db, id);
   if (lease === undefined || (await isPublished(db, id))) return undefined;
@@ -248,41 +248,19 @@ export async function takeLeaseAway(
   return lease;
 }
 
-async function takeFrom(db: Queries, id: LeaseId, taker: LeaseHolder): Promise<void> {
+/** The part is not continued any more: its writer may be alive, and the taker removes it. */
+async function takeFrom(db: Queries, lease: LeaseRow, taker: LeaseTaker): Promise<void> {
   const { token, writer, attempt = null } = taker;
+  const { earlierParts, part } = lease;
   await db
     .update(leases)
     .set({
       ...{ token, writer, attempt, state: "writing", fetchedFrom: null, copy: null },
+      part: null,
+      earlierParts: part === null ? earlierParts : [...earlierParts, part],
       renewedAt: sql`now()`,
     })
-    .where(isLease(id));
-}
-
-/**
- * Takes a lease away from an attempt whose import does not hold the image any more, for the removal
- * of its bytes: the undo of that import may have come before the attempt began.
- *
- * @param token - of the attempt
- * @returns the lease before; undefined while the import holds its image, and when another attempt
- *   or an undo has the lease
- */
-export async function takeOrphanedLease(
-  db: Queries,
-  id: LeaseId,
-  token: string,
-  taker: LeaseHolder,
-): Promise<LeaseRow | undefined> {
-  const [image] = await db
-    .select({ epoch: images.epoch, claim: images.claimTaskId })
-    .from(images)
-    .where(eq(images.id, id.imageId))
-    .for("update");
-  if (image?.epoch === id.epoch && image.claim !== null) return undefined;
-  const lease = await lockLease(db, id);
-  if (lease?.token !== token || (await isPublished(db, id))) return undefined;
-  await takeFrom(db, id, taker);
-  return lease;
+    .where(isLease(lease));
 }
 
 /**
@@ -350,6 +328,7 @@ export async function listAbandonedLeases(
       and(
         filter.node === undefined ? undefined : eq(leases.node, filter.node),
         filter.id === undefined ? undefined : isLease(filter.id),
+        filter.copies === true ? like(leases.place, "store/%") : undefined,
         or(
           and(ne(leases.place, "upload"), isUnclaimed),
           and(eq(leases.place, "upload"), isUploadToRemove),
@@ -362,16 +341,21 @@ export async function listAbandonedLeases(
  * Takes an abandoned lease away for the removal of its bytes; see {@link listAbandonedLeases}.
  * Until it is dropped no process imports or uploads them.
  *
- * @returns the lease before; undefined when it has an owner again, or is gone
+ * @param token - with which it must be held. Default: any
+ * @returns the lease before; undefined when it has an owner, is gone, or is that of a published
+ *   copy
  */
 export async function takeAbandonedLease(
   db: Queries,
   id: LeaseId,
-  taker: LeaseHolder,
+  taker: LeaseTaker,
+  token?: string,
 ): Promise<LeaseRow | undefined> {
   await db.select({ id: images.id }).from(images).where(eq(images.id, id.imageId)).for("update");
+  await lockLease(db, id);
   const [lease] = await listAbandonedLeases(db, { id });
-  if (lease === undefined) return undefined;
+  if (lease === undefined || (token !== undefined && lease.token !== token)) return undefined;
+  if (await isPublished(db, id)) return undefined;
   await takeFrom(db, lease, taker);
   return lease;
 }

@@ -139,21 +139,18 @@ export async function activate(
     .set({ status: "active" })
     .where(isOurs)
     .returning({ store: imageLocations.store });
-  // The outside effects of transforms are permanent from here on. The lease of a store that was
-  // given up stays while bytes may be left there: the reconciler goes on.
-  await db.delete(leases).where(
-    and(
-      eq(leases.imageId, claim.imageId),
-      eq(leases.epoch, claim.epoch),
-      or(
-        inArray(
-          leases.place,
-          live.map(({ store }) => storePlace(store)),
-        ),
-        like(leases.place, "transform/%"),
-      ),
-    ),
-  );
+  const isOfImport = and(eq(leases.imageId, claim.imageId), eq(leases.epoch, claim.epoch));
+  const places = live.map(({ store }) => storePlace(store));
+  // The lease of a store that was given up stays while bytes may be left there: the reconciler goes
+  // on.
+  const published = await db
+    .delete(leases)
+    .where(and(isOfImport, inArray(leases.place, places), eq(leases.state, "whole")))
+    .returning({ place: leases.place });
+  // An undo has taken a copy away, and removes it.
+  if (published.length < live.length) throw importLost(claim.imageId);
+  // The outside effects of transforms are permanent from here on.
+  await db.delete(leases).where(and(isOfImport, like(leases.place, "transform/%")));
   return { taskEnded: await succeedTask(db, claim.taskId, claim.imageId, taskTimeToLiveMs) };
 }
 

@@ -10,9 +10,8 @@ import {
 } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
 import { requireClaim, type ImportId } from "./claim-guard.ts";
-import { isLease } from "./lease-records.ts";
 import { imageLocations, images, leases, stagedFiles } from "./schema.ts";
-import { isFactsOf } from "./staged-facts.ts";
+import { isFactsOf, isLease } from "./staged-facts.ts";
 
 /** Usage of one quota by an owner, in bytes or images. */
 export interface QuotaUsage {
@@ -24,8 +23,8 @@ export interface QuotaUsage {
 
 /**
  * Sums up the usage of each quota by an owner, as Glance counts it: every copy of an image counts,
- * and an image whose deletion has begun does not. A reservation stands in the row of its claim or
- * upload, and ends with it in the same transaction.
+ * and an image whose deletion has begun does not. A reservation is kept with its claim or
+ * lease, and ends with it in the same transaction.
  *
  * @param owner - null: the images without an owner
  */
@@ -282,8 +281,8 @@ interface Reservation {
 }
 
 /**
- * Also locks the row of the running download: a transaction that holds the owner must not wait for
- * it.
+ * Also locks the lease of the running download: a transaction that holds the owner must not wait
+ * for it.
  */
 async function findReservation(db: Queries, claim: ImportId): Promise<Reservation> {
   const { imageId } = claim;

@@ -14,7 +14,7 @@ import type { Fingerprint } from "../bytes/fingerprint.ts";
 import type { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 import { nextImageStatus } from "../domain/image-status.ts";
-import { productPlace, storePlace, type Place } from "../domain/place.ts";
+import { productPlace, storePlace, uploadOf, type Place } from "../domain/place.ts";
 import type { Queries } from "./connect.ts";
 import { imageLocations, images, leases, stagedFiles, type MadeProduct } from "./schema.ts";
 
@@ -40,7 +40,8 @@ function isFacts({ imageId, epoch, place }: StagedId) {
   );
 }
 
-function isLeaseOf({ imageId, epoch, place }: StagedId) {
+/** The condition that a row of `leases` has this key. */
+export function isLease({ imageId, epoch, place }: StagedId) {
   return and(eq(leases.imageId, imageId), eq(leases.epoch, epoch), eq(leases.place, place));
 }
 
@@ -51,18 +52,21 @@ function selectStaged(db: Queries) {
     .leftJoin(stagedFiles, isFactsOf);
 }
 
-/** Bytes in staging: their lease, and their facts, which are null until they are complete. */
+/**
+ * A lease, and the facts of its bytes in staging, which are null until they are complete, and for a
+ * copy.
+ */
 export type StagedRow = Awaited<ReturnType<typeof selectStaged>>[number];
 
 /** Finds the lease of bytes in staging, and what is known of them. */
 export async function findStaged(db: Queries, id: StagedId): Promise<StagedRow | undefined> {
-  const [row] = await selectStaged(db).where(isLeaseOf(id));
+  const [row] = await selectStaged(db).where(isLease(id));
   return row;
 }
 
 /** Finds the upload of an image, complete or not. */
 export async function findUpload(db: Queries, imageId: string): Promise<StagedRow | undefined> {
-  return findStaged(db, { imageId, epoch: 0, place: "upload" });
+  return findStaged(db, uploadOf(imageId));
 }
 
 /** The bytes that a step of an import reads. */
@@ -197,7 +201,7 @@ export function knownDigests(staged: StagedRow): Digests | undefined {
 
 /**
  * True if a store may have another name of the staged file: our own staging wrote the file, and no
- * other store has one. Decided on a row that is locked, it holds until the end of the transaction.
+ * other store has one. Decided on a lease that is locked, it holds until the transaction ends.
  */
 export function mayLink({ ours, linkedStore }: StagedRow, store: string): boolean {
   return ours === true && (linkedStore ?? store) === store;
@@ -246,7 +250,7 @@ export async function lockStaged(
   const [locked] = await db
     .select({ token: leases.token })
     .from(leases)
-    .where(and(isLeaseOf(staged), eq(leases.token, staged.token)))
+    .where(and(isLease(staged), eq(leases.token, staged.token)))
     .for("update");
   // Read once the lock is held: another step may have changed the facts while this one waited.
   return locked === undefined ? undefined : findStaged(db, staged);
@@ -263,5 +267,12 @@ export async function dropStagedFacts(db: Queries, id: StagedId): Promise<void> 
   await db
     .update(imageLocations)
     .set({ shared: false })
-    .where(and(eq(imageLocations.imageId, id.imageId), inArray(imageLocations.store, linked)));
+    .where(
+      and(
+        eq(imageLocations.imageId, id.imageId),
+        inArray(imageLocations.store, linked),
+        // The upload may be shared with copies of any import, a download or product with its own.
+        id.place === "upload" ? undefined : eq(imageLocations.epoch, id.epoch),
+      ),
+    );
 }

@@ -2,28 +2,28 @@ import { and, eq, isNull, notExists, sql } from "drizzle-orm";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import { nextImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { uploadOf } from "../domain/place.ts";
 import { requireBelowCap, type Limits } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage } from "./image-records.ts";
 import {
   dropLease,
   finishLease,
-  isLease,
   isStale,
   takeLease,
   takeLeaseAway,
-  type LeaseHolder,
-  type LeaseId,
   type LeaseRow,
+  type LeaseTaker,
 } from "./lease-records.ts";
 import { HeldQuotas, requireQuotas, type ReservationGrowth } from "./quota-records.ts";
 import { images, leases } from "./schema.ts";
-import { findUpload, recordStaged, type StagedData, type StagedRow } from "./staged-facts.ts";
-
-/** The lease of the upload of an image. */
-export function uploadOf(imageId: string): LeaseId {
-  return { imageId, epoch: 0, place: "upload" };
-}
+import {
+  findUpload,
+  isLease,
+  recordStaged,
+  type StagedData,
+  type StagedRow,
+} from "./staged-facts.ts";
 
 /** An attempt to upload. */
 export interface StagingAttempt {
@@ -42,10 +42,10 @@ export interface StagingAttempt {
 }
 
 /**
- * Begins an upload: image `queued → uploading`, and a row as lease and reservation. An upload whose
+ * Begins an upload: image `queued → uploading`, and a lease with a reservation. An upload whose
  * process died is taken over.
  *
- * @returns the row before; the caller removes its files
+ * @returns the upload before; the caller removes its files
  * @throws ImportError `ImageNotFound`, `ImageConflict`, `StagingBusy`, `ImageTooLarge`,
  *   `QuotaExceeded`
  */
@@ -189,8 +189,8 @@ export async function finishStaging(
   if (upload?.token !== token) throw takenOver(imageId);
   // It may have taken effect before, and its response was lost.
   if (upload.state === "whole") return;
-  await recordStaged(db, upload, staged);
   await finishLease(db, upload, token, { path: staged.path });
+  await recordStaged(db, upload, staged);
   await setStagedSize(db, imageId, staged.sizeBytes);
 }
 
@@ -206,6 +206,8 @@ async function setStagedSize(db: Queries, imageId: string, sizeBytes: number): P
  * this.
  */
 export async function dropStaging(db: Queries, imageId: string, token: string): Promise<void> {
+  // In the order in which all others lock.
+  await db.select({ id: images.id }).from(images).where(eq(images.id, imageId)).for("update");
   await dropLease(db, uploadOf(imageId), token);
   const upload = db
     .select({ token: leases.token })
@@ -237,7 +239,7 @@ export async function dropStaging(db: Queries, imageId: string, token: string): 
 export async function takeStagedAway(
   db: Queries,
   imageId: string,
-  taker: LeaseHolder,
+  taker: LeaseTaker,
 ): Promise<LeaseRow> {
   const image = await lockImage(db, imageId);
   if (image.claimTaskId !== null) {

@@ -6,6 +6,11 @@
 export type Place =
   "upload" | "download" | `product/${number}` | `store/${string}` | `transform/${string}`;
 
+/** The key of the lease of an upload, which no import owns. */
+export function uploadOf(imageId: string) {
+  return { imageId, epoch: 0, place: "upload" } as const;
+}
+
 /** The place of the copy in a store. */
 export function storePlace(store: string): Place {
   return `store/${store}`;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { inspect } from "node:util";
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Digests } from "../../src/domain/digests.ts";
 import type { ImportFailureCode } from "../../src/domain/import-failure.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
@@ -34,6 +34,7 @@ import {
 } from "../support/node-rig.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../support/volume.ts";
 import { PATIENCE } from "../support/patience.ts";
+import { dropLease } from "../../src/db/lease-records.ts";
 
 const catalogue = useCatalogue();
 
@@ -974,6 +975,25 @@ describe("fetchImage()", () => {
     await rig.discardFetched(plan);
     expect(await readdir(volume)).toEqual([".image-import-node"]);
     expect(await catalogue.staged(plan.image_id)).toBeUndefined();
+  });
+
+  it("leaves nothing when its import was undone before it made its file", async () => {
+    const origin = await HostileOrigin.start(honest(BYTES));
+    const rig = await nodeFor(origin);
+    const plan = await rig.claimForFetch();
+    const { staging } = rig.dependencies;
+    const createPart = staging.createPart.bind(staging);
+    vi.spyOn(staging, "createPart").mockImplementationOnce(async (part) => {
+      const id = { imageId: plan.image_id, epoch: plan.epoch, place: "download" } as const;
+      await catalogue.database.transaction((db) => dropLease(db, id));
+      await rig.release(plan);
+      return createPart(part);
+    });
+
+    const failure = await failureOf(rig.fetch(plan, origin.url()));
+
+    expect(failure.code).toBe("ImportLost");
+    expect(await rig.names("staging")).toEqual([]);
   });
 
   it("keeps the upload of a user", async () => {

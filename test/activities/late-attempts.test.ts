@@ -329,6 +329,28 @@ describe("a late attempt that begins behind its undo", () => {
   });
 });
 
+describe("a late transform of a run that was reset", () => {
+  it("leaves the product before its own, which the later run has made again", async () => {
+    const copying = (name: string) => ({
+      name,
+      run: async ({ productPath }: { readonly productPath: string }) => {
+        await writeFile(productPath, someBytes(100));
+        return { hasProduct: true };
+      },
+    });
+    const rig = await openNode(catalogue, { transforms: [copying("one"), copying("two")] });
+    const plan = await rig.stageAndClaim(someBytes(100));
+    await rig.transform(plan, "one");
+    const again = await catalogue.staged(plan.image_id, 1);
+    const [, [, late] = ["", {}]] = LATE;
+
+    await rig.transform(plan, "two", { product: 1 }, activityEnvironment(late));
+
+    expect(await catalogue.staged(plan.image_id, 1)).toEqual(again);
+    expect(await rig.names("staging")).toHaveLength(3);
+  });
+});
+
 describe("an attempt that died between taking a lease and removing the part of the earlier attempt", () => {
   it("leaves that part to the next one, which removes it", async () => {
     const rig = await openNode(catalogue);

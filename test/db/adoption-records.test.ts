@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { adoptFile, type FileToAdopt } from "../../src/db/adoption-records.ts";
 import { releaseClaim, takeClaim } from "../../src/db/claim-records.ts";
 import { finishLease, takeAbandonedLease, takeLease } from "../../src/db/lease-records.ts";
-import { uploadOf } from "../../src/db/upload-records.ts";
+import { uploadOf } from "../../src/domain/place.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { thisProcess } from "../../src/processes/process-identity.ts";
 import { claimantOf, NODE, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
-import { uploadOf } from "../../src/db/upload-records.ts";
+import { uploadOf } from "../../src/domain/place.ts";
 import { describe, expect, it } from "vitest";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import {

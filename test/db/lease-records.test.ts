@@ -13,9 +13,9 @@ import {
   listAbandonedLeases,
   listLeasesOf,
   listStoreLeases,
+  takeAbandonedLease,
   takeLease,
   takeLeaseAway,
-  takeOrphanedLease,
 } from "../../src/db/lease-records.ts";
 import { recordLink, recordStaged } from "../../src/db/staged-facts.ts";
 import { storePlace } from "../../src/domain/place.ts";
@@ -62,7 +62,7 @@ async function drop(copy: LeaseId, token?: string): Promise<boolean> {
   return catalogue.database.transaction((db) => dropLease(db, copy, token));
 }
 
-const aTaker = () => ({ node: NODE, token: randomUUID(), writer: WRITER });
+const aTaker = () => ({ token: randomUUID(), writer: WRITER });
 
 async function release(claim: ClaimedImage): Promise<void> {
   await catalogue.database.transaction((db) =>
@@ -262,9 +262,9 @@ describe("takeLeaseAway()", () => {
   });
 });
 
-describe("takeOrphanedLease()", () => {
+describe("takeAbandonedLease()", () => {
   const takeOrphaned = (copy: LeaseId, token: string) =>
-    catalogue.database.transaction((db) => takeOrphanedLease(db, copy, token, aTaker()));
+    catalogue.database.transaction((db) => takeAbandonedLease(db, copy, aTaker(), token));
 
   it("takes nothing while the import holds its image", async () => {
     const { copy } = await aCopy();

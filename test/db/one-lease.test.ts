@@ -29,6 +29,7 @@ const SOURCE = {
   syncedBytes: 512,
   bootId: "boot",
 };
+const PART = expect.stringMatching(/^[0-9a-f-]{36}\.3\.12345678\.part$/) as string;
 const NODE = "0123456789ab";
 const EPOCH = 3;
 
@@ -40,9 +41,10 @@ function migrations(): string[] {
 
 async function migrate(sql: postgres.Sql, tag: string): Promise<void> {
   const path = new URL(`../../src/db/migrations/${tag}.sql`, import.meta.url);
-  for (const statement of readFileSync(path, "utf8").split("--> statement-breakpoint")) {
-    await sql.unsafe(statement);
-  }
+  const statements = readFileSync(path, "utf8").split("--> statement-breakpoint");
+  await sql.begin(async (transaction) => {
+    for (const statement of statements) await transaction.unsafe(statement);
+  });
 }
 
 /** A database as it was before all leases were in one table. */
@@ -104,7 +106,7 @@ async function oldStaged(
     token,
     writer: WRITER,
     attempt: epoch === null ? null : ATTEMPT,
-    path: `/staging/${imageId}.${product}`,
+    path: epoch === null ? `/staging/${imageId}.0` : `/staging/${imageId}.3.12345678.product`,
     ours,
     reserved: isWhole ? 0 : 8192,
     fetched_from: isDownload ? SOURCE : null,
@@ -207,7 +209,7 @@ describe("the migration to one lease", () => {
       "a download that is whole",
       "download",
       { epoch: EPOCH, isDownload: true, isWhole: true },
-      { state: "whole", ours: true, sizeBytes: 4096, crc32: 7 },
+      { state: "whole", ours: true, sizeBytes: 4096, crc32: 7, part: PART },
     ],
     [
       "a product that is being written",
@@ -219,7 +221,11 @@ describe("the migration to one lease", () => {
       "a product that is whole",
       "product/1",
       { epoch: EPOCH, product: 1, isWhole: true },
-      { state: "whole", made: { transform: "convert", diskFormat: "raw", properties: {} } },
+      {
+        state: "whole",
+        part: PART,
+        made: { transform: "convert", diskFormat: "raw", properties: {} },
+      },
     ],
   ])("carries over %s, with its writer", async (_, place, old, expected) => {
     const { sql, inTransaction, upgrade } = await earlierDatabase();

@@ -5,7 +5,7 @@ import { thisProcess } from "../../src/processes/process-identity.ts";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
 import { findImage, moveImage } from "../../src/db/image-records.ts";
-import { takeLease } from "../../src/db/lease-records.ts";
+import { takeLease, takeLeaseAway } from "../../src/db/lease-records.ts";
 import {
   activate,
   recordGivenUp,
@@ -220,6 +220,21 @@ describe("activate()", () => {
         { id: claim.taskId, status: "success", result: { image_id: claim.imageId }, message: "" },
       ],
     });
+  });
+
+  it("fails when an undo has taken a copy away, and publishes nothing", async () => {
+    const claim = await catalogue.claimedImage();
+    await catalogue.save(claim);
+    const copy = { imageId: claim.imageId, epoch: claim.epoch, place: "store/fast" } as const;
+    const taker = { token: randomUUID(), writer: await thisProcess() };
+    await catalogue.database.transaction((db) => takeLeaseAway(db, copy, taker));
+
+    const { failure, before, after } = await catalogue.failureAndRest(claim.imageId, () =>
+      activateImage(claim),
+    );
+
+    expect(failure.code).toBe("ImportLost");
+    expect(after).toEqual(before);
   });
 
   it("leaves the lease of a store that was given up, because its bytes may still exist", async () => {

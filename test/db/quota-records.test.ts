@@ -5,7 +5,7 @@ import { thisProcess } from "../../src/processes/process-identity.ts";
 import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
 import { findQuotaLeft } from "../../src/db/quota-records.ts";
 import { takeAbandonedLease } from "../../src/db/lease-records.ts";
-import { uploadOf } from "../../src/db/upload-records.ts";
+import { uploadOf } from "../../src/domain/place.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { QUOTAS, UNLIMITED, type Limits, type Quota } from "../../src/domain/quota.ts";
 import { NODE, useCatalogue } from "../support/catalogue.ts";

@@ -17,9 +17,9 @@ import {
   renewStaging,
   type StagingAttempt,
   takeStagedAway,
-  uploadOf,
 } from "../../src/db/upload-records.ts";
 import type { Digests } from "../../src/domain/digests.ts";
+import { uploadOf } from "../../src/domain/place.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { NODE, SOME_DIGESTS, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
@@ -500,7 +500,7 @@ describe("listAbandonedLeases() of uploads", () => {
 async function sweep(imageId: string, token: string = randomUUID()): Promise<LeaseRow | undefined> {
   const writer = await thisProcess();
   return catalogue.database.transaction((db) =>
-    takeAbandonedLease(db, uploadOf(imageId), { node: NODE, token, writer }),
+    takeAbandonedLease(db, uploadOf(imageId), { token, writer }),
   );
 }
 
@@ -577,7 +577,7 @@ describe("takeAbandonedLease() of an upload", () => {
 describe("takeStagedAway()", () => {
   async function takeAway(imageId: string, token: string = randomUUID()): Promise<LeaseRow> {
     return catalogue.database.transaction((db) =>
-      takeStagedAway(db, imageId, { node: NODE, token, writer: WRITER }),
+      takeStagedAway(db, imageId, { token, writer: WRITER }),
     );
   }
 

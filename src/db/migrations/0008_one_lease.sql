@@ -1,5 +1,7 @@
 -- The leases of uploads, downloads, products and transforms join those of copies. Stop all workers
--- before: their version does not know this table.
+-- and uploads before: their version does not know this table.
+LOCK TABLE "leases", "staged_files", "transform_undos" IN ACCESS EXCLUSIVE MODE;
+--> statement-breakpoint
 CREATE TABLE "one_lease" (
 	"image_id" uuid NOT NULL,
 	"epoch" integer NOT NULL,
@@ -30,7 +32,9 @@ FROM "leases";
 INSERT INTO "one_lease" ("image_id", "epoch", "place", "node", "token", "writer", "attempt", "part", "path", "state", "renewed_at", "reserved", "fetched_from", "single_connection")
 SELECT "image_id", coalesce("epoch", 0),
 	CASE WHEN "product" > 0 THEN 'product/' || "product" WHEN "epoch" IS NULL THEN 'upload' ELSE 'download' END,
-	"node", "token", "writer", "attempt", "part", "path", CASE "state" WHEN 'staged' THEN 'whole' ELSE 'writing' END,
+	"node", "token", "writer", "attempt",
+	CASE WHEN "part" IS NULL AND "path" ~ '\.product$' THEN regexp_replace("path", '^.*/([^/]*)\.product$', '\1.part') ELSE "part" END,
+	"path", CASE "state" WHEN 'staged' THEN 'whole' ELSE 'writing' END,
 	"renewed_at", "reserved", "fetched_from", "single_connection"
 FROM "staged_files";
 --> statement-breakpoint

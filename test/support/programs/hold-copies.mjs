@@ -5,6 +5,7 @@ import { isMainThread } from "node:worker_threads";
 
 /** @typedef {import("#dist/stores/file-store.js").FileStore} FileStore */
 /** @typedef {import("#dist/stores/store.js").CopyOrder} CopyOrder */
+/** @typedef {import("#dist/stores/store.js").OpenCopy} OpenCopy */
 /** @typedef {import("#dist/bytes/bandwidth-limit.js").BandwidthLimit} BandwidthLimit */
 
 // Node loads this before each program of a service; see `copy-holds.ts`. In a worker it holds the
@@ -24,9 +25,12 @@ async function holdCopies() {
   const { FileStore } = await import("#dist/stores/file-store.js");
   /** @type {FileStore["copy"]} */
   const copy = Reflect.get(FileStore.prototype, "copy");
-  FileStore.prototype.copy = async function (order) {
-    return copy.call(this, { ...order, source: heldSource(order, holdOf(this, order.key)) });
-  };
+  Object.assign(FileStore.prototype, {
+    /** @this {FileStore} @param {CopyOrder} order */
+    async copy(order) {
+      return copy.call(this, { ...order, source: heldSource(order, holdOf(this, order.key)) });
+    },
+  });
 }
 
 /** Ctrl-C ends the hold: the reader sees it after the block. */
@@ -38,16 +42,19 @@ async function holdReading() {
   });
   /** @type {FileStore["open"]} */
   const open = Reflect.get(FileStore.prototype, "open");
-  FileStore.prototype.open = async function (key) {
-    const opened = await open.call(this, key);
-    return {
-      ...opened,
-      read: async (buffer, offset, length, position) => {
-        await untilReleased(holdOf(this, key), position, interrupted.signal);
-        return opened.read(buffer, offset, length, position);
-      },
-    };
-  };
+  Object.assign(FileStore.prototype, {
+    /** @this {FileStore} @param {string} key @returns {Promise<OpenCopy>} */
+    async open(key) {
+      const opened = await open.call(this, key);
+      return {
+        ...opened,
+        read: async (buffer, offset, length, position) => {
+          await untilReleased(holdOf(this, key), position, interrupted.signal);
+          return opened.read(buffer, offset, length, position);
+        },
+      };
+    },
+  });
 }
 
 /** @param {FileStore} store @param {string} key */
@@ -74,12 +81,15 @@ async function holdStaging() {
   const take = Reflect.get(BandwidthLimit.prototype, "take");
   /** @type {WeakMap<object, number>} */
   const positions = new WeakMap();
-  BandwidthLimit.prototype.take = async function (/** @type {number} */ bytes, signal) {
-    const position = positions.get(this) ?? 0;
-    positions.set(this, position + bytes);
-    await untilReleased("staging", position, signal);
-    return take.call(this, bytes, signal);
-  };
+  Object.assign(BandwidthLimit.prototype, {
+    /** @this {BandwidthLimit} @param {number} bytes @param {AbortSignal | undefined} signal */
+    async take(bytes, signal) {
+      const position = positions.get(this) ?? 0;
+      positions.set(this, position + bytes);
+      await untilReleased("staging", position, signal);
+      return take.call(this, bytes, signal);
+    },
+  });
 }
 
 /** @param {string} hold @param {number} position @param {AbortSignal | undefined} signal */
