@@ -4,7 +4,7 @@ const build = "./test/support/build.ts";
 const services = "./test/support/services.ts";
 
 // They run whole imports, and so the workflows as they are built.
-const withWorkflows = ["test/client/{import-runs,image-import-client}.test.ts"];
+const withWorkflows = ["test/client/{import-runs,start-import,image-import-client}.test.ts"];
 
 export default defineConfig({
   test: {

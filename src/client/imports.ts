@@ -14,6 +14,7 @@ import type { ImageView, TaskView } from "./image-view.ts";
 import type { Images } from "./images.ts";
 import { failureOfImport, reportOf, type ImportReport, type RunView } from "./import-report.ts";
 import type { ImportRuns } from "./import-runs.ts";
+import type { ImportStarts } from "./start-import.ts";
 import { requireId } from "./require-id.ts";
 import type { CopyOptions, StartOptions } from "./start-options.ts";
 
@@ -47,7 +48,7 @@ export class Imports {
     // A malformed URL may hold a secret, too, and must not reach the history of the run.
     if (options.method === "web-download" && options.uri !== undefined) parseWebUrl(options.uri);
     const uri = await this.#sealed(imageId, options.uri);
-    return (await this.#runs()).start(imageId, { ...options, uri });
+    return (await this.#starts()).start(imageId, { ...options, uri });
   }
 
   /** Encrypts a URL whose query may be a secret. */
@@ -74,7 +75,7 @@ export class Imports {
    *   `TemporalUnavailable`
    */
   async copy(imageId: string, options: CopyOptions = {}): Promise<AcceptedCopy> {
-    return (await this.#runs()).copy(imageId, options);
+    return (await this.#starts()).copy(imageId, options);
   }
 
   /**
@@ -205,6 +206,11 @@ export class Imports {
 
   get #hasCatalogue(): boolean {
     return this.#connections.databaseUrl !== undefined;
+  }
+
+  async #starts(): Promise<ImportStarts> {
+    const { ImportStarts } = await import("./start-import.ts");
+    return new ImportStarts(await this.#connections.temporal());
   }
 
   async #runs(): Promise<ImportRuns> {
