@@ -74,14 +74,8 @@ describe("openUpload() as an ordinary user", () => {
     await writeFile(path, "secret");
     await chmod(path, 0o600);
     await chmod(directory, 0o755);
-    const lines = `
-      const { openUpload } = await import("./dist/client/open-upload.js");
-      process.setgid(65534);
-      process.setuid(65534);
-      const failure = await openUpload(process.argv[1]).catch((error) => error);
-      process.stdout.write(JSON.stringify({ code: failure.code, message: failure.message }));`;
 
-    const { stdout } = await runProgram(lines, { arguments: [path] });
+    const { stdout } = await runProgram("open-upload-unprivileged.mjs", { arguments: [path] });
 
     expect(JSON.parse(stdout)).toEqual({
       code: "UnusableFile",

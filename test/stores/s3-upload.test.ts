@@ -341,28 +341,12 @@ describe("S3Store.copy() on a bad connection", () => {
   });
 });
 
-const COPY_AND_PUBLISH = `
-  const { open } = await import("node:fs/promises");
-  const { S3Store } = await import("./dist/stores/s3-store.js");
-  const { copySourceOf } = await import("./dist/stores/store.js");
-  const [options, order] = process.argv.slice(1).map((text) => JSON.parse(text));
-  const copy = await new S3Store(options).copy({
-    ...order,
-    source: copySourceOf(await open(order.path), order.path),
-    linking: async () => false,
-    signal: new AbortController().signal,
-    report: () => {},
-  });
-  await copy.publish();`;
-
 /** Copies and publishes in a process of its own. */
 function startAttempt(options: S3StoreOptions, order: CopyOrder): ChildProgram {
   const { source, sizeBytes, key, part, mayResume } = order;
   const path = source.place.kind === "file" ? source.place.path : "";
-  const told = { path, sizeBytes, key, part, mayResume };
-  return ChildProgram.start(COPY_AND_PUBLISH, {
-    arguments: [JSON.stringify(options), JSON.stringify(told)],
-  });
+  const settings = { options, path, sizeBytes, key, part, mayResume };
+  return ChildProgram.start("copy-and-publish.mjs", { arguments: [JSON.stringify(settings)] });
 }
 
 describe("S3Store.copy() of an attempt that may be resumed", () => {

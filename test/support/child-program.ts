@@ -13,7 +13,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;
 
-/** The result of a program of a few lines. */
+/** The result of a program. */
 export interface ProgramResult {
   readonly exitCode: number | null;
   readonly stdout: string;
@@ -23,27 +23,31 @@ export interface ProgramResult {
 /** Settings of {@link runProgram}. */
 export interface ProgramOptions {
   readonly arguments?: readonly string[];
+  /** Variables beside those of this process. */
+  readonly env?: NodeJS.ProcessEnv;
   /** Runs as this user and group id. */
   readonly uid?: number;
 }
 
+/** The path of a file of `test/support/programs`. */
+export function programPath(name: string): string {
+  return join(PROGRAMS, name);
+}
+
 /**
- * Runs a few lines as a module in a process of its own, beside the built sources:
- * `import("./dist/…")`. The project needs the build.
+ * Runs a program of `test/support/programs` in a process of its own. It may import the build, which
+ * the project needs then.
  */
 export async function runProgram(
-  lines: string,
+  name: string,
   options: ProgramOptions = {},
 ): Promise<ProgramResult> {
-  return resultOf(start(lines, options));
+  return resultOf(start(name, options));
 }
 
-function start(lines: string, { arguments: given = [], uid }: ProgramOptions): Child {
-  return spawnNode(["--input-type=module", "--eval", lines, ...given], uid);
-}
-
-function spawnNode(args: readonly string[], uid?: number): Child {
-  return spawn(process.execPath, args, {
+function start(name: string, { arguments: given = [], env = {}, uid }: ProgramOptions): Child {
+  return spawn(process.execPath, [programPath(name), ...given], {
+    env: { ...process.env, ...env },
     cwd: ROOT,
     stdio: ["pipe", "pipe", "pipe"],
     ...(uid === undefined ? {} : { uid, gid: uid }),
@@ -59,7 +63,7 @@ async function resultOf(child: Child): Promise<ProgramResult> {
   return { exitCode: child.exitCode, stdout, stderr };
 }
 
-/** A program of a few lines that runs beside the test, which stops, continues and kills it. */
+/** A program that runs beside the test, which stops, continues and kills it. */
 export class ChildProgram {
   readonly #child: Child;
   readonly #result: Promise<ProgramResult>;
@@ -69,20 +73,9 @@ export class ChildProgram {
     this.#result = resultOf(child);
   }
 
-  /**
-   * Starts it, as {@link runProgram} does. What still runs when the test has finished is killed.
-   */
-  static start(lines: string, options: ProgramOptions = {}): ChildProgram {
-    return ChildProgram.#untilTestEnds(start(lines, options));
-  }
-
-  /** Starts a program of `test/support/programs`. It is killed when the test ends. */
-  static startFile(name: string, args: readonly string[]): ChildProgram {
-    return ChildProgram.#untilTestEnds(spawnNode([join(PROGRAMS, name), ...args]));
-  }
-
-  static #untilTestEnds(child: Child): ChildProgram {
-    const program = new ChildProgram(child);
+  /** Starts it, as {@link runProgram} does. It is killed when the test ends. */
+  static start(name: string, options: ProgramOptions = {}): ChildProgram {
+    const program = new ChildProgram(start(name, options));
     onTestFinished(() => program.kill());
     return program;
   }
@@ -115,11 +108,6 @@ export class ChildProgram {
   }
 }
 
-const PRINT_IDENTITY = `
-  const { thisProcess } = await import("./dist/processes/process-identity.js");
-  process.stdout.write(JSON.stringify(await thisProcess()) + "\\n");
-  setInterval(() => {}, 1000);`;
-
 /** A process that runs until it is killed. */
 export interface OtherProcess {
   readonly identity: ProcessIdentity;
@@ -129,7 +117,7 @@ export interface OtherProcess {
 
 /** Starts another process that does nothing but live. */
 export async function startOtherProcess(): Promise<OtherProcess> {
-  const child = start(PRINT_IDENTITY, {});
+  const child = start("print-identity.mjs", {});
   const [line] = (await once(child.stdout, "data")) as [Buffer];
   const kill = async (): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return;

@@ -365,9 +365,16 @@ export class NodeRig {
     return HeldCopies.in(this.dependencies.stores, store);
   }
 
-  /** A user's own transform in a process of its own, which the test stops, continues and kills. */
-  transformElsewhere(order: TransformOrder, module: string): ChildProgram {
-    return this.#startElsewhere("transform-staged", { order, module });
+  /**
+   * A user's own transform in a process of its own, with these variables in its environment. The
+   * test stops, continues and kills it.
+   */
+  transformElsewhere(
+    order: TransformOrder,
+    module: string,
+    env: NodeJS.ProcessEnv = {},
+  ): ChildProgram {
+    return this.#startElsewhere("transform-staged", { order, module }, env);
   }
 
   /**
@@ -383,10 +390,10 @@ export class NodeRig {
     return names.filter((name) => this.storeSettings[name]?.type === "file");
   }
 
-  #startElsewhere(program: string, given: object): ChildProgram {
+  #startElsewhere(program: string, given: object, env: NodeJS.ProcessEnv = {}): ChildProgram {
     const stagingUri = pathToFileURL(join(this.directory, "staging")).href;
     const settings = { databaseUrl: this.catalogue.url, stagingUri, ...given };
-    return ChildProgram.startFile(`${program}.mjs`, [JSON.stringify(settings)]);
+    return ChildProgram.start(`${program}.mjs`, { arguments: [JSON.stringify(settings)], env });
   }
 
   /** Path of a file in the staging area. */

@@ -59,18 +59,10 @@ function failingQemuImg(lines: string): string {
   return path;
 }
 
-/** Converts in a process of its own: a source and a product, with a qemu-img. */
-const CONVERT_ALONE = `const { convert } = await import("./dist/transforms/convert.js");
-         const { open } = await import("node:fs/promises");
-         const [sourcePath, productPath, qemuImg] = process.argv.slice(1);
-         const source = await open(sourcePath);
-         const { size: sizeBytes } = await source.stat();
-         await convert({ target: "vmdk", vmdkType: "streamOptimized", qemuImg }).run({
-           image: { id: "an-image", diskFormat: "raw", containerFormat: "bare", roles: [] },
-           source, sourcePath, sizeBytes, productPath, maxProductBytes: 1e12,
-           signal: new AbortController().signal,
-           report: () => undefined,
-         });`;
+/** The arguments of the program that converts in a process of its own. */
+function conversion(sourcePath: string, productPath: string): readonly string[] {
+  return [JSON.stringify({ sourcePath, productPath, qemuImg: QEMU_IMG })];
+}
 
 /** The processes that have a file open, by their names. */
 function usersOf(path: string): readonly { readonly pid: number; readonly name: string }[] {
@@ -476,8 +468,8 @@ describe.skipIf(WHY_NOT !== undefined)(
       const directory = makeTemporaryDirectory();
       const raw = join(directory, "disk.raw");
       await writeRandomFile(raw, 256 * MIB);
-      const worker = ChildProgram.start(CONVERT_ALONE, {
-        arguments: [raw, join(directory, "product"), QEMU_IMG],
+      const worker = ChildProgram.start("convert-image.mjs", {
+        arguments: conversion(raw, join(directory, "product")),
       });
       const isConverting = (): boolean =>
         usersOf(raw).some(({ name }) => name === "qemu-img") &&
@@ -495,8 +487,8 @@ describe.skipIf(WHY_NOT !== undefined)(
       chmodSync(raw, 0o444);
       chmodSync(directory, 0o777);
 
-      const { exitCode, stderr } = await runProgram(CONVERT_ALONE, {
-        arguments: [raw, join(directory, "product"), QEMU_IMG],
+      const { exitCode, stderr } = await runProgram("convert-image.mjs", {
+        arguments: conversion(raw, join(directory, "product")),
         uid: 65_534,
       });
 

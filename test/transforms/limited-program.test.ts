@@ -144,15 +144,12 @@ describe("startLimited()", () => {
     const setpriv = execFileSync("sh", ["-c", "command -v setpriv"], { encoding: "utf8" }).trim();
     const slow = join(directory, "setpriv");
     writeFileSync(slow, `#!/bin/sh\nsleep 1\nexec ${setpriv} "$@"\n`, { mode: 0o755 });
-    const lines = `
-      process.env.PATH = ${JSON.stringify(directory)} + ":" + process.env.PATH;
-      const { startLimited } = await import("./dist/transforms/limited-program.js");
-      const limits = ${JSON.stringify(LIMITS)};
-      const signal = new AbortController().signal;
-      await startLimited({ command: "sleep", arguments: ["${word}"], limits, signal });
-      process.kill(process.pid, "SIGKILL");`;
+    const settings = { command: "sleep", args: [word], limits: LIMITS };
 
-    await runProgram(lines);
+    await runProgram("start-limited-and-die.mjs", {
+      arguments: [JSON.stringify(settings)],
+      env: { PATH: `${directory}:${process.env["PATH"] ?? ""}` },
+    });
 
     // The processes that wait for the slow one also have the word.
     await vi.waitUntil(() => processesWith(word).length === 0, PATIENCE);
