@@ -7,6 +7,7 @@ import { MIN_PART_BYTES } from "../../src/stores/part-plan.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { loadTransform } from "../../src/transforms/load-transform.ts";
 import { useCatalogue } from "../support/catalogue.ts";
+import { programPath } from "../support/child-program.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { beginAnswer, HostileOrigin, type Behaviour } from "../support/hostile-origin.ts";
 import { MIB } from "../support/mib.ts";
@@ -170,32 +171,15 @@ async function openDownload(): Promise<Scene> {
   };
 }
 
-/** Copies a MiB at a time, and then waits for a file that the test makes. */
-const WAITING = `
-  import { access, copyFile } from "node:fs/promises";
-  export default {
-    name: "waiting",
-    async run({ sourcePath, productPath, signal, report }) {
-      await copyFile(sourcePath, productPath);
-      for (;;) {
-        signal.throwIfAborted();
-        report(0);
-        if (await access(new URL("go", import.meta.url)).then(() => true, () => false)) break;
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-      return { hasProduct: true };
-    },
-  };`;
-
 /** A transform that another process is in the middle of. */
 async function openTransform(): Promise<Scene> {
-  const directory = makeTemporaryDirectory();
-  const module = join(directory, "waiting.mjs");
-  await writeFile(module, WAITING);
+  const module = programPath("waiting-transform.mjs");
+  const waitsFor = join(makeTemporaryDirectory(), "go");
   const rig = await openNode(catalogue, { transforms: [await loadTransform(module)] });
   const plan = await rig.stageAndClaim(BYTES);
   const { image_id, epoch } = plan;
-  const writer = rig.transformElsewhere(transformOrder(plan, "waiting"), module);
+  const order = transformOrder(plan, "waiting");
+  const writer = rig.transformElsewhere(order, module, { WAITS_FOR: waitsFor });
   await rig.awaitPart("staging", SIZE_BYTES);
   return {
     rig,
@@ -204,7 +188,7 @@ async function openTransform(): Promise<Scene> {
     undo: (info) =>
       runStep(() => rig.cleanUp.discardProducts({ image_id, epoch }), activityEnvironment(info)),
     finish: async () => {
-      await writeFile(join(directory, "go"), "");
+      await writeFile(waitsFor, "");
       expect(await outcomeOf(writer)).toMatchObject({ transformed: { product: 1 } });
       const row = await catalogue.staged(image_id, 1);
       return readFile(row?.path ?? "nowhere");

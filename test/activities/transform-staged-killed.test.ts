@@ -4,13 +4,12 @@ import { join } from "node:path";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
-import type { TransformOrder } from "../../src/activities/transform-staged.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { findLease, takeLease } from "../../src/db/lease-records.ts";
 import { productPlace } from "../../src/domain/place.ts";
 import { loadTransform } from "../../src/transforms/load-transform.ts";
 import { useCatalogue } from "../support/catalogue.ts";
-import { deadProcess } from "../support/child-program.ts";
+import { deadProcess, programPath, type ChildProgram } from "../support/child-program.ts";
 import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
 import { openNode, outcomeOf, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
@@ -21,67 +20,42 @@ const catalogue = useCatalogue();
 
 const SIZE_BYTES = 4 * MIB + 17;
 
-/**
- * Turns every bit over, a MiB at a time. In another process than the test's it waits after each one
- * until the test has made the file `go`.
- */
-const INVERT = `
-  import { existsSync } from "node:fs";
-  import { open } from "node:fs/promises";
-  const mayGoOn = () => globalThis.isHere === true || existsSync(new URL("go", import.meta.url));
-  export default {
-    name: "invert",
-    async run({ source, productPath, sizeBytes, signal, report }) {
-      const product = await open(productPath, "wx");
-      try {
-        for (let position = 0; position < sizeBytes; ) {
-          signal.throwIfAborted();
-          const { bytesRead, buffer } = await source.read(Buffer.alloc(1048576), 0, 1048576, position);
-          await product.write(buffer.subarray(0, bytesRead).map((byte) => ~byte), 0, bytesRead, position);
-          position += bytesRead;
-          report(position);
-          while (!mayGoOn()) {
-            signal.throwIfAborted();
-            await new Promise((resolve) => setTimeout(resolve, 20));
-          }
-        }
-        await product.sync();
-      } finally {
-        await product.close();
-      }
-      return { hasProduct: true };
-    },
-  };`;
-
 interface Scene {
   readonly rig: NodeRig;
   readonly plan: ImportPlan;
   readonly bytes: Buffer;
-  readonly order: TransformOrder;
-  readonly module: string;
+  /**
+   * The second transform in a process of its own. Unlike those in this process, it waits after each
+   * MiB for `release`.
+   */
+  readonly transformElsewhere: () => ChildProgram;
   /** Lets the transforms in other processes go on. */
   readonly release: () => Promise<void>;
 }
 
 /** An import whose first product is made, and whose second one is to be. */
 async function openScene(): Promise<Scene> {
-  const directory = makeTemporaryDirectory();
-  const module = join(directory, "invert.mjs");
-  await writeFile(module, INVERT);
-  Object.assign(globalThis, { isHere: true });
+  const module = programPath("invert-transform.mjs");
+  const waitsFor = join(makeTemporaryDirectory(), "go");
   const invert = await loadTransform(module);
   const rig = await openNode(catalogue, { transforms: [invert, { ...invert, name: "before" }] });
   const bytes = someBytes(SIZE_BYTES);
   const plan = await rig.stageAndClaim(bytes);
   await rig.transform(plan, "before");
   const order = transformOrder(plan, "invert", { product: 1 });
-  return { rig, plan, bytes, order, module, release: () => writeFile(join(directory, "go"), "") };
+  return {
+    rig,
+    plan,
+    bytes,
+    transformElsewhere: () => rig.transformElsewhere(order, module, { WAITS_FOR: waitsFor }),
+    release: () => writeFile(waitsFor, ""),
+  };
 }
 
 /** Waits until an attempt stands at these rows, and kills it there. */
 async function killAt(scene: Scene, table: string, where: string): Promise<void> {
-  const { rig, order, module, release } = scene;
-  const writer = rig.transformElsewhere(order, module);
+  const { rig, transformElsewhere, release } = scene;
+  const writer = transformElsewhere();
   await rig.awaitPart("staging", MIB);
   const rows = await HeldRows.hold(catalogue, sql.raw(`SELECT 1 FROM ${table} WHERE ${where}`));
   await release();
@@ -93,8 +67,8 @@ async function killAt(scene: Scene, table: string, where: string): Promise<void>
 const DEATHS: readonly (readonly [string, (scene: Scene) => Promise<void>])[] = [
   [
     "in the middle of its bytes",
-    async ({ rig, order, module }) => {
-      const writer = rig.transformElsewhere(order, module);
+    async ({ rig, transformElsewhere }) => {
+      const writer = transformElsewhere();
       await rig.awaitPart("staging", MIB);
       await writer.kill();
     },
@@ -220,8 +194,8 @@ describe("transformStaged() in a process that stood still, and goes on late", ()
     ],
   ])("changes nothing when %s", async (_, happen) => {
     const scene = await openScene();
-    const { rig, plan, order, module, release } = scene;
-    const late = rig.transformElsewhere(order, module);
+    const { rig, plan, transformElsewhere, release } = scene;
+    const late = transformElsewhere();
     await rig.awaitPart("staging", MIB);
     await late.stop();
     await happen(scene);
@@ -238,11 +212,11 @@ describe("transformStaged() in a process that stood still, and goes on late", ()
 
   it("does not disturb a second attempt that runs beside it", async () => {
     const scene = await openScene();
-    const { rig, plan, bytes, order, module, release } = scene;
-    const late = rig.transformElsewhere(order, module);
+    const { rig, plan, bytes, transformElsewhere, release } = scene;
+    const late = transformElsewhere();
     const part = await rig.awaitPart("staging", MIB);
     await late.stop();
-    const second = rig.transformElsewhere(order, module);
+    const second = transformElsewhere();
     await rig.awaitPart("staging", MIB, part);
 
     late.continue();
