@@ -8,9 +8,9 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { BLOCK_BYTES } from "../../src/bytes/block-size.ts";
 import { DigestRing } from "../../src/bytes/digest-ring.ts";
 import type { Digests } from "../../src/domain/digests.ts";
+import { programPath } from "../support/child-program.ts";
 import { PATIENCE } from "../support/patience.ts";
 
-const RING_PROGRAM = new URL("../../dist/bytes/digest-ring.js", import.meta.url).href;
 const RANDOM = randomBytes(BLOCK_BYTES);
 
 function expectedDigests(bytes: Buffer, hashAlgo: string): Digests {
@@ -162,18 +162,9 @@ describe("DigestRing", () => {
   });
 
   it("lets the process end when it was not closed", async () => {
-    const leave = `
-      const { DigestRing } = await import(${JSON.stringify(RING_PROGRAM)});
-      const ring = DigestRing.open();
-      for (let i = 0; i < 3; i += 1) {
-        const block = await ring.acquire();
-        ring.submit(block, block.bytes.length);
-      }
-      console.log("left");`;
-
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      ["--input-type=module", "--eval", leave],
+      [programPath("leave-digests.mjs")],
       PATIENCE,
     );
 
@@ -181,23 +172,13 @@ describe("DigestRing", () => {
   });
 
   it("keeps the process alive until awaited digests are there", async () => {
-    const wait = `
-      const { DigestRing } = await import(${JSON.stringify(RING_PROGRAM)});
-      const ring = DigestRing.open();
-      for (let i = 0; i < 64; i += 1) {
-        const block = await ring.acquire();
-        ring.submit(block, block.bytes.length);
-        block.release();
-      }
-      console.log((await ring.finish()).checksum);`;
-
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      ["--input-type=module", "--eval", wait],
+      [programPath("await-digests.mjs")],
       PATIENCE,
     );
 
-    expect(stdout.trim()).toBe(
+    expect(stdout).toBe(
       createHash("md5")
         .update(Buffer.alloc(64 * BLOCK_BYTES))
         .digest("hex"),

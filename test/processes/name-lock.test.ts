@@ -1,17 +1,9 @@
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { readNameHolder, tryToLockName } from "../../src/processes/name-lock.ts";
-
-const BUILT_LOCK = fileURLToPath(new URL("../../dist/processes/name-lock.js", import.meta.url));
-
-const HOLD_NAME = `
-  const { tryToLockName } = await import(process.argv[1]);
-  await tryToLockName(process.argv[2]);
-  process.stdout.write("locked");
-  setInterval(() => undefined, 1000);`;
+import { programPath } from "../support/child-program.ts";
 
 function newName(): string {
   return `image-import-test-${randomUUID()}`;
@@ -33,8 +25,10 @@ describe("tryToLockName()", () => {
 
   it("takes the name of a process that was killed", async () => {
     const name = newName();
-    const args = ["--input-type=module", "--eval", HOLD_NAME, BUILT_LOCK, name];
-    const holder = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const program = programPath("hold-name.mjs");
+    const holder = spawn(process.execPath, [program, name], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     await once(holder.stdout, "data");
     expect(await tryToLockName(name)).toBeUndefined();
     expect(await readNameHolder(name)).toBe(holder.pid);

@@ -1,33 +1,17 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import postgres from "postgres";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { findFreePort } from "../../src/stack/ports.ts";
 import { findPostgresOn, PostgresServer } from "../../src/stack/postgres-server.ts";
 import { waitUntilReady, type Program } from "../../src/stack/program.ts";
+import { programPath } from "../support/child-program.ts";
 import { startShell, startZombie } from "../support/shell-process.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const isRoot = process.getuid?.() === 0;
 const NOBODY = 65534;
-
-const BUILT_SERVER = fileURLToPath(new URL("../../dist/stack/postgres-server.js", import.meta.url));
-const BUILT_PROGRAM = fileURLToPath(new URL("../../dist/stack/program.js", import.meta.url));
-
-// Starts a server as the current user, prints that user and the server's reply, and stops it.
-const START_AND_ASK = `
-  const [serverModule, programModule, directory, port] = process.argv.slice(1);
-  const { PostgresServer } = await import(serverModule);
-  const { waitUntilReady } = await import(programModule);
-  const logFile = directory + "/../postgres.log";
-  const server = new PostgresServer({ directory, port: Number(port), logFile });
-  await server.prepare();
-  const program = server.start();
-  await waitUntilReady(program, () => server.isReady());
-  await program.stop();
-  process.stdout.write("user " + process.getuid() + ", " + await program.ended);`;
 
 async function makeServer(directory: string): Promise<PostgresServer> {
   const logFile = join(directory, "..", "postgres.log");
@@ -132,7 +116,7 @@ describe("PostgresServer", () => {
   it.runIf(isRoot)("runs for an ordinary user", async () => {
     const home = makeTemporaryDirectory();
     chownSync(home, NOBODY, NOBODY);
-    const port = String(await findFreePort());
+    const settings = { directory: join(home, "postgres"), port: await findFreePort() };
 
     const printed = execFileSync(
       "setpriv",
@@ -140,8 +124,7 @@ describe("PostgresServer", () => {
         ...[`--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"],
         // The clone may lie below a directory of root's. That user may only read it.
         ...["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"],
-        ...[process.execPath, "--input-type=module", "--eval", START_AND_ASK],
-        ...[BUILT_SERVER, BUILT_PROGRAM, join(home, "postgres"), port],
+        ...[process.execPath, programPath("start-postgres.mjs"), JSON.stringify(settings)],
       ],
       { encoding: "utf8" },
     );

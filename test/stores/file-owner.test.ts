@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { mayGiveFilesTo } from "../../src/stores/file-owner.ts";
+import { programPath } from "../support/child-program.ts";
 import { asUnprivileged } from "../support/unprivileged.ts";
 
 const IS_ROOT = process.geteuid?.() === 0;
@@ -10,12 +11,7 @@ const OTHER = { uid: 64_055, gid: 64_056 };
 
 /** The output of a process that `setpriv` starts with these options. */
 function askedWith(...options: readonly string[]): unknown {
-  const module = new URL("../../dist/stores/file-owner.js", import.meta.url).href;
-  const program = `
-    const { mayGiveFilesTo } = await import(${JSON.stringify(module)});
-    console.log(await mayGiveFilesTo(${JSON.stringify(OTHER)}));
-  `;
-  const node = [process.execPath, "--input-type=module", "--eval", program];
+  const node = [process.execPath, programPath("may-give-files.mjs"), JSON.stringify(OTHER)];
   return JSON.parse(execFileSync("setpriv", [...options, ...node], { encoding: "utf8" }));
 }
 
