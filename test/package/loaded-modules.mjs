@@ -3,13 +3,7 @@
 import { createRequire, register } from "node:module";
 import { writeSync } from "node:fs";
 
-const hooks = `
-  import { writeSync } from "node:fs";
-  export async function load(url, context, next) {
-    writeSync(1, url + "\\n");
-    return next(url, context);
-  }`;
-register(`data:text/javascript,${encodeURIComponent(hooks)}`);
+register("./load-hooks.mjs", import.meta.url);
 process.on("exit", () => {
   for (const path of Object.keys(createRequire(import.meta.url).cache)) writeSync(1, `${path}\n`);
 });
