@@ -7,7 +7,6 @@ import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import { importWorkflowId, type AcceptedImport } from "../../src/workflow/contract.ts";
 import { readConfig } from "../../src/config/config.ts";
 import { CommandLine } from "./command-line.ts";
-import { waitForPart } from "./growing-part.ts";
 import { MIB } from "./mib.ts";
 import { RunningStack } from "./running-stack.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
@@ -113,7 +112,11 @@ export class SharedStack extends RunningStack {
     onTestFinished(async () => {
       await client.imports.cancel(imageId, { wait: true }).catch(() => undefined);
     });
-    await waitForPart(this.store("slow"), imageId, 1);
+    // The status has the bytes of a copy only once its heartbeat has arrived at Temporal.
+    await vi.waitUntil(async () => {
+      const { stores } = await client.imports.status(imageId);
+      return (stores["slow"]?.done_bytes ?? 0) > 0;
+    }, PATIENCE);
     return accepted;
   }
 
