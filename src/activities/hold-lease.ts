@@ -2,13 +2,7 @@ import { randomUUID } from "node:crypto";
 import { cancellationDetails } from "@temporalio/activity";
 import { newPartName } from "../bytes/part-name.ts";
 import type { Queries } from "../db/connect.ts";
-import {
-  dropLease,
-  takeAbandonedLease,
-  takeLease,
-  updateLease,
-  type LeaseId,
-} from "../db/lease-records.ts";
+import { takeAbandonedLease, takeLease, updateLease, type LeaseId } from "../db/lease-records.ts";
 import { findStaged, type StagedRow } from "../db/staged-facts.ts";
 import { beginProcessing } from "../db/task-records.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
@@ -18,7 +12,7 @@ import { thisProcess } from "../processes/process-identity.ts";
 import { attemptKey, currentAttempt, isOver, type Previous } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import type { Progress } from "./progress.ts";
-import { removeEarlierParts, removeLeased } from "./release-lease.ts";
+import { removeEarlierParts, removeTaken } from "./release-lease.ts";
 
 /** A lease that an attempt holds. */
 export interface HeldLease {
@@ -174,13 +168,7 @@ async function removeOrphaned(
   dependencies: NodeDependencies,
   { id, token }: HeldLease,
 ): Promise<void> {
-  const { database } = dependencies;
-  const taker = { token: randomUUID(), writer: await thisProcess() };
-  const orphan = await database.transaction((db) => takeAbandonedLease(db, id, taker, token));
-  if (orphan !== undefined) {
-    await removeLeased(dependencies, orphan);
-    await database.transaction((db) => dropLease(db, id, taker.token));
-  }
+  await removeTaken(dependencies, (db, taker) => takeAbandonedLease(db, id, taker, token));
 }
 
 /**

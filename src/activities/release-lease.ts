@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { Queries } from "../db/connect.ts";
 import {
   dropLease,
   namesOf,
@@ -7,6 +8,7 @@ import {
   type LeaseRow,
   type LeaseTaker,
 } from "../db/lease-records.ts";
+import { dropStaging } from "../db/upload-records.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import { storeAt, transformAt } from "../domain/place.ts";
 import { thisProcess } from "../processes/process-identity.ts";
@@ -30,12 +32,37 @@ export async function releaseLease(
   attempt: AttemptOrder | null = null,
   calls?: StoreCalls,
 ): Promise<void> {
+  const take: TakeLease = (db, taker) => takeLeaseAway(db, id, { ...taker, attempt });
+  await removeTaken(dependencies, take, calls);
+}
+
+/** Takes a lease away for the removal of its bytes; undefined when there is nothing to remove. */
+type TakeLease = (db: Queries, taker: LeaseTaker) => Promise<LeaseRow | undefined>;
+
+/**
+ * Takes a lease away, removes all bytes that it names, and forgets it. An image that loses its
+ * upload is `queued` again.
+ *
+ * @param calls - through which a store is called. Default: it is called directly
+ * @returns false when nothing was taken
+ * @throws ImportError what `take` and {@link removeLeased} throw
+ */
+export async function removeTaken(
+  dependencies: NodeDependencies,
+  take: TakeLease,
+  calls?: StoreCalls,
+): Promise<boolean> {
   const { database } = dependencies;
-  const taker: LeaseTaker = { token: randomUUID(), writer: await thisProcess(), attempt };
-  const lease = await database.transaction((db) => takeLeaseAway(db, id, taker));
-  if (lease === undefined) return;
+  const taker = { token: randomUUID(), writer: await thisProcess() };
+  const lease = await database.transaction((db) => take(db, taker));
+  if (lease === undefined) return false;
   await removeLeased(dependencies, lease, calls);
-  await database.transaction((db) => dropLease(db, id, taker.token));
+  await database.transaction(async (db) =>
+    lease.place === "upload"
+      ? dropStaging(db, lease.imageId, taker.token)
+      : dropLease(db, lease, taker.token),
+  );
+  return true;
 }
 
 /**

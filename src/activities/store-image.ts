@@ -100,7 +100,7 @@ function policyOf(order: StoreOrder, store: Store): LeasePolicy<StoredCopy> {
     resultOf: (lease, signal) => finishedCopy(lease, store, signal),
     mayResume: ({ writer, earlierParts }) =>
       store.kind === "s3"
-        ? // Parts that the server copied cannot be told apart from parts that were sent to it: the
+        ? // Parts that the server copied cannot be distinguished from parts that were sent to it: the
           // copy restarts from byte 0. All multipart uploads of a key are removed together, and an
           // attempt that owns one of them may be alive.
           order.from !== "stores" && earlierParts.length === 0

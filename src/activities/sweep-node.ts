@@ -1,11 +1,8 @@
-import { randomUUID } from "node:crypto";
 import { basename } from "node:path";
 import { log } from "@temporalio/activity";
 import { keyOfPart } from "../bytes/part-name.ts";
-import { thisProcess } from "../processes/process-identity.ts";
 import type { Database } from "../db/connect.ts";
 import {
-  dropLease,
   listAbandonedLeases,
   listNodeLeases,
   listStoreLeases,
@@ -13,11 +10,10 @@ import {
   takeAbandonedLease,
   type LeaseRow,
 } from "../db/lease-records.ts";
-import { dropStaging } from "../db/upload-records.ts";
 import { isInStaging, storeAt, storePlace, transformAt } from "../domain/place.ts";
 import type { Store } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
-import { removeLeased } from "./release-lease.ts";
+import { removeTaken } from "./release-lease.ts";
 import { StoreCalls } from "./store-calls.ts";
 
 /** The number of things that a sweep removed. */
@@ -73,17 +69,10 @@ async function sweepLeases(dependencies: NodeDependencies): Promise<number> {
 
 /** @returns the number of staged files, or of what would be one, that it removed */
 async function sweepLease(dependencies: NodeDependencies, lease: LeaseRow): Promise<number> {
-  const { database } = dependencies;
-  const taker = { token: randomUUID(), writer: await thisProcess() };
-  const taken = await database.transaction((db) => takeAbandonedLease(db, lease, taker));
-  if (taken === undefined) return 0;
-  await removeLeased(dependencies, taken);
-  await database.transaction(async (db) =>
-    lease.place === "upload"
-      ? dropStaging(db, lease.imageId, taker.token)
-      : dropLease(db, lease, taker.token),
+  const isRemoved = await removeTaken(dependencies, (db, taker) =>
+    takeAbandonedLease(db, lease, taker),
   );
-  return isInStaging(lease.place) ? 1 : 0;
+  return isRemoved && isInStaging(lease.place) ? 1 : 0;
 }
 
 // Listing takes time in proportion to the number of names; the sweep runs again five minutes later.

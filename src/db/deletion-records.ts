@@ -2,7 +2,13 @@ import { and, eq, lt, ne, notLike, sql } from "drizzle-orm";
 import { nextImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Queries } from "./connect.ts";
-import { isLocation, lockImage, type ImageRow, type LocationRow } from "./image-records.ts";
+import {
+  isLocation,
+  lockImage,
+  lockImageRow,
+  type ImageRow,
+  type LocationRow,
+} from "./image-records.ts";
 import type { LeaseRow } from "./lease-records.ts";
 import { imageLocations, images, leases } from "./schema.ts";
 
@@ -14,7 +20,7 @@ import { imageLocations, images, leases } from "./schema.ts";
  *   error
  */
 export async function beginDeletion(db: Queries, imageId: string): Promise<void> {
-  const [image] = await db.select().from(images).where(eq(images.id, imageId)).for("update");
+  const image = await lockImageRow(db, imageId);
   if (image === undefined || image.status === "deleted") {
     throw new ImportError("ImageNotFound", `No image has the id "${imageId}"`);
   }

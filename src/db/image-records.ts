@@ -96,13 +96,19 @@ async function writeTags(db: Queries, imageId: string, tags: readonly string[]):
     .onConflictDoNothing();
 }
 
+/** Locks the row of an image in any status for this transaction; undefined: there is none. */
+export async function lockImageRow(db: Queries, imageId: string): Promise<ImageRow | undefined> {
+  const [image] = await db.select().from(images).where(eq(images.id, imageId)).for("update");
+  return image;
+}
+
 /**
  * Locks the row of an image for this transaction.
  *
  * @throws ImportError `ImageNotFound` also for an image that is being deleted
  */
 export async function lockImage(db: Queries, imageId: string): Promise<ImageRow> {
-  const [image] = await db.select().from(images).where(eq(images.id, imageId)).for("update");
+  const image = await lockImageRow(db, imageId);
   if (image === undefined || image.status === "pending_delete" || image.status === "deleted") {
     throw new ImportError("ImageNotFound", `No image has the id "${imageId}"`);
   }

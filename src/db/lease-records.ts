@@ -5,6 +5,7 @@ import { describeLease, storeAt, type Place } from "../domain/place.ts";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import { requireClaim, type ImportId } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
+import { lockImageRow } from "./image-records.ts";
 import {
   imageLocations,
   images,
@@ -351,7 +352,7 @@ export async function takeAbandonedLease(
   taker: LeaseTaker,
   token?: string,
 ): Promise<LeaseRow | undefined> {
-  await db.select({ id: images.id }).from(images).where(eq(images.id, id.imageId)).for("update");
+  await lockImageRow(db, id.imageId);
   await lockLease(db, id);
   const [lease] = await listAbandonedLeases(db, { id });
   if (lease === undefined || (token !== undefined && lease.token !== token)) return undefined;

@@ -5,7 +5,7 @@ import { ImportError } from "../domain/import-failure.ts";
 import { uploadOf } from "../domain/place.ts";
 import { requireBelowCap, type Limits } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
-import { lockImage } from "./image-records.ts";
+import { lockImage, lockImageRow } from "./image-records.ts";
 import {
   dropLease,
   finishLease,
@@ -207,7 +207,7 @@ async function setStagedSize(db: Queries, imageId: string, sizeBytes: number): P
  */
 export async function dropStaging(db: Queries, imageId: string, token: string): Promise<void> {
   // In the order in which all others lock.
-  await db.select({ id: images.id }).from(images).where(eq(images.id, imageId)).for("update");
+  await lockImageRow(db, imageId);
   await dropLease(db, uploadOf(imageId), token);
   const upload = db
     .select({ token: leases.token })

@@ -4,7 +4,7 @@ import { releaseClaim } from "../../src/db/claim-records.ts";
 import type { Queries } from "../../src/db/connect.ts";
 import type { AttemptOrder } from "../../src/domain/attempt-order.ts";
 import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
-import { NODE, type Catalogue } from "../support/catalogue.ts";
+import { NODE, type Catalogue, SOME_WRITER } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 
 /** The key of what a lease stands for. */
@@ -63,14 +63,6 @@ export interface LeaseKind {
 /** The holder of a lease whose bytes are being removed. */
 export type LeaseTaker = Omit<LeaseAttempt, "part" | "node">;
 
-const WRITER: ProcessIdentity = {
-  machine: "@somewhere",
-  bootId: "7b1a4c5e-0000-4000-8000-000000000000",
-  pidNamespace: "pid:[1]",
-  pid: 4711,
-  startTicks: 100,
-};
-
 /** The n-th attempt of one step. */
 function order(attempt: number): AttemptOrder {
   return { run: "run", activity: 1, attempt, scheduledAtMs: 1000 * attempt };
@@ -79,7 +71,7 @@ function order(attempt: number): AttemptOrder {
 function anAttempt(id: LeaseId, attempt = 1): LeaseAttempt {
   const token = randomUUID();
   const part = `${id.imageId}.${String(id.epoch)}.${token.slice(0, 8)}.part`;
-  return { node: NODE, token, writer: WRITER, attempt: order(attempt), part };
+  return { node: NODE, token, writer: SOME_WRITER, attempt: order(attempt), part };
 }
 
 async function aTaker(attempt = 3): Promise<LeaseTaker> {

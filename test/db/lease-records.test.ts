@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
-import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
 import {
@@ -19,20 +18,18 @@ import {
 } from "../../src/db/lease-records.ts";
 import { recordLink, recordStaged } from "../../src/db/staged-facts.ts";
 import { storePlace } from "../../src/domain/place.ts";
-import { NODE, SOME_FINGERPRINT, useCatalogue, type ClaimedImage } from "../support/catalogue.ts";
+import {
+  NODE,
+  SOME_FINGERPRINT,
+  useCatalogue,
+  type ClaimedImage,
+  SOME_WRITER,
+} from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 
 const catalogue = useCatalogue();
 
 const COPY = { sizeBytes: 4096, crc32: 7, shared: true };
-
-const WRITER: ProcessIdentity = {
-  machine: "@somewhere",
-  bootId: "7b1a4c5e-0000-4000-8000-000000000000",
-  pidNamespace: "pid:[1]",
-  pid: 10,
-  startTicks: 100,
-};
 
 /** A copy of an image that is being imported. */
 async function aCopy(store = "fast"): Promise<{ claim: ClaimedImage; copy: LeaseId }> {
@@ -43,7 +40,7 @@ async function aCopy(store = "fast"): Promise<{ claim: ClaimedImage; copy: Lease
 
 /** Takes the lease for a new attempt; returns its token. */
 async function take(copy: LeaseId, part = "part"): Promise<string> {
-  const holder = { node: NODE, token: randomUUID(), writer: WRITER, part, path: "key" };
+  const holder = { node: NODE, token: randomUUID(), writer: SOME_WRITER, part, path: "key" };
   await catalogue.database.transaction(async (db) =>
     takeLease(db, copy, holder, await findLease(db, copy)),
   );
@@ -62,7 +59,7 @@ async function drop(copy: LeaseId, token?: string): Promise<boolean> {
   return catalogue.database.transaction((db) => dropLease(db, copy, token));
 }
 
-const aTaker = () => ({ token: randomUUID(), writer: WRITER });
+const aTaker = () => ({ token: randomUUID(), writer: SOME_WRITER });
 
 async function release(claim: ClaimedImage): Promise<void> {
   await catalogue.database.transaction((db) =>
@@ -80,7 +77,7 @@ describe("takeLease()", () => {
       ...copy,
       node: NODE,
       token,
-      writer: WRITER,
+      writer: SOME_WRITER,
       attempt: null,
       part: "part",
       earlierParts: [],
@@ -99,7 +96,7 @@ describe("takeLease()", () => {
     const { copy } = await aCopy();
     const before = await find(copy);
     const token = await take(copy);
-    const holder = { node: NODE, token: randomUUID(), writer: WRITER, part: "p", path: "key" };
+    const holder = { node: NODE, token: randomUUID(), writer: SOME_WRITER, part: "p", path: "key" };
 
     const isTaken = await catalogue.database.transaction((db) =>
       takeLease(db, copy, holder, before),
@@ -117,7 +114,13 @@ describe("takeLease()", () => {
     await catalogue.database.transaction((db) =>
       recordStaged(db, product, { ...facts, timeToLiveMs: 1000 }),
     );
-    const continues = { node: NODE, token: randomUUID(), writer: WRITER, part: "p", path: "key" };
+    const continues = {
+      node: NODE,
+      token: randomUUID(),
+      writer: SOME_WRITER,
+      part: "p",
+      path: "key",
+    };
 
     await catalogue.database.transaction(async (db) =>
       takeLease(db, product, { ...continues, resumes: true }, await findLease(db, product)),

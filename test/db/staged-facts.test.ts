@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import type { ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { adoptFile } from "../../src/db/adoption-records.ts";
 import { takeLease } from "../../src/db/lease-records.ts";
 import type { Place } from "../../src/domain/place.ts";
@@ -19,17 +18,15 @@ import {
   type StagedRow,
   type StagedSource,
 } from "../../src/db/staged-facts.ts";
-import { NODE, SOME_DIGESTS, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";
+import {
+  NODE,
+  SOME_DIGESTS,
+  SOME_FINGERPRINT,
+  useCatalogue,
+  SOME_WRITER,
+} from "../support/catalogue.ts";
 
 const catalogue = useCatalogue();
-
-const WRITER: ProcessIdentity = {
-  machine: "@somewhere",
-  bootId: "7b1a4c5e-0000-4000-8000-000000000000",
-  pidNamespace: "pid:[1]",
-  pid: 4711,
-  startTicks: 100,
-};
 
 /** @throws Error when nothing is staged */
 async function stagedOf(imageId: string): Promise<StagedRow> {
@@ -44,7 +41,7 @@ async function adopt(imageId: string, path = `/staging/${imageId}`): Promise<voi
     adoptFile(db, NO_LIMITS, {
       imageId,
       node: NODE,
-      writer: WRITER,
+      writer: SOME_WRITER,
       path,
       fingerprint: SOME_FINGERPRINT,
       isOwnFile: false,
@@ -85,7 +82,13 @@ describe("findStagedSource()", () => {
   async function imageWith(...places: readonly Place[]) {
     const { imageId, epoch } = await catalogue.claimedImage();
     for (const place of places) {
-      const holder = { node: NODE, token: randomUUID(), writer: WRITER, part: "p", path: place };
+      const holder = {
+        node: NODE,
+        token: randomUUID(),
+        writer: SOME_WRITER,
+        part: "p",
+        path: place,
+      };
       await catalogue.database.transaction((db) =>
         takeLease(db, { imageId, epoch, place }, holder, undefined),
       );

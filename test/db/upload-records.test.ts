@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
-import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
+import { thisProcess } from "../../src/processes/process-identity.ts";
 import { adoptFile } from "../../src/db/adoption-records.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
 import {
@@ -21,25 +21,23 @@ import {
 import type { Digests } from "../../src/domain/digests.ts";
 import { uploadOf } from "../../src/domain/place.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
-import { NODE, SOME_DIGESTS, SOME_FINGERPRINT, useCatalogue } from "../support/catalogue.ts";
+import {
+  NODE,
+  SOME_DIGESTS,
+  SOME_FINGERPRINT,
+  useCatalogue,
+  SOME_WRITER,
+} from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 
 const catalogue = useCatalogue();
-
-const WRITER: ProcessIdentity = {
-  machine: "@somewhere",
-  bootId: "7b1a4c5e-0000-4000-8000-000000000000",
-  pidNamespace: "pid:[1]",
-  pid: 4711,
-  startTicks: 100,
-};
 
 function attemptAt(imageId: string, fields: Partial<StagingAttempt> = {}): StagingAttempt {
   return {
     imageId,
     node: NODE,
     token: randomUUID(),
-    writer: WRITER,
+    writer: SOME_WRITER,
     part: `${imageId}.0.11111111.part`,
     path: `/staging/${imageId}`,
     sizeBytes: 0,
@@ -108,7 +106,7 @@ describe("beginStaging()", () => {
         node: NODE,
         state: "writing",
         token: attempt.token,
-        writer: WRITER,
+        writer: SOME_WRITER,
         renewedAt: expect.any(Date) as Date,
         part: attempt.part,
         path: attempt.path,
@@ -218,7 +216,7 @@ describe("beginStaging()", () => {
       adoptFile(db, NO_LIMITS, {
         imageId,
         node: NODE,
-        writer: WRITER,
+        writer: SOME_WRITER,
         path: `/staging/${imageId}`,
         fingerprint: SOME_FINGERPRINT,
         isOwnFile: false,
@@ -577,7 +575,7 @@ describe("takeAbandonedLease() of an upload", () => {
 describe("takeStagedAway()", () => {
   async function takeAway(imageId: string, token: string = randomUUID()): Promise<LeaseRow> {
     return catalogue.database.transaction((db) =>
-      takeStagedAway(db, imageId, { token, writer: WRITER }),
+      takeStagedAway(db, imageId, { token, writer: SOME_WRITER }),
     );
   }
 
@@ -592,7 +590,7 @@ describe("takeStagedAway()", () => {
     expect(await catalogue.staged(imageId)).toMatchObject({
       state: "writing",
       token,
-      writer: WRITER,
+      writer: SOME_WRITER,
     });
   });
 

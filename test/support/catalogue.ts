@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { eq, sql, type SQL } from "drizzle-orm";
 import { afterAll, beforeAll } from "vitest";
 import type { Fingerprint } from "../../src/bytes/fingerprint.ts";
-import { thisProcess } from "../../src/processes/process-identity.ts";
+import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
 import { type Claim, type Claimant, takeClaim } from "../../src/db/claim-records.ts";
 import {
   type ImageRow,
@@ -40,6 +40,15 @@ export const SOME_FINGERPRINT: Fingerprint = {
   sizeBytes: "4096",
   mtimeNs: "3",
   ctimeNs: "4",
+};
+
+/** A process of another machine, for rows without a writer. */
+export const SOME_WRITER: ProcessIdentity = {
+  machine: "@somewhere",
+  bootId: "7b1a4c5e-0000-4000-8000-000000000000",
+  pidNamespace: "pid:[1]",
+  pid: 4711,
+  startTicks: 100,
 };
 
 /** The staging volume of rows that have no files. */
