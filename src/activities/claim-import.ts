@@ -33,6 +33,8 @@ export interface ImportPlan {
   /** The fence of this import. */
   readonly epoch: number;
   readonly owner: string | null;
+  /** Absent in histories of 0.1.0, and of an image without a name. */
+  readonly image_name?: string;
   /** Null when the verdict is to read it from the bytes. */
   readonly disk_format: DiskFormat | null;
   readonly container_format: string;
@@ -113,6 +115,7 @@ export function claimImportActivities(dependencies: Dependencies) {
           run_id: claimant.runId,
           epoch: claim.epoch,
           owner: claim.owner,
+          ...(claim.name === null ? {} : { image_name: claim.name }),
           disk_format: claim.diskFormat,
           container_format: claim.containerFormat,
           stores: targets,

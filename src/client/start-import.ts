@@ -20,6 +20,7 @@ import {
   type AcceptedImport,
 } from "../workflow/contract.ts";
 import { isOpen } from "./described-run.ts";
+import { importDetails, importSummary } from "./import-summary.ts";
 import { ImportRuns } from "./import-runs.ts";
 import {
   requestOf,
@@ -33,6 +34,11 @@ import { UnansweredStart, type WaitingRun } from "./unanswered-start.ts";
 interface Patience {
   readonly acceptUntilMs: number;
   readonly signal: AbortSignal;
+}
+
+/** The limits of a request, and what is sent with it. */
+interface Sending extends Patience {
+  readonly imageName: string | undefined;
 }
 
 /** Memo of a run: the request that started it. */
@@ -81,7 +87,10 @@ export class ImportStarts {
     }
     for (let attempt = 1; ;) {
       try {
-        return await this.#startOnce(request, attempt, patience);
+        return await this.#startOnce(request, attempt, {
+          ...patience,
+          imageName: options.imageName,
+        });
       } catch (error) {
         const ending = endingRun(error);
         if (ending === undefined) {
@@ -145,13 +154,11 @@ export class ImportStarts {
   async #startOnce(
     request: ImportRequest,
     attempt: number,
-    { acceptUntilMs, signal }: Patience,
+    { acceptUntilMs, signal, imageName }: Sending,
   ): Promise<AcceptedCopy> {
     const requestId = request.request_id ?? "";
     // A closed run repeats its answer to an update id; the next run needs another id.
     const updateId = attempt === 1 ? requestId : `${requestId}/${String(attempt)}`;
-    const wanted = request.all_stores === true ? ["all stores"] : (request.stores ?? []);
-    const stores = wanted.length === 0 ? "" : ` → ${wanted.join(", ")}`;
     const startWorkflowOperation = new WithStartWorkflowOperation("importImage", {
       workflowId: importWorkflowId(request.image_id),
       taskQueue: CONTROL_QUEUE,
@@ -159,8 +166,8 @@ export class ImportStarts {
       workflowIdConflictPolicy: "USE_EXISTING",
       // Identifies the run if its answer is lost.
       memo: { [REQUEST_ID]: requestId },
-      staticSummary: `import ${request.image_id}${stores}`,
-      staticDetails: `Import of image \`${request.image_id}\` by \`${request.method ?? "glance-direct"}\`${stores}`,
+      staticSummary: importSummary(request, imageName),
+      staticDetails: importDetails(request, imageName),
     });
     const send = () =>
       this.#client.workflow.executeUpdateWithStart<Workflow, AcceptedCopy, [string]>(

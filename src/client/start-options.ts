@@ -13,6 +13,10 @@ export interface CopyOptions {
   readonly allStores?: boolean | undefined;
   /** True if the first store that fails permanently fails the import. Default: true. */
   readonly allStoresMustSucceed?: boolean | undefined;
+  /**
+   * The name of the image, for the title of the run in the Web UI. Default: the title has the id.
+   */
+  readonly imageName?: string | undefined;
   /** Makes a repeated start harmless. Default: a new UUID. */
   readonly requestId?: string | undefined;
   /** Limit of the wait until a worker accepts or refuses the request, in ms. Default: 60 s. */

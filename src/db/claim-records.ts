@@ -29,6 +29,7 @@ export interface Claim {
   readonly taskId: string;
   readonly epoch: number;
   readonly owner: string | null;
+  readonly name: string | null;
   /** Null: it is detected from the bytes. */
   readonly diskFormat: DiskFormat | null;
   readonly containerFormat: ContainerFormat;
@@ -50,9 +51,9 @@ export async function takeClaim(
   claimant: Claimant,
 ): Promise<Claim> {
   const image = await lockImage(db, request.image_id);
-  const formats = requireFormats(image, request);
+  const frozen = { owner: image.owner, name: image.name, ...requireFormats(image, request) };
   if (image.claimRunId === claimant.runId && image.claimTaskId !== null) {
-    return { taskId: image.claimTaskId, epoch: image.epoch, owner: image.owner, ...formats };
+    return { taskId: image.claimTaskId, epoch: image.epoch, ...frozen };
   }
   const earlierStatus = await requireImportable(db, image, request, claimant);
   const epoch = image.epoch + 1;
@@ -83,7 +84,7 @@ export async function takeClaim(
     input: { ...request, stores },
   });
   await reserveImport(db, limits, image, stores.length);
-  return { taskId: claimant.taskId, epoch, owner: image.owner, ...formats };
+  return { taskId: claimant.taskId, epoch, ...frozen };
 }
 
 function requireFormats(

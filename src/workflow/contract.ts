@@ -162,9 +162,13 @@ export const dropStore = defineUpdate<{ readonly stores: readonly string[] }, [s
  */
 export const IMPORT_ENDING = "ImportEnding";
 
-/** Search attributes of imports, registered by `migrate`. @internal */
+/**
+ * Search attributes of imports, registered by `migrate`. `ImageName` is the name at the time of the
+ * acceptance. `ImportPhase` is a phase, or `paused`. @internal
+ */
 export const SEARCH_ATTRIBUTES = {
   imageId: defineSearchAttributeKey("ImageId", "KEYWORD"),
+  imageName: defineSearchAttributeKey("ImageName", "KEYWORD"),
   importPhase: defineSearchAttributeKey("ImportPhase", "KEYWORD"),
   importStores: defineSearchAttributeKey("ImportStores", "KEYWORD_LIST"),
   importMethod: defineSearchAttributeKey("ImportMethod", "KEYWORD"),

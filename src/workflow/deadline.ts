@@ -16,7 +16,7 @@ export async function withinDeadline<T>(
 ): Promise<T> {
   const [clock, scope] = [new CancellationScope(), new CancellationScope()];
   const passing = clock.run(async () => {
-    await sleep(timeMs);
+    await sleep(timeMs, { summary: "deadline of the import" });
     await onPassed();
     scope.cancel();
   });

@@ -59,7 +59,7 @@ export class ImportRun {
     const { workflowId, runId } = workflowInfo();
     this.tracker = new ImportTracker(request);
     this.pause = new Pause(() => {
-      this.tracker.show();
+      this.tracker.pauseChanged();
     });
     this.tracker.showPauseOf(() => this.pause.state);
     this.acceptance = new Acceptance(request.request_id, { workflowId, runId });

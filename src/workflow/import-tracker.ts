@@ -1,6 +1,7 @@
 import type { SearchAttributeUpdatePair } from "@temporalio/common";
 import {
   log,
+  patched,
   setCurrentDetails,
   setHandler,
   upsertSearchAttributes,
@@ -12,6 +13,7 @@ import type { StoredCopy } from "../activities/store-image.ts";
 import type { VerifiedStaging } from "../activities/verify-staging.ts";
 import type { FailureDetails } from "../domain/failure-details.ts";
 import type { ImportMethod, ImportRequest } from "../domain/import-request.ts";
+import { cutTo } from "../domain/markdown-text.ts";
 import {
   importStatus,
   SEARCH_ATTRIBUTES,
@@ -68,6 +70,9 @@ export class ImportTracker {
   #failureText: string | undefined;
   #pauseState: () => ImportStatus["pause"] = () => "running";
   #causes: readonly string[] = [];
+  /** The last phase that is a search attribute. */
+  #searchable: ImportPhase = "accepting";
+  #isShownPaused = false;
 
   constructor({ image_id, method = "glance-direct" }: ImportRequest) {
     this.#imageId = image_id;
@@ -90,13 +95,27 @@ export class ImportTracker {
     const isEnd = phase === "done" || phase === "failed" || phase === "cancelled";
     this.#phases.push({ phase, started_at: now, ended_at: isEnd ? now : null });
     if (this.#plan !== undefined && !BRIEF_PHASES.includes(phase)) {
-      this.#upsert([
-        ...this.#dueAttributes.splice(0),
-        { key: SEARCH_ATTRIBUTES.importPhase, value: phase },
-      ]);
+      this.#searchable = phase;
+      this.#isShownPaused = false;
+      this.#upsertPhase(phase);
     }
     this.show();
     if (isEnd) this.#logEnd(phase);
+  }
+
+  /** The state of the pause may have changed. */
+  pauseChanged(): void {
+    this.show();
+    const isPaused = this.#pauseState() === "paused";
+    if (isPaused === this.#isShownPaused || this.#plan === undefined) return;
+    // In the histories of 0.1.0 a paused import keeps its phase.
+    if (!patched("paused-is-a-phase")) return;
+    this.#isShownPaused = isPaused;
+    this.#upsertPhase(isPaused ? "paused" : this.#searchable);
+  }
+
+  #upsertPhase(value: ImportPhase | "paused"): void {
+    this.#upsert([...this.#dueAttributes.splice(0), { key: SEARCH_ATTRIBUTES.importPhase, value }]);
   }
 
   /**
@@ -118,9 +137,8 @@ export class ImportTracker {
       { key: SEARCH_ATTRIBUTES.imageId, value: plan.image_id },
       { key: SEARCH_ATTRIBUTES.importStores, value: [...plan.stores] },
       { key: SEARCH_ATTRIBUTES.importMethod, value: this.#method },
-      ...(plan.owner === null
-        ? []
-        : [{ key: SEARCH_ATTRIBUTES.owner, value: plan.owner.slice(0, MOST_CHARACTERS) }]),
+      ...textAttribute(SEARCH_ATTRIBUTES.imageName, plan.image_name),
+      ...textAttribute(SEARCH_ATTRIBUTES.owner, plan.owner),
     );
     logWith({ image_id: plan.image_id, task_id: plan.task_id });
     log.info("Import accepted", {
@@ -257,4 +275,11 @@ export class ImportTracker {
       ...(message === null ? [] : [`**${message}**`]),
     ].join("\n\n");
   }
+}
+
+function textAttribute(
+  key: typeof SEARCH_ATTRIBUTES.owner,
+  text: string | null | undefined,
+): SearchAttributeUpdatePair[] {
+  return text == null ? [] : [{ key, value: cutTo(MOST_CHARACTERS, text) }];
 }

@@ -56,6 +56,7 @@ describe("takeClaim()", () => {
       taskId: claimant.taskId,
       epoch: 1,
       owner: "ada",
+      name: null,
       diskFormat: "qcow2",
       containerFormat: "bare",
     } satisfies Claim);

@@ -36,6 +36,7 @@ interface SharedServices {
 const SEARCH_ATTRIBUTES = {
   ImageId: "Keyword",
   ImportPhase: "Keyword",
+  ImageName: "Keyword",
   ImportStores: "KeywordList",
   ImportMethod: "Keyword",
   Owner: "Keyword",

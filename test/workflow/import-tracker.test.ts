@@ -7,6 +7,7 @@ import { SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 /** The metadata that Temporal's Web UI and `temporal workflow metadata` query. */
@@ -209,7 +210,7 @@ describe("the current details of a run", () => {
   it("say that bytes are paused in the middle, and go on", async () => {
     const rig = await createRig();
     const slow = rig.holdCopies("slow");
-    const imageId = await rig.stagedImage(randomBytes(3 * 1024 * 1024));
+    const imageId = await rig.stagedImage(randomBytes(3 * MIB));
 
     await rig.client.imports.start(imageId, { stores: ["slow"] });
     await rig.copying(imageId, "slow");
@@ -262,9 +263,65 @@ describe("the search attributes of a run", () => {
       importStores: ["fast", "slow"],
       importMethod: "glance-direct",
       owner: "project-7",
+      imageName: "disk_1.raw",
     };
     expect(running).toEqual({ ...fixed, importPhase: "storing" });
     expect(done).toEqual({ ...fixed, importPhase: "done" });
+  });
+
+  it.each([
+    { what: "Chinese characters", name: "磁".repeat(255) },
+    { what: "characters of two code units", name: "💾".repeat(127) },
+    { what: "marks of Markdown", name: "*_`|<[~".repeat(36) },
+  ])("and the title take a name of many $what", async ({ name }) => {
+    const rig = await createRig();
+    const imageId = await ownedImage(rig, "project-7", name);
+
+    await rig.client.imports.start(imageId, { stores: ["fast"], imageName: name });
+    await rig.client.imports.wait(imageId);
+
+    expect(await searchAttributesOf(rig, imageId)).toMatchObject({ imageName: name });
+    const { events } = await rig.run(imageId).fetchHistory();
+    expect(events?.[0]?.userMetadata?.summary?.data?.length).toBeGreaterThan(200);
+    const description = await rig.run(imageId).describe();
+    expect(await description.staticSummary()).toMatch(/^import .+… → fast$/u);
+    const query = `ImageName = '${name}'`;
+    await expect
+      .poll(async () => (await rig.temporal.workflow.count(query)).count, PATIENCE)
+      .toBe(1);
+  });
+
+  it("say that an import is paused, and its earlier phase once it continues", async () => {
+    const rig = await createRig();
+    const slow = rig.holdCopies("slow");
+    const imageId = await rig.stagedImage(randomBytes(3 * MIB));
+    const phase = async () => (await searchAttributesOf(rig, imageId))["importPhase"];
+
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.imports.pause(imageId);
+    await rig.paused(imageId);
+    const whilePaused = await phase();
+    slow.release();
+    await rig.client.imports.resume(imageId);
+    const resumed = await phase();
+    await rig.client.imports.wait(imageId);
+
+    expect([whilePaused, resumed, await phase()]).toEqual(["paused", "storing", "done"]);
+  });
+
+  it("say that a paused import is undone", async () => {
+    const rig = await createRig();
+    rig.holdCopies("slow");
+    const imageId = await rig.stagedImage(randomBytes(3 * MIB));
+
+    await rig.client.imports.start(imageId, { stores: ["slow"] });
+    await rig.copying(imageId, "slow");
+    await rig.client.imports.pause(imageId);
+    await rig.paused(imageId);
+    await rig.client.imports.cancel(imageId, { wait: true });
+
+    expect(await searchAttributesOf(rig, imageId)).toMatchObject({ importPhase: "cancelled" });
   });
 
   it("find the imports of an owner that failed", async () => {
@@ -352,9 +409,10 @@ describe("the messages of a run", () => {
   });
 });
 
-async function ownedImage(rig: ImportRig, owner: string): Promise<string> {
+async function ownedImage(rig: ImportRig, owner: string, name = "disk_1.raw"): Promise<string> {
   const { id } = await rig.client.images.create({
     owner,
+    name,
     diskFormat: "raw",
     containerFormat: "bare",
   });

@@ -66,7 +66,8 @@ async function importFileOrUrl(
   const source = { ...found, diskFormat: options.diskFormat ?? found.diskFormat };
   requireKnownFormat(source, options);
   const client = await session.hostClient();
-  const id = await createImage(session, client, source, options);
+  const name = options.name ?? imageNameOf(source.name);
+  const id = await createImage(session, client, { ...source, name }, options);
   using interruption = new Interruption();
   const { signal } = interruption;
   try {
@@ -78,6 +79,7 @@ async function importFileOrUrl(
         ...(source.diskFormat === undefined ? { detectFormat: true } : {}),
         ...storesOf(options),
         ...expectationOf(options),
+        imageName: name,
         acceptTimeoutMs: options.acceptTimeout,
         signal,
       });
@@ -111,7 +113,7 @@ async function createImage(
 ): Promise<string> {
   const { id } = await client.images.create({
     id: options.id,
-    name: options.name ?? imageNameOf(source.name),
+    name: source.name,
     owner: options.owner ?? defaultOwner(),
     diskFormat: source.diskFormat,
     containerFormat: options.containerFormat ?? "bare",

@@ -221,7 +221,8 @@ describe("doctor", () => {
       {
         check: "search attributes",
         ok: false,
-        detail: "Not registered: ImageId, ImportPhase, ImportStores, ImportMethod, Owner",
+        detail:
+          "Not registered: ImageId, ImageName, ImportPhase, ImportStores, ImportMethod, Owner",
         code: "BadConfiguration",
         hint: "`image-import migrate` registers them, and a running worker does so within a minute.",
       },
