@@ -30,15 +30,24 @@ export function commandText(name, command) {
   return [
     `### \`${usage}\``,
     "",
-    wrapped(sentence(command.description())),
+    wrapped(`${sentence(command.description())}${aliasText(command)}`),
     ...(options.length === 0 ? [] : ["", ...options]),
   ].join("\n");
 }
 
 /** @param {Command} command */
+function aliasText(command) {
+  const aliases = command.aliases().map((alias) => `\`${alias}\``);
+  return aliases.length === 0 ? "" : ` Short: ${aliases.join(", ")}.`;
+}
+
+/** @param {Command} command */
 function argumentsOf(command) {
   return command.registeredArguments
-    .map((argument) => (argument.required ? `<${argument.name()}>` : `[${argument.name()}]`))
+    .map((argument) => {
+      const name = `${argument.name()}${argument.variadic ? "..." : ""}`;
+      return argument.required ? `<${name}>` : `[${name}]`;
+    })
     .join(" ");
 }
 

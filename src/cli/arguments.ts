@@ -2,9 +2,9 @@ import { Argument, InvalidArgumentError, Option, type Command } from "commander"
 import { defaultRoles } from "../config/locate.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import { parseChecksum } from "../domain/given-checksum.ts";
+import { parseBytes } from "../domain/byte-size.ts";
 import { parseDurationMs } from "../domain/duration.ts";
-import { isUuid } from "../domain/import-request.ts";
-import { UsageError } from "./failure.ts";
+import { fullId } from "../domain/reference.ts";
 
 /** Collects the values of an option that may be repeated. */
 export function listOf(value: string, earlier: readonly string[] = []): readonly string[] {
@@ -34,18 +34,23 @@ export function countOf(value: string): number {
   throw new InvalidArgumentError("It must be an integer of at least 1.");
 }
 
-/** Parses the id of an image or a task. */
-export function idOf(value: string): string {
-  if (isUuid(value)) return value;
-  throw new UsageError(
-    `"${value}" is not an id: it must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b, in lower case`,
-    "`image-import image list` shows the ids of images, `image-import task list` those of tasks.",
-  );
+/** Parses the id of a new image. */
+export function newIdOf(value: string): string {
+  const id = fullId(value);
+  if (id !== undefined) return id;
+  throw new InvalidArgumentError("It must be a UUID such as 6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b.");
 }
 
+const REFERENCE = "id, beginning of an id, or name";
+
 /** The image that a command is about. */
-export function imageIdArgument(): Argument {
-  return new Argument("<image-id>").argParser(idOf);
+export function imageArgument(): Argument {
+  return new Argument("<image>", REFERENCE);
+}
+
+/** The images that a command is about. */
+export function imagesArgument(): Argument {
+  return new Argument("<image...>", REFERENCE);
 }
 
 /** `--disk-format`, with the known names. */
@@ -82,7 +87,11 @@ export function addExpectation(command: Command): void {
         "expected digest of the data: sha256:HEX, sha512:HEX or md5:HEX",
       ).argParser(checksumOf),
     )
-    .addOption(new Option("--size <bytes>", "expected number of bytes").argParser(bytesOf))
+    .addOption(
+      new Option("--size <size>", "expected size: a number of bytes, or such as 10GiB").argParser(
+        sizeOf,
+      ),
+    )
     .addOption(
       new Option(
         "--role <role>",
@@ -104,11 +113,11 @@ function checksumOf(value: string): string {
   );
 }
 
-/** Parses a number of bytes; 0 is allowed. */
-function bytesOf(value: string): number {
-  const size = Number(value);
-  if (/^\d+$/.test(value) && Number.isSafeInteger(size)) return size;
-  throw new InvalidArgumentError("It must be an integer number of bytes.");
+/** Parses a size, in bytes or with a unit; 0 is allowed. */
+export function sizeOf(value: string): number {
+  const sizeBytes = parseBytes(value);
+  if (sizeBytes !== undefined) return sizeBytes;
+  throw new InvalidArgumentError("It must be a size such as 10737418240 or 10GiB.");
 }
 
 /** Limit of the wait until a worker accepts a request, as commander gives it. */

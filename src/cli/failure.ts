@@ -33,11 +33,31 @@ export class FailedImport extends ImportError {
   }
 }
 
+/** One of several images, whose part of a command failed. */
+export interface FailedItem {
+  readonly image_id: string;
+  readonly failure: ShownFailure;
+}
+
+/** A command was about several images, and failed for some of them. */
+export class SeveralFailed extends Error {
+  readonly failures: readonly FailedItem[];
+
+  /** @param count - the number of all images of the command */
+  constructor(failures: readonly FailedItem[], count: number) {
+    const reasons = failures.map(({ image_id: id, failure }) => `"${id}": ${failure.message}`);
+    super(`${failures.length} of ${count} images failed: ${reasons.join("; ")}`);
+    this.name = "SeveralFailed";
+    this.failures = failures;
+  }
+}
+
 /** A failure as the command line shows it. */
 export interface ShownFailure {
   /**
    * Stable code word: one of `IMPORT_FAILURES`, `BadUsage`, the name of a failure of a worker that
-   * is not in this table, or `InternalError` for a bug of the command.
+   * is not in this table, `SeveralFailed` if several images failed for different reasons, or
+   * `InternalError` for a bug of the command.
    */
   readonly code: string;
   readonly message: string;
@@ -62,6 +82,7 @@ export function shownFailure(error: unknown): ShownFailure {
     const { code, message, hint } = error;
     return { code, message, hint, exitCode: 1, ...placeOf(error) };
   }
+  if (error instanceof SeveralFailed) return severalFailed(error);
   if (error instanceof UsageError) return badUsage(error.message, error.hint);
   if (error instanceof CommanderError) {
     const message = error.message.replace(/^error: /, "");
@@ -77,6 +98,19 @@ export function shownFailure(error: unknown): ShownFailure {
 
 function placeOf({ step, store }: ImportError | UnlistedFailure) {
   return { ...(step === undefined ? {} : { step }), ...(store === undefined ? {} : { store }) };
+}
+
+/** Code and exit code are those of the failures if they all have the same, else 1. */
+function severalFailed({ message, failures }: SeveralFailed): ShownFailure {
+  const codes = new Set(failures.map(({ failure }) => failure.code));
+  const exitCodes = new Set(failures.map(({ failure }) => failure.exitCode));
+  const [exitCode = 1] = exitCodes;
+  return {
+    code: codes.size === 1 ? ([...codes][0] ?? "") : "SeveralFailed",
+    message,
+    hint: [...new Set(failures.map(({ failure }) => failure.hint))].join(" "),
+    exitCode: exitCodes.size === 1 ? exitCode : 1,
+  };
 }
 
 function badUsage(message: string, hint: string): ShownFailure {

@@ -2,6 +2,7 @@ import type { Connections } from "./connections.ts";
 import type { Finding } from "./finding.ts";
 import { taskView, type TaskView } from "./image-view.ts";
 import { requireId } from "./require-id.ts";
+import { resolveReference } from "./resolve-reference.ts";
 import { viewStores, type StoreView } from "./store-view.ts";
 import { usageView, type UsageView } from "./usage-view.ts";
 
@@ -35,6 +36,15 @@ export class Administration {
     const { listTasks } = await import("../db/task-records.ts");
     const rows = await catalogue.query((db) => listTasks(db, { limit: 100, ...filter }));
     return rows.map(taskView);
+  }
+
+  /**
+   * The id of the task that a text means: a full id, or the beginning of one, in any case.
+   *
+   * @throws ImportError `BadRequest` if several tasks fit, listing them; `TaskNotFound`
+   */
+  async resolveTask(reference: string): Promise<string> {
+    return resolveReference(this.#connections, "task", reference);
   }
 
   /** @throws ImportError `TaskNotFound` */

@@ -6,6 +6,7 @@ import type { Connections } from "./connections.ts";
 import type { CopyRemovalState, DeletionState } from "./delete-image.ts";
 import { imageView, type ImageView } from "./image-view.ts";
 import { requireId } from "./require-id.ts";
+import { resolveReference } from "./resolve-reference.ts";
 
 /** The fields of a new image. */
 export interface CreateImage {
@@ -63,6 +64,17 @@ export class Images {
     requireId(imageId);
     const { catalogue, findImage } = await this.#records();
     return imageView(await catalogue.query((db) => findImage(db, imageId)));
+  }
+
+  /**
+   * The id of the image that a text means: a full id in any case; else the exact name of one image;
+   * else the beginning of the id of one image. A full id is returned without a look at the
+   * catalogue.
+   *
+   * @throws ImportError `BadRequest` if several images fit, listing them; `ImageNotFound`
+   */
+  async resolve(reference: string): Promise<string> {
+    return resolveReference(this.#connections, "image", reference);
   }
 
   /** Newest first. */

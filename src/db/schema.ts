@@ -116,6 +116,9 @@ export const images = pgTable(
     index("images_status_index").on(image.status),
     index("images_created_index").on(image.createdAt),
     index("images_owner_index").on(image.owner),
+    index("images_name_index")
+      .on(image.name, image.id)
+      .where(sql`${image.status} <> 'deleted'`),
   ],
 );
 
@@ -144,7 +147,10 @@ export const imageTags = pgTable(
       .references(() => images.id),
     tag: text("tag").notNull(),
   },
-  (tag) => [primaryKey({ columns: [tag.imageId, tag.tag] })],
+  (tag) => [
+    primaryKey({ columns: [tag.imageId, tag.tag] }),
+    index("image_tags_tag_index").on(tag.tag),
+  ],
 );
 
 /**
@@ -228,6 +234,7 @@ export const tasks = pgTable(
   (task) => [
     check("tasks_status_legal", sql`${task.status} IN (${quoted(TASK_STATUSES)})`),
     index("tasks_image_index").on(task.imageId, task.createdAt),
+    index("tasks_created_index").on(task.createdAt),
   ],
 );
 

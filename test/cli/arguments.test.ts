@@ -4,13 +4,12 @@ import {
   containerFormatOption,
   countOf,
   diskFormatOption,
-  idOf,
-  imageIdArgument,
   listOf,
+  newIdOf,
   propertiesOf,
+  sizeOf,
   storeOption,
 } from "../../src/cli/arguments.ts";
-import { UsageError } from "../../src/cli/failure.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../../src/domain/disk-format.ts";
 
 const SOME_ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
@@ -64,30 +63,32 @@ describe("countOf()", () => {
   );
 });
 
-describe("idOf()", () => {
-  it("takes a UUID", () => {
-    expect(idOf(SOME_ID)).toBe(SOME_ID);
+describe("newIdOf()", () => {
+  it.each([SOME_ID, SOME_ID.toUpperCase()])("takes a UUID in any case: %s", (text) => {
+    expect(newIdOf(text)).toBe(SOME_ID);
   });
 
-  it.each(["", "12", SOME_ID.toUpperCase(), `${SOME_ID} `, SOME_ID.replaceAll("-", "")])(
-    'refuses "%s" and shows what an id looks like',
-    (text) => {
-      expect(() => idOf(text)).toThrow(
-        new UsageError(
-          `"${text}" is not an id: it must be a UUID such as ${SOME_ID}, in lower case`,
-          "`image-import image list` shows the ids of images, `image-import task list` those of tasks.",
-        ),
-      );
-    },
-  );
+  it.each(["", "12", `${SOME_ID} `, SOME_ID.replaceAll("-", "")])('refuses "%s"', (text) => {
+    expect(() => newIdOf(text)).toThrow(
+      new InvalidArgumentError(`It must be a UUID such as ${SOME_ID}.`),
+    );
+  });
 });
 
-describe("imageIdArgument()", () => {
-  it("is required, and an id", () => {
-    const argument = imageIdArgument();
+describe("sizeOf()", () => {
+  it.each([
+    ["0", 0],
+    ["4096", 4096],
+    ["1.5GiB", 1_610_612_736],
+    ["64 MiB", 67_108_864],
+  ])('reads "%s"', (text, sizeBytes) => {
+    expect(sizeOf(text)).toBe(sizeBytes);
+  });
 
-    expect(argument).toMatchObject({ required: true, variadic: false, parseArg: idOf });
-    expect(argument.name()).toBe("image-id");
+  it.each(["", "-1", "10 GB", "ten", "1e3"])('refuses "%s"', (text) => {
+    expect(() => sizeOf(text)).toThrow(
+      new InvalidArgumentError("It must be a size such as 10737418240 or 10GiB."),
+    );
   });
 });
 

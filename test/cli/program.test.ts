@@ -11,9 +11,10 @@ function usageOf(command: Command, names: readonly string[] = []): Record<string
     const below = command.commands.map((each) => usageOf(each, [...names, each.name()]));
     return Object.assign({}, ...below) as Record<string, string>;
   }
-  const given = command.registeredArguments.map((argument) =>
-    argument.required ? `<${argument.name()}>` : `[${argument.name()}]`,
-  );
+  const given = command.registeredArguments.map((argument) => {
+    const name = `${argument.name()}${argument.variadic ? "..." : ""}`;
+    return argument.required ? `<${name}>` : `[${name}]`;
+  });
   const options = command.options.map((option) => option.flags.replace(/ [<[].*/, " …"));
   return { [names.join(" ")]: [...given, ...options].join(" ") };
 }
@@ -31,30 +32,31 @@ describe("buildProgram()", () => {
       "image create":
         "--name … --disk-format … --container-format … --id … --owner … --property … --tag …",
       "image set":
-        "<image-id> --name … --disk-format … --container-format … --property … --remove-property … --tag … --remove-tag …",
-      "image stage": "<image-id> [file] --adopt --uri … --replace",
+        "<image> --name … --disk-format … --container-format … --property … --remove-property … --tag … --remove-tag …",
+      "image stage": "<image> [file] --adopt --uri … --replace",
+      "image unstage": "<image>",
       "image start":
-        "<image-id> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<image> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
       "image copy":
-        "<image-id> --detach --accept-timeout … --store … --all-stores --no-all-stores-must-succeed",
-      "image show": "<image-id>",
+        "<image> --detach --accept-timeout … --store … --all-stores --no-all-stores-must-succeed",
+      "image show": "<image>",
       "image list": "--status … --owner … --name … --limit …",
-      "image deactivate": "<image-id>",
-      "image reactivate": "<image-id>",
-      "image delete": "<image-id>",
-      "image remove-copy": "<image-id> --store … --wait",
-      "image download": "<image-id> -o, --output …",
-      "image verify": "[image-id] --all",
+      "image deactivate": "<image>",
+      "image reactivate": "<image>",
+      "image delete": "<image...>",
+      "image remove-copy": "<image> --store … --wait",
+      "image download": "<image> -o, --output …",
+      "image verify": "[image...] --all",
       start:
-        "<image-id> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
-      status: "<image-id>",
-      watch: "<image-id>",
-      pause: "<image-id>",
-      resume: "<image-id>",
-      "drop-store": "<image-id> --store …",
-      cancel: "<image-id> --wait",
+        "<image> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+      status: "<image...>",
+      watch: "<image>",
+      pause: "<image...>",
+      resume: "<image...>",
+      "drop-store": "<image> --store …",
+      cancel: "<image...> --wait",
       "task list": "--image … --limit …",
-      "task show": "<task-id>",
+      "task show": "<task>",
       usage: "--owner …",
       worker: "--log-level …",
       migrate: "",
@@ -110,8 +112,8 @@ describe("buildProgram() that is used wrongly", () => {
     ],
     [
       "too many arguments",
-      ["pause", ID, "now"],
-      "too many arguments for 'pause'. Expected 1 argument but got 2.",
+      ["watch", ID, "now"],
+      "too many arguments for 'watch'. Expected 1 argument but got 2.",
       USE,
     ],
     [
@@ -165,14 +167,14 @@ describe("buildProgram() that is used wrongly", () => {
     [
       "nothing to verify",
       ["image", "verify"],
-      "name either an image id or --all",
-      "Name one image, or give --all.",
+      "name either images or --all",
+      "Name one image or more, or give --all.",
     ],
     [
       "one image to verify, and all",
       ["image", "verify", ID, "--all"],
-      "name either an image id or --all",
-      "Name one image, or give --all.",
+      "name either images or --all",
+      "Name one image or more, or give --all.",
     ],
     [
       "nothing to change",
@@ -184,32 +186,46 @@ describe("buildProgram() that is used wrongly", () => {
     expect(await refusalOf(...args)).toEqual({ code: "BadUsage", message, hint, exitCode: 2 });
   });
 
+  it.each([[["import", "disk.raw", "--id"]], [["image", "create", "--id"]]])(
+    "refuses an id that is none: %j",
+    async (args) => {
+      expect(await refusalOf(...args, "no-uuid")).toEqual({
+        code: "BadUsage",
+        message: `option '--id <uuid>' argument 'no-uuid' is invalid. It must be a UUID such as ${ID}.`,
+        hint: USE,
+        exitCode: 2,
+      });
+    },
+  );
+
   it.each([
-    [["import", "disk.raw", "--id"]],
-    [["image", "create", "--id"]],
     [["image", "set", "--name", "x"]],
-    [["image", "stage", "--adopt"]],
-    [["image", "start"]],
     [["image", "show"]],
+    [["image", "get"]],
     [["image", "deactivate"]],
     [["image", "reactivate"]],
     [["image", "delete"]],
+    [["image", "rm"]],
     [["image", "remove-copy", "--store", "local"]],
-    [["image", "download", "--output", "disk.raw"]],
-    [["image", "verify"]],
+    [["image", "copy", "--all-stores"]],
+    [["image", "start"]],
     [["start"]],
     [["status"]],
     [["watch"]],
     [["pause"]],
     [["resume"]],
+    [["drop-store", "--store", "local"]],
     [["cancel"]],
     [["task", "list", "--image"]],
+    [["task", "ls", "--image"]],
     [["task", "show"]],
-  ])("refuses an id that is none: %j", async (args) => {
-    expect(await refusalOf(...args, "no-uuid")).toEqual({
-      code: "BadUsage",
-      message: `"no-uuid" is not an id: it must be a UUID such as ${ID}, in lower case`,
-      hint: "`image-import image list` shows the ids of images, `image-import task list` those of tasks.",
+    [["task", "get"]],
+  ])("looks a name up in the catalogue: %j", async (args) => {
+    expect(await refusalOf(...args, "debian")).toMatchObject({
+      code: "NotConfigured",
+      message:
+        'Cannot look up "debian": Cannot find the catalogue: no stack is running here, and DATABASE_URL is not set',
+      hint: expect.stringMatching(/ A full id needs no catalogue\.$/) as unknown,
       exitCode: 2,
     });
   });

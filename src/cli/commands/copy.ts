@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import {
   addAcceptPatience,
   addStoreChoice,
-  imageIdArgument,
+  imageArgument,
   storesOf,
   type AcceptPatience,
   type StoreChoice,
@@ -16,11 +16,11 @@ interface CopyOptions extends StoreChoice, AcceptPatience {
   readonly detach?: boolean;
 }
 
-/** `image copy <image-id>`: an active image into more stores. */
+/** `image copy <image>`: an active image into more stores. */
 export function addCopyCommand(image: Command): void {
   const command = image
     .command("copy")
-    .addArgument(imageIdArgument())
+    .addArgument(imageArgument())
     .description("copy an active image into more stores, and wait; it stays active meanwhile")
     .option("--detach", "return once the copy is accepted")
     .action(inSession(copy));
@@ -28,7 +28,7 @@ export function addCopyCommand(image: Command): void {
   addStoreChoice(command);
 }
 
-async function copy(session: Session, imageId: string, options: CopyOptions): Promise<void> {
+async function copy(session: Session, reference: string, options: CopyOptions): Promise<void> {
   if (options.store === undefined && options.allStores !== true) {
     throw new UsageError(
       "no store to copy to was named",
@@ -36,6 +36,7 @@ async function copy(session: Session, imageId: string, options: CopyOptions): Pr
     );
   }
   const client = await session.client();
+  const imageId = await client.images.resolve(reference);
   using interruption = new Interruption();
   const { signal } = interruption;
   const start = () =>

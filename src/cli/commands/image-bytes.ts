@@ -3,8 +3,10 @@ import type { ImageImportClient } from "../../client/image-import-client.ts";
 import type { StagedImage } from "../../client/stage-image.ts";
 import type { VerifiedLocation } from "../../client/read-image.ts";
 import { ImportError } from "../../domain/import-failure.ts";
-import { idOf, imageIdArgument } from "../arguments.ts";
-import { UsageError } from "../failure.ts";
+import { imageArgument } from "../arguments.ts";
+import { settleEach } from "../at-once.ts";
+import { failuresOf, resolveAll } from "../each-image.ts";
+import { SeveralFailed, shownFailure, UsageError, type FailedItem } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
 import { exactSize, fields, imageFields, table } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
@@ -19,7 +21,7 @@ interface StageOptions {
 export function addImageByteCommands(image: Command): void {
   image
     .command("stage")
-    .addArgument(imageIdArgument())
+    .addArgument(imageArgument())
     .argument("[file]")
     .description("stage the data of a queued image: a file, or - for standard input")
     .option("--adopt", "adopt a file that is already below the staging root")
@@ -27,14 +29,19 @@ export function addImageByteCommands(image: Command): void {
     .option("--replace", "replace data that is already staged")
     .action(inSession(stage));
   image
+    .command("unstage")
+    .addArgument(imageArgument())
+    .description("remove the staged data of an image that no import holds; it is queued again")
+    .action(inSession(unstage));
+  image
     .command("download")
-    .addArgument(imageIdArgument())
+    .addArgument(imageArgument())
     .description("write the bytes of an active image to a file, or to standard output")
     .option("-o, --output <file>", "appears only complete and verified; must not exist")
     .action(inSession(download));
   image
     .command("verify")
-    .argument("[image-id]", "", idOf)
+    .argument("[image...]", "id, beginning of an id, or name")
     .description("read every location and compare it with the recorded digests")
     .option("--all", "all published images")
     .action(inSession(verify));
@@ -42,12 +49,13 @@ export function addImageByteCommands(image: Command): void {
 
 async function stage(
   session: Session,
-  imageId: string,
+  reference: string,
   file: string | undefined,
   options: StageOptions,
 ): Promise<void> {
   requireStageUse(file, options);
   const client = await session.hostClient();
+  const imageId = await client.images.resolve(reference);
   const staged =
     file === undefined
       ? await client.files.adopt(imageId, options.uri)
@@ -94,9 +102,17 @@ function stagedFields(staged: StagedImage): string {
   ]);
 }
 
+async function unstage(session: Session, reference: string): Promise<void> {
+  const client = await session.hostClient();
+  const imageId = await client.images.resolve(reference);
+  await client.files.unstage(imageId);
+  const image = await client.images.show(imageId);
+  session.answer(image, () => imageFields(image));
+}
+
 async function download(
   session: Session,
-  imageId: string,
+  reference: string,
   { output }: { readonly output?: string },
 ): Promise<void> {
   if (output === undefined && session.isJson) {
@@ -106,6 +122,7 @@ async function download(
     );
   }
   const client = await session.hostClient();
+  const imageId = await client.images.resolve(reference);
   using interruption = new Interruption();
   const { signal } = interruption;
   const image = await client.files
@@ -134,23 +151,47 @@ async function download(
 
 async function verify(
   session: Session,
-  imageId: string | undefined,
+  references: readonly string[],
   { all = false }: { readonly all?: boolean },
 ): Promise<void> {
-  if ((imageId === undefined) !== all) {
-    throw new UsageError("name either an image id or --all", "Name one image, or give --all.");
+  if ((references.length === 0) !== all) {
+    throw new UsageError("name either images or --all", "Name one image or more, or give --all.");
   }
   const client = await session.hostClient();
   const report = (doneBytes: number): void => {
     session.progress.bytes("verifying", doneBytes, undefined);
   };
-  const locations =
-    imageId === undefined
-      ? await client.files.verifyAll({ report })
-      : await client.files.verify(imageId, { report });
+  const { locations, unread, count } = all
+    ? { locations: await client.files.verifyAll({ report }), unread: [], count: 0 }
+    : await verifyImages(client, references, report);
   session.answer(locations, () => locationTable(locations));
   const wrong = locations.filter(({ ok }) => !ok);
+  if (unread.length > 0) throw new SeveralFailed([...unread, ...differing(wrong)], count);
   if (wrong.length > 0) throw mismatch(wrong);
+}
+
+/** Reads image after image. One that cannot be read does not stop the others. */
+async function verifyImages(
+  client: ImageImportClient,
+  references: readonly string[],
+  report: (doneBytes: number) => void,
+) {
+  const ids = await resolveAll(client, references);
+  const [only = "", ...others] = ids;
+  if (others.length === 0) {
+    return { locations: await client.files.verify(only, { report }), unread: [], count: 1 };
+  }
+  const ends = await settleEach(ids, 1, (imageId) => client.files.verify(imageId, { report }));
+  const locations = ends.flatMap((end) => (end.status === "fulfilled" ? end.value : []));
+  return { locations, unread: [...failuresOf(ids, ends).values()], count: ids.length };
+}
+
+function differing(wrong: readonly VerifiedLocation[]): FailedItem[] {
+  const ids = new Set(wrong.map(({ image_id: imageId }) => imageId));
+  return [...ids].map((imageId) => ({
+    image_id: imageId,
+    failure: shownFailure(mismatch(wrong.filter(({ image_id: id }) => id === imageId))),
+  }));
 }
 
 function locationTable(locations: readonly VerifiedLocation[]): string {

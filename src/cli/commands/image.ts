@@ -7,11 +7,13 @@ import {
   containerFormatOption,
   countOf,
   diskFormatOption,
-  idOf,
-  imageIdArgument,
+  imageArgument,
+  imagesArgument,
   listOf,
+  newIdOf,
   propertiesOf,
 } from "../arguments.ts";
+import { onEachImage } from "../each-image.ts";
 import { UsageError } from "../failure.ts";
 import { imageFields, imageTable, fields } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
@@ -60,15 +62,15 @@ export function addImageCommands(program: Command): void {
     .description("create an image without data")
     .option("--name <name>", "name of the image")
     .addOption(diskFormatOption("format of the disk"))
-    .addOption(containerFormatOption("format of the container around the disk"))
-    .option("--id <uuid>", "id of the new image; default: a new one", idOf)
+    .addOption(containerFormatOption("format of the container around the disk; default: bare"))
+    .option("--id <uuid>", "id of the new image; default: a new one", newIdOf)
     .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
     .option("--property <name=value>", "property, may be repeated", propertiesOf)
     .option("--tag <tag>", "tag, may be repeated", listOf)
     .action(inSession(create));
   image
     .command("set")
-    .addArgument(imageIdArgument())
+    .addArgument(imageArgument())
     .description("change name, properties and tags, also while an import runs; formats before it")
     .option("--name <name>", "new name")
     .addOption(diskFormatOption("new disk format"))
@@ -83,11 +85,13 @@ export function addImageCommands(program: Command): void {
   addCopyCommand(image);
   image
     .command("show")
-    .addArgument(imageIdArgument())
+    .alias("get")
+    .addArgument(imageArgument())
     .description("show one image")
     .action(inSession(show));
   image
     .command("list")
+    .alias("ls")
     .description("list images, newest first")
     .addOption(
       new Option("--status <status>", "only images of this status").choices(IMAGE_STATUSES),
@@ -98,22 +102,23 @@ export function addImageCommands(program: Command): void {
     .action(inSession(list));
   image
     .command("deactivate")
-    .addArgument(imageIdArgument())
+    .addArgument(imageArgument())
     .description("forbid to read an active image, until it is reactivated")
     .action(inSession(deactivate));
   image
     .command("reactivate")
-    .addArgument(imageIdArgument())
+    .addArgument(imageArgument())
     .description("allow to read a deactivated image again")
     .action(inSession(reactivate));
   image
     .command("delete")
-    .addArgument(imageIdArgument())
-    .description("delete an image and its bytes; an import of it is cancelled")
+    .alias("rm")
+    .addArgument(imagesArgument())
+    .description("delete images and their bytes; imports of them are cancelled")
     .action(inSession(remove));
   image
     .command("remove-copy")
-    .addArgument(imageIdArgument())
+    .addArgument(imageArgument())
     .description("remove an image from one of its stores; never its last copy")
     .requiredOption("--store <name>", "store to remove it from")
     .option("--wait", "wait until its bytes are removed, without a limit; default: 30 s")
@@ -128,14 +133,14 @@ async function create(session: Session, options: CreateOptions): Promise<void> {
     name: options.name,
     owner: options.owner ?? defaultOwner(),
     diskFormat: options.diskFormat,
-    containerFormat: options.containerFormat,
+    containerFormat: options.containerFormat ?? "bare",
     properties: options.property,
     tags: options.tag,
   });
   session.answer(image, () => imageFields(image));
 }
 
-async function set(session: Session, imageId: string, options: SetOptions): Promise<void> {
+async function set(session: Session, reference: string, options: SetOptions): Promise<void> {
   const changes = {
     name: options.name,
     diskFormat: options.diskFormat,
@@ -151,13 +156,14 @@ async function set(session: Session, imageId: string, options: SetOptions): Prom
       "Name a change: `image-import image set --help` lists them.",
     );
   }
-  const client = await session.client();
-  const image = await client.images.change(imageId, changes);
+  const { images } = await session.client();
+  const image = await images.change(await images.resolve(reference), changes);
   session.answer(image, () => imageFields(image));
 }
 
-async function show(session: Session, imageId: string): Promise<void> {
-  const image = await (await session.client()).images.show(imageId);
+async function show(session: Session, reference: string): Promise<void> {
+  const { images } = await session.client();
+  const image = await images.show(await images.resolve(reference));
   session.answer(image, () => imageFields(image));
 }
 
@@ -166,36 +172,42 @@ async function list(session: Session, options: ListOptions): Promise<void> {
   session.answer(images, () => imageTable(images));
 }
 
-async function deactivate(session: Session, imageId: string): Promise<void> {
-  const image = await (await session.client()).images.deactivate(imageId);
+async function deactivate(session: Session, reference: string): Promise<void> {
+  const { images } = await session.client();
+  const image = await images.deactivate(await images.resolve(reference));
   session.answer(image, () => imageFields(image));
 }
 
-async function reactivate(session: Session, imageId: string): Promise<void> {
-  const image = await (await session.client()).images.reactivate(imageId);
+async function reactivate(session: Session, reference: string): Promise<void> {
+  const { images } = await session.client();
+  const image = await images.reactivate(await images.resolve(reference));
   session.answer(image, () => imageFields(image));
 }
 
-async function remove(session: Session, imageId: string): Promise<void> {
+async function remove(session: Session, references: readonly string[]): Promise<void> {
   const client = await session.client();
-  const status = await withWordOfWaiting(session, () => client.images.delete(imageId));
-  session.answer({ id: imageId, status }, () =>
+  const work = async (imageId: string) => ({
+    id: imageId,
+    status: await client.images.delete(imageId),
+  });
+  const text = ({ id, status }: Awaited<ReturnType<typeof work>>): string =>
     fields([
-      ["id", imageId],
+      ["id", id],
       [
         "status",
         status === "deleted" ? status : `${status}; its bytes are removed in the background`,
       ],
-    ]),
-  );
+    ]);
+  await withWordOfWaiting(session, () => onEachImage(session, client, references, { work, text }));
 }
 
 async function removeCopy(
   session: Session,
-  imageId: string,
+  reference: string,
   { store, wait = false }: RemoveCopyOptions,
 ): Promise<void> {
   const client = await session.client();
+  const imageId = await client.images.resolve(reference);
   const status = await withWordOfWaiting(session, () =>
     client.images.removeCopy(imageId, store, wait ? Infinity : undefined),
   );

@@ -14,7 +14,7 @@ import {
   containerFormatOption,
   diskFormatOption,
   expectationOf,
-  idOf,
+  newIdOf,
   storesOf,
   type AcceptPatience,
   type Expectation,
@@ -43,7 +43,7 @@ export function addImportCommand(program: Command): void {
     .option("--name <name>", "name of the image; default: the name of the file")
     .addOption(diskFormatOption("default: that of the bytes, or of the ending of the URL"))
     .addOption(containerFormatOption("default: bare"))
-    .option("--id <uuid>", "id of the new image; default: a new one", idOf)
+    .option("--id <uuid>", "id of the new image; default: a new one", newIdOf)
     .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
     .option("--detach", "return once the import is accepted")
     .option("--keep", "keep the image if its import fails; default: remove it")

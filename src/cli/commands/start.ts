@@ -5,7 +5,7 @@ import {
   addExpectation,
   addStoreChoice,
   expectationOf,
-  imageIdArgument,
+  imageArgument,
   storesOf,
   type AcceptPatience,
   type Expectation,
@@ -22,11 +22,11 @@ interface StartOptions extends StoreChoice, Expectation, AcceptPatience {
   readonly wait?: boolean;
 }
 
-/** `start <image-id>`, also as `image start`. */
+/** `start <image>`, also as `image start`. */
 export function addStartCommand(parent: Command): void {
   const command = parent
     .command("start")
-    .addArgument(imageIdArgument())
+    .addArgument(imageArgument())
     .description("start the import of an image; return once it is accepted")
     .addOption(
       new Option(
@@ -46,10 +46,11 @@ export function addStartCommand(parent: Command): void {
   addStoreChoice(command);
 }
 
-async function start(session: Session, imageId: string, options: StartOptions): Promise<void> {
+async function start(session: Session, reference: string, options: StartOptions): Promise<void> {
   // Only the configuration of this host names the key that encrypts a URL.
   const isDownload = options.method === "web-download";
   const client = isDownload ? await session.hostClient() : await session.client();
+  const imageId = await client.images.resolve(reference);
   using interruption = new Interruption();
   const { signal } = interruption;
   const start = () =>

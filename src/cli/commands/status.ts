@@ -5,7 +5,8 @@ import { formatBytes } from "../../domain/byte-size.ts";
 import { failureOfImport } from "../../client/import-report.ts";
 import { ImportError, UnlistedFailure } from "../../domain/import-failure.ts";
 import type { StoreProgress } from "../../workflow/contract.ts";
-import { imageIdArgument } from "../arguments.ts";
+import { imageArgument, imagesArgument } from "../arguments.ts";
+import { onEachImage } from "../each-image.ts";
 import { followImport } from "../follow-import.ts";
 import { Interruption } from "../interruption.ts";
 import { fields, type Field } from "../render.ts";
@@ -15,27 +16,31 @@ import { inSession, type Session } from "../session.ts";
 export function addStatusCommands(program: Command): void {
   program
     .command("status")
-    .addArgument(imageIdArgument())
+    .addArgument(imagesArgument())
     .description("show the newest import of an image, with live detail while it runs")
     .action(inSession(status));
   program
     .command("watch")
-    .addArgument(imageIdArgument())
+    .addArgument(imageArgument())
     .description("follow the newest import of an image until it has ended")
     .action(inSession(watch));
 }
 
-async function status(session: Session, imageId: string): Promise<void> {
-  const report = await (await session.client()).imports.report(imageId);
-  session.answer(report, () => reportFields(report));
+async function status(session: Session, references: readonly string[]): Promise<void> {
+  const client = await session.client();
+  await onEachImage(session, client, references, {
+    work: (imageId) => client.imports.report(imageId),
+    text: reportFields,
+  });
 }
 
 /**
  * Ends as the import ends: with exit code 1 when it failed, was refused or was left without an
  * undo.
  */
-async function watch(session: Session, imageId: string): Promise<void> {
+async function watch(session: Session, reference: string): Promise<void> {
   const client = await session.client();
+  const imageId = await client.images.resolve(reference);
   using interruption = new Interruption();
   const { signal } = interruption;
   let report = await client.imports.report(imageId);

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { countOf, idOf } from "../arguments.ts";
+import { countOf } from "../arguments.ts";
 import { taskFields, taskTable } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 
@@ -8,13 +8,15 @@ export function addTaskCommands(program: Command): void {
   const task = program.command("task").description("records of imports");
   task
     .command("list")
+    .alias("ls")
     .description("list tasks, newest first")
-    .option("--image <image-id>", "only tasks of this image", idOf)
+    .option("--image <image>", "only tasks of this image: id, beginning of an id, or name")
     .option("--limit <count>", "maximum number", countOf, 100)
     .action(inSession(list));
   task
     .command("show")
-    .argument("<task-id>", "", idOf)
+    .alias("get")
+    .argument("<task>", "id, or beginning of an id")
     .description("show one task")
     .action(inSession(show));
 }
@@ -24,11 +26,14 @@ async function list(
   options: { readonly image?: string; readonly limit: number },
 ): Promise<void> {
   const client = await session.client();
-  const tasks = await client.admin.listTasks({ imageId: options.image, limit: options.limit });
+  const imageId =
+    options.image === undefined ? undefined : await client.images.resolve(options.image);
+  const tasks = await client.admin.listTasks({ imageId, limit: options.limit });
   session.answer(tasks, () => taskTable(tasks));
 }
 
-async function show(session: Session, taskId: string): Promise<void> {
-  const task = await (await session.client()).admin.showTask(taskId);
+async function show(session: Session, reference: string): Promise<void> {
+  const { admin } = await session.client();
+  const task = await admin.showTask(await admin.resolveTask(reference));
   session.answer(task, () => taskFields(task));
 }

@@ -29,7 +29,7 @@ describe("image create", () => {
         owner: null,
         status: "queued",
         disk_format: null,
-        container_format: null,
+        container_format: "bare",
         size: null,
         virtual_size: null,
         checksum: null,

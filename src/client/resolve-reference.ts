@@ -1,0 +1,83 @@
+import type { Candidate } from "../db/reference-records.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { fullId } from "../domain/reference.ts";
+import type { Connections } from "./connections.ts";
+
+/** The kinds of things that have an id. */
+type Kind = "image" | "task";
+
+/**
+ * The id that a user means with a text. The first of these that fits counts:
+ *
+ * 1. a full id, in any case: the catalogue is not asked, and need not be there;
+ * 2. the exact name of one image;
+ * 3. the beginning of the id of one image or task, in any case, with or without hyphens.
+ *
+ * @throws ImportError `BadRequest` if several fit, listing them; `ImageNotFound`, `TaskNotFound`;
+ *   `NotConfigured`, `DatabaseUnavailable`
+ * @internal
+ */
+export async function resolveReference(
+  connections: Connections,
+  kind: Kind,
+  reference: string,
+): Promise<string> {
+  const id = fullId(reference);
+  if (id !== undefined) return id;
+  const candidates = await candidatesOf(connections, kind, reference);
+  const [found] = candidates;
+  if (found === undefined) throw unknown(kind, reference);
+  if (candidates.length > 1) throw ambiguous(kind, reference, candidates);
+  return found.id;
+}
+
+async function candidatesOf(
+  connections: Connections,
+  kind: Kind,
+  reference: string,
+): Promise<Candidate[]> {
+  try {
+    const catalogue = await connections.catalogue();
+    const records = await import("../db/reference-records.ts");
+    const find = kind === "image" ? records.findReferencedImages : records.findReferencedTasks;
+    return await catalogue.query((db) => find(db, reference));
+  } catch (error) {
+    if (!(error instanceof ImportError)) throw error;
+    throw new ImportError(error.code, `Cannot look up "${reference}": ${error.message}`, {
+      cause: error,
+      hint: `${error.hint} A full id needs no catalogue.`,
+    });
+  }
+}
+
+function unknown(kind: Kind, reference: string): ImportError {
+  return kind === "image"
+    ? new ImportError(
+        "ImageNotFound",
+        `No image has the name or id "${reference}", and no id begins with it`,
+      )
+    : new ImportError(
+        "TaskNotFound",
+        `No task has the id "${reference}", and no id begins with it`,
+      );
+}
+
+// As many as one look takes in.
+const MOST_LISTED = 10;
+
+function ambiguous(kind: Kind, reference: string, candidates: readonly Candidate[]): ImportError {
+  const listed = candidates.slice(0, MOST_LISTED).map(({ id, name, status, created_at }) => {
+    const named = name === null || name === reference ? "" : `"${name}", `;
+    return `${id} (${named}${status}, created ${created_at.toISOString()})`;
+  });
+  const isMore = candidates.length > MOST_LISTED;
+  const count = isMore ? `more than ${MOST_LISTED}` : String(candidates.length);
+  const shared = candidates.every(({ name }) => name === reference)
+    ? "have this name"
+    : "have an id that begins with it";
+  return new ImportError(
+    "BadRequest",
+    `Cannot choose one ${kind} by "${reference}": ${count} ${kind}s ${shared}: ${listed.join(", ")}${isMore ? ", …" : ""}`,
+    { hint: "Name one of them by its id, or by enough of its beginning." },
+  );
+}

@@ -1,0 +1,30 @@
+import { isUuid } from "./import-request.ts";
+
+/** The ids between two UUIDs, both included. */
+export interface IdRange {
+  readonly first: string;
+  readonly last: string;
+}
+
+/** A full id in any case, as this project writes it; undefined if the text is not a full id. */
+export function fullId(reference: string): string | undefined {
+  const id = reference.toLowerCase();
+  return isUuid(id) ? id : undefined;
+}
+
+/**
+ * The ids that begin with a text, in any case, with or without hyphens; undefined if no id does.
+ */
+export function idsThatBeginWith(reference: string): IdRange | undefined {
+  if (!/^[0-9a-f][0-9a-f-]*$/i.test(reference)) return undefined;
+  const digits = reference.toLowerCase().replaceAll("-", "");
+  const first = hyphenated(digits.padEnd(32, "0"));
+  // Hyphens are at their places in an id, or there are none.
+  const isPlaced = !reference.includes("-") || first.startsWith(reference.toLowerCase());
+  const last = hyphenated(digits.padEnd(32, "f"));
+  return digits.length <= 32 && isPlaced ? { first, last } : undefined;
+}
+
+function hyphenated(digits: string): string {
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
