@@ -1,6 +1,6 @@
 // The layers of ARCHITECTURE.md: imports point down, never up or across.
 const entry = "^src/(cli|worker|stack)/";
-const tools = ["sources", "staging", "formats", "transforms", "stores", "db"];
+const tools = ["sources", "staging", "formats", "transforms", "stores", "db", "health"];
 
 /** @param {string} tool @returns {import("dependency-cruiser").IForbiddenRuleType} */
 function toolRule(tool) {

@@ -17,7 +17,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: [
-            "test/{domain,formats,bytes,processes,sources,staging,stores,transforms,config}/**/*.test.ts",
+            "test/{domain,formats,bytes,processes,sources,staging,stores,transforms,config,health}/**/*.test.ts",
           ],
           // Digest threads run from dist.
           globalSetup: build,

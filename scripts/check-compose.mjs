@@ -107,6 +107,8 @@ async function checkCompose() {
   );
   imageImport(["image", "verify", "--all"], worker);
   imageImport(["doctor"], worker);
+  checkHealth(services.worker.healthcheck);
+  say("worker is healthy");
 }
 
 /** @param {string} config @returns {{ stores: Record<string, unknown> }} */
@@ -115,7 +117,7 @@ function readStores(config) {
 }
 
 async function choosePorts() {
-  const names = ["postgres", "frontend", "http", "history", "matching", "worker", "s3"];
+  const names = ["postgres", "frontend", "http", "history", "matching", "worker", "s3", "health"];
   const members = ["frontendMembers", "historyMembers", "matchingMembers", "workerMembers"];
   /** @type {Ports} */
   const ports = {};
@@ -153,6 +155,7 @@ function readCompose(ports) {
     .replaceAll("s3:7070", `127.0.0.1:${portOf(ports, "s3")}`)
     .replaceAll('":7070"', `"127.0.0.1:${portOf(ports, "s3")}"`)
     .replaceAll("127.0.0.1:7070", `127.0.0.1:${portOf(ports, "s3")}`)
+    .replaceAll("9465", String(portOf(ports, "health")))
     .replaceAll("/var/lib/image-import", join(directory, "data"))
     .replaceAll("/var/lib/versitygw", join(directory, "objects"))
     .replaceAll("$$", "$");
@@ -200,6 +203,15 @@ async function startS3({ entrypoint, command, environment, healthcheck }, versit
   const env = { ...environment, PATH: `${join(versitygw, "..")}:${process.env["PATH"]}` };
   const program = start("s3", [entrypoint[0] ?? "", ...entrypoint.slice(1), ...command], env);
   await waitUntilReady(program, async () => (await fetch(healthcheck.test.at(-1) ?? "")).ok);
+}
+
+/** @param {Service["healthcheck"]} healthcheck */
+function checkHealth({ test: [, ...command] }) {
+  const result = spawnSync(process.execPath, command.slice(1), {
+    encoding: "utf8",
+    timeout: 10_000,
+  });
+  if (result.status !== 0) throw new Error(`The worker is not healthy: ${result.stdout}`);
 }
 
 /** @param {string} name @param {Service} service @param {Environment} env */

@@ -120,6 +120,13 @@ export function sizeOf(value: string): number {
   throw new InvalidArgumentError("It must be a size such as 10737418240 or 10GiB.");
 }
 
+/** Parses a port; 0 is allowed. */
+export function portOf(value: string): number {
+  const port = Number(value);
+  if (/^\d+$/.test(value) && port <= 65_535) return port;
+  throw new InvalidArgumentError("It must be an integer from 0 to 65535.");
+}
+
 /** Limit of the wait until a worker accepts a request, as commander gives it. */
 export interface AcceptPatience {
   /** In ms. */

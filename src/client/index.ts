@@ -39,6 +39,7 @@ export type { Encryption, FormatPolicy, VmdkType } from "../domain/format-policy
 export type { ImageChanges, ImageFilter } from "../domain/image-fields.ts";
 export type { ImageStatus } from "../domain/image-status.ts";
 export type { ImportMethod } from "../domain/import-request.ts";
+export type { ListenAddress } from "../domain/listen-address.ts";
 export type { Limits, Quota, QuotaLimits } from "../domain/quota.ts";
 export type { Report } from "../domain/report.ts";
 export type {

@@ -5,12 +5,14 @@ import { parse } from "yaml";
 import { z } from "zod";
 import type { FormatPolicy } from "../domain/format-policy.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { ListenAddress } from "../domain/listen-address.ts";
 import type { Limits } from "../domain/quota.ts";
 import type { StoreSettings } from "../domain/store-settings.ts";
 import type { TransformSettings } from "../domain/transform-settings.ts";
 import type { WebSettings } from "../domain/web-settings.ts";
 import { limits, limitsOf } from "./limits.ts";
 import { formatPolicy } from "./format-settings.ts";
+import { health } from "./listen-settings.ts";
 import { logging, type LogLevel } from "./log-settings.ts";
 import { bytes, durationMs } from "./quantities.ts";
 import { webSettingsOf, webSource } from "./source-settings.ts";
@@ -111,6 +113,7 @@ export const configurationFile = z.strictObject({
       "`true`: every copy is read back from its store and compared before its image becomes active.",
   }),
   logging,
+  health,
   reconcile_every: durationMs.default(5 * 60_000).meta({
     description:
       "How often the reconciler looks for what terminated or lost runs have left behind, and removes it.",
@@ -153,6 +156,8 @@ export interface Config {
   /** True if every copy is read back before its image becomes active. */
   readonly verifyOnPublish: boolean;
   readonly reconcileEveryMs: number;
+  /** The address of the health endpoints of a worker. */
+  readonly health: ListenAddress;
   /** The level of a worker's log, and the rotation of a stack's logs. */
   readonly logging: {
     readonly level: LogLevel;
@@ -221,6 +226,7 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
       data.secrets.key_file === undefined ? undefined : resolve(folder, data.secrets.key_file),
     verifyOnPublish: data.verify_on_publish,
     reconcileEveryMs: data.reconcile_every,
+    health: data.health,
     logging: {
       level: data.logging.level,
       maxSizeBytes: data.logging.max_size,

@@ -11,7 +11,16 @@ export type StackProgram = (typeof STACK_PROGRAMS)[number];
 const processId = z.number().int().positive();
 const startTime = z.number().int().nonnegative();
 
-const stackFile = z.object({
+/** The addresses that a worker serves; null while it is not ready. */
+export const workerAddresses = z.object({
+  /** URL of its `/livez` and `/readyz`, without a path. */
+  health_url: z.string().nullable().default(null),
+});
+
+/** The addresses that a worker serves. */
+export type WorkerAddresses = Readonly<z.infer<typeof workerAddresses>>;
+
+const stackFile = workerAddresses.extend({
   /** `ready` once the worker polls; `starting` before; `stopping` from the first Ctrl-C on. */
   state: z.enum(["starting", "ready", "stopping"]),
   /** The boot of the machine to which the process ids belong: after another boot they are void. */

@@ -32,6 +32,8 @@ export interface ProgramOptions {
   readonly stop: StopOptions;
   /** Opens Node's channel for messages to it. Default: false. */
   readonly hasChannel?: boolean;
+  /** Takes the message with which it reports through its channel that it is ready. */
+  readonly onReady?: (message: object) => void;
 }
 
 /**
@@ -76,7 +78,10 @@ export class Program {
       });
     });
     this.#child.on("message", (message) => {
-      if (saysReady(message)) this.#isReady = true;
+      if (saysReady(message)) {
+        this.#isReady = true;
+        options.onReady?.(message);
+      }
       this.#failure = failureIn(message) ?? this.#failure;
     });
   }
@@ -174,7 +179,7 @@ function failureIn(message: unknown): ReportedFailure | undefined {
   return message.failed as ReportedFailure;
 }
 
-function saysReady(message: unknown): boolean {
+function saysReady(message: unknown): message is object {
   return (
     typeof message === "object" && message !== null && "ready" in message && message.ready === true
   );

@@ -3,6 +3,7 @@ import {
   writeStackFile,
   type StackFile,
   type StackProgram,
+  type WorkerAddresses,
 } from "../config/stack-file.ts";
 import { findProcess, readBootId, type LocalProcess } from "../processes/process-table.ts";
 
@@ -11,6 +12,9 @@ export type StackAddresses = Pick<
   StackFile,
   "database_url" | "temporal_address" | "temporal_namespace" | "web_ui" | "config" | "data_dir"
 >;
+
+/** The addresses of a worker that does not run. */
+const NO_ADDRESSES: WorkerAddresses = { health_url: null };
 
 /** Keeps the stack file up to date while this process runs the stack. */
 export class StackRecord {
@@ -25,6 +29,7 @@ export class StackRecord {
       supervisor: { pid: process.pid, start_time: supervisor?.startTicks ?? 0 },
       pids: { postgres: null, temporal: null, worker: null },
       start_times: { postgres: null, temporal: null, worker: null },
+      ...NO_ADDRESSES,
       ...addresses,
     };
     writeStackFile(this.#file);
@@ -33,10 +38,17 @@ export class StackRecord {
   /** Records that a program runs as this process, or that it does not run. */
   setProcess(program: StackProgram, identity: LocalProcess | undefined): void {
     const { pids, start_times: startTimes } = this.#file;
+    const isGone = program === "worker" && identity === undefined;
     this.#change({
+      ...(isGone ? NO_ADDRESSES : {}),
       pids: { ...pids, [program]: identity?.pid ?? null },
       start_times: { ...startTimes, [program]: identity?.startTicks ?? null },
     });
+  }
+
+  /** Records the addresses of the worker that became ready last. */
+  setWorkerAddresses(addresses: WorkerAddresses): void {
+    this.#change(addresses);
   }
 
   /** Records the state of the stack. */

@@ -228,7 +228,10 @@ class SupervisedStack implements OwnStack {
 
   async #startWorker(signal: AbortSignal): Promise<void> {
     this.#worker = await this.#supervise("worker", signal, {
-      start: () => startWorker(this.#workerOptions("worker")),
+      start: () =>
+        startWorker(this.#workerOptions("worker"), (addresses) => {
+          this.#record.setWorkerAddresses(addresses);
+        }),
       isReady: (worker) => worker.isReady,
     });
   }

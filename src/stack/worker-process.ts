@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { workerAddresses, type WorkerAddresses } from "../config/stack-file.ts";
 import type { StackAddresses } from "./stack-record.ts";
 import { environmentWithout } from "../config/child-environment.ts";
 import { Program, readLastLines, reportedError } from "./program.ts";
@@ -18,16 +19,27 @@ export interface WorkerOptions {
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Starts a worker. It sends `{ ready: true }` through its channel once it polls. */
-export function startWorker(options: WorkerOptions): Program {
+/**
+ * Starts a worker. It sends `{ ready: true }` with its addresses through its channel once it polls.
+ *
+ * @param onReady - takes the addresses
+ */
+export function startWorker(
+  options: WorkerOptions,
+  onReady: (addresses: WorkerAddresses) => void,
+): Program {
   return new Program({
     name: "worker",
-    command: [process.execPath, COMMAND_LINE, "worker"],
+    // A new worker starts while the old one still has its ports.
+    command: [process.execPath, COMMAND_LINE, "worker", "--health-port", "0"],
     env: environmentOf(options),
     logFile: options.logFile,
     // Longer than the time that a worker gives its activities to finish.
     stop: { signal: "SIGTERM", withinMs: 40_000 },
     hasChannel: true,
+    onReady: (message) => {
+      onReady(workerAddresses.parse(message));
+    },
   });
 }
 

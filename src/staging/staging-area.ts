@@ -112,6 +112,17 @@ export class StagingArea {
     );
   }
 
+  /**
+   * Makes sure that the directory is there, may be written, and is on the volume that was opened.
+   *
+   * @throws ImportError `StagingUnavailable`
+   */
+  async requireUsable(): Promise<void> {
+    await this.#inVolume(({ ownPath }) =>
+      access(ownPath, constants.R_OK | constants.W_OK | constants.X_OK),
+    );
+  }
+
   /** Bytes that an ordinary user may still write. */
   async freeBytes(): Promise<number> {
     const { bavail, bsize } = await statfs(this.root);

@@ -1,5 +1,9 @@
 import { hostname } from "node:os";
 import { configDigest } from "../config/config-digest.ts";
+import { packageVersion } from "../config/package-version.ts";
+
+// The end is missing in the names of the first workers of 0.1.0.
+const NAME = /^(\S+) config (\S+) since (\S+)(?: version (\S+) health (\S+))?$/;
 
 /** The parts of a worker's name in Temporal. */
 export interface WorkerIdentity {
@@ -9,21 +13,26 @@ export interface WorkerIdentity {
   readonly config: string;
   /** The time at which it read the configuration, in ISO 8601. */
   readonly since: string;
+  /** Version of this software; undefined for one that does not report it. */
+  readonly version?: string | undefined;
+  /** URL of its `/livez` and `/readyz`, without a path; undefined for one that has none. */
+  readonly healthUrl?: string | undefined;
 }
 
 /**
  * The name of this worker in Temporal. The Web UI, histories and `doctor` show it.
  */
-export function identityOf(configPath: string, now = new Date()): string {
+export function identityOf(configPath: string, healthUrl: string, now = new Date()): string {
   const digest = configDigest(configPath) ?? "unknown";
-  return `${String(process.pid)}@${hostname()} config ${digest} since ${now.toISOString()}`;
+  const worker = `${String(process.pid)}@${hostname()}`;
+  return `${worker} config ${digest} since ${now.toISOString()} version ${packageVersion()} health ${healthUrl}`;
 }
 
 /** Parses a name of {@link identityOf}; undefined for a name of another program or version. */
 export function parseIdentity(identity: string): WorkerIdentity | undefined {
-  const [, worker, config, since] = /^(\S+) config (\S+) since (\S+)$/.exec(identity) ?? [];
+  const [, worker, config, since, version, healthUrl] = NAME.exec(identity) ?? [];
   if (worker === undefined || config === undefined || since === undefined) return undefined;
-  return { process: worker, config, since };
+  return { process: worker, config, since, version, healthUrl };
 }
 
 /** True for an ended process of this host; the server lists it for some minutes. */

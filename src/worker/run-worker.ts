@@ -17,6 +17,13 @@ import { identityOf } from "../temporal/worker-identity.ts";
 import { buildDependencies, hasStaging } from "./dependencies.ts";
 import { stepInterceptors } from "./log-attributes.ts";
 import { TemporalUpkeep } from "./temporal-upkeep.ts";
+import { WorkerHealth } from "./worker-health.ts";
+
+/** The addresses that a worker serves. */
+export interface WorkerAddresses {
+  /** URL of `/livez` and `/readyz`, without a path. */
+  readonly health_url: string;
+}
 
 /** Settings of a worker. */
 export interface WorkerSettings {
@@ -27,7 +34,7 @@ export interface WorkerSettings {
   /** The file of the configuration: its digest becomes part of the worker's name in Temporal. */
   readonly configPath: string | undefined;
   /** Called once the worker polls for work. */
-  readonly onReady: () => void;
+  readonly onReady: (addresses: WorkerAddresses) => void;
 }
 
 /**
@@ -47,13 +54,16 @@ export function workflowSource(): Pick<WorkerOptions, "workflowBundle" | "workfl
  */
 export async function runWorker(settings: WorkerSettings): Promise<void> {
   const { config, logger } = settings;
-  const identity = identityOf(settings.configPath ?? "");
+  await using health = await WorkerHealth.open(config.health);
+  const identity = identityOf(settings.configPath ?? "", health.url);
+  health.nameIt(identity);
   const connection = await NativeConnection.connect(settings.temporal.connection);
   const client = new Client({ connection, namespace: settings.temporal.namespace });
   const dependencies = await buildDependencies(config, settings.databaseUrl, client);
   const { namespace } = settings.temporal;
   const upkeep = new TemporalUpkeep(client, namespace, config.reconcileEveryMs, logger);
   try {
+    health.watch({ databaseUrl: settings.databaseUrl, connection, client, ...dependencies });
     await prepareStores(dependencies, logger);
     await upkeep.start();
     const workers = await createWorkers({ ...settings, identity }, connection, dependencies);
@@ -65,7 +75,8 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
       });
     }
     const running = workers.map((worker) => worker.run());
-    settings.onReady();
+    health.follow(workers);
+    settings.onReady({ health_url: health.url });
     await Promise.all(running).finally(() => {
       sweeping?.stop();
       upkeep.stop();

@@ -58,7 +58,7 @@ describe("buildProgram()", () => {
       "task list": "--image … --limit …",
       "task show": "<task>",
       usage: "--owner …",
-      worker: "--log-level …",
+      worker: "--log-level … --health-port …",
       migrate: "",
       stores: "--check --adopt …",
       doctor: "",

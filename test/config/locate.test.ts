@@ -40,6 +40,7 @@ function leaveStackFile(): StackFile {
     temporal_address: "127.0.0.1:20002",
     temporal_namespace: "stack",
     web_ui: "http://127.0.0.1:20003",
+    health_url: "http://127.0.0.1:20004",
     config: join(dataDir, "image-import.yaml"),
     data_dir: dataDir,
   };

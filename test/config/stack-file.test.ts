@@ -21,6 +21,7 @@ function aStackFile(dataDir: string): StackFile {
     temporal_address: "127.0.0.1:20002",
     temporal_namespace: "default",
     web_ui: "http://127.0.0.1:20003",
+    health_url: "http://127.0.0.1:20004",
     config: join(dataDir, "image-import.yaml"),
     data_dir: dataDir,
   };

@@ -39,6 +39,7 @@ function writeStackFileNaming(
     temporal_address: "127.0.0.1:1",
     temporal_namespace: "default",
     web_ui: "http://127.0.0.1:1",
+    health_url: "http://127.0.0.1:20004",
     config: directory.config,
     data_dir: directory.path,
   });

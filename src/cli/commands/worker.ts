@@ -1,13 +1,17 @@
 import type { Logger } from "@temporalio/worker";
 import type { Command } from "commander";
+import type { Config } from "../../config/config.ts";
 import { knownSecrets } from "../../config/known-secrets.ts";
 import { LOG_LEVELS, namedLogLevel } from "../../config/log-settings.ts";
 import { ImportError } from "../../domain/import-failure.ts";
+import type { WorkerAddresses } from "../../worker/run-worker.ts";
+import { portOf } from "../arguments.ts";
 import { shownFailure } from "../failure.ts";
 import { inSession, type Session } from "../session.ts";
 
 interface WorkerOptions {
   readonly logLevel?: string;
+  readonly healthPort?: number;
 }
 
 /** `worker`: runs a worker until a signal ends it. */
@@ -18,6 +22,11 @@ export function addWorkerCommand(program: Command): void {
     .option(
       "--log-level <level>",
       `log lines of this level and above: ${LOG_LEVELS.join(", ")}; default: IMAGE_IMPORT_LOG_LEVEL, else \`logging.level\` of the configuration, else info`,
+    )
+    .option(
+      "--health-port <port>",
+      "port of /livez and /readyz, 0 for any free one; default: `health.port` of the configuration",
+      portOf,
     )
     .action(inSession(workAndLog));
 }
@@ -36,7 +45,7 @@ async function workAndLog(session: Session, options: WorkerOptions): Promise<voi
     const secrets = knownSecrets({ databaseUrl, keyFile: config.keyFile });
     logger = installLogging({ level: level ?? config.logging.level, secrets });
     endAtBugs(logger);
-    await work(session, logger);
+    await work(session, options, logger);
   } catch (error) {
     const { exitCode, ...failure } = shownFailure(error);
     if (session.isJson || process.stderr.isTTY) throw error;
@@ -55,18 +64,25 @@ function endAtBugs(logger: Logger): void {
   });
 }
 
-async function work(session: Session, logger: Logger): Promise<void> {
-  const { requiredConfig: config, requiredDatabaseUrl: databaseUrl } = session;
+/** The options win over the configuration. */
+function withPorts(config: Config, { healthPort = config.health.port }: WorkerOptions): Config {
+  return { ...config, health: { ...config.health, port: healthPort } };
+}
+
+async function work(session: Session, options: WorkerOptions, logger: Logger): Promise<void> {
+  const { requiredDatabaseUrl: databaseUrl } = session;
+  const config = withPorts(session.requiredConfig, options);
   const { temporal, configPath } = session.location;
   const { runWorker } = await import("../../worker/run-worker.ts");
-  const onReady = (): void => {
+  const onReady = (addresses: WorkerAddresses): void => {
     logger.info("The worker is ready", {
       config: configPath,
       stores: Object.keys(config.stores),
       namespace_name: temporal.namespace,
+      ...addresses,
     });
     // A supervisor with a channel waits for this.
-    process.send?.({ ready: true });
+    process.send?.({ ready: true, ...addresses });
   };
   try {
     await runWorker({ config, configPath, databaseUrl, temporal, logger, onReady });

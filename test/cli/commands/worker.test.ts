@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { findFreePort } from "../../../src/stack/ports.ts";
 import { findProcessesWithEnvironment } from "../../../src/processes/process-table.ts";
@@ -129,6 +130,24 @@ describe("worker", () => {
       ],
       ["BadConfiguration", "Cannot run transforms on this machine: own: no tool", true],
     ]);
+  });
+
+  it("does not start on a port that another program uses, and names the way out", async () => {
+    const port = await findFreePort();
+    const other = createServer().listen(port, "127.0.0.1");
+    onTestFinished(() => {
+      other.close();
+    });
+
+    expect(await stack.commandLine.json("worker", "--health-port", String(port))).toMatchObject({
+      exitCode: 2,
+      answer: undefined,
+      failure: {
+        code: "BadConfiguration",
+        message: `Cannot listen on 127.0.0.1:${port} (health.host, health.port): another program uses this port`,
+        hint: expect.stringContaining("--health-port") as string,
+      },
+    });
   });
 
   it("does not start when Temporal is unreachable, and reports that", async () => {

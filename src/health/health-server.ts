@@ -1,0 +1,76 @@
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { hostname } from "node:os";
+import { hasErrorCode } from "../bytes/system-error.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import type { ListenAddress } from "../domain/listen-address.ts";
+import { answerHealth } from "./answer-health.ts";
+import type { Health } from "./health.ts";
+
+/** A server of `/livez` and `/readyz` for a program that has no other server. */
+export class HealthServer implements AsyncDisposable {
+  /** The URL under which other programs reach it, without a path. */
+  readonly url: string;
+  readonly #server: Server;
+
+  private constructor(server: Server, host: string) {
+    this.#server = server;
+    this.url = urlOf(host, (server.address() as AddressInfo).port);
+  }
+
+  /**
+   * Listens.
+   *
+   * @throws ImportError `BadConfiguration` when it cannot
+   */
+  static async open(health: Health, { host, port }: ListenAddress): Promise<HealthServer> {
+    const server = createServer((request, response) => {
+      if (!answerHealth(health, request, response)) response.writeHead(404).end();
+    });
+    server.listen({ host, port });
+    try {
+      await once(server, "listening");
+    } catch (error) {
+      throw cannotListen("health", { host, port }, error);
+    }
+    return new HealthServer(server, host);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.#server, "close");
+    this.#server.close();
+    this.#server.closeAllConnections();
+    await closed;
+  }
+}
+
+/**
+ * The failure of a server that cannot listen.
+ *
+ * @param section - of the configuration that names the address
+ */
+function cannotListen(section: string, { host, port }: ListenAddress, cause: unknown): ImportError {
+  const why = hasErrorCode(cause, "EADDRINUSE")
+    ? "another program uses this port"
+    : cause instanceof Error
+      ? cause.message
+      : String(cause);
+  return new ImportError(
+    "BadConfiguration",
+    `Cannot listen on ${host}:${String(port)} (${section}.host, ${section}.port): ${why}`,
+    {
+      cause,
+      hint: `Choose another port with ${section}.port or --${section}-port; 0 takes any free one.`,
+    },
+  );
+}
+
+/**
+ * The URL under which other programs reach a server: one that listens on all addresses is reached
+ * by the name of its host.
+ */
+function urlOf(host: string, port: number): string {
+  const name = host === "0.0.0.0" || host === "::" ? hostname() : host;
+  return `http://${name.includes(":") ? `[${name}]` : name}:${String(port)}`;
+}

@@ -1,0 +1,79 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { formatDuration } from "../domain/duration.ts";
+import type { CheckDocument } from "./health-document.ts";
+
+/** Settings of a {@link RepeatedCheck}. */
+export interface RepeatedCheckOptions {
+  /** Rejects if what it checks does not work; the message is the reason. */
+  readonly work: () => Promise<void>;
+  /** The pause between two checks, in ms. Default: 2 s. */
+  readonly everyMs?: number;
+  /** A check that takes longer has failed, in ms. Default: 2 s. */
+  readonly limitMs?: number;
+}
+
+/**
+ * One thing that a program needs, checked again and again. Its result is always at hand. A check
+ * that hangs has failed, and no second one begins before it ends.
+ */
+export class RepeatedCheck {
+  readonly #work: () => Promise<void>;
+  readonly #everyMs: number;
+  readonly #limitMs: number;
+  readonly #stopping = new AbortController();
+  #result: CheckDocument = {
+    ok: false,
+    since: new Date().toISOString(),
+    reason: "It is checked for the first time",
+  };
+
+  /** Checks nothing yet. */
+  constructor({ work, everyMs = 2_000, limitMs = 2_000 }: RepeatedCheckOptions) {
+    this.#work = work;
+    this.#everyMs = everyMs;
+    this.#limitMs = limitMs;
+  }
+
+  /** The result of the last check, and since when it is so. */
+  get result(): CheckDocument {
+    return this.#result;
+  }
+
+  /** Checks until {@link RepeatedCheck.stop}. */
+  start(): void {
+    void this.#checkUntilStopped();
+  }
+
+  /** Begins no further check. */
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  async #checkUntilStopped(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      await this.#checkOnce();
+      await sleep(this.#everyMs, undefined, { signal, ref: false }).catch(() => undefined);
+    }
+  }
+
+  async #checkOnce(): Promise<void> {
+    const limit = setTimeout(() => {
+      this.#set(`It did not answer within ${formatDuration(this.#limitMs)}`);
+    }, this.#limitMs);
+    try {
+      await this.#work();
+      this.#set(null);
+    } catch (error) {
+      this.#set(error instanceof Error ? error.message : String(error));
+    } finally {
+      clearTimeout(limit);
+    }
+  }
+
+  #set(reason: string | null): void {
+    const ok = reason === null;
+    const since = ok === this.#result.ok ? this.#result.since : new Date().toISOString();
+    this.#result = { ok, since, reason };
+  }
+}
