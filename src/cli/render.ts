@@ -1,5 +1,7 @@
 import type { ImageView, TaskView } from "../client/image-view.ts";
 import { formatBytes } from "../domain/byte-size.ts";
+import { formatInstant } from "../domain/instant.ts";
+import { Table } from "./table.ts";
 
 /** One line of {@link fields}: name and value; null and undefined are shown as `-`. */
 export type Field = readonly [name: string, value: string | number | null | undefined];
@@ -11,24 +13,17 @@ export function json(document: unknown): string {
 
 /** A table with a heading, columns aligned on the left. */
 export function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = [heading, ...rows];
-  const widths = heading.map((_, column) =>
-    Math.max(...lines.map((cells) => cells[column]?.length ?? 0)),
-  );
-  return lines.map((cells) => alignedLine(cells, widths)).join("");
+  const laidOut = new Table(heading.map((each) => ({ heading: each })));
+  laidOut.makeRoom(rows);
+  return laidOut.heading() + laidOut.lines(rows);
 }
 
 /** Names and values, one a line, the values aligned. */
 export function fields(entries: readonly Field[]): string {
-  const widths = [Math.max(0, ...entries.map(([name]) => name.length))];
-  return entries
-    .map(([name, value]) => alignedLine([name, value == null ? "-" : String(value)], widths))
-    .join("");
-}
-
-function alignedLine(cells: readonly string[], widths: readonly number[]): string {
-  const padded = cells.map((cell, column) => cell.padEnd(widths[column] ?? 0));
-  return `${padded.join("  ").trimEnd()}\n`;
+  const rows = entries.map(([name, value]) => [name, value == null ? "-" : String(value)]);
+  const laidOut = new Table([{ heading: "" }, { heading: "" }]);
+  laidOut.makeRoom(rows);
+  return laidOut.lines(rows);
 }
 
 /** `1.5 GiB (1610612736 bytes)`, or `-` if it is unknown. */
@@ -36,8 +31,13 @@ export function exactSize(sizeBytes: number | null): string {
   return sizeBytes === null ? "-" : `${formatBytes(sizeBytes)} (${String(sizeBytes)} bytes)`;
 }
 
+/** A time in the zone of this machine, and how long ago it was. */
+function timeText(iso: string, now: Date): string {
+  return formatInstant(new Date(iso), now);
+}
+
 /** All fields of an image. */
-export function imageFields(image: ImageView): string {
+export function imageFields(image: ImageView, now = new Date()): string {
   return fields([
     ["id", image.id],
     ["name", image.name],
@@ -57,8 +57,8 @@ export function imageFields(image: ImageView): string {
     ...importingFields(image),
     ...Object.entries(image.properties).map(([name, value]): Field => [`property ${name}`, value]),
     ["tags", image.tags.length === 0 ? null : image.tags.join(", ")],
-    ["created_at", image.created_at],
-    ["updated_at", image.updated_at],
+    ["created_at", timeText(image.created_at, now)],
+    ["updated_at", timeText(image.updated_at, now)],
   ]);
 }
 
@@ -73,23 +73,8 @@ function importingFields(image: ImageView): Field[] {
   ];
 }
 
-/** One line per image. */
-export function imageTable(images: readonly ImageView[]): string {
-  return table(
-    ["ID", "NAME", "STATUS", "FORMAT", "SIZE", "STORES"],
-    images.map((image) => [
-      image.id,
-      image.name ?? "-",
-      image.status,
-      image.disk_format ?? "-",
-      image.size === null ? "-" : formatBytes(image.size),
-      image.stores.join(", ") || "-",
-    ]),
-  );
-}
-
 /** All fields of a task. */
-export function taskFields(task: TaskView): string {
+export function taskFields(task: TaskView, now = new Date()): string {
   return fields([
     ["id", task.id],
     ["type", task.type],
@@ -102,16 +87,8 @@ export function taskFields(task: TaskView): string {
     ["result", task.result === null ? null : JSON.stringify(task.result)],
     ["message", task.message || null],
     ...(task.failure?.hint === undefined ? [] : [["hint", task.failure.hint] as const]),
-    ["created_at", task.created_at],
-    ["updated_at", task.updated_at],
-    ["expires_at", task.expires_at],
+    ["created_at", timeText(task.created_at, now)],
+    ["updated_at", timeText(task.updated_at, now)],
+    ["expires_at", task.expires_at === null ? null : timeText(task.expires_at, now)],
   ]);
-}
-
-/** One line per task. */
-export function taskTable(tasks: readonly TaskView[]): string {
-  return table(
-    ["ID", "IMAGE", "STATUS", "CREATED", "MESSAGE"],
-    tasks.map((task) => [task.id, task.image_id, task.status, task.created_at, task.message]),
-  );
 }

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import type { Command } from "commander";
 import type { ImageImportClient } from "../client/image-import-client.ts";
 import { readConfig, type Config } from "../config/config.ts";
@@ -104,6 +105,14 @@ export class Session {
   answer(document: unknown, forPeople: () => string): void {
     this.progress.stop();
     process.stdout.write(this.isJson ? json(document) : forPeople());
+  }
+
+  /** Writes a long answer as it becomes known, once per command. */
+  async stream(chunks: AsyncIterable<string>): Promise<void> {
+    for await (const chunk of chunks) {
+      this.progress.stop();
+      if (!process.stdout.write(chunk)) await once(process.stdout, "drain");
+    }
   }
 
   /** Ends progress and connections. */

@@ -1,6 +1,8 @@
+import type { TaskFilter } from "../domain/image-filter.ts";
 import type { Connections } from "./connections.ts";
 import type { Finding } from "./finding.ts";
 import { taskView, type TaskView } from "./image-view.ts";
+import { pagesOf } from "./pages-of.ts";
 import { requireId } from "./require-id.ts";
 import { resolveReference } from "./resolve-reference.ts";
 import { viewStores, type StoreView } from "./store-view.ts";
@@ -28,14 +30,25 @@ export class Administration {
     this.#connections = connections;
   }
 
-  /** Newest first. */
-  async listTasks(
-    filter: { readonly imageId?: string | undefined; readonly limit?: number } = {},
-  ): Promise<TaskView[]> {
+  /**
+   * Lists one page of tasks, by default the 100 newest.
+   *
+   * @throws ImportError `BadRequest` for a marker that is gone
+   */
+  async listTasks(filter: TaskFilter = {}): Promise<TaskView[]> {
+    if (filter.marker !== undefined) requireId(filter.marker, "task");
     const catalogue = await this.#connections.catalogue();
     const { listTasks } = await import("../db/task-records.ts");
-    const rows = await catalogue.query((db) => listTasks(db, { limit: 100, ...filter }));
-    return rows.map(taskView);
+    return (await catalogue.query((db) => listTasks(db, filter))).map(taskView);
+  }
+
+  /**
+   * Lists all tasks that a filter chooses, page after page.
+   *
+   * @param filter - its `limit` is that of a page. Default: 500
+   */
+  async *taskPages(filter: TaskFilter = {}): AsyncGenerator<TaskView[]> {
+    yield* pagesOf((page) => this.listTasks({ ...filter, ...page }), filter);
   }
 
   /**

@@ -1,10 +1,12 @@
 import { randomUUID } from "node:crypto";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
-import type { ImageChanges, ImageFilter } from "../domain/image-fields.ts";
+import type { ImageChanges } from "../domain/image-fields.ts";
+import type { ImageFilter } from "../domain/image-filter.ts";
 import { NO_LIMITS } from "../domain/quota.ts";
 import type { Connections } from "./connections.ts";
 import type { CopyRemovalState, DeletionState } from "./delete-image.ts";
 import { imageView, type ImageView } from "./image-view.ts";
+import { pagesOf } from "./pages-of.ts";
 import { requireId } from "./require-id.ts";
 import { resolveReference } from "./resolve-reference.ts";
 
@@ -77,11 +79,25 @@ export class Images {
     return resolveReference(this.#connections, "image", reference);
   }
 
-  /** Newest first. */
-  async list(filter: Partial<ImageFilter> = {}): Promise<ImageView[]> {
-    const { catalogue, listImages } = await this.#records();
-    const records = await catalogue.query((db) => listImages(db, { limit: 100, ...filter }));
-    return records.map(imageView);
+  /**
+   * Lists one page of images, by default the 100 newest.
+   *
+   * @throws ImportError `BadRequest` for a marker that is gone
+   */
+  async list(filter: ImageFilter = {}): Promise<ImageView[]> {
+    if (filter.marker !== undefined) requireId(filter.marker);
+    const catalogue = await this.#connections.catalogue();
+    const { listImages } = await import("../db/image-list.ts");
+    return (await catalogue.query((db) => listImages(db, filter))).map(imageView);
+  }
+
+  /**
+   * Lists all images that a filter chooses, page after page.
+   *
+   * @param filter - its `limit` is that of a page. Default: 500
+   */
+  async *pages(filter: ImageFilter = {}): AsyncGenerator<ImageView[]> {
+    yield* pagesOf((page) => this.list({ ...filter, ...page }), filter);
   }
 
   /** `active → deactivated`: the image cannot be read. @throws ImportError `IllegalTransition` */

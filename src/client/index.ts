@@ -36,8 +36,10 @@ export type {
 } from "../config/temporal-address.ts";
 export type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 export type { Encryption, FormatPolicy, VmdkType } from "../domain/format-policy.ts";
-export type { ImageChanges, ImageFilter } from "../domain/image-fields.ts";
+export type { ImageChanges } from "../domain/image-fields.ts";
+export type { ImageFilter, Page, Sort, TaskFilter, TimeFilter } from "../domain/image-filter.ts";
 export type { ImageStatus } from "../domain/image-status.ts";
+export type { TaskStatus } from "../domain/task-status.ts";
 export type { ImportMethod } from "../domain/import-request.ts";
 export type { ListenAddress } from "../domain/listen-address.ts";
 export type { Limits, Quota, QuotaLimits } from "../domain/quota.ts";

@@ -1,11 +1,12 @@
-import { and, asc, desc, eq, gt, inArray, ne, sql, type SQL } from "drizzle-orm";
+import { and, asc, eq, gt, inArray, ne, sql, type SQL } from "drizzle-orm";
 import { alias } from "drizzle-orm/pg-core";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import { imageStatusesBefore, nextImageStatus, type ImageStatus } from "../domain/image-status.ts";
-import { requireImageFields, type ImageChanges, type ImageFilter } from "../domain/image-fields.ts";
+import { requireImageFields, type ImageChanges } from "../domain/image-fields.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Limits } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
+import { orderOf } from "./keyset.ts";
 import { requireQuotas } from "./quota-records.ts";
 import { imageLocations, imageProperties, images, imageTags } from "./schema.ts";
 
@@ -123,7 +124,7 @@ export async function lockImage(db: Queries, imageId: string): Promise<ImageRow>
  */
 export async function findImage(db: Queries, imageId: string): Promise<ImageRecord> {
   const isIt = and(eq(images.id, imageId), ne(images.status, "deleted"));
-  const [record] = await recordsOf(db, isIt, 1);
+  const [record] = await recordsOf(db, isIt, ONE);
   if (record === undefined) {
     throw new ImportError("ImageNotFound", `No image has the id "${imageId}"`);
   }
@@ -194,16 +195,6 @@ export async function recordDamage(
   await db.update(imageLocations).set({ damage }).where(isLocation(location));
 }
 
-/** Lists images, newest first. */
-export async function listImages(db: Queries, filter: ImageFilter): Promise<ImageRecord[]> {
-  const isWanted = and(
-    filter.status === undefined ? ne(images.status, "deleted") : eq(images.status, filter.status),
-    filter.owner === undefined ? undefined : eq(images.owner, filter.owner),
-    filter.name === undefined ? undefined : eq(images.name, filter.name),
-  );
-  return recordsOf(db, isWanted, filter.limit);
-}
-
 /**
  * The ids of active and deactivated images after `afterId`, in the order of ids: for a walk through
  * all of them.
@@ -227,13 +218,22 @@ export async function listPublishedIds(
   return rows.map((row) => row.id);
 }
 
-/** Newest first. */
-async function recordsOf(
+/** The order of images, and the largest number of them. */
+interface RecordOrder {
+  readonly column: "createdAt" | "updatedAt" | "name" | "owner" | "status" | "sizeBytes";
+  readonly direction: "asc" | "desc";
+  readonly limit: number;
+}
+
+const ONE: RecordOrder = { column: "createdAt", direction: "desc", limit: 1 };
+
+/** The images to which a condition applies, with all that belongs to them. */
+export async function recordsOf(
   db: Queries,
   isWanted: SQL | undefined,
-  limit: number,
+  order: RecordOrder,
 ): Promise<ImageRecord[]> {
-  const rows = await selectWithLocations(db, isWanted, limit);
+  const rows = await selectWithLocations(db, isWanted, order);
   const found = new Map(rows.map(({ image }) => [image.id, image]));
   const ids = [...found.keys()];
   if (ids.length === 0) return [];
@@ -259,12 +259,16 @@ async function recordsOf(
  * Images and their live copies, a row for each copy. One statement, and so one moment: no reader
  * sees an image from before its activation with copies from after it.
  */
-async function selectWithLocations(db: Queries, isWanted: SQL | undefined, limit: number) {
+async function selectWithLocations(
+  db: Queries,
+  isWanted: SQL | undefined,
+  { column, direction, limit }: RecordOrder,
+) {
   const image = db
     .select()
     .from(images)
     .where(isWanted)
-    .orderBy(desc(images.createdAt), asc(images.id))
+    .orderBy(...orderOf({ key: images[column], id: images.id }, direction))
     .limit(limit)
     .as("image");
   const location = alias(imageLocations, "location");
@@ -272,7 +276,11 @@ async function selectWithLocations(db: Queries, isWanted: SQL | undefined, limit
     .select()
     .from(image)
     .leftJoin(location, and(eq(location.imageId, image.id), eq(location.status, "active")))
-    .orderBy(desc(image.createdAt), asc(image.id), asc(location.createdAt), asc(location.store));
+    .orderBy(
+      ...orderOf({ key: image[column], id: image.id }, direction),
+      asc(location.createdAt),
+      asc(location.store),
+    );
 }
 
 /**

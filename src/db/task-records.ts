@@ -1,8 +1,10 @@
-import { and, desc, eq, inArray, isNull, lt, sql } from "drizzle-orm";
+import { and, eq, inArray, isNull, lt, sql } from "drizzle-orm";
 import { ImportError } from "../domain/import-failure.ts";
 import type { TaskFailure } from "../domain/task-failure.ts";
 import { taskStatusesBefore, type TaskStatus } from "../domain/task-status.ts";
+import type { TaskFilter } from "../domain/image-filter.ts";
 import type { Queries } from "./connect.ts";
+import { isAfter, isInTime, orderOf } from "./keyset.ts";
 import { images, tasks } from "./schema.ts";
 
 /** A task as the catalogue has it. */
@@ -29,17 +31,39 @@ export async function findTask(db: Queries, taskId: string): Promise<TaskRow> {
   return task;
 }
 
-/** Lists tasks, newest first, of one image or of all. */
-export async function listTasks(
-  db: Queries,
-  filter: { readonly imageId?: string | undefined; readonly limit: number },
-): Promise<TaskRow[]> {
+const SORT_COLUMNS = {
+  created_at: tasks.createdAt,
+  updated_at: tasks.updatedAt,
+  status: tasks.status,
+} as const;
+
+/**
+ * Lists one page of tasks, by default the newest.
+ *
+ * @throws ImportError `BadRequest` for a marker that is gone
+ */
+export async function listTasks(db: Queries, filter: TaskFilter = {}): Promise<TaskRow[]> {
+  const { key, direction } = filter.sort ?? { key: "created_at", direction: "desc" };
+  const columns = { key: SORT_COLUMNS[key], id: tasks.id };
+  const { imageId, status, owner, marker } = filter;
   return db
     .select()
     .from(tasks)
-    .where(filter.imageId === undefined ? undefined : eq(tasks.imageId, filter.imageId))
-    .orderBy(desc(tasks.createdAt))
-    .limit(filter.limit);
+    .where(
+      and(
+        imageId === undefined ? undefined : eq(tasks.imageId, imageId),
+        status === undefined ? undefined : eq(tasks.status, status),
+        owner === undefined
+          ? undefined
+          : owner === null
+            ? isNull(tasks.owner)
+            : eq(tasks.owner, owner),
+        isInTime(tasks, filter),
+        marker === undefined ? undefined : await isAfter(db, tasks, columns, direction, marker),
+      ),
+    )
+    .orderBy(...orderOf(columns, direction))
+    .limit(filter.limit ?? 100);
 }
 
 function mayBecome(taskId: string, to: TaskStatus) {

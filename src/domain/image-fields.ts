@@ -1,5 +1,4 @@
 import type { ContainerFormat, DiskFormat } from "./disk-format.ts";
-import type { ImageStatus } from "./image-status.ts";
 import { ImportError } from "./import-failure.ts";
 
 /** The fields of an image that its owner sets freely. */
@@ -19,15 +18,6 @@ export interface ImageChanges {
   readonly removeProperties?: readonly string[] | undefined;
   readonly addTags?: readonly string[] | undefined;
   readonly removeTags?: readonly string[] | undefined;
-}
-
-/** A choice of images. `undefined` chooses all. */
-export interface ImageFilter {
-  readonly status?: ImageStatus | undefined;
-  readonly owner?: string | undefined;
-  readonly name?: string | undefined;
-  /** The largest number of images. */
-  readonly limit: number;
 }
 
 // Glance's columns.

@@ -40,7 +40,8 @@ describe("buildProgram()", () => {
       "image copy":
         "<image> --detach --accept-timeout … --store … --all-stores --no-all-stores-must-succeed",
       "image show": "<image>",
-      "image list": "--status … --owner … --name … --limit …",
+      "image list":
+        "--status … --owner … --name … --disk-format … --container-format … --store … --tag … --property … --size-min … --size-max … --created-after … --created-before … --updated-after … --updated-before … --sort … --limit … --marker … -c, --column … -f, --format …",
       "image deactivate": "<image>",
       "image reactivate": "<image>",
       "image delete": "<image...>",
@@ -55,7 +56,8 @@ describe("buildProgram()", () => {
       resume: "<image...>",
       "drop-store": "<image> --store …",
       cancel: "<image...> --wait",
-      "task list": "--image … --limit …",
+      "task list":
+        "--image … --status … --owner … --created-after … --created-before … --updated-after … --updated-before … --sort … --limit … --marker … -c, --column … -f, --format …",
       "task show": "<task>",
       usage: "--owner …",
       worker: "--log-level … --health-port …",
@@ -144,6 +146,30 @@ describe("buildProgram() that is used wrongly", () => {
       "a limit that is not a count",
       ["task", "list", "--limit", "all"],
       "option '--limit <count>' argument 'all' is invalid. It must be an integer of at least 1.",
+      USE,
+    ],
+    [
+      "an unknown column",
+      ["task", "list", "-c", "id,colour"],
+      "option '-c, --column <name>' argument 'id,colour' is invalid. There is no column \"colour\", but id, image_id, owner, status, code, message, run_id, created_at, updated_at, age.",
+      USE,
+    ],
+    [
+      "an unknown order",
+      ["task", "list", "--sort", "age:up"],
+      "option '--sort <key:direction>' argument 'age:up' is invalid. It must be KEY:asc or KEY:desc, with KEY of created_at, updated_at, status.",
+      USE,
+    ],
+    [
+      "a time that is none",
+      ["image", "list", "--created-after", "yesterday"],
+      "option '--created-after <time>' argument 'yesterday' is invalid. It must be a time such as 2026-11-30, 2026-11-30T06:00Z or 7d (ago).",
+      USE,
+    ],
+    [
+      "a pattern that ends in the middle",
+      ["image", "list", "--name", "a\\\\\\"],
+      "option '--name <pattern>' argument 'a\\\\\\' is invalid. It ends with a \\ that has nothing to take literally.",
       USE,
     ],
     [

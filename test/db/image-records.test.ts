@@ -6,7 +6,6 @@ import {
   findImage,
   type ImageRecord,
   insertImage,
-  listImages,
   listPublishedIds,
   lockImage,
   moveImage,
@@ -230,90 +229,6 @@ describe("findImage()", () => {
     const imageId = randomUUID();
 
     expect(await failureOf(find(imageId))).toMatchObject(notFound(imageId));
-  });
-});
-
-describe("listImages()", () => {
-  /** Images of a separate owner, the oldest first. */
-  async function imagesOf(owner: string, ...fields: Partial<NewImage>[]): Promise<string[]> {
-    const ids: string[] = [];
-    for (const [index, each] of fields.entries()) {
-      const imageId = await catalogue.newImage({ owner, ...each });
-      await catalogue.execute(
-        sql`UPDATE images SET created_at = now() + make_interval(mins => ${index}) WHERE id = ${imageId}`,
-      );
-      ids.push(imageId);
-    }
-    return ids;
-  }
-
-  async function listIds(filter: Parameters<typeof listImages>[1]): Promise<string[]> {
-    const records = await catalogue.database.query((db) => listImages(db, filter));
-    return records.map(({ image }) => image.id);
-  }
-
-  it("lists the newest first", async () => {
-    const owner = randomUUID();
-    const ids = await imagesOf(owner, {}, {}, {});
-
-    expect(await listIds({ owner, limit: 100 })).toEqual(ids.reverse());
-  });
-
-  it("lists no more than the limit, however many copies the images have", async () => {
-    const owner = randomUUID();
-    const older = await catalogue.activeImage({ owner }, ["fast", "slow"]);
-    const newer = await catalogue.activeImage({ owner }, ["fast", "slow"]);
-    await catalogue.execute(
-      sql`UPDATE images SET created_at = now() + interval '1 minute' WHERE id = ${newer.imageId}`,
-    );
-
-    expect(await listIds({ owner, limit: 2 })).toEqual([newer.imageId, older.imageId]);
-    expect(await listIds({ owner, limit: 1 })).toEqual([newer.imageId]);
-  });
-
-  it("shows each image with its own tags and properties", async () => {
-    const owner = randomUUID();
-    const [bare = "", full = ""] = await imagesOf(
-      owner,
-      {},
-      { properties: { os_distro: "debian" }, tags: ["b", "a"] },
-    );
-
-    const records = await catalogue.database.query((db) => listImages(db, { owner, limit: 100 }));
-
-    expect(records).toEqual([await find(full), await find(bare)]);
-    expect(records.map(({ properties, tags }) => ({ properties, tags }))).toEqual([
-      { properties: { os_distro: "debian" }, tags: ["a", "b"] },
-      { properties: {}, tags: [] },
-    ]);
-  });
-
-  it("lists the images of one name", async () => {
-    const owner = randomUUID();
-    const [wanted = ""] = await imagesOf(owner, { name: "wanted" }, { name: "other" }, {});
-
-    expect(await listIds({ owner, name: "wanted", limit: 100 })).toEqual([wanted]);
-  });
-
-  it("lists the images in one status", async () => {
-    const owner = randomUUID();
-    const { imageId } = await catalogue.activeImage({ owner });
-    await imagesOf(owner, {});
-
-    expect(await listIds({ owner, status: "active", limit: 100 })).toEqual([imageId]);
-  });
-
-  it("lists deleted images only on request", async () => {
-    const owner = randomUUID();
-    const [imageId = ""] = await imagesOf(owner, {});
-    await catalogue.execute(sql`UPDATE images SET status = 'deleted' WHERE id = ${imageId}`);
-
-    expect(await listIds({ owner, limit: 100 })).toEqual([]);
-    expect(await listIds({ owner, status: "deleted", limit: 100 })).toEqual([imageId]);
-  });
-
-  it("lists nothing when there is none", async () => {
-    expect(await listIds({ owner: randomUUID(), limit: 100 })).toEqual([]);
   });
 });
 

@@ -1,11 +1,9 @@
-import { Option, type Command } from "commander";
+import type { Command } from "commander";
 import { defaultOwner } from "../../config/locate.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
-import { IMAGE_STATUSES, type ImageStatus } from "../../domain/image-status.ts";
 import { ImportError } from "../../domain/import-failure.ts";
 import {
   containerFormatOption,
-  countOf,
   diskFormatOption,
   imageArgument,
   imagesArgument,
@@ -15,10 +13,11 @@ import {
 } from "../arguments.ts";
 import { onEachImage } from "../each-image.ts";
 import { UsageError } from "../failure.ts";
-import { imageFields, imageTable, fields } from "../render.ts";
+import { fields, imageFields } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 import { addImageByteCommands } from "./image-bytes.ts";
+import { addImageListCommand } from "./image-list.ts";
 import { addCopyCommand } from "./copy.ts";
 import { addStartCommand } from "./start.ts";
 
@@ -40,13 +39,6 @@ interface SetOptions {
   readonly removeProperty?: readonly string[];
   readonly tag?: readonly string[];
   readonly removeTag?: readonly string[];
-}
-
-interface ListOptions {
-  readonly status?: ImageStatus;
-  readonly owner?: string;
-  readonly name?: string;
-  readonly limit: number;
 }
 
 interface RemoveCopyOptions {
@@ -89,17 +81,7 @@ export function addImageCommands(program: Command): void {
     .addArgument(imageArgument())
     .description("show one image")
     .action(inSession(show));
-  image
-    .command("list")
-    .alias("ls")
-    .description("list images, newest first")
-    .addOption(
-      new Option("--status <status>", "only images of this status").choices(IMAGE_STATUSES),
-    )
-    .option("--owner <owner>", "only images of this owner")
-    .option("--name <name>", "only images of this name")
-    .option("--limit <count>", "maximum number", countOf, 100)
-    .action(inSession(list));
+  addImageListCommand(image);
   image
     .command("deactivate")
     .addArgument(imageArgument())
@@ -165,11 +147,6 @@ async function show(session: Session, reference: string): Promise<void> {
   const { images } = await session.client();
   const image = await images.show(await images.resolve(reference));
   session.answer(image, () => imageFields(image));
-}
-
-async function list(session: Session, options: ListOptions): Promise<void> {
-  const images = await (await session.client()).images.list(options);
-  session.answer(images, () => imageTable(images));
 }
 
 async function deactivate(session: Session, reference: string): Promise<void> {

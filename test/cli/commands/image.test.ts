@@ -251,15 +251,64 @@ describe("image list", () => {
     const name = randomUUID();
     const { id } = await (await stack.connect()).images.create({ name, diskFormat: "iso" });
 
-    expect(await commandLine.run("image", "list", "--name", name)).toEqual({
-      exitCode: 0,
-      stdout: [
-        `${"ID".padEnd(36)}  ${"NAME".padEnd(36)}  STATUS  FORMAT  SIZE  STORES`,
-        `${id}  ${name}  queued  iso     -     -`,
+    const { stdout, ...rest } = await commandLine.run("image", "ls", "--name", name);
+
+    expect(rest).toEqual({ exitCode: 0, stderr: "" });
+    expect(stdout.replace(/\d+ [sm]$/m, "some time")).toBe(
+      [
+        `${"ID".padEnd(36)}  ${"NAME".padEnd(36)}  OWNER  STATUS  FORMAT  SIZE  STORES  AGE`,
+        `${id}  ${name}  -      queued  iso     -     -       some time`,
         "",
       ].join("\n"),
+    );
+  });
+
+  it("says how to continue when more images exist than it may list", async () => {
+    const owner = randomUUID();
+    const client = await stack.connect();
+    const first = await client.images.create({ owner });
+    const second = await client.images.create({ owner });
+    const list = ["image", "list", "--owner", owner, "-f", "csv", "-c", "id,owner"];
+
+    const page = await commandLine.run(...list, "--limit", "1");
+    const next = await commandLine.run(...list, "--limit", "1", "--marker", second.id);
+
+    expect(page).toEqual({
+      exitCode: 0,
+      stdout: `id,owner\n${second.id},${owner}\n`,
+      stderr: `There are more images: \`--marker ${second.id}\` continues the list\n`,
+    });
+    expect(next).toEqual({
+      exitCode: 0,
+      stdout: `id,owner\n${first.id},${owner}\n`,
       stderr: "",
     });
+  });
+
+  it("chooses and sorts by what is known of an image", async () => {
+    const owner = randomUUID();
+    const client = await stack.connect();
+    const tags = ["golden"];
+    const properties = { os: '50%, "quoted"' };
+    const b = await client.images.create({ owner, name: "b", tags, properties, diskFormat: "raw" });
+    const a = await client.images.create({ owner, name: "a", tags, properties, diskFormat: "raw" });
+    await client.images.create({ owner, name: "c", tags, diskFormat: "raw" });
+
+    const answer = await commandLine.answer(
+      ...[
+        "image",
+        "list",
+        "--owner",
+        owner,
+        "--tag",
+        "golden",
+        "--property",
+        `os=${properties.os}`,
+      ],
+      ...["--disk-format", "raw", "--created-after", "1h", "--name", "?", "--sort", "name"],
+    );
+
+    expect(idsOf(answer)).toEqual([a.id, b.id]);
   });
 
   it("is an empty list where there is nothing", async () => {

@@ -50,6 +50,17 @@ describe("task list", () => {
     expect(answer).toContainEqual(expect.objectContaining({ id: taskId }));
   });
 
+  it("chooses by status, and has the chosen columns", async () => {
+    const { imageId, failed } = await imageWithTwoTasks();
+
+    const { stdout } = await commandLine.run(
+      ...["task", "ls", "--image", imageId.slice(0, 20), "--status", "failure"],
+      ...["-c", "id,code", "-f", "jsonl"],
+    );
+
+    expect(stdout).toBe(`{"id":"${failed.task_id}","code":"FormatMismatch"}\n`);
+  });
+
   it("is an empty list for an image that was never imported", async () => {
     const imageId = await stack.queuedImage();
 
@@ -66,10 +77,10 @@ describe("task list", () => {
     const { exitCode, stdout, stderr } = await commandLine.run("task", "list", "--image", imageId);
 
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
-    expect(stdout).toMatch(/^ID +IMAGE +STATUS +CREATED +MESSAGE\n/);
+    expect(stdout).toMatch(/^ID +IMAGE +STATUS +AGE +MESSAGE\n/);
     expect(stdout).toMatch(
       new RegExp(
-        `\n${taskId}  ${imageId}  failure  \\S+  Error: FormatMismatch: verify: Cannot accept the image as "qcow2": its bytes are "raw"\n$`,
+        `\n${taskId}  ${imageId}  failure  \\d+ [sm]  Error: FormatMismatch: verify: Cannot accept the image as "qcow2": its bytes are "raw"\n$`,
       ),
     );
   });
