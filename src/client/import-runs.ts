@@ -11,11 +11,14 @@ import { ApplicationFailure, CancelledFailure, TerminatedFailure } from "@tempor
 import { ImportError } from "../domain/import-failure.ts";
 import {
   dropStore,
+  imageIdOf,
   importWorkflowId,
+  SEARCH_ATTRIBUTES,
   type ImportOutcome,
   type ImportStatus,
 } from "../workflow/contract.ts";
 import { failureFrom } from "../temporal/failure-from.ts";
+import { lookAtImport, type LookOptions } from "./import-looks.ts";
 import type { RunView } from "./import-report.ts";
 import { chainOf, isOpen, stateOf } from "./described-run.ts";
 import { withLiveProgress } from "../temporal/live-progress.ts";
@@ -27,6 +30,16 @@ const DROP_PATIENCE_MS = 90_000;
 const LOOK_PATIENCE_MS = 5_000;
 // A worker that runs answers a query within moments.
 const ANSWER_PATIENCE_MS = 3_000;
+const RUNNING_IMPORTS = `WorkflowType = "importImage" AND ExecutionStatus = "Running"`;
+
+/** An import that runs. */
+export interface RunningImport {
+  readonly image_id: string;
+  /** Name of the image when the import was accepted; null if it had none. */
+  readonly name: string | null;
+  readonly run_id: string;
+}
+
 /** The runs of imports in Temporal. */
 export class ImportRuns {
   readonly #client: Client;
@@ -116,17 +129,37 @@ export class ImportRuns {
 
   /** See `Imports.status`. */
   async status(imageId: string): Promise<ImportStatus> {
-    return (await this.#look(imageId)).status;
+    // Described first: a run that is closed by now answers the query with its end.
+    const description = await this.#describe(imageId);
+    const handle = this.#handle(imageId, description.runId);
+    const status = await translating(imageId, () => handle.query<ImportStatus>("importStatus"));
+    return withLiveProgress(status, description);
   }
 
   /** See `Imports.watch`. */
-  async *watch(imageId: string, everyMs: number): AsyncGenerator<ImportStatus> {
-    for (;;) {
-      const { status, isOpen } = await this.#look(imageId);
-      yield status;
-      if (!isOpen) return;
-      await new Promise((resolve) => setTimeout(resolve, everyMs));
+  async *watch(imageId: string, options: LookOptions): AsyncGenerator<ImportStatus> {
+    const requests = {
+      describe: () => this.#describe(imageId),
+      query: (runId: string) =>
+        translating(imageId, () =>
+          this.#handle(imageId, runId).query<ImportStatus>("importStatus"),
+        ),
+    };
+    yield* lookAtImport(requests, options);
+  }
+
+  /** See `Imports.running`. */
+  async running(): Promise<RunningImport[]> {
+    const running: RunningImport[] = [];
+    try {
+      for await (const run of this.#client.workflow.list({ query: RUNNING_IMPORTS })) {
+        const name = run.typedSearchAttributes.get(SEARCH_ATTRIBUTES.imageName) ?? null;
+        running.push({ image_id: imageIdOf(run.workflowId), name, run_id: run.runId });
+      }
+    } catch (error) {
+      throw temporalFailure(error);
     }
+    return running;
   }
 
   /** See `Imports.pause`. */
@@ -223,17 +256,6 @@ export class ImportRuns {
 
   async #describe(imageId: string, runId?: string): Promise<WorkflowExecutionDescription> {
     return translating(imageId, () => this.#handle(imageId, runId).describe());
-  }
-
-  async #look(imageId: string): Promise<{ status: ImportStatus; isOpen: boolean }> {
-    // Described first: a run that is closed by now answers the query with its end.
-    const description = await this.#describe(imageId);
-    const handle = this.#handle(imageId, description.runId);
-    const status = await translating(imageId, () => handle.query<ImportStatus>("importStatus"));
-    return {
-      status: withLiveProgress(status, description),
-      isOpen: isOpen(description),
-    };
   }
 
   async #requireOpen(imageId: string): Promise<WorkflowExecutionDescription> {

@@ -13,10 +13,22 @@ import type { Connections } from "./connections.ts";
 import type { ImageView, TaskView } from "./image-view.ts";
 import type { Images } from "./images.ts";
 import { failureOfImport, reportOf, type ImportReport, type RunView } from "./import-report.ts";
-import type { ImportRuns } from "./import-runs.ts";
+import type { ImportRuns, RunningImport } from "./import-runs.ts";
 import type { ImportStarts } from "./start-import.ts";
 import { requireId } from "./require-id.ts";
 import type { CopyOptions, StartOptions } from "./start-options.ts";
+import { Turns } from "./turns.ts";
+
+/** The times at which an import is looked at. */
+export interface WatchOptions {
+  /** The shortest time between two looks, in ms. Default: 250 */
+  readonly everyMs?: number | undefined;
+  /** Aborted when the import is known to have ended: the last look follows at once. */
+  readonly ended?: AbortSignal | undefined;
+}
+
+// A look costs the server about as much as a step of a small import.
+const LOOK_EVERY_MS = 125;
 
 /**
  * Starts, steers and follows imports. Temporal alone is enough; `report`, and `wait` for an import
@@ -26,6 +38,7 @@ export class Imports {
   readonly #connections: Connections;
   readonly #images: Images;
   readonly #admin: Administration;
+  readonly #turns = new Turns(LOOK_EVERY_MS);
 
   /** @internal */
   constructor(connections: Connections, images: Images, admin: Administration) {
@@ -119,9 +132,23 @@ export class Imports {
     return (await this.#runs()).status(imageId);
   }
 
-  /** Yields the status of the newest import of an image until it has ended; the last is its end. */
-  async *watch(imageId: string, everyMs = 250): AsyncGenerator<ImportStatus> {
-    yield* (await this.#runs()).watch(imageId, everyMs);
+  /**
+   * Yields the status of the newest import of an image until it has ended; the last is its end.
+   * While nothing changes, requests are rare. All imports that a client watches share eight
+   * requests per second.
+   */
+  async *watch(imageId: string, options: WatchOptions = {}): AsyncGenerator<ImportStatus> {
+    const { everyMs = 250, ended = new AbortController().signal } = options;
+    yield* (await this.#runs()).watch(imageId, { everyMs, ended, turns: this.#turns });
+  }
+
+  /**
+   * The imports that run now, newest first. Temporal lists an import within seconds of its start.
+   *
+   * @throws ImportError `TemporalUnavailable`
+   */
+  async running(): Promise<RunningImport[]> {
+    return (await this.#runs()).running();
   }
 
   /**

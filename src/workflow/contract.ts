@@ -28,6 +28,11 @@ export function importWorkflowId(imageId: string): string {
   return `image-import/${imageId}`;
 }
 
+/** The image that a workflow id of {@link importWorkflowId} is about. */
+export function imageIdOf(workflowId: string): string {
+  return workflowId.slice(workflowId.indexOf("/") + 1);
+}
+
 /** Workflow id of the deletion of an image. */
 export function deletionWorkflowId(imageId: string): string {
   return `image-delete/${imageId}`;
@@ -63,10 +68,18 @@ export interface StoreProgress {
   state: "waiting" | "copying" | "stored" | "failed" | "stopped" | "dropped" | "removed";
   /** The way in which the copy was made, such as `link` or `copy`. */
   method?: string;
-  /** Live: bytes of the source that are in the copy, while the step runs. */
+  /** Begin of the copy, as ISO 8601. Absent before it, and in runs of 0.1.0. */
+  started_at?: string;
+  /** End of the copy, with whatever result. */
+  ended_at?: string;
+  /** Bytes of the source that are in the copy: live, or those at which a pause stopped it. */
   done_bytes?: number;
+  /** Live: rate over the last ten seconds. */
+  bytes_per_second?: number;
   /** Live: number of the attempt that runs or will run next. */
   attempt?: number;
+  /** Live: begin of that attempt, while the copy waits for it. */
+  next_attempt_at?: string;
   /** Message of its failure; live: of its last attempt's failure. */
   last_failure?: string;
 }
@@ -86,6 +99,8 @@ export interface ImportStatus {
   readonly phase: ImportPhase;
   /** `pausing after this step` if the running step cannot stop in the middle. */
   readonly pause: "running" | "pausing after this step" | "paused";
+  /** Time of the request to pause; absent while the import runs. */
+  readonly paused_at?: string;
   /** Size of the image in bytes, once verified. */
   readonly size: number | null;
   readonly stores: Readonly<Record<string, StoreProgress>>;
@@ -101,12 +116,19 @@ export interface ImportStatus {
   readonly message: string | null;
   /** The failure in this message. Absent if it did not fail, and in runs of 0.1.0. */
   readonly failure?: FailureDetails;
-  /** Live: bytes done by the running fetch, verify, transform or digest step. */
+  /**
+   * Bytes done by the fetch, verify, transform or digest step: live, or those at which a pause
+   * stopped it.
+   */
   done_bytes?: number;
-  /** Live: total bytes of that step, if known. */
+  /** Total bytes of that step, if known. */
   total_bytes?: number;
+  /** Live: rate of that step over the last ten seconds. */
+  bytes_per_second?: number;
   /** Live: number of its attempt that runs or will run next. */
   attempt?: number;
+  /** Live: begin of that attempt, while the step waits for it. */
+  next_attempt_at?: string;
   /** Live: message of its last attempt's failure; also of a step that moves no bytes. */
   last_failure?: string;
 }

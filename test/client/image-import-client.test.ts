@@ -65,7 +65,8 @@ describe("ImageImportClient with Temporal alone", () => {
     await client.imports.start(imageId);
 
     const phases = [];
-    for await (const { phase } of client.imports.watch(imageId, 20)) phases.push(phase);
+    for await (const { phase } of client.imports.watch(imageId, { everyMs: 20 }))
+      phases.push(phase);
 
     expect(phases.at(-1)).toBe("done");
   });

@@ -1,12 +1,19 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
+import type { LookOptions } from "../../src/client/import-looks.ts";
 import { ImportRuns } from "../../src/client/import-runs.ts";
+import { Turns } from "../../src/client/turns.ts";
 import type { ImportStatus } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 import { connectTestClient } from "../support/temporal.ts";
+
+/** Looks that follow one another fast. */
+function looks(): LookOptions {
+  return { everyMs: 20, turns: new Turns(0), ended: new AbortController().signal };
+}
 
 describe("ImportRuns", () => {
   describe("wait()", () => {
@@ -111,7 +118,7 @@ describe("ImportRuns", () => {
       await rig.client.imports.start(imageId, { stores: ["slow"] });
 
       const seen: ImportStatus[] = [];
-      for await (const status of imports.watch(imageId, 20)) {
+      for await (const status of imports.watch(imageId, looks())) {
         seen.push(status);
         if (status.phase === "storing") slow.release();
       }
@@ -129,7 +136,7 @@ describe("ImportRuns", () => {
       await rig.client.imports.start(imageId, {});
 
       let last: ImportStatus | undefined;
-      for await (const status of imports.watch(imageId, 20)) last = status;
+      for await (const status of imports.watch(imageId, looks())) last = status;
 
       expect(last).toMatchObject({
         phase: "failed",
