@@ -1,6 +1,8 @@
 import { cancelled, cancellationSignal, heartbeat } from "@temporalio/activity";
+import { CancelledFailure } from "@temporalio/common";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import { Pace } from "../domain/pace.ts";
 import type { Report } from "../domain/report.ts";
 
 /**
@@ -14,6 +16,8 @@ export interface ByteProgress {
   readonly doneBytes: number;
   /** Left out if unknown. */
   readonly totalBytes?: number;
+  /** Rate over the last ten seconds. Left out until it is known. */
+  readonly bytesPerSecond?: number;
 }
 
 /** The failure of the last attempt of a step that is being tried again. */
@@ -67,11 +71,18 @@ export async function withProgress<T>(
     return await Promise.race([work(watch), watch.stalled, cancelledAndHanging()]);
   } catch (error) {
     // Temporal must get its own cancellation, not the error that a stream or a file made of it.
-    if (cancellationSignal().aborted) await cancelled();
+    if (cancellationSignal().aborted) throw await cancellationAt(watch.reached);
     throw error;
   } finally {
     watch.stop();
   }
+}
+
+/** The cancellation of this activity, with the bytes at which it stopped. */
+async function cancellationAt(reached: ByteProgress | undefined): Promise<unknown> {
+  const cancellation = await cancelled().catch((error: unknown) => error);
+  if (!(cancellation instanceof CancelledFailure) || reached === undefined) return cancellation;
+  return new CancelledFailure(cancellation.message, [reached], cancellation.cause);
 }
 
 /** Rejects some time after a cancel that the work did not heed because a call hangs. */
@@ -89,6 +100,8 @@ class ProgressWatch implements Progress {
   readonly #timer: NodeJS.Timeout;
   readonly #idle = new AbortController();
   #reject: (reason: unknown) => void = () => undefined;
+  readonly #pace = new Pace();
+  #isReported = false;
   #doneBytes = 0;
   #totalBytes: number | undefined;
   #movedAtMs = Date.now();
@@ -109,19 +122,33 @@ class ProgressWatch implements Progress {
   }
 
   readonly report = (doneBytes: number, totalBytes = this.#totalBytes): void => {
+    this.#isReported = true;
     this.#doneBytes = doneBytes;
     this.#totalBytes = totalBytes;
     this.#movedAtMs = Date.now();
   };
 
+  /** The bytes that are done now; undefined before the first report. */
+  get reached(): ByteProgress | undefined {
+    return this.#isReported ? this.#progress() : undefined;
+  }
+
   stop(): void {
     clearInterval(this.#timer);
   }
 
-  #beat(): void {
-    const { idleTimeoutMs, about, idleFailure } = this.#options;
+  #progress(): ByteProgress {
     const total = this.#totalBytes === undefined ? {} : { totalBytes: this.#totalBytes };
-    heartbeat({ ...about, ...total, doneBytes: this.#doneBytes } satisfies ByteProgress);
+    return { ...this.#options.about, ...total, doneBytes: this.#doneBytes };
+  }
+
+  #beat(): void {
+    const { idleTimeoutMs, idleFailure } = this.#options;
+    // A resumed copy reports first the bytes that it continues: they have no rate.
+    if (this.#isReported) this.#pace.observe(this.#doneBytes, Date.now());
+    const { bytesPerSecond } = this.#pace;
+    const rate = bytesPerSecond === undefined ? {} : { bytesPerSecond };
+    heartbeat({ ...this.#progress(), ...rate } satisfies ByteProgress);
     const isPastLastByte = this.#doneBytes >= (this.#totalBytes ?? Infinity);
     const limitMs = idleTimeoutMs * (isPastLastByte ? IDLE_FACTOR_AFTER_LAST_BYTE : 1);
     if (Date.now() - this.#movedAtMs < limitMs) return;

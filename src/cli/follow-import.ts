@@ -1,16 +1,17 @@
 import type { ImageImportClient } from "../client/image-import-client.ts";
+import { sleep } from "../client/sleep.ts";
 import { whileUnreachable } from "../client/while-unreachable.ts";
-import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import type {
-  AcceptedImport,
-  ImportOutcome,
-  ImportPhase,
-  ImportStatus,
-  StoreProgress,
-} from "../workflow/contract.ts";
-import type { ProgressDisplay } from "./progress-display.ts";
+import type { AcceptedImport, ImportOutcome, ImportStatus } from "../workflow/contract.ts";
 import { WAITING_FOR_A_WORKER } from "./waiting-for-a-worker.ts";
+
+/** Receives what is known of an import while it is followed. */
+export interface ImportObserver {
+  /** Takes each status; the last one is that of the end. */
+  readonly status: (status: ImportStatus) => void;
+  /** Takes a line about the following itself. */
+  readonly note: (text: string) => void;
+}
 
 /** The end of following an import: its outcome, or the user has left. */
 export type Followed =
@@ -33,21 +34,26 @@ const LAST_LOOK_MS = 2_000;
 export async function followImport(
   client: ImageImportClient,
   { image_id: imageId, run_id: runId }: Pick<AcceptedImport, "image_id" | "run_id">,
-  { progress, signal }: { readonly progress: ProgressDisplay; readonly signal: AbortSignal },
+  { observer, signal }: { readonly observer: ImportObserver; readonly signal: AbortSignal },
 ): Promise<Followed> {
-  const shown = new ShownPhases(progress);
+  let isAny = false;
+  const observe = (status: ImportStatus): void => {
+    isAny = true;
+    observer.status(status);
+  };
   const ended = whileUnreachable(() => client.imports.wait(imageId, runId), {
     code: "TemporalUnavailable",
     signal,
     onWait: () => {
-      progress.note("Temporal does not answer; the import continues when it does");
+      observer.note("Temporal does not answer; the import continues when it does");
     },
   });
   const showing = new AbortController();
   const stopped = AbortSignal.any([signal, showing.signal]);
-  const show = showStatus(client, imageId, shown, stopped);
+  const end = new AbortController();
+  const show = showStatus(client, imageId, { observe, ended: end.signal, signal: stopped });
   const silence = setTimeout(() => {
-    if (!shown.isAny) progress.note(WAITING_FOR_A_WORKER);
+    if (!isAny) observer.note(WAITING_FOR_A_WORKER);
   }, SILENCE_MS);
   try {
     return await Promise.race([
@@ -58,8 +64,9 @@ export async function followImport(
     throw isNotFound(error) ? lost(imageId, runId) : error;
   } finally {
     clearTimeout(silence);
+    end.abort();
     // The last status is that of the end: wait a moment for it.
-    await Promise.race([show, pause(LAST_LOOK_MS, signal)]);
+    await Promise.race([show, sleep(LAST_LOOK_MS, signal)]);
     showing.abort();
     await show;
   }
@@ -77,127 +84,35 @@ function lost(imageId: string, runId: string): ImportError {
   );
 }
 
+interface Showing {
+  readonly observe: (status: ImportStatus) => void;
+  readonly ended: AbortSignal;
+  readonly signal: AbortSignal;
+}
+
 /** Best effort: a status that cannot be read is skipped. */
 async function showStatus(
   client: ImageImportClient,
   imageId: string,
-  shown: ShownPhases,
-  signal: AbortSignal,
+  { observe, ended, signal }: Showing,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
-      for await (const status of client.imports.watch(imageId)) {
+      for await (const status of client.imports.watch(imageId, { ended })) {
         // The catch below ends the loop.
         signal.throwIfAborted();
-        shown.show(status);
+        observe(status);
       }
       return;
     } catch {
-      await pause(RETRY_EVERY_MS, signal);
+      await sleep(RETRY_EVERY_MS, signal);
     }
   }
-}
-
-/** Labels of the steps that concern no store, by their phase. */
-const OWN_STEPS: Readonly<Record<string, string>> = {
-  fetching: "fetching",
-  transforming: "transforming",
-};
-
-class ShownPhases {
-  readonly #progress: ProgressDisplay;
-  readonly #storesWithBytes = new Set<string>();
-  readonly #notedFailures = new Set<string>();
-  #notedPhases = 0;
-  #isAny = false;
-  #pause: ImportStatus["pause"] = "running";
-
-  constructor(progress: ProgressDisplay) {
-    this.#progress = progress;
-  }
-
-  /** True once a status was shown. */
-  get isAny(): boolean {
-    return this.#isAny;
-  }
-
-  show(status: ImportStatus): void {
-    this.#isAny = true;
-    this.#noteEnded(status.phases);
-    if (status.pause !== this.#pause) this.#progress.note(status.pause);
-    this.#pause = status.pause;
-    this.#noteRetry(status.phases.at(-1)?.phase ?? "", status);
-    const total = status.size ?? undefined;
-    const { phases, done_bytes: doneBytes, total_bytes: ownTotal } = status;
-    if (doneBytes !== undefined) {
-      this.#progress.bytes(OWN_STEPS[phases.at(-1)?.phase ?? ""] ?? "reading", doneBytes, ownTotal);
-    }
-    for (const [store, progress] of Object.entries(status.stores)) {
-      this.#showStore(store, progress, total);
-    }
-  }
-
-  #showStore(store: string, progress: StoreProgress, total?: number): void {
-    const { state, done_bytes: doneBytes } = progress;
-    this.#noteRetry(`store ${store}`, progress);
-    if (doneBytes !== undefined) {
-      this.#progress.bytes(`store ${store}`, doneBytes, total);
-      this.#storesWithBytes.add(store);
-    }
-    // No heartbeat reports the last blocks; the end of the copy does.
-    const isComplete = state === "stored" && this.#storesWithBytes.delete(store);
-    if (isComplete && total !== undefined) this.#progress.bytes(`store ${store}`, total, total);
-  }
-
-  /** Once for each reason: an unreachable store is tried hundreds of times. */
-  #noteRetry(
-    what: string,
-    { attempt, last_failure: reason }: Pick<StoreProgress, "attempt" | "last_failure">,
-  ): void {
-    if (attempt === undefined || reason === undefined) return;
-    const note = `${what} is retried after: ${reason}`;
-    if (this.#notedFailures.has(note)) return;
-    this.#notedFailures.add(note);
-    this.#progress.note(note);
-  }
-
-  #noteEnded(phases: ImportStatus["phases"]): void {
-    const ended = phases.filter(
-      ({ phase, ended_at: endedAt }) => endedAt !== null && !isEnd(phase),
-    );
-    for (const { phase, started_at: startedAt, ended_at: endedAt } of ended.slice(
-      this.#notedPhases,
-    )) {
-      const tookMs = Date.parse(endedAt ?? startedAt) - Date.parse(startedAt);
-      this.#progress.note(`${phase.padEnd(10)} ${formatDuration(tookMs)}`);
-    }
-    this.#notedPhases = ended.length;
-  }
-}
-
-/** An end takes no time, and the answer of the command names it. */
-function isEnd(phase: ImportPhase): boolean {
-  return phase === "done" || phase === "failed" || phase === "cancelled";
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   await new Promise((resolve) => {
     signal.addEventListener("abort", resolve, { once: true });
-  });
-}
-
-async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, durationMs);
-    signal.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-      { once: true },
-    );
   });
 }

@@ -10,12 +10,19 @@ import {
   type ServiceLocation,
 } from "../config/locate.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { canRewrite, wantsColours } from "../config/terminal-settings.ts";
+import { COLOURED, PLAIN } from "./paint.ts";
 import { json } from "./render.ts";
-import { openProgressDisplay, type ProgressDisplay } from "./progress-display.ts";
+import { openProgressDisplay } from "./open-progress.ts";
+import type { ProgressDisplay } from "./progress-display.ts";
 
 /** Options that every command takes. */
 export interface GlobalOptions extends LocationOptions {
   readonly json?: boolean | undefined;
+  readonly quiet?: boolean | undefined;
+  /** From `--no-progress`. */
+  readonly progress?: boolean | undefined;
+  readonly verbose?: boolean | undefined;
 }
 
 /** One run of one command: the location of the service, the connections, and the answer. */
@@ -92,7 +99,16 @@ export class Session {
 
   /** The display of the progress of this command. */
   get progress(): ProgressDisplay {
-    this.#progress ??= openProgressDisplay(process.stderr, this.isJson);
+    const { quiet = false, progress = true, verbose = false } = this.#options;
+    const isTerminal = process.stderr.isTTY;
+    this.#progress ??= openProgressDisplay(process.stderr, {
+      // With `--json` stderr holds the document of a failure, or nothing. No program reads a
+      // terminal.
+      isQuiet: quiet || (this.isJson && !isTerminal),
+      isPlain: !progress || !canRewrite(isTerminal),
+      isVerbose: verbose,
+      paint: wantsColours(isTerminal) ? COLOURED : PLAIN,
+    });
     return this.#progress;
   }
 

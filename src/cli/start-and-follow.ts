@@ -5,6 +5,7 @@ import type { AcceptedCopy, ImportOutcome } from "../workflow/contract.ts";
 import { followImport } from "./follow-import.ts";
 import { exactSize, fields } from "./render.ts";
 import type { Session } from "./session.ts";
+import { ShownImport } from "./shown-import.ts";
 import { withWordOfWaiting } from "./waiting-for-a-worker.ts";
 
 /** A start whose end a command may wait for. */
@@ -32,7 +33,8 @@ export async function startAndFollow(session: Session, request: Start): Promise<
     answerAccepted(session, accepted, status);
     return;
   }
-  const followed = await followImport(client, accepted, { progress: session.progress, signal });
+  const observer = new ShownImport(session.progress);
+  const followed = await followImport(client, accepted, { observer, signal });
   if (followed.kind === "ended") {
     answerOutcome(session, followed.outcome);
     return;

@@ -26,6 +26,7 @@ export function withLiveProgress(
     const live = {
       ...bytesOf(beat),
       attempt: attempt ?? 1,
+      ...nextAttemptOf(activity),
       ...(lastFailure?.message == null ? {} : { last_failure: lastFailure.message }),
     };
     // With an unreachable store every attempt may fail before its first heartbeat.
@@ -73,7 +74,17 @@ function firstOf(details: Payloads | null | undefined): unknown {
 }
 
 function bytesOf(beat: ByteProgress | undefined) {
-  return beat === undefined ? {} : { done_bytes: beat.doneBytes };
+  if (beat === undefined) return {};
+  const { doneBytes, bytesPerSecond } = beat;
+  const rate = bytesPerSecond === undefined ? {} : { bytes_per_second: bytesPerSecond };
+  return { done_bytes: doneBytes, ...rate };
+}
+
+/** The begin of the next attempt of a step that waits for it. Nothing moves meanwhile. */
+function nextAttemptOf({ nextAttemptScheduleTime: time }: PendingActivity) {
+  if (time == null || Number(time.seconds ?? 0) === 0) return {};
+  const atMs = Number(time.seconds) * 1000 + Math.floor((time.nanos ?? 0) / 1e6);
+  return { next_attempt_at: new Date(atMs).toISOString(), bytes_per_second: 0 };
 }
 
 /** The total of a copy is the size of the image, which the status has. */

@@ -61,7 +61,7 @@ export class ImportRun {
     this.pause = new Pause(() => {
       this.tracker.pauseChanged();
     });
-    this.tracker.showPauseOf(() => this.pause.state);
+    this.tracker.showPauseOf(() => this.pause);
     this.acceptance = new Acceptance(request.request_id, { workflowId, runId });
     this.copies = new Copies();
     this.#claimedBy = runId;
@@ -138,8 +138,12 @@ export class ImportRun {
     await CancellationScope.nonCancellable(() => condition(allHandlersFinished));
   }
 
-  #heedingPause<T>({ pause, isShielded }: Step, work: () => Promise<T>): Promise<T> {
-    if (pause === "stops it") return this.pause.during(work);
+  #heedingPause<T>({ pause, isShielded, store }: Step, work: () => Promise<T>): Promise<T> {
+    if (pause === "stops it") {
+      return this.pause.during(work, (failure) => {
+        this.tracker.stopped(failure, store);
+      });
+    }
     if (pause === "waits before it") return this.pause.before(work);
     return isShielded === true ? shielded(work) : work();
   }

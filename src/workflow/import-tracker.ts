@@ -14,6 +14,7 @@ import type { VerifiedStaging } from "../activities/verify-staging.ts";
 import type { FailureDetails } from "../domain/failure-details.ts";
 import type { ImportMethod, ImportRequest } from "../domain/import-request.ts";
 import { cutTo } from "../domain/markdown-text.ts";
+import { bytesAtStop } from "./bytes-at-stop.ts";
 import {
   importStatus,
   SEARCH_ATTRIBUTES,
@@ -53,6 +54,11 @@ const STEPS: Readonly<Record<string, string>> = {
 type Verified = Pick<VerifiedStaging, "size"> &
   Partial<Pick<VerifiedStaging, "detected_format" | "checks">>;
 
+interface PauseState {
+  readonly state: ImportStatus["pause"];
+  readonly since: string | undefined;
+}
+
 /**
  * The visible state of an import: the query `importStatus`, the current details and the search
  * attributes.
@@ -68,7 +74,8 @@ export class ImportTracker {
   #message: string | null = null;
   #failure: FailureDetails | undefined;
   #failureText: string | undefined;
-  #pauseState: () => ImportStatus["pause"] = () => "running";
+  #stopped: Pick<ImportStatus, "done_bytes" | "total_bytes"> = {};
+  #pause: () => PauseState = () => ({ state: "running", since: undefined });
   #causes: readonly string[] = [];
   /** The last phase that is a search attribute. */
   #searchable: ImportPhase = "accepting";
@@ -83,8 +90,8 @@ export class ImportTracker {
   }
 
   /** Sets the source of the pause's state. */
-  showPauseOf(state: () => ImportStatus["pause"]): void {
-    this.#pauseState = state;
+  showPauseOf(pause: () => PauseState): void {
+    this.#pause = pause;
   }
 
   /** Begins a phase. */
@@ -92,6 +99,7 @@ export class ImportTracker {
     const now = new Date().toISOString();
     const last = this.#phases.at(-1);
     if (last !== undefined) last.ended_at = now;
+    this.#stopped = {};
     const isEnd = phase === "done" || phase === "failed" || phase === "cancelled";
     this.#phases.push({ phase, started_at: now, ended_at: isEnd ? now : null });
     if (this.#plan !== undefined && !BRIEF_PHASES.includes(phase)) {
@@ -106,7 +114,7 @@ export class ImportTracker {
   /** The state of the pause may have changed. */
   pauseChanged(): void {
     this.show();
-    const isPaused = this.#pauseState() === "paused";
+    const isPaused = this.#pause().state === "paused";
     if (isPaused === this.#isShownPaused || this.#plan === undefined) return;
     // In the histories of 0.1.0 a paused import keeps its phase.
     if (!patched("paused-is-a-phase")) return;
@@ -156,26 +164,46 @@ export class ImportTracker {
 
   /** Runs the copy into one store. */
   async copying(store: string, run: () => Promise<StoredCopy>): Promise<StoredCopy> {
-    this.#stores[store] = { state: "copying" };
+    const started_at = new Date().toISOString();
+    this.#stores[store] = { state: "copying", started_at };
     this.show();
+    const ended = () => ({ started_at, ended_at: new Date().toISOString() });
     try {
       const copy = await run();
-      this.#stores[store] = { state: "stored", method: copy.method };
+      this.#stores[store] = { state: "stored", method: copy.method, ...ended() };
       return copy;
     } catch (error) {
-      this.#stores[store] = { state: wasStopped(error) ? "stopped" : "failed" };
+      this.#stores[store] = { state: wasStopped(error) ? "stopped" : "failed", ...ended() };
       throw error;
     } finally {
       this.show();
     }
   }
 
+  /** A pause has stopped a step: keeps the bytes at which it stopped. */
+  stopped(failure: unknown, store?: string): void {
+    const reached = bytesAtStop(failure);
+    if (reached === undefined) return;
+    const { doneBytes: done_bytes, totalBytes } = reached;
+    if (store === undefined) {
+      this.#stopped = {
+        done_bytes,
+        ...(totalBytes === undefined ? {} : { total_bytes: totalBytes }),
+      };
+    } else {
+      this.#stores[store] = { state: "copying", ...this.#stores[store], done_bytes };
+    }
+  }
+
   /** The import continues without a store. */
   gaveUp(store: string, why: GivenUp, failure: unknown): void {
-    this.#stores[store] =
-      why === "failed"
-        ? { state: why, last_failure: describeFailure(failure).text }
-        : { state: why };
+    const { started_at, ended_at } = this.#stores[store] ?? {};
+    this.#stores[store] = {
+      state: why,
+      ...(started_at === undefined ? {} : { started_at }),
+      ...(ended_at === undefined ? {} : { ended_at }),
+      ...(why === "failed" ? { last_failure: describeFailure(failure).text } : {}),
+    };
     this.show();
   }
 
@@ -244,12 +272,14 @@ export class ImportTracker {
   }
 
   #status(): ImportStatus {
+    const { state: pause, since } = this.#pause();
     return {
       image_id: this.#imageId,
       task_id: this.#plan?.task_id ?? null,
       method: this.#method,
       phase: this.#phases.at(-1)?.phase ?? "accepting",
-      pause: this.#pauseState(),
+      pause,
+      ...(since === undefined ? {} : { paused_at: since }),
       size: this.#verified?.size ?? null,
       stores: this.#stores,
       phases: this.#phases,
@@ -257,6 +287,7 @@ export class ImportTracker {
       checks: this.#verified?.checks ?? {},
       message: this.#message,
       ...(this.#failure === undefined ? {} : { failure: this.#failure }),
+      ...(pause === "running" ? {} : this.#stopped),
     };
   }
 

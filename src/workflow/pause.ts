@@ -8,6 +8,7 @@ import { wasStopped } from "./failure-report.ts";
  */
 export class Pause {
   #isWanted = false;
+  #wantedAt: string | undefined;
   readonly #running = new Set<CancellationScope>();
   readonly #onChange: () => void;
   #waiting = 0;
@@ -20,6 +21,7 @@ export class Pause {
     setHandler(
       pauseImport,
       () => {
+        if (!this.#isWanted) this.#wantedAt = new Date().toISOString();
         this.#isWanted = true;
         for (const scope of this.#running) scope.cancel();
         onChange();
@@ -43,6 +45,11 @@ export class Pause {
     return isStill ? "paused" : "pausing after this step";
   }
 
+  /** Time of the request to pause; undefined while the import runs. */
+  get since(): string | undefined {
+    return this.state === "running" ? undefined : this.#wantedAt;
+  }
+
   /** From here on a pause has no effect: the import is published, or is being undone. */
   end(): void {
     this.#isOver = true;
@@ -60,8 +67,12 @@ export class Pause {
     }
   }
 
-  /** Runs a byte step: a pause stops it, and a resume runs it again, which continues its part. */
-  async during<T>(step: () => Promise<T>): Promise<T> {
+  /**
+   * Runs a byte step: a pause stops it, and a resume runs it again, which continues its part.
+   *
+   * @param onStop - called with the failure of a step that a pause has stopped
+   */
+  async during<T>(step: () => Promise<T>, onStop: (failure: unknown) => void): Promise<T> {
     const surrounding = CancellationScope.current();
     for (;;) {
       await this.#pass();
@@ -72,6 +83,7 @@ export class Pause {
       } catch (error) {
         const isPause = scope.consideredCancelled && !surrounding.consideredCancelled;
         if (!isPause || !wasStopped(error)) throw error;
+        onStop(error);
       } finally {
         this.#running.delete(scope);
         this.#report();

@@ -521,7 +521,7 @@ describe("storeImage() when it is stopped", () => {
 
     expect(failure).toMatchObject({
       code: "StoreUnavailable",
-      message: `No byte has moved for 10.0 s at byte ${String(MIB)} of ${String(3 * MIB)}`,
+      message: `No byte has moved for 10 s at byte ${String(MIB)} of ${String(3 * MIB)}`,
     });
     expect(await rig.names("fast")).toEqual([expect.stringMatching(/\.part$/)]);
   });

@@ -5,15 +5,14 @@ import { Writable } from "node:stream";
  * sequences obeyed.
  */
 export class Screen extends Writable {
-  readonly isTTY: boolean;
-  readonly columns = 120;
+  columns: number;
   readonly #lines: string[] = [""];
   #row = 0;
   #column = 0;
 
-  constructor({ isTerminal }: { readonly isTerminal: boolean }) {
+  constructor({ columns = 80 }: { readonly columns?: number } = {}) {
     super({ decodeStrings: false });
-    this.isTTY = isTerminal;
+    this.columns = columns;
   }
 
   /** The lines shown, without blanks at their ends and without empty lines at the end. */
@@ -26,7 +25,7 @@ export class Screen extends Writable {
 
   override _write(text: string, _encoding: BufferEncoding, written: () => void): void {
     for (const [piece, parameter = "", command] of text.matchAll(
-      /\u001B\[([?\d]*)([A-Za-z])|[^]/g,
+      /\u001B\[([?\d]*)([A-Za-z])|[^]/gu,
     )) {
       if (command === undefined) this.#put(piece);
       else this.#obey(command, parameter);
@@ -67,9 +66,7 @@ export class Screen extends Writable {
         this.#erase("0");
         this.#lines.splice(this.#row + 1);
         break;
-      case "h":
-      case "l":
-        // Modes, such as a hidden cursor.
+      case "m":
         break;
       default:
         throw new Error(`The screen does not know ESC [ ${parameter} ${command}`);

@@ -22,10 +22,16 @@ function statusWith(stores: Record<string, StoreProgress> = {}): ImportStatus {
 
 /** The description of a run with these last heartbeats and failures of its byte steps. */
 function describing(
-  ...steps: readonly { beat?: unknown; attempt?: number; lastFailure?: string; about?: object }[]
+  ...steps: readonly {
+    beat?: unknown;
+    attempt?: number;
+    nextAttemptScheduleTime?: { seconds: number; nanos: number };
+    lastFailure?: string;
+    about?: object;
+  }[]
 ): WorkflowExecutionDescription {
-  const pendingActivities = steps.map(({ beat, attempt, lastFailure, about }) => ({
-    attempt,
+  const pendingActivities = steps.map(({ beat, lastFailure, about, ...step }) => ({
+    ...step,
     heartbeatDetails: beat === undefined ? null : payloadsOf(beat),
     lastFailure:
       lastFailure === undefined
@@ -59,6 +65,43 @@ describe("withLiveProgress()", () => {
       stores: {
         fast: { state: "copying", done_bytes: 700, attempt: 1 },
         slow: { state: "copying", done_bytes: 20, attempt: 3 },
+      },
+    });
+  });
+
+  it("adds the rate of a copy", () => {
+    const live = withLiveProgress(
+      statusWith({ fast: { state: "copying" } }),
+      describing({
+        beat: { step: "store", store: "fast", doneBytes: 700, bytesPerSecond: 30 },
+        attempt: 1,
+      }),
+    );
+
+    expect(live.stores).toEqual({
+      fast: { state: "copying", done_bytes: 700, bytes_per_second: 30, attempt: 1 },
+    });
+  });
+
+  it("adds when the next attempt of a copy begins; meanwhile nothing moves", () => {
+    const live = withLiveProgress(
+      statusWith({ fast: { state: "copying" } }),
+      describing({
+        beat: { step: "store", store: "fast", doneBytes: 700, bytesPerSecond: 30 },
+        attempt: 4,
+        nextAttemptScheduleTime: { seconds: 1_900_000_000, nanos: 5e8 },
+        lastFailure: "it does not work",
+      }),
+    );
+
+    expect(live.stores).toEqual({
+      fast: {
+        state: "copying",
+        done_bytes: 700,
+        bytes_per_second: 0,
+        attempt: 4,
+        next_attempt_at: "2030-03-17T17:46:40.500Z",
+        last_failure: "it does not work",
       },
     });
   });

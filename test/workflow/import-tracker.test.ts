@@ -46,8 +46,8 @@ describe("importStatus", () => {
       pause: "running",
       size: 1000,
       stores: {
-        fast: { state: "stored", method: "copy" },
-        slow: { state: "stored", method: "copy" },
+        fast: { state: "stored", method: "copy", started_at: anInstant(), ended_at: anInstant() },
+        slow: { state: "stored", method: "copy", started_at: anInstant(), ended_at: anInstant() },
       },
       phases: [
         ended("accepting"),

@@ -33,6 +33,11 @@ describe("pauseImport", () => {
     const part = await copyInSlow(rig);
     expect(part.size).toBeGreaterThan(0);
     expect(part.size).toBeLessThan(8 * MIB);
+    // The bytes of the copy, from the step that was stopped.
+    const { paused_at: pausedAt, stores } = await rig.client.imports.status(imageId);
+    expect(Date.parse(pausedAt ?? "")).toBeLessThanOrEqual(Date.now());
+    expect(stores["slow"]?.done_bytes).toBeGreaterThan(0);
+    expect(stores["slow"]?.done_bytes).toBeLessThanOrEqual(part.size);
     expect(await rig.state(imageId)).toEqual({
       image: "importing",
       isClaimed: true,

@@ -10,6 +10,7 @@ import { SeveralFailed, shownFailure, UsageError, type FailedItem } from "../fai
 import { Interruption } from "../interruption.ts";
 import { exactSize, fields, imageFields, table } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
+import { showingWork, STAGING } from "../shown-work.ts";
 
 interface StageOptions {
   readonly adopt?: boolean;
@@ -82,13 +83,10 @@ async function stageFrom(
   { file, replace }: { readonly file: string; readonly replace: boolean },
 ): Promise<StagedImage> {
   using interruption = new Interruption();
-  return await client.files.stage(imageId, file === "-" ? process.stdin : file, {
-    replace,
-    signal: interruption.signal,
-    report: (doneBytes, totalBytes) => {
-      session.progress.bytes("staging", doneBytes, totalBytes);
-    },
-  });
+  const { signal } = interruption;
+  return await showingWork(session.progress, STAGING, (report) =>
+    client.files.stage(imageId, file === "-" ? process.stdin : file, { replace, signal, report }),
+  );
 }
 
 function stagedFields(staged: StagedImage): string {
@@ -125,25 +123,24 @@ async function download(
   const imageId = await client.images.resolve(reference);
   using interruption = new Interruption();
   const { signal } = interruption;
-  const image = await client.files
-    .download(imageId, {
+  const work = { label: "downloading", done: "downloaded" };
+  const image = await showingWork(session.progress, work, (report) =>
+    client.files.download(imageId, {
       to: output ?? process.stdout,
       signal,
-      report: (doneBytes) => {
-        session.progress.bytes("downloading", doneBytes, undefined);
-      },
+      report,
       onDamage: ({ store, damage }) => {
         // For a program, standard error holds one document at most; `image show` names the damage.
         if (session.isJson) return;
-        process.stderr.write(
-          `Warning: the copy in store "${store}" is damaged (${damage}); another copy is read if there is one.\n`,
+        session.progress.warn(
+          `Warning: the copy in store "${store}" is damaged (${damage}); another copy is read if there is one.`,
         );
       },
-    })
-    .catch((error: unknown) => {
-      if (!signal.aborted) throw error;
-      throw new ImportError("Interrupted", `The download of image "${imageId}" was interrupted`);
-    });
+    }),
+  ).catch((error: unknown) => {
+    if (!signal.aborted) throw error;
+    throw new ImportError("Interrupted", `The download of image "${imageId}" was interrupted`);
+  });
   if (output !== undefined) {
     session.answer({ ...image, file: output }, () => `${imageFields(image)}written to ${output}\n`);
   }
@@ -158,12 +155,12 @@ async function verify(
     throw new UsageError("name either images or --all", "Name one image or more, or give --all.");
   }
   const client = await session.hostClient();
-  const report = (doneBytes: number): void => {
-    session.progress.bytes("verifying", doneBytes, undefined);
-  };
-  const { locations, unread, count } = all
-    ? { locations: await client.files.verifyAll({ report }), unread: [], count: 0 }
-    : await verifyImages(client, references, report);
+  const work = { label: "verifying", done: "read" };
+  const { locations, unread, count } = await showingWork(session.progress, work, async (report) =>
+    all
+      ? { locations: await client.files.verifyAll({ report }), unread: [], count: 0 }
+      : verifyImages(client, references, report),
+  );
   session.answer(locations, () => locationTable(locations));
   const wrong = locations.filter(({ ok }) => !ok);
   if (unread.length > 0) throw new SeveralFailed([...unread, ...differing(wrong)], count);

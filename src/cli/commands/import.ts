@@ -23,6 +23,7 @@ import {
 import { FailedImport, UsageError } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
 import { inSession, type Session } from "../session.ts";
+import { showingWork, STAGING } from "../shown-work.ts";
 import { startAndFollow } from "../start-and-follow.ts";
 
 interface ImportOptions extends StoreChoice, Expectation, AcceptPatience {
@@ -131,12 +132,9 @@ async function stage(
     signal,
   }: { readonly id: string; readonly file: string; readonly signal: AbortSignal },
 ): Promise<void> {
-  await client.files.stage(id, file, {
-    signal,
-    report: (doneBytes, totalBytes) => {
-      session.progress.bytes("staging", doneBytes, totalBytes);
-    },
-  });
+  await showingWork(session.progress, STAGING, (report) =>
+    client.files.stage(id, file, { signal, report }),
+  );
 }
 
 /** Rejects a store that is not configured before gigabytes are staged for it. */

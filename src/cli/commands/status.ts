@@ -11,6 +11,7 @@ import { followImport } from "../follow-import.ts";
 import { Interruption } from "../interruption.ts";
 import { fields, type Field } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
+import { ShownImport } from "../shown-import.ts";
 
 /** `status` and `watch`: the newest import of an image. */
 export function addStatusCommands(program: Command): void {
@@ -43,12 +44,12 @@ async function watch(session: Session, reference: string): Promise<void> {
   const imageId = await client.images.resolve(reference);
   using interruption = new Interruption();
   const { signal } = interruption;
+  const observer = new ShownImport(session.progress);
   let report = await client.imports.report(imageId);
   while (goesOn(report)) {
     const run = { image_id: imageId, run_id: report.run_id ?? "" };
-    const { progress } = session;
     // The end is read from the record, which outlives the run.
-    const followed = await followImport(client, run, { progress, signal }).catch(
+    const followed = await followImport(client, run, { observer, signal }).catch(
       (error: unknown) => {
         if (error instanceof ImportError || error instanceof UnlistedFailure) return undefined;
         throw error;

@@ -83,12 +83,13 @@ describe("import", () => {
     expect(exitCode).toBe(0);
     expect(withoutTimes(stderr)).toEqual([
       `image ${imageId}`,
-      "accepting  …",
-      "verifying  …",
-      "storing    …",
-      "saving     …",
-      "activating …",
-      "unstaging  …",
+      "accepting   …",
+      "verifying   …",
+      "store local  stored in …",
+      "storing     …",
+      "saving      …",
+      "activating  …",
+      "unstaging   …",
       "",
     ]);
     expect(stdout).toMatch(
@@ -616,6 +617,6 @@ async function mountOnTiny(volume: string): Promise<void> {
 function withoutTimes(text: string): string[] {
   return text
     .split("\n")
-    .filter((line) => !/^(staging|store \w+): \d/.test(line))
+    .filter((line) => !/^(staging|store \w+) +\d/.test(line))
     .map((line) => line.replace(/\d[\d.]* (ms|s)$/, "…"));
 }

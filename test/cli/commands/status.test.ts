@@ -299,7 +299,7 @@ describe("watch", () => {
     const { exitCode, stdout, stderr } = await watching.result();
 
     expect(exitCode).toBe(0);
-    expect(stderr).toMatch(/^accepting .*\nverifying .*\n(store slow: .*\n)*storing +\d.*\n/);
+    expect(stderr).toMatch(/^accepting .*\nverifying .*\n(store slow .*\n)*storing +\d.*\n/);
     expect(stdout).toMatch(/^phase +done$/m);
   });
 

@@ -1,6 +1,3 @@
-import { formatBytes } from "../domain/byte-size.ts";
-import { formatDuration } from "../domain/duration.ts";
-
 interface Sample {
   readonly atMs: number;
   readonly doneBytes: number;
@@ -11,10 +8,7 @@ const WINDOW_MS = 10_000;
 // A rate over less would be a guess.
 const SHORTEST_MS = 2_000;
 
-/**
- * The rate of a piece of work over the last ten seconds, and the time that it still needs at that
- * rate.
- */
+/** The rate of a piece of work over the last ten seconds. */
 export class Pace {
   #samples: Sample[] = [];
 
@@ -28,16 +22,28 @@ export class Pace {
     }
   }
 
-  /** `, 250 MiB/s, 11.2 s left`; empty until there are enough samples. */
-  describe(totalBytes: number | undefined): string {
+  /** A whole number; undefined until there are enough samples. */
+  get bytesPerSecond(): number | undefined {
     const [first, last] = [this.#samples[0], this.#samples.at(-1)];
-    if (first === undefined || last === undefined) return "";
+    if (first === undefined || last === undefined) return undefined;
     const tookMs = last.atMs - first.atMs;
-    const bytesPerSecond = ((last.doneBytes - first.doneBytes) * 1000) / tookMs;
-    if (tookMs < SHORTEST_MS || bytesPerSecond < 1) return "";
-    const rate = `, ${formatBytes(Math.round(bytesPerSecond))}/s`;
-    if (totalBytes === undefined || totalBytes <= last.doneBytes) return rate;
-    const leftMs = ((totalBytes - last.doneBytes) / bytesPerSecond) * 1000;
-    return `${rate}, ${formatDuration(leftMs)} left`;
+    if (tookMs < SHORTEST_MS) return undefined;
+    return Math.round(((last.doneBytes - first.doneBytes) * 1000) / tookMs);
   }
+}
+
+/**
+ * The time that is left at this rate, in ms.
+ *
+ * @returns undefined if it is unknown, or if nothing moves
+ */
+export function remainingMs(
+  doneBytes: number,
+  totalBytes: number | undefined,
+  bytesPerSecond: number | undefined,
+): number | undefined {
+  if (totalBytes === undefined || bytesPerSecond === undefined || bytesPerSecond < 1) {
+    return undefined;
+  }
+  return totalBytes <= doneBytes ? undefined : ((totalBytes - doneBytes) / bytesPerSecond) * 1000;
 }

@@ -1,0 +1,82 @@
+import { LiveBlock, type Terminal } from "./live-block.ts";
+import { Paces } from "./paces.ts";
+import type { ProgressDisplay, ProgressWishes } from "./progress-display.ts";
+import { workLines } from "./work-lines.ts";
+import type { WorkState } from "./work-state.ts";
+
+const REDRAW_EVERY_MS = 100;
+
+/**
+ * A live line for each piece of work, and above them the notes and the work that has ended, in
+ * order.
+ */
+export class BlockDisplay implements ProgressDisplay {
+  readonly #wishes: Pick<ProgressWishes, "isVerbose" | "paint">;
+  readonly #states = new Map<string, WorkState>();
+  readonly #paces = new Paces();
+  readonly #terminal: Terminal;
+  #block: LiveBlock | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(terminal: Terminal, wishes: Pick<ProgressWishes, "isVerbose" | "paint">) {
+    this.#terminal = terminal;
+    this.#wishes = wishes;
+  }
+
+  bytes(label: string, doneBytes: number, totalBytes: number | undefined): void {
+    this.work(label, this.#paces.moving(label, doneBytes, totalBytes));
+  }
+
+  work(label: string, state: WorkState): void {
+    const isNew = !this.#states.has(label);
+    const ended = isNew ? this.#takeEnded() : [];
+    this.#states.set(label, state);
+    const block = this.#open();
+    if (ended.length > 0) block.print(ended);
+  }
+
+  note(text: string): void {
+    const ended = this.#takeEnded();
+    this.#open().print([...ended, text]);
+  }
+
+  warn(text: string): void {
+    this.note(text);
+  }
+
+  detail(text: string): void {
+    if (this.#wishes.isVerbose) this.note(text);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#block?.close();
+    this.#block = undefined;
+    this.#states.clear();
+  }
+
+  #open(): LiveBlock {
+    this.#timer ??= setInterval(() => this.#block?.draw(), REDRAW_EVERY_MS);
+    this.#block ??= new LiveBlock(this.#terminal, (width) => this.#lines(width));
+    return this.#block;
+  }
+
+  /** Work that ended, and before which none runs any more, leaves the block when more follows. */
+  #takeEnded(): string[] {
+    const works = [...this.#states].map(([label, state]) => ({ label, state }));
+    const running = works.findIndex(({ state }) => state.kind !== "ended");
+    const ended = running === -1 ? works : works.slice(0, running);
+    for (const { label } of ended) this.#states.delete(label);
+    return ended.length === 0 ? [] : workLines(ended, this.#page(this.#open().width));
+  }
+
+  #lines(width: number): string[] {
+    const works = [...this.#states].map(([label, state]) => ({ label, state }));
+    return workLines(works, this.#page(width));
+  }
+
+  #page(width: number) {
+    return { width, nowMs: Date.now(), paint: this.#wishes.paint };
+  }
+}

@@ -1,0 +1,83 @@
+import type { ImportStatus, PhaseTime } from "../workflow/contract.ts";
+import type { ImportObserver } from "./follow-import.ts";
+import { DIGESTING, workOf } from "./import-work.ts";
+import type { ProgressDisplay } from "./progress-display.ts";
+import type { Work, WorkState } from "./work-state.ts";
+
+const PAUSES: Readonly<Record<ImportStatus["pause"], string>> = {
+  running: "resumed",
+  "pausing after this step": "pausing after this step",
+  paused: "paused",
+};
+
+/** Shows an import to people: each phase that has ended, and the work of the running one. */
+export class ShownImport implements ImportObserver {
+  readonly #progress: ProgressDisplay;
+  readonly #prefix: string;
+  /** The last state of each piece of work. */
+  readonly #shown = new Map<string, WorkState>();
+  #phases = 0;
+  #pause: ImportStatus["pause"] = "running";
+
+  /** @param name - put before each line, if several imports are shown. Default: none */
+  constructor(progress: ProgressDisplay, name?: string) {
+    this.#progress = progress;
+    this.#prefix = name === undefined ? "" : `${name} `;
+  }
+
+  readonly status = (status: ImportStatus): void => {
+    const works = workOf(status).filter(hasBegun);
+    this.#endDigest(works);
+    // A reset runs some phases again.
+    if (status.phases.length < this.#phases) this.#phases = 0;
+    const ended = status.phases.filter(hasEnded).slice(this.#phases);
+    this.#phases += ended.length;
+    const stored = ended.findIndex(({ phase }) => phase === "storing");
+    const before = stored === -1 ? ended : ended.slice(0, stored);
+    // The copies ended before their phase did.
+    for (const phase of before) this.#showPhase(phase);
+    for (const work of works) this.#show(work);
+    for (const phase of ended.slice(before.length)) this.#showPhase(phase);
+    if (status.pause !== this.#pause) this.note(PAUSES[status.pause]);
+    this.#pause = status.pause;
+  };
+
+  readonly note = (text: string): void => {
+    this.#progress.note(`${this.#prefix}${text}`);
+  };
+
+  #show({ label, state }: Work): void {
+    const before = this.#shown.get(label);
+    this.#shown.set(label, state);
+    const isKnown =
+      state.kind === "ended" && before?.kind === "ended" && state.text === before.text;
+    if (!isKnown) this.#progress.work(`${this.#prefix}${label}`, state);
+  }
+
+  #showPhase({ phase, started_at: startedAt, ended_at: endedAt }: PhaseTime): void {
+    const tookMs = Date.parse(endedAt ?? startedAt) - Date.parse(startedAt);
+    this.#shown.delete(phase);
+    const state = { kind: "ended", text: "", isFailed: false, tookMs } as const;
+    this.#progress.work(`${this.#prefix}${phase}`, state);
+  }
+
+  /** The digest step has no phase of its own: at its end it reports no bytes any more. */
+  #endDigest(works: readonly Work[]): void {
+    const before = this.#shown.get(DIGESTING);
+    const isOver = works.every(({ label }) => label !== DIGESTING);
+    if (before === undefined || before.kind === "ended" || !isOver) return;
+    const state = { kind: "ended", text: "done", isFailed: false, tookMs: undefined } as const;
+    this.#show({ label: DIGESTING, state });
+  }
+}
+
+/** The store of a copy that waits for earlier phases has no line yet. */
+function hasBegun({ state }: Work): boolean {
+  return state.kind !== "still" || state.text !== "waiting";
+}
+
+/** An end takes no time, and the answer of the command names it. */
+function hasEnded({ phase, ended_at: endedAt }: PhaseTime): boolean {
+  const isEnd = phase === "done" || phase === "failed" || phase === "cancelled";
+  return endedAt !== null && !isEnd;
+}

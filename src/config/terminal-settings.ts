@@ -1,0 +1,15 @@
+/**
+ * True if text may have colours: on a terminal that shows them, unless `NO_COLOR` is set;
+ * `FORCE_COLOR` decides before both.
+ */
+export function wantsColours(isTerminal: boolean, env: NodeJS.ProcessEnv = process.env): boolean {
+  const { FORCE_COLOR: forced, NO_COLOR: refused, TERM: terminal } = env;
+  if (forced !== undefined) return forced !== "0" && forced !== "false";
+  if (refused !== undefined && refused !== "") return false;
+  return isTerminal && terminal !== "dumb";
+}
+
+/** True if the terminal can write a line again. */
+export function canRewrite(isTerminal: boolean, env: NodeJS.ProcessEnv = process.env): boolean {
+  return isTerminal && env["TERM"] !== "dumb";
+}
