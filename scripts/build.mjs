@@ -1,5 +1,13 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { inspect } from "node:util";
@@ -20,6 +28,7 @@ const fingerprint = sourceFingerprint(root);
 rmSync(inRoot(".dist-new"), { recursive: true, force: true });
 rmSync(inRoot(".dist-old"), { recursive: true, force: true });
 compile();
+requireRewrittenImports();
 copyMigrations();
 await bundleWorkflow();
 writeFileSync(inRoot(BUILD_STAMP.replace("dist/", ".dist-new/")), fingerprint);
@@ -31,6 +40,23 @@ function compile() {
   const args = [tsc, "-p", "tsconfig.build.json", "--outDir", ".dist-new", "--noCheck"];
   const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: "inherit" });
   if (status !== 0) process.exit(status ?? 1);
+}
+
+/**
+ * The compiler leaves `import("./name.ts")` as it is in a function that contains `using`, and the
+ * program then fails when it comes to that line.
+ */
+function requireRewrittenImports() {
+  for (const name of readdirSync(inRoot(".dist-new"), { recursive: true, encoding: "utf8" })) {
+    if (!name.endsWith(".js")) continue;
+    const [left] =
+      /\bimport\("\.[^"]*\.ts"\)/.exec(readFileSync(inRoot(`.dist-new/${name}`), "utf8")) ?? [];
+    if (left === undefined) continue;
+    process.stderr.write(
+      `Cannot build src/${name.replace(/js$/, "ts")}: the compiler did not rewrite ${left}. Move it to a function without \`using\`\n`,
+    );
+    process.exit(1);
+  }
 }
 
 function copyMigrations() {

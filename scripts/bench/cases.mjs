@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { importWorkflowId } from "#dist/workflow/contract.js";
 import { say } from "../commands.mjs";
 import { ensureS5cmd } from "../s5cmd.mjs";
+import { COMMAND_LINE_CASES } from "./command-line.mjs";
 import { CONNECTION_CASES } from "./connections.mjs";
 import { inTurns, result, secondsOf } from "./measure.mjs";
 import { copyAndDigest, copyToAll, fetchWithCurl, sendWithS5cmd } from "./references.mjs";
@@ -337,6 +338,7 @@ export const CASES = [
   },
   ...CONNECTION_CASES,
   ...TRANSFORM_CASES,
+  ...COMMAND_LINE_CASES,
 ];
 
 /**

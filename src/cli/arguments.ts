@@ -1,5 +1,5 @@
 import { Argument, InvalidArgumentError, Option, type Command } from "commander";
-import { defaultRoles } from "../config/locate.ts";
+import { defaultRoles } from "../config/environment.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import { parseChecksum } from "../domain/given-checksum.ts";
 import { parseBytes } from "../domain/byte-size.ts";

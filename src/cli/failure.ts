@@ -1,5 +1,5 @@
 import { CommanderError } from "commander";
-import { showsStackTraces } from "../config/locate.ts";
+import { showsStackTraces } from "../config/environment.ts";
 import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 
 /** Wrong use of a command. */

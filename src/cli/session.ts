@@ -1,14 +1,9 @@
 import { once } from "node:events";
 import type { Command } from "commander";
 import type { ImageImportClient } from "../client/image-import-client.ts";
-import { readConfig, type Config } from "../config/config.ts";
-import {
-  dataDirOf,
-  locateService,
-  notConfigured,
-  type LocationOptions,
-  type ServiceLocation,
-} from "../config/locate.ts";
+import type { Config } from "../config/config.ts";
+import { dataDirOf, notConfigured } from "../config/environment.ts";
+import type { LocationOptions, ServiceLocation } from "../config/locate.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { canRewrite, wantsColours } from "../config/terminal-settings.ts";
 import { COLOURED, PLAIN } from "./paint.ts";
@@ -45,7 +40,9 @@ export class Session {
   }
 
   /** The location of the service. @throws ImportError `BadConfiguration` */
-  get location(): ServiceLocation {
+  async location(): Promise<ServiceLocation> {
+    // Loaded when it is needed, as everything that `--help` should not wait for.
+    const { locateService } = await import("../config/locate.ts");
     this.#location ??= locateService(this.#options);
     return this.#location;
   }
@@ -54,9 +51,11 @@ export class Session {
    * The configuration of this host; undefined if none is named. @throws ImportError
    * `BadConfiguration`
    */
-  get config(): Config | undefined {
-    const { configPath } = this.location;
-    if (configPath !== undefined) this.#config ??= readConfig(configPath);
+  async config(): Promise<Config | undefined> {
+    const { configPath } = await this.location();
+    if (configPath === undefined) return undefined;
+    const { readConfig } = await import("../config/config.ts");
+    this.#config ??= readConfig(configPath);
     return this.#config;
   }
 
@@ -64,8 +63,9 @@ export class Session {
    * The same, for a command that needs one. @throws ImportError `NotConfigured`,
    * `BadConfiguration`
    */
-  get requiredConfig(): Config {
-    if (this.config !== undefined) return this.config;
+  async requiredConfig(): Promise<Config> {
+    const config = await this.config();
+    if (config !== undefined) return config;
     throw notConfigured(
       "the configuration file with staging area and stores",
       "IMAGE_IMPORT_CONFIG",
@@ -76,8 +76,8 @@ export class Session {
    * Address of the catalogue, for a command that connects without the client. @throws ImportError
    * `NotConfigured`
    */
-  get requiredDatabaseUrl(): string {
-    const { databaseUrl } = this.location;
+  async requiredDatabaseUrl(): Promise<string> {
+    const { databaseUrl } = await this.location();
     if (databaseUrl !== undefined) return databaseUrl;
     throw notConfigured("the catalogue", "DATABASE_URL");
   }
@@ -94,7 +94,7 @@ export class Session {
    * `BadConfiguration`
    */
   async hostClient(): Promise<ImageImportClient> {
-    return this.#connect(this.config);
+    return this.#connect(await this.config());
   }
 
   /** The display of the progress of this command. */
@@ -139,8 +139,7 @@ export class Session {
 
   async #connect(config: Config | undefined): Promise<ImageImportClient> {
     if (this.#client !== undefined) return this.#client;
-    const { temporal, databaseUrl } = this.location;
-    // Loaded when it is needed: `--help` should not wait for it.
+    const { temporal, databaseUrl } = await this.location();
     const { ImageImportClient: Client } = await import("../client/image-import-client.ts");
     this.#client = await Client.connect({ temporal, databaseUrl, config });
     return this.#client;
@@ -161,36 +160,43 @@ export function inSession<Arguments extends readonly unknown[]>(
     try {
       await work(session, ...args);
     } catch (error) {
-      throw whereWorkerDiffers(whereNothingIsNamed(error, session), session);
+      throw await withKnownPlace(error, session);
     } finally {
       await session.close();
     }
   };
 }
 
+/** The error, with a hint that fits the place where the service was looked for. */
+async function withKnownPlace(error: unknown, session: Session): Promise<unknown> {
+  if (!(error instanceof ImportError)) return error;
+  if (error.code === "UnknownStore") return whereWorkerDiffers(error, session);
+  if (error.code === "TemporalUnavailable") return whereNothingIsNamed(error, session);
+  return error;
+}
+
 /** A store that only the configuration of this host has: that of the worker is another one. */
-function whereWorkerDiffers(error: unknown, session: Session): unknown {
-  if (!(error instanceof ImportError) || error.code !== "UnknownStore") return error;
+async function whereWorkerDiffers(error: ImportError, session: Session): Promise<ImportError> {
   const [, name = ""] = /"([^"]*)"/.exec(error.message) ?? [];
-  if (!storesHere(session).includes(name)) return error;
+  if (!(await storesHere(session)).includes(name)) return error;
+  const { configPath = "" } = await session.location();
   return new ImportError(error.code, error.message, {
     cause: error,
-    hint: `"${session.location.configPath ?? ""}" has this store, and the worker runs with another configuration: restart the worker, or send \`npm start\` a SIGHUP. \`image-import doctor\` compares the two.`,
+    hint: `"${configPath}" has this store, and the worker runs with another configuration: restart the worker, or send \`npm start\` a SIGHUP. \`image-import doctor\` compares the two.`,
   });
 }
 
-function storesHere(session: Session): string[] {
+async function storesHere(session: Session): Promise<string[]> {
   try {
-    return Object.keys(session.config?.stores ?? {});
+    return Object.keys((await session.config())?.stores ?? {});
   } catch {
     return [];
   }
 }
 
 /** With no stack running and nothing configured, the hint says so. */
-function whereNothingIsNamed(error: unknown, session: Session): unknown {
-  const isAway = error instanceof ImportError && error.code === "TemporalUnavailable";
-  if (!isAway || session.location.isTemporalNamed) return error;
+async function whereNothingIsNamed(error: ImportError, session: Session): Promise<ImportError> {
+  if ((await session.location()).isTemporalNamed) return error;
   return new ImportError(error.code, error.message, {
     cause: error,
     hint: "No Temporal server is configured, so localhost:7233 was tried. Start a stack with `image-import dev`, or set TEMPORAL_ADDRESS.",

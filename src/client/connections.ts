@@ -1,6 +1,6 @@
 import type { Client, Connection } from "@temporalio/client";
 import type { Config } from "../config/config.ts";
-import { notConfigured } from "../config/locate.ts";
+import { notConfigured } from "../config/environment.ts";
 import { directToLoopback } from "../config/proxy-environment.ts";
 import { temporalAddress, type TemporalAddress } from "../config/temporal-address.ts";
 import type { Database } from "../db/connect.ts";

@@ -1,4 +1,4 @@
-import { notConfigured } from "../config/locate.ts";
+import { notConfigured } from "../config/environment.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { SealingKeys } from "../sources/sealing-keys.ts";
 import { needsSealing, parseWebUrl } from "../sources/web-url.ts";

@@ -28,7 +28,7 @@ export type {
 } from "../workflow/contract.ts";
 export { readConfig } from "../config/config.ts";
 export type { Config } from "../config/config.ts";
-export type { LogLevel } from "../config/log-settings.ts";
+export type { LogLevel } from "../domain/log-level.ts";
 export type { ChannelArgs } from "../config/proxy-environment.ts";
 export type {
   TemporalAddress,

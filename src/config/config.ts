@@ -6,6 +6,7 @@ import { z } from "zod";
 import type { FormatPolicy } from "../domain/format-policy.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { ListenAddress } from "../domain/listen-address.ts";
+import type { LogLevel } from "../domain/log-level.ts";
 import type { Limits } from "../domain/quota.ts";
 import type { StoreSettings } from "../domain/store-settings.ts";
 import type { TransformSettings } from "../domain/transform-settings.ts";
@@ -13,7 +14,7 @@ import type { WebSettings } from "../domain/web-settings.ts";
 import { limits, limitsOf } from "./limits.ts";
 import { formatPolicy } from "./format-settings.ts";
 import { health } from "./listen-settings.ts";
-import { logging, type LogLevel } from "./log-settings.ts";
+import { logging } from "./log-settings.ts";
 import { bytes, durationMs } from "./quantities.ts";
 import { webSettingsOf, webSource } from "./source-settings.ts";
 import {

@@ -1,12 +1,7 @@
 import { z } from "zod";
 import { ImportError } from "../domain/import-failure.ts";
+import { LOG_LEVELS, type LogLevel } from "../domain/log-level.ts";
 import { bytes } from "./quantities.ts";
-
-/** The levels of log lines, least important first. A worker logs its level and those behind it. */
-export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
-
-/** A level of {@link LOG_LEVELS}. */
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** The section `logging`. @internal */
 export const logging = z

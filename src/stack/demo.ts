@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { detectFormat } from "../client/detect-format.ts";
 import { environmentWithout } from "../config/child-environment.ts";
-import { dataDirOf, isDefaultDataDir, temporalCli } from "../config/locate.ts";
+import { dataDirOf, isDefaultDataDir, temporalCli } from "../config/environment.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { IMPORT_FAILURES, ImportError } from "../domain/import-failure.ts";
 import type { NameLock } from "../processes/name-lock.ts";

@@ -1,6 +1,6 @@
 import { Runtime, type Logger, type LogLevel, type LogMetadata } from "@temporalio/worker";
 import pino from "pino";
-import type { LogLevel as Threshold } from "../config/log-settings.ts";
+import type { LogLevel as Threshold } from "../domain/log-level.ts";
 import { redact } from "../domain/redact.ts";
 import { logFields } from "./log-fields.ts";
 

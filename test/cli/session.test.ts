@@ -53,17 +53,17 @@ describe("Session", () => {
     expect(written()).toBe('{\n  "id": 1\n}\n');
   });
 
-  it("has no configuration when no setting names one", () => {
-    expect(new Session({ dataDir }).config).toBeUndefined();
+  it("has no configuration when no setting names one", async () => {
+    expect(await new Session({ dataDir }).config()).toBeUndefined();
   });
 
-  it("reads the configuration that was named", () => {
+  it("reads the configuration that was named", async () => {
     const config = join(dataDir, "image-import.yaml");
     writeFileSync(config, "stores: { fast: { type: file, path: fast } }");
 
     const session = new Session({ dataDir, config });
 
-    expect(session.config?.stores).toEqual({
+    expect((await session.config())?.stores).toEqual({
       fast: {
         type: "file",
         path: join(dataDir, "fast"),
@@ -75,13 +75,13 @@ describe("Session", () => {
         disabled: false,
       },
     });
-    expect(session.requiredConfig).toBe(session.config);
+    expect(await session.requiredConfig()).toBe(await session.config());
   });
 
   it("rejects work that needs a configuration when no setting names one", async () => {
     const session = new Session({ dataDir });
 
-    const failure = await failureOf((async () => session.requiredConfig)());
+    const failure = await failureOf(session.requiredConfig());
 
     expect(failure).toMatchObject({
       code: "NotConfigured",
@@ -93,7 +93,7 @@ describe("Session", () => {
   it("rejects work that needs the catalogue when no setting names one", async () => {
     const session = new Session({ dataDir });
 
-    const failure = await failureOf((async () => session.requiredDatabaseUrl)());
+    const failure = await failureOf(session.requiredDatabaseUrl());
 
     expect(failure).toMatchObject({
       code: "NotConfigured",
@@ -120,7 +120,7 @@ describe("inSession()", () => {
 
     await run(
       async (session, ...args) => {
-        seen.push(session.isJson, session.location.dataDir, ...args);
+        seen.push(session.isJson, (await session.location()).dataDir, ...args);
       },
       "--json",
       "--fast",

@@ -2,12 +2,8 @@ import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import {
-  defaultOwner,
-  locateService,
-  showsStackTraces,
-  type ServiceLocation,
-} from "../../src/config/locate.ts";
+import { defaultOwner, showsStackTraces } from "../../src/config/environment.ts";
+import { locateService, type ServiceLocation } from "../../src/config/locate.ts";
 import { stackFilePath, writeStackFile, type StackFile } from "../../src/config/stack-file.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { asUnprivileged } from "../support/unprivileged.ts";

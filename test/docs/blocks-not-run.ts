@@ -13,6 +13,10 @@ export const BLOCKS_NOT_RUN: Readonly<Record<string, Readonly<Record<string, str
     "npm run demo": "It starts a stack of its own; test/stack/demo.test.ts runs it.",
     "npm start": "It runs until Ctrl-C; test/stack/stack.test.ts and test/e2e start stacks.",
   },
+  "docs/commands.md": {
+    "mkdir -p ~/.local/bin":
+      "It writes to the home directory; test/cli/start-up.test.ts starts the program by a link.",
+  },
   "docs/downloads.md": {
     "npx image-import import https://cloud.example.org/images/fedora.qcow2":
       "It needs the internet; test/cli/commands/import.test.ts imports from a server of the test.",

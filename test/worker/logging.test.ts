@@ -1,6 +1,6 @@
 import { ApplicationFailure } from "@temporalio/common";
 import { describe, expect, it } from "vitest";
-import type { LogLevel } from "../../src/config/log-settings.ts";
+import type { LogLevel } from "../../src/domain/log-level.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { createLogger } from "../../src/worker/logging.ts";
 import { logLines } from "../support/log-lines.ts";

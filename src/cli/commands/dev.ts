@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import { isDefaultDataDir } from "../../config/locate.ts";
+import { isDefaultDataDir } from "../../config/environment.ts";
 import type { Stack } from "../../stack/stack.ts";
 import { StackBusyError, StackError } from "../../stack/stack-error.ts";
 import { json } from "../render.ts";

@@ -12,7 +12,7 @@ export function addDoctorCommand(program: Command): void {
 }
 
 async function doctor(session: Session): Promise<void> {
-  const { configPath } = session.location;
+  const { configPath } = await session.location();
   const findings = await (await session.client()).admin.doctor({ configPath });
   session.answer(findings, () =>
     table(

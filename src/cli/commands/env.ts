@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { notConfigured } from "../../config/locate.ts";
+import { notConfigured } from "../../config/environment.ts";
 import { inSession, type Session } from "../session.ts";
 
 /** `env`: the addresses of the service, for programs. */
@@ -13,7 +13,7 @@ export function addEnvCommand(program: Command): void {
 }
 
 async function env(session: Session): Promise<void> {
-  const { temporal, databaseUrl, configPath, isTemporalNamed } = session.location;
+  const { temporal, databaseUrl, configPath, isTemporalNamed } = await session.location();
   if (!isTemporalNamed) throw notConfigured("the Temporal server", "TEMPORAL_ADDRESS");
   const variables = Object.entries({
     TEMPORAL_ADDRESS: temporal.connection.address,

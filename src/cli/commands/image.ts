@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { defaultOwner } from "../../config/locate.ts";
+import { defaultOwner } from "../../config/environment.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { ImportError } from "../../domain/import-failure.ts";
 import {

@@ -1,8 +1,8 @@
 import type { Command } from "commander";
 import type { ImageImportClient } from "../../client/image-import-client.ts";
-import { describeFile, describeUrl, type ImportSource } from "../../client/import-source.ts";
+import type { ImportSource } from "../../client/import-source.ts";
 import type { Config } from "../../config/config.ts";
-import { defaultOwner } from "../../config/locate.ts";
+import { defaultOwner } from "../../config/environment.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { imageNameOf } from "../../domain/image-fields.ts";
 import { UnansweredStart } from "../../client/unanswered-start.ts";
@@ -59,12 +59,10 @@ async function importFileOrUrl(
   given: string,
   options: ImportOptions,
 ): Promise<void> {
-  const config = session.requiredConfig;
+  const config = await session.requiredConfig();
   requireStores(config, options.store);
   const isUrl = /^\s*(https?:|[a-z][a-z0-9+.-]*:\/\/)/i.test(given);
-  // Fails before an image is created if the file or the URL cannot be imported.
-  const found = isUrl ? describeUrl(given) : await describeFile(given, config, options);
-  const source = { ...found, diskFormat: options.diskFormat ?? found.diskFormat };
+  const source = await describe(given, { isUrl, config, options });
   requireKnownFormat(source, options);
   const client = await session.hostClient();
   const name = options.name ?? imageNameOf(source.name);
@@ -88,6 +86,20 @@ async function importFileOrUrl(
   } catch (error) {
     throw await failedImport(client, id, error, { ...options, isStaged: !isUrl });
   }
+}
+
+/** Fails before an image is created if the file or the URL cannot be imported. */
+async function describe(
+  given: string,
+  {
+    isUrl,
+    config,
+    options,
+  }: { readonly isUrl: boolean; readonly config: Config; readonly options: ImportOptions },
+): Promise<ImportSource> {
+  const { describeFile, describeUrl } = await import("../../client/import-source.ts");
+  const found = isUrl ? describeUrl(given) : await describeFile(given, config, options);
+  return { ...found, diskFormat: options.diskFormat ?? found.diskFormat };
 }
 
 /**

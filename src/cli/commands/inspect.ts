@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { assertSafe, inspectFile, type Verdict } from "../../client/inspect-file.ts";
+import type { Verdict } from "../../client/inspect-file.ts";
 import { exactSize, fields, table } from "../render.ts";
 import { inSession, type Session } from "../session.ts";
 
@@ -12,7 +12,8 @@ export function addInspectCommand(program: Command): void {
 }
 
 async function inspect(session: Session, file: string): Promise<void> {
-  const verdict = await inspectFile(file, session.config?.formatPolicy);
+  const { assertSafe, inspectFile } = await import("../../client/inspect-file.ts");
+  const verdict = await inspectFile(file, (await session.config())?.formatPolicy);
   const { format, virtualSizeBytes, sizeBytes, safe, checks, tolerated } = verdict;
   session.answer(
     { format, virtual_size: virtualSizeBytes, size: sizeBytes, safe, checks, tolerated },

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { UsageView } from "../../client/usage-view.ts";
-import { defaultOwner } from "../../config/locate.ts";
+import { defaultOwner } from "../../config/environment.ts";
 import { formatBytes } from "../../domain/byte-size.ts";
 import { QUOTAS, type Quota } from "../../domain/quota.ts";
 import { table } from "../render.ts";

@@ -1,8 +1,7 @@
 import type { Logger } from "@temporalio/worker";
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
-import { knownSecrets } from "../../config/known-secrets.ts";
-import { LOG_LEVELS, namedLogLevel } from "../../config/log-settings.ts";
+import { LOG_LEVELS } from "../../domain/log-level.ts";
 import { ImportError } from "../../domain/import-failure.ts";
 import type { WorkerAddresses } from "../../worker/run-worker.ts";
 import { portOf } from "../arguments.ts";
@@ -38,10 +37,13 @@ export function addWorkerCommand(program: Command): void {
  */
 async function workAndLog(session: Session, options: WorkerOptions): Promise<void> {
   const { createLogger, installLogging } = await import("../../worker/logging.ts");
+  const { knownSecrets } = await import("../../config/known-secrets.ts");
+  const { namedLogLevel } = await import("../../config/log-settings.ts");
   let logger: Logger | undefined;
   try {
     const level = namedLogLevel(options.logLevel);
-    const { requiredConfig: config, requiredDatabaseUrl: databaseUrl } = session;
+    const config = await session.requiredConfig();
+    const databaseUrl = await session.requiredDatabaseUrl();
     const secrets = knownSecrets({ databaseUrl, keyFile: config.keyFile });
     logger = installLogging({ level: level ?? config.logging.level, secrets });
     endAtBugs(logger);
@@ -70,9 +72,9 @@ function withPorts(config: Config, { healthPort = config.health.port }: WorkerOp
 }
 
 async function work(session: Session, options: WorkerOptions, logger: Logger): Promise<void> {
-  const { requiredDatabaseUrl: databaseUrl } = session;
-  const config = withPorts(session.requiredConfig, options);
-  const { temporal, configPath } = session.location;
+  const databaseUrl = await session.requiredDatabaseUrl();
+  const config = withPorts(await session.requiredConfig(), options);
+  const { temporal, configPath } = await session.location();
   const { runWorker } = await import("../../worker/run-worker.ts");
   const onReady = (addresses: WorkerAddresses): void => {
     logger.info("The worker is ready", {

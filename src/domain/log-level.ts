@@ -1,0 +1,5 @@
+/** The levels of log lines, least important first. A worker logs its level and those behind it. */
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
+
+/** A level of {@link LOG_LEVELS}. */
+export type LogLevel = (typeof LOG_LEVELS)[number];
