@@ -36,6 +36,8 @@ export interface StoredCopy {
   readonly crc32: number;
   /** The way in which it was made: only `copy` moved bytes through this process. */
   readonly method: Copied["method"] | "found";
+  /** The attempt that finished it. Absent in histories of 0.1.0. */
+  readonly attempt?: number;
 }
 
 /** One copy of an image in one store. Its undo is {@link removeCopyActivities}. */
@@ -53,7 +55,7 @@ export function storeImageActivities(dependencies: NodeDependencies) {
      */
     async storeImage(order: StoreOrder): Promise<StoredCopy> {
       const store = stores.get(order.store);
-      return withProgress(
+      const copy = await withProgress(
         {
           about: { step: "store", store: order.store, totalBytes: order.size },
           idleTimeoutMs,
@@ -69,6 +71,7 @@ export function storeImageActivities(dependencies: NodeDependencies) {
             (lease, stoppable) => writeCopy(dependencies, order, store, lease, stoppable),
           ),
       );
+      return { ...copy, attempt: currentAttempt().attempt };
     },
   };
 }

@@ -78,6 +78,6 @@ function hasBegun({ state }: Work): boolean {
 
 /** An end takes no time, and the answer of the command names it. */
 function hasEnded({ phase, ended_at: endedAt }: PhaseTime): boolean {
-  const isEnd = phase === "done" || phase === "failed" || phase === "cancelled";
+  const isEnd = ["done", "failed", "refused", "cancelled"].includes(phase);
   return endedAt !== null && !isEnd;
 }

@@ -4,8 +4,9 @@ import { abandonedTask, textOfTask } from "../domain/task-failure.ts";
 import type { ImportStatus, StoreProgress } from "../workflow/contract.ts";
 import type { ImageView, TaskView } from "./image-view.ts";
 
-/** The state of a run in Temporal; the last five are ends. */
-export type RunState = "open" | "completed" | "failed" | "cancelled" | "terminated" | "timed out";
+/** The state of a run in Temporal; all but the first are ends. */
+export type RunState =
+  "open" | "completed" | "failed" | "refused" | "cancelled" | "terminated" | "timed out";
 
 /** One run of the workflow that imports an image. */
 export interface RunView {
@@ -117,6 +118,8 @@ function ofRunAlone(imageId: string, newest: KnownImports["newest"]): OfRun & { 
         return isAccepted ? "running" : "waiting";
       case "completed":
         return "succeeded";
+      case "refused":
+        return "refused";
       case "failed":
       case "cancelled":
         return status === null || isAccepted ? "failed" : "refused";
@@ -184,6 +187,7 @@ function endOf(run: RunView | undefined): string {
     case "open":
     case "completed":
     case "failed":
+    case "refused":
     case "cancelled":
       return `its run ended (${run.state}) and could not undo everything`;
   }

@@ -20,6 +20,7 @@ import {
 import { failureFrom } from "../temporal/failure-from.ts";
 import { lookAtImport, type LookOptions } from "./import-looks.ts";
 import type { RunView } from "./import-report.ts";
+import { accepted, resultOf } from "./run-result.ts";
 import { chainOf, isOpen, stateOf } from "./described-run.ts";
 import { withLiveProgress } from "../temporal/live-progress.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
@@ -69,8 +70,7 @@ export class ImportRuns {
         try {
           // The id may stand for a later run of the same image: a given run is followed, and what a
           // reset made of it.
-          const outcome: unknown = await this.#handle(imageId, followed).result();
-          return outcome as ImportOutcome;
+          return accepted(await resultOf(this.#handle(imageId, followed)));
         } catch (error) {
           run = await this.#successorOf(imageId, followed, error);
           if (run === undefined) throw error;
@@ -115,10 +115,14 @@ export class ImportRuns {
         )
         // No worker runs, or the one that runs stands still.
         .catch(() => null);
+      const isRefused =
+        status === null && stateOf(description) === "completed"
+          ? (await resultOf(handle)).status === "refused"
+          : status?.phase === "refused";
       return {
         run_id: description.runId,
         first_run_id: chainOf(description),
-        state: stateOf(description),
+        state: isRefused ? "refused" : stateOf(description),
         status: status === null ? null : withLiveProgress(status, description),
       };
     } catch (error) {
@@ -228,7 +232,7 @@ export class ImportRuns {
       return status !== null;
     }
     try {
-      await handle.result();
+      accepted(await resultOf(handle));
     } catch (error) {
       if (!(error instanceof WorkflowFailedError)) throw temporalFailure(error);
       if (!(error.cause instanceof CancelledFailure)) throw outcomeFailure(error, imageId);

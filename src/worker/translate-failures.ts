@@ -51,6 +51,7 @@ function storeOf([order]: readonly unknown[]): Pick<FailureDetails, "store"> {
 
 function translated(error: unknown, store: Pick<FailureDetails, "store">): unknown {
   if (error instanceof CancelledFailure || error instanceof ApplicationFailure) return error;
+  const at = { attempt: activityInfo().attempt };
   if (error instanceof ImportError) {
     return ApplicationFailure.create({
       type: error.code,
@@ -58,7 +59,7 @@ function translated(error: unknown, store: Pick<FailureDetails, "store">): unkno
       nonRetryable: isPermanent(error),
       // Without a given time, the retry policy sets the pause.
       ...(error.retryAfterMs ? { nextRetryDelay: error.retryAfterMs } : {}),
-      details: [{ code: error.code, hint: error.hint, ...store } satisfies FailureDetails],
+      details: [{ code: error.code, hint: error.hint, ...store } satisfies FailureDetails, at],
       cause: error,
     });
   }
@@ -67,7 +68,7 @@ function translated(error: unknown, store: Pick<FailureDetails, "store">): unkno
     type: error.name,
     message: error.message,
     nonRetryable: true,
-    details: [{ code: error.name, ...store } satisfies FailureDetails],
+    details: [{ code: error.name, ...store } satisfies FailureDetails, at],
     cause: error,
   });
 }

@@ -1,6 +1,7 @@
 import { ApplicationFailure, CancellationScope, condition, setHandler } from "@temporalio/workflow";
 import { acceptImport, IMPORT_ENDING, type AcceptedCopy } from "./contract.ts";
 import type { FailureReport } from "./failure-report.ts";
+import { shown } from "./message-arguments.ts";
 
 /** An accepted request; `task_id` is null if there was nothing to copy. */
 type Accepted = Pick<AcceptedCopy, "image_id" | "task_id">;
@@ -17,6 +18,7 @@ export class Acceptance {
   readonly #ids: { readonly workflowId: string; readonly runId: string };
   #verdict: Verdict | undefined;
   #isEnding = false;
+  #hasReportedRefusal = false;
 
   constructor(
     requestId: string | undefined,
@@ -25,10 +27,10 @@ export class Acceptance {
     this.#ids = ids;
     setHandler(acceptImport, (askedBy) => this.#answer(askedBy === requestId), {
       description: "Returns the result of the acceptance: the task id, or the refusal",
-      validator: (askedBy: unknown) => {
-        if (typeof askedBy === "string") return;
+      validator: (...args: unknown[]) => {
+        if (typeof args[0] === "string" && args.length === 1) return;
         throw ApplicationFailure.nonRetryable(
-          "Cannot handle acceptImport: its argument must be the id of the request, a string",
+          `Cannot answer request ${shown(args)}: acceptImport takes one argument, the id of the request, which is a string`,
           "BadRequest",
         );
       },
@@ -45,6 +47,11 @@ export class Acceptance {
     this.#verdict ??= { kind: "refused", failure };
   }
 
+  /** True if the client that started this run has the refusal. */
+  get hasReportedRefusal(): boolean {
+    return this.#hasReportedRefusal;
+  }
+
   /** The claim is released, or soon will be: another import may begin when this run has closed. */
   end(): void {
     this.#isEnding = true;
@@ -57,6 +64,7 @@ export class Acceptance {
     if (isOurs && verdict?.kind === "accepted") return this.#accepted(verdict);
     if (isOurs && verdict?.kind === "refused") {
       const { text, ...details } = verdict.failure;
+      this.#hasReportedRefusal = true;
       throw ApplicationFailure.nonRetryable(text, details.code, details);
     }
     if (this.#isEnding || verdict?.kind !== "accepted" || verdict.task_id === null) {

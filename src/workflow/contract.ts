@@ -1,8 +1,9 @@
-import { defineSearchAttributeKey } from "@temporalio/common";
+import { defineSearchAttributeKey, type RawValue } from "@temporalio/common";
 import { defineQuery, defineSignal, defineUpdate } from "@temporalio/workflow";
 import type { FailureDetails } from "../domain/failure-details.ts";
 import type { RemovalOrder } from "../domain/undo-order.ts";
 import type { ImportMethod } from "../domain/import-request.ts";
+import { ANY_ARGUMENTS } from "./message-arguments.ts";
 
 /** Task queue of the workflows and of the steps that need only the catalogue. */
 export const CONTROL_QUEUE = "image-import";
@@ -48,7 +49,10 @@ export function copyRemovalWorkflowId({ image_id, epoch, store }: RemovalOrder):
 /** Id of the Schedule that runs the reconciler, and of its workflow. */
 export const RECONCILER_ID = "reconcile-imports";
 
-/** The phase of an import. `done`, `failed` and `cancelled` are the ends. */
+/**
+ * The phase of an import. `done`, `failed`, `refused` and `cancelled` are the ends; `refused` means
+ * that it was never accepted.
+ */
 export type ImportPhase =
   | "accepting"
   | "fetching"
@@ -61,7 +65,16 @@ export type ImportPhase =
   | "undoing"
   | "done"
   | "failed"
+  | "refused"
   | "cancelled";
+
+/** The last phase of an import. */
+export type EndPhase = Extract<ImportPhase, "done" | "failed" | "refused" | "cancelled">;
+
+/** True if no phase follows. @internal */
+export function isEndPhase(phase: ImportPhase): phase is EndPhase {
+  return ["done", "failed", "refused", "cancelled"].includes(phase);
+}
 
 /** The state of the copy in one store. `removed`: the copy was stored and later removed. */
 export interface StoreProgress {
@@ -160,12 +173,23 @@ export interface ImportOutcome extends AcceptedCopy {
   readonly unstaged: boolean;
 }
 
+/**
+ * The result of a run whose start was refused, if `acceptImport` gave the refusal to the client
+ * that started it. A run that was started plainly fails with the refusal.
+ */
+export interface RefusedImport extends AcceptedCopy {
+  readonly task_id: null;
+  readonly status: "refused";
+  readonly message: string;
+  readonly failure: FailureDetails;
+}
+
 /** The current state of the import, for users and programs. @internal */
-export const importStatus = defineQuery<ImportStatus>("importStatus");
+export const importStatus = defineQuery<ImportStatus, RawValue[]>("importStatus", ANY_ARGUMENTS);
 /** Stops the byte steps within seconds and keeps their parts. @internal */
-export const pauseImport = defineSignal("pauseImport");
+export const pauseImport = defineSignal<RawValue[]>("pauseImport", ANY_ARGUMENTS);
 /** Continues from where the pause stopped. @internal */
-export const resumeImport = defineSignal("resumeImport");
+export const resumeImport = defineSignal<RawValue[]>("resumeImport", ANY_ARGUMENTS);
 /** Sent with the start: returns the result of the acceptance. @internal */
 export const acceptImport = defineUpdate<AcceptedCopy, [string]>("acceptImport");
 

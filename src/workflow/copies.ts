@@ -3,6 +3,7 @@ import type { ImportPlan } from "../activities/claim-import.ts";
 import type { StoredCopy } from "../activities/store-image.ts";
 import { dropStore } from "./contract.ts";
 import { wasStopped } from "./failure-report.ts";
+import { shown } from "./message-arguments.ts";
 
 /** The reason for which an import continues without a store. */
 export type GivenUp = "failed" | "dropped";
@@ -37,8 +38,8 @@ export class Copies {
   constructor() {
     setHandler(dropStore, (store: string) => this.#drop(store), {
       description: "Continues without a store: stops and removes its copy",
-      validator: (store: unknown) => {
-        this.#requireDroppable(store);
+      validator: (...args: unknown[]) => {
+        this.#requireDroppable(storeIn(args));
       },
     });
   }
@@ -126,13 +127,7 @@ export class Copies {
     }
   }
 
-  #requireDroppable(store: unknown): void {
-    if (typeof store !== "string") {
-      throw ApplicationFailure.nonRetryable(
-        `Cannot drop a store named by a value of type ${typeof store}: its name must be a string`,
-        "BadRequest",
-      );
-    }
+  #requireDroppable(store: string): void {
     if (this.#isOver) throw refusal(`Cannot drop store "${store}": the import is being undone`);
     if (this.#copies.size === 0) {
       throw refusal(
@@ -184,6 +179,16 @@ export class Copies {
     if (copy === undefined) throw new Error(`No copy into store "${store}" was planned`);
     return copy;
   }
+}
+
+/** The argument of `dropStore`. */
+function storeIn(args: readonly unknown[]): string {
+  const [store] = args;
+  if (typeof store === "string" && args.length === 1) return store;
+  throw ApplicationFailure.nonRetryable(
+    `Cannot drop store ${shown(args)}: dropStore takes one argument, the name of a store, which is a string`,
+    "BadRequest",
+  );
 }
 
 function begin(copy: Copy): CancellationScope {

@@ -44,6 +44,24 @@ export function placeOf(failure: unknown): Pick<FailureDetails, "step" | "store"
   return failure instanceof StepFailure ? failure.place : {};
 }
 
+/** Codes of a claim that the request, the image or the owner's quota does not allow. */
+const REFUSALS: readonly string[] = [
+  "BadRequest",
+  "UnknownStore",
+  "ImageNotFound",
+  "ImageConflict",
+  "ImageBusy",
+  "StagingBusy",
+  "CopyNotFound",
+  "ImageTooLarge",
+  "QuotaExceeded",
+] satisfies readonly ImportFailureCode[];
+
+/** True if the start of an import was refused, which is not a failure of this service. */
+export function isRefusal({ step, code }: FailureDetails): boolean {
+  return step === "claim" && REFUSALS.includes(code);
+}
+
 /** Finds the failure that matters under the wrappings of Temporal. */
 export function describeFailure(failure: unknown): FailureReport {
   const error = causeOf(failure);
@@ -55,6 +73,16 @@ export function describeFailure(failure: unknown): FailureReport {
     return { ...details, text: cause.message, ...place };
   }
   return { ...ofUnlisted(cause), ...place };
+}
+
+/** The attempt of a step that failed permanently; undefined if it is unknown. */
+export function attemptOf(failure: unknown): number | undefined {
+  const error = causeOf(failure);
+  const cause = error instanceof ActivityFailure ? error.cause : undefined;
+  if (!(cause instanceof ApplicationFailure)) return undefined;
+  const at: unknown = cause.details?.[1];
+  if (typeof at !== "object" || at === null || !("attempt" in at)) return undefined;
+  return typeof at.attempt === "number" ? at.attempt : undefined;
 }
 
 function ofUnlisted(cause: unknown): FailureReport {

@@ -4,7 +4,7 @@ import type { StoredCopy } from "../activities/store-image.ts";
 import type { Digests } from "../domain/digests.ts";
 import type { ImportRequest } from "../domain/import-request.ts";
 import type { Undo } from "./compensations.ts";
-import type { ImportOutcome } from "./contract.ts";
+import type { ImportOutcome, RefusedImport } from "./contract.ts";
 import { findCauses, withinDeadline } from "./deadline.ts";
 import { describeFailure } from "./failure-report.ts";
 import { removalOfCopy } from "./give-up-store.ts";
@@ -28,7 +28,7 @@ import { undoImport } from "./undo-import.ts";
  * Each step registers its undo before it begins. The undos run in reverse order if a later step
  * fails, if the import is cancelled, or if its deadline passes.
  */
-export async function importImage(input: ImportRequest): Promise<ImportOutcome> {
+export async function importImage(input: ImportRequest): Promise<ImportOutcome | RefusedImport> {
   // Any Temporal client can send any input; the claim rejects what is not a valid request.
   const request = isObject(input) ? input : NO_REQUEST;
   const run = new ImportRun(request);
@@ -42,7 +42,7 @@ export async function importImage(input: ImportRequest): Promise<ImportOutcome> 
       () => findCauses(run),
     );
   } catch (error) {
-    throw await undoImport(error, run);
+    return await undoImport(error, run);
   }
 }
 

@@ -9,7 +9,7 @@ import type { StoredCopy } from "../activities/store-image.ts";
 import type { ImportRequest } from "../domain/import-request.ts";
 import { Acceptance } from "./acceptance.ts";
 import { Compensations, type Leftover, type Undo, type UndoReason } from "./compensations.ts";
-import type { ImportPhase } from "./contract.ts";
+import type { AcceptedCopy, ImportPhase } from "./contract.ts";
 import { Copies } from "./copies.ts";
 import { StepFailure } from "./failure-report.ts";
 import { givingUp } from "./give-up-store.ts";
@@ -53,19 +53,32 @@ export class ImportRun {
   readonly acceptance: Acceptance;
   readonly copies: Copies;
   readonly #undos = new Compensations();
+  readonly #imageId: string;
   #claimedBy: string;
 
   constructor(request: ImportRequest) {
     const { workflowId, runId } = workflowInfo();
+    this.#imageId = request.image_id;
     this.tracker = new ImportTracker(request);
-    this.pause = new Pause(() => {
-      this.tracker.pauseChanged();
-    });
+    this.pause = new Pause(
+      () => {
+        this.tracker.pauseChanged();
+      },
+      (signal, args) => {
+        this.tracker.ignoredArguments(signal, args);
+      },
+    );
     this.tracker.showPauseOf(() => this.pause);
     this.acceptance = new Acceptance(request.request_id, { workflowId, runId });
     this.copies = new Copies();
     this.#claimedBy = runId;
     this.enter("accepting");
+  }
+
+  /** The image and this run, for its result. */
+  get ids(): Pick<AcceptedCopy, "image_id" | "workflow_id" | "run_id"> {
+    const { workflowId, runId } = workflowInfo();
+    return { image_id: this.#imageId, workflow_id: workflowId, run_id: runId };
   }
 
   /** The run that took the claim. After a reset this is the run before this one. */

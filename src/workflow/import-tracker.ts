@@ -17,15 +17,20 @@ import { cutTo } from "../domain/markdown-text.ts";
 import { bytesAtStop } from "./bytes-at-stop.ts";
 import {
   importStatus,
+  isEndPhase,
   SEARCH_ATTRIBUTES,
+  type EndPhase,
   type ImportPhase,
   type ImportStatus,
   type PhaseTime,
   type StoreProgress,
 } from "./contract.ts";
 import type { GivenUp } from "./copies.ts";
-import { describeFailure, wasStopped, type FailureReport } from "./failure-report.ts";
+import { currentDetails, type StoreRow } from "./current-details.ts";
+import { attemptOf, describeFailure, wasStopped, type FailureReport } from "./failure-report.ts";
+import { causeOfDeadline } from "./deadline-causes.ts";
 import { logWith } from "./log-attributes.ts";
+import { given, shown } from "./message-arguments.ts";
 
 /**
  * Phases that usually last milliseconds. They are not search attributes: each change of an
@@ -36,19 +41,8 @@ const BRIEF_PHASES: readonly ImportPhase[] = ["saving", "activating", "unstaging
 /** The longest value of a search attribute that the server and its database accept. */
 const MOST_CHARACTERS = 255;
 
-/** Names of steps for users, by the names of activities. */
-const STEPS: Readonly<Record<string, string>> = {
-  fetchImage: "fetch",
-  verifyStaging: "verify",
-  transformStaged: "transform",
-  digestStaged: "digest",
-  checkDigest: "check",
-  storeImage: "store",
-  removeCopy: "the removal from store",
-  giveUpStore: "continuing without store",
-  saveImage: "save",
-  activateImage: "activate",
-};
+// Any client may send signals, and a person reads the last notes.
+const MOST_NOTES = 3;
 
 /** The verified facts about the bytes. */
 type Verified = Pick<VerifiedStaging, "size"> &
@@ -80,11 +74,16 @@ export class ImportTracker {
   /** The last phase that is a search attribute. */
   #searchable: ImportPhase = "accepting";
   #isShownPaused = false;
+  #shownPause: ImportStatus["pause"] = "running";
+  /** The begin of the phase or the pause. */
+  #since = "";
+  #notes: readonly string[] = [];
+  readonly #rows: Record<string, StoreRow> = {};
 
   constructor({ image_id, method = "glance-direct" }: ImportRequest) {
     this.#imageId = image_id;
     this.#method = method;
-    setHandler(importStatus, () => this.#status(), {
+    setHandler(importStatus, (...args) => this.#answer(given(args)), {
       description: "Returns the state of the import: phase, pause, size, state of each store",
     });
   }
@@ -100,7 +99,8 @@ export class ImportTracker {
     const last = this.#phases.at(-1);
     if (last !== undefined) last.ended_at = now;
     this.#stopped = {};
-    const isEnd = phase === "done" || phase === "failed" || phase === "cancelled";
+    const isEnd = isEndPhase(phase);
+    this.#since = now;
     this.#phases.push({ phase, started_at: now, ended_at: isEnd ? now : null });
     if (this.#plan !== undefined && !BRIEF_PHASES.includes(phase)) {
       this.#searchable = phase;
@@ -113,13 +113,34 @@ export class ImportTracker {
 
   /** The state of the pause may have changed. */
   pauseChanged(): void {
-    this.show();
+    this.#showPause();
     const isPaused = this.#pause().state === "paused";
     if (isPaused === this.#isShownPaused || this.#plan === undefined) return;
     // In the histories of 0.1.0 a paused import keeps its phase.
     if (!patched("paused-is-a-phase")) return;
     this.#isShownPaused = isPaused;
     this.#upsertPhase(isPaused ? "paused" : this.#searchable);
+  }
+
+  #showPause(): void {
+    const state = this.#pause().state;
+    if (state !== this.#shownPause) this.#since = new Date().toISOString();
+    this.#shownPause = state;
+    this.show();
+  }
+
+  /** A signal that takes no arguments had some. It has its effect nevertheless. */
+  ignoredArguments(signal: string, args: readonly unknown[]): void {
+    if (args.length === 0) return;
+    const note = `Ignored the arguments ${shown(args)} of ${signal}: it takes none, and acts on the complete import`;
+    log.warn(note);
+    this.#notes = [...this.#notes, note].slice(-MOST_NOTES);
+    this.show();
+  }
+
+  #answer(args: readonly unknown[]): ImportStatus {
+    if (args.length === 0) return this.#status();
+    throw new Error(`Cannot answer importStatus with ${shown(args)}: the query takes no argument`);
   }
 
   #upsertPhase(value: ImportPhase | "paused"): void {
@@ -139,7 +160,7 @@ export class ImportTracker {
   /** The import was accepted: sets its search attributes. */
   accepted(plan: ImportPlan): void {
     this.#plan = plan;
-    for (const store of plan.stores) this.#stores[store] = { state: "waiting" };
+    for (const store of plan.stores) this.#setStore(store, { state: "waiting" });
     // They are sent with the first phase.
     this.#dueAttributes.push(
       { key: SEARCH_ATTRIBUTES.imageId, value: plan.image_id },
@@ -165,15 +186,18 @@ export class ImportTracker {
   /** Runs the copy into one store. */
   async copying(store: string, run: () => Promise<StoredCopy>): Promise<StoredCopy> {
     const started_at = new Date().toISOString();
-    this.#stores[store] = { state: "copying", started_at };
+    this.#setStore(store, { state: "copying", started_at });
     this.show();
     const ended = () => ({ started_at, ended_at: new Date().toISOString() });
     try {
       const copy = await run();
-      this.#stores[store] = { state: "stored", method: copy.method, ...ended() };
+      const stored = { state: "stored", method: copy.method, ...ended() } as const;
+      this.#setStore(store, stored, { attempt: copy.attempt });
       return copy;
     } catch (error) {
-      this.#stores[store] = { state: wasStopped(error) ? "stopped" : "failed", ...ended() };
+      const state = wasStopped(error) ? "stopped" : "failed";
+      const about = { reason: describeFailure(error).text, attempt: attemptOf(error) };
+      this.#setStore(store, { state, ...ended() }, about);
       throw error;
     } finally {
       this.show();
@@ -198,13 +222,25 @@ export class ImportTracker {
   /** The import continues without a store. */
   gaveUp(store: string, why: GivenUp, failure: unknown): void {
     const { started_at, ended_at } = this.#stores[store] ?? {};
-    this.#stores[store] = {
+    const { attempt } = this.#rows[store] ?? {};
+    const reason = why === "failed" ? describeFailure(failure).text : undefined;
+    const progress: StoreProgress = {
       state: why,
       ...(started_at === undefined ? {} : { started_at }),
       ...(ended_at === undefined ? {} : { ended_at }),
-      ...(why === "failed" ? { last_failure: describeFailure(failure).text } : {}),
+      ...(reason === undefined ? {} : { last_failure: reason }),
     };
+    this.#setStore(store, progress, { attempt, reason });
     this.show();
+  }
+
+  #setStore(
+    store: string,
+    progress: StoreProgress,
+    about: Pick<StoreRow, "attempt" | "reason"> = {},
+  ): void {
+    this.#stores[store] = progress;
+    this.#rows[store] = { since: new Date().toISOString(), ...about };
   }
 
   /** Stores that failed permanently. */
@@ -214,12 +250,7 @@ export class ImportTracker {
 
   /** The deadline has passed while these steps waited for a retry. */
   failedBeforeDeadline(failures: readonly LastFailure[]): void {
-    const causes = failures.map(({ activity, store, attempt, type, message }) => {
-      const step = STEPS[activity] ?? activity;
-      const where = store === undefined ? step : `${step} "${store}"`;
-      return `attempt ${String(attempt)} of ${where} failed: ${type}: ${message}`;
-    });
-    this.#causes = [...this.#causes, ...causes];
+    this.#causes = [...this.#causes, ...failures.map(causeOfDeadline)];
   }
 
   /** The deadline has passed while the import was paused. */
@@ -247,7 +278,7 @@ export class ImportTracker {
   }
 
   /** Logs one line for each import, at any end. */
-  #logEnd(phase: "done" | "failed" | "cancelled"): void {
+  #logEnd(phase: EndPhase): void {
     const isAccepted = this.#plan !== undefined || phase === "done";
     const outcome = phase === "done" ? "active" : phase;
     const fields = {
@@ -268,7 +299,15 @@ export class ImportTracker {
 
   /** Writes the current details. */
   show(): void {
-    setCurrentDetails(this.#details());
+    setCurrentDetails(
+      currentDetails({
+        status: this.#status(),
+        name: this.#plan?.image_name,
+        since: this.#since,
+        stores: this.#rows,
+        notes: this.#notes,
+      }),
+    );
   }
 
   #status(): ImportStatus {
@@ -289,22 +328,6 @@ export class ImportTracker {
       ...(this.#failure === undefined ? {} : { failure: this.#failure }),
       ...(pause === "running" ? {} : this.#stopped),
     };
-  }
-
-  #details(): string {
-    const { phase, pause, size, detected_format, checks, message } = this.#status();
-    const tolerated = Object.entries(checks).filter(([, result]) => result !== "pass");
-    const stores = Object.entries(this.#stores).map(
-      ([name, { state, method, last_failure: why = method }]) =>
-        `- store **${name}**: ${state}${why === undefined ? "" : ` (${why})`}`,
-    );
-    return [
-      `### ${pause === "running" ? phase : `${phase}, ${pause}`}`,
-      `Image \`${this.#imageId}\`${size === null ? "" : `, ${String(size)} bytes`}${detected_format === null ? "" : `, ${detected_format}`}`,
-      ...stores,
-      ...tolerated.map(([check, reason]) => `- tolerated: ${check}: ${reason}`),
-      ...(message === null ? [] : [`**${message}**`]),
-    ].join("\n\n");
   }
 }
 

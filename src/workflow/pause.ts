@@ -1,6 +1,7 @@
 import { CancellationScope, condition, setHandler } from "@temporalio/workflow";
 import { pauseImport, resumeImport } from "./contract.ts";
 import { wasStopped } from "./failure-report.ts";
+import { given } from "./message-arguments.ts";
 
 /**
  * Pause and resume. A pause cancels the running byte steps: their parts stay, no undo runs, and a
@@ -15,12 +16,19 @@ export class Pause {
   #shortSteps = 0;
   #isOver = false;
 
-  /** @param onChange - called after each possible change of the state */
-  constructor(onChange: () => void) {
+  /**
+   * @param onChange - called after each possible change of the state
+   * @param onArguments - called with the arguments of each signal; it should have none
+   */
+  constructor(
+    onChange: () => void,
+    onArguments: (signal: string, args: readonly unknown[]) => void,
+  ) {
     this.#onChange = onChange;
     setHandler(
       pauseImport,
-      () => {
+      (...args) => {
+        onArguments("pauseImport", given(args));
         if (!this.#isWanted) this.#wantedAt = new Date().toISOString();
         this.#isWanted = true;
         for (const scope of this.#running) scope.cancel();
@@ -30,7 +38,8 @@ export class Pause {
     );
     setHandler(
       resumeImport,
-      () => {
+      (...args) => {
+        onArguments("resumeImport", given(args));
         this.#isWanted = false;
         onChange();
       },

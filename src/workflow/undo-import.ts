@@ -3,24 +3,28 @@ import {
   CancellationScope,
   CancelledFailure,
   isCancellation,
+  patched,
 } from "@temporalio/workflow";
 import { placeText } from "../domain/failure-details.ts";
 import { taskFailure } from "../domain/task-failure.ts";
 import {
   causeOf,
   describeFailure,
+  isRefusal,
   placeOf,
   wasStopped,
   type FailureReport,
 } from "./failure-report.ts";
+import type { RefusedImport } from "./contract.ts";
 import type { ImportRun } from "./import-run.ts";
 
 /**
  * Undoes an import that failed, was cancelled, or passed its deadline.
  *
- * @returns the failure with which the run ends
+ * @returns the refusal of its start, if its client has it: then nothing has failed
+ * @throws the failure with which the run ends
  */
-export async function undoImport(error: unknown, run: ImportRun): Promise<unknown> {
+export async function undoImport(error: unknown, run: ImportRun): Promise<RefusedImport> {
   const { tracker, pause, acceptance, copies } = run;
   // Only a caller cancels the root scope; a deadline cancels a scope within it.
   const isStopped = wasStopped(error);
@@ -37,12 +41,14 @@ export async function undoImport(error: unknown, run: ImportRun): Promise<unknow
   tracker.failed(message, report);
   run.enter("undoing");
   const leftovers = await run.undo({ task, failedStores: tracker.failedStores });
-  run.enter(isCancelled && leftovers.length === 0 ? "cancelled" : "failed");
+  const isClean = leftovers.length === 0;
+  const end = isCancelled ? "cancelled" : isRefusal(report) ? "refused" : "failed";
+  run.enter(isClean ? end : "failed");
   await run.handlersFinished();
 
   const cause = causeOf(error);
-  if (leftovers.length > 0) {
-    return ApplicationFailure.create({
+  if (!isClean) {
+    throw ApplicationFailure.create({
       type: "CompensationIncomplete",
       message: `${message}; left behind: ${leftovers.map((each) => each.undo).join(", ")}`,
       nonRetryable: true,
@@ -50,12 +56,21 @@ export async function undoImport(error: unknown, run: ImportRun): Promise<unknow
       ...(cause instanceof Error ? { cause } : {}),
     });
   }
-  if (isCancelled) return isCancellation(cause) ? cause : new CancelledFailure(message);
-  return failedRun(report, cause);
+  if (isCancelled) throw isCancellation(cause) ? cause : new CancelledFailure(message);
+  // In the histories of 0.1.0 such a run fails.
+  if (
+    end === "refused" &&
+    acceptance.hasReportedRefusal &&
+    patched("reported-refusal-is-a-result")
+  ) {
+    return { ...run.ids, task_id: null, status: "refused", message: text, failure: details };
+  }
+  throw failedRun(report, cause);
 }
 
 /** The failure of a run, with its details for the client. */
-export function failedRun({ text, ...details }: FailureReport, cause: unknown): ApplicationFailure {
+export function failedRun(report: FailureReport, cause: unknown): ApplicationFailure {
+  const { text, ...details } = report;
   // A refusal has no place: no step has begun.
   const place = details.step === "claim" ? "" : placeText(details);
   return ApplicationFailure.create({
@@ -63,6 +78,8 @@ export function failedRun({ text, ...details }: FailureReport, cause: unknown): 
     message: place === "" ? text : `${place}: ${text}`,
     nonRetryable: true,
     details: [details],
+    // Not counted and not logged as a failure of the service.
+    ...(isRefusal(report) ? { category: "BENIGN" as const } : {}),
     ...(cause instanceof Error ? { cause } : {}),
   });
 }

@@ -95,6 +95,7 @@ describe("storeImage()", () => {
       size: bytes.length,
       crc32: crc32(bytes),
       method: "copy",
+      attempt: 1,
     });
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);

@@ -71,6 +71,7 @@ describe("translateFailures", () => {
 
     expect((seen as ApplicationFailure).details).toEqual([
       { ...details, code: "StoreUnavailable", hint: IMPORT_FAILURES.StoreUnavailable.hint },
+      { attempt: 1 },
     ]);
   });
 
@@ -131,7 +132,7 @@ describe("translateFailures", () => {
     expect(await of("claimImport")).toMatchObject({
       type: "BadConfiguration",
       nonRetryable: true,
-      details: [{ code: "BadConfiguration", hint: "GRANT it." }],
+      details: [{ code: "BadConfiguration", hint: "GRANT it." }, { attempt: 1 }],
     });
     expect(await of("saveImage")).toMatchObject({ nonRetryable: false });
     expect(await of("releaseImport")).toMatchObject({ nonRetryable: false });

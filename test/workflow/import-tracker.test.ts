@@ -176,15 +176,18 @@ describe("the current details of a run", () => {
     saving.release();
     await rig.client.imports.wait(imageId);
 
-    expect(whileStoring.currentDetails.split("\n\n")).toEqual([
+    expect(linesOf(whileStoring)).toEqual([
       "### storing",
-      `Image \`${imageId}\`, 1000 bytes, raw`,
-      "- store **fast**: copying",
+      `Image \`${imageId}\`, 1000 bytes, raw, since <time>`,
+      ...TABLE,
+      "| fast | copying |  |  | <time> |  |",
+      "Bytes, attempts and failures of running copies: Pending Activities.",
     ]);
-    expect(whileSaving.currentDetails.split("\n\n")).toEqual([
+    expect(linesOf(whileSaving)).toEqual([
       "### saving",
-      `Image \`${imageId}\`, 1000 bytes, raw`,
-      "- store **fast**: stored (copy)",
+      `Image \`${imageId}\`, 1000 bytes, raw, since <time>`,
+      ...TABLE,
+      "| fast | stored (copy) | 1000 | 1 | <time> |  |",
     ]);
   });
 
@@ -234,12 +237,32 @@ describe("the current details of a run", () => {
     await rig.client.imports.start(imageId);
     await failureOf(rig.client.imports.wait(imageId));
 
-    const { currentDetails } = await metadataOf(rig, imageId);
-    expect(currentDetails.split("\n\n")).toEqual([
+    expect(linesOf(await metadataOf(rig, imageId))).toEqual([
       "### failed",
-      `Image \`${imageId}\``,
-      "- store **fast**: waiting",
+      `Image \`${imageId}\`, since <time>`,
+      ...TABLE,
+      "| fast | waiting |  |  | <time> |  |",
       "**Error: UnsafeImage: verify: it refers to another file**",
+    ]);
+  });
+
+  it("have the reason and the attempt of a store that failed, which cannot break the table", async () => {
+    const rig = await createRig();
+    const imageId = await ownedImage(rig, "project-7", "a|b");
+    const [once, again] = [
+      failsWith("StoreUnavailable", "no answer"),
+      failsWith("NoSpace", "full:\n| *disk* | `x` |"),
+    ];
+    rig.fail("storeImage fast", once, again);
+
+    await rig.client.imports.start(imageId, { stores: ["fast"] });
+    await failureOf(rig.client.imports.wait(imageId));
+
+    expect(linesOf(await metadataOf(rig, imageId)).slice(0, 5)).toEqual([
+      "### failed",
+      `Image **a\\|b** \`${imageId}\`, 1000 bytes, raw, since <time>`,
+      ...TABLE,
+      "| fast | failed |  | 2 | <time> | full: \\| \\*disk\\* \\| \\`x\\` \\| |",
     ]);
   });
 });
@@ -428,6 +451,16 @@ async function searchAttributesOf(
   return Object.fromEntries(
     Object.entries(SEARCH_ATTRIBUTES).map(([name, key]) => [name, typedSearchAttributes.get(key)]),
   );
+}
+
+const TABLE = ["| store | state | bytes | attempt | since | reason |", "|---|---|---|---|---|---|"];
+
+/** The lines of the current details, without times. */
+function linesOf({ currentDetails }: RunMetadata): string[] {
+  return currentDetails
+    .replaceAll("\u00a0", "")
+    .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/g, "<time>")
+    .split(/\n+/);
 }
 
 function anInstant(): unknown {
