@@ -48,6 +48,11 @@ export function imageArgument(): Argument {
   return new Argument("<image>", REFERENCE);
 }
 
+/** The image that a command is about, if it is about one. */
+export function optionalImageArgument(): Argument {
+  return new Argument("[image]", REFERENCE);
+}
+
 /** The images that a command is about. */
 export function imagesArgument(): Argument {
   return new Argument("<image...>", REFERENCE);

@@ -2,6 +2,9 @@ import { CommanderError } from "commander";
 import { showsStackTraces } from "../config/environment.ts";
 import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 
+/** Exit code of a command whose user left an import before its end. The import continues. */
+export const LEFT_EXIT_CODE = 6;
+
 /** Wrong use of a command. */
 export class UsageError extends Error {
   /** The way out. */

@@ -2,6 +2,7 @@ import type { ImageView, TaskView } from "../client/image-view.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { formatInstant } from "../domain/instant.ts";
 import { Table } from "./table.ts";
+import { padded, widthOf, wrapped } from "./wrapped.ts";
 
 /** One line of {@link fields}: name and value; null and undefined are shown as `-`. */
 export type Field = readonly [name: string, value: string | number | null | undefined];
@@ -18,12 +19,32 @@ export function table(heading: readonly string[], rows: readonly (readonly strin
   return laidOut.heading() + laidOut.lines(rows);
 }
 
-/** Names and values, one a line, the values aligned. */
-export function fields(entries: readonly Field[]): string {
+/**
+ * Names and values, one a line, the values aligned.
+ *
+ * @param width - columns into which long values wrap; default: they are not wrapped
+ */
+export function fields(entries: readonly Field[], width?: number): string {
+  if (width !== undefined) return wrappedFields(entries, width);
   const rows = entries.map(([name, value]) => [name, value == null ? "-" : String(value)]);
   const laidOut = new Table([{ heading: "" }, { heading: "" }]);
   laidOut.makeRoom(rows);
   return laidOut.lines(rows);
+}
+
+function wrappedFields(entries: readonly Field[], width: number): string {
+  const nameWidth = Math.max(0, ...entries.map(([name]) => widthOf(name)));
+  return entries
+    .flatMap(([name, value]) =>
+      wrapped(
+        `${padded(name, nameWidth)}  ${value == null ? "-" : String(value)}`,
+        width,
+        // In a narrow terminal the values would have no room beside the names.
+        width < 2 * nameWidth + 40 ? 2 : nameWidth + 2,
+      ),
+    )
+    .map((line) => `${line}\n`)
+    .join("");
 }
 
 /** `1.5 GiB (1610612736 bytes)`, or `-` if it is unknown. */

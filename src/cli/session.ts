@@ -10,6 +10,7 @@ import { COLOURED, PLAIN } from "./paint.ts";
 import { json } from "./render.ts";
 import { openProgressDisplay } from "./open-progress.ts";
 import type { ProgressDisplay } from "./progress-display.ts";
+import type { ReportPage } from "./import-report-fields.ts";
 
 /** Options that every command takes. */
 export interface GlobalOptions extends LocationOptions {
@@ -129,6 +130,19 @@ export class Session {
       this.progress.stop();
       if (!process.stdout.write(chunk)) await once(process.stdout, "drain");
     }
+  }
+
+  /** The place where reports of imports are shown. */
+  async page(): Promise<ReportPage> {
+    const { webUi, temporal } = await this.location();
+    return {
+      width: process.stdout.isTTY ? process.stdout.columns : undefined,
+      nowMs: Date.now(),
+      linkOf: (imageId, runId) =>
+        webUi === undefined
+          ? undefined
+          : `${webUi}/namespaces/${temporal.namespace}/workflows/image-import%2F${imageId}/${runId}/history`,
+    };
   }
 
   /** Ends progress and connections. */

@@ -2,6 +2,7 @@ import type { ImageImportClient } from "../client/image-import-client.ts";
 import { UnansweredStart } from "../client/unanswered-start.ts";
 import { IMPORT_FAILURES } from "../domain/import-failure.ts";
 import type { AcceptedCopy, ImportOutcome } from "../workflow/contract.ts";
+import { LEFT_EXIT_CODE } from "./failure.ts";
 import { followImport } from "./follow-import.ts";
 import { exactSize, fields } from "./render.ts";
 import type { Session } from "./session.ts";
@@ -44,6 +45,7 @@ export async function startAndFollow(session: Session, request: Start): Promise<
     `Left; the import continues. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
   );
   answerAccepted(session, accepted, status);
+  process.exitCode = LEFT_EXIT_CODE;
 }
 
 /**

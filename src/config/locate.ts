@@ -28,6 +28,8 @@ export interface ServiceLocation {
   readonly temporal: TemporalAddress;
   /** True if the Temporal server is configured, or a stack was found. */
   readonly isTemporalNamed: boolean;
+  /** Address of Temporal's Web UI; undefined when nothing names one for this server. */
+  readonly webUi: string | undefined;
   /** Path of the configuration file; undefined when nothing names one. */
   readonly configPath: string | undefined;
 }
@@ -54,6 +56,10 @@ export function locateService(
     databaseUrl: setting(env, "DATABASE_URL") ?? stack?.database_url,
     temporal: stack === undefined ? explicit : readTemporal(stack),
     isTemporalNamed: stack !== undefined || explicit.connection.address !== undefined,
+    // Another server than that of the stack has another Web UI.
+    webUi:
+      setting(env, "IMAGE_IMPORT_WEB_UI") ??
+      (explicit.connection.address === undefined ? stack?.web_ui : undefined),
     configPath: options.config ?? setting(env, "IMAGE_IMPORT_CONFIG") ?? stack?.config,
   };
 }

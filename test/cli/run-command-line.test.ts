@@ -40,7 +40,7 @@ describe("runCommandLine() that is asked about itself", () => {
     expect(stdout).toMatch(/^Usage: image-import \[options\] \[command\]$/m);
     expect(stdout).toMatch(/^ {2}import \[options\] <file-or-url> +import a disk image: /m);
     expect(stdout).toContain(
-      "Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict,\n5 requested, and no worker has answered yet.",
+      "Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict,\n5 requested, and no worker has answered yet, 6 left before the end: the import continues.",
     );
   });
 

@@ -52,6 +52,7 @@ describe("locateService()", () => {
       databaseUrl: undefined,
       temporal: { namespace: "default", connection: DIRECT },
       isTemporalNamed: false,
+      webUi: undefined,
       configPath: undefined,
     } satisfies ServiceLocation);
   });
@@ -81,6 +82,7 @@ describe("locateService()", () => {
       databaseUrl: "postgres://stack",
       temporal: { namespace: "stack", connection: { address: "127.0.0.1:20002", ...DIRECT } },
       isTemporalNamed: true,
+      webUi: stack.web_ui,
       configPath: join(dataDir, "image-import.yaml"),
     } satisfies ServiceLocation);
   });
@@ -96,8 +98,17 @@ describe("locateService()", () => {
       databaseUrl: "postgres://other",
       temporal: { namespace: "stack", connection: { address: "cluster:7233" } },
       isTemporalNamed: true,
+      // That of the stack shows the runs of another server.
+      webUi: undefined,
       configPath: "/etc/other.yaml",
     } satisfies ServiceLocation);
+  });
+
+  it("takes the Web UI that is named", () => {
+    leaveStackFile();
+    const env = { IMAGE_IMPORT_WEB_UI: "https://temporal.example.org" };
+
+    expect(locateService({ dataDir }, env).webUi).toBe("https://temporal.example.org");
   });
 
   it("prefers the command line to the environment", () => {

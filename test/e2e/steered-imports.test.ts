@@ -145,7 +145,7 @@ describe("cancel --wait in the middle of a copy", () => {
 });
 
 describe("Ctrl-C while an import runs", () => {
-  it("detaches with exit code 0, and the import goes on", async () => {
+  it("detaches with exit code 6, and the import goes on", async () => {
     const imageId = randomUUID();
     stack.holds.hold("slow", imageId, HELD_AT_BYTES);
     const importing = commandLine.open("import", await writeDisk(), "--id", imageId);
@@ -158,7 +158,7 @@ describe("Ctrl-C while an import runs", () => {
     const watched = await commandLine.json("watch", imageId);
 
     expect(left).toMatchObject({
-      exitCode: 0,
+      exitCode: 6,
       stdout: expect.stringMatching(`^image_id +${imageId}\nstatus +importing\n`) as string,
     });
     expect(watched).toMatchObject({ exitCode: 0, answer: { status: "active" } });

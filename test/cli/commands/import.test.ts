@@ -206,7 +206,7 @@ describe("import", () => {
     const { exitCode, stdout, stderr } = await leaving.result();
     await commandLine.answer("cancel", imageId, "--wait");
 
-    expect(exitCode).toBe(0);
+    expect(exitCode).toBe(6);
     expect(stderr).toContain(
       `\nLeft; the import continues. \`image-import watch ${imageId}\` follows it, \`image-import cancel ${imageId}\` cancels it.\n`,
     );

@@ -51,17 +51,23 @@ describe("status", () => {
     const { exitCode, stdout, stderr } = await commandLine.run("status", imageId);
 
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
-    expect(stdout.replace(/copying .*/, "copying …")).toBe(
+    const text = stdout
+      .replace(/^(web_ui|started|duration) .*$/gm, "$1 …")
+      .replace(/^(store slow).*$/m, "$1 …");
+    expect(text).toBe(
       [
         `image_id    ${imageId}`,
         "status      importing",
         "import      running",
         `task        ${taskId} (processing)`,
         `run_id      ${runId}`,
+        "web_ui …",
         "phase       storing",
+        "started …",
+        "duration …",
         "size        4 MiB",
         "format      raw",
-        "store slow  copying …",
+        "store slow …",
         "",
       ].join("\n"),
     );
@@ -288,6 +294,31 @@ describe("watch", () => {
         message: expect.stringContaining("Temporal has no run of this import") as string,
       },
     });
+  });
+
+  it("ends with exit code 6 when a person leaves it", async () => {
+    const { image_id: imageId } = await stack.runningImport();
+    const watching = commandLine.open("watch", imageId);
+    await watching.shows("verifying ");
+
+    watching.interrupt();
+
+    expect(await watching.result()).toMatchObject({
+      exitCode: 6,
+      stdout: expect.stringMatching(/^import +running$/m) as string,
+    });
+  });
+
+  it("follows all imports that run when no image is named", async () => {
+    const { image_id: imageId } = await stack.runningImport();
+    const watching = commandLine.open("watch");
+    await watching.shows(`${imageId} verifying`);
+
+    stack.release(imageId);
+    await watching.shows(`${imageId} store slow  stored in `);
+    watching.interrupt();
+
+    expect(await watching.result()).toMatchObject({ exitCode: 0, stdout: "" });
   });
 
   it("shows people each phase that ended meanwhile", async () => {
