@@ -36,9 +36,12 @@ export class FailedImport extends ImportError {
   }
 }
 
-/** One of several images, whose part of a command failed. */
+/** One of several images or sources, whose part of a command failed. */
 export interface FailedItem {
-  readonly image_id: string;
+  /** The file or URL, without secrets, for an import. */
+  readonly source?: string;
+  /** For an import: undefined before it has an image. */
+  readonly image_id?: string;
   readonly failure: ShownFailure;
 }
 
@@ -48,7 +51,9 @@ export class SeveralFailed extends Error {
 
   /** @param count - the number of all images of the command */
   constructor(failures: readonly FailedItem[], count: number) {
-    const reasons = failures.map(({ image_id: id, failure }) => `"${id}": ${failure.message}`);
+    const reasons = failures.map(
+      ({ source, image_id: id, failure }) => `"${source ?? id ?? ""}": ${failure.message}`,
+    );
     super(`${failures.length} of ${count} images failed: ${reasons.join("; ")}`);
     this.name = "SeveralFailed";
     this.failures = failures;

@@ -125,8 +125,9 @@ export async function answerList<Row extends { readonly id: string }>(
       width: process.stdout.isTTY ? process.stdout.columns : undefined,
     }),
   );
-  if (!end.isMore) return;
-  session.progress.note(
+  // For a program, standard error holds one document at most.
+  if (!end.isMore || session.isJson) return;
+  session.progress.warn(
     `There are more ${what}: \`--marker ${end.lastId ?? ""}\` continues the list`,
   );
 }

@@ -21,8 +21,20 @@ export interface GlobalOptions extends LocationOptions {
   readonly verbose?: boolean | undefined;
 }
 
+/** The answer of a command, and its progress until then. */
+export interface Answering {
+  readonly progress: ProgressDisplay;
+  /**
+   * Gives the answer, once.
+   *
+   * @param document - for `--json`
+   * @param forPeople - the same as text, ended by a newline
+   */
+  answer(document: object, forPeople: () => string): void;
+}
+
 /** One run of one command: the location of the service, the connections, and the answer. */
-export class Session {
+export class Session implements Answering {
   readonly isJson: boolean;
   readonly #options: GlobalOptions;
   #location: ServiceLocation | undefined;

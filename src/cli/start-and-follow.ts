@@ -5,7 +5,7 @@ import type { AcceptedCopy, ImportOutcome } from "../workflow/contract.ts";
 import { LEFT_EXIT_CODE } from "./failure.ts";
 import { followImport } from "./follow-import.ts";
 import { exactSize, fields } from "./render.ts";
-import type { Session } from "./session.ts";
+import type { Answering } from "./session.ts";
 import { ShownImport } from "./shown-import.ts";
 import { withWordOfWaiting } from "./waiting-for-a-worker.ts";
 
@@ -26,7 +26,7 @@ export interface Start {
  * Starts an import and answers with its acceptance, or follows it and answers with its end. If no
  * worker has accepted it in time, or if the user leaves, the answer says how to come back.
  */
-export async function startAndFollow(session: Session, request: Start): Promise<void> {
+export async function startAndFollow(session: Answering, request: Start): Promise<void> {
   const { client, signal, status = "importing" } = request;
   const accepted = await accept(session, request);
   if (accepted === undefined) return;
@@ -54,7 +54,7 @@ export async function startAndFollow(session: Session, request: Start): Promise<
  *
  * @returns undefined for an import that is started and not accepted yet
  */
-async function accept(session: Session, { start }: Start): Promise<AcceptedCopy | undefined> {
+async function accept(session: Answering, { start }: Start): Promise<AcceptedCopy | undefined> {
   try {
     return await withWordOfWaiting(session, start);
   } catch (error) {
@@ -76,7 +76,7 @@ async function accept(session: Session, { start }: Start): Promise<AcceptedCopy 
 
 const NO_TASK = "none, there was nothing to do";
 
-function answerAccepted(session: Session, accepted: AcceptedCopy, status: string): void {
+function answerAccepted(session: Answering, accepted: AcceptedCopy, status: string): void {
   session.answer({ ...accepted, status }, () =>
     fields([
       ["image_id", accepted.image_id],
@@ -88,7 +88,7 @@ function answerAccepted(session: Session, accepted: AcceptedCopy, status: string
   );
 }
 
-function answerOutcome(session: Session, outcome: ImportOutcome): void {
+function answerOutcome(session: Answering, outcome: ImportOutcome): void {
   session.answer(outcome, () =>
     fields([
       ["image_id", outcome.image_id],

@@ -1,4 +1,4 @@
-import type { Session } from "./session.ts";
+import type { Answering } from "./session.ts";
 
 /** The line that the user sees while no worker answers. */
 export const WAITING_FOR_A_WORKER =
@@ -8,7 +8,10 @@ export const WAITING_FOR_A_WORKER =
 const WORD_AFTER_MS = 2_500;
 
 /** Runs a request to a worker; while none answers, the terminal says so. */
-export async function withWordOfWaiting<T>(session: Session, work: () => Promise<T>): Promise<T> {
+export async function withWordOfWaiting<T>(
+  session: Pick<Answering, "progress">,
+  work: () => Promise<T>,
+): Promise<T> {
   const word = setTimeout(() => {
     session.progress.note(WAITING_FOR_A_WORKER);
   }, WORD_AFTER_MS);

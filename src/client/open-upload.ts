@@ -45,7 +45,7 @@ function notUtf8(path: string, cause: unknown): ImportError {
     `Cannot open "${path}": the path has bytes that are not UTF-8, where "${REPLACEMENT}" stands, and only paths in UTF-8 can be opened`,
     {
       cause,
-      hint: "Rename the file, or make another name for it with `ln FILE NEW-NAME`, and give that name; or pipe it into `image-import image stage <image-id> -`.",
+      hint: "Rename the file, or make another name for it with `ln FILE NEW-NAME`, and give that name; or pipe it into `image-import import -`.",
     },
   );
 }

@@ -27,7 +27,7 @@ describe("buildProgram()", () => {
 
     expect(usage).toEqual({
       import:
-        "<file-or-url> --name … --disk-format … --container-format … --id … --owner … --detach --keep --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<file-or-url...> --name … --disk-format … --container-format … --id … --owner … --detach --keep --parallel … --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
       inspect: "<file>",
       "image create":
         "--name … --disk-format … --container-format … --id … --owner … --property … --tag …",
@@ -74,7 +74,10 @@ describe("buildProgram()", () => {
 
     const options = program.options.map(({ long }) => long);
 
-    expect(options).toEqual(["--version", "--json", "--data-dir", "--config"]);
+    expect(options).toEqual([
+      ...["--version", "--json", "--quiet", "--no-progress", "--verbose"],
+      ...["--data-dir", "--config"],
+    ]);
   });
 
   it("gives every command a description", () => {
@@ -172,6 +175,13 @@ describe("buildProgram() that is used wrongly", () => {
       "option '--name <pattern>' argument 'a\\\\\\' is invalid. It ends with a \\ that has nothing to take literally.",
       USE,
     ],
+    [
+      "a name for several images",
+      ["import", "a.raw", "b.raw", "--name", "disk"],
+      "--name is about one image, and 2 are imported",
+      "Leave it out, or import one image at a time.",
+    ],
+    ["standard input twice", ["import", "-", "-"], "standard input is named twice", "Name - once."],
     [
       "nothing to stage",
       ["image", "stage", ID],

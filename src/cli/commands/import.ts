@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import type { ImageImportClient } from "../../client/image-import-client.ts";
 import type { ImportSource } from "../../client/import-source.ts";
 import type { Config } from "../../config/config.ts";
@@ -12,6 +12,7 @@ import {
   addExpectation,
   addStoreChoice,
   containerFormatOption,
+  countOf,
   diskFormatOption,
   expectationOf,
   newIdOf,
@@ -22,7 +23,8 @@ import {
 } from "../arguments.ts";
 import { FailedImport, UsageError } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
-import { inSession, type Session } from "../session.ts";
+import { importMany } from "../import-many.ts";
+import { inSession, type Answering, type Session } from "../session.ts";
 import { showingWork, STAGING } from "../shown-work.ts";
 import { startAndFollow } from "../start-and-follow.ts";
 
@@ -34,13 +36,18 @@ interface ImportOptions extends StoreChoice, Expectation, AcceptPatience {
   readonly owner?: string;
   readonly detach?: boolean;
   readonly keep?: boolean;
+  readonly parallel: number;
 }
 
-/** `import <file-or-url>`: create, stage, start, wait. */
+// The digests of one upload keep two processors busy.
+const PARALLEL = 2;
+
+/** `import <file-or-url...>`: create, stage, start, wait. */
 export function addImportCommand(program: Command): void {
   const command = program
-    .command("import <file-or-url>")
-    .description("import a disk image: create, stage, start, and wait until it is active")
+    .command("import")
+    .argument("<file-or-url...>", "files, URLs, or - for standard input")
+    .description("import disk images: create, stage, start, and wait until they are active")
     .option("--name <name>", "name of the image; default: the name of the file")
     .addOption(diskFormatOption("default: that of the bytes, or of the ending of the URL"))
     .addOption(containerFormatOption("default: bare"))
@@ -48,27 +55,72 @@ export function addImportCommand(program: Command): void {
     .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
     .option("--detach", "return once the import is accepted")
     .option("--keep", "keep the image if its import fails; default: remove it")
-    .action(inSession(importFileOrUrl));
+    .addOption(
+      new Option("--parallel <count>", "largest number of imports at a time, of several")
+        .argParser(countOf)
+        .default(PARALLEL),
+    )
+    .action(inSession(importSources));
   addAcceptPatience(command);
   addExpectation(command);
   addStoreChoice(command);
 }
 
-async function importFileOrUrl(
+async function importSources(
   session: Session,
-  given: string,
+  sources: readonly string[],
   options: ImportOptions,
 ): Promise<void> {
+  requireUse(sources, options);
   const config = await session.requiredConfig();
   requireStores(config, options.store);
+  const client = await session.hostClient();
+  using interruption = new Interruption();
+  const { signal } = interruption;
+  const work = (part: Answering, source: string): Promise<void> =>
+    importSource(part, source, { config, client, options, signal });
+  const [only = "", ...others] = sources;
+  if (others.length === 0) await work(session, only);
+  else await importMany(session, { sources, parallel: options.parallel, signal, work });
+}
+
+/** Some options fit one source only. */
+function requireUse(sources: readonly string[], options: ImportOptions): void {
+  const { id, name, checksum, size } = options;
+  const single = Object.entries({ id, name, checksum, size }).find(
+    ([, value]) => value !== undefined,
+  );
+  if (sources.length > 1 && single !== undefined) {
+    throw new UsageError(
+      `--${single[0]} is about one image, and ${sources.length} are imported`,
+      "Leave it out, or import one image at a time.",
+    );
+  }
+  if (sources.filter((source) => source === STDIN).length > 1) {
+    throw new UsageError("standard input is named twice", "Name - once.");
+  }
+}
+
+const STDIN = "-";
+
+/** The service, the options and the user, for the import of one source. */
+interface ImportContext {
+  readonly config: Config;
+  readonly client: ImageImportClient;
+  readonly options: ImportOptions;
+  readonly signal: AbortSignal;
+}
+
+async function importSource(
+  session: Answering,
+  given: string,
+  { config, client, options, signal }: ImportContext,
+): Promise<void> {
   const isUrl = /^\s*(https?:|[a-z][a-z0-9+.-]*:\/\/)/i.test(given);
   const source = await describe(given, { isUrl, config, options });
   requireKnownFormat(source, options);
-  const client = await session.hostClient();
   const name = options.name ?? imageNameOf(source.name);
   const id = await createImage(session, client, { ...source, name }, options);
-  using interruption = new Interruption();
-  const { signal } = interruption;
   try {
     // A worker downloads a URL: its bytes do not pass through this process.
     if (!isUrl) await stage(session, client, { id, file: given, signal });
@@ -95,10 +147,16 @@ async function describe(
     isUrl,
     config,
     options,
-  }: { readonly isUrl: boolean; readonly config: Config; readonly options: ImportOptions },
+  }: Pick<ImportContext, "config" | "options"> & { readonly isUrl: boolean },
 ): Promise<ImportSource> {
   const { describeFile, describeUrl } = await import("../../client/import-source.ts");
-  const found = isUrl ? describeUrl(given) : await describeFile(given, config, options);
+  // Only the import can find out the format of what is read once.
+  const unknown: ImportSource = { name: "stdin", diskFormat: undefined };
+  const found = isUrl
+    ? describeUrl(given)
+    : given === STDIN
+      ? unknown
+      : await describeFile(given, config, options);
   return { ...found, diskFormat: options.diskFormat ?? found.diskFormat };
 }
 
@@ -119,7 +177,7 @@ function requireKnownFormat(
 
 /** Creates the image from its source and the options, which win, and shows its id. */
 async function createImage(
-  session: Session,
+  session: Answering,
   client: ImageImportClient,
   source: ImportSource,
   options: ImportOptions,
@@ -136,7 +194,7 @@ async function createImage(
 }
 
 async function stage(
-  session: Session,
+  session: Answering,
   client: ImageImportClient,
   {
     id,
@@ -145,7 +203,7 @@ async function stage(
   }: { readonly id: string; readonly file: string; readonly signal: AbortSignal },
 ): Promise<void> {
   await showingWork(session.progress, STAGING, (report) =>
-    client.files.stage(id, file, { signal, report }),
+    client.files.stage(id, file === STDIN ? process.stdin : file, { signal, report }),
   );
 }
 

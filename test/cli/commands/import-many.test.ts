@@ -1,0 +1,96 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { CommandLine } from "../../support/command-line.ts";
+import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
+import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
+
+const stack = new SharedStack();
+const { commandLine, dataDir } = stack;
+
+/** Files of random bytes with these names. */
+function writeDisks(...names: readonly string[]): string[] {
+  const directory = makeTemporaryDirectory();
+  return names.map((name) => {
+    const path = join(directory, name);
+    writeFileSync(path, randomBytes(4096));
+    return path;
+  });
+}
+
+describe("import of several files", () => {
+  it("imports each of them, and answers in their order", async () => {
+    const [first = "", second = "", third = ""] = writeDisks("one.raw", "two.raw", "three.raw");
+
+    const { exitCode, answer, failure } = await commandLine.json(
+      ...["import", first, second, third, "--parallel", "2"],
+    );
+
+    expect({ exitCode, failure }).toEqual({ exitCode: 0, failure: undefined });
+    expect(answer).toEqual(
+      [first, second, third].map((source): unknown =>
+        expect.objectContaining({ source, status: "active" }),
+      ),
+    );
+    const ids = (answer as { image_id: string }[]).map(({ image_id: id }) => id);
+    const images = await Promise.all(ids.map((id) => stack.showImage(id)));
+    expect(images).toMatchObject([
+      { name: "one.raw", status: "active" },
+      { name: "two.raw", status: "active" },
+      { name: "three.raw", status: "active" },
+    ]);
+  });
+
+  it("goes on after one that fails, and removes only the image of that one", async () => {
+    const [good = "", other = ""] = writeDisks("good.raw", "other.raw");
+    const missing = join(makeTemporaryDirectory(), "missing.raw");
+    const owner = randomUUID();
+
+    const result = await commandLine.json("import", good, missing, other, "--owner", owner);
+
+    const failure = { code: "FileNotFound", message: `There is no file "${missing}"` };
+    expect(result).toMatchObject({
+      exitCode: 3,
+      answer: [
+        { source: good, status: "active" },
+        { source: missing, failure },
+        { source: other, status: "active" },
+      ],
+      failure: { ...failure, message: `1 of 3 images failed: "${missing}": ${failure.message}` },
+    });
+    const images = await (await stack.connect()).images.list({ owner });
+    expect(images.map(({ name }) => name).sort()).toEqual(["good.raw", "other.raw"]);
+  });
+
+  it("ends with 1 if they fail for different reasons, and shows people one summary", async () => {
+    const [good = "", wrong = ""] = writeDisks("good.raw", "wrong.qcow2");
+    const missing = join(makeTemporaryDirectory(), "missing.qcow2");
+    writeFileSync(wrong, "QFI\xfb and no more of a header");
+
+    const { exitCode, stdout, stderr } = await commandLine.run("import", good, wrong, missing);
+
+    expect(exitCode).toBe(1);
+    expect(stdout).toMatch(/^SOURCE +IMAGE +RESULT +SIZE +TIME +MESSAGE\n/);
+    const lines = stdout.split("\n").slice(1, 4);
+    expect(lines[0]).toMatch(/good\.raw +[0-9a-f-]{36} +active +4 KiB +\S+ m?s$/);
+    expect(lines[1]).toMatch(/wrong\.qcow2 +\S+ +failed +- /);
+    expect(lines[2]).toMatch(/missing\.qcow2 +- +failed +- +.* There is no file/);
+    expect(stderr).toContain("good.raw: image ");
+    expect(stderr).toContain("error: 2 of 3 images failed: ");
+  });
+});
+
+describe("import -", () => {
+  it("imports standard input", async () => {
+    const file = writeDisk();
+    const name = randomUUID();
+    const fed = new CommandLine({ dataDir, prefix: ["sh", "-c", 'exec "$@" < "$0"', file] });
+
+    const answer = await fed.answer("import", "-", "--name", name);
+
+    expect(answer).toMatchObject({ status: "active", size: 4096 });
+    const [image] = await (await stack.connect()).images.list({ name });
+    expect(image).toMatchObject({ status: "active", disk_format: "raw", size: 4096 });
+  });
+});
