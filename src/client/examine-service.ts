@@ -1,6 +1,11 @@
 import { readConfig, type Config } from "../config/config.ts";
+import { packageVersion } from "../config/package-version.ts";
 import { Database } from "../db/connect.ts";
-import { countMissingMigrations, takesWrites } from "../db/migration-status.ts";
+import {
+  countMissingMigrations,
+  countNewerMigrations,
+  takesWrites,
+} from "../db/migration-status.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { SealingKeys } from "../sources/sealing-keys.ts";
@@ -36,6 +41,7 @@ async function examineDatabase(databaseUrl: string | undefined): Promise<string>
   const database = new Database({ url: databaseUrl, maxConnections: 1, statementTimeoutMs: 5_000 });
   try {
     const missing = await countMissingMigrations(database);
+    if ((await countNewerMigrations(database)) > 0) throw newerDatabase();
     const isWritable = await takesWrites(database);
     if (missing === 0 && isWritable) return "answers, up to date";
     if (missing === 0) {
@@ -49,6 +55,14 @@ async function examineDatabase(databaseUrl: string | undefined): Promise<string>
   } finally {
     await database.close();
   }
+}
+
+function newerDatabase(): ImportError {
+  return new ImportError(
+    "BadConfiguration",
+    `It was migrated by a newer version than this one, ${packageVersion()}`,
+    { hint: "Use the version of the software that migrated the database, here and for workers." },
+  );
 }
 
 /** Checks staging area, keys, transforms and stores of this host. */
@@ -100,7 +114,11 @@ async function examineStores(
   }
 }
 
-function findingOf({ name, works, reason, free_bytes: freeBytes, mark }: StoreView): Finding {
+const FILE_STORE_HINT = "Check the path of the store and the rights of this user.";
+const S3_STORE_HINT =
+  "Check the endpoint and the bucket of the store, and that the AWS_* variables or the profile of this user have the rights to it.";
+
+function findingOf({ name, type, works, reason, free_bytes: freeBytes, mark }: StoreView): Finding {
   const check = `store ${name}`;
   if (works === true) {
     return { check, ok: true, detail: workingDetail(freeBytes, mark), code: null, hint: null };
@@ -110,7 +128,7 @@ function findingOf({ name, works, reason, free_bytes: freeBytes, mark }: StoreVi
     ok: false,
     detail: reason ?? "does not work",
     code: "StoreUnavailable",
-    hint: "Check the path of the store and the rights of this user.",
+    hint: type === "file" ? FILE_STORE_HINT : S3_STORE_HINT,
   };
 }
 

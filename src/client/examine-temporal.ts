@@ -1,13 +1,11 @@
 import { Client, type Connection } from "@temporalio/client";
-import { configDigest } from "../config/config-digest.ts";
 import type { TemporalAddress } from "../config/temporal-address.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { hasReconcilerSchedule } from "../temporal/reconcile-schedule.ts";
 import { runRetentionOf } from "../temporal/run-retention.ts";
 import { missingSearchAttributes } from "../temporal/search-attributes.ts";
 import { withNamespace } from "../temporal/with-namespace.ts";
-import { hasEnded, parseIdentity } from "../temporal/worker-identity.ts";
-import { CONTROL_QUEUE } from "../workflow/contract.ts";
+import { examineWorkers } from "./examine-workers.ts";
 import { runCheck, type Finding } from "./finding.ts";
 
 /**
@@ -53,55 +51,5 @@ async function examineSchedule(connection: Connection, namespace: string): Promi
   if (await hasReconcilerSchedule(new Client({ connection, namespace }))) return "scheduled";
   throw new ImportError("BadConfiguration", "Temporal has no Schedule for it", {
     hint: "`image-import worker` creates it at its start, and a running worker does so within a minute.",
-  });
-}
-
-// Temporal's number for a task queue of workflows, TASK_QUEUE_TYPE_WORKFLOW.
-const WORKFLOW_QUEUE = 1;
-// The server lists a dead poller for minutes; a live one polls again within one minute.
-const SILENT_AFTER_MS = 90_000;
-
-async function examineWorkers(
-  connection: Connection,
-  namespace: string,
-  configPath: string | undefined,
-): Promise<string> {
-  const identities = await identitiesOf(connection, namespace);
-  const digest = configPath === undefined ? undefined : configDigest(configPath);
-  const others = identities
-    .flatMap((name) => parseIdentity(name) ?? [])
-    .filter(({ config }) => digest !== undefined && config !== digest);
-  if (others.length > 0) {
-    const named = others.map(({ process: name, since }) => `${name} (since ${since})`);
-    throw new ImportError(
-      "BadConfiguration",
-      `${named.join(", ")}: runs with another configuration than the current "${configPath ?? ""}"`,
-      {
-        hint: "Restart the worker, or send `npm start` a SIGHUP. If the worker should have another configuration, name that file with --config.",
-      },
-    );
-  }
-  if (identities.length > 0) return `${String(identities.length)} running`;
-  throw new ImportError("NotConfigured", `No worker polls the task queue "${CONTROL_QUEUE}"`, {
-    hint: "Start one with `image-import worker`; accepted imports wait for it.",
-  });
-}
-
-/** The names of the workers that poll and, if they run on this host, still run. */
-async function identitiesOf(connection: Connection, namespace: string): Promise<string[]> {
-  const { pollers } = await connection.workflowService.describeTaskQueue({
-    namespace,
-    taskQueue: { name: CONTROL_QUEUE },
-    // The enum is in none of our dependencies.
-    // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
-    taskQueueType: WORKFLOW_QUEUE,
-  });
-  const polling = pollers.filter(
-    ({ lastAccessTime }) =>
-      Date.now() - Number(lastAccessTime?.seconds ?? 0) * 1000 < SILENT_AFTER_MS,
-  );
-  return [...new Set(polling.map(({ identity }) => identity ?? ""))].filter((name) => {
-    const worker = parseIdentity(name);
-    return worker === undefined || !hasEnded(worker);
   });
 }

@@ -76,7 +76,7 @@ function isException(host: string, env: NodeJS.ProcessEnv): boolean {
  * True if an address of gRPC (`host:port`, `[ip]:port`, `unix:path`, `dns:///host:port`) is one of
  * this machine.
  */
-function isThisMachine(address: string | undefined): boolean {
+export function isThisMachine(address: string | undefined): boolean {
   // Temporal's own default is localhost:7233.
   if (address === undefined || /^unix(-abstract)?:/.test(address)) return true;
   const host = hostOf(address).replace(/\.$/, "").toLowerCase();

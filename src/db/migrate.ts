@@ -59,6 +59,17 @@ export async function findMissingMigrations(
   return wanted.filter(({ hash }) => !hashes.has(hash));
 }
 
+/** Hashes of the migrations in the database that were made after the last one of this version. */
+export async function findNewerMigrations(db: Pick<Queries, "execute">): Promise<unknown[]> {
+  const last = readMigrationFiles({ migrationsFolder: MIGRATIONS }).at(-1)?.folderMillis ?? 0;
+  const [table] = await db.execute(sql`SELECT to_regclass('drizzle.__drizzle_migrations') AS name`);
+  if (table?.["name"] == null) return [];
+  const newer = await db.execute(
+    sql`SELECT hash FROM drizzle.__drizzle_migrations WHERE created_at > ${last}`,
+  );
+  return newer.map((row) => row["hash"]);
+}
+
 async function runMigrations(pool: postgres.Sql, missing: readonly MigrationMeta[]): Promise<void> {
   await transact(pool, async (db) => {
     await db.execute(sql`CREATE SCHEMA IF NOT EXISTS drizzle`);

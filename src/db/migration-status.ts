@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Database } from "./connect.ts";
-import { findMissingMigrations } from "./migrate.ts";
+import { findMissingMigrations, findNewerMigrations } from "./migrate.ts";
 
 /**
  * The number of migrations of this version that the database lacks; all of them if it was never
@@ -10,6 +10,15 @@ import { findMissingMigrations } from "./migrate.ts";
  */
 export async function countMissingMigrations(database: Database): Promise<number> {
   return (await database.query((db) => findMissingMigrations(db))).length;
+}
+
+/**
+ * The number of migrations of newer versions that the database has.
+ *
+ * @throws ImportError `DatabaseUnavailable`, `BadConfiguration`
+ */
+export async function countNewerMigrations(database: Database): Promise<number> {
+  return database.query(async (db) => (await findNewerMigrations(db)).length);
 }
 
 /**

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { Database } from "../../src/db/connect.ts";
 import { migrateDatabase } from "../../src/db/migrate.ts";
-import { countMissingMigrations } from "../../src/db/migration-status.ts";
+import { countMissingMigrations, countNewerMigrations } from "../../src/db/migration-status.ts";
 import { findFreePort } from "../../src/stack/ports.ts";
 import { createEmptyTestDatabase } from "../support/database.ts";
 import { failureOf } from "../support/failure-of.ts";
@@ -42,5 +42,26 @@ describe("countMissingMigrations()", () => {
     expect(await failureOf(countMissingMigrations(open(url)))).toMatchObject({
       code: "DatabaseUnavailable",
     });
+  });
+});
+
+describe("countNewerMigrations()", () => {
+  it("counts what a newer version has added, in a database that has all of this version", async () => {
+    const empty = await createEmptyTestDatabase();
+    onTestFinished(() => empty.drop());
+    const database = open(empty.url);
+    const neverMigrated = await countNewerMigrations(database);
+    await migrateDatabase(empty.url);
+    const upToDate = await countNewerMigrations(database);
+    const later = String(Date.now() + 1_000 * 86_400_000);
+    await database.query((db) =>
+      db.execute(
+        `INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES ('of later', ${later})`,
+      ),
+    );
+
+    const newer = await countNewerMigrations(database);
+
+    expect([neverMigrated, upToDate, newer]).toEqual([0, 0, 1]);
   });
 });

@@ -46,7 +46,7 @@ describe("doctor", () => {
         well("temporal", `answers at ${address}, namespace default, keeps runs for 24 h`),
         well("search attributes", "registered"),
         well("reconciler", "scheduled"),
-        well("worker", "1 running"),
+        well("worker", matching(/^1 running: \d+@\S+ \(ready, polled .* ago\)$/)),
         well("staging", matching(/^\/.*\/staging, volume [0-9a-f]{12}, .* free$/)),
         well("store local", matching(/^works, .* free$/)),
         well("store slow", matching(/^works, .* free$/)),

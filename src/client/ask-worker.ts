@@ -1,0 +1,74 @@
+import { hostname } from "node:os";
+import { z } from "zod";
+import { isThisMachine } from "../config/proxy-environment.ts";
+import type { WorkerIdentity } from "../temporal/worker-identity.ts";
+
+const PATIENCE_MS = 2_000;
+
+const readiness = z.object({
+  status: z.string(),
+  identity: z.string(),
+  checks: z.record(
+    z.string(),
+    z.object({ ok: z.boolean(), since: z.string(), reason: z.string().nullable() }),
+  ),
+});
+
+/** The answer of a worker's `/readyz`, or the lack of one. */
+export type WorkerAnswer =
+  | { readonly state: "ready" }
+  /** Its servers and its volume that do not work, by name. */
+  | { readonly state: "not ready"; readonly status: string; readonly failing: readonly Failing[] }
+  /** It does not run any more, or takes no more work. */
+  | { readonly state: "gone" }
+  /** It may run; `isHere`: on this host, where it would have answered. */
+  | { readonly state: "silent"; readonly isHere: boolean };
+
+/** A check of a worker that fails. */
+export interface Failing {
+  readonly check: string;
+  readonly since: string;
+  readonly reason: string;
+}
+
+/**
+ * Asks a worker if it is ready.
+ *
+ * @param identity - the worker's complete name in Temporal: another program may have taken over its
+ *   port
+ */
+export async function askWorker(
+  identity: string,
+  { process: name, healthUrl }: WorkerIdentity,
+): Promise<WorkerAnswer> {
+  const isHere = name.endsWith(`@${hostname()}`);
+  if (healthUrl === undefined) return { state: "silent", isHere: false };
+  // The loopback address of another host leads to a program of this one.
+  if (!isHere && isThisMachine(new URL(healthUrl).host)) return { state: "silent", isHere };
+  try {
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    const response = await fetch(`${healthUrl}/readyz`, { signal });
+    return answerIn(await response.json(), identity);
+  } catch (error) {
+    if (isRefused(error) || error instanceof SyntaxError) return { state: "gone" };
+    return { state: "silent", isHere };
+  }
+}
+
+function answerIn(document: unknown, identity: string): WorkerAnswer {
+  const { data } = readiness.safeParse(document);
+  const isOther = data?.identity !== identity;
+  if (isOther || data.status === "stopping") return { state: "gone" };
+  if (data.status === "ready") return { state: "ready" };
+  const failing = Object.entries(data.checks).flatMap(([check, { ok, since, reason }]) =>
+    ok ? [] : [{ check, since, reason: reason ?? "" }],
+  );
+  return { state: "not ready", status: data.status, failing };
+}
+
+/** True if the host answers, and no program has this port. */
+function isRefused(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { cause } = error;
+  return cause instanceof Error && "code" in cause && cause.code === "ECONNREFUSED";
+}
