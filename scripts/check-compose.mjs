@@ -117,7 +117,17 @@ function readStores(config) {
 }
 
 async function choosePorts() {
-  const names = ["postgres", "frontend", "http", "history", "matching", "worker", "s3", "health"];
+  const names = [
+    "postgres",
+    "frontend",
+    "http",
+    "history",
+    "matching",
+    "worker",
+    "s3",
+    "health",
+    "metrics",
+  ];
   const members = ["frontendMembers", "historyMembers", "matchingMembers", "workerMembers"];
   /** @type {Ports} */
   const ports = {};
@@ -155,6 +165,7 @@ function readCompose(ports) {
     .replaceAll("s3:7070", `127.0.0.1:${portOf(ports, "s3")}`)
     .replaceAll('":7070"', `"127.0.0.1:${portOf(ports, "s3")}"`)
     .replaceAll("127.0.0.1:7070", `127.0.0.1:${portOf(ports, "s3")}`)
+    .replaceAll("9464", String(portOf(ports, "metrics")))
     .replaceAll("9465", String(portOf(ports, "health")))
     .replaceAll("/var/lib/image-import", join(directory, "data"))
     .replaceAll("/var/lib/versitygw", join(directory, "objects"))

@@ -6,6 +6,7 @@ import { say } from "./commands.mjs";
 import { commandsOf, commandText, globalOptions } from "./docs/commands.mjs";
 import { decisionIndex } from "./docs/decisions.mjs";
 import { failureList } from "./docs/failures.mjs";
+import { metricList } from "./docs/metrics.mjs";
 import { pagePaths, readPage, ROOT } from "./docs/markdown.mjs";
 import { fillRegions } from "./docs/regions.mjs";
 import { settingsOf, settingsText } from "./docs/settings.mjs";
@@ -17,6 +18,7 @@ const isCheck = process.argv.includes("--check");
 await prepare();
 const { buildProgram } = await import("#dist/cli/program.js");
 const { IMPORT_FAILURES } = await import("#dist/domain/import-failure.js");
+const { METRICS } = await import("#dist/domain/metrics.js");
 const { configurationFile } = await import("#dist/config/config.js");
 
 const program = buildProgram(() => undefined);
@@ -65,6 +67,8 @@ function contentOf(name) {
           ? ({ retryable }) => retryable
           : ({ retryable, exitCode }) => !retryable && exitCode === Number(subject),
       );
+    case "metrics":
+      return metricList(METRICS);
     case "decisions":
       return decisionIndex(pages.filter(({ path }) => /^docs\/decisions\/\d/.test(path)));
     case "source":

@@ -13,7 +13,7 @@ import type { TransformSettings } from "../domain/transform-settings.ts";
 import type { WebSettings } from "../domain/web-settings.ts";
 import { limits, limitsOf } from "./limits.ts";
 import { formatPolicy } from "./format-settings.ts";
-import { health } from "./listen-settings.ts";
+import { health, metrics } from "./listen-settings.ts";
 import { logging } from "./log-settings.ts";
 import { bytes, durationMs } from "./quantities.ts";
 import { webSettingsOf, webSource } from "./source-settings.ts";
@@ -115,6 +115,7 @@ export const configurationFile = z.strictObject({
   }),
   logging,
   health,
+  metrics,
   reconcile_every: durationMs.default(5 * 60_000).meta({
     description:
       "How often the reconciler looks for what terminated or lost runs have left behind, and removes it.",
@@ -159,6 +160,8 @@ export interface Config {
   readonly reconcileEveryMs: number;
   /** The address of the health endpoints of a worker. */
   readonly health: ListenAddress;
+  /** The address of the metrics of a worker. */
+  readonly metrics: ListenAddress;
   /** The level of a worker's log, and the rotation of a stack's logs. */
   readonly logging: {
     readonly level: LogLevel;
@@ -228,6 +231,7 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
     verifyOnPublish: data.verify_on_publish,
     reconcileEveryMs: data.reconcile_every,
     health: data.health,
+    metrics: data.metrics,
     logging: {
       level: data.logging.level,
       maxSizeBytes: data.logging.max_size,

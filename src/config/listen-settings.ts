@@ -20,5 +20,8 @@ function listening(what: string) {
     .prefault({});
 }
 
+/** The section `metrics`. @internal */
+export const metrics = listening("the Prometheus metrics");
+
 /** The section `health`. @internal */
 export const health = listening("`/livez` and `/readyz`");

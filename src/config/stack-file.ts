@@ -15,6 +15,8 @@ const startTime = z.number().int().nonnegative();
 export const workerAddresses = z.object({
   /** URL of its `/livez` and `/readyz`, without a path. */
   health_url: z.string().nullable().default(null),
+  /** URL of its metrics. */
+  metrics_url: z.string().nullable().default(null),
 });
 
 /** The addresses that a worker serves. */

@@ -293,6 +293,23 @@ function stateBefore(image: ImageRow, stagedBytes: number | null) {
   };
 }
 
+/** The number of claims, and the age of the oldest in seconds; 0 if there is none. */
+export async function summarizeClaims(
+  db: Queries,
+): Promise<{ readonly running: number; readonly oldestSeconds: number }> {
+  const [row] = await db
+    .select({
+      running: sql`count(*)`.mapWith(Number),
+      oldestSeconds: sql`coalesce(extract(epoch FROM now() - min(${tasks.createdAt})), 0)`.mapWith(
+        Number,
+      ),
+    })
+    .from(images)
+    .leftJoin(tasks, eq(tasks.id, images.claimTaskId))
+    .where(isNotNull(images.claimTaskId));
+  return row ?? { running: 0, oldestSeconds: 0 };
+}
+
 /** Claims that exist now: the reconciler asks Temporal whether their runs are still open. */
 export async function listClaims(db: Queries): Promise<(ClaimId & { readonly epoch: number })[]> {
   const rows = await db.select().from(images).where(isNotNull(images.claimTaskId));

@@ -32,28 +32,45 @@ export async function readUsage(
   db: Queries,
   owner: string | null,
 ): Promise<Record<Quota, QuotaUsage>> {
+  const [row] = await db.select(sums()).from(images).where(isOwned(owner));
+  if (row === undefined) throw new Error("Sums are one row");
+  return usageIn(row);
+}
+
+/** Sums up the usage of each quota by every owner that has images. */
+export async function readUsageOfAll(
+  db: Queries,
+): Promise<{ readonly owner: string | null; readonly usage: Record<Quota, QuotaUsage> }[]> {
+  const rows = await db
+    .select({ owner: images.owner, ...sums() })
+    .from(images)
+    .where(isAlive)
+    .groupBy(images.owner);
+  return rows.map(({ owner, ...row }) => ({ owner, usage: usageIn(row) }));
+}
+
+function sums() {
   // Subqueries for each image: a join would read the locations and leases of all owners.
   const stored = sql`(SELECT sum(${imageLocations.sizeBytes}) FROM ${imageLocations} WHERE ${imageLocations.imageId} = ${images.id} AND ${imageLocations.status} = 'active')`;
   const isClaimed = sql`${images.claimTaskId} IS NOT NULL`;
   const size = sql`coalesce(${stagedFiles.sizeBytes}, 0)`;
   const staging = sql`FROM ${leases} LEFT JOIN ${stagedFiles} ON ${isFactsOf} WHERE ${leases.imageId} = ${images.id} AND ${isStagedItself}`;
-  const [row] = await db
-    .select({
-      images: total(sql`1`),
-      uploading: total(
-        sql`CASE WHEN ${images.status} IN ('uploading', 'importing', 'saving') OR ${isClaimed} THEN 1 END`,
-      ),
-      stored: total(stored),
-      importing: total(
-        sql`CASE WHEN ${isClaimed} THEN ${images.claimSizeBytes} * ${images.claimCopies} END`,
-      ),
-      staged: total(sql`(SELECT sum(${size}) ${staging})`),
-      staging: total(sql`(SELECT sum(greatest(${leases.reservedBytes} - ${size}, 0)) ${staging})`),
-      products: total(sql`CASE WHEN ${isClaimed} THEN ${images.claimProductBytes} END`),
-    })
-    .from(images)
-    .where(isOwned(owner));
-  if (row === undefined) throw new Error("Sums are one row");
+  return {
+    images: total(sql`1`),
+    uploading: total(
+      sql`CASE WHEN ${images.status} IN ('uploading', 'importing', 'saving') OR ${isClaimed} THEN 1 END`,
+    ),
+    stored: total(stored),
+    importing: total(
+      sql`CASE WHEN ${isClaimed} THEN ${images.claimSizeBytes} * ${images.claimCopies} END`,
+    ),
+    staged: total(sql`(SELECT sum(${size}) ${staging})`),
+    staging: total(sql`(SELECT sum(greatest(${leases.reservedBytes} - ${size}, 0)) ${staging})`),
+    products: total(sql`CASE WHEN ${isClaimed} THEN ${images.claimProductBytes} END`),
+  };
+}
+
+function usageIn(row: Readonly<Record<keyof ReturnType<typeof sums>, number>>) {
   return {
     image_size_total: { usage: row.stored, reserved: row.importing },
     image_stage_total: { usage: row.staged, reserved: row.staging + row.products },
@@ -65,11 +82,10 @@ export async function readUsage(
 /** Products of transforms are counted by what their import reserved for them. */
 const isStagedItself = inArray(leases.place, ["upload", "download"]);
 
+const isAlive = notInArray(images.status, ["pending_delete", "deleted"]);
+
 function isOwned(owner: string | null) {
-  return and(
-    owner === null ? isNull(images.owner) : eq(images.owner, owner),
-    notInArray(images.status, ["pending_delete", "deleted"]),
-  );
+  return and(owner === null ? isNull(images.owner) : eq(images.owner, owner), isAlive);
 }
 
 function total(amount: unknown) {

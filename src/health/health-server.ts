@@ -50,12 +50,17 @@ export class HealthServer implements AsyncDisposable {
  *
  * @param section - of the configuration that names the address
  */
-function cannotListen(section: string, { host, port }: ListenAddress, cause: unknown): ImportError {
-  const why = hasErrorCode(cause, "EADDRINUSE")
-    ? "another program uses this port"
-    : cause instanceof Error
-      ? cause.message
-      : String(cause);
+export function cannotListen(
+  section: string,
+  { host, port }: ListenAddress,
+  cause: unknown,
+): ImportError {
+  const why =
+    hasErrorCode(cause, "EADDRINUSE") || /address already in use/i.test(String(cause))
+      ? "another program uses this port"
+      : cause instanceof Error
+        ? cause.message
+        : String(cause);
   return new ImportError(
     "BadConfiguration",
     `Cannot listen on ${host}:${String(port)} (${section}.host, ${section}.port): ${why}`,
@@ -70,7 +75,7 @@ function cannotListen(section: string, { host, port }: ListenAddress, cause: unk
  * The URL under which other programs reach a server: one that listens on all addresses is reached
  * by the name of its host.
  */
-function urlOf(host: string, port: number): string {
+export function urlOf(host: string, port: number): string {
   const name = host === "0.0.0.0" || host === "::" ? hostname() : host;
   return `http://${name.includes(":") ? `[${name}]` : name}:${String(port)}`;
 }

@@ -14,7 +14,7 @@ export type StackAddresses = Pick<
 >;
 
 /** The addresses of a worker that does not run. */
-const NO_ADDRESSES: WorkerAddresses = { health_url: null };
+const NO_ADDRESSES: WorkerAddresses = { health_url: null, metrics_url: null };
 
 /** Keeps the stack file up to date while this process runs the stack. */
 export class StackRecord {

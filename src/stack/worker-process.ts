@@ -31,7 +31,15 @@ export function startWorker(
   return new Program({
     name: "worker",
     // A new worker starts while the old one still has its ports.
-    command: [process.execPath, COMMAND_LINE, "worker", "--health-port", "0"],
+    command: [
+      process.execPath,
+      COMMAND_LINE,
+      "worker",
+      "--health-port",
+      "0",
+      "--metrics-port",
+      "0",
+    ],
     env: environmentOf(options),
     logFile: options.logFile,
     // Longer than the time that a worker gives its activities to finish.

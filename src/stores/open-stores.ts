@@ -144,6 +144,24 @@ export class Stores {
     return unready;
   }
 
+  /**
+   * Free bytes of the stores that report them and answer, by name.
+   *
+   * @param patienceMs - longest wait for a store that does not answer
+   */
+  async freeBytes(patienceMs: number): Promise<ReadonlyMap<string, number>> {
+    const free = new Map<string, number>();
+    const asking = [...this.#opened].map(async ([name, store]) => {
+      // Only directories have a limit that can be read, and reading it must cost nothing.
+      if (store.kind !== "file") return;
+      const silence = new ImportError("StoreUnavailable", `Store "${name}" did not answer`);
+      const { freeBytes } = await within(patienceMs, silence, store.check("readable"));
+      if (freeBytes !== undefined) free.set(name, freeBytes);
+    });
+    await Promise.allSettled(asking);
+    return free;
+  }
+
   async #neverWorked(name: string, { retryable }: ImportError): Promise<boolean> {
     return !retryable && (await this.#marks.get(name)?.isKnown()) === false;
   }

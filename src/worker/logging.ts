@@ -1,4 +1,4 @@
-import { Runtime, type Logger, type LogLevel, type LogMetadata } from "@temporalio/worker";
+import type { Logger, LogLevel, LogMetadata } from "@temporalio/worker";
 import pino from "pino";
 import type { LogLevel as Threshold } from "../domain/log-level.ts";
 import { redact } from "../domain/redact.ts";
@@ -34,26 +34,6 @@ export function createLogger({ level, secrets, write = writeToStderr() }: LogOpt
 }
 
 /**
- * Installs the process-wide logger of a worker, for what the SDK and its core report, too. To be
- * called once, before anything else touches the SDK.
- */
-export function installLogging(options: LogOptions): Logger {
-  const logger = createLogger(options);
-  Runtime.install({
-    logger: withoutNoise(logger),
-    telemetryOptions: {
-      logging: { forward: {}, filter: { core: coreLevel(options.level), other: "WARN" } },
-    },
-  });
-  // Node prints warnings as text, which no reader of JSON lines expects.
-  process.removeAllListeners("warning");
-  process.on("warning", (warning) => {
-    logger.warn("Node.js warns", { error: warning });
-  });
-  return logger;
-}
-
-/**
  * Written at once: a line that waits in a buffer is lost with the process that it would explain.
  */
 function writeToStderr(): (line: string) => void {
@@ -64,7 +44,7 @@ function writeToStderr(): (line: string) => void {
 }
 
 /** At its own INFO the core reports each poll that ends. */
-function coreLevel(level: Threshold): "DEBUG" | "INFO" | "WARN" {
+export function coreLevel(level: Threshold): "DEBUG" | "INFO" | "WARN" {
   if (level === "trace") return "DEBUG";
   return level === "debug" ? "INFO" : "WARN";
 }
@@ -78,7 +58,7 @@ const ROUTINE: readonly RegExp[] = [
 ];
 
 /** The SDK's routine messages become those of level debug. */
-function withoutNoise(logger: Logger): Logger {
+export function withoutNoise(logger: Logger): Logger {
   const log = (level: LogLevel, message: string, meta?: LogMetadata): void => {
     const isRoutine = ROUTINE.some((pattern) => pattern.test(message));
     logger.log(isRoutine && level !== "TRACE" ? "DEBUG" : level, message, meta);

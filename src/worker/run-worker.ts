@@ -15,7 +15,9 @@ import { byteQueue, CONTROL_QUEUE, cleanUpQueue } from "../workflow/contract.ts"
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
 import { identityOf } from "../temporal/worker-identity.ts";
 import { buildDependencies, hasStaging } from "./dependencies.ts";
+import { Gauges } from "./gauges.ts";
 import { stepInterceptors } from "./log-attributes.ts";
+import { stepMetrics } from "./step-metrics.ts";
 import { TemporalUpkeep } from "./temporal-upkeep.ts";
 import { WorkerHealth } from "./worker-health.ts";
 
@@ -23,6 +25,8 @@ import { WorkerHealth } from "./worker-health.ts";
 export interface WorkerAddresses {
   /** URL of `/livez` and `/readyz`, without a path. */
   readonly health_url: string;
+  /** URL of the metrics. */
+  readonly metrics_url: string;
 }
 
 /** Settings of a worker. */
@@ -31,6 +35,8 @@ export interface WorkerSettings {
   readonly databaseUrl: string;
   readonly temporal: TemporalAddress;
   readonly logger: Logger;
+  /** URL of the metrics, which the runtime serves already. */
+  readonly metricsUrl: string;
   /** The file of the configuration: its digest becomes part of the worker's name in Temporal. */
   readonly configPath: string | undefined;
   /** Called once the worker polls for work. */
@@ -62,6 +68,7 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
   const dependencies = await buildDependencies(config, settings.databaseUrl, client);
   const { namespace } = settings.temporal;
   const upkeep = new TemporalUpkeep(client, namespace, config.reconcileEveryMs, logger);
+  const gauges = new Gauges({ client, dependencies, health, logger });
   try {
     health.watch({ databaseUrl: settings.databaseUrl, connection, client, ...dependencies });
     await prepareStores(dependencies, logger);
@@ -76,13 +83,15 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
     }
     const running = workers.map((worker) => worker.run());
     health.follow(workers);
-    settings.onReady({ health_url: health.url });
+    gauges.start();
+    settings.onReady({ health_url: health.url, metrics_url: settings.metricsUrl });
     await Promise.all(running).finally(() => {
       sweeping?.stop();
       upkeep.stop();
       for (const worker of workers) if (worker.getState() === "RUNNING") worker.shutdown();
     });
   } finally {
+    gauges.stop();
     upkeep.stop();
     await dependencies.database.close();
     await connection.close();
@@ -117,7 +126,7 @@ async function createWorkers(
   connection: NativeConnection,
   dependencies: Dependencies,
 ): Promise<Worker[]> {
-  const activity = [stepInterceptors];
+  const activity = [stepMetrics, stepInterceptors];
   const common = {
     connection,
     namespace: temporal.namespace,

@@ -5,6 +5,7 @@ import { Database } from "../db/connect.ts";
 import { takesWrites } from "../db/migration-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { ListenAddress } from "../domain/listen-address.ts";
+import type { CheckDocument } from "../health/health-document.ts";
 import { Health, type LifeStage } from "../health/health.ts";
 import { HealthServer } from "../health/health-server.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
@@ -44,6 +45,11 @@ export class WorkerHealth implements AsyncDisposable {
   /** URL of `/livez` and `/readyz`, without a path. */
   get url(): string {
     return this.#server.url;
+  }
+
+  /** The results of the checks, by name. */
+  get checks(): Readonly<Record<string, CheckDocument>> {
+    return this.#health.readiness.checks;
   }
 
   /** Sets the name of this worker in Temporal. */

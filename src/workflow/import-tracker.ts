@@ -29,6 +29,7 @@ import type { GivenUp } from "./copies.ts";
 import { currentDetails, type StoreRow } from "./current-details.ts";
 import { attemptOf, describeFailure, wasStopped, type FailureReport } from "./failure-report.ts";
 import { causeOfDeadline } from "./deadline-causes.ts";
+import { countImport, measurePhase } from "./import-metrics.ts";
 import { logWith } from "./log-attributes.ts";
 import { given, shown } from "./message-arguments.ts";
 
@@ -97,7 +98,10 @@ export class ImportTracker {
   enter(phase: ImportPhase): void {
     const now = new Date().toISOString();
     const last = this.#phases.at(-1);
-    if (last !== undefined) last.ended_at = now;
+    if (last !== undefined) {
+      last.ended_at = now;
+      measurePhase(last, this.#method);
+    }
     this.#stopped = {};
     const isEnd = isEndPhase(phase);
     this.#since = now;
@@ -281,8 +285,10 @@ export class ImportTracker {
   #logEnd(phase: EndPhase): void {
     const isAccepted = this.#plan !== undefined || phase === "done";
     const outcome = phase === "done" ? "active" : phase;
+    const reached = isAccepted ? outcome : "refused";
+    countImport(this.#method, reached, this.#failure?.code);
     const fields = {
-      outcome: isAccepted ? outcome : "refused",
+      outcome: reached,
       method: this.#method,
       image_id: this.#imageId,
       owner: this.#plan?.owner ?? null,

@@ -13,6 +13,7 @@ import type { CopyToRemove } from "../domain/undo-order.ts";
 import { copyRemovalWorkflowId, deletionWorkflowId } from "./contract.ts";
 import { deleteImage, removeImageCopy } from "./delete-image.ts";
 import { describeFailure, type FailureReport } from "./failure-report.ts";
+import { countImport, countReconciled, countReconcileFailure } from "./import-metrics.ts";
 import { control, probeSteps, sweepSteps, undoSteps } from "./steps.ts";
 
 /** The result of a reconciliation. */
@@ -186,7 +187,9 @@ class Reconciliation {
   ): Promise<void> {
     try {
       await work();
-      if (counted !== undefined) this.#done[counted] += 1;
+      if (counted === undefined) return;
+      this.#done[counted] += 1;
+      countReconciled(counted);
     } catch (error) {
       this.#fail(what, describeFailure(error));
     }
@@ -194,6 +197,7 @@ class Reconciliation {
 
   #fail(what: string, { code, text }: FailureReport): void {
     log.warn("Cannot reconcile; the next run retries", { what, code, text });
+    countReconcileFailure(code);
     this.#failures.push(`${what}: ${code}: ${text}`);
   }
 }
@@ -251,6 +255,7 @@ async function release(claim: {
       failed_stores: [],
     },
   ]);
+  countImport("unknown", "abandoned", "ImportAbandoned");
   log.warn("Import ended", {
     outcome: "abandoned",
     code: "ImportAbandoned",

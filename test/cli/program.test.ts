@@ -60,7 +60,7 @@ describe("buildProgram()", () => {
         "--image … --status … --owner … --created-after … --created-before … --updated-after … --updated-before … --sort … --limit … --marker … -c, --column … -f, --format …",
       "task show": "<task>",
       usage: "--owner …",
-      worker: "--log-level … --health-port …",
+      worker: "--log-level … --health-port … --metrics-port …",
       migrate: "",
       stores: "--check --adopt …",
       doctor: "",

@@ -69,6 +69,7 @@ const DEFAULTS = {
   verifyOnPublish: false,
   reconcileEveryMs: 5 * 60_000,
   health: { host: "127.0.0.1", port: 0 },
+  metrics: { host: "127.0.0.1", port: 0 },
   logging: { level: "info", maxSizeBytes: 16 * 1024 ** 2, keep: 5 },
 };
 
@@ -144,11 +145,13 @@ describe("parseConfig()", () => {
       reconcile_every: 10m
       logging: { level: debug, max_size: 1MiB, keep: 2 }
       health: { host: 0.0.0.0, port: 9465 }
+      metrics: { host: 0.0.0.0, port: 9464 }
     `;
 
     expect(parseConfig(text, PATH)).toEqual({
       logging: { level: "debug", maxSizeBytes: 1024 ** 2, keep: 2 },
       health: { host: "0.0.0.0", port: 9465 },
+      metrics: { host: "0.0.0.0", port: 9464 },
       nodeStagingUri: "file:///srv/staging",
       hashAlgo: "sha256",
       defaultStore: "fast",

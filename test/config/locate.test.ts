@@ -37,6 +37,7 @@ function leaveStackFile(): StackFile {
     temporal_namespace: "stack",
     web_ui: "http://127.0.0.1:20003",
     health_url: "http://127.0.0.1:20004",
+    metrics_url: "http://127.0.0.1:20005/metrics",
     config: join(dataDir, "image-import.yaml"),
     data_dir: dataDir,
   };

@@ -22,6 +22,7 @@ function aStackFile(dataDir: string): StackFile {
     temporal_namespace: "default",
     web_ui: "http://127.0.0.1:20003",
     health_url: "http://127.0.0.1:20004",
+    metrics_url: "http://127.0.0.1:20005/metrics",
     config: join(dataDir, "image-import.yaml"),
     data_dir: dataDir,
   };

@@ -40,6 +40,7 @@ function writeStackFileNaming(
     temporal_namespace: "default",
     web_ui: "http://127.0.0.1:1",
     health_url: "http://127.0.0.1:20004",
+    metrics_url: "http://127.0.0.1:20005/metrics",
     config: directory.config,
     data_dir: directory.path,
   });

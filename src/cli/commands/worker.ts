@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
 import { LOG_LEVELS } from "../../domain/log-level.ts";
 import { ImportError } from "../../domain/import-failure.ts";
+import type { WorkerRuntime } from "../../worker/install-runtime.ts";
 import type { WorkerAddresses } from "../../worker/run-worker.ts";
 import { portOf } from "../arguments.ts";
 import { shownFailure } from "../failure.ts";
@@ -11,6 +12,7 @@ import { inSession, type Session } from "../session.ts";
 interface WorkerOptions {
   readonly logLevel?: string;
   readonly healthPort?: number;
+  readonly metricsPort?: number;
 }
 
 /** `worker`: runs a worker until a signal ends it. */
@@ -27,6 +29,11 @@ export function addWorkerCommand(program: Command): void {
       "port of /livez and /readyz, 0 for any free one; default: `health.port` of the configuration",
       portOf,
     )
+    .option(
+      "--metrics-port <port>",
+      "port of the Prometheus metrics, 0 for any free one; default: `metrics.port` of the configuration",
+      portOf,
+    )
     .action(inSession(workAndLog));
 }
 
@@ -36,18 +43,23 @@ export function addWorkerCommand(program: Command): void {
  * through it.
  */
 async function workAndLog(session: Session, options: WorkerOptions): Promise<void> {
-  const { createLogger, installLogging } = await import("../../worker/logging.ts");
+  const { createLogger } = await import("../../worker/logging.ts");
+  const { installRuntime } = await import("../../worker/install-runtime.ts");
   const { knownSecrets } = await import("../../config/known-secrets.ts");
   const { namedLogLevel } = await import("../../config/log-settings.ts");
   let logger: Logger | undefined;
   try {
     const level = namedLogLevel(options.logLevel);
-    const config = await session.requiredConfig();
+    const config = withPorts(await session.requiredConfig(), options);
     const databaseUrl = await session.requiredDatabaseUrl();
     const secrets = knownSecrets({ databaseUrl, keyFile: config.keyFile });
-    logger = installLogging({ level: level ?? config.logging.level, secrets });
+    const runtime = await installRuntime({
+      log: { level: level ?? config.logging.level, secrets },
+      metrics: config.metrics,
+    });
+    ({ logger } = runtime);
     endAtBugs(logger);
-    await work(session, options, logger);
+    await work(session, config, runtime);
   } catch (error) {
     const { exitCode, ...failure } = shownFailure(error);
     if (session.isJson || process.stderr.isTTY) throw error;
@@ -67,13 +79,21 @@ function endAtBugs(logger: Logger): void {
 }
 
 /** The options win over the configuration. */
-function withPorts(config: Config, { healthPort = config.health.port }: WorkerOptions): Config {
-  return { ...config, health: { ...config.health, port: healthPort } };
+function withPorts(config: Config, options: WorkerOptions): Config {
+  const { healthPort = config.health.port, metricsPort = config.metrics.port } = options;
+  return {
+    ...config,
+    health: { ...config.health, port: healthPort },
+    metrics: { ...config.metrics, port: metricsPort },
+  };
 }
 
-async function work(session: Session, options: WorkerOptions, logger: Logger): Promise<void> {
+async function work(
+  session: Session,
+  config: Config,
+  { logger, metricsUrl }: WorkerRuntime,
+): Promise<void> {
   const databaseUrl = await session.requiredDatabaseUrl();
-  const config = withPorts(await session.requiredConfig(), options);
   const { temporal, configPath } = await session.location();
   const { runWorker } = await import("../../worker/run-worker.ts");
   const onReady = (addresses: WorkerAddresses): void => {
@@ -87,7 +107,7 @@ async function work(session: Session, options: WorkerOptions, logger: Logger): P
     process.send?.({ ready: true, ...addresses });
   };
   try {
-    await runWorker({ config, configPath, databaseUrl, temporal, logger, onReady });
+    await runWorker({ config, configPath, databaseUrl, temporal, logger, metricsUrl, onReady });
     logger.info("The worker has stopped");
   } catch (error) {
     // The SDK does not export the class.
