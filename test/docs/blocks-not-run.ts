@@ -31,6 +31,10 @@ export const BLOCKS_NOT_RUN: Readonly<Record<string, Readonly<Record<string, str
     "npx image-import stores --adopt fast":
       "It changes a store that other tests use; test/cli/commands/stores.test.ts adopts one.",
   },
+  "docs/metrics.md": {
+    "node scripts/check-prometheus.mjs":
+      "It needs Prometheus; test/docs/metrics.test.ts compares rules and dashboard with the metrics.",
+  },
   "docs/production.md": {
     "export POSTGRES_PASSWORD=$(openssl rand -hex 16) S3_SECRET_KEY=$(openssl rand -hex 20)":
       "It needs Docker; scripts/check-compose.mjs runs the same processes without it.",
