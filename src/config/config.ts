@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { parse } from "yaml";
 import { z } from "zod";
 import type { FormatPolicy } from "../domain/format-policy.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -19,12 +18,13 @@ import { bytes, durationMs } from "./quantities.ts";
 import { webSettingsOf, webSource } from "./source-settings.ts";
 import {
   configuredStore,
-  mistakesInNames,
+  mistakeInName,
   settingsOf,
   sharedPlaces,
   acceptsImports,
 } from "./store-settings.ts";
 import { configuredTransforms, transformSections, transformsOf } from "./transform-settings.ts";
+import { YamlLines } from "./yaml-lines.ts";
 
 /**
  * The configuration file. docs/configuration.md is generated from the metadata of its settings:
@@ -195,7 +195,8 @@ function readText(path: string): string {
  * @param env - holds variables that the AWS SDK reads
  */
 export function parseConfig(text: string, path: string, env = process.env): Config {
-  const document = parseYaml(text, path);
+  const lines = readYaml(text, path);
+  const document = lines.value ?? {};
   const folder = dirname(resolve(path));
   const parsed = configurationFile.safeParse(document);
   const sound = soundStores.parse(document);
@@ -203,7 +204,7 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
     each === null ? [] : [[name, settingsOf(each, folder, env)] as const],
   );
   const mistakes = [
-    ...(parsed.error?.issues.flatMap(mistakesIn) ?? []),
+    ...(parsed.error?.issues.flatMap((issue) => mistakesIn(issue, lines)) ?? []),
     ...mistakesInDefault(sound, stores),
     ...sharedPlaces(stores),
   ];
@@ -241,14 +242,23 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
 }
 
 /** The texts of a mistake, each with its place in the file. */
-function mistakesIn(issue: z.core.$ZodIssue): string[] {
-  return textsOf(issue).map((text) => `${issue.path.join(".") || "file"}: ${text}`);
+function mistakesIn(issue: z.core.$ZodIssue, lines: YamlLines): string[] {
+  const { path } = issue;
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map(
+      (key) => `${placeOf(path, lines.lineOf([...path, key]))}: ${mistakeInName(key)}`,
+    );
+  }
+  const text =
+    issue.code === "invalid_key"
+      ? issue.issues.map(({ message }) => message).join(", ")
+      : issue.message;
+  return [`${placeOf(path, lines.lineOf(path))}: ${text}`];
 }
 
-function textsOf(issue: z.core.$ZodIssue): string[] {
-  if (issue.code === "unrecognized_keys") return mistakesInNames(issue.keys);
-  if (issue.code !== "invalid_key") return [issue.message];
-  return [issue.issues.map(({ message }) => message).join(", ")];
+function placeOf(path: readonly PropertyKey[], line: number | undefined): string {
+  const name = path.join(".") || "file";
+  return line === undefined ? name : `${name} (line ${String(line)})`;
 }
 
 /**
@@ -283,9 +293,9 @@ function firstThatAcceptsImports(stores: NamedStores): string | undefined {
   return stores.find(([, settings]) => acceptsImports(settings))?.[0];
 }
 
-function parseYaml(text: string, path: string): unknown {
+function readYaml(text: string, path: string): YamlLines {
   try {
-    return parse(text) ?? {};
+    return new YamlLines(text);
   } catch (cause) {
     throw badConfiguration(path, [cause instanceof Error ? cause.message : String(cause)]);
   }

@@ -173,25 +173,10 @@ export const configuredStore = z.discriminatedUnion("type", [fileStore, s3Store]
 // The words of AWS, of Glance's s3 driver and of the other tools that ask for the same.
 const CREDENTIAL = /access.?key|secret|password|token|credential/i;
 
-/**
- * The mistakes of settings that do not exist. If they look like credentials, the text says where
- * the service looks for these.
- */
-export function mistakesInNames(names: readonly string[]): string[] {
-  const credentials = names.filter((name) => CREDENTIAL.test(name));
-  const others = names.filter((name) => !CREDENTIAL.test(name));
-  return [
-    ...(credentials.length === 0
-      ? []
-      : [`${quoted(credentials)} must not be in this file: ${CREDENTIALS_CHAIN}`]),
-    ...(others.length === 0
-      ? []
-      : [`Unrecognized ${others.length === 1 ? "key" : "keys"}: ${quoted(others)}`]),
-  ];
-}
-
-function quoted(names: readonly string[]): string {
-  return names.map((name) => `"${name}"`).join(", ");
+/** The mistake of a name that the schema does not have. */
+export function mistakeInName(name: string): string {
+  if (CREDENTIAL.test(name)) return `"${name}" must not be in this file: ${CREDENTIALS_CHAIN}`;
+  return `Unrecognized key: "${name}"`;
 }
 
 /**

@@ -62,12 +62,16 @@ export interface OwnStack extends Stack {
  * processes of a killed stack first.
  *
  * @returns when the worker polls
- * @throws StackBusyError when a stack runs on that directory; StackError when this one cannot start
+ * @throws StackBusyError when a stack runs on that directory; StackError when this one cannot
+ *   start;
+ *   ImportError `BadConfiguration`, before any process is started
  */
 export async function startStack(options: StackOptions): Promise<OwnStack> {
   const directory = openDataDirectory(options.dataDir);
   const lock = await lockDataDirectory(directory.path);
   try {
+    // A mistake in it would otherwise come to light when the worker starts, as the last of all.
+    readConfig(directory.config);
     const log = options.log ?? (() => undefined);
     const orphans = await stopOrphans(directory);
     if (orphans > 0) log(`Ended ${orphans} processes of a stack that was killed`);
@@ -171,11 +175,7 @@ class SupervisedStack implements OwnStack {
   }
 
   #keepLogsShort(): void {
-    try {
-      this.#limits = readConfig(this.directory.config).logging;
-    } catch {
-      // The worker reports it, once.
-    }
+    this.#limits = readConfig(this.directory.config).logging;
     this.#rotation = setInterval(() => {
       for (const name of ["postgres", "temporal", "worker"]) {
         rotateIfLong(this.#logFile(name), this.#limits);

@@ -6,6 +6,7 @@ import { configurationFile, parseConfig, readConfig } from "../../src/config/con
 import { UNLIMITED } from "../../src/domain/quota.ts";
 import { DEFAULT_FORMAT_POLICY } from "../../src/domain/format-policy.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+import { mistakesOf } from "../support/config-mistakes.ts";
 
 const PATH = "/etc/image-import/image-import.yaml";
 
@@ -80,11 +81,7 @@ const QUOTAS_OF_ALL = {
   image_count_uploading: Infinity,
 };
 
-/** Matches the failure that names just these mistakes. */
-function mistakes(...all: string[]): unknown {
-  const message = `Cannot use the configuration "${PATH}": ${all.join("; ")}`;
-  return expect.objectContaining({ code: "BadConfiguration", message });
-}
+const mistakes = (...all: string[]) => mistakesOf(PATH, all);
 
 describe("parseConfig()", () => {
   it("needs one store, and has a default for all else", () => {
@@ -310,6 +307,25 @@ describe("parseConfig()", () => {
     expect(() => parseConfig(text, PATH)).toThrow(mistakes(mistake));
   });
 
+  it("names the line of a mistake, and of a key that is misspelt", () => {
+    const text = `
+stores:
+  fast: { type: file, path: /srv/fast }
+  slow:
+    type: file
+import:
+  slots: 65
+  slot: 3
+`;
+
+    expect(() => parseConfig(text, PATH)).toThrow(
+      `Cannot use the configuration "${PATH}": ` +
+        "stores.slow.path (line 4): Invalid input: expected string, received undefined; " +
+        "import.slots (line 7): Too big: expected number to be <=64; " +
+        'import (line 8): Unrecognized key: "slot"',
+    );
+  });
+
   it("names every mistake at once", () => {
     const text = `
       default_store: slow
@@ -408,6 +424,6 @@ describe("parseConfig() of downloads", () => {
   ])("refuses %s", (setting, where) => {
     const text = `${ONE_STORE}\nsources: { web: { ${setting} } }`;
 
-    expect(() => parseConfig(text, PATH)).toThrow(`${PATH}": sources.web.${where}: `);
+    expect(() => parseConfig(text, PATH)).toThrow(`${PATH}": sources.web.${where} (line 2): `);
   });
 });

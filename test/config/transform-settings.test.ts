@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/config.ts";
+import { mistakesOf } from "../support/config-mistakes.ts";
 
 const PATH = "/etc/image-import/image-import.yaml";
 const ONE_STORE = "stores: {fast: {type: file, path: /srv/fast}}";
@@ -8,11 +9,7 @@ function parse(text: string) {
   return parseConfig(`${ONE_STORE}\n${text.replace(/^ {6}/gm, "")}`, PATH).transforms;
 }
 
-/** Matches the failure that names just these mistakes. */
-function mistakes(...all: string[]): unknown {
-  const message = `Cannot use the configuration "${PATH}": ${all.join("; ")}`;
-  return expect.objectContaining({ code: "BadConfiguration", message });
-}
+const mistakes = (...all: string[]) => mistakesOf(PATH, all);
 
 describe("parseConfig() of transforms", () => {
   it("keeps their order, and finds a module beside the file", () => {

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { text } from "node:stream/consumers";
@@ -92,21 +92,23 @@ describe("npm start, when its configuration changes", () => {
     expect(await stack.ended).toEqual([0, null]);
   });
 
-  it("reports once why the first configuration is wrong, and how to correct it", async () => {
+  it("checks its configuration before it starts anything, and reports the mistake once", async () => {
     const dataDir = makeDataDirectory();
     mkdirSync(dataDir);
-    writeFileSync(join(dataDir, "image-import.yaml"), "stores: 7");
+    writeFileSync(join(dataDir, "image-import.yaml"), "stores:\n  local: { type: file, pth: x }\n");
     const stack = runStack(dataDir);
 
-    expect(await stack.ended).toEqual([1, null]);
+    expect(await stack.ended).toEqual([2, null]);
 
     const lines = (await stack.stderr).trimEnd().split("\n");
     expect(lines).toEqual([
       expect.stringMatching(
-        /^error: Cannot (start worker|bring the database up to date): Cannot use the configuration /,
+        /^error: Cannot use the configuration .*: stores\.local\.path \(line 2\): .*; stores\.local \(line 2\): Unrecognized key: "pth"$/,
       ),
-      "Correct the configuration file or the environment.",
+      "hint: Correct the configuration file or the environment.",
     ]);
+    expect(readdirSync(join(dataDir, "logs"))).toEqual([]);
+    expect(readStackFile(dataDir)).toBeUndefined();
   });
 });
 
