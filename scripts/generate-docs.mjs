@@ -17,6 +17,7 @@ const isCheck = process.argv.includes("--check");
 
 await prepare();
 const { buildProgram } = await import("#dist/cli/program.js");
+const { examplesOf } = await import("#dist/cli/examples.js");
 const { IMPORT_FAILURES } = await import("#dist/domain/import-failure.js");
 const { METRICS } = await import("#dist/domain/metrics.js");
 const { configurationFile } = await import("#dist/config/config.js");
@@ -54,8 +55,7 @@ function contentOf(name) {
   const subject = rest.join(" ");
   switch (kind) {
     case "command":
-      shownCommands.add(subject);
-      return commandText(subject, required(commands.get(subject), name));
+      return commandOf(subject, required(commands.get(subject), name));
     case "options":
       return globalOptions(program);
     case "settings":
@@ -76,6 +76,12 @@ function contentOf(name) {
     default:
       throw new Error(`Cannot generate "${name}": there is no such part`);
   }
+}
+
+/** @param {string} name @param {import("commander").Command} command */
+function commandOf(name, command) {
+  shownCommands.add(name);
+  return commandText(name, command, examplesOf(command));
 }
 
 /**

@@ -1,6 +1,7 @@
 import { wrapped } from "./regions.mjs";
 
 /** @typedef {import("commander").Command} Command */
+/** @typedef {import("../../src/cli/example-lines.ts").Example} Example */
 
 /**
  * All commands that a user can run, by their names, such as `image create`.
@@ -19,12 +20,13 @@ export function commandsOf(program) {
 }
 
 /**
- * A command's usage, description and options, as Markdown.
+ * A command's usage, description, options and examples, as Markdown.
  *
  * @param {string} name - such as `image create`
  * @param {Command} command
+ * @param {readonly Example[]} [examples]
  */
-export function commandText(name, command) {
+export function commandText(name, command, examples = []) {
   const usage = `image-import ${name} ${argumentsOf(command)}`.trim();
   const options = command.options.filter((option) => !option.hidden).map(optionText);
   return [
@@ -32,7 +34,33 @@ export function commandText(name, command) {
     "",
     wrapped(`${sentence(command.description())}${aliasText(command)}`),
     ...(options.length === 0 ? [] : ["", ...options]),
+    ...(examples.length === 0 ? [] : ["", ...exampleBlock(examples)]),
   ].join("\n");
+}
+
+/** @param {readonly Example[]} examples */
+function exampleBlock(examples) {
+  const lines = examples.flatMap(({ does, line }) => [`# ${does}`, ...shellLines(line)]);
+  // Not run by the tests of the pages, but parsed by those of the examples.
+  return ["```text", ...lines, "```"];
+}
+
+/**
+ * A line of a shell, broken before an option where it does not fit a page.
+ *
+ * @param {string} line
+ */
+function shellLines(line) {
+  const [first = "", ...options] = line.split(/ (?=--)/);
+  /** @type {string[]} */
+  const lines = [];
+  let last = first;
+  for (const option of options) {
+    const longer = `${last} ${option}`;
+    if (longer.length > 98) lines.push(`${last} \\`);
+    last = longer.length > 98 ? `    ${option}` : longer;
+  }
+  return [...lines, last];
 }
 
 /** @param {Command} command */

@@ -14,6 +14,7 @@ import { addStoresCommand } from "./commands/stores.ts";
 import { addTaskCommands } from "./commands/task.ts";
 import { addUsageCommand } from "./commands/usage.ts";
 import { addWorkerCommand } from "./commands/worker.ts";
+import { showExamples } from "./examples.ts";
 
 const EPILOGUE = `
 The service is the stack on the data directory; DATABASE_URL, TEMPORAL_* and IMAGE_IMPORT_CONFIG
@@ -37,7 +38,6 @@ export function buildProgram(writeOut: (text: string) => void): Command {
     .option("--verbose", "show more: each failed attempt, the run and its link")
     .option("--data-dir <dir>", "data directory of the stack to use")
     .option("--config <file>", "configuration file of this host")
-    .addHelpText("after", EPILOGUE)
     // Settings before the commands: each command copies them when it is added.
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
@@ -61,5 +61,6 @@ export function buildProgram(writeOut: (text: string) => void): Command {
   addWorkerCommand(program);
   addMigrateCommand(program);
   addDoctorCommand(program);
-  return program;
+  showExamples(program);
+  return program.addHelpText("after", EPILOGUE);
 }

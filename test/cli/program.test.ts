@@ -51,7 +51,7 @@ describe("buildProgram()", () => {
       start:
         "<image> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
       status: "<image...>",
-      watch: "<image>",
+      watch: "[image]",
       pause: "<image...>",
       resume: "<image...>",
       "drop-store": "<image> --store …",

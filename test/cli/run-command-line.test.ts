@@ -38,7 +38,7 @@ describe("runCommandLine() that is asked about itself", () => {
 
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
     expect(stdout).toMatch(/^Usage: image-import \[options\] \[command\]$/m);
-    expect(stdout).toMatch(/^ {2}import \[options\] <file-or-url> +import a disk image: /m);
+    expect(stdout).toMatch(/^ {2}import \[options\] <file-or-url\.{3}> +import disk images: /m);
     expect(stdout).toContain(
       "Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict,\n5 requested, and no worker has answered yet, 6 left before the end: the import continues.",
     );
@@ -48,7 +48,7 @@ describe("runCommandLine() that is asked about itself", () => {
     const { exitCode, stdout, stderr } = await commandLine.run("import", "--help");
 
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
-    expect(stdout).toMatch(/^Usage: image-import import \[options\] <file-or-url>$/m);
+    expect(stdout).toMatch(/^Usage: image-import import \[options\] <file-or-url\.{3}>$/m);
     expect(stdout).toMatch(/^ {2}--detach +return once the import is accepted$/m);
     expect(stdout).toMatch(/^ {2}--json +answer with one JSON document on stdout/m);
   });

@@ -32,6 +32,23 @@ describe("commandText()", () => {
       ].join("\n"),
     );
   });
+
+  it("has examples, and breaks long ones before an option", () => {
+    const digest = `--checksum sha256:${"0".repeat(64)}`;
+    const line = `image-import import disk.qcow2 ${digest} --name fedora-42`;
+    const command = new Command("import").description("import");
+
+    const text = commandText("import", command, [{ does: "Import a file", line }]);
+
+    expect(text.split("\n").slice(4)).toEqual([
+      "```text",
+      "# Import a file",
+      "image-import import disk.qcow2 \\",
+      `    ${digest} \\`,
+      "    --name fedora-42",
+      "```",
+    ]);
+  });
 });
 
 describe("settingsOf()", () => {
