@@ -1,5 +1,5 @@
 import type { ImageView, TaskView } from "../client/image-view.ts";
-import { formatBytes } from "../domain/byte-size.ts";
+import { formatExactBytes } from "../domain/byte-size.ts";
 import { formatInstant } from "../domain/instant.ts";
 import { Table } from "./table.ts";
 import { padded, widthOf, wrapped } from "./wrapped.ts";
@@ -49,7 +49,7 @@ function wrappedFields(entries: readonly Field[], width: number): string {
 
 /** `1.5 GiB (1610612736 bytes)`, or `-` if it is unknown. */
 export function exactSize(sizeBytes: number | null): string {
-  return sizeBytes === null ? "-" : `${formatBytes(sizeBytes)} (${String(sizeBytes)} bytes)`;
+  return sizeBytes === null ? "-" : formatExactBytes(sizeBytes);
 }
 
 /** A time in the zone of this machine, and how long ago it was. */

@@ -1,5 +1,4 @@
 import type { Readable } from "node:stream";
-import { ImportError } from "../domain/import-failure.ts";
 import type { Report } from "../domain/report.ts";
 import type { Connections } from "./connections.ts";
 import type { ImageView } from "./image-view.ts";
@@ -80,27 +79,15 @@ export class HostFiles {
     return verifyImage(catalogue, await this.#connections.stores(), imageId, options.report);
   }
 
-  /** Does {@link HostFiles.verify} for every published image, in the order of their ids. */
-  async verifyAll(options: VerifyOptions = {}): Promise<VerifiedLocation[]> {
+  /** The ids of all published images, in their order: those that {@link verify} can read. */
+  async publishedIds(): Promise<string[]> {
     const catalogue = await this.#connections.catalogue();
     const { listPublishedIds } = await import("../db/image-records.ts");
-    const verified: VerifiedLocation[] = [];
-    for (let lastId: string | undefined; ;) {
-      const afterId = lastId;
-      const ids = await catalogue.query((db) => listPublishedIds(db, afterId, PAGE_SIZE));
-      for (const id of ids) verified.push(...(await this.#verifyUnlessDeleted(id, options)));
-      lastId = ids.at(-1);
-      if (lastId === undefined) return verified;
-    }
-  }
-
-  /** An image may be deleted during the walk; then no location is left to compare. */
-  async #verifyUnlessDeleted(imageId: string, options: VerifyOptions): Promise<VerifiedLocation[]> {
-    try {
-      return await this.verify(imageId, options);
-    } catch (error) {
-      if (error instanceof ImportError && error.code === "ImageNotFound") return [];
-      throw error;
+    const all: string[] = [];
+    for (;;) {
+      const page = await catalogue.query((db) => listPublishedIds(db, all.at(-1), PAGE_SIZE));
+      if (page.length === 0) return all;
+      all.push(...page);
     }
   }
 

@@ -13,6 +13,12 @@ export function formatBytes(sizeBytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit] ?? "B"}`;
 }
 
+/** Formats a size for users, to the byte: `1.5 GiB (1610612736 bytes)`, `7 bytes`. */
+export function formatExactBytes(sizeBytes: number): string {
+  const exact = `${String(sizeBytes)} bytes`;
+  return sizeBytes < 1024 ? exact : `${formatBytes(sizeBytes)} (${exact})`;
+}
+
 function roundedToTenths(value: number): number {
   return Math.round(value * 10) / 10;
 }

@@ -1,3 +1,4 @@
+import { formatExactBytes } from "./byte-size.ts";
 import { ImportError } from "./import-failure.ts";
 
 /** Glance's four quotas of an owner: bytes of images and bytes in staging, numbers of images. */
@@ -57,7 +58,7 @@ export function requireBelowCap(limits: Limits, imageId: string, sizeBytes: numb
   if (sizeBytes <= limits.imageSizeCapBytes) return;
   throw new ImportError(
     "ImageTooLarge",
-    `Image "${imageId}" is too large: it has ${String(sizeBytes)} bytes at least, and image_size_cap is ${String(limits.imageSizeCapBytes)}`,
+    `Image "${imageId}" is too large: it has ${formatExactBytes(sizeBytes)} at least, and image_size_cap is ${formatExactBytes(limits.imageSizeCapBytes)}`,
   );
 }
 
@@ -71,9 +72,14 @@ export function quotaExceeded(
     wanted,
   }: { readonly limit: number; readonly usage: number; readonly wanted: number },
 ): ImportError {
+  const shown = (amount: number): string => amountOf(quota, amount);
   const whose = owner === null ? "images without an owner" : `owner "${owner}"`;
   return new ImportError(
     "QuotaExceeded",
-    `${quota} of ${whose} is over limit of ${String(limit)} due to current usage ${String(usage)} and delta ${String(wanted)}`,
+    `${quota} of ${whose} is over limit of ${shown(limit)} due to current usage ${shown(usage)} and delta ${shown(wanted)}`,
   );
+}
+
+function amountOf(quota: Quota, amount: number): string {
+  return quota.startsWith("image_count") ? String(amount) : formatExactBytes(amount);
 }

@@ -23,7 +23,7 @@ describe("claimImport() within quotas", () => {
 
     expect(failure).toMatchObject({
       code: "QuotaExceeded",
-      message: `image_size_total of owner "${String(owner.name)}" is over limit of 1999 due to current usage 0 and delta 2000`,
+      message: `image_size_total of owner "${String(owner.name)}" is over limit of 2 KiB (1999 bytes) due to current usage 0 bytes and delta 2 KiB (2000 bytes)`,
     });
     expect(await catalogue.image(imageId)).toEqual(before);
   });

@@ -50,7 +50,7 @@ describe("stageData() within limits", () => {
 
     expect(failure).toMatchObject({
       code: "ImageTooLarge",
-      message: `Image "${imageId}" is too large: it has 3145729 bytes at least, and image_size_cap is 3145728`,
+      message: `Image "${imageId}" is too large: it has 3 MiB (3145729 bytes) at least, and image_size_cap is 3 MiB (3145728 bytes)`,
     });
     await expectNothing(rig, owner, imageId);
   });
@@ -76,7 +76,7 @@ describe("stageData() within limits", () => {
 
     expect(failure).toMatchObject({
       code: "QuotaExceeded",
-      message: `image_stage_total of owner "${String(owner.name)}" is over limit of 4194304 due to current usage 3145728 and delta 2097152`,
+      message: `image_stage_total of owner "${String(owner.name)}" is over limit of 4 MiB (4194304 bytes) due to current usage 3 MiB (3145728 bytes) and delta 2 MiB (2097152 bytes)`,
     });
     expect(await rig.names("staging")).toEqual([first]);
     const plan = await rig.claim(first);

@@ -7,7 +7,13 @@ import { findQuotaLeft } from "../../src/db/quota-records.ts";
 import { takeAbandonedLease } from "../../src/db/lease-records.ts";
 import { uploadOf } from "../../src/domain/place.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
-import { QUOTAS, UNLIMITED, type Limits, type Quota } from "../../src/domain/quota.ts";
+import {
+  quotaExceeded,
+  QUOTAS,
+  UNLIMITED,
+  type Limits,
+  type Quota,
+} from "../../src/domain/quota.ts";
 import { NODE, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { LimitedOwner, limitsOf, type HeldImport } from "../support/limited-owner.ts";
@@ -29,10 +35,8 @@ function over(
   usage: number,
   wanted: number,
 ): object {
-  return {
-    code: "QuotaExceeded",
-    message: `${quota} of owner "${String(owner.name)}" is over limit of ${String(limit)} due to current usage ${String(usage)} and delta ${String(wanted)}`,
-  };
+  const { code, message } = quotaExceeded(owner.name, quota, { limit, usage, wanted });
+  return { code, message };
 }
 
 describe("readUsage()", () => {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { formatBytes, parseBytes } from "../../src/domain/byte-size.ts";
+import { formatBytes, formatExactBytes, parseBytes } from "../../src/domain/byte-size.ts";
 import { MIB } from "../support/mib.ts";
 
 const KIB = 1024;
@@ -62,5 +62,16 @@ describe("parseBytes()", () => {
         expect(parseBytes(`${count}${unit}`)).toBe(count * factor);
       }),
     );
+  });
+});
+
+describe("formatExactBytes()", () => {
+  it.each([
+    [0, "0 bytes"],
+    [1023, "1023 bytes"],
+    [1024, "1 KiB (1024 bytes)"],
+    [1_610_612_737, "1.5 GiB (1610612737 bytes)"],
+  ])("formats %d", (sizeBytes, text) => {
+    expect(formatExactBytes(sizeBytes)).toBe(text);
   });
 });

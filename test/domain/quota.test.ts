@@ -41,7 +41,7 @@ describe("requireBelowCap()", () => {
       expect.objectContaining({
         code: "ImageTooLarge",
         message:
-          'Image "6d2f" is too large: it has 1048577 bytes at least, and image_size_cap is 1048576',
+          'Image "6d2f" is too large: it has 1 MiB (1048577 bytes) at least, and image_size_cap is 1 MiB (1048576 bytes)',
       }),
     );
   });
@@ -61,7 +61,7 @@ describe("quotaExceeded()", () => {
       code: "QuotaExceeded",
       retryable: false,
       message:
-        'image_size_total of owner "qa" is over limit of 5 due to current usage 3 and delta 3',
+        'image_size_total of owner "qa" is over limit of 5 bytes due to current usage 3 bytes and delta 3 bytes',
     });
   });
 

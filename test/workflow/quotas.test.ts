@@ -32,7 +32,7 @@ describe("importImage() within quotas", () => {
     expect(refused).toMatchObject({
       code: "QuotaExceeded",
       message:
-        "image_size_total of images without an owner is over limit of 1500 due to current usage 1000 and delta 1000",
+        "image_size_total of images without an owner is over limit of 1.5 KiB (1500 bytes) due to current usage 1000 bytes and delta 1000 bytes",
     });
     expect(await rig.state(second)).toEqual({
       ...BACK_TO_STAGED,
@@ -56,7 +56,7 @@ describe("importImage() within quotas", () => {
 
     const failure = await failureOf(rig.client.imports.wait(id));
 
-    const text = `Image "${id}" is too large: it has 1000 bytes at least, and image_size_cap is 999`;
+    const text = `Image "${id}" is too large: it has 1000 bytes at least, and image_size_cap is 999 bytes`;
     expect(failure).toMatchObject({ code: "ImageTooLarge", message: `verify: ${text}` });
     expect(await rig.state(id)).toEqual({
       ...BACK_TO_STAGED,

@@ -3,6 +3,7 @@ import type { ImageImportClient } from "../../client/image-import-client.ts";
 import type { StagedImage } from "../../client/stage-image.ts";
 import type { VerifiedLocation } from "../../client/read-image.ts";
 import { ImportError } from "../../domain/import-failure.ts";
+import type { Report } from "../../domain/report.ts";
 import { imageArgument } from "../arguments.ts";
 import { settleEach } from "../at-once.ts";
 import { failuresOf, resolveAll } from "../each-image.ts";
@@ -155,32 +156,41 @@ async function verify(
     throw new UsageError("name either images or --all", "Name one image or more, or give --all.");
   }
   const client = await session.hostClient();
-  const work = { label: "verifying", done: "read" };
-  const { locations, unread, count } = await showingWork(session.progress, work, async (report) =>
-    all
-      ? { locations: await client.files.verifyAll({ report }), unread: [], count: 0 }
-      : verifyImages(client, references, report),
+  const ids = all ? await client.files.publishedIds() : await resolveAll(client, references);
+  const ends = await verifyEach(session, ids, async (imageId, report) =>
+    client.files.verify(imageId, { report }).catch((error: unknown) => {
+      // The image was deleted after the list was read.
+      if (all && error instanceof ImportError && error.code === "ImageNotFound") return [];
+      throw error;
+    }),
   );
+  const [only, ...more] = ends;
+  if (only?.status === "rejected" && more.length === 0) throw only.reason;
+  const locations = ends.flatMap((end) => (end.status === "fulfilled" ? end.value : []));
   session.answer(locations, () => locationTable(locations));
   const wrong = locations.filter(({ ok }) => !ok);
-  if (unread.length > 0) throw new SeveralFailed([...unread, ...differing(wrong)], count);
-  if (wrong.length > 0) throw mismatch(wrong);
+  const [unread, ...others] = failuresOf(ids, ends).values();
+  if (unread === undefined && wrong.length > 0) throw mismatch(wrong);
+  if (unread !== undefined) {
+    throw new SeveralFailed([unread, ...others, ...differing(wrong)], ids.length);
+  }
 }
 
 /** Reads image after image. One that cannot be read does not stop the others. */
-async function verifyImages(
-  client: ImageImportClient,
-  references: readonly string[],
-  report: (doneBytes: number) => void,
+async function verifyEach(
+  session: Session,
+  ids: readonly string[],
+  verifyOne: (imageId: string, report: Report) => Promise<VerifiedLocation[]>,
 ) {
-  const ids = await resolveAll(client, references);
-  const [only = "", ...others] = ids;
-  if (others.length === 0) {
-    return { locations: await client.files.verify(only, { report }), unread: [], count: 1 };
-  }
-  const ends = await settleEach(ids, 1, (imageId) => client.files.verify(imageId, { report }));
-  const locations = ends.flatMap((end) => (end.status === "fulfilled" ? end.value : []));
-  return { locations, unread: [...failuresOf(ids, ends).values()], count: ids.length };
+  const work = { label: "verifying", done: "read" };
+  let number = 0;
+  return settleEach(ids, 1, async (imageId) => {
+    number += 1;
+    if (ids.length > 1) {
+      session.progress.note(`image ${String(number)} of ${String(ids.length)}: ${imageId}`);
+    }
+    return showingWork(session.progress, work, (report) => verifyOne(imageId, report));
+  });
 }
 
 function differing(wrong: readonly VerifiedLocation[]): FailedItem[] {

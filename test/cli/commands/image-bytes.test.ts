@@ -567,6 +567,10 @@ describe("image verify --all", () => {
     flipByteOf(join(own.store("local"), `${bad}.1`));
     const after = await own.commandLine.json("image", "verify", "--all");
 
+    const shown = await own.commandLine.run("image", "verify", "--all");
+
+    expect(shown.stderr).toContain(`image 1 of 2: ${good}\n`);
+    expect(shown.stderr).toContain(`image 2 of 2: ${bad}\n`);
     expect(before).toMatchObject({
       exitCode: 0,
       answer: [
