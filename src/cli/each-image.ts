@@ -7,6 +7,8 @@ import type { Session } from "./session.ts";
 /** The work of a command on each of its images. */
 export interface EachImage<Result> {
   readonly work: (imageId: string) => Promise<Result>;
+  /** Finds the image that a reference means. Default: `client.images.resolve` */
+  readonly resolve?: (reference: string) => Promise<string>;
   /** The result for people. */
   readonly text: (result: Result) => string;
 }
@@ -25,9 +27,9 @@ export async function onEachImage<Result>(
   session: Session,
   client: ImageImportClient,
   references: readonly string[],
-  { work, text }: EachImage<Result>,
+  { work, text, resolve }: EachImage<Result>,
 ): Promise<void> {
-  const ids = await resolveAll(client, references);
+  const ids = await resolveAll(client, references, resolve);
   const [only = "", ...others] = ids;
   if (others.length === 0) {
     const result = await work(only);
@@ -52,9 +54,10 @@ export async function onEachImage<Result>(
 export async function resolveAll(
   client: ImageImportClient,
   references: readonly string[],
+  resolve = (reference: string) => client.images.resolve(reference),
 ): Promise<string[]> {
   const ids = new Set<string>();
-  for (const reference of references) ids.add(await client.images.resolve(reference));
+  for (const reference of references) ids.add(await resolve(reference));
   return [...ids];
 }
 

@@ -25,6 +25,18 @@ export function idsThatBeginWith(reference: string): IdRange | undefined {
   return digits.length <= 32 && isPlaced ? { first, last } : undefined;
 }
 
+// As many as the first group of an id has.
+const FEWEST_DIGITS = 8;
+
+/**
+ * True if the id of an image was found by a few digits. They may have been meant as a name that no
+ * image has any more, such as `cafe` or `2204`.
+ */
+export function isFoundByFewDigits(id: string, reference: string): boolean {
+  const digits = reference.toLowerCase().replaceAll("-", "");
+  return digits.length < FEWEST_DIGITS && id.replaceAll("-", "").startsWith(digits);
+}
+
 function hyphenated(digits: string): string {
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }

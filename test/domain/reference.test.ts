@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { fullId, idsThatBeginWith } from "../../src/domain/reference.ts";
+import { fullId, idsThatBeginWith, isFoundByFewDigits } from "../../src/domain/reference.ts";
 
 const ID = "6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b";
 
@@ -42,5 +42,19 @@ describe("idsThatBeginWith()", () => {
     "6d\n",
   ])('no id begins with "%s"', (text) => {
     expect(idsThatBeginWith(text)).toBeUndefined();
+  });
+});
+
+describe("isFoundByFewDigits()", () => {
+  it.each([
+    ["6", true],
+    ["6D2F0C1", true],
+    ["6d2f0c1e", false],
+    ["6d2f0c1e-8a", false],
+    [ID, false],
+    ["debian", false],
+    ["cafe", false],
+  ])('"%s" is %s', (reference, expected) => {
+    expect(isFoundByFewDigits(ID, reference)).toBe(expected);
   });
 });

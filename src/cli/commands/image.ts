@@ -1,7 +1,9 @@
 import type { Command } from "commander";
+import type { ImageImportClient } from "../../client/image-import-client.ts";
 import { defaultOwner } from "../../config/environment.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { ImportError } from "../../domain/import-failure.ts";
+import { isFoundByFewDigits } from "../../domain/reference.ts";
 import {
   containerFormatOption,
   diskFormatOption,
@@ -175,7 +177,21 @@ async function remove(session: Session, references: readonly string[]): Promise<
         status === "deleted" ? status : `${status}; its bytes are removed in the background`,
       ],
     ]);
-  await withWordOfWaiting(session, () => onEachImage(session, client, references, { work, text }));
+  const resolve = (reference: string) => toDelete(client, reference);
+  await withWordOfWaiting(session, () =>
+    onEachImage(session, client, references, { work, text, resolve }),
+  );
+}
+
+/** The image that a user wants to delete; a few digits are too little for that. */
+async function toDelete(client: ImageImportClient, reference: string): Promise<string> {
+  const id = await client.images.resolve(reference);
+  if (!isFoundByFewDigits(id, reference)) return id;
+  throw new ImportError(
+    "BadRequest",
+    `Cannot delete image "${id}" by "${reference}": no image has this name, and it is too short for the beginning of an id`,
+    { hint: "Name the image by its id, by at least 8 digits of it, or by its name." },
+  );
 }
 
 async function removeCopy(
@@ -184,7 +200,7 @@ async function removeCopy(
   { store, wait = false }: RemoveCopyOptions,
 ): Promise<void> {
   const client = await session.client();
-  const imageId = await client.images.resolve(reference);
+  const imageId = await toDelete(client, reference);
   const status = await withWordOfWaiting(session, () =>
     client.images.removeCopy(imageId, store, wait ? Infinity : undefined),
   );

@@ -23,6 +23,19 @@ describe("an image that a command names", () => {
     expect(await commandLine.answer("image", "get", beginning)).toMatchObject({ id });
   });
 
+  it("is not deleted by a few digits, which may be a name", async () => {
+    const id = await namedImage(`disk ${randomUUID()}`);
+
+    const { exitCode, failure } = await commandLine.json("image", "delete", id.slice(0, 7));
+
+    expect(exitCode).toBe(2);
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      hint: "Name the image by its id, by at least 8 digits of it, or by its name.",
+    });
+    expect(await commandLine.answer("image", "show", id)).toMatchObject({ status: "queued" });
+  });
+
   it("is refused with the candidates if it may be several", async () => {
     const name = `disk ${randomUUID()}`;
     const first = await namedImage(name);
