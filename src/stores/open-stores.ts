@@ -31,6 +31,8 @@ export class Stores {
   readonly #settings: ReadonlyMap<string, StoreSettings>;
   readonly #opened: ReadonlyMap<string, Store>;
   readonly #marks: ReadonlyMap<string, StoreMark>;
+  /** Stores that have not answered {@link Stores.freeBytes} yet. */
+  readonly #asked = new Set<string>();
 
   private constructor(
     settings: ReadonlyMap<string, StoreSettings>,
@@ -152,10 +154,13 @@ export class Stores {
   async freeBytes(patienceMs: number): Promise<ReadonlyMap<string, number>> {
     const free = new Map<string, number>();
     const asking = [...this.#opened].map(async ([name, store]) => {
-      // Only directories have a limit that can be read, and reading it must cost nothing.
-      if (store.kind !== "file") return;
+      // Only directories have a limit that can be read, and reading it must cost nothing. Each call
+      // into a file system that hangs occupies one of the few threads of this process.
+      if (store.kind !== "file" || this.#asked.has(name)) return;
       const silence = new ImportError("StoreUnavailable", `Store "${name}" did not answer`);
-      const { freeBytes } = await within(patienceMs, silence, store.check("readable"));
+      this.#asked.add(name);
+      const checking = store.check("readable").finally(() => this.#asked.delete(name));
+      const { freeBytes } = await within(patienceMs, silence, checking);
       if (freeBytes !== undefined) free.set(name, freeBytes);
     });
     await Promise.allSettled(asking);
