@@ -22,19 +22,59 @@ export async function watchAll(
   client: ImageImportClient,
   { observerOf, onIdle, signal }: WatchAllOptions,
 ): Promise<void> {
-  const followed = new Map<string, Promise<void>>();
+  const followed = new Map<string, Followed>();
   let wasIdle = false;
   while (!signal.aborted) {
     const running = await listed(client, signal);
     for (const each of running) {
-      if (followed.has(each.run_id)) continue;
-      followed.set(each.run_id, follow(client, each, observerOf(each), signal));
+      const known = followed.get(each.run_id) ?? new Followed(observerOf(each));
+      followed.set(each.run_id, known);
+      known.begin(client, each, signal);
     }
     if (running.length === 0 && !wasIdle) onIdle();
     wasIdle = running.length === 0;
     await sleep(LIST_EVERY_MS, signal);
   }
-  await Promise.all(followed.values());
+  await Promise.all([...followed.values()].map((each) => each.left()));
+}
+
+/** An import that is followed, or was. */
+class Followed {
+  readonly #observer: ImportObserver;
+  #ended: Promise<void> | undefined;
+  #reason: string | undefined;
+
+  constructor(observer: ImportObserver) {
+    this.#observer = observer;
+  }
+
+  /** Waits until it is not followed any more. */
+  async left(): Promise<void> {
+    await this.#ended;
+  }
+
+  /** Follows it to its end. Does nothing if it is followed now, or has ended. */
+  begin(client: ImageImportClient, { image_id: id }: RunningImport, signal: AbortSignal): void {
+    this.#ended ??= this.#follow(client, id, signal);
+  }
+
+  /** Best effort: an import that could not be followed is followed when it is listed again. */
+  async #follow(client: ImageImportClient, imageId: string, signal: AbortSignal): Promise<void> {
+    try {
+      for await (const status of client.imports.watch(imageId, { ended: signal })) {
+        this.#observer.status(status);
+        if (signal.aborted) return;
+      }
+    } catch (error) {
+      this.#ended = undefined;
+      if (!signal.aborted) this.#say(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #say(reason: string): void {
+    if (reason !== this.#reason) this.#observer.note(reason);
+    this.#reason = reason;
+  }
 }
 
 async function listed(
@@ -47,22 +87,5 @@ async function listed(
   } catch (error) {
     if (signal.aborted) return [];
     throw error;
-  }
-}
-
-/** Best effort: the list of running imports names an import again that could not be followed. */
-async function follow(
-  client: ImageImportClient,
-  { image_id: imageId }: RunningImport,
-  observer: ImportObserver,
-  signal: AbortSignal,
-): Promise<void> {
-  try {
-    for await (const status of client.imports.watch(imageId, { ended: signal })) {
-      observer.status(status);
-      if (signal.aborted) return;
-    }
-  } catch (error) {
-    if (!signal.aborted) observer.note(error instanceof Error ? error.message : String(error));
   }
 }
