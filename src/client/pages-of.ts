@@ -17,7 +17,7 @@ export async function* pagesOf<Row extends { readonly id: string }>(
   for (let { marker } = first; ;) {
     const rows = await list({ marker, limit });
     if (rows.length > 0) yield rows;
-    if (rows.length < limit) return;
+    if (rows.length === 0 || rows.length < limit) return;
     marker = rows.at(-1)?.id;
   }
 }
