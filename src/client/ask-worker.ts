@@ -43,9 +43,9 @@ export async function askWorker(
 ): Promise<WorkerAnswer> {
   const isHere = name.endsWith(`@${hostname()}`);
   if (healthUrl === undefined) return { state: "silent", isHere: false };
-  // The loopback address of another host leads to a program of this one.
-  if (!isHere && isThisMachine(new URL(healthUrl).host)) return { state: "silent", isHere };
   try {
+    // The loopback address of another host leads to a program of this one.
+    if (!isHere && isThisMachine(new URL(healthUrl).host)) return { state: "silent", isHere };
     const signal = AbortSignal.timeout(PATIENCE_MS);
     const response = await fetch(`${healthUrl}/readyz`, { signal });
     return answerIn(await response.json(), identity);

@@ -120,11 +120,13 @@ describe("examineWorkers()", () => {
     const { name } = await serveHealth();
     // Nothing here can ask a worker of another host whose endpoints are on its loopback address.
     const elsewhere = nameOf({ process: "7@elsewhere", url: "http://127.0.0.1:1" });
-    await pollAs(namespace, name, elsewhere);
+    const withoutUrl = nameOf({ process: "8@elsewhere", url: "http://[fe80::1%eth0]:1" });
+    await pollAs(namespace, name, elsewhere, withoutUrl);
 
     const detail = await examineWorkers(connection, namespace, undefined);
 
-    expect(detail).toMatch(/^2 running: /);
+    expect(detail).toMatch(/^3 running: /);
+    expect(detail).toMatch(/8@elsewhere \(health unknown, polled \d.* ago\)/);
     expect(detail).toMatch(/\d+@\S+ \(ready, polled \d.* ago\)/);
     expect(detail).toMatch(/7@elsewhere \(health unknown, polled \d.* ago\)/);
   });
