@@ -14,7 +14,12 @@ import { cacheDirectory } from "../config/environment.ts";
  */
 export function keepCompiledCode(): void {
   const { enableCompileCache } = module as typeof module & CompileCache;
-  enableCompileCache?.(join(cacheDirectory(), "compile-cache"));
+  if (enableCompileCache === undefined) return;
+  try {
+    enableCompileCache(join(cacheDirectory(), "compile-cache"));
+  } catch {
+    // A user that has no home directory, as in a container, has no cache.
+  }
 }
 
 /** The types of Node 20 do not have it. */
