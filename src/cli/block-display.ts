@@ -1,6 +1,7 @@
 import { LiveBlock, type Terminal } from "./live-block.ts";
 import { Paces } from "./paces.ts";
 import type { ProgressDisplay, ProgressWishes } from "./progress-display.ts";
+import { printableLines } from "./table.ts";
 import { workLines } from "./work-lines.ts";
 import type { WorkState } from "./work-state.ts";
 
@@ -37,7 +38,7 @@ export class BlockDisplay implements ProgressDisplay {
 
   note(text: string): void {
     const ended = this.#takeEnded();
-    this.#open().print([...ended, text]);
+    this.#open().print([...ended, ...printableLines(text).split("\n")]);
   }
 
   warn(text: string): void {

@@ -1,6 +1,7 @@
 import { CommanderError } from "commander";
 import { showsStackTraces } from "../config/environment.ts";
 import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../domain/import-failure.ts";
+import { printableLines } from "./table.ts";
 
 /** Exit code of a command whose user left an import before its end. The import continues. */
 export const LEFT_EXIT_CODE = 6;
@@ -137,7 +138,7 @@ export function renderFailure(error: unknown, isJson: boolean): string {
     error instanceof FailedImport ? { image_id: error.image_id, image: error.image } : {};
   if (isJson) return `${JSON.stringify({ code, message, hint, step, store, ...about })}\n`;
   const trace = showsStackTraces() && error instanceof Error ? `${traceOf(error)}\n` : "";
-  return `error: ${message}\nhint: ${hint}\n${trace}`;
+  return printableLines(`error: ${message}\nhint: ${hint}\n${trace}`);
 }
 
 function traceOf(error: Error): string {

@@ -1,5 +1,6 @@
 import { Paces } from "./paces.ts";
 import type { ProgressDisplay, ProgressWishes } from "./progress-display.ts";
+import { printable, printableLines } from "./table.ts";
 import { SHORTEST_LABEL } from "./work-lines.ts";
 import { shareOf, stateText, type WorkState } from "./work-state.ts";
 import { padded } from "./wrapped.ts";
@@ -44,7 +45,7 @@ export class LineDisplay implements ProgressDisplay {
     if (state.kind === "moving" && said !== undefined && atMs - said.atMs < LINE_EVERY_MS) return;
     const isWritten = this.#isNews(label, state);
     this.#said.set(label, { change, atMs, isWritten });
-    if (isWritten) this.note(`${padded(label, SHORTEST_LABEL)}  ${stateText(state)}`);
+    if (isWritten) this.note(`${padded(printable(label), SHORTEST_LABEL)}  ${stateText(state)}`);
   }
 
   /** Brief work needs no line: the first bytes only start the clock. */
@@ -67,7 +68,7 @@ export class LineDisplay implements ProgressDisplay {
   }
 
   note(text: string): void {
-    this.#stream.write(`${text}\n`);
+    this.#stream.write(`${printableLines(text)}\n`);
   }
 
   warn(text: string): void {

@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
+import { reported } from "../config/terminal-settings.ts";
 import { parseInstant } from "../domain/instant.ts";
 import type { Sort, TimeFilter } from "../domain/image-filter.ts";
 import { countOf } from "./arguments.ts";
@@ -122,7 +123,7 @@ export async function answerList<Row extends { readonly id: string }>(
       format: format ?? (session.isJson ? "json" : "table"),
       chosen: column === undefined ? undefined : named(column),
       usual: named(usual),
-      width: process.stdout.isTTY ? process.stdout.columns : undefined,
+      width: process.stdout.isTTY ? reported(process.stdout.columns) : undefined,
     }),
   );
   // For a program, standard error holds one document at most.

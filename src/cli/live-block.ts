@@ -1,3 +1,4 @@
+import { reported } from "../config/terminal-settings.ts";
 import { widthOf, wrapped } from "./wrapped.ts";
 
 /** The part of a terminal that a {@link LiveBlock} uses. */
@@ -55,7 +56,7 @@ export class LiveBlock {
 
   /** Columns. */
   get width(): number {
-    return this.#terminal.columns ?? USUAL_COLUMNS;
+    return reported(this.#terminal.columns) ?? USUAL_COLUMNS;
   }
 
   #replace(printed: readonly string[]): void {
@@ -78,7 +79,7 @@ export class LiveBlock {
 
   /** No row may leave the screen at its top: the cursor does not come there any more. */
   #fitting(lines: readonly string[]): readonly string[] {
-    const rows = (this.#terminal.rows ?? USUAL_ROWS) - 1;
+    const rows = (reported(this.#terminal.rows) ?? USUAL_ROWS) - 1;
     if (this.#rowsOf(lines) <= rows) return lines;
     let shown = lines.length - 1;
     while (shown > 0 && this.#rowsOf(lines.slice(0, shown)) >= rows) shown -= 1;

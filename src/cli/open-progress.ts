@@ -1,5 +1,6 @@
 import { BlockDisplay } from "./block-display.ts";
 import { LineDisplay } from "./line-display.ts";
+import { printableLines } from "./table.ts";
 import type { ProgressDisplay, ProgressWishes } from "./progress-display.ts";
 
 /** A live block on a terminal, a line for each change elsewhere. */
@@ -15,7 +16,7 @@ export function openProgressDisplay(
 function quietOn(stream: NodeJS.WriteStream): ProgressDisplay {
   const nothing = () => undefined;
   const warn = (text: string): void => {
-    stream.write(`${text}\n`);
+    stream.write(`${printableLines(text)}\n`);
   };
   return { bytes: nothing, work: nothing, note: nothing, warn, detail: nothing, stop: nothing };
 }

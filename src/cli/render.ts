@@ -1,7 +1,7 @@
 import type { ImageView, TaskView } from "../client/image-view.ts";
 import { formatExactBytes } from "../domain/byte-size.ts";
 import { formatInstant } from "../domain/instant.ts";
-import { Table } from "./table.ts";
+import { printable, Table } from "./table.ts";
 import { padded, widthOf, wrapped } from "./wrapped.ts";
 
 /** One line of {@link fields}: name and value; null and undefined are shown as `-`. */
@@ -33,11 +33,11 @@ export function fields(entries: readonly Field[], width?: number): string {
 }
 
 function wrappedFields(entries: readonly Field[], width: number): string {
-  const nameWidth = Math.max(0, ...entries.map(([name]) => widthOf(name)));
+  const nameWidth = Math.max(0, ...entries.map(([name]) => widthOf(printable(name))));
   return entries
     .flatMap(([name, value]) =>
       wrapped(
-        `${padded(name, nameWidth)}  ${value == null ? "-" : String(value)}`,
+        `${padded(printable(name), nameWidth)}  ${value == null ? "-" : printable(String(value))}`,
         width,
         // In a narrow terminal the values would have no room beside the names.
         width < 2 * nameWidth + 40 ? 2 : nameWidth + 2,

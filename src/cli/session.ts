@@ -5,7 +5,7 @@ import type { Config } from "../config/config.ts";
 import { dataDirOf, notConfigured } from "../config/environment.ts";
 import type { LocationOptions, ServiceLocation } from "../config/locate.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import { canRewrite, wantsColours } from "../config/terminal-settings.ts";
+import { canRewrite, reported, wantsColours } from "../config/terminal-settings.ts";
 import { COLOURED, PLAIN } from "./paint.ts";
 import { json } from "./render.ts";
 import { openProgressDisplay } from "./open-progress.ts";
@@ -148,7 +148,7 @@ export class Session implements Answering {
   async page(): Promise<ReportPage> {
     const { webUi, temporal } = await this.location();
     return {
-      width: process.stdout.isTTY ? process.stdout.columns : undefined,
+      width: process.stdout.isTTY ? reported(process.stdout.columns) : undefined,
       nowMs: Date.now(),
       linkOf: (imageId, runId) =>
         webUi === undefined

@@ -95,6 +95,11 @@ function cut(text: string, width: number): string {
 
 const ESCAPES: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
+/** The same for a text of several lines, which stay. */
+export function printableLines(text: string): string {
+  return text.split("\n").map(printable).join("\n");
+}
+
 /**
  * A text on one line: control characters, and characters that reverse the order of what follows,
  * are shown as escapes.

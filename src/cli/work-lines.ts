@@ -1,4 +1,5 @@
 import type { Paint } from "./paint.ts";
+import { printable } from "./table.ts";
 import {
   amountText,
   percentOf,
@@ -30,7 +31,8 @@ const HANGING_INDENT = 2;
  * The lines of several pieces of work. Each has a line of its own, or several if it does not fit:
  * nothing is cut. Bars take what the numbers leave.
  */
-export function workLines(works: readonly Work[], page: Page): string[] {
+export function workLines(given: readonly Work[], page: Page): string[] {
+  const works = given.map(({ label, state }) => ({ label: printable(label), state }));
   const labelWidth = labelWidthOf(works, page.width);
   const barWidth = barWidthOf(works, labelWidth, page.width);
   return works.flatMap((work) => {
@@ -40,7 +42,7 @@ export function workLines(works: readonly Work[], page: Page): string[] {
       return [`${label}${barText(state, state.totalBytes, barWidth)}`];
     }
     const indent = page.width < NARROWEST_WITH_BARS ? HANGING_INDENT : labelWidth + 2;
-    const lines = wrapped(`${label}${stateText(state, page.nowMs)}`, page.width, indent);
+    const lines = wrapped(`${label}${printable(stateText(state, page.nowMs))}`, page.width, indent);
     return lines.map((line) => painted(line, state, page.paint));
   });
 }

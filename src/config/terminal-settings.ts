@@ -13,3 +13,11 @@ export function wantsColours(isTerminal: boolean, env: NodeJS.ProcessEnv = proce
 export function canRewrite(isTerminal: boolean, env: NodeJS.ProcessEnv = process.env): boolean {
   return isTerminal && env["TERM"] !== "dumb";
 }
+
+/**
+ * Columns or rows of a terminal; undefined if it does not report them. The terminal of a container
+ * or a build job may have a size of 0.
+ */
+export function reported(size: number | undefined): number | undefined {
+  return size === 0 ? undefined : size;
+}

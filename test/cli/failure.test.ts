@@ -11,6 +11,16 @@ function setDebug(value: string): void {
   });
 }
 
+describe("renderFailure() for people", () => {
+  it("shows escape sequences in a message, and keeps its lines", () => {
+    const error = new ImportError("BadRequest", "It has\n\u001b]0;title\u0007", { hint: "Wait." });
+
+    expect(renderFailure(error, false)).toBe(
+      "error: It has\n\\u001b]0;title\\u0007\nhint: Wait.\n",
+    );
+  });
+});
+
 describe("shownFailure()", () => {
   it("shows a known failure unchanged", () => {
     const error = new ImportError("ImageBusy", "Image is imported", { hint: "Wait." });

@@ -77,6 +77,32 @@ describe("openProgressDisplay() on a terminal", () => {
     expect(screen.text).toContain("staging  25 %, 16 MiB of 64 MiB");
   });
 
+  it("draws as on an ordinary terminal where the terminal has a size of 0", () => {
+    const { progress, screen } = open({ columns: 0 });
+
+    progress.bytes("staging", 16 * MIB, 64 * MIB);
+    vi.advanceTimersByTime(1_000);
+
+    expect(screen.text).toMatch(/^staging {5}\[=+-+\] {2}25 % {2}16 MiB of 64 MiB$/);
+  });
+
+  it.each([false, true])("obeys no escape sequence in a text, plain: %s", (isPlain) => {
+    const { progress, screen } = open({ isPlain });
+    const reason = "refused\u001b[31m";
+
+    progress.note("Left \u001b]0;title\u0007");
+    progress.work("store \u009b2J", {
+      kind: "retrying",
+      attempt: 2,
+      nextAttemptAt: undefined,
+      reason,
+    });
+    vi.advanceTimersByTime(1_000);
+
+    expect(screen.text).toContain("Left \\u001b]0;title\\u0007\n");
+    expect(screen.text).toContain("store \\u009b2J  try 2 runs, after: refused\\u001b[31m");
+  });
+
   it("shows notes above the work that runs", () => {
     const { progress, screen } = open();
     progress.note("image 1");

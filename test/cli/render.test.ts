@@ -232,3 +232,17 @@ describe("taskFields()", () => {
     expect(text).toContain("expires_at   2026-11-27 20:00:14 (in 1 d)\n");
   });
 });
+
+describe("fields() on a terminal", () => {
+  it("shows control characters as escapes", () => {
+    expect(fields([["message", "no\u001b[2J"]], 80)).toBe("message  no\\u001b[2J\n");
+  });
+
+  it("wraps a text whose letters and accents are characters of their own", () => {
+    const text = `${"e\u0301".repeat(10)} ${"a".repeat(30)}`;
+
+    expect(fields([["name", text]], 30)).toBe(
+      `name  ${"\u00e9".repeat(10)}\n  ${"a".repeat(30)}\n`,
+    );
+  });
+});
