@@ -34,11 +34,15 @@ export function activateImageActivities({ database, taskTimeToLiveMs }: Dependen
           taskTimeToLiveMs,
         ),
       );
-      if (taskEnded) return;
-      log.warn("The task was gone or had already ended; the image is active nevertheless", {
-        imageId: order.image_id,
-        taskId: order.task_id,
-      });
+      if (!taskEnded) reportOtherEnd(order);
     },
   };
+}
+
+/** Logs that a task did not end with its import. */
+export function reportOtherEnd({ image_id, task_id }: ActivateOrder): void {
+  log.warn("The task was gone or had already ended; the image is active nevertheless", {
+    imageId: image_id,
+    taskId: task_id,
+  });
 }

@@ -60,6 +60,8 @@ export interface ImportPlan {
   /** The staging volume whose worker moves the bytes. */
   readonly node: string;
   readonly times: ImportTimes;
+  /** An image of at most this many bytes is published in one step. Absent in histories of 0.1.0. */
+  readonly at_once_bytes?: number;
   /** Names of the search attributes that the server has: others would stop the run. Default: all */
   readonly search_attributes?: readonly string[];
 }
@@ -122,6 +124,7 @@ export function claimImportActivities(dependencies: Dependencies) {
           all_stores_must_succeed: request.all_stores_must_succeed ?? true,
           node: node ?? here,
           times,
+          at_once_bytes: dependencies.publishAtOnceBytes,
           ...(searchable === undefined ? {} : { search_attributes: searchable }),
           hash_algo: hashAlgo,
           ...sourceOf(request, staged),

@@ -32,6 +32,8 @@ export interface Dependencies {
   /** Opens URIs that hold secrets. */
   readonly sealingKeys: SealingKeys;
   readonly times: ImportTimes;
+  /** Size up to which an image is published in one step, in bytes. */
+  readonly publishAtOnceBytes: number;
   /** Time after which a source or store that moves nothing has failed, in ms. */
   readonly idleTimeoutMs: number;
   /** True if every copy is read back before its image becomes active. */

@@ -10,6 +10,7 @@ import { findLastFailuresActivities } from "./find-last-failures.ts";
 import { discardFetchedActivities, fetchImageActivities } from "./fetch-image.ts";
 import { keepAlive } from "./keep-alive.ts";
 import { giveUpStoreActivities } from "./give-up-store.ts";
+import { publishImageActivities, settlePublicationActivities } from "./publish-image.ts";
 import { probeStoresActivities } from "./probe-stores.ts";
 import { saveImageActivities } from "./save-image.ts";
 import { StoreCalls } from "./store-calls.ts";
@@ -26,6 +27,7 @@ export function createControlActivities(dependencies: Dependencies) {
     ...giveUpStoreActivities(dependencies),
     ...saveImageActivities(dependencies),
     ...activateImageActivities(dependencies),
+    ...settlePublicationActivities(dependencies),
     ...deleteImageActivities(dependencies),
     ...findAbandonedActivities(dependencies),
     ...findLastFailuresActivities(dependencies),
@@ -56,6 +58,7 @@ export function createCleanUpActivities(dependencies: NodeDependencies) {
     ...discardFetchedActivities(dependencies),
     ...removeCopyActivities(dependencies, removals),
     ...discardProductsActivities(dependencies),
+    ...publishImageActivities(dependencies),
     ...unstageImageActivities(dependencies),
     ...removeImageBytesActivities(dependencies, removals),
     ...probeStoresActivities(dependencies),

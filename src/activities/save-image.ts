@@ -1,4 +1,4 @@
-import { recordSaved } from "../db/outcome-records.ts";
+import { recordSaved, type SavedImage } from "../db/outcome-records.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Dependencies } from "./dependencies.ts";
@@ -24,16 +24,19 @@ export function saveImageActivities({ database }: Dependencies) {
      */
     async saveImage(order: SaveOrder): Promise<void> {
       for (const copy of order.copies) requireAgreement(copy, order.digests);
-      await database.transaction((db) =>
-        recordSaved(db, {
-          imageId: order.image_id,
-          epoch: order.epoch,
-          digests: order.digests,
-          virtualSizeBytes: order.virtual_size,
-          locations: order.copies.map(({ store, url }) => ({ store, url })),
-        }),
-      );
+      await database.transaction((db) => recordSaved(db, savedBy(order)));
     },
+  };
+}
+
+/** The records of an order. */
+export function savedBy(order: SaveOrder): SavedImage {
+  return {
+    imageId: order.image_id,
+    epoch: order.epoch,
+    digests: order.digests,
+    virtualSizeBytes: order.virtual_size,
+    locations: order.copies.map(({ store, url }) => ({ store, url })),
   };
 }
 
@@ -41,7 +44,7 @@ export function saveImageActivities({ database }: Dependencies) {
  * Copy and digests were read from the same staged bytes at different times: if they differ, the
  * bytes changed.
  */
-function requireAgreement(copy: StoredCopy, digests: Digests): void {
+export function requireAgreement(copy: StoredCopy, digests: Digests): void {
   if (copy.crc32 === digests.crc32 && copy.size === digests.sizeBytes) return;
   throw new ImportError(
     "StagedDataChanged",

@@ -10,17 +10,22 @@ export interface UnstageOrder {
 
 /** The removal of staged bytes. It comes after the activation and never turns an image back. */
 export function unstageImageActivities(dependencies: NodeDependencies) {
-  const { database, staging } = dependencies;
   return {
     /**
      * Deletes the upload or download of a published image, and all products. A linked copy is not
      * shared after that. Nothing there is success.
      */
     async unstageImage({ image_id: imageId }: UnstageOrder): Promise<void> {
-      const all = await database.query((db) => listLeasesOfImage(db, imageId));
-      // Files on other nodes are those of earlier imports; the sweepers of those nodes remove them.
-      const staged = all.filter(({ node, place }) => node === staging.node && isInStaging(place));
-      for (const lease of staged) await releaseLease(dependencies, lease);
+      await unstage(dependencies, imageId);
     },
   };
+}
+
+/** Deletes what an image has in the staging area of this node. */
+export async function unstage(dependencies: NodeDependencies, imageId: string): Promise<void> {
+  const { database, staging } = dependencies;
+  const all = await database.query((db) => listLeasesOfImage(db, imageId));
+  // Files on other nodes are those of earlier imports; the sweepers of those nodes remove them.
+  const staged = all.filter(({ node, place }) => node === staging.node && isInStaging(place));
+  for (const lease of staged) await releaseLease(dependencies, lease);
 }

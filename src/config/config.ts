@@ -92,6 +92,10 @@ export const configurationFile = z.strictObject({
         description:
           "The number of steps that move bytes, such as copies and downloads, that one worker runs at once.",
       }),
+      publish_at_once: bytes.default(1024 * 1024).meta({
+        description:
+          "An image up to this size is saved, activated and unstaged in one step, which neither a pause nor a cancel stops. Larger images, and copies of active images, have a step for each.",
+      }),
       transforms: configuredTransforms,
     })
     .prefault({}),
@@ -128,6 +132,8 @@ export interface Config {
   readonly nodeStagingUri: string;
   /** The multihash, `os_hash_algo`. */
   readonly hashAlgo: string;
+  /** Size up to which an image is published in one step. */
+  readonly publishAtOnceBytes: number;
   /** A store that accepts imports: neither disabled nor read-only. */
   readonly defaultStore: string;
   readonly stores: Readonly<Record<string, StoreSettings>>;
@@ -218,6 +224,7 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
     stagingTimeToLiveMs: data.staging.time_to_live,
     stagingBandwidthLimit: data.staging.bandwidth_limit,
     importDeadlineMs: data.import.deadline,
+    publishAtOnceBytes: data.import.publish_at_once,
     taskTimeToLiveMs: data.import.task_time_to_live,
     runTimeToLiveMs: data.import.run_time_to_live,
     heartbeatTimeoutMs: data.import.heartbeat_timeout,

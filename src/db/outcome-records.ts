@@ -1,4 +1,4 @@
-import { and, eq, inArray, like, or, sql } from "drizzle-orm";
+import { and, eq, inArray, like, or, sql, type SQL } from "drizzle-orm";
 import type { AnyPgColumn } from "drizzle-orm/pg-core";
 import type { DiskFormat } from "../domain/disk-format.ts";
 import type { Digests } from "../domain/digests.ts";
@@ -29,9 +29,18 @@ export interface SavedImage extends ImportId {
  * `importing → saving`: records size and digests, and a pending location per copy. An image of
  * which more copies are made stays active. Idempotent.
  *
+ * After it {@link publish} has no effect any more: the result is final.
+ *
+ * @returns true if this import has published the image already; then nothing is changed
  * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
  */
-export async function recordSaved(db: Queries, saved: SavedImage): Promise<void> {
+export async function recordSaved(db: Queries, saved: SavedImage): Promise<boolean> {
+  if (await save(db, saved, isBeingImported)) return false;
+  return requireActivatedByUs(db, saved);
+}
+
+/** Returns false when the image is not in a state to save. */
+async function save(db: Queries, saved: SavedImage, isSavable: SQL | undefined): Promise<boolean> {
   const { digests } = saved;
   const moved = await db
     .update(images)
@@ -44,10 +53,11 @@ export async function recordSaved(db: Queries, saved: SavedImage): Promise<void>
       osHashValue: digests.osHashValue,
       updatedAt: sql`now()`,
     })
-    .where(and(isClaimedBy(saved), isBeingImported))
+    .where(and(isClaimedBy(saved), isSavable))
     .returning({ id: images.id });
-  if (moved.length === 0) throw importLost(saved.imageId);
+  if (moved.length === 0) return false;
   for (const location of saved.locations) await insertPendingLocation(db, saved, location);
+  return true;
 }
 
 async function insertPendingLocation(
@@ -154,7 +164,37 @@ export async function activate(
   return { taskEnded: await succeedTask(db, claim.taskId, claim.imageId, taskTimeToLiveMs) };
 }
 
+/** The result of a publication. */
+export interface Publication extends Activation {
+  /** False when an earlier attempt saved the image, and so decided that it is activated later. */
+  readonly isPublished: boolean;
+}
+
+/**
+ * `importing → active` in the caller's one transaction: saves and activates an image. It has no
+ * effect on an image that is saved already: an attempt that comes late must not activate an image
+ * of which a later one has found that it needs more checks. Idempotent.
+ *
+ * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
+ */
+export async function publish(
+  db: Queries,
+  saved: SavedImage & { readonly taskId: string },
+  transformed: Transformations = {},
+  taskTimeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
+): Promise<Publication> {
+  if (!(await save(db, saved, eq(images.status, "importing")))) {
+    return { isPublished: await recordSaved(db, saved), taskEnded: true };
+  }
+  return { isPublished: true, ...(await activate(db, saved, transformed, taskTimeToLiveMs)) };
+}
+
 async function requireActivatedByUs(db: Queries, claim: ImportId): Promise<boolean> {
+  if (!(await isActivatedByUs(db, claim))) throw importLost(claim.imageId);
+  return true;
+}
+
+async function isActivatedByUs(db: Queries, claim: ImportId): Promise<boolean> {
   const rows = await db
     .select({ store: imageLocations.store })
     .from(imageLocations)
@@ -173,8 +213,7 @@ async function requireActivatedByUs(db: Queries, claim: ImportId): Promise<boole
         ),
       ),
     );
-  if (rows.length === 0) throw importLost(claim.imageId);
-  return true;
+  return rows.length > 0;
 }
 
 /** A store has its copy: it leaves `os_glance_importing_to_stores`. */

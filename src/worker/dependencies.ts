@@ -44,6 +44,7 @@ export async function buildDependencies(
     }),
     sealingKeys:
       config.keyFile === undefined ? new SealingKeys() : await SealingKeys.read(config.keyFile),
+    publishAtOnceBytes: config.publishAtOnceBytes,
     times: {
       deadlineMs: config.importDeadlineMs,
       heartbeatTimeoutMs: config.heartbeatTimeoutMs,

@@ -23,6 +23,7 @@ const GIVEN_UP: readonly string[] = [
   "storeImage",
   "saveImage",
   "activateImage",
+  "publishImage",
 ] satisfies readonly Step[];
 
 // An error that this software does not know is a bug, or a fault that we have not met: some

@@ -12,6 +12,7 @@ const STEPS: Readonly<Record<string, string>> = {
   giveUpStore: "continuing without store",
   saveImage: "save",
   activateImage: "activate",
+  publishImage: "publish",
 };
 
 /** A cause of a passed deadline: the last failure of a step that was retried until then. */

@@ -1,12 +1,10 @@
-import { log, patched, uuid4, workflowInfo } from "@temporalio/workflow";
+import { uuid4, workflowInfo } from "@temporalio/workflow";
 import type { ImportPlan, NothingToCopy } from "../activities/claim-import.ts";
 import type { StoredCopy } from "../activities/store-image.ts";
-import type { Digests } from "../domain/digests.ts";
 import type { ImportRequest } from "../domain/import-request.ts";
 import type { Undo } from "./compensations.ts";
 import type { ImportOutcome, RefusedImport } from "./contract.ts";
 import { findCauses, withinDeadline } from "./deadline.ts";
-import { describeFailure } from "./failure-report.ts";
 import { removalOfCopy } from "./give-up-store.ts";
 import { outcomeOf } from "./import-outcome.ts";
 import { ImportRun } from "./import-run.ts";
@@ -17,8 +15,9 @@ import {
   prepareImage,
   type PreparedImage,
 } from "./prepare-image.ts";
+import { publishImage } from "./publish-image.ts";
 import { sideBySide } from "./side-by-side.ts";
-import { byteSteps, cleanUpSteps, confirmSteps, control } from "./steps.ts";
+import { byteSteps, control } from "./steps.ts";
 import { undoImport } from "./undo-import.ts";
 
 /**
@@ -66,15 +65,7 @@ async function importClaimed(claimed: ImportPlan, run: ImportRun): Promise<Impor
   ]);
   const stored = copies.filter((copy) => copy !== undefined);
 
-  run.enter("saving");
-  await saveImage(plan, image, digests, stored, run);
-
-  run.enter("activating");
-  await confirmCopies(plan, digests, run);
-  await activateImage(plan, image, run);
-  run.publish();
-
-  const unstaged = plan.known !== undefined || (await unstageImage(plan, run));
+  const unstaged = await publishImage(plan, { ...image, digests }, stored, run);
   run.enter("done");
   await run.handlersFinished();
   const stores = stored.map(({ store }) => store);
@@ -148,68 +139,4 @@ function copyToStore(
         { image_id, epoch, task_id, uri, product, store, size, ...source },
       ]),
   );
-}
-
-function saveImage(
-  { image_id, epoch }: ImportPlan,
-  { virtual_size }: PreparedImage,
-  digests: Digests,
-  copies: readonly StoredCopy[],
-  run: ImportRun,
-): Promise<void> {
-  const summary = "save: record size, digests, locations";
-  return run.step({ name: "save", summary, pause: "waits before it" }, (options) =>
-    control.saveImage.executeWithOptions(options, [
-      { image_id, epoch, digests, virtual_size, copies },
-    ]),
-  );
-}
-
-/**
- * Checks the copies a last time, after the last pause: a pause may last for days, and nothing waits
- * between this check and the activation.
- */
-function confirmCopies(plan: ImportPlan, digests: Digests, run: ImportRun): Promise<void> {
-  const { image_id, epoch } = plan;
-  const summary = "confirm: are all copies unchanged since they were checked?";
-  return run.step({ name: "confirm", summary, pause: "waits before it" }, (options) =>
-    // The first histories of 0.1.0 have no such step.
-    patched("confirm-copies")
-      ? confirmSteps(plan).confirmCopies.executeWithOptions(options, [{ image_id, epoch, digests }])
-      : Promise.resolve(),
-  );
-}
-
-/** Publishes the image: the point of no return. A cancel has no effect from here on. */
-async function activateImage(
-  { image_id, epoch, task_id }: ImportPlan,
-  { changes }: PreparedImage,
-  run: ImportRun,
-): Promise<void> {
-  const summary = "activate: publish the image";
-  await run.step({ name: "activate", summary, isShielded: true }, (options) =>
-    control.activateImage.executeWithOptions(options, [{ image_id, epoch, task_id, ...changes }]),
-  );
-}
-
-async function unstageImage(plan: ImportPlan, run: ImportRun): Promise<boolean> {
-  run.enter("unstaging");
-  return await deleteStaged(plan, run);
-}
-
-/** Deletes the staged data. A failure is logged and does not undo the published image. */
-async function deleteStaged(plan: ImportPlan, run: ImportRun): Promise<boolean> {
-  const { image_id } = plan;
-  const summary = "unstage: delete the staged data";
-  try {
-    await run.step({ name: "unstage", summary, isShielded: true }, (options) =>
-      cleanUpSteps(plan).unstageImage.executeWithOptions(options, [{ image_id }]),
-    );
-    return true;
-  } catch (error) {
-    log.warn("Cannot delete the staged data; the sweeper deletes it", {
-      ...describeFailure(error),
-    });
-    return false;
-  }
 }

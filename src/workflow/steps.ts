@@ -78,6 +78,20 @@ export function confirmSteps({ node, times = DEFAULT_TIMES }: Volume) {
 }
 
 /**
+ * The publication in one step. Its calls are bounded: the database's by 25 s for each statement,
+ * those of stores and staging by seconds.
+ */
+export function publishSteps({ node, times = DEFAULT_TIMES }: Volume) {
+  return proxyActivities<CleanUpActivities>({
+    taskQueue: cleanUpQueue(node),
+    cancellationType,
+    startToCloseTimeout: "1m",
+    heartbeatTimeout: times.heartbeatTimeoutMs,
+    retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
+  });
+}
+
+/**
  * Undos on a staging volume. They are bounded: the next undo must not wait for a store that never
  * comes back. A missing heartbeat reveals a dead worker, and the undo is retried within the bound.
  */

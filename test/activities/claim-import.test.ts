@@ -52,6 +52,7 @@ describe("claimImport()", () => {
       uri: null,
       hash_algo: "sha512",
       node: rig.dependencies.staging.node,
+      at_once_bytes: 0,
       times: { deadlineMs: 60_000, heartbeatTimeoutMs: 15_000 },
     });
   });

@@ -21,6 +21,7 @@ describe("the steps, by the queue that they run on", () => {
       "planDeletion",
       "releaseImport",
       "saveImage",
+      "settlePublication",
     ]);
   });
 
@@ -45,6 +46,7 @@ describe("the steps, by the queue that they run on", () => {
       "discardFetched",
       "discardProducts",
       "probeStores",
+      "publishImage",
       "removeCopy",
       "removeImageBytes",
       "removePublishedCopy",

@@ -62,7 +62,7 @@ describe("an active image whose worker is killed while it deletes the staged dat
       sql`SELECT 1 FROM staged_files WHERE image_id = ${imageId}`,
     );
     await client.imports.start(imageId, { stores: ["fast"] });
-    await service.awaitStep(imageId, "unstageImage");
+    await service.awaitStep(imageId, "publishImage");
     await staged.awaitWaiters();
     await worker.kill();
     await staged.release();

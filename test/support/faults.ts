@@ -1,4 +1,4 @@
-import { cancellationSignal, heartbeat } from "@temporalio/activity";
+import { cancellationSignal, cancelled, heartbeat } from "@temporalio/activity";
 import { ImportError, type ImportFailureCode } from "../../src/domain/import-failure.ts";
 
 /** A fault of a step. It is called instead of the step, and may call it. */
@@ -48,6 +48,19 @@ export class Hold {
     const result = await step();
     await this.#hold();
     return result;
+  };
+
+  /** Holds the step before it does anything, and ends it when it is cancelled. */
+  readonly insteadUntilCancelled: Fault = async () => {
+    await this.#hold();
+    return cancelled();
+  };
+
+  /** Holds the step when it has taken effect, and loses its result when it is cancelled. */
+  readonly afterUntilCancelled: Fault = async (step) => {
+    await step();
+    await this.#hold();
+    return cancelled();
   };
 
   async #hold(): Promise<void> {

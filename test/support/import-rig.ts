@@ -248,7 +248,8 @@ export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
 function configOf(options: RigOptions, directory: string): Config {
   const settings = {
     stores: options.stores ?? TWO_STORES,
-    import: options.import ?? {},
+    // So that small images have all steps; a test of the publication in one step sets it.
+    import: { publish_at_once: 1, ...options.import },
     limits: options.limits ?? {},
     sources: options.sources ?? {},
     ...options.transforms,

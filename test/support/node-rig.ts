@@ -18,6 +18,7 @@ import {
   type ControlActivities,
   type CleanUpActivities,
 } from "../../src/activities/index.ts";
+import type { Published, PublishOrder } from "../../src/activities/publish-image.ts";
 import type { FetchedImage } from "../../src/activities/fetch-image.ts";
 import type { StoredCopy } from "../../src/activities/store-image.ts";
 import type { Transformed, TransformOrder } from "../../src/activities/transform-staged.ts";
@@ -331,6 +332,25 @@ export class NodeRig {
     return plan;
   }
 
+  /** Makes all copies of an import. Returns the order to publish its image in one step. */
+  async publishOrder(plan: ImportPlan, sizeBytes: number): Promise<PublishOrder> {
+    const digests = await this.digest(plan, sizeBytes);
+    const copies = await Promise.all(
+      plan.stores.map((store) => this.store(plan, sizeBytes, store)),
+    );
+    return { task_id: plan.task_id, ...saveOrder(plan, digests, copies) };
+  }
+
+  /** Publishes an image in one step. */
+  async publishAtOnce(order: PublishOrder): Promise<Published> {
+    return runStep(() => this.cleanUp.publishImage(order));
+  }
+
+  /** The same in a process of its own, which the test stops, continues and kills. */
+  publishElsewhere(order: PublishOrder): ChildProgram {
+    return this.#startElsewhere("publish-image", { settings: this.storeSettings, order });
+  }
+
   /** Saves and activates an image whose copies are made. */
   async publish(plan: ImportPlan, digests: Digests, copies: readonly StoredCopy[]): Promise<void> {
     await this.control.saveImage(saveOrder(plan, digests, copies));
@@ -544,6 +564,7 @@ export async function openNode(
     attempts: new Attempts(),
     web: new WebSource(webSettings),
     sealingKeys,
+    publishAtOnceBytes: 0,
     times: { deadlineMs: 60_000, heartbeatTimeoutMs: 15_000 },
     idleTimeoutMs,
     verifyOnPublish,

@@ -87,9 +87,7 @@ describe("import", () => {
       "verifying   …",
       "store local  stored in …",
       "storing     …",
-      "saving      …",
       "activating  …",
-      "unstaging   …",
       "",
     ]);
     expect(stdout).toMatch(
