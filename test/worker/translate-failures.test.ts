@@ -99,7 +99,7 @@ describe("translateFailures", () => {
     expect(await seenOf(error, { attempt: 9 })).toBe(error);
   });
 
-  it.each(["claimImport", "storeImage", "activateImage"])(
+  it.each(["claimImport", "storeImage", "activateImage", "publishImage"])(
     "ends %s with an error that this software does not know and that stays",
     async (activityType) => {
       const error = new TypeError("x is not a function");
@@ -132,7 +132,7 @@ describe("translateFailures", () => {
     expect(await of("claimImport")).toMatchObject({
       type: "BadConfiguration",
       nonRetryable: true,
-      details: [{ code: "BadConfiguration", hint: "GRANT it." }, { attempt: 1 }],
+      details: [{ code: "BadConfiguration", hint: "GRANT it." }, { attempt: 1000 }],
     });
     expect(await of("saveImage")).toMatchObject({ nonRetryable: false });
     expect(await of("releaseImport")).toMatchObject({ nonRetryable: false });
