@@ -1,24 +1,14 @@
-import type { SearchAttributeUpdatePair } from "@temporalio/common";
-import {
-  log,
-  patched,
-  setCurrentDetails,
-  setHandler,
-  upsertSearchAttributes,
-  workflowInfo,
-} from "@temporalio/workflow";
+import { log, setCurrentDetails, setHandler, workflowInfo } from "@temporalio/workflow";
 import type { ImportPlan } from "../activities/claim-import.ts";
 import type { LastFailure } from "../activities/progress.ts";
 import type { StoredCopy } from "../activities/store-image.ts";
 import type { VerifiedStaging } from "../activities/verify-staging.ts";
 import type { FailureDetails } from "../domain/failure-details.ts";
 import type { ImportMethod, ImportRequest } from "../domain/import-request.ts";
-import { cutTo } from "../domain/markdown-text.ts";
 import { bytesAtStop } from "./bytes-at-stop.ts";
 import {
   importStatus,
   isEndPhase,
-  SEARCH_ATTRIBUTES,
   type EndPhase,
   type ImportPhase,
   type ImportStatus,
@@ -29,18 +19,10 @@ import type { GivenUp } from "./copies.ts";
 import { currentDetails, type StoreRow } from "./current-details.ts";
 import { attemptOf, describeFailure, wasStopped, type FailureReport } from "./failure-report.ts";
 import { causeOfDeadline } from "./deadline-causes.ts";
+import { ImportAttributes } from "./import-attributes.ts";
 import { countImport, measurePhase } from "./import-metrics.ts";
 import { logWith } from "./log-attributes.ts";
 import { given, shown } from "./message-arguments.ts";
-
-/**
- * Phases that usually last milliseconds. They are not search attributes: each change of an
- * attribute costs the server a write.
- */
-const BRIEF_PHASES: readonly ImportPhase[] = ["saving", "activating", "unstaging"];
-
-/** The longest value of a search attribute that the server and its database accept. */
-const MOST_CHARACTERS = 255;
 
 // Any client may send signals, and a person reads the last notes.
 const MOST_NOTES = 3;
@@ -63,7 +45,7 @@ export class ImportTracker {
   readonly #method: ImportMethod;
   readonly #phases: PhaseTime[] = [];
   readonly #stores: Record<string, StoreProgress> = {};
-  readonly #dueAttributes: SearchAttributeUpdatePair[] = [];
+  readonly #attributes = new ImportAttributes();
   #plan: ImportPlan | undefined;
   #verified: Verified | undefined;
   #message: string | null = null;
@@ -72,9 +54,6 @@ export class ImportTracker {
   #stopped: Pick<ImportStatus, "done_bytes" | "total_bytes"> = {};
   #pause: () => PauseState = () => ({ state: "running", since: undefined });
   #causes: readonly string[] = [];
-  /** The last phase that is a search attribute. */
-  #searchable: ImportPhase = "accepting";
-  #isShownPaused = false;
   #shownPause: ImportStatus["pause"] = "running";
   /** The begin of the phase or the pause. */
   #since = "";
@@ -106,11 +85,7 @@ export class ImportTracker {
     const isEnd = isEndPhase(phase);
     this.#since = now;
     this.#phases.push({ phase, started_at: now, ended_at: isEnd ? now : null });
-    if (this.#plan !== undefined && !BRIEF_PHASES.includes(phase)) {
-      this.#searchable = phase;
-      this.#isShownPaused = false;
-      this.#upsertPhase(phase);
-    }
+    this.#attributes.enter(phase);
     this.show();
     if (isEnd) this.#logEnd(phase);
   }
@@ -118,12 +93,7 @@ export class ImportTracker {
   /** The state of the pause may have changed. */
   pauseChanged(): void {
     this.#showPause();
-    const isPaused = this.#pause().state === "paused";
-    if (isPaused === this.#isShownPaused || this.#plan === undefined) return;
-    // In the histories of 0.1.0 a paused import keeps its phase.
-    if (!patched("paused-is-a-phase")) return;
-    this.#isShownPaused = isPaused;
-    this.#upsertPhase(isPaused ? "paused" : this.#searchable);
+    this.#attributes.pauseChanged(this.#pause().state === "paused");
   }
 
   #showPause(): void {
@@ -147,32 +117,11 @@ export class ImportTracker {
     throw new Error(`Cannot answer importStatus with ${shown(args)}: the query takes no argument`);
   }
 
-  #upsertPhase(value: ImportPhase | "paused"): void {
-    this.#upsert([...this.#dueAttributes.splice(0), { key: SEARCH_ATTRIBUTES.importPhase, value }]);
-  }
-
-  /**
-   * Upserts the attributes that the server has. An unknown attribute, as after a loss of the
-   * server's data, would block the run.
-   */
-  #upsert(pairs: readonly SearchAttributeUpdatePair[]): void {
-    const known = this.#plan?.search_attributes;
-    const wanted = pairs.filter(({ key }) => known?.includes(key.name) ?? true);
-    if (wanted.length > 0) upsertSearchAttributes(wanted);
-  }
-
   /** The import was accepted: sets its search attributes. */
   accepted(plan: ImportPlan): void {
     this.#plan = plan;
     for (const store of plan.stores) this.#setStore(store, { state: "waiting" });
-    // They are sent with the first phase.
-    this.#dueAttributes.push(
-      { key: SEARCH_ATTRIBUTES.imageId, value: plan.image_id },
-      { key: SEARCH_ATTRIBUTES.importStores, value: [...plan.stores] },
-      { key: SEARCH_ATTRIBUTES.importMethod, value: this.#method },
-      ...textAttribute(SEARCH_ATTRIBUTES.imageName, plan.image_name),
-      ...textAttribute(SEARCH_ATTRIBUTES.owner, plan.owner),
-    );
+    this.#attributes.accepted(plan, this.#method);
     logWith({ image_id: plan.image_id, task_id: plan.task_id });
     log.info("Import accepted", {
       method: this.#method,
@@ -335,11 +284,4 @@ export class ImportTracker {
       ...(pause === "running" ? {} : this.#stopped),
     };
   }
-}
-
-function textAttribute(
-  key: typeof SEARCH_ATTRIBUTES.owner,
-  text: string | null | undefined,
-): SearchAttributeUpdatePair[] {
-  return text == null ? [] : [{ key, value: cutTo(MOST_CHARACTERS, text) }];
 }
