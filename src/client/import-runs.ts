@@ -7,7 +7,7 @@ import {
   type WorkflowExecutionDescription,
   type WorkflowHandle,
 } from "@temporalio/client";
-import { ApplicationFailure, CancelledFailure, TerminatedFailure } from "@temporalio/common";
+import { CancelledFailure, TerminatedFailure } from "@temporalio/common";
 import { ImportError } from "../domain/import-failure.ts";
 import {
   dropStore,
@@ -20,6 +20,13 @@ import {
 import { failureFrom } from "../temporal/failure-from.ts";
 import { lookAtImport, type LookOptions } from "./import-looks.ts";
 import type { RunView } from "./import-report.ts";
+import {
+  ended,
+  endedBeforeItAnswered,
+  outcomeFailure,
+  tooLate,
+  translating,
+} from "./run-failures.ts";
 import { accepted, resultOf } from "./run-result.ts";
 import { chainOf, isOpen, stateOf } from "./described-run.ts";
 import { withLiveProgress } from "../temporal/live-progress.ts";
@@ -267,45 +274,4 @@ export class ImportRuns {
     if (isOpen(description)) return description;
     throw ended(imageId, description.status.name);
   }
-}
-
-function ended(imageId: string, status: string): ImportError {
-  return new ImportError(
-    "ImportEnded",
-    `The import of image "${imageId}" has ended already (${status.toLowerCase()})`,
-  );
-}
-
-function tooLate(imageId: string): ImportError {
-  return new ImportError(
-    "ImportEnded",
-    `Image "${imageId}" became active before the cancel could stop it`,
-  );
-}
-
-/** True if the run closed before it answered an update. */
-function endedBeforeItAnswered({ cause }: WorkflowUpdateFailedError): boolean {
-  return cause instanceof ApplicationFailure && cause.type === "AcceptedUpdateCompletedWorkflow";
-}
-
-async function translating<T>(imageId: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof WorkflowNotFoundError) throw notFound(imageId);
-    throw temporalFailure(error);
-  }
-}
-
-function notFound(imageId: string): ImportError {
-  return new ImportError(
-    "ImportNotFound",
-    `Temporal knows no import of image "${imageId}" that could be asked`,
-  );
-}
-
-function outcomeFailure(error: unknown, imageId: string): unknown {
-  if (error instanceof WorkflowNotFoundError) return notFound(imageId);
-  if (error instanceof WorkflowFailedError) return failureFrom(error);
-  return temporalFailure(error);
 }

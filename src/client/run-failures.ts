@@ -1,0 +1,54 @@
+import {
+  WorkflowFailedError,
+  WorkflowNotFoundError,
+  type WorkflowUpdateFailedError,
+} from "@temporalio/client";
+import { ApplicationFailure } from "@temporalio/common";
+import { ImportError } from "../domain/import-failure.ts";
+import { failureFrom } from "../temporal/failure-from.ts";
+import { temporalFailure } from "../temporal/temporal-failure.ts";
+
+/** A request came after the end of its run. */
+export function ended(imageId: string, status: string): ImportError {
+  return new ImportError(
+    "ImportEnded",
+    `The import of image "${imageId}" has ended already (${status.toLowerCase()})`,
+  );
+}
+
+/** A cancel came after the activation. */
+export function tooLate(imageId: string): ImportError {
+  return new ImportError(
+    "ImportEnded",
+    `Image "${imageId}" became active before the cancel could stop it`,
+  );
+}
+
+/** True if the run closed before it answered an update. */
+export function endedBeforeItAnswered({ cause }: WorkflowUpdateFailedError): boolean {
+  return cause instanceof ApplicationFailure && cause.type === "AcceptedUpdateCompletedWorkflow";
+}
+
+/** Runs a request to a run. Its failures are those of this software. */
+export async function translating<T>(imageId: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) throw notFound(imageId);
+    throw temporalFailure(error);
+  }
+}
+
+function notFound(imageId: string): ImportError {
+  return new ImportError(
+    "ImportNotFound",
+    `Temporal knows no import of image "${imageId}" that could be asked`,
+  );
+}
+
+/** The failure of an import whose result was waited for. */
+export function outcomeFailure(error: unknown, imageId: string): unknown {
+  if (error instanceof WorkflowNotFoundError) return notFound(imageId);
+  if (error instanceof WorkflowFailedError) return failureFrom(error);
+  return temporalFailure(error);
+}
