@@ -1,5 +1,5 @@
 import type { ImageImportClient } from "../client/image-import-client.ts";
-import type { RunningImport } from "../client/import-runs.ts";
+import type { RunningImport } from "../client/running-import.ts";
 import { sleep } from "../client/sleep.ts";
 import { whileUnreachable } from "../client/while-unreachable.ts";
 import type { ImportObserver } from "./follow-import.ts";

@@ -28,6 +28,7 @@ import {
   translating,
 } from "./run-failures.ts";
 import { accepted, resultOf } from "./run-result.ts";
+import type { RunningImport } from "./running-import.ts";
 import { chainOf, isOpen, stateOf } from "./described-run.ts";
 import { withLiveProgress } from "../temporal/live-progress.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
@@ -39,14 +40,6 @@ const LOOK_PATIENCE_MS = 5_000;
 // A worker that runs answers a query within moments.
 const ANSWER_PATIENCE_MS = 3_000;
 const RUNNING_IMPORTS = `WorkflowType = "importImage" AND ExecutionStatus = "Running"`;
-
-/** An import that runs. */
-export interface RunningImport {
-  readonly image_id: string;
-  /** Name of the image when the import was accepted; null if it had none. */
-  readonly name: string | null;
-  readonly run_id: string;
-}
 
 /** The runs of imports in Temporal. */
 export class ImportRuns {

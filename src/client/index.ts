@@ -2,7 +2,7 @@
 export { ImageImportClient } from "./image-import-client.ts";
 export type { ClientOptions } from "./connections.ts";
 export type { Imports, WatchOptions } from "./imports.ts";
-export type { RunningImport } from "./import-runs.ts";
+export type { RunningImport } from "./running-import.ts";
 export type { Images, CreateImage } from "./images.ts";
 export type { HostFiles, VerifyOptions } from "./host-files.ts";
 export type { StagedImage, StageOptions } from "./stage-image.ts";

@@ -13,6 +13,8 @@ import { connectTo, type Queries } from "../../src/db/connect.ts";
 import { databaseFailure } from "../../src/db/database-failure.ts";
 import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
 import { writeProperties } from "../../src/db/image-records.ts";
+import { isAfter } from "../../src/db/keyset.ts";
+import { images } from "../../src/db/schema.ts";
 import { requireImageFields } from "../../src/domain/image-fields.ts";
 import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
 import { assertSafe } from "../../src/formats/assert-safe.ts";
@@ -117,6 +119,11 @@ const THROWERS: Readonly<Record<string, () => unknown>> = {
     const imageId = await catalogue.newImage();
     return inTransaction((db) => writeProperties(db, imageId, { os_glance_x: "1" }));
   },
+  "db/keyset.ts": () =>
+    inTransaction((db) => {
+      const columns = { key: images.createdAt, id: images.id };
+      return isAfter(db, images, columns, "asc", randomUUID());
+    }),
   "db/upload-records.ts": async () => {
     const imageId = await catalogue.stagedImage();
     return catalogue.beginStaging(imageId);

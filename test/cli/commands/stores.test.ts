@@ -331,13 +331,13 @@ colour: blue
     });
     expect(message).toMatch(`Cannot use the configuration "${config}": `);
     for (const mistake of [
-      'stores.tapes.type: must be of the type "file" or "s3"',
-      'stores.objects: "secret_key" must not be in this file: ',
-      'stores.archive.bandwidth_limit: must be a size such as 64MiB, not "fast"',
-      'staging.time_to_live: must be a duration such as 15s, not "tomorrow"',
-      "import.slots: ",
-      "patience",
-      "colour",
+      'stores.tapes.type (line 5): must be of the type "file" or "s3"',
+      'stores.objects (line 4): "secret_key" must not be in this file: ',
+      'stores.archive.bandwidth_limit (line 3): must be a size such as 64MiB, not "fast"',
+      'staging.time_to_live (line 6): must be a duration such as 15s, not "tomorrow"',
+      "import.slots (line 7): ",
+      'import (line 7): Unrecognized key: "patience"',
+      'file (line 8): Unrecognized key: "colour"',
     ]) {
       expect(message).toContain(mistake);
     }
