@@ -132,6 +132,14 @@ export function portOf(value: string): number {
   throw new InvalidArgumentError("It must be an integer from 0 to 65535.");
 }
 
+/** Adds `--json-lines`, for a command that follows imports. */
+export function addJsonLines(command: Command): void {
+  command.option(
+    "--json-lines",
+    "write each change as one line of JSON on stdout; the last one has the answer or the error",
+  );
+}
+
 /** Limit of the wait until a worker accepts a request, as commander gives it. */
 export interface AcceptPatience {
   /** In ms. */

@@ -1,7 +1,8 @@
 import { LiveBlock, type Terminal } from "./live-block.ts";
 import { Paces } from "./paces.ts";
-import type { ProgressDisplay, ProgressWishes } from "./progress-display.ts";
+import type { ProgressWishes } from "./progress-display.ts";
 import { printableLines } from "./table.ts";
+import { TextDisplay } from "./text-display.ts";
 import { workLines } from "./work-lines.ts";
 import type { WorkState } from "./work-state.ts";
 
@@ -11,15 +12,18 @@ const REDRAW_EVERY_MS = 100;
  * A live line for each piece of work, and above them the notes and the work that has ended, in
  * order.
  */
-export class BlockDisplay implements ProgressDisplay {
+export class BlockDisplay extends TextDisplay {
   readonly #wishes: Pick<ProgressWishes, "isVerbose" | "paint">;
   readonly #states = new Map<string, WorkState>();
+  /** The last attempt of each piece of work that failed before it. */
+  readonly #attempts = new Map<string, number>();
   readonly #paces = new Paces();
   readonly #terminal: Terminal;
   #block: LiveBlock | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(terminal: Terminal, wishes: Pick<ProgressWishes, "isVerbose" | "paint">) {
+    super();
     this.#terminal = terminal;
     this.#wishes = wishes;
   }
@@ -29,11 +33,20 @@ export class BlockDisplay implements ProgressDisplay {
   }
 
   work(label: string, state: WorkState): void {
+    this.#keepFailedAttempt(label, state);
     const isNew = !this.#states.has(label);
     const ended = isNew ? this.#takeEnded() : [];
     this.#states.set(label, state);
     const block = this.#open();
     if (ended.length > 0) block.print(ended);
+  }
+
+  /** The live line has only the last attempt: with `--verbose` each failed one stays. */
+  #keepFailedAttempt(label: string, state: WorkState): void {
+    if (!this.#wishes.isVerbose || state.kind !== "retrying") return;
+    if (this.#attempts.get(label) === state.attempt) return;
+    this.#attempts.set(label, state.attempt);
+    this.note(`${label}: attempt ${String(state.attempt - 1)} failed: ${state.reason}`);
   }
 
   note(text: string): void {

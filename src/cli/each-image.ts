@@ -1,16 +1,23 @@
 import type { ImageImportClient } from "../client/image-import-client.ts";
 import { settleEach } from "./at-once.ts";
 import { SeveralFailed, shownFailure, type FailedItem } from "./failure.ts";
+import type { End } from "./import-event.ts";
+import { endOfParts, PartAnswer } from "./part-answer.ts";
 import { fields } from "./render.ts";
-import type { Session } from "./session.ts";
+import type { Answering, Session } from "./session.ts";
 
 /** The work of a command on each of its images. */
-export interface EachImage<Result> {
-  readonly work: (imageId: string) => Promise<Result>;
+export interface EachImage<Result extends object> {
+  /** @param part - shows the progress of this image, if there are several */
+  readonly work: (imageId: string, part: Answering) => Promise<Result>;
   /** Finds the image that a reference means. Default: `client.images.resolve` */
   readonly resolve?: (reference: string) => Promise<string>;
   /** The result for people. */
   readonly text: (result: Result) => string;
+  /** The kind of end that a result is. Default: `succeeded`. */
+  readonly endOf?: (result: Result) => End;
+  /** The largest number of images at a time. Default: 8. */
+  readonly atOnce?: number;
 }
 
 // Requests to servers: many at a time gain nothing.
@@ -23,20 +30,28 @@ const AT_ONCE = 8;
  *
  * @throws SeveralFailed if there are several images and some of them failed
  */
-export async function onEachImage<Result>(
+export async function onEachImage<Result extends object>(
   session: Session,
   client: ImageImportClient,
   references: readonly string[],
-  { work, text, resolve }: EachImage<Result>,
+  { work, text, resolve, endOf = () => "succeeded", atOnce = AT_ONCE }: EachImage<Result>,
 ): Promise<void> {
   const ids = await resolveAll(client, references, resolve);
   const [only = "", ...others] = ids;
   if (others.length === 0) {
-    const result = await work(only);
-    session.answer(result, () => text(result));
+    session.about({ image_id: only });
+    const result = await work(only, session);
+    session.answer(result, () => text(result), endOf(result));
     return;
   }
-  const ends = await settleEach(ids, AT_ONCE, work);
+  const parts = ids.map((id) => new PartAnswer(session, { label: id, subject: { image_id: id } }));
+  const ends = await settleEach([...parts.entries()], atOnce, ([index, part]) =>
+    part.run(async () => {
+      const result = await work(ids[index] ?? "", part);
+      part.answer(result, () => text(result), endOf(result));
+      return result;
+    }),
+  );
   const failures = failuresOf(ids, ends);
   session.answer(
     ends.map((end, index) => (end.status === "fulfilled" ? end.value : failures.get(index))),
@@ -46,6 +61,7 @@ export async function onEachImage<Result>(
           end.status === "fulfilled" ? text(end.value) : failedText(failures.get(index)),
         )
         .join("\n"),
+    endOfParts(parts),
   );
   if (failures.size > 0) throw new SeveralFailed([...failures.values()], ids.length);
 }

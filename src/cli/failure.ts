@@ -2,6 +2,7 @@ import { CommanderError } from "commander";
 import { showsStackTraces } from "../config/environment.ts";
 import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 import { printableLines } from "./table.ts";
+import { subjectOf, type Subject } from "./subject.ts";
 
 /** Exit code of a command whose user left an import before its end. The import continues. */
 export const LEFT_EXIT_CODE = 6;
@@ -38,11 +39,9 @@ export class FailedImport extends ImportError {
 }
 
 /** One of several images or sources, whose part of a command failed. */
-export interface FailedItem {
+export interface FailedItem extends Subject {
   /** The file or URL, without secrets, for an import. */
   readonly source?: string;
-  /** For an import: undefined before it has an image. */
-  readonly image_id?: string;
   readonly failure: ShownFailure;
 }
 
@@ -105,7 +104,7 @@ export function shownFailure(error: unknown): ShownFailure {
   };
 }
 
-function placeOf({ step, store }: ImportError | UnlistedFailure) {
+function placeOf({ step, store }: Pick<ImportError | UnlistedFailure, "step" | "store">) {
   return { ...(step === undefined ? {} : { step }), ...(store === undefined ? {} : { store }) };
 }
 
@@ -126,6 +125,20 @@ function badUsage(message: string, hint: string): ShownFailure {
   return { code: "BadUsage", message, hint, exitCode: 2 };
 }
 
+/** A failure for programs. */
+export interface FailureDocument extends Omit<ShownFailure, "exitCode">, Subject {
+  /** The fate of the image that the same command had made. */
+  readonly image?: FailedImport["image"];
+}
+
+/** Describes an error for a program. */
+export function failureDocument(error: unknown): FailureDocument {
+  const { code, message, hint, step, store } = shownFailure(error);
+  const document = { code, message, hint, ...placeOf({ step, store }), ...subjectOf(error) };
+  if (!(error instanceof FailedImport)) return document;
+  return { ...document, image_id: error.image_id, image: error.image };
+}
+
 /**
  * The text of a failure on stderr: `error: …` and a hint for people, one JSON document for
  * programs.
@@ -133,10 +146,8 @@ function badUsage(message: string, hint: string): ShownFailure {
  * @param isJson - whether `--json` was given
  */
 export function renderFailure(error: unknown, isJson: boolean): string {
-  const { code, message, hint, step, store } = shownFailure(error);
-  const about =
-    error instanceof FailedImport ? { image_id: error.image_id, image: error.image } : {};
-  if (isJson) return `${JSON.stringify({ code, message, hint, step, store, ...about })}\n`;
+  if (isJson) return `${JSON.stringify(failureDocument(error))}\n`;
+  const { message, hint } = shownFailure(error);
   const trace = showsStackTraces() && error instanceof Error ? `${traceOf(error)}\n` : "";
   return printableLines(`error: ${message}\nhint: ${hint}\n${trace}`);
 }

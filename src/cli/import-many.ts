@@ -4,66 +4,34 @@ import { formatBytes } from "../domain/byte-size.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { redact } from "../domain/redact.ts";
 import { settleEach } from "./at-once.ts";
-import { FailedImport, SeveralFailed, shownFailure, type FailedItem } from "./failure.ts";
-import type { ProgressDisplay } from "./progress-display.ts";
+import { SeveralFailed, shownFailure, type FailedItem } from "./failure.ts";
+import { endOfParts, PartAnswer } from "./part-answer.ts";
 import { table } from "./render.ts";
 import type { Answering, Session } from "./session.ts";
 
-/** The import of one of several sources: its progress and its answer are parts of the whole. */
-class Part implements Answering {
+/** The import of one of several sources. */
+class SourceImport extends PartAnswer {
   /** Without secrets. */
   readonly source: string;
-  readonly progress: ProgressDisplay;
-  #answer: object = {};
   #tookMs = 0;
 
   constructor(session: Session, source: string, label: string) {
+    super(session, { label, source });
     this.source = source;
-    this.progress = labelled(session.progress, label);
-  }
-
-  get answered(): object {
-    return this.#answer;
   }
 
   get tookMs(): number {
     return this.#tookMs;
   }
 
-  answer(document: object): void {
-    this.#answer = document;
-  }
-
-  async run(work: () => Promise<void>): Promise<void> {
+  override async run<Result>(work: () => Promise<Result>): Promise<Result> {
     const startedMs = performance.now();
     try {
-      await work();
+      return await super.run(work);
     } finally {
       this.#tookMs = performance.now() - startedMs;
     }
   }
-}
-
-function labelled(progress: ProgressDisplay, label: string): ProgressDisplay {
-  return {
-    bytes: (what, doneBytes, totalBytes) => {
-      progress.bytes(`${label} ${what}`, doneBytes, totalBytes);
-    },
-    work: (what, state) => {
-      progress.work(`${label} ${what}`, state);
-    },
-    note: (text) => {
-      progress.note(`${label}: ${text}`);
-    },
-    warn: (text) => {
-      progress.warn(`${label}: ${text}`);
-    },
-    detail: (text) => {
-      progress.detail(`${label}: ${text}`);
-    },
-    // The others go on.
-    stop: () => undefined,
-  };
 }
 
 /** The imports of several sources. */
@@ -89,23 +57,25 @@ export async function importMany(
 ): Promise<void> {
   const labels = labelsOf(sources);
   const parts = sources.map(
-    (source, index) => new Part(session, redact(source, []), labels[index] ?? ""),
+    (source, index) => new SourceImport(session, redact(source, []), labels[index] ?? ""),
   );
   const ends = await settleEach([...parts.entries()], parallel, async ([index, part]) => {
-    if (signal.aborted) throw new ImportError("Interrupted", "It was not begun");
-    await part.run(() => work(part, sources[index] ?? ""));
+    await part.run(async () => {
+      if (signal.aborted) throw new ImportError("Interrupted", "It was not begun");
+      await work(part, sources[index] ?? "");
+    });
   });
   const failures = new Map<number, FailedItem>(
     ends.flatMap((end, index) => {
       if (end.status === "fulfilled") return [];
-      const { source = "" } = parts[index] ?? {};
-      const about = end.reason instanceof FailedImport ? { image_id: end.reason.image_id } : {};
-      return [[index, { source, ...about, failure: shownFailure(end.reason) }] as const];
+      const { source = "", subject = {} } = parts[index] ?? {};
+      return [[index, { source, ...subject, failure: shownFailure(end.reason) }] as const];
     }),
   );
   session.answer(
     parts.map(({ source, answered }, index) => failures.get(index) ?? { source, ...answered }),
     () => summary(parts, failures),
+    endOfParts(parts),
   );
   if (failures.size > 0) throw new SeveralFailed([...failures.values()], sources.length);
 }
@@ -118,7 +88,10 @@ function labelsOf(sources: readonly string[]): string[] {
   );
 }
 
-function summary(parts: readonly Part[], failures: ReadonlyMap<number, FailedItem>): string {
+function summary(
+  parts: readonly SourceImport[],
+  failures: ReadonlyMap<number, FailedItem>,
+): string {
   return table(
     ["SOURCE", "IMAGE", "RESULT", "SIZE", "TIME", "MESSAGE"],
     parts.map((part, index) => {

@@ -3,6 +3,7 @@ import { formatBytes } from "../domain/byte-size.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { formatInstant } from "../domain/instant.ts";
 import type { ImportStatus } from "../workflow/contract.ts";
+import type { EndEvent } from "./import-event.ts";
 import { workOf } from "./import-work.ts";
 import { fields, type Field } from "./render.ts";
 import { stateText } from "./work-state.ts";
@@ -45,6 +46,13 @@ export function goesOn({ state }: ImportReport): boolean {
 /** True if the import has ended without a success. */
 export function hasFailed({ state }: ImportReport): boolean {
   return state === "failed" || state === "refused" || state === "abandoned";
+}
+
+/** The end of an import for programs; `left` if it goes on. */
+export function endOf(report: ImportReport): EndEvent["event"] {
+  if (goesOn(report)) return "left";
+  if (!hasFailed(report)) return "succeeded";
+  return report.failure?.code === "ImportCancelled" ? "cancelled" : "failed";
 }
 
 const STATES: Readonly<Record<ImportReport["state"], string>> = {

@@ -1,4 +1,4 @@
-import type { ImportStatus, StoreProgress } from "../workflow/contract.ts";
+import type { EndPhase, ImportPhase, ImportStatus, StoreProgress } from "../workflow/contract.ts";
 import type { Amount, Work, WorkState } from "./work-state.ts";
 
 /** The work of an import that has something to show: its own step, and the copy in each store. */
@@ -11,6 +11,11 @@ export function workOf(status: ImportStatus): Work[] {
       state: stateOfCopy(progress, status),
     })),
   ];
+}
+
+/** True for the last phase of an import. It is not that of the contract, which loads Temporal. */
+export function isEnd(phase: ImportPhase): phase is EndPhase {
+  return ["done", "failed", "refused", "cancelled"].includes(phase);
 }
 
 /** Label of the step that runs beside the copies. */

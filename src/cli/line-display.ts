@@ -1,6 +1,7 @@
 import { Paces } from "./paces.ts";
-import type { ProgressDisplay, ProgressWishes } from "./progress-display.ts";
+import type { ProgressWishes } from "./progress-display.ts";
 import { printable, printableLines } from "./table.ts";
+import { TextDisplay } from "./text-display.ts";
 import { SHORTEST_LABEL } from "./work-lines.ts";
 import { shareOf, stateText, type WorkState } from "./work-state.ts";
 import { padded } from "./wrapped.ts";
@@ -17,7 +18,7 @@ interface Said {
 }
 
 /** A line for each change of the state of a piece of work, and for each tenth of its bytes. */
-export class LineDisplay implements ProgressDisplay {
+export class LineDisplay extends TextDisplay {
   readonly #stream: { write(text: string): unknown };
   readonly #wishes: Pick<ProgressWishes, "isVerbose">;
   readonly #said = new Map<string, Said>();
@@ -27,6 +28,7 @@ export class LineDisplay implements ProgressDisplay {
   readonly #paces = new Paces();
 
   constructor(stream: { write(text: string): unknown }, wishes: Pick<ProgressWishes, "isVerbose">) {
+    super();
     this.#stream = stream;
     this.#wishes = wishes;
   }

@@ -31,7 +31,9 @@ export async function runCommandLine(args: readonly string[]): Promise<void> {
 /** Looked for without the parser, which may be what fails. */
 function wantsJson(args: readonly string[]): boolean {
   const end = args.indexOf("--");
-  return (end === -1 ? args : args.slice(0, end)).includes("--json");
+  return (end === -1 ? args : args.slice(0, end)).some(
+    (arg) => arg === "--json" || arg === "--json-lines",
+  );
 }
 
 function showText(code: string, text: string, isJson: boolean): void {

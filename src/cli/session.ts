@@ -6,15 +6,21 @@ import { dataDirOf, notConfigured } from "../config/environment.ts";
 import type { LocationOptions, ServiceLocation } from "../config/locate.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { canRewrite, reported, wantsColours } from "../config/terminal-settings.ts";
+import { EventLines } from "./event-lines.ts";
+import { failureEvent } from "./failure-event.ts";
+import type { End } from "./import-event.ts";
 import { COLOURED, PLAIN } from "./paint.ts";
 import { json } from "./render.ts";
 import { openProgressDisplay } from "./open-progress.ts";
 import type { ProgressDisplay } from "./progress-display.ts";
 import type { ReportPage } from "./import-report-fields.ts";
+import { nameSubject, type Subject } from "./subject.ts";
 
 /** Options that every command takes. */
 export interface GlobalOptions extends LocationOptions {
   readonly json?: boolean | undefined;
+  /** An option of the commands that follow imports. */
+  readonly jsonLines?: boolean | undefined;
   readonly quiet?: boolean | undefined;
   /** From `--no-progress`. */
   readonly progress?: boolean | undefined;
@@ -29,22 +35,33 @@ export interface Answering {
    *
    * @param document - for `--json`
    * @param forPeople - the same as text, ended by a newline
+   * @param end - for `--json-lines`. Default: `succeeded`
    */
-  answer(document: object, forPeople: () => string): void;
+  answer(document: object, forPeople: () => string, end?: End): void;
+  /** Adds what is known of the import that the command is about: its failures name it. */
+  about(subject: Subject): void;
+  /** The place where reports of imports are shown. */
+  readonly page: () => Promise<ReportPage>;
 }
 
 /** One run of one command: the location of the service, the connections, and the answer. */
 export class Session implements Answering {
+  /** True if the answer is one document. */
   readonly isJson: boolean;
+  /** True if each change is a line, and the answer part of the last one. */
+  readonly isJsonLines: boolean;
   readonly #options: GlobalOptions;
   #location: ServiceLocation | undefined;
   #config: Config | undefined;
   #client: ImageImportClient | undefined;
   #progress: ProgressDisplay | undefined;
+  #isAnswered = false;
+  #subject: Subject = {};
 
   constructor(options: GlobalOptions) {
     this.#options = options;
-    this.isJson = options.json === true;
+    this.isJsonLines = options.jsonLines === true;
+    this.isJson = options.json === true && !this.isJsonLines;
   }
 
   /** The data directory of a stack, which need not exist. */
@@ -114,6 +131,7 @@ export class Session implements Answering {
   get progress(): ProgressDisplay {
     const { quiet = false, progress = true, verbose = false } = this.#options;
     const isTerminal = process.stderr.isTTY;
+    if (this.isJsonLines) this.#progress ??= new EventLines(process.stdout, quiet);
     this.#progress ??= openProgressDisplay(process.stderr, {
       // With `--json` stderr holds the document of a failure, or nothing. No program reads a
       // terminal.
@@ -130,10 +148,24 @@ export class Session implements Answering {
    *
    * @param document - for `--json`
    * @param forPeople - the same as text, ended by a newline
+   * @param end - for `--json-lines`
    */
-  answer(document: unknown, forPeople: () => string): void {
+  answer(document: unknown, forPeople: () => string, end: End = "succeeded"): void {
+    this.#isAnswered = true;
     this.progress.stop();
-    process.stdout.write(this.isJson ? json(document) : forPeople());
+    if (this.isJsonLines) this.progress.event({ event: end, answer: document });
+    else process.stdout.write(this.isJson ? json(document) : forPeople());
+  }
+
+  about(subject: Subject): void {
+    this.#subject = { ...this.#subject, ...subject };
+    this.progress.about(subject);
+  }
+
+  /** Names the import in a failure, and reports it to programs, unless the answer did. */
+  fail(error: unknown): void {
+    nameSubject(error, this.#subject);
+    if (this.isJsonLines && !this.#isAnswered) this.progress.event(failureEvent(error));
   }
 
   /** Writes a long answer as it becomes known, once per command. */
@@ -145,7 +177,7 @@ export class Session implements Answering {
   }
 
   /** The place where reports of imports are shown. */
-  async page(): Promise<ReportPage> {
+  readonly page = async (): Promise<ReportPage> => {
     const { webUi, temporal } = await this.location();
     return {
       width: process.stdout.isTTY ? reported(process.stdout.columns) : undefined,
@@ -155,7 +187,7 @@ export class Session implements Answering {
           ? undefined
           : `${webUi}/namespaces/${temporal.namespace}/workflows/image-import%2F${imageId}/${runId}/history`,
     };
-  }
+  };
 
   /** Ends progress and connections. */
   async close(): Promise<void> {
@@ -186,7 +218,9 @@ export function inSession<Arguments extends readonly unknown[]>(
     try {
       await work(session, ...args);
     } catch (error) {
-      throw await withKnownPlace(error, session);
+      const failure = await withKnownPlace(error, session);
+      session.fail(failure);
+      throw failure;
     } finally {
       await session.close();
     }

@@ -1,6 +1,6 @@
 import type { ImportStatus, PhaseTime } from "../workflow/contract.ts";
 import type { ImportObserver } from "./follow-import.ts";
-import { DIGESTING, workOf } from "./import-work.ts";
+import { DIGESTING, isEnd, workOf } from "./import-work.ts";
 import type { ProgressDisplay } from "./progress-display.ts";
 import type { Work, WorkState } from "./work-state.ts";
 
@@ -13,16 +13,13 @@ const PAUSES: Readonly<Record<ImportStatus["pause"], string>> = {
 /** Shows an import to people: each phase that has ended, and the work of the running one. */
 export class ShownImport implements ImportObserver {
   readonly #progress: ProgressDisplay;
-  readonly #prefix: string;
   /** The last state of each piece of work. */
   readonly #shown = new Map<string, WorkState>();
   #phases = 0;
   #pause: ImportStatus["pause"] = "running";
 
-  /** @param name - put before each line, if several imports are shown. Default: none */
-  constructor(progress: ProgressDisplay, name?: string) {
+  constructor(progress: ProgressDisplay) {
     this.#progress = progress;
-    this.#prefix = name === undefined ? "" : `${name} `;
   }
 
   readonly status = (status: ImportStatus): void => {
@@ -43,7 +40,7 @@ export class ShownImport implements ImportObserver {
   };
 
   readonly note = (text: string): void => {
-    this.#progress.note(`${this.#prefix}${text}`);
+    this.#progress.note(text);
   };
 
   #show({ label, state }: Work): void {
@@ -51,14 +48,14 @@ export class ShownImport implements ImportObserver {
     this.#shown.set(label, state);
     const isKnown =
       state.kind === "ended" && before?.kind === "ended" && state.text === before.text;
-    if (!isKnown) this.#progress.work(`${this.#prefix}${label}`, state);
+    if (!isKnown) this.#progress.work(label, state);
   }
 
   #showPhase({ phase, started_at: startedAt, ended_at: endedAt }: PhaseTime): void {
     const tookMs = Date.parse(endedAt ?? startedAt) - Date.parse(startedAt);
     this.#shown.delete(phase);
     const state = { kind: "ended", text: "", isFailed: false, tookMs } as const;
-    this.#progress.work(`${this.#prefix}${phase}`, state);
+    this.#progress.work(phase, state);
   }
 
   /** The digest step has no phase of its own: at its end it reports no bytes any more. */
@@ -78,6 +75,5 @@ function hasBegun({ state }: Work): boolean {
 
 /** An end takes no time, and the answer of the command names it. */
 function hasEnded({ phase, ended_at: endedAt }: PhaseTime): boolean {
-  const isEnd = ["done", "failed", "refused", "cancelled"].includes(phase);
-  return endedAt !== null && !isEnd;
+  return endedAt !== null && !isEnd(phase);
 }

@@ -4,9 +4,10 @@ import { IMPORT_FAILURES } from "../domain/import-failure.ts";
 import type { AcceptedCopy, ImportOutcome } from "../workflow/contract.ts";
 import { LEFT_EXIT_CODE } from "./failure.ts";
 import { followImport } from "./follow-import.ts";
+import type { End } from "./import-event.ts";
 import { exactSize, fields } from "./render.ts";
 import type { Answering } from "./session.ts";
-import { ShownImport } from "./shown-import.ts";
+import { showRun } from "./shown-run.ts";
 import { withWordOfWaiting } from "./waiting-for-a-worker.ts";
 
 /** A start whose end a command may wait for. */
@@ -30,21 +31,24 @@ export async function startAndFollow(session: Answering, request: Start): Promis
   const { client, signal, status = "importing" } = request;
   const accepted = await accept(session, request);
   if (accepted === undefined) return;
+  const { image_id: id, run_id: runId, task_id: taskId, workflow_id: workflowId } = accepted;
+  session.about({ image_id: id, run_id: runId, task_id: taskId ?? undefined });
+  await showRun(session, accepted);
   if (!request.follows) {
-    answerAccepted(session, accepted, status);
+    answerAccepted(session, accepted, { status, end: "accepted" });
     return;
   }
-  const observer = new ShownImport(session.progress);
+  session.progress.event({ event: "accepted", workflow_id: workflowId });
+  const observer = session.progress.follow();
   const followed = await followImport(client, accepted, { observer, signal });
   if (followed.kind === "ended") {
     answerOutcome(session, followed.outcome);
     return;
   }
-  const { image_id: id } = accepted;
   session.progress.note(
     `Left; the import continues. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
   );
-  answerAccepted(session, accepted, status);
+  answerAccepted(session, accepted, { status, end: "left" });
   process.exitCode = LEFT_EXIT_CODE;
 }
 
@@ -60,15 +64,16 @@ async function accept(session: Answering, { start }: Start): Promise<AcceptedCop
   } catch (error) {
     if (!(error instanceof UnansweredStart) || error.run === undefined) throw error;
     const { run, message, hint } = error;
+    session.about({ image_id: run.image_id, run_id: run.run_id });
     session.progress.note(`${message}. ${hint}`);
-    session.answer({ ...run, task_id: null, status: "waiting" }, () =>
+    const text = (): string =>
       fields([
         ["image_id", run.image_id],
         ["status", "started, not accepted yet"],
         ["workflow_id", run.workflow_id],
         ["run_id", run.run_id],
-      ]),
-    );
+      ]);
+    session.answer({ ...run, task_id: null, status: "waiting" }, text, "waiting");
     process.exitCode = IMPORT_FAILURES.NotAcceptedYet.exitCode;
     return undefined;
   }
@@ -76,16 +81,20 @@ async function accept(session: Answering, { start }: Start): Promise<AcceptedCop
 
 const NO_TASK = "none, there was nothing to do";
 
-function answerAccepted(session: Answering, accepted: AcceptedCopy, status: string): void {
-  session.answer({ ...accepted, status }, () =>
+function answerAccepted(
+  session: Answering,
+  accepted: AcceptedCopy,
+  { status, end }: { readonly status: string; readonly end: End },
+): void {
+  const text = (): string =>
     fields([
       ["image_id", accepted.image_id],
       ["status", status],
       ["task_id", accepted.task_id ?? NO_TASK],
       ["workflow_id", accepted.workflow_id],
       ["run_id", accepted.run_id],
-    ]),
-  );
+    ]);
+  session.answer({ ...accepted, status }, text, end);
 }
 
 function answerOutcome(session: Answering, outcome: ImportOutcome): void {

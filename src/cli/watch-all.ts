@@ -2,15 +2,19 @@ import type { ImageImportClient } from "../client/image-import-client.ts";
 import type { RunningImport } from "../client/running-import.ts";
 import { sleep } from "../client/sleep.ts";
 import { whileUnreachable } from "../client/while-unreachable.ts";
+import { failureOfImport } from "../client/import-report.ts";
 import type { ImportObserver } from "./follow-import.ts";
+import { failureEvent } from "./failure-event.ts";
+import { endOf, goesOn, hasFailed } from "./import-report-fields.ts";
+import type { ProgressDisplay } from "./progress-display.ts";
 
 // Temporal lists a new import within seconds.
 const LIST_EVERY_MS = 3_000;
 
 /** Options of {@link watchAll}. */
 export interface WatchAllOptions {
-  /** The observer of one import. */
-  readonly observerOf: (running: RunningImport) => ImportObserver;
+  /** The display of one import. */
+  readonly displayOf: (running: RunningImport) => ProgressDisplay;
   /** Called when no import runs. */
   readonly onIdle: () => void;
   /** Aborted when the user wants to leave. */
@@ -20,14 +24,14 @@ export interface WatchAllOptions {
 /** Follows all imports that run, and those that begin meanwhile, until the user leaves. */
 export async function watchAll(
   client: ImageImportClient,
-  { observerOf, onIdle, signal }: WatchAllOptions,
+  { displayOf, onIdle, signal }: WatchAllOptions,
 ): Promise<void> {
   const followed = new Map<string, Followed>();
   let wasIdle = false;
   while (!signal.aborted) {
     const running = await listed(client, signal);
     for (const each of running) {
-      const known = followed.get(each.run_id) ?? new Followed(observerOf(each));
+      const known = followed.get(each.run_id) ?? new Followed(displayOf(each));
       followed.set(each.run_id, known);
       known.begin(client, each, signal);
     }
@@ -40,12 +44,14 @@ export async function watchAll(
 
 /** An import that is followed, or was. */
 class Followed {
+  readonly #display: ProgressDisplay;
   readonly #observer: ImportObserver;
   #ended: Promise<void> | undefined;
   #reason: string | undefined;
 
-  constructor(observer: ImportObserver) {
-    this.#observer = observer;
+  constructor(display: ProgressDisplay) {
+    this.#display = display;
+    this.#observer = display.follow();
   }
 
   /** Waits until it is not followed any more. */
@@ -65,6 +71,7 @@ class Followed {
         this.#observer.status(status);
         if (signal.aborted) return;
       }
+      if (!signal.aborted) await showEnd(client, imageId, this.#display);
     } catch (error) {
       this.#ended = undefined;
       if (!signal.aborted) this.#say(error instanceof Error ? error.message : String(error));
@@ -88,4 +95,22 @@ async function listed(
     if (signal.aborted) return [];
     throw error;
   }
+}
+
+async function showEnd(
+  client: ImageImportClient,
+  imageId: string,
+  display: ProgressDisplay,
+): Promise<void> {
+  const report = await client.imports.report(imageId);
+  // The list names its next run.
+  if (goesOn(report)) return;
+  if (hasFailed(report)) {
+    const failure = failureOfImport(report);
+    display.note(`failed: ${failure.message}`);
+    display.event(failureEvent(failure));
+    return;
+  }
+  display.note("succeeded");
+  display.event({ event: endOf(report), answer: report });
 }

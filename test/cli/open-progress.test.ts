@@ -172,6 +172,22 @@ describe("openProgressDisplay() on a terminal", () => {
 
     expect([plain.screen.text, verbose.screen.text]).toEqual(["", "run 1"]);
   });
+
+  it("keeps each failed attempt with --verbose, above the live lines", () => {
+    const { progress, screen } = open({ isVerbose: true });
+
+    for (const attempt of [2, 2, 3]) {
+      const state = { kind: "retrying", attempt, nextAttemptAt: undefined, reason: "no" } as const;
+      progress.work("store slow", state);
+    }
+    vi.advanceTimersByTime(1_000);
+
+    expect(screen.text.split("\n")).toEqual([
+      "store slow: attempt 1 failed: no",
+      "store slow: attempt 2 failed: no",
+      "store slow  try 3 runs, after: no",
+    ]);
+  });
 });
 
 describe("openProgressDisplay() elsewhere", () => {

@@ -7,7 +7,7 @@ import { MIB } from "../support/mib.ts";
 import { importIn, NOW_MS, secondsAgo } from "../support/shown-states.ts";
 
 /** The lines that a display gets for these statuses. */
-function shown(statuses: readonly ImportStatus[], name?: string): string[] {
+function shown(statuses: readonly ImportStatus[]): string[] {
   const lines: string[] = [];
   const nothing = (): void => undefined;
   const progress: ProgressDisplay = {
@@ -16,9 +16,13 @@ function shown(statuses: readonly ImportStatus[], name?: string): string[] {
     note: (text) => lines.push(text),
     warn: nothing,
     detail: nothing,
+    about: nothing,
+    part: () => progress,
+    follow: () => observer,
+    event: nothing,
     stop: nothing,
   };
-  const observer = new ShownImport(progress, name);
+  const observer = new ShownImport(progress);
   for (const status of statuses) observer.status(status);
   return lines;
 }
@@ -102,14 +106,6 @@ describe("ShownImport", () => {
       "store slow: waiting for try 4 in 12 s: no answer",
       "store slow: try 4 runs, after: no answer",
       "store slow: 7 %, 79 MiB of 1.1 GiB",
-    ]);
-  });
-
-  it("puts the name of the import before each line", () => {
-    expect(shown([importIn({ slow })], "disk.raw")).toEqual([
-      "disk.raw accepting: 60 ms",
-      "disk.raw verifying: 140 ms",
-      "disk.raw store slow: 7 %, 79 MiB of 1.1 GiB",
     ]);
   });
 });

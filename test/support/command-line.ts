@@ -28,6 +28,15 @@ export interface JsonCommandResult {
   readonly failure: unknown;
 }
 
+/** The result of a command with `--json-lines`. */
+export interface JsonLinesResult {
+  /** Null when a signal ended it. */
+  readonly exitCode: number | null;
+  readonly lines: readonly Readonly<Record<string, unknown>>[];
+  /** The one document on stderr; undefined when there was none. */
+  readonly failure: unknown;
+}
+
 /** Settings of a {@link CommandLine}. */
 export interface CommandLineOptions {
   /** Given as `--data-dir`. Default: none. */
@@ -66,6 +75,11 @@ export class CommandLine {
   /** Runs a command with `--json` to its end. */
   async json(...args: readonly string[]): Promise<JsonCommandResult> {
     return jsonResultOf(this.#spawn([...args, "--json"]));
+  }
+
+  /** Runs a command with `--json-lines` to its end. */
+  async jsonLines(...args: readonly string[]): Promise<JsonLinesResult> {
+    return linesOf(await this.runVerbatim(...args, "--json-lines"));
   }
 
   /**
@@ -143,12 +157,15 @@ export class RunningCommand {
 export class ShownCommand {
   readonly #child: Child;
   readonly #result: Promise<CommandResult>;
+  #stdout = "";
   #stderr = "";
 
   constructor(child: Child) {
     this.#child = child;
     child.stderr.setEncoding("utf8");
     child.stderr.on("data", (chunk: string) => (this.#stderr += chunk));
+    child.stdout.setEncoding("utf8");
+    child.stdout.on("data", (chunk: string) => (this.#stdout += chunk));
     this.#result = resultOf(child);
     // The test may not want the result.
     this.#result.catch(() => undefined);
@@ -157,6 +174,11 @@ export class ShownCommand {
   /** Waits until it has written this text to stderr. */
   async shows(words: string): Promise<void> {
     await vi.waitUntil(() => this.#stderr.includes(words), PATIENCE);
+  }
+
+  /** Waits until it has written this text to stdout. */
+  async writes(words: string): Promise<void> {
+    await vi.waitUntil(() => this.#stdout.includes(words), PATIENCE);
   }
 
   /** Its result, once it has ended. */
@@ -194,6 +216,15 @@ async function resultOf(child: Child): Promise<CommandResult> {
     once(child, "close"),
   ]);
   return { exitCode: child.exitCode, stdout, stderr };
+}
+
+/** Reads the lines of a command with `--json-lines`. */
+export function linesOf({ exitCode, stdout, stderr }: CommandResult): JsonLinesResult {
+  const lines = stdout
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => documentOf(line) as Readonly<Record<string, unknown>>);
+  return { exitCode, lines, failure: documentOf(stderr) };
 }
 
 async function jsonResultOf(child: Child): Promise<JsonCommandResult> {

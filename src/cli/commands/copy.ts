@@ -9,6 +9,7 @@ import {
 } from "../arguments.ts";
 import { UsageError } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
+import { namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { startAndFollow } from "../start-and-follow.ts";
 
@@ -36,7 +37,7 @@ async function copy(session: Session, reference: string, options: CopyOptions): 
     );
   }
   const client = await session.client();
-  const imageId = await client.images.resolve(reference);
+  const imageId = await namedImage(session, client, reference);
   using interruption = new Interruption();
   const { signal } = interruption;
   const start = () =>

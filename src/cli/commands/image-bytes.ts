@@ -10,6 +10,7 @@ import { failuresOf, resolveAll } from "../each-image.ts";
 import { SeveralFailed, shownFailure, UsageError, type FailedItem } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
 import { exactSize, fields, imageFields, table } from "../render.ts";
+import { namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { showingWork, STAGING } from "../shown-work.ts";
 
@@ -57,7 +58,7 @@ async function stage(
 ): Promise<void> {
   requireStageUse(file, options);
   const client = await session.hostClient();
-  const imageId = await client.images.resolve(reference);
+  const imageId = await namedImage(session, client, reference);
   const staged =
     file === undefined
       ? await client.files.adopt(imageId, options.uri)
@@ -103,7 +104,7 @@ function stagedFields(staged: StagedImage): string {
 
 async function unstage(session: Session, reference: string): Promise<void> {
   const client = await session.hostClient();
-  const imageId = await client.images.resolve(reference);
+  const imageId = await namedImage(session, client, reference);
   await client.files.unstage(imageId);
   const image = await client.images.show(imageId);
   session.answer(image, () => imageFields(image));
@@ -121,7 +122,7 @@ async function download(
     );
   }
   const client = await session.hostClient();
-  const imageId = await client.images.resolve(reference);
+  const imageId = await namedImage(session, client, reference);
   using interruption = new Interruption();
   const { signal } = interruption;
   const work = { label: "downloading", done: "downloaded" };

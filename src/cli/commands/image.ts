@@ -16,6 +16,7 @@ import {
 import { onEachImage } from "../each-image.ts";
 import { UsageError } from "../failure.ts";
 import { fields, imageFields } from "../render.ts";
+import { namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 import { addImageByteCommands } from "./image-bytes.ts";
@@ -140,26 +141,26 @@ async function set(session: Session, reference: string, options: SetOptions): Pr
       "Name a change: `image-import image set --help` lists them.",
     );
   }
-  const { images } = await session.client();
-  const image = await images.change(await images.resolve(reference), changes);
+  const client = await session.client();
+  const image = await client.images.change(await namedImage(session, client, reference), changes);
   session.answer(image, () => imageFields(image));
 }
 
 async function show(session: Session, reference: string): Promise<void> {
-  const { images } = await session.client();
-  const image = await images.show(await images.resolve(reference));
+  const client = await session.client();
+  const image = await client.images.show(await namedImage(session, client, reference));
   session.answer(image, () => imageFields(image));
 }
 
 async function deactivate(session: Session, reference: string): Promise<void> {
-  const { images } = await session.client();
-  const image = await images.deactivate(await images.resolve(reference));
+  const client = await session.client();
+  const image = await client.images.deactivate(await namedImage(session, client, reference));
   session.answer(image, () => imageFields(image));
 }
 
 async function reactivate(session: Session, reference: string): Promise<void> {
-  const { images } = await session.client();
-  const image = await images.reactivate(await images.resolve(reference));
+  const client = await session.client();
+  const image = await client.images.reactivate(await namedImage(session, client, reference));
   session.answer(image, () => imageFields(image));
 }
 
@@ -201,6 +202,7 @@ async function removeCopy(
 ): Promise<void> {
   const client = await session.client();
   const imageId = await toDelete(client, reference);
+  session.about({ image_id: imageId });
   const status = await withWordOfWaiting(session, () =>
     client.images.removeCopy(imageId, store, wait ? Infinity : undefined),
   );

@@ -10,6 +10,7 @@ import { ImportError } from "../../domain/import-failure.ts";
 import {
   addAcceptPatience,
   addExpectation,
+  addJsonLines,
   addStoreChoice,
   containerFormatOption,
   countOf,
@@ -61,6 +62,7 @@ export function addImportCommand(program: Command): void {
         .default(PARALLEL),
     )
     .action(inSession(importSources));
+  addJsonLines(command);
   addAcceptPatience(command);
   addExpectation(command);
   addStoreChoice(command);
@@ -189,6 +191,8 @@ async function createImage(
     diskFormat: source.diskFormat,
     containerFormat: options.containerFormat ?? "bare",
   });
+  session.about({ image_id: id });
+  session.progress.event({ event: "created", name: source.name });
   session.progress.note(`image ${id}`);
   return id;
 }

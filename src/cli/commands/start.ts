@@ -12,6 +12,7 @@ import {
   type StoreChoice,
 } from "../arguments.ts";
 import { Interruption } from "../interruption.ts";
+import { namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { startAndFollow } from "../start-and-follow.ts";
 
@@ -50,7 +51,7 @@ async function start(session: Session, reference: string, options: StartOptions)
   // Only the configuration of this host names the key that encrypts a URL.
   const isDownload = options.method === "web-download";
   const client = isDownload ? await session.hostClient() : await session.client();
-  const imageId = await client.images.resolve(reference);
+  const imageId = await namedImage(session, client, reference);
   using interruption = new Interruption();
   const { signal } = interruption;
   const start = () =>

@@ -1,41 +1,57 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import type { ImageImportClient } from "../../client/image-import-client.ts";
-import { failureOfImport } from "../../client/import-report.ts";
-import { ImportError, UnlistedFailure } from "../../domain/import-failure.ts";
-import { imagesArgument, optionalImageArgument } from "../arguments.ts";
+import { failureOfImport, type ImportReport } from "../../client/import-report.ts";
+import { addJsonLines, imagesArgument, optionalImageArgument } from "../arguments.ts";
 import { onEachImage } from "../each-image.ts";
-import { followImport } from "../follow-import.ts";
 import { LEFT_EXIT_CODE, UsageError } from "../failure.ts";
+import { followReport } from "../follow-report.ts";
+import { endOf, goesOn, hasFailed, reportFields } from "../import-report-fields.ts";
 import { Interruption } from "../interruption.ts";
-import { goesOn, hasFailed, reportFields } from "../import-report-fields.ts";
-import { inSession, type Session } from "../session.ts";
-import { ShownImport } from "../shown-import.ts";
+import { namedImage } from "../named-image.ts";
+import { inSession, type Answering, type Session } from "../session.ts";
 import { watchAll } from "../watch-all.ts";
 
 /** `status` and `watch`: the newest import of an image. */
 export function addStatusCommands(program: Command): void {
-  program
+  const statusCommand = program
     .command("status")
     .addArgument(imagesArgument())
     .description("show the newest import of an image, with live detail while it runs")
+    .option("--watch", "follow the imports until all have ended, and show their end")
     .action(inSession(status));
-  program
+  addJsonLines(statusCommand);
+  const watchCommand = program
     .command("watch")
     .addArgument(optionalImageArgument())
     .description(
       "follow the newest import of an image until it has ended; without an image: all that run",
     )
     .action(inSession(watch));
+  addJsonLines(watchCommand);
 }
 
-async function status(session: Session, references: readonly string[]): Promise<void> {
+async function status(
+  session: Session,
+  references: readonly string[],
+  { watch: isWatch = false }: { readonly watch?: boolean },
+): Promise<void> {
   const client = await session.client();
   const page = await session.page();
-  await onEachImage(session, client, references, {
-    work: (imageId) => client.imports.report(imageId),
-    text: (report) => reportFields(report, { ...page, nowMs: Date.now() }),
-  });
+  const text = (report: ImportReport): string =>
+    reportFields(report, { ...page, nowMs: Date.now() });
+  if (!isWatch && !session.isJsonLines) {
+    const work = (imageId: string) => client.imports.report(imageId);
+    await onEachImage(session, client, references, { work, text });
+    return;
+  }
+  using interruption = new Interruption();
+  const { signal } = interruption;
+  const work = async (imageId: string, part: Answering): Promise<ImportReport> => {
+    const report = await followReport(part, client, { imageId, signal });
+    if (goesOn(report)) process.exitCode = LEFT_EXIT_CODE;
+    return report;
+  };
+  await onEachImage(session, client, references, { work, text, endOf, atOnce: Infinity });
 }
 
 /**
@@ -48,49 +64,32 @@ async function watch(session: Session, reference: string | undefined): Promise<v
     await watchRunning(session, client);
     return;
   }
-  const imageId = await client.images.resolve(reference);
+  const imageId = await namedImage(session, client, reference);
   using interruption = new Interruption();
   const { signal } = interruption;
-  const observer = new ShownImport(session.progress);
-  let report = await client.imports.report(imageId);
-  while (goesOn(report)) {
-    const run = { image_id: imageId, run_id: report.run_id ?? "" };
-    // The end is read from the record, which outlives the run.
-    const followed = await followImport(client, run, { observer, signal }).catch(
-      (error: unknown) => {
-        if (error instanceof ImportError || error instanceof UnlistedFailure) return undefined;
-        throw error;
-      },
-    );
-    report = await client.imports.report(imageId);
-    if (followed?.kind === "left") {
-      if (goesOn(report)) process.exitCode = LEFT_EXIT_CODE;
-      break;
-    }
-    if (goesOn(report)) await sleep(BETWEEN_RUNS_MS);
-  }
+  const report = await followReport(session, client, { imageId, signal });
+  if (goesOn(report)) process.exitCode = LEFT_EXIT_CODE;
   if (hasFailed(report)) throw failureOfImport(report);
   const page = await session.page();
-  session.answer(report, () => reportFields(report, page));
+  session.answer(report, () => reportFields(report, page), endOf(report));
 }
-
-// Another run continues, or Temporal is unreachable; neither has news at once.
-const BETWEEN_RUNS_MS = 500;
 
 /** Follows all imports that run, until the user leaves. */
 async function watchRunning(session: Session, client: ImageImportClient): Promise<void> {
   if (session.isJson) {
     throw new UsageError(
       "`watch` without an image never ends with one answer, as --json needs it",
-      "Name an image, or leave out --json.",
+      "Name an image, or give --json-lines instead of --json.",
     );
   }
   using interruption = new Interruption();
   await watchAll(client, {
-    observerOf: ({ image_id: id, name }) => new ShownImport(session.progress, name ?? id),
+    displayOf: ({ image_id: id, run_id: runId, name }) =>
+      session.progress.part({ label: name ?? id, subject: { image_id: id, run_id: runId } }),
     onIdle: () => {
       session.progress.note("No import runs; waiting for the next one");
     },
     signal: interruption.signal,
   });
+  session.progress.event({ event: "left" });
 }

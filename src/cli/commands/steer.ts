@@ -4,6 +4,7 @@ import { IMPORT_FAILURES } from "../../domain/import-failure.ts";
 import { imageArgument, imagesArgument } from "../arguments.ts";
 import { onEachImage } from "../each-image.ts";
 import { fields } from "../render.ts";
+import { namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 
@@ -47,7 +48,7 @@ async function dropStore(
   { store }: { readonly store: string },
 ): Promise<void> {
   const client = await session.client();
-  const imageId = await client.images.resolve(reference);
+  const imageId = await namedImage(session, client, reference);
   const stores = await withWordOfWaiting(session, () => client.imports.dropStore(imageId, store));
   session.answer({ image_id: imageId, dropped: store, stores }, () =>
     fields([

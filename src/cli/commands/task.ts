@@ -56,6 +56,8 @@ async function list(session: Session, options: TaskListOptions): Promise<void> {
 
 async function show(session: Session, reference: string): Promise<void> {
   const { admin } = await session.client();
-  const task = await admin.showTask(await admin.resolveTask(reference));
+  const taskId = await admin.resolveTask(reference);
+  session.about({ task_id: taskId });
+  const task = await admin.showTask(taskId);
   session.answer(task, () => taskFields(task));
 }

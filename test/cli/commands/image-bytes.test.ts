@@ -146,6 +146,7 @@ describe("image stage", () => {
       answer: undefined,
       failure: {
         code: "ImageConflict",
+        image_id: imageId,
         message: `The image "${imageId}" has data on staging already`,
         hint: `Start it (\`image-import start ${imageId}\`), or stage with --replace.`,
       },
@@ -374,6 +375,7 @@ describe("image download", () => {
       answer: undefined,
       failure: {
         code: "UnusableFile",
+        image_id: imageId,
         message: `Cannot write "${file}": it exists already`,
         hint: "Name another file, or remove this one.",
       },
@@ -449,6 +451,7 @@ describe("image download", () => {
       answer: undefined,
       failure: {
         code: "Interrupted",
+        image_id: imageId,
         message: `The download of image "${imageId}" was interrupted`,
         hint: "Run the command again: it kept nothing.",
       },

@@ -172,6 +172,7 @@ describe("image set", () => {
       answer: undefined,
       failure: {
         code: "ImageConflict",
+        image_id: id,
         message: `Cannot change the formats of image "${id}": it is importing, and formats are frozen once an import begins`,
         hint: SHOW_HINT,
       },
@@ -342,6 +343,7 @@ describe("image deactivate, image reactivate", () => {
       answer: undefined,
       failure: {
         code: "IllegalTransition",
+        image_id: id,
         message: `Cannot change an image from "queued" to "${wanted}"`,
         hint: SHOW_HINT,
       },
@@ -393,6 +395,7 @@ describe("image delete", () => {
       answer: undefined,
       failure: {
         code: "ImageNotFound",
+        image_id: id,
         message: `No image has the id "${id}"`,
         hint: "`image-import image list` lists the images.",
       },
@@ -467,6 +470,7 @@ describe("image remove-copy", () => {
       answer: undefined,
       failure: {
         code: "ImageConflict",
+        image_id: id,
         message: `Cannot remove the copy of image "${id}" in store "local": it is the last one`,
         hint: "`image-import image delete <image-id>` deletes the image with its last copy.",
       },
@@ -482,6 +486,7 @@ describe("image remove-copy", () => {
       answer: undefined,
       failure: {
         code: "CopyNotFound",
+        image_id: id,
         message: `Image "${id}" has no copy in store "${store}"; it has copies in "local"`,
         hint: "`image-import image show <image-id>` lists the stores that have it.",
       },
@@ -507,6 +512,7 @@ describe("image remove-copy", () => {
       answer: undefined,
       failure: {
         code: "ImageConflict",
+        image_id: id,
         message: `Cannot remove a copy of image "${id}": it is queued, and only a published image has copies`,
         hint: SHOW_HINT,
       },
@@ -555,6 +561,7 @@ describe("image remove-copy", () => {
       answer: undefined,
       failure: {
         code: "TemporalUnavailable",
+        image_id: id,
         message: `The copy of image "${id}" in store "slow" is not removed yet, and the removal cannot be followed`,
         hint: "Its bytes are removed in the background. Run `image-import doctor`: it shows what is unreachable.",
       },
@@ -589,12 +596,14 @@ describe("image commands about an image that does not exist", () => {
   it("report that the database is unreachable", async () => {
     const DATABASE_URL = `postgres://user@127.0.0.1:${await findFreePort()}/nothing`;
     const away = new CommandLine({ dataDir, env: { DATABASE_URL } });
+    const id = randomUUID();
 
-    expect(await away.json("image", "show", randomUUID())).toEqual({
+    expect(await away.json("image", "show", id)).toEqual({
       exitCode: 1,
       answer: undefined,
       failure: {
         code: "DatabaseUnavailable",
+        image_id: id,
         message: expect.stringMatching(/^Postgres: connect ECONNREFUSED 127\.0\.0\.1:/) as unknown,
         hint: "Check Postgres and DATABASE_URL; `image-import doctor` helps.",
       },

@@ -81,6 +81,49 @@ describe("import of several files", () => {
   });
 });
 
+describe("import --json-lines", () => {
+  it("writes each change of an import, and its outcome in the last line", async () => {
+    const { exitCode, lines, failure } = await commandLine.jsonLines("import", writeDisk());
+
+    expect({ exitCode, failure }).toEqual({ exitCode: 0, failure: undefined });
+    const events = lines.map(({ event }) => event);
+    expect(events[0]).toBe("created");
+    expect(events).toContain("accepted");
+    expect(events.filter((event) => event === "succeeded")).toHaveLength(1);
+    const { image_id: id, run_id: runId, task_id: taskId } = lines.at(-1) ?? {};
+    expect(lines.at(-1)).toMatchObject({
+      event: "succeeded",
+      answer: { image_id: id, run_id: runId, task_id: taskId, status: "active" },
+    });
+    expect(lines).toMatchObject(lines.map(() => ({ image_id: id })));
+  });
+
+  it("names the source in each line of several, and has the list in the last", async () => {
+    const [good = ""] = writeDisks("good.raw");
+    const missing = join(makeTemporaryDirectory(), "missing.raw");
+
+    const { exitCode, lines, failure } = await commandLine.jsonLines("import", good, missing);
+
+    expect(exitCode).toBe(3);
+    expect(failure).toMatchObject({ code: "FileNotFound" });
+    expect(lines.slice(0, -1)).toMatchObject(
+      lines.slice(0, -1).map(() => ({ source: expect.any(String) as string })),
+    );
+    expect(lines).toContainEqual(expect.objectContaining({ event: "succeeded", source: good }));
+    expect(lines).toContainEqual(expect.objectContaining({ event: "failed", source: missing }));
+    expect(lines.at(-1)).toMatchObject({
+      event: "failed",
+      answer: [{ source: good }, { source: missing, failure: { code: "FileNotFound" } }],
+    });
+  });
+
+  it("ends with the acceptance with --detach", async () => {
+    const { lines } = await commandLine.jsonLines("import", writeDisk(), "--detach");
+
+    expect(lines.at(-1)).toMatchObject({ event: "accepted", answer: { status: "importing" } });
+  });
+});
+
 describe("import -", () => {
   it("imports standard input", async () => {
     const file = writeDisk();

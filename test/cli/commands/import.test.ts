@@ -224,6 +224,8 @@ describe("import that fails", () => {
       answer: undefined,
       failure: {
         code: "FormatMismatch",
+        run_id: expect.any(String) as string,
+        task_id: expect.any(String) as string,
         message: `Image "${imageId}" was not imported: verify: Cannot accept the image as "qcow2": its bytes are "raw"`,
         hint: expect.stringContaining(
           "Declare the format that the data has (`--disk-format`)",
@@ -567,6 +569,8 @@ describe.skipIf(!MAY_MOUNT)(`import where there is no room${needsMount}`, () => 
       answer: undefined,
       failure: {
         code: "NoSpace",
+        run_id: expect.any(String) as string,
+        task_id: expect.any(String) as string,
         message: expect.stringMatching(
           `^Image "${imageId}" was not imported: store "tiny": Cannot copy to store "tiny": 2 MiB are needed, \\S+ KiB are free$`,
         ) as unknown,

@@ -164,6 +164,7 @@ describe("start that is refused", () => {
       answer: undefined,
       failure: {
         code: "ImageNotFound",
+        image_id: imageId,
         message: `No image has the id "${imageId}"`,
         hint: "`image-import image list` lists the images.",
         step: "claim",
@@ -231,6 +232,7 @@ describe("start that is refused", () => {
       answer: undefined,
       failure: {
         code: "ImageBusy",
+        image_id: imageId,
         message: `Image "${imageId}" has an active task: ${taskId} imports it`,
         hint: "Wait for it (`image-import watch <image-id>`), or stop it (`image-import cancel <image-id>`).",
       },

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ImportReport } from "../../../src/client/import-report.ts";
 import { findFreePort } from "../../../src/stack/ports.ts";
-import { CommandLine } from "../../support/command-line.ts";
+import { CommandLine, linesOf } from "../../support/command-line.ts";
 import { HELD_BYTES, SharedStack } from "../../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
 
@@ -179,6 +179,7 @@ describe("status", () => {
         code: "ImportNotFound",
         message: `No import of image "${imageId}" is on record: none was started, or its record has expired`,
         hint: "`image-import start <image-id>` starts an import.",
+        image_id: imageId,
       },
     });
   });
@@ -224,7 +225,7 @@ describe("watch", () => {
   });
 
   it("ends with exit code 1 when the import has failed", async () => {
-    const { image_id: imageId } = await stack.failedImport();
+    const { image_id: imageId, run_id: runId, task_id: taskId } = await stack.failedImport();
 
     expect(await commandLine.json("watch", imageId)).toEqual({
       exitCode: 1,
@@ -235,6 +236,9 @@ describe("watch", () => {
         // The hint of the check that failed, not that of the table.
         hint: expect.stringContaining("`--disk-format`") as string,
         step: "verify",
+        image_id: imageId,
+        run_id: runId,
+        task_id: taskId,
       },
     });
   });
@@ -341,6 +345,120 @@ describe("watch", () => {
       exitCode: 1,
       answer: undefined,
       failure: { code: "FormatMismatch" },
+    });
+  });
+});
+
+describe("watch --json-lines", () => {
+  it("writes a line for each change, and the report in the last", async () => {
+    const { image_id: imageId, run_id: runId, task_id: taskId } = await stack.runningImport();
+    const watching = commandLine.open("watch", imageId, "--json-lines");
+    await watching.writes('"copying"');
+    stack.release(imageId);
+
+    const { exitCode, lines, failure } = linesOf(await watching.result());
+
+    expect({ exitCode, failure }).toEqual({ exitCode: 0, failure: undefined });
+    const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/) as unknown;
+    const about = { time, image_id: imageId, run_id: runId, task_id: taskId };
+    expect(lines).toEqual(lines.map((): unknown => expect.objectContaining(about)));
+    expect(lines).toContainEqual(
+      expect.objectContaining({ event: "store", store: "slow", state: "stored" }),
+    );
+    expect(lines.at(-1)).toMatchObject({
+      event: "succeeded",
+      answer: { image_id: imageId, status: "active", state: "succeeded" },
+    });
+  });
+
+  it("writes the failure in the last line, and on stderr", async () => {
+    const { image_id: imageId, run_id: runId, task_id: taskId } = await stack.failedImport();
+
+    const { exitCode, lines, failure } = await commandLine.jsonLines("watch", imageId);
+
+    const about = { image_id: imageId, run_id: runId, task_id: taskId };
+    expect(failure).toMatchObject({ code: "FormatMismatch", step: "verify", ...about });
+    expect(exitCode).toBe(1);
+    expect(lines).toMatchObject([{ event: "failed", ...about, error: failure }]);
+  });
+
+  it("writes that the import was cancelled", async () => {
+    const { image_id: imageId } = await stack.runningImport();
+    const watching = commandLine.jsonLines("watch", imageId);
+
+    await commandLine.answer("cancel", imageId, "--wait");
+
+    expect((await watching).lines.at(-1)).toMatchObject({
+      event: "cancelled",
+      error: { code: "ImportCancelled", image_id: imageId },
+    });
+  });
+
+  it("writes that the user has left", async () => {
+    const { image_id: imageId } = await stack.runningImport();
+    const watching = commandLine.open("watch", imageId, "--json-lines");
+    await watching.writes('"copying"');
+
+    watching.interrupt();
+
+    const { exitCode, lines } = linesOf(await watching.result());
+    expect(exitCode).toBe(6);
+    expect(lines.at(-1)).toMatchObject({ event: "left", answer: { state: "running" } });
+  });
+
+  it("writes the end of each import when no image is named", async () => {
+    const { image_id: imageId } = await stack.runningImport();
+    const watching = commandLine.open("watch", "--json-lines");
+    await watching.writes(imageId);
+
+    stack.release(imageId);
+    await watching.writes('"succeeded"');
+    watching.interrupt();
+
+    const { exitCode, lines } = linesOf(await watching.result());
+    expect(exitCode).toBe(0);
+    expect(lines).toContainEqual(
+      expect.objectContaining({ event: "succeeded", image_id: imageId }),
+    );
+    expect(lines.at(-1)).toMatchObject({ event: "left" });
+  });
+});
+
+describe("status --watch", () => {
+  it("follows several imports, and answers as status does", async () => {
+    const [{ image_id: running }, { image_id: failed }] = await Promise.all([
+      stack.runningImport(),
+      stack.failedImport(),
+    ]);
+    const watching = commandLine.open("status", running, failed, "--watch");
+    await watching.shows(`${running} verifying`);
+    stack.release(running);
+
+    const { exitCode, stdout } = await watching.result();
+
+    expect(exitCode).toBe(0);
+    expect(stdout.match(/^import +\S+$/gm)?.map((line) => line.split(/ +/)[1])).toEqual([
+      "succeeded",
+      "failed",
+    ]);
+  });
+
+  it("writes the end of each image, and then the whole, with --json-lines", async () => {
+    const [active, { image_id: failed }] = await Promise.all([
+      stack.activeImage(),
+      stack.failedImport(),
+    ]);
+
+    const { exitCode, lines } = await commandLine.jsonLines("status", active, failed);
+
+    expect(exitCode).toBe(0);
+    expect(lines).toContainEqual(expect.objectContaining({ event: "failed", image_id: failed }));
+    expect(lines.at(-1)).toMatchObject({
+      event: "failed",
+      answer: [
+        { image_id: active, state: "succeeded" },
+        { image_id: failed, state: "failed" },
+      ],
     });
   });
 });

@@ -209,6 +209,7 @@ describe.each(["pause", "resume", "cancel"])("%s", (command) => {
       answer: undefined,
       failure: {
         code: "ImportEnded",
+        image_id: imageId,
         message: `The import of image "${imageId}" has ended already (completed)`,
         hint: "`image-import status <image-id>` shows how it ended.",
       },
@@ -223,6 +224,7 @@ describe.each(["pause", "resume", "cancel"])("%s", (command) => {
       answer: undefined,
       failure: {
         code: "ImportNotFound",
+        image_id: imageId,
         message: `Temporal knows no import of image "${imageId}" that could be asked`,
         hint: "`image-import start <image-id>` starts an import.",
       },

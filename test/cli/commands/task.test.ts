@@ -140,6 +140,7 @@ describe("task show", () => {
       answer: undefined,
       failure: {
         code: "TaskNotFound",
+        task_id: taskId,
         message: `No task has the id "${taskId}"`,
         hint: "`image-import task list` lists the tasks.",
       },

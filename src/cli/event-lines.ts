@@ -1,0 +1,94 @@
+import type { ImportObserver } from "./follow-import.ts";
+import type { ImportEvent, ProgressEvent } from "./import-event.ts";
+import { ImportEvents } from "./import-events.ts";
+import { Paces } from "./paces.ts";
+import type { Part, ProgressDisplay } from "./progress-display.ts";
+import type { Subject } from "./subject.ts";
+
+// Each line costs the reader as much as a change does.
+const PROGRESS_EVERY_MS = 1_000;
+
+/** Facts that each line has. */
+interface Facts extends Subject {
+  readonly source?: string | undefined;
+}
+
+/** The display for programs: a JSON object per line for each change, on stdout. */
+export class EventLines implements ProgressDisplay {
+  readonly #stream: { write(text: string): unknown };
+  /** True to write no progress and no notes. */
+  readonly #isQuiet: boolean;
+  readonly #paces = new Paces();
+  readonly #progress = new Map<string, { readonly doneBytes: number; readonly atMs: number }>();
+  #facts: Facts;
+
+  constructor(stream: { write(text: string): unknown }, isQuiet: boolean, facts: Facts = {}) {
+    this.#stream = stream;
+    this.#isQuiet = isQuiet;
+    this.#facts = facts;
+  }
+
+  bytes(label: string, doneBytes: number, totalBytes: number | undefined): void {
+    const { bytesPerSecond } = this.#paces.moving(label, doneBytes, totalBytes);
+    this.event({
+      event: "progress",
+      work: label,
+      done_bytes: doneBytes,
+      total_bytes: totalBytes,
+      bytes_per_second: bytesPerSecond,
+    });
+  }
+
+  /** Work of this process reports its bytes; all else is an event. */
+  work(): void {
+    return;
+  }
+
+  note(message: string): void {
+    if (!this.#isQuiet) this.event({ event: "note", message });
+  }
+
+  warn(message: string): void {
+    this.event({ event: "warning", message });
+  }
+
+  /** Events have all details. */
+  detail(): void {
+    return;
+  }
+
+  about(subject: Subject): void {
+    this.#facts = { ...this.#facts, ...subject };
+  }
+
+  part({ source, subject }: Part): ProgressDisplay {
+    return new EventLines(this.#stream, this.#isQuiet, { ...this.#facts, source, ...subject });
+  }
+
+  follow(): ImportObserver {
+    return new ImportEvents(this);
+  }
+
+  event(event: ImportEvent): void {
+    if (event.event === "progress" && !this.#isDue(event)) return;
+    const time = new Date().toISOString();
+    const { event: name, ...facts } = event;
+    this.#stream.write(`${JSON.stringify({ time, event: name, ...this.#facts, ...facts })}\n`);
+  }
+
+  stop(): void {
+    this.#progress.clear();
+  }
+
+  /** The last bytes of a piece of work are always written, and standstill never. */
+  #isDue({ work, store, done_bytes: doneBytes, total_bytes: totalBytes }: ProgressEvent): boolean {
+    if (this.#isQuiet) return false;
+    const name = `${work} ${store ?? ""}`;
+    const last = this.#progress.get(name);
+    const atMs = performance.now();
+    const isSoon = last !== undefined && atMs - last.atMs < PROGRESS_EVERY_MS;
+    if (last?.doneBytes === doneBytes || (isSoon && doneBytes !== totalBytes)) return false;
+    this.#progress.set(name, { doneBytes, atMs });
+    return true;
+  }
+}

@@ -1,0 +1,50 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ImageImportClient } from "../client/image-import-client.ts";
+import type { ImportReport } from "../client/import-report.ts";
+import { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
+import { followImport } from "./follow-import.ts";
+import { goesOn } from "./import-report-fields.ts";
+import type { Answering } from "./session.ts";
+import { showRun } from "./shown-run.ts";
+
+// Another run continues, or Temporal is unreachable; neither has news at once.
+const BETWEEN_RUNS_MS = 500;
+
+/**
+ * Shows the newest import of an image until it has ended, and returns the last report. The import
+ * goes on if the user has left.
+ */
+export async function followReport(
+  session: Pick<Answering, "about" | "page" | "progress">,
+  client: ImageImportClient,
+  { imageId, signal }: { readonly imageId: string; readonly signal: AbortSignal },
+): Promise<ImportReport> {
+  const observer = session.progress.follow();
+  let report = await client.imports.report(imageId);
+  aboutReport(session, report);
+  while (goesOn(report)) {
+    const run = { image_id: imageId, run_id: report.run_id ?? "" };
+    await showRun(session, run);
+    // The end is read from the record, which outlives the run.
+    const followed = await followImport(client, run, { observer, signal }).catch(
+      (error: unknown) => {
+        if (error instanceof ImportError || error instanceof UnlistedFailure) return undefined;
+        throw error;
+      },
+    );
+    report = await client.imports.report(imageId);
+    aboutReport(session, report);
+    if (followed?.kind === "left") return report;
+    if (goesOn(report)) await sleep(BETWEEN_RUNS_MS);
+  }
+  return report;
+}
+
+function aboutReport(session: Pick<Answering, "about">, report: ImportReport): void {
+  const { image_id: imageId, run_id: runId, task, live } = report;
+  session.about({
+    image_id: imageId,
+    run_id: runId ?? undefined,
+    task_id: task?.id ?? live?.task_id ?? undefined,
+  });
+}
