@@ -9,6 +9,7 @@ import { failureList } from "./docs/failures.mjs";
 import { metricList } from "./docs/metrics.mjs";
 import { pagePaths, readPage, ROOT } from "./docs/markdown.mjs";
 import { fillRegions } from "./docs/regions.mjs";
+import { schemaFiles } from "./docs/schemas.mjs";
 import { settingsOf, settingsText } from "./docs/settings.mjs";
 import { sourceBlock } from "./docs/source.mjs";
 import { prepare } from "./prepare.mjs";
@@ -19,6 +20,7 @@ await prepare();
 const { buildProgram } = await import("#dist/cli/program.js");
 const { examplesOf } = await import("#dist/cli/examples.js");
 const { IMPORT_FAILURES } = await import("#dist/domain/import-failure.js");
+const { DOCUMENTS } = await import("#dist/cli/documents/documents.js");
 const { METRICS } = await import("#dist/domain/metrics.js");
 const { configurationFile } = await import("#dist/config/config.js");
 
@@ -35,6 +37,12 @@ const stale = pages.flatMap(({ path, text }) => {
   if (!isCheck) writeFileSync(join(ROOT, path), filled);
   return [path];
 });
+const schemas = await schemaFiles(DOCUMENTS);
+for (const { path, text, isStale } of schemas) {
+  if (!isStale) continue;
+  if (!isCheck) writeFileSync(join(ROOT, path), text);
+  stale.push(path);
+}
 requireAllShown("command", [...commands.keys()], shownCommands);
 requireAllShown("setting", [...settings.keys()], shownSettings);
 const undescribed = [...settings.values()].filter(({ description }) => description === "");

@@ -1,4 +1,4 @@
-import type { ImportObserver } from "./follow-import.ts";
+import type { ImportObserver } from "./import-observer.ts";
 import type { ImportEvent, ProgressEvent } from "./import-event.ts";
 import { ImportEvents } from "./import-events.ts";
 import { Paces } from "./paces.ts";

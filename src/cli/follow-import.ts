@@ -3,15 +3,8 @@ import { sleep } from "../client/sleep.ts";
 import { whileUnreachable } from "../client/while-unreachable.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { AcceptedImport, ImportOutcome, ImportStatus } from "../workflow/contract.ts";
+import type { ImportObserver } from "./import-observer.ts";
 import { WAITING_FOR_A_WORKER } from "./waiting-for-a-worker.ts";
-
-/** Receives what is known of an import while it is followed. */
-export interface ImportObserver {
-  /** Takes each status; the last one is that of the end. */
-  readonly status: (status: ImportStatus) => void;
-  /** Takes a line about the following itself. */
-  readonly note: (text: string) => void;
-}
 
 /** The end of following an import: its outcome, or the user has left. */
 export type Followed =

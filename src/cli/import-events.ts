@@ -1,5 +1,5 @@
 import type { ImportStatus, StoreProgress } from "../workflow/contract.ts";
-import type { ImportObserver } from "./follow-import.ts";
+import type { ImportObserver } from "./import-observer.ts";
 import { DIGESTING, isEnd } from "./import-work.ts";
 import type { ProgressDisplay } from "./progress-display.ts";
 

@@ -1,4 +1,4 @@
-import type { ImportObserver } from "./follow-import.ts";
+import type { ImportObserver } from "./import-observer.ts";
 import type { ImportEvent } from "./import-event.ts";
 import type { Paint } from "./paint.ts";
 import type { Subject } from "./subject.ts";

@@ -1,5 +1,5 @@
 import type { ImportStatus, PhaseTime } from "../workflow/contract.ts";
-import type { ImportObserver } from "./follow-import.ts";
+import type { ImportObserver } from "./import-observer.ts";
 import { DIGESTING, isEnd, workOf } from "./import-work.ts";
 import type { ProgressDisplay } from "./progress-display.ts";
 import type { Work, WorkState } from "./work-state.ts";

@@ -1,4 +1,4 @@
-import type { ImportObserver } from "./follow-import.ts";
+import type { ImportObserver } from "./import-observer.ts";
 import type { Part, ProgressDisplay } from "./progress-display.ts";
 import { ShownImport } from "./shown-import.ts";
 import type { WorkState } from "./work-state.ts";

@@ -3,7 +3,7 @@ import type { RunningImport } from "../client/running-import.ts";
 import { sleep } from "../client/sleep.ts";
 import { whileUnreachable } from "../client/while-unreachable.ts";
 import { failureOfImport } from "../client/import-report.ts";
-import type { ImportObserver } from "./follow-import.ts";
+import type { ImportObserver } from "./import-observer.ts";
 import { failureEvent } from "./failure-event.ts";
 import { endOf, goesOn, hasFailed } from "./import-report-fields.ts";
 import type { ProgressDisplay } from "./progress-display.ts";

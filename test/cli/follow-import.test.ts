@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
-import { followImport, type Followed, type ImportObserver } from "../../src/cli/follow-import.ts";
+import { followImport, type Followed } from "../../src/cli/follow-import.ts";
+import type { ImportObserver } from "../../src/cli/import-observer.ts";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import type { AcceptedImport, ImportStatus } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";

@@ -4,6 +4,7 @@ import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { onTestFinished, vi } from "vitest";
+import { eventDocument } from "../../src/cli/documents/event-document.ts";
 import { PATIENCE } from "./patience.ts";
 
 const BUILT_COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
@@ -218,12 +219,13 @@ async function resultOf(child: Child): Promise<CommandResult> {
   return { exitCode: child.exitCode, stdout, stderr };
 }
 
-/** Reads the lines of a command with `--json-lines`. */
+/** Reads the lines of a command with `--json-lines`. @throws if one does not keep its schema */
 export function linesOf({ exitCode, stdout, stderr }: CommandResult): JsonLinesResult {
   const lines = stdout
     .split("\n")
     .slice(0, -1)
     .map((line) => documentOf(line) as Readonly<Record<string, unknown>>);
+  for (const line of lines) eventDocument.parse(line);
   return { exitCode, lines, failure: documentOf(stderr) };
 }
 

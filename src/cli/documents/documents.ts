@@ -1,0 +1,17 @@
+import type { z } from "zod";
+import { eventDocument } from "./event-document.ts";
+import { failureDocument } from "./failure-document.ts";
+import { imageDocument } from "./image-document.ts";
+import { importDocument } from "./import-document.ts";
+import { statusDocument } from "./status-document.ts";
+import { taskDocument } from "./task-document.ts";
+
+/** The documents of commands for programs, by the names of their files in `docs/schemas`. */
+export const DOCUMENTS: Readonly<Record<string, z.ZodType>> = {
+  event: eventDocument,
+  failure: failureDocument,
+  image: imageDocument,
+  import: importDocument,
+  status: statusDocument,
+  task: taskDocument,
+};
