@@ -13,13 +13,19 @@ const FILE_SYSTEM_TOOLS = [
   { program: "mkfs.btrfs", packageName: "btrfs-progs", variable: "MKFS_BTRFS" },
 ];
 
+// They try the scripts of `completion`. Not ZSH: a popular configuration of zsh sets that variable.
+const SHELLS = [
+  { program: "zsh", packageName: "zsh", variable: "ZSH_PROGRAM" },
+  { program: "fish", packageName: "fish", variable: "FISH_PROGRAM" },
+];
+
 /**
- * The programs with which the tests make their images.
+ * The programs with which the tests make their images, and the shells.
  *
  * @returns their paths by their environment variables, without the programs that cannot be got
  */
 export async function ensureTestTools() {
-  return ensureSystemTools([QEMU_IMG, ...FILE_SYSTEM_TOOLS, ...IMAGE_TOOLS]);
+  return ensureSystemTools([QEMU_IMG, ...FILE_SYSTEM_TOOLS, ...IMAGE_TOOLS, ...SHELLS]);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {

@@ -150,5 +150,12 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
       "image-import worker --config /etc/image-import.yaml --health-port 8080 --metrics-port 9090",
     ),
   ],
+  completion: [
+    example("Complete commands in this bash", 'eval "$(image-import completion bash)"'),
+    example(
+      "Complete them in each fish that starts",
+      "image-import completion fish > image-import.fish",
+    ),
+  ],
   migrate: [example("Bring the database of a new version up to date", "image-import migrate")],
 };

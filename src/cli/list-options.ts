@@ -30,18 +30,16 @@ export function addListOptions(
     .addOption(time("updated-after", "only those changed at this time or later"))
     .addOption(time("updated-before", "only those changed before this time"))
     .addOption(
-      new Option(
-        "--sort <key:direction>",
-        `order, such as ${keys.at(-1) ?? ""}:asc; default: created_at:desc. Keys: ${keys.join(", ")}`,
-      ).argParser((value) => sortOf(value, keys)),
+      new Option("--sort <key:direction>", "order; default: created_at:desc")
+        .choices(keys.flatMap((key) => [`${key}:asc`, `${key}:desc`]))
+        .argParser((value) => sortOf(value, keys)),
     )
     .addOption(new Option("--limit <count>", "largest number; default: all").argParser(countOf))
     .option("--marker <id>", "begin after the row of this id: the last one of the page before")
     .addOption(
-      new Option(
-        "-c, --column <name>",
-        `column to show, may be repeated. Columns: ${names.join(", ")}`,
-      ).argParser(columnsOf(names)),
+      new Option("-c, --column <name>", "column to show, may be repeated")
+        .choices(names)
+        .argParser(columnsOf(names)),
     )
     .addOption(
       new Option("-f, --format <format>", "default: table, with --json: json").choices(

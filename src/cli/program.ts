@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { packageVersion } from "../config/package-version.ts";
+import { addCompletionCommand } from "./commands/completion.ts";
 import { addDevCommand } from "./commands/dev.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
 import { addEnvCommand } from "./commands/env.ts";
@@ -61,6 +62,7 @@ export function buildProgram(writeOut: (text: string) => void): Command {
   addWorkerCommand(program);
   addMigrateCommand(program);
   addDoctorCommand(program);
+  addCompletionCommand(program);
   showExamples(program);
   return program.addHelpText("after", EPILOGUE);
 }

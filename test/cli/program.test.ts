@@ -64,6 +64,7 @@ describe("buildProgram()", () => {
       migrate: "",
       stores: "--check --adopt …",
       doctor: "",
+      completion: "<shell>",
       dev: "",
       env: "",
     });

@@ -1,5 +1,5 @@
 import type { Logger } from "@temporalio/worker";
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import type { Config } from "../../config/config.ts";
 import { LOG_LEVELS } from "../../domain/log-level.ts";
 import { ImportError } from "../../domain/import-failure.ts";
@@ -20,9 +20,14 @@ export function addWorkerCommand(program: Command): void {
   program
     .command("worker")
     .description("run a worker: workflows, catalogue steps, and the bytes of this host's volume")
-    .option(
-      "--log-level <level>",
-      `log lines of this level and above: ${LOG_LEVELS.join(", ")}; default: IMAGE_IMPORT_LOG_LEVEL, else \`logging.level\` of the configuration, else info`,
+    .addOption(
+      new Option(
+        "--log-level <level>",
+        "log lines of this level and above; default: IMAGE_IMPORT_LOG_LEVEL, else `logging.level` of the configuration, else info",
+      )
+        .choices(LOG_LEVELS)
+        // Parsed with IMAGE_IMPORT_LOG_LEVEL.
+        .argParser(String),
     )
     .option(
       "--health-port <port>",
