@@ -27,7 +27,7 @@ describe("buildProgram()", () => {
 
     expect(usage).toEqual({
       import:
-        "<file-or-url...> --name … --disk-format … --container-format … --id … --owner … --detach --keep --parallel … --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<file-or-url...> --name … --disk-format … --container-format … --id … --owner … --detach --keep --parallel … --json-lines --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
       inspect: "<file>",
       "image create":
         "--name … --disk-format … --container-format … --id … --owner … --property … --tag …",
@@ -50,8 +50,8 @@ describe("buildProgram()", () => {
       "image verify": "[image...] --all",
       start:
         "<image> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
-      status: "<image...>",
-      watch: "[image]",
+      status: "<image...> --watch --json-lines",
+      watch: "[image] --json-lines",
       pause: "<image...>",
       resume: "<image...>",
       "drop-store": "<image> --store …",
