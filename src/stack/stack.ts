@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import { unwatchFile, watchFile } from "node:fs";
 import { configDigest } from "../config/config-digest.ts";
 import { readConfig } from "../config/config.ts";
 import type { StackProgram } from "../config/stack-file.ts";
@@ -21,9 +20,9 @@ const DATABASE = "image_import";
 
 // Short enough that a log is not much longer than its limit.
 const ROTATE_EVERY_MS = 10_000;
-// By the file's state and not by events: a network file system and a container's volume may send
-// none.
-const WATCH_EVERY_MS = 1_000;
+// The file is read, and no event is waited for: a network file system and a container's volume may
+// send none.
+const LOOK_AT_CONFIGURATION_EVERY_MS = 1_000;
 /** The limits while the configuration cannot be read. */
 const DEFAULT_ROTATION: RotationLimits = { maxSizeBytes: 16 * 1024 * 1024, keep: 5 };
 
@@ -100,6 +99,7 @@ class SupervisedStack implements OwnStack {
   #digest: string | undefined;
   #reloading: Promise<void> = Promise.resolve();
   #rotation: NodeJS.Timeout | undefined;
+  #configurationLooks: NodeJS.Timeout | undefined;
   #limits = DEFAULT_ROTATION;
 
   constructor(
@@ -133,6 +133,8 @@ class SupervisedStack implements OwnStack {
   async start(signal: AbortSignal): Promise<void> {
     try {
       this.#keepLogsShort();
+      // Before the worker reads the file: a later change must be noticed.
+      this.#digest = configDigest(this.directory.config);
       await this.#startServers(signal);
       await this.#saying("migrating the database", async () =>
         migrateStack(this.#workerOptions("migrate"), signal),
@@ -166,12 +168,10 @@ class SupervisedStack implements OwnStack {
   }
 
   #watchConfiguration(): void {
-    const { config } = this.directory;
-    this.#digest = configDigest(config);
-    watchFile(config, { interval: WATCH_EVERY_MS, persistent: false }, () => {
+    this.#configurationLooks = setInterval(() => {
       // A change of comments only needs no restart.
-      if (configDigest(config) !== this.#digest) void this.reload();
-    });
+      if (configDigest(this.directory.config) !== this.#digest) void this.reload();
+    }, LOOK_AT_CONFIGURATION_EVERY_MS).unref();
   }
 
   #keepLogsShort(): void {
@@ -184,7 +184,7 @@ class SupervisedStack implements OwnStack {
   }
 
   async stop(): Promise<void> {
-    unwatchFile(this.directory.config);
+    clearInterval(this.#configurationLooks);
     clearInterval(this.#rotation);
     this.#record.setState("stopping");
     for (const program of this.#programs.toReversed()) await program.stop();

@@ -11,6 +11,7 @@ import { stopOrphans } from "../../src/stack/orphans.ts";
 import { useOrStartStack } from "../../src/stack/use-or-start-stack.ts";
 import { allMissing } from "../docs/shell-session.ts";
 import { writeRandomFile } from "../support/disk-images.ts";
+import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const BUILT_DEMO = fileURLToPath(new URL("../../dist/stack/demo.js", import.meta.url));
@@ -45,9 +46,10 @@ class Demo {
   }
 }
 
+/** Larger than `import.publish_at_once`, as the demo's own disk: its import takes every step. */
 async function makeDisk(): Promise<string> {
   const path = join(makeTemporaryDirectory(), "disk.raw");
-  await writeRandomFile(path, 1024 * 1024);
+  await writeRandomFile(path, 2 * MIB);
   return path;
 }
 
