@@ -11,7 +11,7 @@ export interface EachImage<Result extends object> {
   /** @param part - shows the progress of this image, if there are several */
   readonly work: (imageId: string, part: Answering) => Promise<Result>;
   /** Finds the image that a reference means. Default: `client.images.resolve` */
-  readonly resolve?: (reference: string) => Promise<string>;
+  readonly resolve?: ((reference: string) => Promise<string>) | undefined;
   /** The result for people. */
   readonly text: (result: Result) => string;
   /** The kind of end that a result is. Default: `succeeded`. */

@@ -1,4 +1,6 @@
 import type { ImageImportClient } from "../client/image-import-client.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { isFoundByFewDigits } from "../domain/reference.ts";
 import type { Answering } from "./session.ts";
 
 /**
@@ -14,4 +16,25 @@ export async function namedImage(
   const imageId = await images.resolve(reference);
   session.about({ image_id: imageId });
   return imageId;
+}
+
+/**
+ * The id of an image of which a command removes something. A few digits do not name it: they may
+ * have been meant as a name that no image has any more, such as `cafe`. `doing` is the verb of the
+ * command, for the failure.
+ *
+ * @throws ImportError `BadRequest`, and as {@link namedImage}
+ */
+export async function imageToRemoveFrom(
+  { images }: Pick<ImageImportClient, "images">,
+  reference: string,
+  doing: string,
+): Promise<string> {
+  const id = await images.resolve(reference);
+  if (!isFoundByFewDigits(id, reference)) return id;
+  throw new ImportError(
+    "BadRequest",
+    `Cannot ${doing} image "${id}" by "${reference}": no image has this name, and it is too short for the beginning of an id`,
+    { hint: "Name the image by its id, by at least 8 digits of it, or by its name." },
+  );
 }

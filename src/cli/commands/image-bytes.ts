@@ -10,7 +10,7 @@ import { failuresOf, resolveAll } from "../each-image.ts";
 import { SeveralFailed, shownFailure, UsageError, type FailedItem } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
 import { exactSize, fields, imageFields, table } from "../render.ts";
-import { namedImage } from "../named-image.ts";
+import { imageToRemoveFrom, namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { showingWork, STAGING } from "../shown-work.ts";
 
@@ -104,7 +104,8 @@ function stagedFields(staged: StagedImage): string {
 
 async function unstage(session: Session, reference: string): Promise<void> {
   const client = await session.hostClient();
-  const imageId = await namedImage(session, client, reference);
+  const imageId = await imageToRemoveFrom(client, reference, "unstage");
+  session.about({ image_id: imageId });
   await client.files.unstage(imageId);
   const image = await client.images.show(imageId);
   session.answer(image, () => imageFields(image));

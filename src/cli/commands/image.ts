@@ -1,9 +1,7 @@
 import type { Command } from "commander";
-import type { ImageImportClient } from "../../client/image-import-client.ts";
 import { defaultOwner } from "../../config/environment.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { ImportError } from "../../domain/import-failure.ts";
-import { isFoundByFewDigits } from "../../domain/reference.ts";
 import {
   containerFormatOption,
   diskFormatOption,
@@ -16,7 +14,7 @@ import {
 import { onEachImage } from "../each-image.ts";
 import { UsageError } from "../failure.ts";
 import { fields, imageFields } from "../render.ts";
-import { namedImage } from "../named-image.ts";
+import { imageToRemoveFrom, namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 import { addImageByteCommands } from "./image-bytes.ts";
@@ -178,20 +176,9 @@ async function remove(session: Session, references: readonly string[]): Promise<
         status === "deleted" ? status : `${status}; its bytes are removed in the background`,
       ],
     ]);
-  const resolve = (reference: string) => toDelete(client, reference);
+  const resolve = (reference: string) => imageToRemoveFrom(client, reference, "delete");
   await withWordOfWaiting(session, () =>
     onEachImage(session, client, references, { work, text, resolve }),
-  );
-}
-
-/** The image that a user wants to delete; a few digits are too little for that. */
-async function toDelete(client: ImageImportClient, reference: string): Promise<string> {
-  const id = await client.images.resolve(reference);
-  if (!isFoundByFewDigits(id, reference)) return id;
-  throw new ImportError(
-    "BadRequest",
-    `Cannot delete image "${id}" by "${reference}": no image has this name, and it is too short for the beginning of an id`,
-    { hint: "Name the image by its id, by at least 8 digits of it, or by its name." },
   );
 }
 
@@ -201,7 +188,7 @@ async function removeCopy(
   { store, wait = false }: RemoveCopyOptions,
 ): Promise<void> {
   const client = await session.client();
-  const imageId = await toDelete(client, reference);
+  const imageId = await imageToRemoveFrom(client, reference, "remove a copy of");
   session.about({ image_id: imageId });
   const status = await withWordOfWaiting(session, () =>
     client.images.removeCopy(imageId, store, wait ? Infinity : undefined),

@@ -1,10 +1,9 @@
 import type { Command } from "commander";
-import type { ImageImportClient } from "../../client/image-import-client.ts";
 import { IMPORT_FAILURES } from "../../domain/import-failure.ts";
 import { imageArgument, imagesArgument } from "../arguments.ts";
 import { onEachImage } from "../each-image.ts";
 import { fields } from "../render.ts";
-import { namedImage } from "../named-image.ts";
+import { imageToRemoveFrom } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 
@@ -35,11 +34,13 @@ export function addSteeringCommands(program: Command): void {
 }
 
 async function pause(session: Session, references: readonly string[]): Promise<void> {
-  await steer(session, references, "pausing", (client, imageId) => client.imports.pause(imageId));
+  const { imports } = await session.client();
+  await steer(session, references, "pausing", { request: (id) => imports.pause(id) });
 }
 
 async function resume(session: Session, references: readonly string[]): Promise<void> {
-  await steer(session, references, "running", (client, imageId) => client.imports.resume(imageId));
+  const { imports } = await session.client();
+  await steer(session, references, "running", { request: (id) => imports.resume(id) });
 }
 
 async function dropStore(
@@ -48,7 +49,8 @@ async function dropStore(
   { store }: { readonly store: string },
 ): Promise<void> {
   const client = await session.client();
-  const imageId = await namedImage(session, client, reference);
+  const imageId = await imageToRemoveFrom(client, reference, "drop a store of");
+  session.about({ image_id: imageId });
   const stores = await withWordOfWaiting(session, () => client.imports.dropStore(imageId, store));
   session.answer({ image_id: imageId, dropped: store, stores }, () =>
     fields([
@@ -64,9 +66,18 @@ async function cancel(
   references: readonly string[],
   { wait = false }: { readonly wait?: boolean },
 ): Promise<void> {
-  await steer(session, references, wait ? "cancelled" : "cancelling", (client, imageId) =>
-    client.imports.cancel(imageId, { wait }),
-  );
+  const client = await session.client();
+  const request = (imageId: string) => client.imports.cancel(imageId, { wait });
+  const resolve = (reference: string) =>
+    imageToRemoveFrom(client, reference, "cancel the import of");
+  await steer(session, references, wait ? "cancelled" : "cancelling", { request, resolve });
+}
+
+interface SteeringRequest {
+  /** Returns false if no worker has received the request. */
+  readonly request: (imageId: string) => Promise<boolean>;
+  /** Finds the image that a reference means. Default: `client.images.resolve` */
+  readonly resolve?: (reference: string) => Promise<string>;
 }
 
 /**
@@ -74,17 +85,16 @@ async function cancel(
  * Temporal keeps it for a worker.
  *
  * @param status - of an import that has received it
- * @param request - returns false if no worker has received it
  */
 async function steer(
   session: Session,
   references: readonly string[],
   status: string,
-  request: (client: ImageImportClient, imageId: string) => Promise<boolean>,
+  { request, resolve }: SteeringRequest,
 ): Promise<void> {
   const client = await session.client();
   const work = async (imageId: string) => {
-    const isTaken = await request(client, imageId);
+    const isTaken = await request(imageId);
     if (!isTaken) process.exitCode = IMPORT_FAILURES.NotAcceptedYet.exitCode;
     return { image_id: imageId, status: isTaken ? status : "waiting" };
   };
@@ -98,5 +108,7 @@ async function steer(
           : steered.status,
       ],
     ]);
-  await withWordOfWaiting(session, () => onEachImage(session, client, references, { work, text }));
+  await withWordOfWaiting(session, () =>
+    onEachImage(session, client, references, { work, text, resolve }),
+  );
 }

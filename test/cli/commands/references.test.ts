@@ -23,10 +23,15 @@ describe("an image that a command names", () => {
     expect(await commandLine.answer("image", "get", beginning)).toMatchObject({ id });
   });
 
-  it("is not deleted by a few digits, which may be a name", async () => {
+  it.each([
+    ["deleted", ["image", "delete"]],
+    ["unstaged", ["image", "unstage"]],
+    ["cancelled", ["cancel"]],
+    ["left by a store", ["drop-store", "--store", "local"]],
+  ])("is not %s by a few digits, which may be a name", async (_, command) => {
     const id = await namedImage(`disk ${randomUUID()}`);
 
-    const { exitCode, failure } = await commandLine.json("image", "delete", id.slice(0, 7));
+    const { exitCode, failure } = await commandLine.json(...command, id.slice(0, 7));
 
     expect(exitCode).toBe(2);
     expect(failure).toMatchObject({
