@@ -77,7 +77,7 @@ export async function resolveAll(
   return [...ids];
 }
 
-/** The failures, by their place in the list. @throws a reason that is a bug */
+/** The failures, by their place in the list. */
 export function failuresOf(
   ids: readonly string[],
   ends: readonly PromiseSettledResult<unknown>[],

@@ -3,12 +3,10 @@ import type { Report } from "../domain/report.ts";
 import type { Connections } from "./connections.ts";
 import type { ImageView } from "./image-view.ts";
 import type { Images } from "./images.ts";
+import { pagesOf } from "./pages-of.ts";
 import type { ReadOptions, VerifiedLocation } from "./read-image.ts";
 import { requireId } from "./require-id.ts";
 import type { StagedImage, StageOptions, StagingTools } from "./stage-image.ts";
-
-// The number of ids that a walk through all images reads at a time.
-const PAGE_SIZE = 500;
 
 /** Options of a verification. */
 export interface VerifyOptions {
@@ -82,13 +80,14 @@ export class HostFiles {
   /** The ids of all published images, in their order: those that {@link verify} can read. */
   async publishedIds(): Promise<string[]> {
     const catalogue = await this.#connections.catalogue();
-    const { listPublishedIds } = await import("../db/image-records.ts");
+    const { listPublished } = await import("../db/image-records.ts");
+    const pages = pagesOf(
+      ({ marker, limit }) => catalogue.query((db) => listPublished(db, marker, limit)),
+      {},
+    );
     const all: string[] = [];
-    for (;;) {
-      const page = await catalogue.query((db) => listPublishedIds(db, all.at(-1), PAGE_SIZE));
-      if (page.length === 0) return all;
-      all.push(...page);
-    }
+    for await (const page of pages) all.push(...page.map(({ id }) => id));
+    return all;
   }
 
   async #staging(): Promise<StagingTools> {

@@ -199,12 +199,12 @@ export async function recordDamage(
  * The ids of active and deactivated images after `afterId`, in the order of ids: for a walk through
  * all of them.
  */
-export async function listPublishedIds(
+export async function listPublished(
   db: Queries,
   afterId: string | undefined,
   limit: number,
-): Promise<string[]> {
-  const rows = await db
+): Promise<{ readonly id: string }[]> {
+  return db
     .select({ id: images.id })
     .from(images)
     .where(
@@ -215,7 +215,6 @@ export async function listPublishedIds(
     )
     .orderBy(asc(images.id))
     .limit(limit);
-  return rows.map((row) => row.id);
 }
 
 /** The order of images, and the largest number of them. */

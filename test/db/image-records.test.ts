@@ -6,7 +6,7 @@ import {
   findImage,
   type ImageRecord,
   insertImage,
-  listPublishedIds,
+  listPublished,
   lockImage,
   moveImage,
   type NewImage,
@@ -232,7 +232,12 @@ describe("findImage()", () => {
   });
 });
 
-describe("listPublishedIds()", () => {
+describe("listPublished()", () => {
+  async function listIds(afterId: string | undefined, limit: number): Promise<string[]> {
+    const rows = await catalogue.database.query((db) => listPublished(db, afterId, limit));
+    return rows.map(({ id }) => id);
+  }
+
   it("walks through active and deactivated images in the order of their ids", async () => {
     const published = [
       await catalogue.imageIn("active"),
@@ -240,7 +245,7 @@ describe("listPublishedIds()", () => {
     ].sort();
     const others = [await catalogue.imageIn("queued"), await catalogue.imageIn("pending_delete")];
 
-    const ids = await catalogue.database.query((db) => listPublishedIds(db, undefined, 10_000));
+    const ids = await listIds(undefined, 10_000);
 
     expect(ids).toEqual([...ids].sort());
     expect(ids).toEqual(expect.arrayContaining(published));
@@ -254,9 +259,9 @@ describe("listPublishedIds()", () => {
       catalogue.imageIn("active"),
       catalogue.imageIn("active"),
     ]);
-    const ids = await catalogue.database.query((db) => listPublishedIds(db, undefined, 10_000));
+    const ids = await listIds(undefined, 10_000);
 
-    const next = await catalogue.database.query((db) => listPublishedIds(db, ids[0], 1));
+    const next = await listIds(ids[0], 1);
 
     expect(next).toEqual(ids.slice(1, 2));
   });

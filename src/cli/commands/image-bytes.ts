@@ -171,11 +171,9 @@ async function verify(
   const locations = ends.flatMap((end) => (end.status === "fulfilled" ? end.value : []));
   session.answer(locations, () => locationTable(locations));
   const wrong = locations.filter(({ ok }) => !ok);
-  const [unread, ...others] = failuresOf(ids, ends).values();
-  if (unread === undefined && wrong.length > 0) throw mismatch(wrong);
-  if (unread !== undefined) {
-    throw new SeveralFailed([unread, ...others, ...differing(wrong)], ids.length);
-  }
+  const unread = [...failuresOf(ids, ends).values()];
+  if (unread.length > 0) throw new SeveralFailed([...unread, ...differing(wrong)], ids.length);
+  if (wrong.length > 0) throw mismatch(wrong);
 }
 
 /** Reads image after image. One that cannot be read does not stop the others. */
