@@ -2,6 +2,7 @@ import { log } from "@temporalio/activity";
 import { findLease } from "../db/lease-records.ts";
 import { publish, recordSaved, type Publication } from "../db/outcome-records.ts";
 import { storePlace } from "../domain/place.ts";
+import { within } from "../domain/within.ts";
 import { mayHaveChanged } from "../stores/store.ts";
 import { reportOtherEnd, type ActivateOrder } from "./activate-image.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
@@ -84,7 +85,7 @@ async function areUnchanged(dependencies: NodeDependencies, order: PublishOrder)
   try {
     const signal = AbortSignal.timeout(LOOK_PATIENCE_MS);
     const looks = order.copies.map((copy) => isUnchanged(dependencies, order, copy, signal));
-    const unchanged = await within(LOOK_PATIENCE_MS, Promise.all(looks));
+    const unchanged = await within(LOOK_PATIENCE_MS, silent(LOOK_PATIENCE_MS), Promise.all(looks));
     return unchanged.every((each) => each);
   } catch (error) {
     log.debug("Cannot look at a copy; it is confirmed in a step of its own", { error });
@@ -112,7 +113,7 @@ async function tryToUnstage(
   { image_id }: PublishOrder,
 ): Promise<boolean> {
   try {
-    await within(UNSTAGE_PATIENCE_MS, unstage(dependencies, image_id));
+    await within(UNSTAGE_PATIENCE_MS, silent(UNSTAGE_PATIENCE_MS), unstage(dependencies, image_id));
     return true;
   } catch (error) {
     log.warn("Cannot delete the staged data yet", { error });
@@ -120,15 +121,6 @@ async function tryToUnstage(
   }
 }
 
-/** The result of work, if it comes within a time. Work that hangs goes on in the background. */
-async function within<T>(timeMs: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const patience = new Promise<never>((_, reject) => {
-    timer = setTimeout(reject, timeMs, new Error(`No answer within ${String(timeMs)} ms`));
-  });
-  try {
-    return await Promise.race([work, patience]);
-  } finally {
-    clearTimeout(timer);
-  }
+function silent(patienceMs: number): Error {
+  return new Error(`No answer within ${String(patienceMs)} ms`);
 }

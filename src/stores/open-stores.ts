@@ -4,6 +4,7 @@ import { systemFailure } from "../bytes/system-failure.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { StoreSettings } from "../domain/store-settings.ts";
+import { within } from "../domain/within.ts";
 import { FileStore } from "./file-store.ts";
 import { StoreMark, type MarkRecords } from "./store-mark.ts";
 import type { Store } from "./store.ts";
@@ -189,21 +190,6 @@ function failureOfStore(name: string, error: unknown): ImportError {
   return new ImportError("StoreUnavailable", `Cannot use store "${name}": ${reason}`, {
     cause: error,
   });
-}
-
-/** The result of the work, or a failure if it takes too long. The work itself cannot be stopped. */
-async function within<T>(patienceMs: number, silence: ImportError, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const silent = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => {
-      reject(silence);
-    }, patienceMs);
-  });
-  try {
-    return await Promise.race([work, silent]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 async function openStore(
