@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { formatDuration } from "../domain/duration.ts";
 import type { CheckDocument } from "./health-document.ts";
+import { repeat } from "./repeat.ts";
 
 /** Settings of a {@link RepeatedCheck}. */
 export interface RepeatedCheckOptions {
@@ -41,20 +41,12 @@ export class RepeatedCheck {
 
   /** Checks until {@link RepeatedCheck.stop}. */
   start(): void {
-    void this.#checkUntilStopped();
+    void repeat(this.#everyMs, this.#stopping.signal, () => this.#checkOnce());
   }
 
   /** Begins no further check. */
   stop(): void {
     this.#stopping.abort();
-  }
-
-  async #checkUntilStopped(): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      await this.#checkOnce();
-      await sleep(this.#everyMs, undefined, { signal, ref: false }).catch(() => undefined);
-    }
   }
 
   async #checkOnce(): Promise<void> {

@@ -1,12 +1,12 @@
 import type { Client } from "@temporalio/client";
 import type { Logger } from "@temporalio/worker";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Runtime } from "@temporalio/worker";
 import type { Dependencies } from "../activities/dependencies.ts";
 import { summarizeClaims } from "../db/claim-records.ts";
 import { readLargestShares } from "../db/quota-shares.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { setGauge } from "../domain/metrics.ts";
+import { repeat } from "../health/repeat.ts";
 import { SEARCH_ATTRIBUTES } from "../workflow/contract.ts";
 import type { WorkerHealth } from "./worker-health.ts";
 
@@ -39,20 +39,12 @@ export class Gauges {
 
   /** Sets them until {@link Gauges.stop}. */
   start(): void {
-    void this.#setUntilStopped();
+    void repeat(EVERY_MS, this.#stopping.signal, () => this.#look());
   }
 
   /** Sets them no further. */
   stop(): void {
     this.#stopping.abort();
-  }
-
-  async #setUntilStopped(): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      await this.#look();
-      await sleep(EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
-    }
   }
 
   async #look(): Promise<void> {
