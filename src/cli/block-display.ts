@@ -1,7 +1,7 @@
 import { LiveBlock, type Terminal } from "./live-block.ts";
 import { Paces } from "./paces.ts";
 import type { ProgressWishes } from "./progress-display.ts";
-import { printableLines } from "./table.ts";
+import { printableLines } from "./printable.ts";
 import { TextDisplay } from "./text-display.ts";
 import { workLines } from "./work-lines.ts";
 import type { WorkState } from "./work-state.ts";

@@ -1,7 +1,7 @@
 import { CommanderError } from "commander";
 import { showsStackTraces } from "../config/environment.ts";
 import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../domain/import-failure.ts";
-import { printableLines } from "./table.ts";
+import { printableLines } from "./printable.ts";
 import { subjectOf, type Subject } from "./subject.ts";
 
 /** Exit code of a command whose user left an import before its end. The import continues. */

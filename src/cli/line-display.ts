@@ -1,6 +1,6 @@
 import { Paces } from "./paces.ts";
 import type { ProgressWishes } from "./progress-display.ts";
-import { printable, printableLines } from "./table.ts";
+import { printable, printableLines } from "./printable.ts";
 import { TextDisplay } from "./text-display.ts";
 import { SHORTEST_LABEL } from "./work-lines.ts";
 import { shareOf, stateText, type WorkState } from "./work-state.ts";

@@ -1,6 +1,6 @@
 import { BlockDisplay } from "./block-display.ts";
 import { LineDisplay } from "./line-display.ts";
-import { printableLines } from "./table.ts";
+import { printableLines } from "./printable.ts";
 import type { ProgressDisplay, ProgressWishes } from "./progress-display.ts";
 import { TextDisplay } from "./text-display.ts";
 

@@ -1,7 +1,8 @@
 import type { ImageView, TaskView } from "../client/image-view.ts";
 import { formatExactBytes } from "../domain/byte-size.ts";
 import { formatInstant } from "../domain/instant.ts";
-import { printable, Table } from "./table.ts";
+import { printable } from "./printable.ts";
+import { Table } from "./table.ts";
 import { padded, widthOf, wrapped } from "./wrapped.ts";
 
 /** One line of {@link fields}: name and value; null and undefined are shown as `-`. */

@@ -1,5 +1,5 @@
 import type { Paint } from "./paint.ts";
-import { printable } from "./table.ts";
+import { printable } from "./printable.ts";
 import {
   amountText,
   percentOf,

@@ -1,6 +1,7 @@
 import stringWidth from "string-width";
 import { describe, expect, it } from "vitest";
-import { printable, Table } from "../../src/cli/table.ts";
+import { printable } from "../../src/cli/printable.ts";
+import { Table } from "../../src/cli/table.ts";
 
 /** The lines of a table with an id, a name that may be cut, and a size. */
 function linesOf(rows: readonly (readonly string[])[], maxWidth?: number): string[] {
