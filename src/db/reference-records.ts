@@ -17,8 +17,8 @@ export const MOST_CANDIDATES = 11;
 
 /**
  * The images that a name or the beginning of an id means, newest first. Images of that name come
- * before images whose id begins with it: only the first group that has one counts. An image that is
- * being deleted counts only if no other image does.
+ * before images whose id begins with it, and in both groups images that are being deleted come last:
+ * only the first group that has one counts.
  */
 export async function findReferencedImages(db: Queries, reference: string): Promise<Candidate[]> {
   const range = idsThatBeginWith(reference);
@@ -29,8 +29,8 @@ export async function findReferencedImages(db: Queries, reference: string): Prom
       : await unionAll(ofName, imagesWhere(db, "id", between(images.id, range.first, range.last)));
   const groups = [
     rows.filter(({ by, status }) => by === "name" && status !== "pending_delete"),
-    rows.filter(({ by, status }) => by === "id" && status !== "pending_delete"),
     rows.filter(({ by }) => by === "name"),
+    rows.filter(({ status }) => status !== "pending_delete"),
     rows,
   ];
   const found = groups.find((group) => group.length > 0) ?? [];

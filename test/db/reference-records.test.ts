@@ -61,7 +61,16 @@ describe("findReferencedImages()", () => {
     expect(await found(digits)).toEqual([named]);
   });
 
-  it("finds an image that is being deleted only if no other image fits", async () => {
+  it("prefers the name of an image that is being deleted to the beginning of an id", async () => {
+    const digits = someDigits();
+    await catalogue.newImage({ id: idWith(digits) });
+    const named = await catalogue.newImage({ name: digits });
+    await become(named, "pending_delete");
+
+    expect(await found(digits)).toEqual([named]);
+  });
+
+  it("finds an image that is being deleted only if no other image has the name", async () => {
     const name = randomUUID();
     const old = await catalogue.newImage({ name });
     await become(old, "pending_delete");
