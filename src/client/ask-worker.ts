@@ -48,25 +48,28 @@ export async function askWorker(
     if (!isHere && isThisMachine(new URL(healthUrl).host)) return { state: "silent", isHere };
     const signal = AbortSignal.timeout(PATIENCE_MS);
     const response = await fetch(`${healthUrl}/readyz`, { signal });
-    return answerIn(await response.json(), identity);
+    const { data } = readiness.safeParse(await response.json());
+    if (data === undefined && !isHere) return { state: "silent", isHere };
+    return answerIn(data, identity);
   } catch (error) {
-    if (isRefused(error) || error instanceof SyntaxError) return { state: "gone" };
-    return { state: "silent", isHere };
+    // The name of another host may lead to a proxy or a firewall, which answers for it.
+    const isKnown = isHere && (isRefused(error) || error instanceof SyntaxError);
+    return isKnown ? { state: "gone" } : { state: "silent", isHere };
   }
 }
 
-function answerIn(document: unknown, identity: string): WorkerAnswer {
-  const { data } = readiness.safeParse(document);
-  const isOther = data?.identity !== identity;
-  if (isOther || data.status === "stopping") return { state: "gone" };
-  if (data.status === "ready") return { state: "ready" };
-  const failing = Object.entries(data.checks).flatMap(([check, { ok, since, reason }]) =>
+function answerIn(document: z.infer<typeof readiness> | undefined, identity: string): WorkerAnswer {
+  if (document?.identity !== identity) return { state: "gone" };
+  const { status, checks } = document;
+  if (status === "stopping") return { state: "gone" };
+  if (status === "ready") return { state: "ready" };
+  const failing = Object.entries(checks).flatMap(([check, { ok, since, reason }]) =>
     ok ? [] : [{ check, since, reason: reason ?? "" }],
   );
-  return { state: "not ready", status: data.status, failing };
+  return { state: "not ready", status, failing };
 }
 
-/** True if the host answers, and no program has this port. */
+/** True if no program has this port of this host. */
 function isRefused(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const { cause } = error;

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { createServer as createHttpServer } from "node:http";
 import { createServer, type AddressInfo } from "node:net";
 import { hostname } from "node:os";
 import { Connection } from "@temporalio/client";
@@ -18,7 +19,7 @@ let namespaces: string[] = [];
 
 beforeAll(async () => {
   connection = await Connection.connect({ address: inject("temporalAddress") });
-  namespaces = await Promise.all(Array.from({ length: 7 }, makeNamespace));
+  namespaces = await Promise.all(Array.from({ length: 8 }, makeNamespace));
 });
 
 afterAll(() => connection.close());
@@ -147,6 +148,33 @@ describe("examineWorkers()", () => {
       code: "NotConfigured",
       message: 'No worker polls the task queue "image-import"',
     });
+  });
+
+  it("counts a worker of another host that something else answers for", async () => {
+    const namespace = nextNamespace();
+    const page = createHttpServer((_request, response) => {
+      response.end("<html>Bad gateway</html>");
+    });
+    // Another address of this host, as that of another host is.
+    page.listen(0, "0.0.0.0");
+    await once(page, "listening");
+    onTestFinished(() => {
+      page.close();
+    });
+    const there = hostname();
+    const paged = `http://${there}:${String((page.address() as AddressInfo).port)}`;
+    const refused = `http://${there}:${await findFreePort()}`;
+    await pollAs(
+      namespace,
+      nameOf({ process: "7@elsewhere", url: paged }),
+      nameOf({ process: "8@elsewhere", url: refused }),
+    );
+
+    const detail = await examineWorkers(connection, namespace, undefined);
+
+    expect(detail).toMatch(/^2 running: /);
+    expect(detail).toMatch(/7@elsewhere \(health unknown/);
+    expect(detail).toMatch(/8@elsewhere \(health unknown/);
   });
 
   it("reports what a worker has lost, and since when", async () => {
