@@ -2,7 +2,8 @@ import type { ImageImportClient } from "../client/image-import-client.ts";
 import type { RunningImport } from "../client/running-import.ts";
 import { sleep } from "../client/sleep.ts";
 import { whileUnreachable } from "../client/while-unreachable.ts";
-import { failureOfImport } from "../client/import-report.ts";
+import { failureOfImport, type ImportReport } from "../client/import-report.ts";
+import type { ImportStatus } from "../workflow/contract.ts";
 import type { ImportObserver } from "./import-observer.ts";
 import { failureEvent } from "./failure-event.ts";
 import { endOf, goesOn, hasFailed } from "./import-report-fields.ts";
@@ -60,18 +61,27 @@ class Followed {
   }
 
   /** Follows it to its end. Does nothing if it is followed now, or has ended. */
-  begin(client: ImageImportClient, { image_id: id }: RunningImport, signal: AbortSignal): void {
-    this.#ended ??= this.#follow(client, id, signal);
+  begin(client: ImageImportClient, running: RunningImport, signal: AbortSignal): void {
+    this.#ended ??= this.#follow(client, running, signal);
   }
 
   /** Best effort: an import that could not be followed is followed when it is listed again. */
-  async #follow(client: ImageImportClient, imageId: string, signal: AbortSignal): Promise<void> {
+  async #follow(
+    client: ImageImportClient,
+    running: RunningImport,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { image_id: imageId, run_id: runId } = running;
+    let last: ImportStatus | undefined;
     try {
-      for await (const status of client.imports.watch(imageId, { ended: signal })) {
+      for await (const status of client.imports.watch(imageId, { runId, ended: signal })) {
+        last = status;
         this.#observer.status(status);
         if (signal.aborted) return;
       }
-      if (!signal.aborted) await showEnd(client, imageId, this.#display);
+      const report = await client.imports.report(imageId);
+      if (report.run_id === runId) showReport(report, this.#display);
+      else if (last !== undefined) showLast(last, this.#display);
     } catch (error) {
       this.#ended = undefined;
       if (!signal.aborted) this.#say(error instanceof Error ? error.message : String(error));
@@ -97,20 +107,31 @@ async function listed(
   }
 }
 
-async function showEnd(
-  client: ImageImportClient,
-  imageId: string,
-  display: ProgressDisplay,
-): Promise<void> {
-  const report = await client.imports.report(imageId);
-  // The list names its next run.
+function showReport(report: ImportReport, display: ProgressDisplay): void {
   if (goesOn(report)) return;
   if (hasFailed(report)) {
-    const failure = failureOfImport(report);
-    display.note(`failed: ${failure.message}`);
-    display.event(failureEvent(failure));
+    showFailure(report, display);
     return;
   }
   display.note("succeeded");
   display.event({ event: endOf(report), answer: report });
+}
+
+/** Shows the end of a run after which another import of the image began: no report is about it. */
+function showLast({ phase, message, failure }: ImportStatus, display: ProgressDisplay): void {
+  if (phase === "done") {
+    display.note("succeeded");
+    display.event({ event: "succeeded" });
+  }
+  // A run that was reset or terminated has no message.
+  if (message !== null) showFailure({ message, failure: failure ?? null }, display);
+}
+
+function showFailure(
+  end: Pick<ImportReport, "message" | "failure">,
+  display: ProgressDisplay,
+): void {
+  const failure = failureOfImport(end);
+  display.note(`failed: ${failure.message}`);
+  display.event(failureEvent(failure));
 }

@@ -141,12 +141,15 @@ export class ImportRuns {
   }
 
   /** See `Imports.watch`. */
-  async *watch(imageId: string, options: LookOptions): AsyncGenerator<ImportStatus> {
+  async *watch(
+    imageId: string,
+    { runId, ...options }: LookOptions & { readonly runId?: string | undefined },
+  ): AsyncGenerator<ImportStatus> {
     const requests = {
-      describe: () => this.#describe(imageId),
-      query: (runId: string) =>
+      describe: () => this.#describe(imageId, runId),
+      query: (described: string) =>
         translating(imageId, () =>
-          this.#handle(imageId, runId).query<ImportStatus>("importStatus"),
+          this.#handle(imageId, described).query<ImportStatus>("importStatus"),
         ),
     };
     yield* lookAtImport(requests, options);

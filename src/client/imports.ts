@@ -20,8 +20,10 @@ import { requireId } from "./require-id.ts";
 import type { CopyOptions, StartOptions } from "./start-options.ts";
 import { Turns } from "./turns.ts";
 
-/** The times at which an import is looked at. */
+/** The run that is watched, and the times at which it is looked at. */
 export interface WatchOptions {
+  /** Default: the newest run, also one that begins meanwhile */
+  readonly runId?: string | undefined;
   /** The shortest time between two looks, in ms. Default: 250 */
   readonly everyMs?: number | undefined;
   /** Aborted when the import is known to have ended: the last look follows at once. */
@@ -134,13 +136,13 @@ export class Imports {
   }
 
   /**
-   * Yields the status of the newest import of an image until it has ended; the last is its end.
+   * Yields the status of an import of an image until it has ended; the last is its end.
    * While nothing changes, requests are rare. All imports that a client watches share eight
    * requests per second.
    */
   async *watch(imageId: string, options: WatchOptions = {}): AsyncGenerator<ImportStatus> {
-    const { everyMs = 250, ended = new AbortController().signal } = options;
-    yield* (await this.#runs()).watch(imageId, { everyMs, ended, turns: this.#turns });
+    const { runId, everyMs = 250, ended = new AbortController().signal } = options;
+    yield* (await this.#runs()).watch(imageId, { runId, everyMs, ended, turns: this.#turns });
   }
 
   /**

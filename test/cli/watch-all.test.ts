@@ -17,7 +17,7 @@ function serviceOf(answers: readonly (ImportStatus | Error)[]): ImageImportClien
   const left = [...answers];
   const imports = {
     running: () => Promise.resolve([{ image_id: "image", name: null, run_id: "run" }]),
-    report: () => Promise.resolve({ state: "succeeded" }),
+    report: () => Promise.resolve({ state: "succeeded", run_id: "run" }),
     async *watch(): AsyncGenerator<ImportStatus> {
       const answer = left.shift() ?? new Error("It is asked too often");
       if (answer instanceof Error) throw answer;
@@ -27,7 +27,47 @@ function serviceOf(answers: readonly (ImportStatus | Error)[]): ImageImportClien
   return { imports } as unknown as ImageImportClient;
 }
 
+/** A service in which an import failed, and is imported again. */
+function serviceOfTwoRuns(): ImageImportClient {
+  const runs = ["first", "second"];
+  const ends: Readonly<Record<string, ImportStatus>> = {
+    first: importIn({}, { phase: "failed", message: "It is full", failure: { code: "NoSpace" } }),
+    second: importIn({}, { phase: "done" }),
+  };
+  const imports = {
+    running: () =>
+      Promise.resolve(runs.map((run) => ({ image_id: "image", name: null, run_id: run }))),
+    report: () => Promise.resolve({ state: "succeeded", run_id: "second" }),
+    async *watch(_imageId: string, { runId = "second" }: { runId?: string }) {
+      yield await Promise.resolve(ends[runId]);
+    },
+  };
+  return { imports } as unknown as ImageImportClient;
+}
+
 describe("watchAll()", () => {
+  it("shows the end of each of two imports of one image", async () => {
+    const seen: unknown[] = [];
+    const leaving = new AbortController();
+
+    const watching = watchAll(serviceOfTwoRuns(), {
+      displayOf: ({ run_id: run }) => {
+        const write = (line: string): void => {
+          const { event, message } = JSON.parse(line) as Record<string, unknown>;
+          if (event === "note") seen.push(`${run}: ${String(message)}`);
+        };
+        return new EventLines({ write }, false);
+      },
+      onIdle: () => seen.push("idle"),
+      signal: leaving.signal,
+    });
+    await vi.advanceTimersByTimeAsync(60_000);
+    leaving.abort();
+    await watching;
+
+    expect(seen.toSorted()).toEqual(["first: failed: It is full", "second: succeeded"]);
+  });
+
   it("follows an import again after a failure, which it names once, and no import twice", async () => {
     const away = new Error("Temporal does not answer");
     const client = serviceOf([away, away, importIn({})]);

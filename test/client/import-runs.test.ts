@@ -128,6 +128,24 @@ describe("ImportRuns", () => {
       expect(phases.at(-1)).toBe("done");
     });
 
+    it("follows the named run, not the newest", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const imports = new ImportRuns(rig.temporal);
+      rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+      const first = await rig.client.imports.start(imageId, {});
+      await failureOf(imports.wait(imageId, undefined));
+      await rig.client.imports.start(imageId, {});
+      await imports.wait(imageId, undefined);
+
+      let last: ImportStatus | undefined;
+      for await (const status of imports.watch(imageId, { runId: first.run_id, ...looks() })) {
+        last = status;
+      }
+
+      expect(last).toMatchObject({ phase: "failed", failure: { code: "NoSpace" } });
+    });
+
     it("ends with the failure when the import fails", async () => {
       const rig = await createRig();
       const imageId = await rig.stagedImage(randomBytes(1000));
