@@ -2,6 +2,7 @@ import type { ImportObserver } from "./import-observer.ts";
 import type { ImportEvent, ProgressEvent } from "./import-event.ts";
 import { ImportEvents } from "./import-events.ts";
 import { Paces } from "./paces.ts";
+import { printableJson } from "./printable.ts";
 import type { Part, ProgressDisplay } from "./progress-display.ts";
 import type { Subject } from "./subject.ts";
 
@@ -73,7 +74,7 @@ export class EventLines implements ProgressDisplay {
     if (event.event === "progress" && !this.#isDue(event)) return;
     const time = new Date().toISOString();
     const { event: name, ...facts } = event;
-    this.#stream.write(`${JSON.stringify({ time, event: name, ...this.#facts, ...facts })}\n`);
+    this.#stream.write(`${printableJson({ time, event: name, ...this.#facts, ...facts })}\n`);
   }
 
   stop(): void {

@@ -1,11 +1,8 @@
 import { CommanderError } from "commander";
 import { showsStackTraces } from "../config/environment.ts";
 import { IMPORT_FAILURES, ImportError, UnlistedFailure } from "../domain/import-failure.ts";
-import { printableLines } from "./printable.ts";
+import { printableJson, printableLines } from "./printable.ts";
 import { subjectOf, type Subject } from "./subject.ts";
-
-/** Exit code of a command whose user left an import before its end. The import continues. */
-export const LEFT_EXIT_CODE = 6;
 
 /** Wrong use of a command. */
 export class UsageError extends Error {
@@ -146,7 +143,7 @@ export function failureDocument(error: unknown): FailureDocument {
  * @param isJson - whether `--json` was given
  */
 export function renderFailure(error: unknown, isJson: boolean): string {
-  if (isJson) return `${JSON.stringify(failureDocument(error))}\n`;
+  if (isJson) return `${printableJson(failureDocument(error))}\n`;
   const { message, hint } = shownFailure(error);
   const trace = showsStackTraces() && error instanceof Error ? `${traceOf(error)}\n` : "";
   return printableLines(`error: ${message}\nhint: ${hint}\n${trace}`);

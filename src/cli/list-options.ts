@@ -122,6 +122,7 @@ export async function answerList<Row extends { readonly id: string }>(
       chosen: column === undefined ? undefined : named(column),
       usual: named(usual),
       width: process.stdout.isTTY ? reported(process.stdout.columns) : undefined,
+      isTerminal: process.stdout.isTTY,
     }),
   );
   // For a program, standard error holds one document at most.

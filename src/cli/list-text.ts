@@ -1,3 +1,4 @@
+import { escapedInQuotes, isUnprintable, printable, printableJson } from "./printable.ts";
 import { Table } from "./table.ts";
 
 /** The formats of a list. */
@@ -28,6 +29,8 @@ export interface ListLayout<Row> {
   readonly usual: readonly ListColumn<Row>[];
   /** Columns of the terminal. Default: no limit */
   readonly width?: number | undefined;
+  /** True if a terminal shows it, and obeys the control characters in it. Default: false */
+  readonly isTerminal?: boolean;
 }
 
 /** The text of a list, page after page. */
@@ -46,14 +49,14 @@ export async function* listText<Row>(
       yield* tableText(pages, columns, layout.width);
       return;
     case "csv":
-      yield* csvText(pages, columns);
+      yield* csvText(pages, columns, layout.isTerminal === true ? printable : (value) => value);
       return;
     case "json":
       yield* jsonText(pages, documentOf);
       return;
     case "jsonl":
       for await (const rows of pages) {
-        yield rows.map((row) => `${JSON.stringify(documentOf(row))}\n`).join("");
+        yield rows.map((row) => `${printableJson(documentOf(row))}\n`).join("");
       }
       return;
     case "yaml":
@@ -98,11 +101,12 @@ function plain(value: unknown): string {
 async function* csvText<Row>(
   pages: AsyncIterable<readonly Row[]>,
   columns: readonly ListColumn<Row>[],
+  shown: (value: string) => string,
 ): AsyncGenerator<string> {
   const { stringify } = await import("csv-stringify/sync");
   yield stringify([columns.map(({ name }) => name)]);
   for await (const rows of pages) {
-    yield stringify(rows.map((row) => columns.map(({ value }) => plain(value(row)))));
+    yield stringify(rows.map((row) => columns.map(({ value }) => shown(plain(value(row))))));
   }
 }
 
@@ -113,7 +117,7 @@ async function* jsonText<Row>(
   let separator = "";
   for await (const rows of pages) {
     for (const row of rows) {
-      const document = JSON.stringify(documentOf(row), null, 2).replaceAll("\n", "\n  ");
+      const document = printableJson(documentOf(row), 2).replaceAll("\n", "\n  ");
       yield `${separator === "" ? "[" : separator}\n  ${document}`;
       separator = ",";
     }
@@ -125,13 +129,24 @@ async function* yamlText<Row>(
   pages: AsyncIterable<readonly Row[]>,
   documentOf: (row: Row) => unknown,
 ): AsyncGenerator<string> {
-  const { stringify } = await import("yaml");
+  const { Document, Scalar, visit } = await import("yaml");
+  const sequence = (rows: readonly unknown[]): string => {
+    const document = new Document(rows, { aliasDuplicateObjects: false });
+    visit(document, {
+      Scalar: (_key, scalar) => {
+        // The library leaves most characters as they are, and escapes none without quotes.
+        const isQuoted = typeof scalar.value === "string" && isUnprintable(scalar.value);
+        if (isQuoted) scalar.type = Scalar.QUOTE_DOUBLE;
+      },
+    });
+    return escapedInQuotes(document.toString());
+  };
   let isEmpty = true;
   for await (const rows of pages) {
     if (rows.length === 0) continue;
     isEmpty = false;
     // Sequences one after another are one sequence.
-    yield stringify(rows.map(documentOf), { aliasDuplicateObjects: false });
+    yield sequence(rows.map(documentOf));
   }
   if (isEmpty) yield "[]\n";
 }

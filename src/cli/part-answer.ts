@@ -1,3 +1,4 @@
+import { exitWith } from "./exit-code.ts";
 import { failureEvent } from "./failure-event.ts";
 import type { End } from "./import-event.ts";
 import type { ReportPage } from "./import-report-fields.ts";
@@ -41,6 +42,7 @@ export class PartAnswer implements Answering {
   answer(document: object, _forPeople: () => string, end: End = "succeeded"): void {
     this.#answer = document;
     this.#end = end;
+    exitWith(end);
     this.progress.event({ event: end, answer: document });
   }
 

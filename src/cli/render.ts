@@ -1,7 +1,7 @@
 import type { ImageView, TaskView } from "../client/image-view.ts";
 import { formatExactBytes } from "../domain/byte-size.ts";
 import { formatInstant } from "../domain/instant.ts";
-import { printable } from "./printable.ts";
+import { printable, printableJson } from "./printable.ts";
 import { Table } from "./table.ts";
 import { padded, widthOf, wrapped } from "./wrapped.ts";
 
@@ -10,7 +10,7 @@ export type Field = readonly [name: string, value: string | number | null | unde
 
 /** The text of one JSON document, ended by a newline. */
 export function json(document: unknown): string {
-  return `${JSON.stringify(document, null, 2)}\n`;
+  return `${printableJson(document, 2)}\n`;
 }
 
 /** A table with a heading, columns aligned on the left. */

@@ -7,6 +7,7 @@ import type { LocationOptions, ServiceLocation } from "../config/locate.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { canRewrite, reported, wantsColours } from "../config/terminal-settings.ts";
 import { EventLines } from "./event-lines.ts";
+import { exitWith } from "./exit-code.ts";
 import { failureEvent } from "./failure-event.ts";
 import type { End } from "./import-event.ts";
 import { COLOURED, PLAIN } from "./paint.ts";
@@ -31,7 +32,7 @@ export interface GlobalOptions extends LocationOptions {
 export interface Answering {
   readonly progress: ProgressDisplay;
   /**
-   * Gives the answer, once.
+   * Gives the answer, once, and sets the exit code of its end.
    *
    * @param document - for `--json`
    * @param forPeople - the same as text, ended by a newline
@@ -144,7 +145,7 @@ export class Session implements Answering {
   }
 
   /**
-   * Writes the answer, once per command.
+   * Writes the answer, once per command, and sets the exit code of its end.
    *
    * @param document - for `--json`
    * @param forPeople - the same as text, ended by a newline
@@ -152,6 +153,7 @@ export class Session implements Answering {
    */
   answer(document: unknown, forPeople: () => string, end: End = "succeeded"): void {
     this.#isAnswered = true;
+    exitWith(end);
     this.progress.stop();
     if (this.isJsonLines) this.progress.event({ event: end, answer: document });
     else process.stdout.write(this.isJson ? json(document) : forPeople());

@@ -1,8 +1,6 @@
 import type { ImageImportClient } from "../client/image-import-client.ts";
 import { UnansweredStart } from "../client/unanswered-start.ts";
-import { IMPORT_FAILURES } from "../domain/import-failure.ts";
 import type { AcceptedCopy, ImportOutcome } from "../workflow/contract.ts";
-import { LEFT_EXIT_CODE } from "./failure.ts";
 import { followImport } from "./follow-import.ts";
 import type { End } from "./import-event.ts";
 import { exactSize, fields } from "./render.ts";
@@ -49,7 +47,6 @@ export async function startAndFollow(session: Answering, request: Start): Promis
     `Left; the import continues. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
   );
   answerAccepted(session, accepted, { status, end: "left" });
-  process.exitCode = LEFT_EXIT_CODE;
 }
 
 /**
@@ -74,7 +71,6 @@ async function accept(session: Answering, { start }: Start): Promise<AcceptedCop
         ["run_id", run.run_id],
       ]);
     session.answer({ ...run, task_id: null, status: "waiting" }, text, "waiting");
-    process.exitCode = IMPORT_FAILURES.NotAcceptedYet.exitCode;
     return undefined;
   }
 }

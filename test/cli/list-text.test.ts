@@ -15,6 +15,13 @@ const ROWS: readonly Row[] = [
   { id: "3", name: null, stores: ["fast"], size: 0 },
 ];
 
+const HOSTILE = {
+  id: "4",
+  name: "a\u001b[31m\u009b31m\u007f\u202eb",
+  stores: [],
+  size: 0,
+} satisfies Row;
+
 const ID: ListColumn<Row> = { name: "id", value: ({ id }) => id };
 const NAME: ListColumn<Row> = { name: "name", value: ({ name }) => name };
 const STORES: ListColumn<Row> = { name: "stores", value: ({ stores }) => stores };
@@ -30,6 +37,7 @@ async function textOf(
   format: ListFormat,
   rows: readonly Row[] = ROWS,
   chosen?: readonly ListColumn<Row>[],
+  isTerminal = false,
 ): Promise<string> {
   const pages = async function* (): AsyncGenerator<readonly Row[]> {
     if (rows.length > 0) yield rows.slice(0, 2);
@@ -37,7 +45,7 @@ async function textOf(
   };
   const usual = [ID, NAME, STORES, SIZE];
   let text = "";
-  for await (const part of listText(pages(), { format, usual, chosen })) text += part;
+  for await (const part of listText(pages(), { format, usual, chosen, isTerminal })) text += part;
   return text;
 }
 
@@ -72,6 +80,27 @@ describe("listText()", () => {
     expect(await textOf("csv")).toBe(
       'id,name,stores,size\n1,"say ""hi"", ü","fast, slow",1024\n2,"two\nlines",,\n3,,fast,0\n',
     );
+  });
+
+  it.each([
+    ["json", JSON.parse],
+    ["jsonl", JSON.parse],
+    ["yaml", (text: string): unknown => (parse(text) as unknown[])[0]],
+  ] as const)(
+    "has no character as %s that a terminal obeys, and the same values",
+    async (format, read) => {
+      const text = await textOf(format, [HOSTILE], [NAME]);
+
+      expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e]/);
+      expect([read(text)].flat()).toEqual([{ name: HOSTILE.name }]);
+    },
+  );
+
+  it("shows a terminal no CSV with characters that it obeys, and leaves them to programs", async () => {
+    expect(await textOf("csv", [HOSTILE], [NAME], true)).toBe(
+      "name\na\\u001b[31m\\u009b31m\\u007f\\u202eb\n",
+    );
+    expect(await textOf("csv", [HOSTILE], [NAME])).toBe(`name\n${HOSTILE.name}\n`);
   });
 
   it.each([

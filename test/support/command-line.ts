@@ -7,7 +7,8 @@ import { onTestFinished, vi } from "vitest";
 import { eventDocument } from "../../src/cli/documents/event-document.ts";
 import { PATIENCE } from "./patience.ts";
 
-const BUILT_COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+/** The program of `image-import`, as built. */
+export const BUILT_COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 type Child = ChildProcessByStdio<null, Readable, Readable>;
 

@@ -13,6 +13,7 @@ import { exactSize, fields, imageFields, table } from "../render.ts";
 import { imageToRemoveFrom, namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { showingWork, STAGING } from "../shown-work.ts";
+import { requireReadable, STDIN } from "../standard-input.ts";
 
 interface StageOptions {
   readonly adopt?: boolean;
@@ -76,6 +77,7 @@ function requireStageUse(file: string | undefined, { adopt = false, uri }: Stage
       "Leave out the file, or --adopt and --uri, which name a file below the staging root.",
     );
   }
+  if (file !== undefined) requireReadable(file);
 }
 
 async function stageFrom(
@@ -87,7 +89,7 @@ async function stageFrom(
   using interruption = new Interruption();
   const { signal } = interruption;
   return await showingWork(session.progress, STAGING, (report) =>
-    client.files.stage(imageId, file === "-" ? process.stdin : file, { replace, signal, report }),
+    client.files.stage(imageId, file === STDIN ? process.stdin : file, { replace, signal, report }),
   );
 }
 

@@ -27,6 +27,7 @@ import { Interruption } from "../interruption.ts";
 import { importMany } from "../import-many.ts";
 import { inSession, type Answering, type Session } from "../session.ts";
 import { showingWork, STAGING } from "../shown-work.ts";
+import { requireReadable, STDIN } from "../standard-input.ts";
 import { startAndFollow } from "../start-and-follow.ts";
 
 interface ImportOptions extends StoreChoice, Expectation, AcceptPatience {
@@ -101,9 +102,8 @@ function requireUse(sources: readonly string[], options: ImportOptions): void {
   if (sources.filter((source) => source === STDIN).length > 1) {
     throw new UsageError("standard input is named twice", "Name - once.");
   }
+  for (const source of sources) requireReadable(source);
 }
-
-const STDIN = "-";
 
 /** The service, the options and the user, for the import of one source. */
 interface ImportContext {

@@ -3,9 +3,9 @@ import type { ImageImportClient } from "../../client/image-import-client.ts";
 import { failureOfImport, type ImportReport } from "../../client/import-report.ts";
 import { addJsonLines, imagesArgument, optionalImageArgument } from "../arguments.ts";
 import { onEachImage } from "../each-image.ts";
-import { LEFT_EXIT_CODE, UsageError } from "../failure.ts";
+import { UsageError } from "../failure.ts";
 import { followReport } from "../follow-report.ts";
-import { endOf, goesOn, hasFailed, reportFields } from "../import-report-fields.ts";
+import { endOf, hasFailed, reportFields } from "../import-report-fields.ts";
 import { Interruption } from "../interruption.ts";
 import { namedImage } from "../named-image.ts";
 import { inSession, type Answering, type Session } from "../session.ts";
@@ -47,9 +47,7 @@ async function status(
   using interruption = new Interruption();
   const { signal } = interruption;
   const work = async (imageId: string, part: Answering): Promise<ImportReport> => {
-    const report = await followReport(part, client, { imageId, signal });
-    if (goesOn(report)) process.exitCode = LEFT_EXIT_CODE;
-    return report;
+    return followReport(part, client, { imageId, signal });
   };
   await onEachImage(session, client, references, { work, text, endOf, atOnce: Infinity });
 }
@@ -68,7 +66,6 @@ async function watch(session: Session, reference: string | undefined): Promise<v
   using interruption = new Interruption();
   const { signal } = interruption;
   const report = await followReport(session, client, { imageId, signal });
-  if (goesOn(report)) process.exitCode = LEFT_EXIT_CODE;
   if (hasFailed(report)) throw failureOfImport(report);
   const page = await session.page();
   session.answer(report, () => reportFields(report, page), endOf(report));

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
-import { IMPORT_FAILURES } from "../../domain/import-failure.ts";
 import { imageArgument, imagesArgument } from "../arguments.ts";
 import { onEachImage } from "../each-image.ts";
+import type { End } from "../import-event.ts";
 import { fields } from "../render.ts";
 import { imageToRemoveFrom } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
@@ -73,6 +73,12 @@ async function cancel(
   await steer(session, references, wait ? "cancelled" : "cancelling", { request, resolve });
 }
 
+interface Steered {
+  readonly image_id: string;
+  /** `waiting` if no worker has received the request. */
+  readonly status: string;
+}
+
 interface SteeringRequest {
   /** Returns false if no worker has received the request. */
   readonly request: (imageId: string) => Promise<boolean>;
@@ -93,12 +99,12 @@ async function steer(
   { request, resolve }: SteeringRequest,
 ): Promise<void> {
   const client = await session.client();
-  const work = async (imageId: string) => {
+  const work = async (imageId: string): Promise<Steered> => {
     const isTaken = await request(imageId);
-    if (!isTaken) process.exitCode = IMPORT_FAILURES.NotAcceptedYet.exitCode;
     return { image_id: imageId, status: isTaken ? status : "waiting" };
   };
-  const text = (steered: Awaited<ReturnType<typeof work>>): string =>
+  const endOf = (steered: Steered): End => (steered.status === "waiting" ? "waiting" : "succeeded");
+  const text = (steered: Steered): string =>
     fields([
       ["image_id", steered.image_id],
       [
@@ -109,6 +115,6 @@ async function steer(
       ],
     ]);
   await withWordOfWaiting(session, () =>
-    onEachImage(session, client, references, { work, text, resolve }),
+    onEachImage(session, client, references, { work, text, resolve, endOf }),
   );
 }

@@ -1,8 +1,11 @@
+import { spawn } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
-import { CommandLine } from "../../support/command-line.ts";
+import { text } from "node:stream/consumers";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { BUILT_COMMAND_LINE, CommandLine } from "../../support/command-line.ts";
 import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
 
@@ -81,6 +84,22 @@ describe("import of several files", () => {
   });
 });
 
+describe("import of several files that the user leaves", () => {
+  it("fails for those that have not begun, which is worse than one that waits", async () => {
+    const commandLine = await stack.withoutWorker();
+    const leaving = commandLine.open("import", ...writeDisks("a.raw", "b.raw"), "--parallel", "1");
+    await leaving.shows("a.raw: waiting for a worker");
+
+    leaving.interrupt();
+    const { exitCode, stdout, stderr } = await leaving.result();
+
+    expect(exitCode).toBe(1);
+    expect(stdout).toMatch(/a\.raw +[0-9a-f-]{36} +waiting /);
+    expect(stdout).toMatch(/b\.raw +- +failed .* It was not begun/);
+    expect(stderr).toContain("error: 1 of 2 images failed: ");
+  });
+});
+
 describe("import --json-lines", () => {
   it("writes each change of an import, and its outcome in the last line", async () => {
     const { exitCode, lines, failure } = await commandLine.jsonLines("import", writeDisk());
@@ -125,6 +144,17 @@ describe("import --json-lines", () => {
 });
 
 describe("import -", () => {
+  it.each([
+    ["import", "-"],
+    ["image", "stage", randomUUID(), "-"],
+  ])("refuses a terminal as standard input: %s %s", async (...args) => {
+    const { exitCode, output } = await atTerminal(args);
+
+    expect(exitCode).toBe(2);
+    expect(output).toContain("error: Cannot read an image from standard input: it is a terminal");
+    expect(output).toContain("hint: Give the command the data with `< FILE` or a pipe");
+  });
+
   it("imports standard input", async () => {
     const file = writeDisk();
     const name = randomUUID();
@@ -137,3 +167,18 @@ describe("import -", () => {
     expect(image).toMatchObject({ status: "active", disk_format: "raw", size: 4096 });
   });
 });
+
+/** Runs a command whose standard input, output and error are a terminal. */
+async function atTerminal(
+  args: readonly string[],
+): Promise<{ readonly exitCode: number | null; readonly output: string }> {
+  const command = [process.execPath, BUILT_COMMAND_LINE, ...args].join(" ");
+  const child = spawn("script", ["-qfec", command, "/dev/null"], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  onTestFinished(() => {
+    child.kill();
+  });
+  const [output] = await Promise.all([text(child.stdout), once(child, "close")]);
+  return { exitCode: child.exitCode, output };
+}
