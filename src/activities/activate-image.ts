@@ -1,6 +1,7 @@
 import { log } from "@temporalio/activity";
-import { activate } from "../db/outcome-records.ts";
+import { activate, type Transformations } from "../db/outcome-records.ts";
 import type { DiskFormat } from "../domain/disk-format.ts";
+import type { Preparation } from "../domain/image-history.ts";
 import type { Dependencies } from "./dependencies.ts";
 
 /** The image to activate. */
@@ -12,10 +13,12 @@ export interface ActivateOrder {
   readonly disk_format?: DiskFormat;
   /** Properties that transforms give the image. Default, and in histories of 0.1.0: none. */
   readonly properties?: Readonly<Record<string, string>>;
+  /** For the history of the image. Absent in histories of 0.1.0, and of a further copy. */
+  readonly preparation?: Preparation | undefined;
 }
 
 /** The point of no return. It has no undo: after it the import only goes forward. */
-export function activateImageActivities({ database, taskTimeToLiveMs }: Dependencies) {
+export function activateImageActivities({ database, taskTimeToLiveMs, version }: Dependencies) {
   return {
     /**
      * `saving → active` in one transaction: locations live, task → `success` with its result, claim
@@ -30,13 +33,19 @@ export function activateImageActivities({ database, taskTimeToLiveMs }: Dependen
         activate(
           db,
           { imageId: order.image_id, epoch: order.epoch, taskId: order.task_id },
-          { diskFormat: order.disk_format, properties: order.properties },
+          { ...transformedBy(order), version },
           taskTimeToLiveMs,
         ),
       );
       if (!taskEnded) reportOtherEnd(order);
     },
   };
+}
+
+/** The changes of an order. */
+export function transformedBy(order: ActivateOrder): Transformations {
+  const { disk_format: diskFormat, properties, preparation } = order;
+  return { diskFormat, properties, preparation };
 }
 
 /** Logs that a task did not end with its import. */

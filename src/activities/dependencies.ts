@@ -45,6 +45,8 @@ export interface Dependencies {
   readonly taskTimeToLiveMs: number;
   readonly hashAlgo: string;
   readonly limits: Limits;
+  /** Version of this software, for the history of images. */
+  readonly version: string;
   /**
    * True if a run of this workflow id is open in Temporal. A run that Temporal no longer knows is
    * not.

@@ -4,7 +4,7 @@ import { publish, recordSaved, type Publication } from "../db/outcome-records.ts
 import { storePlace } from "../domain/place.ts";
 import { within } from "../domain/within.ts";
 import { mayHaveChanged } from "../stores/store.ts";
-import { reportOtherEnd, type ActivateOrder } from "./activate-image.ts";
+import { reportOtherEnd, transformedBy, type ActivateOrder } from "./activate-image.ts";
 import type { Dependencies, NodeDependencies } from "./dependencies.ts";
 import { requireAgreement, savedBy, type SaveOrder } from "./save-image.ts";
 import type { StoredCopy } from "./store-image.ts";
@@ -49,11 +49,11 @@ export function publishImageActivities(dependencies: NodeDependencies) {
   };
 
   function publishNow(
-    { taskTimeToLiveMs }: NodeDependencies,
+    { taskTimeToLiveMs, version }: NodeDependencies,
     order: PublishOrder,
   ): Promise<Publication> {
     const saved = { ...savedBy(order), taskId: order.task_id };
-    const transformed = { diskFormat: order.disk_format, properties: order.properties };
+    const transformed = { ...transformedBy(order), version };
     return database.transaction((db) => publish(db, saved, transformed, taskTimeToLiveMs));
   }
 }

@@ -56,6 +56,8 @@ export interface Transformed {
   readonly disk_format: DiskFormat;
   /** To be set on the image when it becomes active. */
   readonly properties: Readonly<Record<string, string>>;
+  /** The program that made the product, with its version. */
+  readonly tool?: string;
 }
 
 /** One transform of the staged bytes. Its undo is {@link discardProductsActivities}. */
@@ -155,8 +157,13 @@ async function promiseEffects(
  */
 function madeBefore({ state, made }: StagedRow, order: TransformOrder): Transformed | undefined {
   if (state !== "whole" || made?.transform !== order.transform) return undefined;
-  const { diskFormat, properties } = made;
-  return { product: order.product + 1, disk_format: diskFormat as DiskFormat, properties };
+  const { diskFormat, properties, tool } = made;
+  return {
+    product: order.product + 1,
+    disk_format: diskFormat as DiskFormat,
+    properties,
+    ...(tool === undefined ? {} : { tool }),
+  };
 }
 
 async function makeProduct(
@@ -169,7 +176,7 @@ async function makeProduct(
   const { database, staging } = dependencies;
   try {
     const outcome = await runOn(dependencies, transform, order, held, progress);
-    const { hasProduct, diskFormat, properties } = outcome;
+    const { hasProduct, diskFormat, properties, tool } = outcome;
     if (hasProduct) {
       await publish(dependencies, transform, held, outcome);
       await dropSource(dependencies, order);
@@ -178,7 +185,12 @@ async function makeProduct(
       await database.transaction((db) => dropLease(db, held.id, held.token));
     }
     const product = hasProduct ? order.product + 1 : order.product;
-    return { product, disk_format: diskFormat, properties };
+    return {
+      product,
+      disk_format: diskFormat,
+      properties,
+      ...(tool === undefined ? {} : { tool }),
+    };
   } catch (error) {
     // The attempt that took over, or the undo, removes it too. Only a late attempt knows the name
     // of its own file.
@@ -238,7 +250,7 @@ async function publish(
   { database, staging, stagingTimeToLiveMs }: NodeDependencies,
   transform: Transform,
   { id, token, part, path }: HeldLease,
-  { diskFormat, properties }: Outcome,
+  { diskFormat, properties, tool }: Outcome,
 ): Promise<void> {
   const handle = await staging.openPart(part);
   try {
@@ -257,7 +269,7 @@ async function publish(
         // The digest step reads it beside the copies.
         digests: undefined,
         timeToLiveMs: stagingTimeToLiveMs,
-        made: { transform: transform.name, diskFormat, properties },
+        made: { transform: transform.name, diskFormat, properties, tool },
       });
     });
   } finally {

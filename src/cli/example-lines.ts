@@ -87,6 +87,16 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
       "image-import image list --created-after 7d -c id,name,size -f csv > images.csv",
     ),
   ],
+  "image history": [
+    example(
+      "Show where an image came from, and what was done",
+      "image-import image history debian",
+    ),
+    example(
+      "Print the digest of each import before its transforms",
+      "image-import image history debian --json | jq -r '.[] | select(.before) | .before.os_hash_value'",
+    ),
+  ],
   "image deactivate": [example("Forbid to read an image", "image-import image deactivate debian")],
   "image reactivate": [example("Allow to read it again", "image-import image reactivate debian")],
   "image delete": [example("Delete two images", "image-import image delete debian 6d2f0c1e")],

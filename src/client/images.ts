@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { ImageChanges } from "../domain/image-fields.ts";
 import type { ImageFilter } from "../domain/image-filter.ts";
+import type { HistoryEntry } from "../domain/image-history.ts";
 import { NO_LIMITS } from "../domain/quota.ts";
 import type { Connections } from "./connections.ts";
 import type { CopyRemovalState, DeletionState } from "./delete-image.ts";
@@ -66,6 +67,20 @@ export class Images {
     requireId(imageId);
     const { catalogue, findImage } = await this.#records();
     return imageView(await catalogue.query((db) => findImage(db, imageId)));
+  }
+
+  /**
+   * Lists what happened to an image from its publication on, the oldest first: it stays known after
+   * the records of tasks are removed, until the image is deleted. Empty for an image that is not
+   * published yet; what a version without histories did is missing.
+   *
+   * @throws ImportError `ImageNotFound`
+   */
+  async history(imageId: string): Promise<HistoryEntry[]> {
+    requireId(imageId);
+    const catalogue = await this.#connections.catalogue();
+    const { listHistory } = await import("../db/history-records.ts");
+    return catalogue.query((db) => listHistory(db, imageId));
   }
 
   /**

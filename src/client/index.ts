@@ -39,6 +39,18 @@ export type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 export type { Encryption, FormatPolicy, VmdkType } from "../domain/format-policy.ts";
 export type { ImageChanges } from "../domain/image-fields.ts";
 export type { ImageFilter, Page, Sort, TaskFilter, TimeFilter } from "../domain/image-filter.ts";
+export type {
+  AccessEvent,
+  CopiedEvent,
+  CopyRemovedEvent,
+  HistoryEntry,
+  ImageEvent,
+  ImportedEvent,
+  RanTransform,
+  RecordedBytes,
+  RecordedRequest,
+  RecordedVerdict,
+} from "../domain/image-history.ts";
 export type { ImageStatus } from "../domain/image-status.ts";
 export type { TaskStatus } from "../domain/task-status.ts";
 export type { ImportMethod } from "../domain/import-request.ts";

@@ -2,6 +2,7 @@ import { and, eq, lt, ne, notLike, sql } from "drizzle-orm";
 import { nextImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Queries } from "./connect.ts";
+import { appendToHistory } from "./history-records.ts";
 import {
   isLocation,
   lockImage,
@@ -187,6 +188,7 @@ export async function beginCopyRemoval(
     .update(images)
     .set({ updatedAt: sql`now()` })
     .where(eq(images.id, imageId));
+  await appendToHistory(db, imageId, { event: "copy_removed", stores: [{ store, url: copy.url }] });
   return { ...copy, status: "pending_delete" };
 }
 

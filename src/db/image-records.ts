@@ -6,6 +6,7 @@ import { requireImageFields, type ImageChanges } from "../domain/image-fields.ts
 import { ImportError } from "../domain/import-failure.ts";
 import type { Limits } from "../domain/quota.ts";
 import type { Queries } from "./connect.ts";
+import { appendToHistory } from "./history-records.ts";
 import { orderOf } from "./keyset.ts";
 import { requireQuotas } from "./quota-records.ts";
 import { imageLocations, imageProperties, images, imageTags } from "./schema.ts";
@@ -360,4 +361,6 @@ export async function moveImage(db: Queries, imageId: string, to: ImageStatus): 
     .update(images)
     .set({ status, updatedAt: sql`now()` })
     .where(and(eq(images.id, imageId), inArray(images.status, imageStatusesBefore(to))));
+  if (to === "deactivated") await appendToHistory(db, imageId, { event: "deactivated" });
+  if (to === "active") await appendToHistory(db, imageId, { event: "reactivated" });
 }

@@ -2,11 +2,14 @@ import { and, eq, inArray, like, or, sql, type SQL } from "drizzle-orm";
 import type { AnyPgColumn } from "drizzle-orm/pg-core";
 import type { DiskFormat } from "../domain/disk-format.ts";
 import type { Digests } from "../domain/digests.ts";
+import type { Preparation } from "../domain/image-history.ts";
 import { storePlace } from "../domain/place.ts";
 import { importLost, isClaimedBy, type ImportId } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
+import { appendToHistory } from "./history-records.ts";
 import { writeProperties } from "./image-records.ts";
 import { findLease } from "./lease-records.ts";
+import { publicationOf, readEndingImport } from "./publication-event.ts";
 import { imageLocations, images, leases } from "./schema.ts";
 import { DEFAULT_TASK_TIME_TO_LIVE_MS, succeedTask } from "./task-records.ts";
 
@@ -96,6 +99,10 @@ export interface Transformations {
   readonly diskFormat?: DiskFormat | undefined;
   /** Added to those that users have set meanwhile. Default: none. */
   readonly properties?: Readonly<Record<string, string>> | undefined;
+  /** The steps before the copies, for the history of the image. Default: unknown. */
+  readonly preparation?: Preparation | undefined;
+  /** Version of this software, for the history of the image. Default: unknown. */
+  readonly version?: string | undefined;
 }
 
 /** The result of an activation. */
@@ -106,8 +113,9 @@ export interface Activation {
 
 /**
  * `saving → active`, or the end of copying an active image: the point of no return: locations go
- * live, the task succeeds, the claim is free and the leases end, all in the caller's one
- * transaction. Idempotent: an unknown COMMIT is resolved by reading back our epoch.
+ * live, the task succeeds, the claim is free, the leases end and the history has the publication,
+ * all in the caller's one transaction. Idempotent: an unknown COMMIT is resolved by reading back
+ * our epoch.
  *
  * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
  */
@@ -117,8 +125,9 @@ export async function activate(
   transformed: Transformations = {},
   taskTimeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
 ): Promise<Activation> {
-  const { diskFormat, properties = {} } = transformed;
-  const moved = await db
+  const { diskFormat, properties = {}, preparation, version } = transformed;
+  const ending = await readEndingImport(db, claim);
+  const [moved] = await db
     .update(images)
     .set({
       status: sql`CASE WHEN ${images.claimEarlierStatus} = 'active' THEN ${images.status} ELSE 'active' END`,
@@ -137,18 +146,16 @@ export async function activate(
         or(eq(images.status, "saving"), isBeingCopied),
       ),
     )
-    .returning({ id: images.id });
-  if (moved.length === 0) return { taskEnded: await requireActivatedByUs(db, claim) };
+    .returning();
+  if (moved === undefined || ending === undefined) {
+    return { taskEnded: await requireActivatedByUs(db, claim) };
+  }
   await writeProperties(db, claim.imageId, properties);
   const isOurs = and(
     eq(imageLocations.imageId, claim.imageId),
     eq(imageLocations.epoch, claim.epoch),
   );
-  const live = await db
-    .update(imageLocations)
-    .set({ status: "active" })
-    .where(isOurs)
-    .returning({ store: imageLocations.store });
+  const live = await db.update(imageLocations).set({ status: "active" }).where(isOurs).returning();
   const isOfImport = and(eq(leases.imageId, claim.imageId), eq(leases.epoch, claim.epoch));
   const places = live.map(({ store }) => storePlace(store));
   // The lease of a store that was given up stays while bytes may be left there: the reconciler goes
@@ -161,7 +168,10 @@ export async function activate(
   if (published.length < live.length) throw importLost(claim.imageId);
   // The outside effects of transforms are permanent from here on.
   await db.delete(leases).where(and(isOfImport, like(leases.place, "transform/%")));
-  return { taskEnded: await succeedTask(db, claim.taskId, claim.imageId, taskTimeToLiveMs) };
+  const { imageId, taskId } = claim;
+  const provenance = { taskId, preparation, version };
+  await appendToHistory(db, imageId, publicationOf(ending, moved, live, provenance));
+  return { taskEnded: await succeedTask(db, taskId, imageId, taskTimeToLiveMs) };
 }
 
 /** The result of a publication. */

@@ -6,6 +6,7 @@ import {
   foreignKey,
   index,
   integer,
+  json,
   jsonb,
   pgTable,
   primaryKey,
@@ -19,6 +20,7 @@ import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
 import type { EarlyEnd } from "../domain/early-end.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
+import type { ImageEvent } from "../domain/image-history.ts";
 import { IMAGE_STATUSES } from "../domain/image-status.ts";
 import type { Place } from "../domain/place.ts";
 import { TASK_STATUSES, TASK_TYPE } from "../domain/task-status.ts";
@@ -154,6 +156,27 @@ export const imageTags = pgTable(
 );
 
 /**
+ * The history of images, from their publication on. A row is written in the transaction of the
+ * change that it reports, under the lock of the image, and is kept as long as the row of the image.
+ */
+export const imageHistory = pgTable(
+  "image_history",
+  {
+    id: bigint("id", { mode: "number" }).primaryKey().generatedAlwaysAsIdentity(),
+    imageId: uuid("image_id")
+      .notNull()
+      .references(() => images.id),
+    /** The time of the write: that of its transaction may be before an earlier change. */
+    at: instant("at")
+      .notNull()
+      .default(sql`clock_timestamp()`),
+    /** Not `jsonb`, which rejects some characters that a verdict may quote from an image. */
+    event: json("event").$type<ImageEvent>().notNull(),
+  },
+  (entry) => [index("image_history_image_index").on(entry.imageId, entry.id)],
+);
+
+/**
  * The locations of images. `pending` until the image is active, `pending_delete` until the
  * bytes are gone; then the row goes. Readers see `active` rows only.
  */
@@ -243,6 +266,8 @@ export interface MadeProduct {
   readonly transform: string;
   readonly diskFormat: string;
   readonly properties: Readonly<Record<string, string>>;
+  /** Absent if it named none, and in rows of 0.1.0. */
+  readonly tool?: string | undefined;
 }
 
 /** The facts of a copy that lies under its key, checked. */

@@ -5,7 +5,7 @@ import { formatDuration } from "../domain/duration.ts";
 import { VMDK_TYPES } from "../domain/format-policy.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { ConvertSettings } from "../domain/transform-settings.ts";
-import { whyNotRunnable, type ProgramLimits } from "./limited-program.ts";
+import { versionOf, whyNotRunnable, type ProgramLimits } from "./limited-program.ts";
 import { makeProduct } from "./make-product.ts";
 import { checkDisk, conversionFailed, convertDisk, inspectDisk } from "./qemu-img.ts";
 import type { DiskFile, DiskInfo } from "./qemu-img.ts";
@@ -51,7 +51,7 @@ export function convert(settings: ConvertSettings): Transform {
       await conversion.run(driver).catch((error: unknown) => {
         throw time.aborted && error === time.reason ? tookTooLong(timeLimitMs) : error;
       });
-      return { hasProduct: true, diskFormat: target };
+      return { hasProduct: true, diskFormat: target, tool: await versionOf(qemuImg) };
     },
     check: async () => whyNotRunnable(qemuImg, "qemu-utils"),
   };

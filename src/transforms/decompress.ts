@@ -1,11 +1,15 @@
 import { BLOCK_BYTES } from "../bytes/block-size.ts";
 import { readFully } from "../bytes/positional-io.ts";
-import { COMPRESSION_MARK_BYTES, recogniseCompression } from "../domain/compression.ts";
+import {
+  COMPRESSION_MARK_BYTES,
+  recogniseCompression,
+  type Compression,
+} from "../domain/compression.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { DecompressSettings } from "../domain/transform-settings.ts";
-import { decompressedBytes } from "./decompressed-bytes.ts";
-import { whyNotRunnable } from "./limited-program.ts";
+import { decompressedBytes, type DecompressionLimits } from "./decompressed-bytes.ts";
+import { versionOf, whyNotRunnable } from "./limited-program.ts";
 import { makeProduct } from "./make-product.ts";
 import type { Transform, TransformWork } from "./transform.ts";
 import { writeProduct } from "./write-product.ts";
@@ -48,7 +52,7 @@ export function decompress(settings: DecompressSettings = {}): Transform {
       await makeProduct(work, (product) => writeProduct(bytes, product)).catch((error: unknown) => {
         throw time.aborted && error === time.reason ? tookTooLong(timeLimitMs) : error;
       });
-      return { hasProduct: true };
+      return { hasProduct: true, tool: await toolOf(compression, limits.programs) };
     },
     check: async () => {
       const reasons = await Promise.all([
@@ -59,6 +63,14 @@ export function decompress(settings: DecompressSettings = {}): Transform {
       return known.length === 0 ? undefined : known.join("; ");
     },
   };
+}
+
+async function toolOf(
+  compression: Compression,
+  programs: DecompressionLimits["programs"],
+): Promise<string | undefined> {
+  const isInside = compression === "gzip" || compression === "zip";
+  return isInside ? `zlib ${process.versions.zlib}` : versionOf(programs[compression]);
 }
 
 async function* sourceBytes(

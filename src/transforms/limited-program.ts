@@ -2,6 +2,7 @@ import { execFile, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import type { FileHandle } from "node:fs/promises";
 import type { Readable, Writable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
 import { hasErrorCode } from "../bytes/system-error.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -104,12 +105,8 @@ export async function whyNotRunnable(
   command: string,
   packageName: string,
 ): Promise<string | undefined> {
-  const limits = { memoryBytes: 1024 ** 3, cpuSeconds: 10, fileBytes: 0 };
-  const signal = AbortSignal.timeout(20_000);
   try {
-    const running = await startLimited({ command, arguments: ["--version"], limits, signal });
-    running.stdout.resume();
-    const { exitCode, stderr } = await running.ended;
+    const { exitCode, stderr } = await askVersion(command);
     if (exitCode === 0) return undefined;
     const reason = stderr.trim().split("\n").at(-1);
     return `"${command}" does not run (${reason ?? ""}); the Debian package ${packageName} contains it`;
@@ -117,6 +114,31 @@ export async function whyNotRunnable(
     const reason = error instanceof Error ? error.message : String(error);
     return `programs cannot be limited (${reason}); the Debian package util-linux contains setpriv and prlimit`;
   }
+}
+
+const LONGEST_VERSION = 200;
+
+/** The name and version of a program, as it says them; undefined if it does not. */
+export async function versionOf(command: string): Promise<string | undefined> {
+  try {
+    const { exitCode, stdout } = await askVersion(command);
+    // zstd puts stars around its line.
+    const [line = ""] = stdout.replaceAll("*", "").trim().split("\n");
+    return exitCode === 0 && line !== "" ? line.slice(0, LONGEST_VERSION) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function askVersion(command: string): Promise<ProgramEnding & { readonly stdout: string }> {
+  const running = await startLimited({
+    command,
+    arguments: ["--version"],
+    limits: { memoryBytes: 1024 ** 3, cpuSeconds: 10, fileBytes: 0 },
+    signal: AbortSignal.timeout(20_000),
+  });
+  const [stdout, ending] = await Promise.all([text(running.stdout), running.ended]);
+  return { ...ending, stdout };
 }
 
 function commandLine({ command, arguments: args, limits }: LimitedProgram): readonly string[] {

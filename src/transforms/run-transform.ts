@@ -12,7 +12,10 @@ export interface Outcome {
   readonly hasProduct: boolean;
   readonly diskFormat: DiskFormat;
   readonly properties: Readonly<Record<string, string>>;
+  readonly tool?: string;
 }
+
+const LONGEST_TOOL = 200;
 
 /**
  * Runs a transform, which may be the user's own, and checks everything that it returns.
@@ -28,6 +31,7 @@ export async function runTransform(transform: Transform, work: TransformWork): P
     hasProduct: result?.hasProduct ?? false,
     diskFormat: diskFormat as DiskFormat,
     properties: result?.properties ?? {},
+    ...(result?.tool === undefined ? {} : { tool: result.tool }),
   };
   const mistake = mistakeIn(outcome) ?? (await mistakeInProduct(outcome, work));
   if (mistake !== undefined) throw failed(transform, mistake);
@@ -58,10 +62,13 @@ function failed({ name }: Transform, reason: string, cause?: unknown): ImportErr
   return new ImportError(code, `The transform "${name}" failed: ${reason}`, { cause });
 }
 
-function mistakeIn({ hasProduct, diskFormat, properties }: Outcome): string | undefined {
+function mistakeIn({ hasProduct, diskFormat, properties, tool }: Outcome): string | undefined {
   if (typeof hasProduct !== "boolean") return "`hasProduct` must be true or false";
   if (!isDiskFormat(diskFormat)) return `"${String(diskFormat)}" is not a disk format`;
   if (typeof properties !== "object") return "`properties` must be an object";
+  if (tool !== undefined && !(typeof tool === "string" && tool.length <= LONGEST_TOOL)) {
+    return `\`tool\` must be text of at most ${LONGEST_TOOL} characters`;
+  }
   for (const [name, value] of Object.entries(properties)) {
     if (typeof value !== "string") return `the property "${name}" must be text`;
     const mistake = mistakeInPropertyName(name) ?? mistakeInPropertyValue(name, value);

@@ -79,4 +79,9 @@ export interface TransformResult {
   readonly diskFormat?: string;
   /** Properties that are set on the image when it becomes active. */
   readonly properties?: Readonly<Record<string, string>>;
+  /**
+   * The program that did it, with its version, such as `qemu-img version 8.2.2`, for the history of
+   * the image. At most 200 characters. Default: none.
+   */
+  readonly tool?: string | undefined;
 }

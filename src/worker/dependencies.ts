@@ -5,6 +5,7 @@ import type { Dependencies, NodeDependencies } from "../activities/dependencies.
 import { lastFailures } from "../temporal/live-progress.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
 import type { Config } from "../config/config.ts";
+import { packageVersion } from "../config/package-version.ts";
 import { Database } from "../db/connect.ts";
 import { StoreMarkRecords } from "../db/store-mark-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -56,6 +57,7 @@ export async function buildDependencies(
     taskTimeToLiveMs: config.taskTimeToLiveMs,
     hashAlgo: config.hashAlgo,
     limits: config.limits,
+    version: packageVersion(),
     isRunOpen: (workflowId) => isRunOpen(client, workflowId),
     searchAttributes: rememberSearchAttributes(client.connection, client.options.namespace),
     lastFailuresOf: async (workflowId, runId) =>

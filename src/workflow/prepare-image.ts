@@ -3,6 +3,7 @@ import type { ImportPlan } from "../activities/claim-import.ts";
 import type { Transformed } from "../activities/transform-staged.ts";
 import type { VerifiedStaging, VerifyOrder } from "../activities/verify-staging.ts";
 import type { Digests } from "../domain/digests.ts";
+import type { Preparation, RanTransform } from "../domain/image-history.ts";
 import type { Undo } from "./compensations.ts";
 import type { ImportRun } from "./import-run.ts";
 import { byteSteps, undoSteps } from "./steps.ts";
@@ -21,6 +22,8 @@ export interface PreparedImage {
   readonly product?: number;
   /** Changes that transforms make to the image; the activation writes them. */
   readonly changes?: Pick<ActivateOrder, "disk_format" | "properties">;
+  /** Verdict and transforms, for the history of the image. Absent for a further copy. */
+  readonly preparation?: Preparation;
   /** Digests of the upload or download, before any transform. */
   readonly stagedDigests?: Digests | null;
 }
@@ -64,9 +67,17 @@ export async function prepareImage(plan: ImportPlan, run: ImportRun): Promise<Pr
     ...(transforms.includes("decompress") ? { decompresses: true } : {}),
   });
   if (transforms.length > 0) return transformImage(plan, transforms, staged, run);
+  const preparation = preparationOf(staged, []);
   return disk_format === null && staged.disk_format != null
-    ? { ...staged, changes: { disk_format: staged.disk_format } }
-    : staged;
+    ? { ...staged, preparation, changes: { disk_format: staged.disk_format } }
+    : { ...staged, preparation };
+}
+
+function preparationOf(
+  { detected_format, checks }: VerifiedStaging,
+  transforms: readonly RanTransform[],
+): Preparation {
+  return { verdict: { detected_format, checks }, transforms };
 }
 
 /** Judges the bytes in staging. */
@@ -100,9 +111,16 @@ async function transformImage(
   let disk_format = plan.disk_format ?? staged.disk_format ?? null;
   let product = 0;
   let properties = {};
+  const ran: RanTransform[] = [];
   for (const transform of transforms) {
     const made = await runTransform(plan, transform, product, disk_format ?? UNDECLARED, run);
     properties = { ...properties, ...made.properties };
+    ran.push({
+      name: transform,
+      has_product: made.product !== product,
+      disk_format: made.disk_format,
+      tool: made.tool ?? null,
+    });
     // Bytes that were verified as compressed may turn out not to be: then the verdict on the
     // declared format is still to come.
     const isVerified = transform !== "decompress" && made.product === product;
@@ -115,6 +133,7 @@ async function transformImage(
   }
   return {
     ...image,
+    preparation: preparationOf(image, ran),
     changes: { ...(disk_format === null ? {} : { disk_format }), properties },
     ...(product === 0 ? {} : { product, stagedDigests: staged.digests }),
   };

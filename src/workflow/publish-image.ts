@@ -53,8 +53,9 @@ async function publishAtOnce(
   run: ImportRun,
 ): Promise<Published> {
   const { image_id, epoch, task_id } = plan;
-  const { digests, virtual_size, changes } = image;
-  const order = { image_id, epoch, task_id, digests, virtual_size, copies, ...changes };
+  const { digests, virtual_size, changes, preparation } = image;
+  const saved = { image_id, epoch, task_id, digests, virtual_size, copies };
+  const order = { ...saved, ...changes, preparation };
   const summary = "publish: save, activate, delete the staged data";
   run.enter("activating");
   return run.step({ name: "publish", summary, pause: "waits before it" }, async (options) => {
@@ -127,12 +128,14 @@ function confirmCopies(plan: ImportPlan, digests: Digests, run: ImportRun): Prom
 /** Publishes the image: the point of no return. A cancel has no effect from here on. */
 async function activateImage(
   { image_id, epoch, task_id }: ImportPlan,
-  { changes }: PreparedImage,
+  { changes, preparation }: PreparedImage,
   run: ImportRun,
 ): Promise<void> {
   const summary = "activate: publish the image";
   await run.step({ name: "activate", summary, isShielded: true }, (options) =>
-    control.activateImage.executeWithOptions(options, [{ image_id, epoch, task_id, ...changes }]),
+    control.activateImage.executeWithOptions(options, [
+      { image_id, epoch, task_id, ...changes, preparation },
+    ]),
   );
 }
 

@@ -44,7 +44,7 @@ function marking(name = "mark", mark = "!") {
     async run(work) {
       seen.push(work.image);
       await writeMarked(work, mark);
-      return { hasProduct: true, properties: { [`by_${name}`]: "yes" } };
+      return { hasProduct: true, properties: { [`by_${name}`]: "yes" }, tool: "marker 1" };
     },
   };
   return { ...transform, seen };
@@ -89,6 +89,7 @@ describe("transformStaged()", () => {
       product: 1,
       disk_format: "raw",
       properties: { by_mark: "yes" },
+      tool: "marker 1",
     });
     expect(await productBytes(plan, 1)).toEqual(marked(bytes));
     expect(await readFile(rig.staged(plan.image_id))).toEqual(bytes);
@@ -409,6 +410,11 @@ describe("transformStaged() that fails", () => {
       "a property that is not text",
       { hasProduct: false, properties: { size: 3 } },
       'the property "size" must be text',
+    ],
+    [
+      "a tool that is not text",
+      { hasProduct: false, tool: { version: 1 } },
+      "`tool` must be text of at most 200 characters",
     ],
     [
       "a product that is not there",

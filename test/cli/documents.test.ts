@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { z } from "zod";
 import { eventDocument } from "../../src/cli/documents/event-document.ts";
 import { failureDocument } from "../../src/cli/documents/failure-document.ts";
+import { historyDocument } from "../../src/cli/documents/history-document.ts";
 import { imageDocument } from "../../src/cli/documents/image-document.ts";
 import { importDocument } from "../../src/cli/documents/import-document.ts";
 import { statusDocument } from "../../src/cli/documents/status-document.ts";
@@ -26,6 +27,9 @@ describe("the documents of commands", () => {
     expect(mistakes(importDocument, answer)).toEqual([]);
     const image = await commandLine.answer("image", "show", String(imageId));
     expect(mistakes(imageDocument, image)).toEqual([]);
+    const history = await commandLine.answer("image", "history", String(imageId));
+    expect(history).toHaveLength(1);
+    expect(mistakes(historyDocument, history)).toEqual([]);
     const task = await commandLine.answer("task", "show", String(taskId));
     expect(mistakes(taskDocument, task)).toEqual([]);
     const report = await commandLine.answer("status", String(imageId));

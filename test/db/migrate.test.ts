@@ -11,6 +11,7 @@ import { Relay } from "../support/relay.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 const TABLES = [
+  "image_history",
   "image_locations",
   "image_properties",
   "image_tags",

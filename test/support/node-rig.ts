@@ -573,6 +573,7 @@ export async function openNode(
     stagingTimeToLiveMs: 60_000,
     hashAlgo: "sha512",
     limits,
+    version: "1.2.3",
     isRunOpen: async (workflowId: string) => openRuns.includes(workflowId),
     lastFailuresOf: async () => [],
   };

@@ -13,6 +13,7 @@ import {
 } from "../arguments.ts";
 import { onEachImage } from "../each-image.ts";
 import { UsageError } from "../failure.ts";
+import { historyText } from "../history-text.ts";
 import { fields, imageFields } from "../render.ts";
 import { imageToRemoveFrom, namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
@@ -84,6 +85,11 @@ export function addImageCommands(program: Command): void {
     .action(inSession(show));
   addImageListCommand(image);
   image
+    .command("history")
+    .addArgument(imageArgument())
+    .description("show what happened to an image: its import, further copies, and what was removed")
+    .action(inSession(history));
+  image
     .command("deactivate")
     .addArgument(imageArgument())
     .description("forbid to read an active image, until it is reactivated")
@@ -148,6 +154,13 @@ async function show(session: Session, reference: string): Promise<void> {
   const client = await session.client();
   const image = await client.images.show(await namedImage(session, client, reference));
   session.answer(image, () => imageFields(image));
+}
+
+async function history(session: Session, reference: string): Promise<void> {
+  const client = await session.client();
+  const entries = await client.images.history(await namedImage(session, client, reference));
+  const { width } = await session.page();
+  session.answer(entries, () => historyText(entries, width));
 }
 
 async function deactivate(session: Session, reference: string): Promise<void> {

@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import { eventDocument } from "./event-document.ts";
 import { failureDocument } from "./failure-document.ts";
+import { historyDocument } from "./history-document.ts";
 import { imageDocument } from "./image-document.ts";
 import { importDocument } from "./import-document.ts";
 import { statusDocument } from "./status-document.ts";
@@ -10,6 +11,7 @@ import { taskDocument } from "./task-document.ts";
 export const DOCUMENTS: Readonly<Record<string, z.ZodType>> = {
   event: eventDocument,
   failure: failureDocument,
+  history: historyDocument,
   image: imageDocument,
   import: importDocument,
   status: statusDocument,
