@@ -19,13 +19,16 @@ const SHELLS = [
   { program: "fish", packageName: "fish", variable: "FISH_PROGRAM" },
 ];
 
+// It reads the man pages of the package.
+const MAN = { program: "man", packageName: "man-db", variable: "MAN_PROGRAM" };
+
 /**
- * The programs with which the tests make their images, and the shells.
+ * The programs with which the tests make their images, the shells, and man.
  *
  * @returns their paths by their environment variables, without the programs that cannot be got
  */
 export async function ensureTestTools() {
-  return ensureSystemTools([QEMU_IMG, ...FILE_SYSTEM_TOOLS, ...IMAGE_TOOLS, ...SHELLS]);
+  return ensureSystemTools([QEMU_IMG, ...FILE_SYSTEM_TOOLS, ...IMAGE_TOOLS, ...SHELLS, MAN]);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {

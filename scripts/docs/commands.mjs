@@ -69,8 +69,12 @@ function aliasText(command) {
   return aliases.length === 0 ? "" : ` Short: ${aliases.join(", ")}.`;
 }
 
-/** @param {Command} command */
-function argumentsOf(command) {
+/**
+ * The arguments of a command, as its usage has them.
+ *
+ * @param {Command} command
+ */
+export function argumentsOf(command) {
   return command.registeredArguments
     .map((argument) => {
       const name = `${argument.name()}${argument.variadic ? "..." : ""}`;
@@ -90,21 +94,30 @@ export function globalOptions(program) {
 
 /** @param {import("commander").Option} option */
 function optionText(option) {
+  const given = shownDefault(option.defaultValue);
   const choices = option.argChoices?.map((choice) => `\`${choice}\``).join(", ");
   const text = [
     `\`${option.flags}\`${option.mandatory ? " (required)" : ""}: ${option.description}`,
     ...(choices === undefined ? [] : [`One of ${choices}`]),
-    ...(isShown(option.defaultValue) ? [`Default: \`${String(option.defaultValue)}\``] : []),
+    ...(given === undefined ? [] : [`Default: \`${given}\``]),
   ].join(". ");
   return wrapped(text, { first: "- ", rest: "  " });
 }
 
-/** @param {unknown} value */
-function isShown(value) {
-  return typeof value === "number" || typeof value === "string";
+/**
+ * A default that says something to a user.
+ *
+ * @param {unknown} value
+ */
+export function shownDefault(value) {
+  return typeof value === "number" || typeof value === "string" ? String(value) : undefined;
 }
 
-/** @param {string} text */
-function sentence(text) {
+/**
+ * A text with a capital letter and a full stop.
+ *
+ * @param {string} text
+ */
+export function sentence(text) {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
 }

@@ -17,7 +17,8 @@ import { addUsageCommand } from "./commands/usage.ts";
 import { addWorkerCommand } from "./commands/worker.ts";
 import { showExamples } from "./examples.ts";
 
-const EPILOGUE = `
+/** The end of `--help` of the program, and the notes of its man page. */
+export const EPILOGUE = `
 The service is the stack on the data directory; DATABASE_URL, TEMPORAL_* and IMAGE_IMPORT_CONFIG
 override it.
 Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict,

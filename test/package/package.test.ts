@@ -1,11 +1,13 @@
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { copyFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import type { Command } from "commander";
 import ts from "typescript";
 import { afterAll, beforeAll, describe, expect, inject, it, onTestFinished, vi } from "vitest";
+import { buildProgram } from "../../src/cli/program.ts";
 import { readStackFile } from "../../src/config/stack-file.ts";
 import { openDataDirectory } from "../../src/stack/data-directory.ts";
 import { stopOrphans } from "../../src/stack/orphans.ts";
@@ -17,6 +19,8 @@ import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { forgottenTypes } from "./public-types.ts";
 
 const CONSUMER = fileURLToPath(new URL("consumer.ts", import.meta.url));
+
+const MAN = process.env["MAN_PROGRAM"] ?? "man";
 
 const stack = new SharedStack();
 let project = "";
@@ -91,7 +95,7 @@ describe("declarations of the package", () => {
 describe("files of the package", () => {
   it("are those of the build, without maps, tests and scripts of development", () => {
     expect(readdirSync(inPackage("")).sort()).toEqual(
-      ["CHANGELOG.md", "LICENSE", "README.md", "dist", "package.json", "scripts"].sort(),
+      ["CHANGELOG.md", "LICENSE", "README.md", "dist", "man", "package.json", "scripts"].sort(),
     );
     const files = readdirSync(inPackage(""), { recursive: true, encoding: "utf8" });
     const unexpected = files.filter((path) => /\.map$|\.test\.|(?<!\.d)\.ts$|stamp$/.test(path));
@@ -99,6 +103,43 @@ describe("files of the package", () => {
     expect(files).toContain("dist/db/migrations/meta/_journal.json");
   });
 });
+
+describe("man pages of the package", () => {
+  const options = {
+    encoding: "utf8",
+    env: { ...process.env, LC_ALL: "C.UTF-8", MANWIDTH: "80" },
+  } as const;
+  const man = (name: string) =>
+    spawnSync(MAN, ["--warnings", "--pager=cat", "-l", inPackage(`man/${name}.1`)], options);
+
+  it("are one for the program and each command, without mistakes", () => {
+    const names = commandPaths(buildProgram(() => undefined)).map((path) =>
+      ["image-import", ...path].join("-"),
+    );
+
+    expect(readdirSync(inPackage("man")).sort()).toEqual(names.map((name) => `${name}.1`).sort());
+    for (const name of names) {
+      const { status, stdout, stderr } = man(name);
+      expect({ name, status, stderr }).toEqual({ name, status: 0, stderr: "" });
+      expect(stdout).toContain(`${name} - `);
+    }
+  }, 120_000);
+
+  it("have options, choices and examples as they are typed", () => {
+    const { stdout } = man("image-import-image-list");
+
+    expect(stdout).toContain("--status <status>");
+    expect(stdout.replaceAll(/\s+/g, " ")).toContain("One of table, json, jsonl, csv, yaml.");
+    expect(stdout).toContain("image-import image list --name 'debian-*' --sort size:desc\n");
+    expect(man("image-import").stdout).toContain("image-import-image-list(1)");
+  });
+});
+
+/** The names on the way to each command that can be run; none for the program. */
+function commandPaths(command: Command, path: readonly string[] = []): (readonly string[])[] {
+  const below = command.commands.flatMap((each) => commandPaths(each, [...path, each.name()]));
+  return path.length === 0 || below.length === 0 ? [path, ...below] : below;
+}
 
 describe("the entry of the package", () => {
   it("loads neither Temporal's worker and client nor Postgres nor an S3 client", () => {
