@@ -117,7 +117,7 @@ export class ImportRuns {
         .catch(() => null);
       const isRefused =
         status === null && stateOf(description) === "completed"
-          ? (await resultOf(handle)).status === "refused"
+          ? (await this.#endOf(imageId, handle)).status === "refused"
           : status?.phase === "refused";
       return {
         run_id: description.runId,
@@ -129,6 +129,13 @@ export class ImportRuns {
       if (error instanceof ImportError && error.code === "ImportNotFound") return undefined;
       throw error;
     }
+  }
+
+  /** The result of a run that has completed: the server has it, and answers within moments. */
+  async #endOf(imageId: string, handle: WorkflowHandle): ReturnType<typeof resultOf> {
+    return translating(imageId, () =>
+      this.#client.withDeadline(Date.now() + ANSWER_PATIENCE_MS, () => resultOf(handle)),
+    );
   }
 
   /** See `Imports.status`. */

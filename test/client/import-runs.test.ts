@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { Client, Connection, type ConnectionOptions } from "@temporalio/client";
+import { describe, expect, inject, it, onTestFinished } from "vitest";
 import type { LookOptions } from "../../src/client/import-looks.ts";
 import { ImportRuns } from "../../src/client/import-runs.ts";
 import { Turns } from "../../src/client/turns.ts";
@@ -14,6 +15,8 @@ import { connectTestClient } from "../support/temporal.ts";
 function looks(): LookOptions {
   return { everyMs: 20, turns: new Turns(0), ended: new AbortController().signal };
 }
+
+type Interceptor = NonNullable<ConnectionOptions["interceptors"]>[number];
 
 describe("ImportRuns", () => {
   describe("wait()", () => {
@@ -61,6 +64,37 @@ describe("ImportRuns", () => {
         code: "ImportNotFound",
         message: `Temporal knows no import of image "${unknown}" that could be asked`,
       });
+    });
+  });
+
+  describe("run()", () => {
+    it("waits only seconds for the result of a run that has completed", async () => {
+      const rig = await createRig();
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      await rig.client.imports.start(imageId, {});
+      await rig.client.imports.wait(imageId);
+      const deadlines: unknown[] = [];
+      const connection = await Connection.connect({
+        address: inject("temporalAddress"),
+        interceptors: [
+          (options, nextCall) => {
+            const { path } = options.method_definition;
+            // As if no worker ran.
+            if (path.endsWith("/QueryWorkflow")) options.deadline = Date.now();
+            if (path.endsWith("/GetWorkflowExecutionHistory")) deadlines.push(options.deadline);
+            // The type of grpc-js, which is none of our dependencies.
+            return nextCall(options) as ReturnType<Interceptor>;
+          },
+        ],
+      });
+      onTestFinished(() => connection.close());
+      const { namespace } = rig.temporal.options;
+
+      const run = await new ImportRuns(new Client({ connection, namespace })).run(imageId);
+
+      expect(run).toMatchObject({ state: "completed", status: null });
+      expect(deadlines).toHaveLength(1);
+      expect(Number(deadlines[0]) - Date.now()).toBeLessThan(10_000);
     });
   });
 
