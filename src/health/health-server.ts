@@ -34,6 +34,9 @@ export class HealthServer implements AsyncDisposable {
     } catch (error) {
       throw cannotListen("health", { host, port }, error);
     }
+    // A connection that cannot be taken, such as for want of file descriptors. Without a listener
+    // it would end the program.
+    server.on("error", () => undefined);
     return new HealthServer(server, host);
   }
 

@@ -1,5 +1,7 @@
-import { createServer } from "node:net";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
+import type { Server } from "node:http";
+import { createServer } from "node:net";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { Health, type LifeStage } from "../../src/health/health.ts";
 import { HealthServer } from "../../src/health/health-server.ts";
@@ -88,6 +90,24 @@ describe("HealthServer", () => {
     expect([head.status, await head.text()]).toEqual([200, ""]);
     expect([post.status, post.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
     expect(other.status).toBe(404);
+  });
+
+  it("answers on after a connection that it could not take", async () => {
+    const { url } = await serve();
+    const servers: Server[] = [];
+    const onRequest = (message: unknown): void => {
+      servers.push((message as { readonly server: Server }).server);
+    };
+    subscribe("http.server.request.start", onRequest);
+    onTestFinished(() => {
+      unsubscribe("http.server.request.start", onRequest);
+    });
+    await answerOf(`${url}/livez`);
+
+    servers[0]?.emit("error", new Error("accept EMFILE"));
+
+    expect(servers).toHaveLength(1);
+    expect((await answerOf(`${url}/livez`)).code).toBe(200);
   });
 
   it("names the port that another program uses, and the way out", async () => {
