@@ -4,6 +4,7 @@ import { readConfig } from "../config/config.ts";
 import type { StackProgram } from "../config/stack-file.ts";
 import type { NameLock } from "../processes/name-lock.ts";
 import { lockDataDirectory } from "./data-directory-lock.ts";
+import { ChangingFile } from "./changing-file.ts";
 import { rotateIfLong, type RotationLimits } from "./log-rotation.ts";
 import { openDataDirectory, type DataDirectory } from "./data-directory.ts";
 import { STACK_MARK, stopOrphans } from "./orphans.ts";
@@ -168,7 +169,9 @@ class SupervisedStack implements OwnStack {
   }
 
   #watchConfiguration(): void {
+    const file = new ChangingFile(this.directory.config);
     this.#configurationLooks = setInterval(() => {
+      if (!file.mayHaveChanged()) return;
       // A change of comments only needs no restart.
       if (configDigest(this.directory.config) !== this.#digest) void this.reload();
     }, LOOK_AT_CONFIGURATION_EVERY_MS).unref();
