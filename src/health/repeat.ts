@@ -6,14 +6,19 @@ import { setTimeout as sleep } from "node:timers/promises";
  *
  * @param everyMs - the pause between two of them
  * @param work - never rejects
+ * @param begin - `later`: with a pause
  */
 export async function repeat(
   everyMs: number,
   signal: AbortSignal,
   work: () => Promise<void>,
+  begin: "now" | "later" = "now",
 ): Promise<void> {
+  const pause = async (): Promise<void> =>
+    sleep(everyMs, undefined, { signal, ref: false }).catch(() => undefined);
+  if (begin === "later") await pause();
   while (!signal.aborted) {
     await work();
-    await sleep(everyMs, undefined, { signal, ref: false }).catch(() => undefined);
+    await pause();
   }
 }

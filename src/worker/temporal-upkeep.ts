@@ -1,5 +1,6 @@
 import { WorkflowExecutionAlreadyStartedError, type Client } from "@temporalio/client";
 import type { Logger } from "@temporalio/worker";
+import { repeat } from "../health/repeat.ts";
 import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
 import { ensureReconcilerSchedule, scheduleReconciler } from "../temporal/reconcile-schedule.ts";
 import { registerSearchAttributes } from "../temporal/search-attributes.ts";
@@ -17,9 +18,8 @@ export class TemporalUpkeep {
   readonly #namespace: string;
   readonly #reconcileEveryMs: number;
   readonly #logger: Logger;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #stopping = new AbortController();
   #reconciledAtMs = Date.now();
-  #isStopped = false;
 
   constructor(client: Client, namespace: string, reconcileEveryMs: number, logger: Logger) {
     this.#client = client;
@@ -37,24 +37,13 @@ export class TemporalUpkeep {
     await this.#trying("make the Schedule of the reconciler", () =>
       scheduleReconciler(this.#client, this.#reconcileEveryMs),
     );
-    this.#lookAgain();
+    const everyMs = Math.min(LOOK_EVERY_MS, this.#reconcileEveryMs);
+    void repeat(everyMs, this.#stopping.signal, () => this.#look(), "later");
   }
 
   /** Ends the looks. */
   stop(): void {
-    this.#isStopped = true;
-    clearTimeout(this.#timer);
-  }
-
-  #lookAgain(): void {
-    if (this.#isStopped) return;
-    const everyMs = Math.min(LOOK_EVERY_MS, this.#reconcileEveryMs);
-    this.#timer = setTimeout(() => void this.#lookOnce(), everyMs);
-  }
-
-  async #lookOnce(): Promise<void> {
-    await this.#look();
-    this.#lookAgain();
+    this.#stopping.abort();
   }
 
   async #look(): Promise<void> {
@@ -93,7 +82,7 @@ export class TemporalUpkeep {
       await work();
       return true;
     } catch (error) {
-      if (!this.#isStopped) {
+      if (!this.#stopping.signal.aborted) {
         const reason = error instanceof Error ? error.message : String(error);
         this.#logger.warn(`Cannot ${what}; this worker tries again`, { reason });
       }

@@ -15,6 +15,20 @@ interface Volume {
 
 const DEFAULT_TIMES = { heartbeatTimeoutMs: 15_000 };
 
+// Steps that need moments.
+const QUICK_RETRIES = {
+  initialInterval: "200ms",
+  backoffCoefficient: 2,
+  maximumInterval: "10s",
+} as const;
+
+// Steps that begin again with bytes.
+const BYTE_RETRIES = {
+  initialInterval: "500ms",
+  backoffCoefficient: 2,
+  maximumInterval: "30s",
+} as const;
+
 /**
  * Steps that need only the catalogue. They have no bound: Postgres may be unreachable for hours,
  * and an accepted import waits for it.
@@ -24,7 +38,7 @@ export const control = proxyActivities<ControlActivities>({
   cancellationType,
   // A statement is limited to 20 s by the server and to 25 s by the worker.
   startToCloseTimeout: "30s",
-  retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
+  retry: QUICK_RETRIES,
 });
 
 /**
@@ -59,7 +73,7 @@ export function byteSteps({ node, times = DEFAULT_TIMES }: Volume) {
     // timeout.
     startToCloseTimeout: "7d",
     heartbeatTimeout: times.heartbeatTimeoutMs,
-    retry: { initialInterval: "500ms", backoffCoefficient: 2, maximumInterval: "30s" },
+    retry: BYTE_RETRIES,
   });
 }
 
@@ -73,7 +87,7 @@ export function confirmSteps({ node, times = DEFAULT_TIMES }: Volume) {
     cancellationType,
     startToCloseTimeout: "7d",
     heartbeatTimeout: times.heartbeatTimeoutMs,
-    retry: { initialInterval: "500ms", backoffCoefficient: 2, maximumInterval: "30s" },
+    retry: BYTE_RETRIES,
   });
 }
 
@@ -87,7 +101,7 @@ export function publishSteps({ node, times = DEFAULT_TIMES }: Volume) {
     cancellationType,
     startToCloseTimeout: "1m",
     heartbeatTimeout: times.heartbeatTimeoutMs,
-    retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
+    retry: QUICK_RETRIES,
   });
 }
 
@@ -105,7 +119,7 @@ export function undoSteps({ node, times = DEFAULT_TIMES }: Volume) {
     startToCloseTimeout: "50s",
     // After the bound the copy still has its lease, and the reconciler removes it.
     scheduleToCloseTimeout: "2m",
-    retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
+    retry: QUICK_RETRIES,
   });
 }
 
@@ -120,7 +134,7 @@ export function cleanUpSteps({ node, times = DEFAULT_TIMES }: Volume) {
     heartbeatTimeout: times.heartbeatTimeoutMs,
     startToCloseTimeout: "30s",
     scheduleToCloseTimeout: "1m",
-    retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "10s" },
+    retry: QUICK_RETRIES,
   });
 }
 
@@ -134,7 +148,7 @@ export function probeSteps(node: string) {
     cancellationType,
     startToCloseTimeout: "10s",
     scheduleToCloseTimeout: "20s",
-    retry: { initialInterval: "200ms", maximumInterval: "5s" },
+    retry: { ...QUICK_RETRIES, maximumInterval: "5s" },
   });
 }
 
@@ -146,7 +160,7 @@ export function sweepSteps(node: string) {
     heartbeatTimeout: DEFAULT_TIMES.heartbeatTimeoutMs,
     startToCloseTimeout: "2m",
     scheduleToCloseTimeout: "4m",
-    retry: { initialInterval: "200ms", maximumInterval: "10s", maximumAttempts: 3 },
+    retry: { ...QUICK_RETRIES, maximumAttempts: 3 },
   });
 }
 
@@ -157,6 +171,6 @@ export function removalSteps(node: string) {
     cancellationType,
     heartbeatTimeout: DEFAULT_TIMES.heartbeatTimeoutMs,
     startToCloseTimeout: "2m",
-    retry: { initialInterval: "200ms", backoffCoefficient: 2, maximumInterval: "1m" },
+    retry: { ...QUICK_RETRIES, maximumInterval: "1m" },
   });
 }
