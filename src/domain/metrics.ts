@@ -130,8 +130,11 @@ export type LabelsOf<Name extends MetricName> = Readonly<
   Record<(typeof METRICS)[Name]["labels"][number], string>
 >;
 
+/** The name of a gauge. */
+export type GaugeName = NameOf<"gauge">;
+
 /** The methods of Temporal's meter that create metrics. */
-interface Meter {
+export interface Meter {
   createCounter(
     name: string,
     unit?: string,
@@ -176,7 +179,7 @@ export function observe<Name extends NameOf<"histogram">>(
 }
 
 /** Sets a gauge. */
-export function setGauge<Name extends NameOf<"gauge">>(
+export function setGauge<Name extends GaugeName>(
   meter: Meter,
   name: Name,
   labels: LabelsOf<Name>,

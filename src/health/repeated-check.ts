@@ -10,6 +10,8 @@ export interface RepeatedCheckOptions {
   readonly everyMs?: number;
   /** A check that takes longer has failed, in ms. Default: 2 s. */
   readonly limitMs?: number;
+  /** Called with the reason of each failure. */
+  readonly onFailure?: (reason: string) => void;
 }
 
 /**
@@ -20,6 +22,7 @@ export class RepeatedCheck {
   readonly #work: () => Promise<void>;
   readonly #everyMs: number;
   readonly #limitMs: number;
+  readonly #onFailure: (reason: string) => void;
   readonly #stopping = new AbortController();
   #result: CheckDocument = {
     ok: false,
@@ -28,10 +31,16 @@ export class RepeatedCheck {
   };
 
   /** Checks nothing yet. */
-  constructor({ work, everyMs = 2_000, limitMs = 2_000 }: RepeatedCheckOptions) {
+  constructor({
+    work,
+    everyMs = 2_000,
+    limitMs = 2_000,
+    onFailure = () => undefined,
+  }: RepeatedCheckOptions) {
     this.#work = work;
     this.#everyMs = everyMs;
     this.#limitMs = limitMs;
+    this.#onFailure = onFailure;
   }
 
   /** The result of the last check, and since when it is so. */
@@ -67,5 +76,6 @@ export class RepeatedCheck {
     const ok = reason === null;
     const since = ok === this.#result.ok ? this.#result.since : new Date().toISOString();
     this.#result = { ok, since, reason };
+    if (reason !== null) this.#onFailure(reason);
   }
 }
