@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { keepCompiledCode } from "./compile-cache.ts";
+import { runCommandLine } from "./run-command-line.ts";
 
 // The reader of a pipe may end early (`… | head`); the rest of the output is not needed.
 process.stdout.on("error", endQuietly);
@@ -7,9 +7,6 @@ process.stderr.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") throw error;
 });
 
-keepCompiledCode();
-// Loaded after that: only what is loaded from now on is kept.
-const { runCommandLine } = await import("./run-command-line.ts");
 await runCommandLine(process.argv.slice(2));
 // Not left to the event loop: a call that is no longer awaited would keep the process alive.
 process.stdout.write("", () => process.exit());

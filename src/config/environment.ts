@@ -63,11 +63,6 @@ export function defaultRoles(env: NodeJS.ProcessEnv = process.env): string[] | u
     .filter((role) => role !== "");
 }
 
-/** The user's cache for this program: `image-import` below `XDG_CACHE_HOME`, else `~/.cache`. */
-export function cacheDirectory(env: NodeJS.ProcessEnv = process.env): string {
-  return join(setting(env, "XDG_CACHE_HOME") ?? join(homedir(), ".cache"), "image-import");
-}
-
 /** True if failures are shown with their stack traces: `IMAGE_IMPORT_DEBUG` is set. */
 export function showsStackTraces(env: NodeJS.ProcessEnv = process.env): boolean {
   return setting(env, "IMAGE_IMPORT_DEBUG") !== undefined;

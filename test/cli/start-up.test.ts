@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest";
 import { loadedPackages } from "../support/loaded-packages.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
+const PROGRAM = fileURLToPath(new URL("../../scripts/image-import.mjs", import.meta.url));
 const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 /** The packages that take longest to load: 40 to 300 ms each. */
@@ -39,14 +40,14 @@ const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 const canKeep = major > 22 || (major === 22 && minor >= 1);
 
 function version(cacheHome: string) {
-  const env = { ...process.env, XDG_CACHE_HOME: cacheHome };
-  return spawnSync(process.execPath, [COMMAND_LINE, "--version"], { env, encoding: "utf8" });
+  const env = { ...process.env, XDG_CACHE_HOME: cacheHome, NODE_DISABLE_COMPILE_CACHE: undefined };
+  return spawnSync(process.execPath, [PROGRAM, "--version"], { env, encoding: "utf8" });
 }
 
 describe("the program of a clone", () => {
   it("starts by a link, without npx", () => {
     const link = join(makeTemporaryDirectory(), "image-import");
-    symlinkSync(fileURLToPath(new URL("../../scripts/image-import.mjs", import.meta.url)), link);
+    symlinkSync(PROGRAM, link);
 
     const { status, stdout } = spawnSync(link, ["--version"], { encoding: "utf8" });
 

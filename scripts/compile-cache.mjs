@@ -1,28 +1,25 @@
 import module from "node:module";
 import { join } from "node:path";
-import { cacheDirectory } from "../config/environment.ts";
+import { cacheDirectory } from "./cache-directory.mjs";
 
 /**
  * Lets Node keep the compiled code of the program between its runs: a command starts about a third
- * faster. It does nothing on a Node before 22.1, which cannot, or where the cache cannot be
- * written.
+ * faster. Only code that is loaded later is kept. It does nothing on a Node before 22.1, which
+ * cannot, or where the cache cannot be written.
  *
  * The cache is the user's own. Node's default is a directory below `/tmp` that another user could
  * make first, and compiled code from there would run with the rights of this user.
  *
  * https://nodejs.org/api/module.html#moduleenablecompilecachecachedir
  */
-export function keepCompiledCode(): void {
-  const { enableCompileCache } = module as typeof module & CompileCache;
+export function keepCompiledCode() {
+  // The types of Node 20 do not have it.
+  const { enableCompileCache } =
+    /** @type {{ enableCompileCache?: (directory: string) => unknown }} */ (module);
   if (enableCompileCache === undefined) return;
   try {
     enableCompileCache(join(cacheDirectory(), "compile-cache"));
   } catch {
     // A user that has no home directory, as in a container, has no cache.
   }
-}
-
-/** The types of Node 20 do not have it. */
-interface CompileCache {
-  readonly enableCompileCache?: (directory: string) => unknown;
 }
