@@ -1,3 +1,4 @@
+import type { FileHandle } from "node:fs/promises";
 import { BLOCK_BYTES } from "../bytes/block-size.ts";
 import { readFully } from "../bytes/positional-io.ts";
 import {
@@ -8,6 +9,7 @@ import {
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { DecompressSettings } from "../domain/transform-settings.ts";
+import { decompressZstd } from "./decompress-zstd.ts";
 import { decompressedBytes, type DecompressionLimits } from "./decompressed-bytes.ts";
 import { versionOf, whyNotRunnable } from "./limited-program.ts";
 import { makeProduct } from "./make-product.ts";
@@ -45,11 +47,15 @@ export function decompress(settings: DecompressSettings = {}): Transform {
       const time = AbortSignal.timeout(timeLimitMs);
       const signal = AbortSignal.any([work.signal, time]);
       const { sizeBytes: compressedBytes, maxProductBytes: maxBytes } = work;
-      const bytes = decompressedBytes(sourceBytes(work, signal), {
-        ...limits,
-        ...{ compression, compressedBytes, maxBytes, signal },
-      });
-      await makeProduct(work, (product) => writeProduct(bytes, product)).catch((error: unknown) => {
+      const allowed = { ...limits, maxBytes };
+      const fill = async (product: FileHandle): Promise<unknown> => {
+        if (compression === "zstd") {
+          return decompressZstd({ ...work, signal }, product, allowed);
+        }
+        const options = { ...allowed, compression, compressedBytes, signal };
+        return writeProduct(decompressedBytes(sourceBytes(work, signal), options), product);
+      };
+      await makeProduct(work, fill).catch((error: unknown) => {
         throw time.aborted && error === time.reason ? tookTooLong(timeLimitMs) : error;
       });
       return { hasProduct: true, tool: await toolOf(compression, limits.programs) };

@@ -25,7 +25,7 @@ export interface DecompressionLimits {
 
 /** Settings of {@link decompressedBytes}. */
 export interface Decompression extends DecompressionLimits {
-  readonly compression: Compression;
+  readonly compression: Exclude<Compression, "zstd">;
   /**
    * The number of compressed bytes, if it is known. Default: those that have come so far count for
    * the ratio.
@@ -69,21 +69,9 @@ function decoded(reader: ChunkReader, options: Decompression): AsyncIterable<Buf
       return gunzip(reader);
     case "zip":
       return unzipMember(reader);
-    case "zstd":
-      return throughProgram(reader, options.programs.zstd, zstdArguments(options), options);
     case "xz":
       return throughProgram(reader, options.programs.xz, xzArguments(options), options);
   }
-}
-
-/**
- * The memory of a window of 2^27, the largest that zstd decompresses by default.
- */
-const ZSTD_WINDOW_BYTES = 128 * 1024 * 1024;
-
-function zstdArguments({ memoryBytes }: DecompressionLimits): readonly string[] {
-  const windowBytes = Math.min(memoryBytes, ZSTD_WINDOW_BYTES);
-  return ["-d", "-c", "-q", "--no-pass-through", `--memory=${windowBytes}`, "-"];
 }
 
 function xzArguments({ memoryBytes }: DecompressionLimits): readonly string[] {
@@ -92,8 +80,8 @@ function xzArguments({ memoryBytes }: DecompressionLimits): readonly string[] {
   return ["-d", "-c", "--format=xz", "--threads=1", `--memlimit-decompress=${memoryBytes}`];
 }
 
-/** Memory of the programs beside their windows: code, libraries, stacks of threads. */
-const PROGRAM_BYTES = 256 * 1024 * 1024;
+/** Memory of the programs beside their windows: code, libraries, stacks of threads. @internal */
+export const PROGRAM_BYTES = 256 * 1024 * 1024;
 
 async function* throughProgram(
   reader: ChunkReader,
@@ -148,17 +136,30 @@ async function wasTaken({ stdin }: RunningProgram, chunk: Buffer): Promise<boole
   });
 }
 
-function assertEndedWell(command: string, { exitCode, killedBy, stderr }: ProgramEnding): void {
+/** @throws ImportError `DecompressionFailed` with what a program said that did not end well */
+export function assertEndedWell(
+  command: string,
+  { exitCode, killedBy, stderr }: ProgramEnding,
+): void {
   if (exitCode === 0) return;
   const how = killedBy === null ? `ended with ${String(exitCode)}` : `was ended by ${killedBy}`;
   const said = stderr.trim().replaceAll(/\s*\n\s*/g, "; ");
   throw damaged(said === "" ? `${command} ${how}` : `${command} ${how}: ${said}`);
 }
 
-function assertNotTooMuch(
+/**
+ * @param takenBytes - the compressed bytes that have come so far
+ * @throws ImportError `ProductTooLarge` when the decompressed bytes are more than allowed
+ */
+export function assertNotTooMuch(
   doneBytes: number,
   takenBytes: number,
-  { maxBytes, maxRatio, ratioFreeBytes, compressedBytes = takenBytes }: Decompression,
+  {
+    maxBytes,
+    maxRatio,
+    ratioFreeBytes,
+    compressedBytes = takenBytes,
+  }: Pick<Decompression, "maxBytes" | "maxRatio" | "ratioFreeBytes" | "compressedBytes">,
 ): void {
   if (doneBytes > maxBytes) {
     throw new ImportError(

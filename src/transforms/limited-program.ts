@@ -41,14 +41,18 @@ export interface ProgramEnding {
   readonly stderr: string;
 }
 
-/** A program that runs. */
-export interface RunningProgram {
-  readonly stdin: Writable;
-  readonly stdout: Readable;
+/** A program that runs between two files. */
+export interface RunningFilter {
   /** Resolves when it has ended and its output was read. */
   readonly ended: Promise<ProgramEnding>;
   /** Kills it and the processes that it started, at once. */
   kill(): void;
+}
+
+/** A program that runs between two pipes. */
+export interface RunningProgram extends RunningFilter {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
 }
 
 const KEPT_STDERR_BYTES = 1024;
@@ -70,17 +74,40 @@ const UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"';
  *   `BadConfiguration` when the programs that limit it are missing.
  */
 export async function startLimited(program: LimitedProgram): Promise<RunningProgram> {
+  const { child, ...running } = await launch(program, "pipe", "pipe");
+  const { stdin, stdout } = child as ChildProcess & { stdin: Writable; stdout: Readable };
+  // A program that ends early closes its input. Its exit code shows the reason.
+  stdin.on("error", () => undefined);
+  return { ...running, stdin, stdout };
+}
+
+/**
+ * The same for a program that reads and writes files: no byte passes through this process. It reads
+ * and writes from the positions of these open files, and moves them.
+ */
+export async function startFilter(
+  program: LimitedProgram,
+  { input, output }: { readonly input: FileHandle; readonly output: FileHandle },
+): Promise<RunningFilter> {
+  return launch(program, input.fd, output.fd);
+}
+
+async function launch(
+  program: LimitedProgram,
+  input: "pipe" | number,
+  output: "pipe" | number,
+): Promise<RunningFilter & { readonly child: ChildProcess }> {
   const isolation = await networkIsolation();
   program.signal.throwIfAborted();
   const [command = "setpriv", ...args] = [...isolation, ...commandLine(program)];
   const files = program.files ?? [];
   const child = spawn(command, args, {
-    stdio: ["pipe", "pipe", "pipe", ...files.map(({ fd }) => fd)],
+    stdio: [input, output, "pipe", ...files.map(({ fd }) => fd)],
     detached: true,
     // None of the worker's secrets. One arena: each takes 64 MiB of address space that is not used.
     // eslint-disable-next-line no-restricted-properties -- Finds the program.
     env: { PATH: process.env["PATH"], LC_ALL: "C", MALLOC_ARENA_MAX: "1" },
-  }) as ChildProcess & { stdin: Writable; stdout: Readable; stderr: Readable };
+  }) as ChildProcess & { stderr: Readable };
   const kill = (): void => {
     killGroup(child);
   };
@@ -90,9 +117,7 @@ export async function startLimited(program: LimitedProgram): Promise<RunningProg
   });
   // It may end before it is awaited: that is not an unhandled rejection.
   ended.catch(() => undefined);
-  // A program that ends early closes its input. Its exit code shows the reason.
-  child.stdin.on("error", () => undefined);
-  return { stdin: child.stdin, stdout: child.stdout, ended, kill };
+  return { child, ended, kill };
 }
 
 /**

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -412,20 +412,23 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(work.left()).toEqual([]);
     });
 
-    it.each(TOOLS)("stops in the middle of %s when it is cancelled", async (tool) => {
-      const cancellation = new AbortController();
-      const file = await compress(tool, fileOf(randomBytes(16 * MIB)));
-      const reason = new Error("cancelled");
-      const work = await workOn(file, "raw", {
-        signal: cancellation.signal,
-        report: (doneBytes) => {
-          if (doneBytes >= 4 * MIB) cancellation.abort(reason);
-        },
-      });
+    it.each(["gzip", "xz", "zip"] as const)(
+      "stops in the middle of %s when it is cancelled",
+      async (tool) => {
+        const cancellation = new AbortController();
+        const file = await compress(tool, fileOf(randomBytes(16 * MIB)));
+        const reason = new Error("cancelled");
+        const work = await workOn(file, "raw", {
+          signal: cancellation.signal,
+          report: (doneBytes) => {
+            if (doneBytes >= 4 * MIB) cancellation.abort(reason);
+          },
+        });
 
-      await expect(transform.run(work)).rejects.toBe(reason);
-      expect(work.left()).toEqual([]);
-    });
+        await expect(transform.run(work)).rejects.toBe(reason);
+        expect(work.left()).toEqual([]);
+      },
+    );
 
     it.each(TOOLS)("stops %s after its time limit", async (tool) => {
       const file = await compress(tool, fileOf(randomBytes(8 * MIB)));
@@ -438,8 +441,27 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(work.left()).toEqual([]);
     });
 
-    it("fails when the source is shorter than it was", async () => {
-      const file = await compress("gzip", fileOf(randomBytes(1000)));
+    it("stops zstd in the middle when it is cancelled", async () => {
+      const slow = fileOf("#!/bin/sh\nhead -c 4194304\nsleep 600\n", "slow-zstd");
+      chmodSync(slow, 0o755);
+      const cancellation = new AbortController();
+      const file = await compress("zstd", fileOf(randomBytes(16 * MIB)));
+      const reason = new Error("cancelled");
+      const work = await workOn(file, "raw", {
+        signal: cancellation.signal,
+        report: (doneBytes) => {
+          if (doneBytes >= 4 * MIB) cancellation.abort(reason);
+        },
+      });
+
+      const running = decompress({ ...DECOMPRESSORS, zstd: slow }).run(work);
+
+      await expect(running).rejects.toBe(reason);
+      expect(work.left()).toEqual([]);
+    });
+
+    it.each(["gzip", "zstd"] as const)("fails when the %s is shorter than it was", async (tool) => {
+      const file = await compress(tool, fileOf(randomBytes(1000)));
       const work = await workOn(file);
 
       expect(

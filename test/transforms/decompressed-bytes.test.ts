@@ -4,13 +4,16 @@ import { join } from "node:path";
 import { deflateRawSync, gzipSync, crc32 } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { COMPRESSIONS, type Compression } from "../../src/domain/compression.ts";
+import type { Compression } from "../../src/domain/compression.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { decompressedBytes, type Decompression } from "../../src/transforms/decompressed-bytes.ts";
 import { compress, DECOMPRESSORS, MISSING_COMPRESSOR } from "../support/compressed-files.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+// zstd reads and writes files.
+const STREAMS = ["gzip", "xz", "zip"] as const;
 
 async function* chunksOf(bytes: Buffer, chunkBytes: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += chunkBytes) {
@@ -20,7 +23,7 @@ async function* chunksOf(bytes: Buffer, chunkBytes: number): AsyncGenerator<Buff
 
 async function decompressAll(
   compressed: AsyncIterable<Buffer>,
-  compression: Compression,
+  compression: Decompression["compression"],
   settings: Partial<Decompression> = {},
 ): Promise<Buffer> {
   const chunks: Buffer[] = [];
@@ -42,7 +45,7 @@ async function compressed(tool: Compression, bytes: Buffer): Promise<Buffer> {
 describe.skipIf(MISSING_COMPRESSOR !== undefined)(
   `decompressedBytes()${MISSING_COMPRESSOR === undefined ? "" : `, skipped without ${MISSING_COMPRESSOR}`}`,
   () => {
-    it.each(COMPRESSIONS)("decompresses %s that comes in chunks of any size", async (format) => {
+    it.each(STREAMS)("decompresses %s that comes in chunks of any size", async (format) => {
       const bytes = Buffer.concat([randomBytes(5000), Buffer.alloc(5000), randomBytes(7)]);
       const whole = await compressed(format, bytes);
 
@@ -52,7 +55,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       }
     });
 
-    it.each(["gzip", "zstd", "xz"] as const)(
+    it.each(["gzip", "xz"] as const)(
       "decompresses %s of several members, cut anywhere",
       async (format) => {
         const member = await compressed(format, Buffer.from("member "));
@@ -65,7 +68,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       },
     );
 
-    it.each(COMPRESSIONS)("finds bytes after %s in a chunk of their own", async (format) => {
+    it.each(STREAMS)("finds bytes after %s in a chunk of their own", async (format) => {
       const whole = await compressed(format, Buffer.from("bytes"));
       for (const rest of [Buffer.alloc(1), Buffer.from("garbage "), Buffer.alloc(3)]) {
         const chunks = async function* (): AsyncGenerator<Buffer> {
@@ -78,21 +81,18 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       }
     });
 
-    it.each(COMPRESSIONS)(
-      "compares the bytes of %s with the compressed ones so far",
-      async (format) => {
-        const zeros = await compressed(format, Buffer.alloc(4 * MIB));
-        const settings = { ratioFreeBytes: MIB };
+    it.each(STREAMS)("compares the bytes of %s with the compressed ones so far", async (format) => {
+      const zeros = await compressed(format, Buffer.alloc(4 * MIB));
+      const settings = { ratioFreeBytes: MIB };
 
-        expect(
-          await failureOf(decompressAll(chunksOf(zeros, 1000), format, settings)),
-        ).toMatchObject({ code: "ProductTooLarge" });
-        const known = { ...settings, compressedBytes: 4 * MIB };
-        expect(await decompressAll(chunksOf(zeros, 1000), format, known)).toHaveLength(4 * MIB);
-      },
-    );
+      expect(await failureOf(decompressAll(chunksOf(zeros, 1000), format, settings))).toMatchObject(
+        { code: "ProductTooLarge" },
+      );
+      const known = { ...settings, compressedBytes: 4 * MIB };
+      expect(await decompressAll(chunksOf(zeros, 1000), format, known)).toHaveLength(4 * MIB);
+    });
 
-    it.each(COMPRESSIONS)("fails with the error of the source of %s", async (format) => {
+    it.each(STREAMS)("fails with the error of the source of %s", async (format) => {
       const whole = await compressed(format, randomBytes(3 * MIB));
       const reason = new Error("the source is gone");
       const chunks = async function* (): AsyncGenerator<Buffer> {
@@ -103,7 +103,7 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       await expect(decompressAll(chunks(), format)).rejects.toBe(reason);
     });
 
-    it.each(COMPRESSIONS)("closes the source of %s when the reader stops", async (format) => {
+    it.each(STREAMS)("closes the source of %s when the reader stops", async (format) => {
       const whole = await compressed(format, randomBytes(8 * MIB));
       let takenBytes = 0;
       let isOver = false;
@@ -124,29 +124,26 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(takenBytes).toBeLessThan(whole.length);
     });
 
-    it.each(COMPRESSIONS)(
-      "stops %s when it is cancelled while its source waits",
-      async (format) => {
-        const whole = await compressed(format, randomBytes(3 * MIB));
-        const cancellation = new AbortController();
-        const reason = new Error("cancelled");
-        const chunks = async function* (): AsyncGenerator<Buffer> {
-          yield whole.subarray(0, MIB);
-          setImmediate(() => {
-            cancellation.abort(reason);
+    it.each(STREAMS)("stops %s when it is cancelled while its source waits", async (format) => {
+      const whole = await compressed(format, randomBytes(3 * MIB));
+      const cancellation = new AbortController();
+      const reason = new Error("cancelled");
+      const chunks = async function* (): AsyncGenerator<Buffer> {
+        yield whole.subarray(0, MIB);
+        setImmediate(() => {
+          cancellation.abort(reason);
+        });
+        await new Promise((_, reject) => {
+          cancellation.signal.addEventListener("abort", () => {
+            reject(reason);
           });
-          await new Promise((_, reject) => {
-            cancellation.signal.addEventListener("abort", () => {
-              reject(reason);
-            });
-          });
-        };
+        });
+      };
 
-        await expect(decompressAll(chunks(), format, { signal: cancellation.signal })).rejects.toBe(
-          reason,
-        );
-      },
-    );
+      await expect(decompressAll(chunks(), format, { signal: cancellation.signal })).rejects.toBe(
+        reason,
+      );
+    });
 
     it.each(["gzip", "zip"] as const)(
       "returns the right bytes of %s, or fails, whichever byte is changed",
