@@ -1,4 +1,4 @@
-import { deleteExpiredTasks } from "../db/task-records.ts";
+import { countExpiredTasks, deleteExpiredTasks } from "../db/task-records.ts";
 import type { Dependencies } from "./dependencies.ts";
 
 // Each is one short transaction; the next reconciliation removes the rest.
@@ -17,6 +17,11 @@ export function expireTasksActivities({ database }: Dependencies) {
         if (count < BATCH) break;
       }
       return removed;
+    },
+
+    /** The number of tasks that `expireTasks` would remove. */
+    async countExpiredTasks(): Promise<number> {
+      return database.query(countExpiredTasks);
     },
   };
 }

@@ -10,7 +10,7 @@ import {
   takeAbandonedLease,
   type LeaseRow,
 } from "../db/lease-records.ts";
-import { isInStaging, storeAt, storePlace, transformAt } from "../domain/place.ts";
+import { isInStaging, storeAt, storePlace, transformAt, type Place } from "../domain/place.ts";
 import type { Store } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { removeTaken } from "./release-lease.ts";
@@ -38,7 +38,20 @@ export async function sweepNode(dependencies: NodeDependencies): Promise<Swept> 
   return { staged: staged.value, parts: parts.value };
 }
 
-/** The sweep as a step of the reconciler. */
+/** Things without an owner on a node, which a sweep removes or undoes. */
+export interface Unowned {
+  /** Leases of uploads, downloads, products and effects of transforms. */
+  readonly leases: readonly { readonly image_id: string; readonly place: Place }[];
+  /** Private files without a lease; `store`: null for those in staging. */
+  readonly parts: readonly { readonly store: string | null; readonly name: string }[];
+  /** The number of those that are not listed. */
+  readonly left_out: number;
+}
+
+// Of leases, and of parts: Temporal takes results of 2 MiB.
+const MOST_LISTED = 1_000;
+
+/** The sweep as a step of the reconciler, and the look that changes nothing. */
 export function sweepNodeActivities(dependencies: NodeDependencies) {
   return {
     /** Runs {@link sweepNode} and returns what it removed. */
@@ -47,15 +60,45 @@ export function sweepNodeActivities(dependencies: NodeDependencies) {
       if (swept.staged + swept.parts > 0) log.info("Removed files without an owner", { ...swept });
       return swept;
     },
+
+    /** Finds what {@link sweepNode} would remove now, and changes nothing. */
+    async findUnowned(): Promise<Unowned> {
+      const { database, stores } = dependencies;
+      const leases = await findLeases(dependencies);
+      const staged = await findParts(dependencies);
+      const stored = await Promise.all(
+        stores.names.map((name) =>
+          sweeps.run(name, async () =>
+            (await findStoreParts(database, stores.get(name))).map((part) => [name, part] as const),
+          ),
+        ),
+      );
+      const parts = [
+        ...staged.map((name) => ({ store: null, name })),
+        ...stored.flat().map(([store, name]) => ({ store, name })),
+      ];
+      const leftOut = [leases, parts].map(({ length }) => Math.max(0, length - MOST_LISTED));
+      return {
+        leases: leases
+          .slice(0, MOST_LISTED)
+          .map(({ imageId, place }) => ({ image_id: imageId, place })),
+        parts: parts.slice(0, MOST_LISTED),
+        left_out: leftOut.reduce((sum, each) => sum + each, 0),
+      };
+    },
   };
+}
+
+/** The abandoned leases of a node, without those of copies. */
+async function findLeases({ database, staging }: NodeDependencies): Promise<LeaseRow[]> {
+  const abandoned = await database.query((db) => listAbandonedLeases(db, { node: staging.node }));
+  return abandoned.filter(({ place }) => storeAt(place) === undefined);
 }
 
 /** Removes what abandoned leases name. The reconciler removes their copies, store by store. */
 async function sweepLeases(dependencies: NodeDependencies): Promise<number> {
-  const { database, staging } = dependencies;
-  const abandoned = await database.query((db) => listAbandonedLeases(db, { node: staging.node }));
   const byTool = new Map<string, LeaseRow[]>();
-  for (const lease of abandoned.filter(({ place }) => storeAt(place) === undefined)) {
+  for (const lease of await findLeases(dependencies)) {
     const tool = transformAt(lease.place) ?? "";
     byTool.set(tool, [...(byTool.get(tool) ?? []), lease]);
   }
@@ -78,15 +121,9 @@ async function sweepLease(dependencies: NodeDependencies, lease: LeaseRow): Prom
 // Listing takes time in proportion to the number of names; the sweep runs again five minutes later.
 const sweeps = new StoreCalls({ limitMs: 90_000, atOnce: 1 });
 
-async function sweepParts({ database, staging, stores }: NodeDependencies): Promise<number> {
-  // The leases are read after the names: a name that got its lease meanwhile has one now.
-  const olderThanMs = STAGING_LEASE_SECONDS * 1000;
-  const stagedParts = await staging.listParts(olderThanMs);
-  const owned = await database.query((db) => listNodeLeases(db, staging.node));
-  const names = new Set(
-    owned.flatMap(({ earlierParts, part, path }) => [...earlierParts, part, basename(path)]),
-  );
-  const orphans = stagedParts.filter((part) => !names.has(part));
+async function sweepParts(dependencies: NodeDependencies): Promise<number> {
+  const { database, staging, stores } = dependencies;
+  const orphans = await findParts(dependencies);
   for (const part of orphans) await staging.discard({ part });
   // In parallel: a store that does not respond does not delay the others.
   const swept = await settled(
@@ -95,16 +132,33 @@ async function sweepParts({ database, staging, stores }: NodeDependencies): Prom
   return orphans.length + swept;
 }
 
+/** The names of private files in staging that no lease has. */
+async function findParts({ database, staging }: NodeDependencies): Promise<string[]> {
+  // The leases are read after the names: a name that got its lease meanwhile has one now.
+  const olderThanMs = STAGING_LEASE_SECONDS * 1000;
+  const stagedParts = await staging.listParts(olderThanMs);
+  const owned = await database.query((db) => listNodeLeases(db, staging.node));
+  const names = new Set(
+    owned.flatMap(({ earlierParts, part, path }) => [...earlierParts, part, basename(path)]),
+  );
+  return stagedParts.filter((part) => !names.has(part));
+}
+
 async function sweepStore(database: Database, store: Store): Promise<number> {
-  if (!(await store.check()).works) return 0;
+  const unowned = await findStoreParts(database, store);
+  if (unowned.length > 0) await store.remove(unowned);
+  return unowned.length;
+}
+
+/** The names of unfinished copies in a store that no lease has; none if the store does not work. */
+async function findStoreParts(database: Database, store: Store): Promise<string[]> {
+  if (!(await store.check()).works) return [];
   const parts = await store.listParts(STAGING_LEASE_SECONDS * 1000);
   // A running import owns all private names of its key; those of earlier attempts go when it has
   // ended.
   const rows = await database.query((db) => listStoreLeases(db, storePlace(store.name)));
   const leased = new Set(rows.map(({ path }) => path));
-  const unowned = parts.filter((part) => !leased.has(keyOfPart(part)));
-  await store.remove(unowned);
-  return unowned.length;
+  return parts.filter((part) => !leased.has(keyOfPart(part)));
 }
 
 /** The sum of parallel sweeps. When all have ended, the first failure is thrown. */

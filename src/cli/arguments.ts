@@ -156,7 +156,8 @@ export function addAcceptPatience(command: Command): void {
   );
 }
 
-function durationOf(value: string): number {
+/** Parses a duration above 0, to ms. */
+export function durationOf(value: string): number {
   const durationMs = parseDurationMs(value);
   if (durationMs !== undefined && durationMs > 0) return durationMs;
   throw new InvalidArgumentError("It must be a duration such as 30s.");

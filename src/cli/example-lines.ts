@@ -154,6 +154,10 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
   ],
   env: [example("Set the addresses in this shell, for programs", 'eval "$(image-import env)"')],
   doctor: [example("Check everything", "image-import doctor")],
+  reconcile: [
+    example("List what would be undone and removed", "image-import reconcile --dry-run"),
+    example("Do it now", "image-import reconcile"),
+  ],
   worker: [
     example(
       "Run a worker with a configuration of its own",

@@ -8,6 +8,7 @@ import { addImageCommands } from "./commands/image.ts";
 import { addImportCommand } from "./commands/import.ts";
 import { addInspectCommand } from "./commands/inspect.ts";
 import { addMigrateCommand } from "./commands/migrate.ts";
+import { addReconcileCommand } from "./commands/reconcile.ts";
 import { addStartCommand } from "./commands/start.ts";
 import { addStatusCommands } from "./commands/status.ts";
 import { addSteeringCommands } from "./commands/steer.ts";
@@ -63,6 +64,7 @@ export function buildProgram(writeOut: (text: string) => void): Command {
   addWorkerCommand(program);
   addMigrateCommand(program);
   addDoctorCommand(program);
+  addReconcileCommand(program);
   addCompletionCommand(program);
   showExamples(program);
   return program.addHelpText("after", EPILOGUE);

@@ -1,4 +1,5 @@
 import type { TaskFilter } from "../domain/image-filter.ts";
+import type { Leftovers, Reconciled } from "../workflow/contract.ts";
 import type { Connections } from "./connections.ts";
 import type { Finding } from "./finding.ts";
 import { taskView, type TaskView } from "./image-view.ts";
@@ -20,6 +21,9 @@ export interface AdoptedStore {
   /** The number of those copies that exist there. */
   readonly found: number;
 }
+
+// The sweep of a node takes four minutes at most, and an undo two.
+const RECONCILE_PATIENCE_MS = 600_000;
 
 /** Tasks, quotas and stores, and the state of the service itself. */
 export class Administration {
@@ -123,6 +127,31 @@ export class Administration {
   async doctor(options: { readonly configPath?: string | undefined } = {}): Promise<Finding[]> {
     const { examineService } = await import("./examine-service.ts");
     return examineService(this.#connections, options.configPath);
+  }
+
+  /**
+   * Runs the reconciler once, as its Schedule does regularly: a worker undoes what no running
+   * import owns, continues deletions, and removes what has expired. Work that failed is in
+   * `failures`. Two callers share one run.
+   *
+   * @param waitMs - how long to wait for its end. Default: 10 min
+   * @throws ImportError `NotAcceptedYet` if it has not ended by then; `TemporalUnavailable`
+   */
+  async reconcile(waitMs = RECONCILE_PATIENCE_MS): Promise<Reconciled> {
+    const { reconcile } = await import("./reconcile.ts");
+    return reconcile(await this.#connections.temporal(), waitMs);
+  }
+
+  /**
+   * Finds what {@link reconcile} would do now, and changes nothing. What the release of a claim
+   * sets free is not in it.
+   *
+   * @param waitMs - how long to wait for the workers. Default: 10 min
+   * @throws ImportError `NotAcceptedYet` if they have not answered by then; `TemporalUnavailable`
+   */
+  async findLeftovers(waitMs = RECONCILE_PATIENCE_MS): Promise<Leftovers> {
+    const { findLeftovers } = await import("./reconcile.ts");
+    return findLeftovers(await this.#connections.temporal(), waitMs);
   }
 
   /**

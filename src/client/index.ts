@@ -23,7 +23,10 @@ export type {
   ImportOutcome,
   ImportPhase,
   ImportStatus,
+  Leftover,
+  Leftovers,
   PhaseTime,
+  Reconciled,
   StoreProgress,
 } from "../workflow/contract.ts";
 export { readConfig } from "../config/config.ts";

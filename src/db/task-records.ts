@@ -1,4 +1,4 @@
-import { and, eq, inArray, isNull, lt, sql } from "drizzle-orm";
+import { and, count, eq, inArray, isNull, lt, sql } from "drizzle-orm";
 import { ImportError } from "../domain/import-failure.ts";
 import type { TaskFailure } from "../domain/task-failure.ts";
 import { taskStatusesBefore, type TaskStatus } from "../domain/task-status.ts";
@@ -131,6 +131,23 @@ export async function failTask(
   return ended.length > 0;
 }
 
+/** The condition that the record of a task may go, where the image is joined that it holds. */
+const isExpired = and(
+  inArray(tasks.status, ["success", "failure"]),
+  lt(tasks.expiresAt, sql`now()`),
+  isNull(images.id),
+);
+
+/** The number of records that {@link deleteExpiredTasks} would remove without a limit. */
+export async function countExpiredTasks(db: Queries): Promise<number> {
+  const [row] = await db
+    .select({ expired: count() })
+    .from(tasks)
+    .leftJoin(images, eq(images.claimTaskId, tasks.id))
+    .where(isExpired);
+  return row?.expired ?? 0;
+}
+
 /**
  * Removes records of tasks that have ended and whose time to live has passed, the oldest first;
  * never that of a task that holds an image.
@@ -143,13 +160,7 @@ export async function deleteExpiredTasks(db: Queries, limit: number): Promise<nu
     .select({ id: tasks.id })
     .from(tasks)
     .leftJoin(images, eq(images.claimTaskId, tasks.id))
-    .where(
-      and(
-        inArray(tasks.status, ["success", "failure"]),
-        lt(tasks.expiresAt, sql`now()`),
-        isNull(images.id),
-      ),
-    )
+    .where(isExpired)
     .orderBy(tasks.expiresAt)
     .limit(limit);
   if (expired.length === 0) return 0;

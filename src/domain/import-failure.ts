@@ -123,6 +123,10 @@ export const IMPORT_FAILURES = {
     1,
     "Wait: the reconciler removes what the named undos left behind.",
   ),
+  ReconcileIncomplete: permanent(
+    1,
+    "Wait: the next reconciliation tries again. `image-import doctor` shows what is unreachable.",
+  ),
   DigestMismatch: permanent(
     1,
     "Run `image-import image verify <image-id>`; import the image again.",

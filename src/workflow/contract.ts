@@ -49,6 +49,57 @@ export function copyRemovalWorkflowId({ image_id, epoch, store }: RemovalOrder):
 /** Id of the Schedule that runs the reconciler, and of its workflow. */
 export const RECONCILER_ID = "reconcile-imports";
 
+/** Workflow id of a reconciliation that a user asks for: it does not wait for the Schedule's. */
+export const RECONCILIATION_BY_HAND_ID = "reconcile-imports/by-hand";
+
+/** Workflow id of the search for what the reconciler would do. */
+export const FIND_LEFTOVERS_ID = "find-leftovers";
+
+/** The result of a reconciliation. */
+export interface Reconciled {
+  /** Claims that were released. */
+  readonly claims: number;
+  /** Copies of imports without a run that were removed. */
+  readonly copies: number;
+  /** Deletions of images and of single copies that were continued. */
+  readonly deletions: number;
+  /** Uploads, downloads and products that were removed from staging. */
+  readonly staged: number;
+  /** Parts without an owner that were removed from staging and stores. */
+  readonly parts: number;
+  /** Records of tasks that were removed, because their time to live has passed. */
+  readonly tasks: number;
+  /** Work that failed; the next reconciliation retries it. */
+  readonly failures: readonly string[];
+}
+
+/** Something that the reconciler would undo or continue. What does not apply is null. */
+export interface Leftover {
+  /**
+   * `claim`: of a run that has closed without its undo. `copy`: of an import that has ended.
+   * `deletion`, `copy_removal`: began, and did not end. `staged`: an upload, download or product
+   * without an owner. `transform`: outside effects to undo. `part`: a private file without a lease.
+   */
+  readonly kind: "claim" | "copy" | "deletion" | "copy_removal" | "staged" | "transform" | "part";
+  readonly image_id: string | null;
+  readonly store: string | null;
+  /** The staging volume whose worker does it. */
+  readonly node: string | null;
+  /** Name of a part or transform; of staged data `upload`, `download` or `product/<number>`. */
+  readonly name: string | null;
+}
+
+/** The work of the next reconciliation. */
+export interface Leftovers {
+  readonly leftovers: readonly Leftover[];
+  /** The number of leftovers that are not listed, because there are too many. */
+  readonly left_out: number;
+  /** Records of tasks whose time to live has passed. */
+  readonly expired_tasks: number;
+  /** Places that could not be looked at. */
+  readonly failures: readonly string[];
+}
+
 /**
  * The phase of an import. `done`, `failed`, `refused` and `cancelled` are the ends; `refused` means
  * that it was never accepted.

@@ -10,21 +10,11 @@ import type { Abandoned } from "../activities/find-abandoned.ts";
 import type { ProbedStores } from "../activities/probe-stores.ts";
 import { abandonedTask } from "../domain/task-failure.ts";
 import type { CopyToRemove } from "../domain/undo-order.ts";
-import { copyRemovalWorkflowId, deletionWorkflowId } from "./contract.ts";
+import { copyRemovalWorkflowId, deletionWorkflowId, type Reconciled } from "./contract.ts";
 import { deleteImage, removeImageCopy } from "./delete-image.ts";
 import { describeFailure, type FailureReport } from "./failure-report.ts";
 import { countImport, countReconciled, countReconcileFailure } from "./import-metrics.ts";
 import { control, probeSteps, sweepSteps, undoSteps } from "./steps.ts";
-
-/** The result of a reconciliation. */
-export interface Reconciled {
-  readonly claims: number;
-  readonly copies: number;
-  /** Deletions of images and of single copies that were continued. */
-  readonly deletions: number;
-  /** Work that failed; the next reconciliation retries it. */
-  readonly failures: readonly string[];
-}
 
 /**
  * Undoes the work of imports that do not run any more: of a terminated or reset run, of a run whose
@@ -53,7 +43,7 @@ const OTHERS_AT_ONCE = 20;
 /** One reconciliation. */
 class Reconciliation {
   readonly #failures: string[] = [];
-  readonly #done = { claims: 0, copies: 0, deletions: 0 };
+  readonly #done = { claims: 0, copies: 0, deletions: 0, staged: 0, parts: 0, tasks: 0 };
   readonly #probes = new Map<string, Promise<ProbedStores>>();
   readonly #lines = new Map<string, Line>();
 
@@ -84,9 +74,12 @@ class Reconciliation {
 
   /** Deletes the records of tasks whose time to live has passed. */
   async expireTasks(): Promise<void> {
-    await this.#attempt(undefined, "records of tasks", () =>
-      control.expireTasks.executeWithOptions({ summary: "remove expired tasks" }, []),
-    );
+    await this.#attempt(undefined, "records of tasks", async () => {
+      this.#done.tasks = await control.expireTasks.executeWithOptions(
+        { summary: "remove expired tasks" },
+        [],
+      );
+    });
   }
 
   /** Does all work in order, as in the first histories of 0.1.0. */
@@ -175,9 +168,14 @@ class Reconciliation {
   }
 
   async #sweep(node: string): Promise<void> {
-    await this.#attempt(undefined, `sweep of ${node}`, () =>
-      sweepSteps(node).sweepNode.executeWithOptions({ summary: `sweep ${node}` }, []),
-    );
+    await this.#attempt(undefined, `sweep of ${node}`, async () => {
+      const { staged, parts } = await sweepSteps(node).sweepNode.executeWithOptions(
+        { summary: `sweep ${node}` },
+        [],
+      );
+      this.#done.staged += staged;
+      this.#done.parts += parts;
+    });
   }
 
   async #attempt(

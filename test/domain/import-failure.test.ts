@@ -83,6 +83,7 @@ describe("IMPORT_FAILURES", () => {
       "ImportDeadlineExceeded",
       "ImportAbandoned",
       "CompensationIncomplete",
+      "ReconcileIncomplete",
       "DigestMismatch",
       "Interrupted",
       "SourceUnavailable",

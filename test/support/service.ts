@@ -7,8 +7,12 @@ import { inject, onTestFinished, vi } from "vitest";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import { readConfig } from "../../src/config/config.ts";
 import { Database } from "../../src/db/connect.ts";
-import type { Reconciled } from "../../src/workflow/reconcile-imports.ts";
-import { CONTROL_QUEUE, importWorkflowId, RECONCILER_ID } from "../../src/workflow/contract.ts";
+import {
+  CONTROL_QUEUE,
+  importWorkflowId,
+  RECONCILER_ID,
+  type Reconciled,
+} from "../../src/workflow/contract.ts";
 import { CommandLine } from "./command-line.ts";
 import { copyHoldsEnv } from "./copy-holds-env.ts";
 import { CopyHolds } from "./copy-holds.ts";

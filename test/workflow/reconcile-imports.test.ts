@@ -1,8 +1,12 @@
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
+import { utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { cancelled } from "@temporalio/activity";
 import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
-import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
+import { newPartName } from "../../src/bytes/part-name.ts";
+import { beginCopyRemoval, beginDeletion } from "../../src/db/deletion-records.ts";
+import type { Reconciled } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig } from "../support/import-rig.ts";
@@ -12,12 +16,10 @@ import { PATIENCE } from "../support/patience.ts";
 
 const ABANDONED = "Error: ImportAbandoned: its run was ended without an undo";
 
-/** Runs the reconciler as the Schedule does, and says what it did. */
-async function reconcile(rig: ImportRig): Promise<unknown> {
-  return rig.temporal.workflow.execute("reconcileImports", {
-    workflowId: "reconcile-imports",
-    taskQueue: "image-import",
-  });
+/** Runs the reconciler as the Schedule does, and says what it undid, without the sweeps. */
+async function reconcile(rig: ImportRig) {
+  const { claims, copies, deletions, failures } = (await rig.reconcile()) as Reconciled;
+  return { claims, copies, deletions, failures };
 }
 
 /** An image that is active in both stores. */
@@ -272,6 +274,108 @@ describe("reconcileImports()", () => {
     expect(reconciled).toEqual({ claims: 0, copies: 0, deletions: 0, failures: [] });
   });
 });
+
+describe("reconcileImports() that a user asks for", () => {
+  it("reports what it did, after it was found without a change", async () => {
+    const rig = await createRig();
+    const expired = await rig.stagedImage(randomBytes(1000));
+    await rig.database.query((db) =>
+      db.execute(sql`UPDATE staged_files SET expires_at = now() - interval '1 second'`),
+    );
+    const failed = await rig.stagedImage(randomBytes(1000));
+    rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
+    await rig.client.imports.start(failed);
+    await failureOf(rig.client.imports.wait(failed));
+    await rig.database.query((db) =>
+      db.execute(sql`UPDATE tasks SET expires_at = now() - interval '1 second'`),
+    );
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const saving = new Hold();
+    rig.fail("saveImage", saving.after);
+    await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
+    await saving.reached;
+    await rig.run(imageId).terminate();
+    saving.release();
+    const part = newPartName(randomUUID(), 3);
+    for (const directory of ["staging", "slow"]) await oldFile(rig, directory, part);
+    const [node] = (await rig.leases(imageId)).map((lease) => lease.node);
+    const before = [await rig.state(imageId), await rig.state(expired)];
+
+    const found = await rig.client.admin.findLeftovers();
+    const between = [await rig.state(imageId), await rig.state(expired)];
+    const reconciled = await rig.client.admin.reconcile();
+    const after = await rig.client.admin.findLeftovers();
+
+    const leftover = { image_id: null, store: null, node, name: null };
+    expect(between).toEqual(before);
+    expect(found).toEqual({
+      leftovers: expect.arrayContaining([
+        { ...leftover, kind: "claim", image_id: imageId, node: null },
+        { ...leftover, kind: "copy", image_id: imageId, store: "fast" },
+        { ...leftover, kind: "copy", image_id: imageId, store: "slow" },
+        { ...leftover, kind: "staged", image_id: expired, name: "upload" },
+        { ...leftover, kind: "part", name: part },
+        { ...leftover, kind: "part", store: "slow", name: part },
+      ]) as unknown,
+      left_out: 0,
+      expired_tasks: 1,
+      failures: [],
+    });
+    expect(found.leftovers).toHaveLength(6);
+    expect(reconciled).toEqual({
+      ...{ claims: 1, copies: 2, deletions: 0, staged: 1, parts: 2, tasks: 1 },
+      failures: [],
+    });
+    expect(after).toEqual({ leftovers: [], left_out: 0, expired_tasks: 0, failures: [] });
+  });
+
+  it("names deletions of images and of copies that did not end", async () => {
+    const rig = await createRig();
+    const [deleted, kept] = [await activeTwice(rig), await activeTwice(rig)];
+    await rig.database.transaction((db) => beginDeletion(db, deleted));
+    await rig.database.transaction((db) => beginCopyRemoval(db, kept, "slow"));
+    await age(rig, deleted);
+    await age(rig, kept);
+
+    const { leftovers } = await rig.client.admin.findLeftovers();
+
+    expect(leftovers).toMatchObject([
+      { kind: "deletion", image_id: deleted, store: null },
+      { kind: "copy_removal", image_id: kept, store: "slow" },
+    ]);
+  });
+
+  it("fails when no worker has answered in time, and ends later", async () => {
+    const rig = await createRig();
+    await rig.stopWorkers();
+
+    const failure = await failureOf(rig.client.admin.reconcile(100));
+    await rig.startWorkers();
+
+    expect(failure.code).toBe("NotAcceptedYet");
+    expect(await rig.client.admin.reconcile()).toMatchObject({ failures: [] });
+  });
+
+  it("reports a staging volume without a worker", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    await rig.database.query((db) =>
+      db.execute(sql`UPDATE leases SET node = 'gone' WHERE image_id = ${imageId}`),
+    );
+
+    const { failures } = await rig.client.admin.findLeftovers();
+
+    expect(failures).toEqual([expect.stringMatching(/^sweep of gone: /)]);
+  });
+});
+
+/** A private file that looks as if it had last been written a minute ago. */
+async function oldFile(rig: ImportRig, directory: string, name: string): Promise<void> {
+  const path = join(rig.directory, directory, name);
+  await writeFile(path, "part");
+  const then = new Date(Date.now() - 60_000);
+  await utimes(path, then, then);
+}
 
 describe("importImage() after a run that was terminated", () => {
   it("takes over the claim at once and imports the image", async () => {

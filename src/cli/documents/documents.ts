@@ -4,6 +4,7 @@ import { failureDocument } from "./failure-document.ts";
 import { historyDocument } from "./history-document.ts";
 import { imageDocument } from "./image-document.ts";
 import { importDocument } from "./import-document.ts";
+import { leftoversDocument, reconciledDocument } from "./reconcile-documents.ts";
 import { statusDocument } from "./status-document.ts";
 import { taskDocument } from "./task-document.ts";
 
@@ -14,6 +15,8 @@ export const DOCUMENTS: Readonly<Record<string, z.ZodType>> = {
   history: historyDocument,
   image: imageDocument,
   import: importDocument,
+  leftovers: leftoversDocument,
+  reconciled: reconciledDocument,
   status: statusDocument,
   task: taskDocument,
 };
