@@ -3,9 +3,10 @@ import { Connections, type ClientOptions } from "./connections.ts";
 import { HostFiles } from "./host-files.ts";
 import { Images } from "./images.ts";
 import { Imports } from "./imports.ts";
+import { Members } from "./members.ts";
 
 /**
- * The typed client: everything that the command line does, in four parts. All failures are
+ * The typed client: everything that the command line does, in five parts. All failures are
  * `ImportError`s with a stable `code` and a `hint`.
  *
  * @example
@@ -21,6 +22,8 @@ export class ImageImportClient {
   readonly imports: Imports;
   /** Creates, changes, lists and deletes images; needs the catalogue. */
   readonly images: Images;
+  /** Offers images to projects, and records their answers; needs the catalogue. */
+  readonly members: Members;
   /** Stages, downloads and verifies bytes; needs the catalogue and this host's configuration. */
   readonly files: HostFiles;
   /** Tasks, quotas and stores. */
@@ -30,6 +33,7 @@ export class ImageImportClient {
   private constructor(connections: Connections) {
     this.#connections = connections;
     this.images = new Images(connections);
+    this.members = new Members(connections);
     this.files = new HostFiles(connections, this.images);
     this.admin = new Administration(connections);
     this.imports = new Imports(connections, this.images, this.admin);

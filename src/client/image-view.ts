@@ -1,6 +1,8 @@
 import type { ImageRecord } from "../db/image-records.ts";
 import type { TaskRow } from "../db/task-records.ts";
+import type { MemberRow } from "../db/member-records.ts";
 import type { FailureDetails } from "../domain/failure-details.ts";
+import type { MemberStatus, Visibility } from "../domain/visibility.ts";
 
 /** An image, with Glance's names; sizes in bytes, times in ISO 8601. */
 export interface ImageView {
@@ -10,6 +12,15 @@ export interface ImageView {
   readonly status: string;
   readonly disk_format: string | null;
   readonly container_format: string | null;
+  readonly visibility: Visibility;
+  /** True: it can neither be deleted nor its staged data replaced. */
+  readonly protected: boolean;
+  /** True: Glance's lists leave it out unless they ask for it. */
+  readonly os_hidden: boolean;
+  /** The disk that a machine needs to boot it, in GiB; 0: any. */
+  readonly min_disk: number;
+  /** The memory that a machine needs to boot it, in MiB; 0: any. */
+  readonly min_ram: number;
   readonly size: number | null;
   readonly virtual_size: number | null;
   readonly checksum: string | null;
@@ -33,6 +44,23 @@ export interface ImageView {
   readonly updated_at: string;
 }
 
+/** An image as a project may see it. */
+export interface SeenImage {
+  readonly image: ImageView;
+  /** The answer of the project to the offer of the image; null: it is not offered to it. */
+  readonly membership: MemberStatus | null;
+}
+
+/** A member of an image, with Glance's names. */
+export interface MemberView {
+  readonly image_id: string;
+  /** The id of a project. */
+  readonly member_id: string;
+  readonly status: MemberStatus;
+  readonly created_at: string;
+  readonly updated_at: string;
+}
+
 /** A task, with Glance's names. */
 export interface TaskView {
   readonly id: string;
@@ -43,6 +71,8 @@ export interface TaskView {
   readonly workflow_id: string;
   readonly run_id: string;
   readonly request_id: string | null;
+  /** The user who requested the import; null: unknown. */
+  readonly user_id: string | null;
   readonly input: Readonly<Record<string, unknown>>;
   readonly result: { readonly image_id: string } | null;
   readonly message: string;
@@ -64,6 +94,11 @@ export function imageView({ image, properties, tags, locations }: ImageRecord): 
     status: image.status,
     disk_format: image.diskFormat,
     container_format: image.containerFormat,
+    visibility: image.visibility,
+    protected: image.protected,
+    os_hidden: image.osHidden,
+    min_disk: image.minDisk,
+    min_ram: image.minRam,
     size: image.sizeBytes,
     virtual_size: image.virtualSizeBytes,
     checksum: image.checksum,
@@ -81,6 +116,17 @@ export function imageView({ image, properties, tags, locations }: ImageRecord): 
   };
 }
 
+/** Shows a member of an image of the catalogue. @internal */
+export function memberView(row: MemberRow): MemberView {
+  return {
+    image_id: row.imageId,
+    member_id: row.member,
+    status: row.status,
+    created_at: row.createdAt.toISOString(),
+    updated_at: row.updatedAt.toISOString(),
+  };
+}
+
 /** Shows a task of the catalogue. @internal */
 export function taskView(task: TaskRow): TaskView {
   return {
@@ -92,6 +138,7 @@ export function taskView(task: TaskRow): TaskView {
     workflow_id: task.workflowId,
     run_id: task.runId,
     request_id: task.requestId,
+    user_id: task.userId,
     input: task.input,
     result: task.result,
     message: task.message,

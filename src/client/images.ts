@@ -3,10 +3,11 @@ import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { ImageChanges } from "../domain/image-fields.ts";
 import type { ImageFilter } from "../domain/image-filter.ts";
 import type { HistoryEntry } from "../domain/image-history.ts";
-import { NO_LIMITS } from "../domain/quota.ts";
+import { NO_LIMITS, type Limits } from "../domain/quota.ts";
+import type { Visibility } from "../domain/visibility.ts";
 import type { Connections } from "./connections.ts";
 import type { CopyRemovalState, DeletionState } from "./delete-image.ts";
-import { imageView, type ImageView } from "./image-view.ts";
+import { imageView, type ImageView, type SeenImage } from "./image-view.ts";
 import { pagesOf } from "./pages-of.ts";
 import { requireId } from "./require-id.ts";
 import { resolveReference } from "./resolve-reference.ts";
@@ -19,6 +20,16 @@ export interface CreateImage {
   readonly owner?: string | undefined;
   readonly diskFormat?: DiskFormat | undefined;
   readonly containerFormat?: ContainerFormat | undefined;
+  /** Default: `shared`. */
+  readonly visibility?: Visibility | undefined;
+  /** True: it can neither be deleted nor its staged data replaced. Default: false. */
+  readonly protected?: boolean | undefined;
+  /** True: Glance's lists leave it out unless they ask for it. Default: false. */
+  readonly osHidden?: boolean | undefined;
+  /** The disk that a machine needs to boot it, in GiB. Default: 0. */
+  readonly minDisk?: number | undefined;
+  /** The memory that a machine needs to boot it, in MiB. Default: 0. */
+  readonly minRam?: number | undefined;
   readonly properties?: Readonly<Record<string, string>> | undefined;
   readonly tags?: readonly string[] | undefined;
 }
@@ -40,24 +51,32 @@ export class Images {
   async create(image: CreateImage): Promise<ImageView> {
     const id = image.id ?? randomUUID();
     requireId(id);
-    const limits = this.#connections.config?.limits ?? NO_LIMITS;
     const { catalogue, findImage, insertImage } = await this.#records();
     return catalogue.transaction(async (db) => {
-      await insertImage(db, limits, { ...image, id });
+      await insertImage(db, this.#limits, { ...image, id });
       return imageView(await findImage(db, id));
     });
   }
 
   /**
-   * Changes name, formats, properties and tags: those that are given.
+   * Changes the fields that are given, all or none. The quotas of the configuration apply to a new
+   * owner if this client has one.
    *
-   * @throws ImportError `ImageNotFound`, `ImageConflict`
+   * @param changes - or a function that decides on them while the image is locked for others. If it
+   *   throws, nothing is changed
+   * @throws ImportError `BadRequest`, `ImageNotFound`, `ImageConflict`, `QuotaExceeded`
    */
-  async change(imageId: string, changes: ImageChanges): Promise<ImageView> {
+  async change(
+    imageId: string,
+    changes: ImageChanges | ((image: ImageView) => ImageChanges),
+  ): Promise<ImageView> {
     requireId(imageId);
-    const { catalogue, changeImage, findImage } = await this.#records();
+    const { catalogue, changeImage, findImage, lockImage } = await this.#records();
     return catalogue.transaction(async (db) => {
-      await changeImage(db, imageId, changes);
+      await lockImage(db, imageId);
+      const decided =
+        typeof changes === "function" ? changes(imageView(await findImage(db, imageId))) : changes;
+      await changeImage(db, this.#limits, imageId, decided);
       return imageView(await findImage(db, imageId));
     });
   }
@@ -81,6 +100,20 @@ export class Images {
     const catalogue = await this.#connections.catalogue();
     const { listHistory } = await import("../db/history-records.ts");
     return catalogue.query((db) => listHistory(db, imageId));
+  }
+
+  /**
+   * Shows an image and the relation of a project to it, both as they are at one moment. Whether the
+   * project may see it is left to the caller.
+   *
+   * @param project - its id; null: none, which is a member of nothing
+   * @throws ImportError `ImageNotFound`
+   */
+  async showFor(imageId: string, project: string | null): Promise<SeenImage> {
+    requireId(imageId);
+    const { catalogue, findImage } = await this.#records();
+    const record = await catalogue.query((db) => findImage(db, imageId, project));
+    return { image: imageView(record), membership: record.membership };
   }
 
   /**
@@ -137,6 +170,7 @@ export class Images {
    * removed, even if a store or Temporal is unreachable now.
    *
    * @param waitMs - how long to wait until the bytes are removed. Default: 30 s
+   * @throws ImportError `ImageNotFound`, `ImageProtected`
    */
   async delete(imageId: string, waitMs = 30_000): Promise<DeletionState> {
     requireId(imageId);
@@ -150,7 +184,7 @@ export class Images {
   /**
    * Deletes an image that was never published and that no import holds, and its staged data.
    *
-   * @returns false, and changes nothing, if an import holds it or if it is published
+   * @returns false, and changes nothing, if an import holds it, or if it is published or protected
    * @throws ImportError `ImageNotFound`
    */
   async discard(imageId: string, waitMs = 5_000): Promise<boolean> {
@@ -184,6 +218,10 @@ export class Images {
     const copy = { image_id: imageId, epoch, store, node };
     const { finishCopyRemoval } = await import("./delete-image.ts");
     return finishCopyRemoval(() => this.#connections.temporal(), copy, waitMs);
+  }
+
+  get #limits(): Limits {
+    return this.#connections.config?.limits ?? NO_LIMITS;
   }
 
   async #records() {

@@ -4,6 +4,7 @@ export type { ClientOptions } from "./connections.ts";
 export type { Imports, WatchOptions } from "./imports.ts";
 export type { RunningImport } from "./running-import.ts";
 export type { Images, CreateImage } from "./images.ts";
+export type { Members } from "./members.ts";
 export type { HostFiles, VerifyOptions } from "./host-files.ts";
 export type { StagedImage, StageOptions } from "./stage-image.ts";
 export type { DamagedCopy, ReadOptions, VerifiedLocation } from "./read-image.ts";
@@ -14,7 +15,7 @@ export type { ImportReport, ImportState } from "./import-report.ts";
 export type { CopyRemovalState, DeletionState } from "./delete-image.ts";
 export { detectFormat } from "./detect-format.ts";
 export { assertSafe, inspectFile, type Verdict } from "./inspect-file.ts";
-export type { ImageView, TaskView } from "./image-view.ts";
+export type { ImageView, MemberView, SeenImage, TaskView } from "./image-view.ts";
 export type { CopyOptions, StartOptions } from "./start-options.ts";
 export type { QuotaView, UsageView } from "./usage-view.ts";
 export type {
@@ -41,7 +42,6 @@ export type {
 export type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 export type { Encryption, FormatPolicy, VmdkType } from "../domain/format-policy.ts";
 export type { ImageChanges } from "../domain/image-fields.ts";
-export type { ImageFilter, Page, Sort, TaskFilter, TimeFilter } from "../domain/image-filter.ts";
 export type {
   AccessEvent,
   CopiedEvent,
@@ -54,8 +54,18 @@ export type {
   RecordedRequest,
   RecordedVerdict,
 } from "../domain/image-history.ts";
+export type {
+  ImageFilter,
+  Page,
+  SeenBy,
+  Sort,
+  TaskFilter,
+  TimeCondition,
+  TimeFilter,
+} from "../domain/image-filter.ts";
 export type { ImageStatus } from "../domain/image-status.ts";
 export type { TaskStatus } from "../domain/task-status.ts";
+export type { MemberStatus, Visibility } from "../domain/visibility.ts";
 export type { ImportMethod } from "../domain/import-request.ts";
 export type { ListenAddress } from "../domain/listen-address.ts";
 export type { Limits, Quota, QuotaLimits } from "../domain/quota.ts";

@@ -4,6 +4,7 @@ import {
   type ImportMethod,
   type ImportRequest,
 } from "../domain/import-request.ts";
+import { redactValues } from "../domain/redact.ts";
 
 /** Options of a copy of an active image into more stores. */
 export interface CopyOptions {
@@ -17,6 +18,13 @@ export interface CopyOptions {
    * The name of the image, for the title of the run in the Web UI. Default: the title has the id.
    */
   readonly imageName?: string | undefined;
+  /** The user who requests it, for the record of the task. Default: unknown. */
+  readonly userId?: string | undefined;
+  /**
+   * The body of the HTTP request that asks for it, for the record of the task: at most 64 KiB of
+   * JSON. What may be a secret in it is not sent. Default: none does.
+   */
+  readonly apiRequest?: Readonly<Record<string, unknown>> | undefined;
   /** Makes a repeated start harmless. Default: a new UUID. */
   readonly requestId?: string | undefined;
   /** Limit of the wait until a worker accepts or refuses the request, in ms. Default: 60 s. */
@@ -69,6 +77,8 @@ export function requestOf(imageId: string, options: RequestOptions): ImportReque
     checksum: options.checksum,
     size: options.size,
     roles: options.roles,
+    user_id: options.userId,
+    api_request: options.apiRequest && redactValues(options.apiRequest),
   };
   const given = Object.entries(fields).filter(([, value]) => value !== undefined);
   return parseImportRequest(Object.fromEntries(given));

@@ -5,6 +5,7 @@ import { nextImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { ImportRequest } from "../domain/import-request.ts";
 import type { Limits } from "../domain/quota.ts";
+import { redactValues } from "../domain/redact.ts";
 import { abandonedTask, type TaskFailure } from "../domain/task-failure.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage, type ImageRow } from "./image-records.ts";
@@ -79,12 +80,26 @@ export async function takeClaim(
     owner: image.owner,
     imageId: image.id,
     requestId: request.request_id ?? null,
+    userId: request.user_id ?? null,
     workflowId: claimant.workflowId,
     runId: claimant.runId,
-    input: { ...request, stores },
+    input: inputOf(request, stores),
   });
   await reserveImport(db, limits, image, stores.length);
   return { taskId: claimant.taskId, epoch, ...frozen };
+}
+
+/** The request as a task shows it: our own names, and Glance's for what came over HTTP. */
+function inputOf(
+  { api_request, ...request }: ImportRequest,
+  stores: readonly string[],
+): Record<string, unknown> {
+  return {
+    ...request,
+    stores,
+    backend: stores,
+    ...(api_request === undefined ? {} : { import_req: redactValues(api_request) }),
+  };
 }
 
 function requireFormats(

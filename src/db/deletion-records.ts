@@ -11,13 +11,14 @@ import {
   type LocationRow,
 } from "./image-records.ts";
 import type { LeaseRow } from "./lease-records.ts";
-import { imageLocations, images, leases } from "./schema.ts";
+import { imageLocations, imageMembers, images, leases } from "./schema.ts";
 
 /**
  * Begins the deletion of an image, in one transaction with its locations: from here on no reader
- * sees it, and only its bytes remain to be removed.
+ * sees it, it has no members, and only its bytes remain to be removed.
  *
- * @throws ImportError `ImageNotFound`; to delete an image again that is being deleted is not an
+ * @throws ImportError `ImageNotFound`; `ImageProtected`; to delete an image again that is being
+ *   deleted is not an
  *   error
  */
 export async function beginDeletion(db: Queries, imageId: string): Promise<void> {
@@ -26,6 +27,12 @@ export async function beginDeletion(db: Queries, imageId: string): Promise<void>
     throw new ImportError("ImageNotFound", `No image has the id "${imageId}"`);
   }
   if (image.status === "pending_delete") return;
+  if (image.protected) {
+    throw new ImportError(
+      "ImageProtected",
+      `Image "${imageId}" is protected and cannot be deleted.`,
+    );
+  }
   await db
     .update(images)
     .set({ status: nextImageStatus(image.status, "pending_delete"), updatedAt: sql`now()` })
@@ -34,18 +41,21 @@ export async function beginDeletion(db: Queries, imageId: string): Promise<void>
     .update(imageLocations)
     .set({ status: "pending_delete" })
     .where(eq(imageLocations.imageId, imageId));
+  await db.delete(imageMembers).where(eq(imageMembers.imageId, imageId));
 }
 
 /**
- * Begins the deletion of an image, see {@link beginDeletion}, that no import holds and that was
- * never published.
+ * Begins the deletion of an image, see {@link beginDeletion}, that no import holds, that was
+ * never published, and that is not protected.
  *
  * @returns false, and changes nothing, for any other image
  * @throws ImportError `ImageNotFound` also for an image that is being deleted
  */
 export async function beginDiscarding(db: Queries, imageId: string): Promise<boolean> {
-  const { status, claimTaskId } = await lockImage(db, imageId);
-  if (claimTaskId !== null || (status !== "queued" && status !== "uploading")) return false;
+  const image = await lockImage(db, imageId);
+  const { status, claimTaskId } = image;
+  if (image.protected || claimTaskId !== null || (status !== "queued" && status !== "uploading"))
+    return false;
   await beginDeletion(db, imageId);
   return true;
 }

@@ -1,61 +1,171 @@
-import { and, eq, exists, gte, isNull, like, lte, ne, sql, type SQL } from "drizzle-orm";
-import type { ImageFilter } from "../domain/image-filter.ts";
+import {
+  and,
+  eq,
+  exists,
+  gte,
+  inArray,
+  isNotNull,
+  isNull,
+  like,
+  lt,
+  lte,
+  ne,
+  not,
+  or,
+  sql,
+  type SQL,
+  type SQLWrapper,
+} from "drizzle-orm";
+import type { AnyPgColumn } from "drizzle-orm/pg-core";
+import type { ImageFilter, SeenBy, TimeCondition } from "../domain/image-filter.ts";
+import type { MemberStatus } from "../domain/visibility.ts";
 import type { Queries } from "./connect.ts";
-import { recordsOf, type ImageRecord } from "./image-records.ts";
-import { isAfter, isInTime } from "./keyset.ts";
-import { imageLocations, imageProperties, images, imageTags } from "./schema.ts";
+import { imageKeys, recordsOf, type ImageRecord } from "./image-records.ts";
+import { isAfter, isInTime, orderBy, orderOf, type SortKey } from "./keyset.ts";
+import { imageLocations, imageMembers, imageProperties, images, imageTags } from "./schema.ts";
 
-const SORT_COLUMNS = {
-  created_at: "createdAt",
-  updated_at: "updatedAt",
-  name: "name",
-  owner: "owner",
-  status: "status",
-  size: "sizeBytes",
-} as const;
+const KEYS = imageKeys(images);
 
 /**
  * Lists one page of images, by default the newest.
  *
- * @throws ImportError `BadRequest` for a marker that is gone
+ * @throws ImportError `BadRequest` for a marker that is gone, or that the caller does not see
  */
 export async function listImages(db: Queries, filter: ImageFilter = {}): Promise<ImageRecord[]> {
-  const { key, direction } = filter.sort ?? { key: "created_at", direction: "desc" };
-  const column = SORT_COLUMNS[key];
-  const columns = { key: images[column], id: images.id };
+  const { sort, limit = 100, marker, seenBy } = filter;
+  if (limit === 0) return [];
+  const order = orderOf(KEYS, sort);
+  const isSeen =
+    seenBy && or(...circlesOf(db, { ...seenBy, memberStatus: "all", community: true }));
   const isNext =
-    filter.marker === undefined
-      ? undefined
-      : await isAfter(db, images, columns, direction, filter.marker);
-  return recordsOf(db, and(isWanted(db, filter), isNext), {
-    column,
-    direction,
-    limit: filter.limit ?? 100,
+    marker === undefined ? undefined : await isAfter(db, images, order, marker, isSeen);
+  const isListed = and(isWanted(db, filter), isNext);
+  if (seenBy === undefined) return recordsOf(db, isListed, { sort, limit });
+  // A page of each circle: the circles together would have no index.
+  const pages = circlesOf(db, seenBy).map(
+    (isInCircle) =>
+      sql`(${db
+        .select({ id: images.id })
+        .from(images)
+        .where(and(isInCircle, isListed))
+        .orderBy(...orderBy(order))
+        .limit(limit)})`,
+  );
+  return recordsOf(db, sql`${images.id} IN (${sql.join(pages, sql` UNION ALL `)})`, {
+    sort,
+    limit,
   });
 }
 
+/** The conditions of being seen; no image fulfils two of them. */
+function circlesOf(db: Queries, { project, memberStatus, community }: SeenBy): SQL[] {
+  const isPublic = eq(images.visibility, "public");
+  if (project === null)
+    return community ? [isPublic, eq(images.visibility, "community")] : [isPublic];
+  const isOthers = sql`${images.owner} IS DISTINCT FROM ${project}`;
+  return [
+    isPublic,
+    sql`${isAnyOf(KEYS.owner, images.owner, [project])} AND ${images.visibility} <> 'public'`,
+    sql`${images.visibility} = 'shared' AND ${isOthers} AND ${isOfferedTo(db, project, memberStatus)}`,
+    ...(community ? [sql`${images.visibility} = 'community' AND ${isOthers}`] : []),
+  ];
+}
+
+function isOfferedTo(db: Queries, project: string, memberStatus: MemberStatus | "all"): SQL {
+  return exists(
+    db
+      .select({ one: sql`1` })
+      .from(imageMembers)
+      .where(
+        and(
+          eq(imageMembers.imageId, images.id),
+          eq(imageMembers.member, project),
+          memberStatus === "all" ? undefined : eq(imageMembers.status, memberStatus),
+        ),
+      ),
+  );
+}
+
 function isWanted(db: Queries, filter: ImageFilter): SQL | undefined {
-  const { owner, tags = [], properties = {} } = filter;
+  const { status, owner, tags = [], properties = {}, times = [] } = filter;
   return and(
-    filter.status === undefined ? ne(images.status, "deleted") : eq(images.status, filter.status),
+    filter.id === undefined ? undefined : inArray(images.id, [...filter.id]),
+    status === undefined ? undefined : inArray(images.status, [status].flat()),
+    status !== undefined && [status].flat().includes("deleted")
+      ? undefined
+      : ne(images.status, "deleted"),
     owner === undefined
       ? undefined
       : owner === null
         ? isNull(images.owner)
-        : eq(images.owner, owner),
-    filter.name === undefined ? undefined : eq(images.name, filter.name),
+        : isAnyOf(KEYS.owner, images.owner, owner),
+    isAnyOf(KEYS.name, images.name, filter.name),
     filter.namePattern === undefined ? undefined : like(images.name, likeOf(filter.namePattern)),
-    filter.diskFormat === undefined ? undefined : eq(images.diskFormat, filter.diskFormat),
-    filter.containerFormat === undefined
+    isAnyOf(KEYS.disk_format, images.diskFormat, filter.diskFormat),
+    isAnyOf(KEYS.container_format, images.containerFormat, filter.containerFormat),
+    is(images.visibility, filter.visibility),
+    is(images.protected, filter.protected),
+    is(images.osHidden, filter.hidden),
+    is(images.checksum, filter.checksum),
+    is(images.osHashValue, filter.osHashValue),
+    isBetween(KEYS.size.value, filter.sizeMin, filter.sizeMax),
+    filter.sizeMin === undefined && filter.sizeMax === undefined
       ? undefined
-      : eq(images.containerFormat, filter.containerFormat),
-    filter.sizeMin === undefined ? undefined : gte(images.sizeBytes, filter.sizeMin),
-    filter.sizeMax === undefined ? undefined : lte(images.sizeBytes, filter.sizeMax),
+      : isNotNull(images.sizeBytes),
+    is(images.minDisk, filter.minDisk),
+    isBetween(images.minDisk, filter.minDiskMin, filter.minDiskMax),
+    is(images.minRam, filter.minRam),
+    isBetween(images.minRam, filter.minRamMin, filter.minRamMax),
     isInTime(images, filter),
+    ...times.map(isAtTime),
     filter.store === undefined ? undefined : isIn(db, filter.store),
     ...tags.map((tag) => hasTag(db, tag)),
     ...Object.entries(properties).map(([name, value]) => hasProperty(db, name, value)),
   );
+}
+
+function is(column: AnyPgColumn, wanted: unknown): SQL | undefined {
+  return wanted === undefined ? undefined : eq(column, wanted);
+}
+
+/** The condition that a text is one of several, in the words of the index by which it is sorted. */
+function isAnyOf(
+  key: SortKey,
+  column: AnyPgColumn,
+  wanted: string | readonly string[] | undefined,
+): SQL | undefined {
+  if (wanted === undefined) return undefined;
+  const texts = [wanted].flat();
+  return and(inArray(key.value, texts), texts.includes("") ? isNotNull(column) : undefined);
+}
+
+function isBetween(value: SQLWrapper, least?: number, most?: number): SQL | undefined {
+  return and(
+    least === undefined ? undefined : gte(value, least),
+    most === undefined ? undefined : lte(value, most),
+  );
+}
+
+/** A time is shown in whole seconds, cut off. */
+function isAtTime({ field, op, at }: TimeCondition): SQL | undefined {
+  const column = field === "created_at" ? images.createdAt : images.updatedAt;
+  const begins = new Date(Math.ceil(at.getTime() / 1000) * 1000);
+  const ends = new Date(Math.floor(at.getTime() / 1000) * 1000 + 1000);
+  const isShown = and(gte(column, begins), lt(column, ends));
+  switch (op) {
+    case "gt":
+      return gte(column, ends);
+    case "gte":
+      return gte(column, begins);
+    case "lt":
+      return lt(column, begins);
+    case "lte":
+      return lt(column, ends);
+    case "eq":
+      return isShown;
+    case "neq":
+      return isShown && not(isShown);
+  }
 }
 
 /** A pattern of a user in the words of LIKE. */
@@ -93,7 +203,12 @@ function hasTag(db: Queries, tag: string): SQL {
   );
 }
 
+// The part of a value that the index has.
+const INDEXED_LENGTH = 100;
+
 function hasProperty(db: Queries, name: string, value: string): SQL {
+  const characters = Array.from(value);
+  const beginning = characters.slice(0, INDEXED_LENGTH).join("");
   return exists(
     db
       .select({ one: sql`1` })
@@ -102,7 +217,10 @@ function hasProperty(db: Queries, name: string, value: string): SQL {
         and(
           eq(imageProperties.imageId, images.id),
           eq(imageProperties.name, name),
-          eq(imageProperties.value, value),
+          sql`left(${imageProperties.value}, ${sql.raw(String(INDEXED_LENGTH))}) = ${beginning}`,
+          // A shorter value is its own beginning. Postgres would take a second condition for a
+          // second choice, and expect too few images.
+          characters.length < INDEXED_LENGTH ? undefined : eq(imageProperties.value, value),
         ),
       ),
   );

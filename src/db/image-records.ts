@@ -1,15 +1,29 @@
-import { and, asc, eq, gt, inArray, ne, sql, type SQL } from "drizzle-orm";
-import { alias } from "drizzle-orm/pg-core";
+import {
+  and,
+  asc,
+  eq,
+  getTableColumns,
+  gt,
+  inArray,
+  ne,
+  notInArray,
+  or,
+  sql,
+  type SQL,
+} from "drizzle-orm";
+import { alias, type AnyPgColumn } from "drizzle-orm/pg-core";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import { imageStatusesBefore, nextImageStatus, type ImageStatus } from "../domain/image-status.ts";
 import { requireImageFields, type ImageChanges } from "../domain/image-fields.ts";
+import type { IMAGE_SORT_KEYS, ImageFilter } from "../domain/image-filter.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Limits } from "../domain/quota.ts";
+import type { MemberStatus, Visibility } from "../domain/visibility.ts";
 import type { Queries } from "./connect.ts";
 import { appendToHistory } from "./history-records.ts";
-import { orderOf } from "./keyset.ts";
-import { requireQuotas } from "./quota-records.ts";
-import { imageLocations, imageProperties, images, imageTags } from "./schema.ts";
+import { known, knownOrEmpty, orderBy, orderOf, type SortKey } from "./keyset.ts";
+import { requireQuotas, requireRoomForImage } from "./quota-records.ts";
+import { imageLocations, imageMembers, imageProperties, images, imageTags } from "./schema.ts";
 
 /** A row of the catalogue. */
 export type ImageRow = typeof images.$inferSelect;
@@ -23,6 +37,8 @@ export interface ImageRecord {
   readonly tags: readonly string[];
   /** The live copies only. */
   readonly locations: readonly LocationRow[];
+  /** The answer of the project that was asked about; null: it is not a member, or none was. */
+  readonly membership: MemberStatus | null;
 }
 
 /** The fields of a new image. */
@@ -32,6 +48,16 @@ export interface NewImage {
   readonly owner?: string | undefined;
   readonly diskFormat?: DiskFormat | undefined;
   readonly containerFormat?: ContainerFormat | undefined;
+  /** Default: `shared`. */
+  readonly visibility?: Visibility | undefined;
+  /** Default: false. */
+  readonly protected?: boolean | undefined;
+  /** Default: false. */
+  readonly osHidden?: boolean | undefined;
+  /** GiB. Default: 0. */
+  readonly minDisk?: number | undefined;
+  /** MiB. Default: 0. */
+  readonly minRam?: number | undefined;
   readonly properties?: Readonly<Record<string, string>> | undefined;
   readonly tags?: readonly string[] | undefined;
 }
@@ -52,6 +78,11 @@ export async function insertImage(db: Queries, limits: Limits, image: NewImage):
       owner: image.owner ?? null,
       diskFormat: image.diskFormat ?? null,
       containerFormat: image.containerFormat ?? null,
+      visibility: image.visibility,
+      protected: image.protected,
+      osHidden: image.osHidden,
+      minDisk: image.minDisk,
+      minRam: image.minRam,
     })
     .onConflictDoNothing()
     .returning({ id: images.id });
@@ -121,11 +152,16 @@ export async function lockImage(db: Queries, imageId: string): Promise<ImageRow>
  * Reads one image and what belongs to it; an image that is being deleted is found, a deleted one is
  * not.
  *
+ * @param project - whose membership is read. Default: none's
  * @throws ImportError `ImageNotFound`
  */
-export async function findImage(db: Queries, imageId: string): Promise<ImageRecord> {
+export async function findImage(
+  db: Queries,
+  imageId: string,
+  project: string | null = null,
+): Promise<ImageRecord> {
   const isIt = and(eq(images.id, imageId), ne(images.status, "deleted"));
-  const [record] = await recordsOf(db, isIt, ONE);
+  const [record] = await recordsOf(db, isIt, { limit: 1, project });
   if (record === undefined) {
     throw new ImportError("ImageNotFound", `No image has the id "${imageId}"`);
   }
@@ -218,14 +254,41 @@ export async function listPublished(
     .limit(limit);
 }
 
-/** The order of images, and the largest number of them. */
-interface RecordOrder {
-  readonly column: "createdAt" | "updatedAt" | "name" | "owner" | "status" | "sizeBytes";
-  readonly direction: "asc" | "desc";
-  readonly limit: number;
+type SortedColumn =
+  | "createdAt"
+  | "updatedAt"
+  | "name"
+  | "owner"
+  | "status"
+  | "sizeBytes"
+  | "diskFormat"
+  | "containerFormat"
+  | "id";
+
+/** The keys by which images are sorted, from the columns of their table or of a part of it. */
+export function imageKeys(
+  image: Readonly<Record<SortedColumn, AnyPgColumn>>,
+): Readonly<Record<(typeof IMAGE_SORT_KEYS)[number], SortKey>> {
+  return {
+    created_at: known(image.createdAt),
+    updated_at: known(image.updatedAt),
+    name: knownOrEmpty(image.name),
+    owner: knownOrEmpty(image.owner),
+    status: known(image.status),
+    size: knownOrEmpty(image.sizeBytes),
+    disk_format: knownOrEmpty(image.diskFormat),
+    container_format: knownOrEmpty(image.containerFormat),
+    id: known(image.id),
+  };
 }
 
-const ONE: RecordOrder = { column: "createdAt", direction: "desc", limit: 1 };
+/** The order of images, the largest number of them, and whose membership is read. */
+interface RecordOrder {
+  readonly sort?: ImageFilter["sort"];
+  readonly limit: number;
+  /** Default: none's. */
+  readonly project?: string | null;
+}
 
 /** The images to which a condition applies, with all that belongs to them. */
 export async function recordsOf(
@@ -241,8 +304,9 @@ export async function recordsOf(
     db.select().from(imageProperties).where(inArray(imageProperties.imageId, ids)),
     db.select().from(imageTags).where(inArray(imageTags.imageId, ids)).orderBy(imageTags.tag),
   ]);
-  return [...found.values()].map((image) => ({
+  return [...found.values()].map(({ membership, ...image }) => ({
     image,
+    membership,
     properties: Object.fromEntries(
       properties
         .filter((property) => property.imageId === image.id)
@@ -262,13 +326,22 @@ export async function recordsOf(
 async function selectWithLocations(
   db: Queries,
   isWanted: SQL | undefined,
-  { column, direction, limit }: RecordOrder,
+  { sort, limit, project = null }: RecordOrder,
 ) {
+  const membership = db
+    .select({ status: imageMembers.status })
+    .from(imageMembers)
+    .where(and(eq(imageMembers.imageId, images.id), eq(imageMembers.member, project ?? "")));
   const image = db
-    .select()
+    .select({
+      ...getTableColumns(images),
+      membership: sql<MemberStatus | null>`(${project === null ? sql`NULL` : membership})`.as(
+        "membership",
+      ),
+    })
     .from(images)
     .where(isWanted)
-    .orderBy(...orderOf({ key: images[column], id: images.id }, direction))
+    .orderBy(...orderBy(orderOf(imageKeys(images), sort)))
     .limit(limit)
     .as("image");
   const location = alias(imageLocations, "location");
@@ -277,7 +350,7 @@ async function selectWithLocations(
     .from(image)
     .leftJoin(location, and(eq(location.imageId, image.id), eq(location.status, "active")))
     .orderBy(
-      ...orderOf({ key: image[column], id: image.id }, direction),
+      ...orderBy(orderOf(imageKeys(image), sort)),
       asc(location.createdAt),
       asc(location.store),
     );
@@ -288,20 +361,22 @@ async function selectWithLocations(
  * each other.
  *
  * @throws ImportError `BadRequest` for a reserved name; `ImageNotFound`; `ImageConflict` when
- *   formats are changed after the import froze them
+ *   formats are changed after the import froze them; `QuotaExceeded` by the new owner
  */
 export async function changeImage(
   db: Queries,
+  limits: Limits,
   imageId: string,
   changes: ImageChanges,
 ): Promise<void> {
   requireImageFields({
-    name: changes.name,
+    ...changes,
     properties: changes.setProperties,
-    tags: changes.addTags,
+    tags: [...(changes.tags ?? []), ...(changes.addTags ?? [])],
   });
   const image = await lockImage(db, imageId);
-  const changesFormat = changes.diskFormat !== undefined || changes.containerFormat !== undefined;
+  const { diskFormat, containerFormat, owner } = changes;
+  const changesFormat = diskFormat !== undefined || containerFormat !== undefined;
   if (changesFormat && image.status !== "queued" && image.status !== "uploading") {
     throw new ImportError(
       "ImageConflict",
@@ -311,19 +386,26 @@ export async function changeImage(
   await db
     .update(images)
     .set({
-      name: changes.name ?? image.name,
-      diskFormat: changes.diskFormat ?? image.diskFormat,
-      containerFormat: changes.containerFormat ?? image.containerFormat,
+      name: changes.name,
+      owner,
+      diskFormat,
+      containerFormat,
+      visibility: changes.visibility,
+      protected: changes.protected,
+      osHidden: changes.osHidden,
+      minDisk: changes.minDisk,
+      minRam: changes.minRam,
       updatedAt: sql`now()`,
     })
     .where(eq(images.id, imageId));
   await removeNamed(db, imageId, changes);
   await writeProperties(db, imageId, changes.setProperties ?? {});
-  await writeTags(db, imageId, changes.addTags ?? []);
+  await writeTags(db, imageId, [...(changes.tags ?? []), ...(changes.addTags ?? [])]);
+  if (owner !== undefined && owner !== image.owner) await requireRoomForImage(db, limits, imageId);
 }
 
 async function removeNamed(db: Queries, imageId: string, changes: ImageChanges): Promise<void> {
-  const { removeProperties = [], removeTags = [] } = changes;
+  const { removeProperties = [], removeTags = [], tags } = changes;
   if (removeProperties.length > 0) {
     await db
       .delete(imageProperties)
@@ -334,10 +416,12 @@ async function removeNamed(db: Queries, imageId: string, changes: ImageChanges):
         ),
       );
   }
-  if (removeTags.length > 0) {
-    await db
-      .delete(imageTags)
-      .where(and(eq(imageTags.imageId, imageId), inArray(imageTags.tag, [...removeTags])));
+  const isRemoved = or(
+    inArray(imageTags.tag, [...removeTags]),
+    tags === undefined ? undefined : notInArray(imageTags.tag, [...tags]),
+  );
+  if (removeTags.length > 0 || tags !== undefined) {
+    await db.delete(imageTags).where(and(eq(imageTags.imageId, imageId), isRemoved));
   }
 }
 

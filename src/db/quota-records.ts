@@ -169,6 +169,39 @@ export class HeldQuotas {
   }
 }
 
+/**
+ * Makes sure that an image fits into the quotas of its owner, which this transaction has changed
+ * under the lock of its row. Call it last, as {@link requireQuotas}.
+ *
+ * @throws ImportError `QuotaExceeded`
+ */
+export async function requireRoomForImage(
+  db: Queries,
+  limits: Limits,
+  imageId: string,
+): Promise<void> {
+  // A running upload or download reserves more under the lock of its lease, for the owner that it
+  // reads then.
+  await db
+    .select({ place: leases.place })
+    .from(leases)
+    .where(eq(leases.imageId, imageId))
+    .orderBy(leases.epoch, leases.place)
+    .for("update");
+  const [row] = await db
+    .select({ owner: images.owner, ...sums() })
+    .from(images)
+    .where(eq(images.id, imageId))
+    .groupBy(images.owner);
+  if (row === undefined) return;
+  const { owner, ...own } = row;
+  const grown = Object.entries(usageIn(own)).map(([quota, { usage, reserved }]) => [
+    quota,
+    usage + reserved,
+  ]);
+  await requireQuotas(db, limits, owner, Object.fromEntries(grown) as Growth);
+}
+
 // The letters "qta", beside the lock of the migrations.
 const QUOTA_LOCK = 0x71_74_61;
 

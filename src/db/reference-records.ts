@@ -17,8 +17,8 @@ export const MOST_CANDIDATES = 11;
 
 /**
  * The images that a name or the beginning of an id means, newest first. Images of that name come
- * before images whose id begins with it, and in both groups images that are being deleted come last:
- * only the first group that has one counts.
+ * before images whose id begins with it, and in both groups images that are being deleted come
+ * last: only the first group that has one counts.
  */
 export async function findReferencedImages(db: Queries, reference: string): Promise<Candidate[]> {
   const range = idsThatBeginWith(reference);

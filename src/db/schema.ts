@@ -24,6 +24,7 @@ import type { ImageEvent } from "../domain/image-history.ts";
 import { IMAGE_STATUSES } from "../domain/image-status.ts";
 import type { Place } from "../domain/place.ts";
 import { TASK_STATUSES, TASK_TYPE } from "../domain/task-status.ts";
+import { MEMBER_STATUSES, VISIBILITIES } from "../domain/visibility.ts";
 
 /** `'a', 'b'`, for a CHECK: the database refuses what the closed union does not name. */
 function quoted(words: readonly string[]) {
@@ -65,6 +66,15 @@ export const images = pgTable(
     status: text("status", { enum: IMAGE_STATUSES }).notNull().default("queued"),
     diskFormat: text("disk_format", { enum: DISK_FORMATS }),
     containerFormat: text("container_format", { enum: CONTAINER_FORMATS }),
+    visibility: text("visibility", { enum: VISIBILITIES }).notNull().default("shared"),
+    /** It can neither be deleted nor its staged data replaced. */
+    protected: boolean("protected").notNull().default(false),
+    /** Lists leave it out unless they ask for it. */
+    osHidden: boolean("os_hidden").notNull().default(false),
+    /** The disk that a machine needs to boot it, in GiB. */
+    minDisk: integer("min_disk").notNull().default(0),
+    /** The memory that a machine needs to boot it, in MiB. */
+    minRam: integer("min_ram").notNull().default(0),
     sizeBytes: sizeBytes("size"),
     virtualSizeBytes: sizeBytes("virtual_size"),
     checksum: text("checksum"),
@@ -102,6 +112,8 @@ export const images = pgTable(
       "images_container_format_known",
       sql`${image.containerFormat} IN (${quoted(CONTAINER_FORMATS)})`,
     ),
+    check("images_visibility_legal", sql`${image.visibility} IN (${quoted(VISIBILITIES)})`),
+    check("images_minima_not_negative", sql`${image.minDisk} >= 0 AND ${image.minRam} >= 0`),
     // No image can be stuck: an image that is being imported names its run.
     check(
       "images_importing_is_claimed",
@@ -115,8 +127,41 @@ export const images = pgTable(
       "images_active_is_verified",
       sql`${image.status} NOT IN ('active', 'deactivated') OR num_nonnulls(${image.sizeBytes}, ${image.checksum}, ${image.osHashAlgo}, ${image.osHashValue}) = 4`,
     ),
-    index("images_status_index").on(image.status),
-    index("images_created_index").on(image.createdAt),
+    // Each key by which lists are sorted, with its tie-breakers. They also find the images of one
+    // value, and the pages of a list of them. An unknown value is an empty one there: an index
+    // cannot begin after a marker whose value is NULL.
+    index("images_created_index").on(image.createdAt, image.id),
+    index("images_updated_index").on(image.updatedAt, image.createdAt, image.id),
+    index("images_status_index").on(image.status, image.createdAt, image.id),
+    index("images_name_order_index").on(
+      sql`coalesce(${image.name}, '')`,
+      image.createdAt,
+      image.id,
+    ),
+    index("images_owner_order_index").on(
+      sql`coalesce(${image.owner}, '')`,
+      image.createdAt,
+      image.id,
+    ),
+    index("images_disk_format_index").on(
+      sql`coalesce(${image.diskFormat}, '')`,
+      image.createdAt,
+      image.id,
+    ),
+    index("images_container_format_index").on(
+      sql`coalesce(${image.containerFormat}, '')`,
+      image.createdAt,
+      image.id,
+    ),
+    index("images_size_index").on(sql`coalesce(${image.sizeBytes}, 0)`, image.createdAt, image.id),
+    // What lists choose by beside these.
+    index("images_visibility_index").on(image.visibility, image.createdAt, image.id),
+    index("images_protected_index").on(image.protected, image.createdAt, image.id),
+    index("images_hidden_index").on(image.osHidden, image.createdAt, image.id),
+    index("images_min_disk_index").on(image.minDisk, image.createdAt, image.id),
+    index("images_min_ram_index").on(image.minRam, image.createdAt, image.id),
+    index("images_checksum_index").using("hash", image.checksum),
+    index("images_os_hash_value_index").using("hash", image.osHashValue),
     index("images_owner_index").on(image.owner),
     index("images_name_index")
       .on(image.name, image.id)
@@ -137,6 +182,12 @@ export const imageProperties = pgTable(
   (property) => [
     primaryKey({ columns: [property.imageId, property.name] }),
     check("image_properties_not_reserved", sql`NOT starts_with(${property.name}, 'os_glance_')`),
+    // A complete value may be too long for an index.
+    index("image_properties_value_index").on(
+      property.name,
+      sql`left(${property.value}, 100)`,
+      property.imageId,
+    ),
   ],
 );
 
@@ -151,7 +202,27 @@ export const imageTags = pgTable(
   },
   (tag) => [
     primaryKey({ columns: [tag.imageId, tag.tag] }),
-    index("image_tags_tag_index").on(tag.tag),
+    index("image_tags_tag_index").on(tag.tag, tag.imageId),
+  ],
+);
+
+/** The projects to which the owner of an image offers it. They go with the image. */
+export const imageMembers = pgTable(
+  "image_members",
+  {
+    imageId: uuid("image_id")
+      .notNull()
+      .references(() => images.id),
+    /** The id of the project. */
+    member: text("member").notNull(),
+    status: text("status", { enum: MEMBER_STATUSES }).notNull().default("pending"),
+    createdAt: instant("created_at").notNull().defaultNow(),
+    updatedAt: instant("updated_at").notNull().defaultNow(),
+  },
+  (member) => [
+    primaryKey({ columns: [member.imageId, member.member] }),
+    check("image_members_status_legal", sql`${member.status} IN (${quoted(MEMBER_STATUSES)})`),
+    index("image_members_member_index").on(member.member, member.status, member.imageId),
   ],
 );
 
@@ -216,6 +287,7 @@ export const imageLocations = pgTable(
     uniqueIndex("image_locations_one_live")
       .on(location.imageId, location.store)
       .where(sql`${location.status} <> 'pending_delete'`),
+    index("image_locations_store_index").on(location.store, location.imageId),
   ],
 );
 
@@ -239,6 +311,8 @@ export const tasks = pgTable(
     owner: text("owner"),
     imageId: uuid("image_id").notNull(),
     requestId: text("request_id"),
+    /** The user who requested the import; null: unknown. */
+    userId: text("user_id"),
     workflowId: text("workflow_id").notNull(),
     runId: text("run_id").notNull(),
     input: jsonb("input").$type<Record<string, unknown>>().notNull(),

@@ -4,7 +4,7 @@ import type { TaskFailure } from "../domain/task-failure.ts";
 import { taskStatusesBefore, type TaskStatus } from "../domain/task-status.ts";
 import type { TaskFilter } from "../domain/image-filter.ts";
 import type { Queries } from "./connect.ts";
-import { isAfter, isInTime, orderOf } from "./keyset.ts";
+import { isAfter, isInTime, known, orderBy, orderOf } from "./keyset.ts";
 import { images, tasks } from "./schema.ts";
 
 /** A task as the catalogue has it. */
@@ -31,11 +31,12 @@ export async function findTask(db: Queries, taskId: string): Promise<TaskRow> {
   return task;
 }
 
-const SORT_COLUMNS = {
-  created_at: tasks.createdAt,
-  updated_at: tasks.updatedAt,
-  status: tasks.status,
-} as const;
+const KEYS = {
+  created_at: known(tasks.createdAt),
+  updated_at: known(tasks.updatedAt),
+  status: known(tasks.status),
+  id: known(tasks.id),
+};
 
 /**
  * Lists one page of tasks, by default the newest.
@@ -43,8 +44,7 @@ const SORT_COLUMNS = {
  * @throws ImportError `BadRequest` for a marker that is gone
  */
 export async function listTasks(db: Queries, filter: TaskFilter = {}): Promise<TaskRow[]> {
-  const { key, direction } = filter.sort ?? { key: "created_at", direction: "desc" };
-  const columns = { key: SORT_COLUMNS[key], id: tasks.id };
+  const order = orderOf(KEYS, filter.sort);
   const { imageId, status, owner, marker } = filter;
   return db
     .select()
@@ -59,10 +59,10 @@ export async function listTasks(db: Queries, filter: TaskFilter = {}): Promise<T
             ? isNull(tasks.owner)
             : eq(tasks.owner, owner),
         isInTime(tasks, filter),
-        marker === undefined ? undefined : await isAfter(db, tasks, columns, direction, marker),
+        marker === undefined ? undefined : await isAfter(db, tasks, order, marker),
       ),
     )
-    .orderBy(...orderOf(columns, direction))
+    .orderBy(...orderBy(order))
     .limit(filter.limit ?? 100);
 }
 

@@ -46,8 +46,8 @@ export interface StagingAttempt {
  * process died is taken over.
  *
  * @returns the upload before; the caller removes its files
- * @throws ImportError `ImageNotFound`, `ImageConflict`, `StagingBusy`, `ImageTooLarge`,
- *   `QuotaExceeded`
+ * @throws ImportError `ImageNotFound`, `ImageConflict`, `ImageProtected`, `StagingBusy`,
+ *   `ImageTooLarge`, `QuotaExceeded`
  */
 export async function beginStaging(
   db: Queries,
@@ -56,6 +56,12 @@ export async function beginStaging(
 ): Promise<StagedRow | undefined> {
   const image = await lockImage(db, attempt.imageId);
   const before = await findUpload(db, attempt.imageId);
+  if (image.protected && before?.state === "whole" && attempt.replace) {
+    throw new ImportError(
+      "ImageProtected",
+      `Image "${attempt.imageId}" is protected and its staged data cannot be replaced.`,
+    );
+  }
   if (image.status !== "queued" && image.status !== "uploading") {
     throw new ImportError(
       "ImageConflict",

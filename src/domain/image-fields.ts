@@ -1,21 +1,37 @@
 import type { ContainerFormat, DiskFormat } from "./disk-format.ts";
 import { ImportError } from "./import-failure.ts";
+import type { Visibility } from "./visibility.ts";
 
 /** The fields of an image that its owner sets freely. */
 export interface ImageFields {
-  readonly name?: string | undefined;
-  readonly owner?: string | undefined;
+  readonly name?: string | null | undefined;
+  readonly owner?: string | null | undefined;
+  readonly minDisk?: number | undefined;
+  readonly minRam?: number | undefined;
   readonly properties?: Readonly<Record<string, string>> | undefined;
   readonly tags?: readonly string[] | undefined;
 }
 
-/** Changes of an image. `undefined` changes nothing. */
+/** Changes of an image. `undefined` changes nothing, null takes a value away. */
 export interface ImageChanges {
-  readonly name?: string | undefined;
-  readonly diskFormat?: DiskFormat | undefined;
-  readonly containerFormat?: ContainerFormat | undefined;
+  readonly name?: string | null | undefined;
+  /** The image counts in the quotas of its new owner. */
+  readonly owner?: string | null | undefined;
+  readonly diskFormat?: DiskFormat | null | undefined;
+  readonly containerFormat?: ContainerFormat | null | undefined;
+  readonly visibility?: Visibility | undefined;
+  /** True: it can neither be deleted nor its staged data replaced. */
+  readonly protected?: boolean | undefined;
+  /** True: Glance's lists leave it out unless they ask for it. */
+  readonly osHidden?: boolean | undefined;
+  /** The disk that a machine needs to boot it, in GiB. */
+  readonly minDisk?: number | undefined;
+  /** The memory that a machine needs to boot it, in MiB. */
+  readonly minRam?: number | undefined;
   readonly setProperties?: Readonly<Record<string, string>> | undefined;
   readonly removeProperties?: readonly string[] | undefined;
+  /** All tags: others are removed. */
+  readonly tags?: readonly string[] | undefined;
   readonly addTags?: readonly string[] | undefined;
   readonly removeTags?: readonly string[] | undefined;
 }
@@ -23,6 +39,7 @@ export interface ImageChanges {
 // Glance's columns.
 const LONGEST_NAME = 255;
 const LONGEST_VALUE = 65_535;
+const MOST_OF_A_MINIMUM = 2 ** 31 - 1;
 
 // Glance's three groups of names that are not properties: those that only the service sets, those
 // that it reserves, and those of attributes that are set in another way.
@@ -42,10 +59,13 @@ const BASE = [
  * @throws ImportError `BadRequest` for a name that is reserved, or a text that is too long, empty
  *   or not printable
  */
-export function requireImageFields({ name, owner, properties = {}, tags = [] }: ImageFields): void {
+export function requireImageFields(fields: ImageFields): void {
+  const { name, owner, minDisk, minRam, properties = {}, tags = [] } = fields;
   const mistakes = [
-    mistakeInText("The name", name),
-    mistakeInText("The owner", owner),
+    mistakeInText("The name", name ?? undefined),
+    mistakeInText("The owner", owner ?? undefined),
+    mistakeInMinimum("min_disk", minDisk),
+    mistakeInMinimum("min_ram", minRam),
     ...Object.entries(properties).flatMap(([property, value]) => [
       mistakeInPropertyName(property),
       mistakeInPropertyValue(property, value),
@@ -77,19 +97,35 @@ export function mistakeInPropertyName(name: string): string | undefined {
 /** The reason against a value of a property; undefined if it is valid. */
 export function mistakeInPropertyValue(name: string, value: string): string | undefined {
   const what = `The value of the property "${name}"`;
-  if (value.length > LONGEST_VALUE) return tooLong(what, value, LONGEST_VALUE);
+  if (lengthOf(value) > LONGEST_VALUE) return tooLong(what, value, LONGEST_VALUE);
   // Postgres does not store this character; line ends and tabs are harmless in a value.
   return value.includes("\0") ? `${what} has a NUL character` : undefined;
 }
 
+function mistakeInMinimum(field: string, minimum: number | undefined): string | undefined {
+  if (minimum === undefined) return undefined;
+  if (Number.isInteger(minimum) && minimum >= 0 && minimum <= MOST_OF_A_MINIMUM) return undefined;
+  return `${field} must be a whole number from 0 to ${MOST_OF_A_MINIMUM}, not ${minimum}`;
+}
+
+/** The reason against the id of a member of an image; undefined if it is valid. */
+export function mistakeInMember(member: string): string | undefined {
+  return member === "" ? "Member can't be empty" : mistakeInText("The member", member);
+}
+
 function mistakeInText(what: string, text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
-  if (text.length > LONGEST_NAME) return tooLong(what, text, LONGEST_NAME);
+  if (lengthOf(text) > LONGEST_NAME) return tooLong(what, text, LONGEST_NAME);
   return hasControlCharacter(text) ? `${what} has a control character` : undefined;
 }
 
 function tooLong(what: string, text: string, longest: number): string {
-  return `${what} has ${text.length} characters, and may have ${longest} at most`;
+  return `${what} has ${lengthOf(text)} characters, and may have ${longest} at most`;
+}
+
+/** The number of characters, as Glance and Postgres count them. */
+function lengthOf(text: string): number {
+  return Array.from(text).length;
 }
 
 function hasControlCharacter(text: string): boolean {
@@ -98,5 +134,7 @@ function hasControlCharacter(text: string): boolean {
 
 /** A valid name of an image, made from the name of a file or the end of a URL. */
 export function imageNameOf(text: string): string {
-  return text.replace(/\p{Cc}/gu, "_").slice(0, LONGEST_NAME);
+  return Array.from(text.replace(/\p{Cc}/gu, "_"))
+    .slice(0, LONGEST_NAME)
+    .join("");
 }

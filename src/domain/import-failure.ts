@@ -34,6 +34,7 @@ export const IMPORT_FAILURES = {
   ImageNotFound: permanent(3, "`image-import image list` lists the images."),
   TaskNotFound: permanent(3, "`image-import task list` lists the tasks."),
   CopyNotFound: permanent(3, "`image-import image show <image-id>` lists the stores that have it."),
+  MemberNotFound: permanent(3, "`image-import image member list <image-id>` lists the members."),
   ImportNotFound: permanent(3, "`image-import start <image-id>` starts an import."),
   ImageExists: permanent(4, "Choose another id, or leave it out."),
   ImageBusy: permanent(
@@ -45,6 +46,7 @@ export const IMPORT_FAILURES = {
     "Wait until its data is staged; if the process that stages it has died, stage it again after 20 s.",
   ),
   ImageConflict: permanent(4, "`image-import image show <image-id>` shows the state of the image."),
+  ImageProtected: permanent(4, "`image-import image set <image-id> --unprotected` allows it."),
   NotAcceptedYet: permanent(
     5,
     "Run a worker (`image-import worker`): the import continues then; `image-import status <image-id>` shows it.",

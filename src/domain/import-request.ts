@@ -42,6 +42,13 @@ export interface ImportRequest {
   readonly size?: number;
   /** Roles of the caller; some transforms depend on them. Default: none. */
   readonly roles?: readonly string[];
+  /** The user who requests it, for the record of the task. Default: unknown. */
+  readonly user_id?: string;
+  /**
+   * The body of the HTTP request that asked for it, for the record of the task: at most 64 KiB of
+   * JSON, without secrets. Default: none did.
+   */
+  readonly api_request?: Readonly<Record<string, unknown>>;
   /**
    * Distinguishes a client's retry from another client's request. Default: none, as for `temporal
    * workflow start`.
@@ -115,6 +122,8 @@ const RULES: Readonly<Record<keyof ImportRequest, Rule>> = {
     (value) => Number.isSafeInteger(value) && Number(value) >= 0,
   ),
   roles: optional("a list of non-empty strings", isTextList),
+  user_id: optional("a non-empty string", isText),
+  api_request: optional("an object of at most 64 KiB of JSON", isSmallObject),
   request_id: optional("a non-empty string", isText),
 };
 
@@ -126,6 +135,8 @@ function unknownFields(fields: Record<string, unknown>): string[] {
 }
 
 function mistake(field: string, value: unknown, rule: string): string {
+  // It may be as long as the body of a request, and hold a secret.
+  if (field === "api_request") return `${field} must be ${rule}`;
   return `${field} must be ${rule}, not ${value === undefined ? "absent" : JSON.stringify(value)}`;
 }
 
@@ -151,4 +162,11 @@ function isText(value: unknown): value is string {
 
 function isTextList(value: unknown): value is string[] {
   return Array.isArray(value) && value.every(isText);
+}
+
+const MOST_BYTES_OF_API_REQUEST = 64 * 1024;
+
+function isSmallObject(value: unknown): boolean {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  return new TextEncoder().encode(JSON.stringify(value)).length <= MOST_BYTES_OF_API_REQUEST;
 }

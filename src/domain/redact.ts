@@ -30,3 +30,21 @@ export function redact(text: string, secrets: readonly string[]): string {
 function escaped(secret: string): string {
   return JSON.stringify(secret).slice(1, -1);
 }
+
+// The query and the fragment of a text that is a URL as a whole, and the part before its @.
+const URL_END = /^(\s*[a-z][a-z0-9+.-]*:[\\/]*[^?#]*)[?#][^]*/i;
+const URL_USER = /^(\s*[a-z][a-z0-9+.-]*:[\\/]+)[^\\/?#]*@/i;
+
+/**
+ * Replaces what may be a secret by `[hidden]` in all texts of a JSON object, see {@link redact}. A
+ * text that is a URL as a whole has neither query, fragment nor user then.
+ */
+export function redactValues<Value extends Readonly<Record<string, unknown>>>(value: Value): Value {
+  return JSON.parse(JSON.stringify(value), (_name, each: unknown) =>
+    typeof each === "string" ? redactText(each) : each,
+  ) as Value;
+}
+
+function redactText(text: string): string {
+  return redact(text.replace(URL_END, "$1?[hidden]").replace(URL_USER, "$1[hidden]@"), []);
+}

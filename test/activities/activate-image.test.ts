@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { changeImage, findImage } from "../../src/db/image-records.ts";
 import { storeKey } from "../../src/stores/store.ts";
+import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import {
@@ -95,7 +96,9 @@ describe("activateImage()", () => {
     const rig = await openNode(catalogue);
     const plan = await rig.saved(someBytes(4096));
     const changes = { name: "web", setProperties: { os_distro: "debian" }, addTags: ["lts"] };
-    await catalogue.database.transaction((db) => changeImage(db, plan.image_id, changes));
+    await catalogue.database.transaction((db) =>
+      changeImage(db, NO_LIMITS, plan.image_id, changes),
+    );
 
     await rig.activate(plan);
 
@@ -160,7 +163,7 @@ describe("activateImage() of an image that was transformed", () => {
     const rig = await openNode(catalogue);
     const plan = await rig.saved(someBytes(4096));
     await catalogue.database.transaction((db) =>
-      changeImage(db, plan.image_id, {
+      changeImage(db, NO_LIMITS, plan.image_id, {
         name: "theirs",
         setProperties: { reviewed: "yes", team: "qa" },
         addTags: ["nightly"],
@@ -181,7 +184,7 @@ describe("activateImage() of an image that was transformed", () => {
     const plan = await rig.saved(someBytes(4096));
     await activate(rig, plan);
     await catalogue.database.transaction((db) =>
-      changeImage(db, plan.image_id, { setProperties: { reviewed: "yes" } }),
+      changeImage(db, NO_LIMITS, plan.image_id, { setProperties: { reviewed: "yes" } }),
     );
 
     await activate(rig, plan);

@@ -29,6 +29,7 @@ function task(
     workflow_id: `image-import/${IMAGE_ID}`,
     run_id: "run-1",
     request_id: null,
+    user_id: null,
     input: {},
     result: null,
     message,

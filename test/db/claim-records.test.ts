@@ -85,10 +85,54 @@ describe("takeClaim()", () => {
       requestId: "17",
       workflowId: claimant.workflowId,
       runId: claimant.runId,
-      input: { image_id: imageId, method: "glance-direct", request_id: "17", stores: ["fast"] },
+      input: {
+        image_id: imageId,
+        method: "glance-direct",
+        request_id: "17",
+        stores: ["fast"],
+        backend: ["fast"],
+      },
       result: null,
       message: "",
       expiresAt: null,
+    });
+  });
+
+  it("records who asked for it over HTTP, and how, without what may be a secret", async () => {
+    const imageId = await catalogue.newImage();
+    const claimant = claimantOf(imageId);
+    const uri = "https://ann:word@example.org/disk.raw?signature=secret#secret";
+    const request = {
+      method: { name: "web-download", uri },
+      stores: ["fast"],
+      nested: [{ deep: `see ${uri}` }, 7, null, true],
+    };
+
+    await take(
+      {
+        image_id: imageId,
+        method: "web-download",
+        uri: "sealed",
+        user_id: "ann",
+        api_request: request,
+      },
+      claimant,
+    );
+
+    const { userId, input } = await catalogue.task(claimant.taskId);
+    expect(userId).toBe("ann");
+    expect(input).toEqual({
+      image_id: imageId,
+      method: "web-download",
+      uri: "sealed",
+      user_id: "ann",
+      stores: ["fast"],
+      backend: ["fast"],
+      import_req: {
+        method: { name: "web-download", uri: "https://[hidden]@example.org/disk.raw?[hidden]" },
+        stores: ["fast"],
+        nested: [{ deep: "see https://[hidden]@example.org/disk.raw?[hidden]" }, 7, null, true],
+      },
     });
   });
 
@@ -482,7 +526,7 @@ describe("releaseClaim()", () => {
 describe("a change that a user makes while an import runs", () => {
   async function edit(imageId: string): Promise<void> {
     await catalogue.database.transaction((db) =>
-      changeImage(db, imageId, {
+      changeImage(db, NO_LIMITS, imageId, {
         name: "edited",
         setProperties: { os_distro: "debian" },
         removeProperties: ["old"],

@@ -25,7 +25,7 @@ async function find(imageId: string): Promise<ImageRecord> {
 }
 
 async function change(imageId: string, changes: ImageChanges): Promise<void> {
-  await catalogue.database.transaction((db) => changeImage(db, imageId, changes));
+  await catalogue.database.transaction((db) => changeImage(db, NO_LIMITS, imageId, changes));
 }
 
 async function move(imageId: string, to: ImageStatus): Promise<void> {
@@ -46,6 +46,11 @@ describe("insertImage()", () => {
       containerFormat: "bare",
       properties: { os_distro: "debian", os_version: "13" },
       tags: ["new", "a tag"],
+      visibility: "private",
+      protected: true,
+      osHidden: true,
+      minDisk: 20,
+      minRam: 512,
     };
 
     await catalogue.database.transaction((db) => insertImage(db, NO_LIMITS, image));
@@ -58,6 +63,11 @@ describe("insertImage()", () => {
         status: "queued",
         diskFormat: "qcow2",
         containerFormat: "bare",
+        visibility: "private",
+        protected: true,
+        osHidden: true,
+        minDisk: 20,
+        minRam: 512,
         sizeBytes: null,
         virtualSizeBytes: null,
         checksum: null,
@@ -80,6 +90,7 @@ describe("insertImage()", () => {
       properties: { os_distro: "debian", os_version: "13" },
       tags: ["a tag", "new"],
       locations: [],
+      membership: null,
     });
   });
 

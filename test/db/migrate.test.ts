@@ -13,6 +13,7 @@ import { PATIENCE } from "../support/patience.ts";
 const TABLES = [
   "image_history",
   "image_locations",
+  "image_members",
   "image_properties",
   "image_tags",
   "images",

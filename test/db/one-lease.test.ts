@@ -58,10 +58,17 @@ async function earlierDatabase() {
     await sql.end({ timeout: 1 });
     await testDatabase.drop();
   });
-  for (const tag of migrations().filter((each) => each < "0008")) await migrate(sql, tag);
+  const [before, after] = [
+    migrations().filter((tag) => tag < "0008"),
+    migrations().filter((tag) => tag >= "0008"),
+  ];
+  for (const tag of before) await migrate(sql, tag);
   const inTransaction = <T>(work: (db: Queries) => Promise<T>): Promise<T> =>
     database.transaction(work);
-  return { sql, inTransaction, upgrade: () => migrate(sql, "0008_one_lease") };
+  const upgrade = async (): Promise<void> => {
+    for (const tag of after) await migrate(sql, tag);
+  };
+  return { sql, inTransaction, upgrade };
 }
 
 /** An image that an import holds, or one that waits for its upload. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
   imageNameOf,
+  mistakeInMember,
   mistakeInPropertyName,
   requireImageFields,
   type ImageFields,
@@ -62,6 +63,9 @@ describe("requireImageFields()", () => {
     ["a value with NUL", { properties: { a: "x\0" } }],
     ["a long tag", { tags: ["x".repeat(256)] }],
     ["an empty tag", { tags: [""] }],
+    ["a disk that is negative", { minDisk: -1 }],
+    ["memory that is a fraction", { minRam: 0.5 }],
+    ["more memory than a column holds", { minRam: 2 ** 31 }],
   ])("refuses %s", (_, fields) => {
     expect(() => {
       requireImageFields(fields);
@@ -75,8 +79,32 @@ describe("requireImageFields()", () => {
         owner: "",
         properties: { [`y${"x".repeat(254)}`]: `line\n${"x".repeat(65_530)}` },
         tags: ["x".repeat(255)],
+        minDisk: 0,
+        minRam: 2 ** 31 - 1,
       });
     }).not.toThrow();
+  });
+});
+
+describe("requireImageFields(), of characters outside of the basic plane", () => {
+  it("counts characters, not halves of them", () => {
+    const longest = "🦆".repeat(255);
+
+    expect(() => {
+      requireImageFields({ name: longest, tags: [longest], properties: { [longest]: "" } });
+    }).not.toThrow();
+    expect(() => {
+      requireImageFields({ name: `${longest}x` });
+    }).toThrow("The name has 256 characters, and may have 255 at most");
+  });
+});
+
+describe("mistakeInMember()", () => {
+  it("finds an empty, a long and an unprintable id", () => {
+    expect(mistakeInMember("")).toBe("Member can't be empty");
+    expect(mistakeInMember("x".repeat(256))).toContain("255 at most");
+    expect(mistakeInMember("a\nb")).toContain("control character");
+    expect(mistakeInMember("x".repeat(255))).toBeUndefined();
   });
 });
 

@@ -42,6 +42,7 @@ describe("IMPORT_FAILURES", () => {
       "ImageNotFound",
       "TaskNotFound",
       "CopyNotFound",
+      "MemberNotFound",
       "ImportNotFound",
     ]);
   });
@@ -52,6 +53,7 @@ describe("IMPORT_FAILURES", () => {
       "ImageBusy",
       "StagingBusy",
       "ImageConflict",
+      "ImageProtected",
       "ImportEnded",
       "IllegalTransition",
     ]);

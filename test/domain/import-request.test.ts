@@ -128,6 +128,21 @@ describe("parseImportRequest()", () => {
       'request_id must be a non-empty string, not ""',
     ],
     [
+      "a user without an id",
+      { image_id: IMAGE_ID, user_id: "" },
+      'user_id must be a non-empty string, not ""',
+    ],
+    [
+      "an API request that is a list",
+      { image_id: IMAGE_ID, api_request: ["x"] },
+      "api_request must be an object of at most 64 KiB of JSON",
+    ],
+    [
+      "a large API request, without repeating it",
+      { image_id: IMAGE_ID, api_request: { filler: "ä".repeat(32 * 1024) } },
+      "api_request must be an object of at most 64 KiB of JSON",
+    ],
+    [
       "stores that are not a list",
       { image_id: IMAGE_ID, stores: "fast" },
       'stores must be a list of store names, not empty, none twice, not "fast"',
@@ -170,7 +185,7 @@ describe("parseImportRequest()", () => {
     [
       "a field that imports do not have",
       { image_id: IMAGE_ID, store: "fast" },
-      '"store" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, request_id)',
+      '"store" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, user_id, api_request, request_id)',
     ],
   ])("refuses %s", (_, input, mistake) => {
     expect(() => parseImportRequest(input)).toThrow(refusal(mistake));
@@ -181,7 +196,7 @@ describe("parseImportRequest()", () => {
 
     expect(() => parseImportRequest(input)).toThrow(
       refusal(
-        '"image" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, request_id)',
+        '"image" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, user_id, api_request, request_id)',
         "image_id must be a UUID, not 7",
         'method must be glance-direct or web-download or copy-image, not "x"',
         'uri must be a non-empty string, not ""',

@@ -12,8 +12,9 @@ import type { Digests } from "../../src/domain/digests.ts";
 import { connectTo, type Queries } from "../../src/db/connect.ts";
 import { databaseFailure } from "../../src/db/database-failure.ts";
 import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
-import { writeProperties } from "../../src/db/image-records.ts";
-import { isAfter } from "../../src/db/keyset.ts";
+import { imageKeys, writeProperties } from "../../src/db/image-records.ts";
+import { isAfter, orderOf } from "../../src/db/keyset.ts";
+import { addMember } from "../../src/db/member-records.ts";
 import { images } from "../../src/db/schema.ts";
 import { requireImageFields } from "../../src/domain/image-fields.ts";
 import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
@@ -121,9 +122,13 @@ const THROWERS: Readonly<Record<string, () => unknown>> = {
   },
   "db/keyset.ts": () =>
     inTransaction((db) => {
-      const columns = { key: images.createdAt, id: images.id };
-      return isAfter(db, images, columns, "asc", randomUUID());
+      const order = orderOf(imageKeys(images));
+      return isAfter(db, images, order, randomUUID());
     }),
+  "db/member-records.ts": async () => {
+    const imageId = await catalogue.newImage({ visibility: "private" });
+    return inTransaction((db) => addMember(db, imageId, "project"));
+  },
   "db/upload-records.ts": async () => {
     const imageId = await catalogue.stagedImage();
     return catalogue.beginStaging(imageId);

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { ImageView } from "../../client/image-view.ts";
+import { VISIBILITIES } from "../../domain/visibility.ts";
 
 /** The answer of `image show`, and one image of `image list`. */
 export const imageDocument: z.ZodType<ImageView> = z
@@ -10,6 +11,11 @@ export const imageDocument: z.ZodType<ImageView> = z
     status: z.string().describe("queued, uploading, importing, active, deactivated, …"),
     disk_format: z.string().nullable(),
     container_format: z.string().nullable(),
+    visibility: z.enum(VISIBILITIES).describe("who sees it over HTTP"),
+    protected: z.boolean().describe("it can neither be deleted nor its staged data replaced"),
+    os_hidden: z.boolean().describe("lists over HTTP leave it out unless they ask for it"),
+    min_disk: z.int().describe("disk that a machine needs to boot it, in GiB"),
+    min_ram: z.int().describe("memory that a machine needs to boot it, in MiB"),
     size: z.int().nullable().describe("in bytes; null before the image is active"),
     virtual_size: z.int().nullable().describe("in bytes"),
     checksum: z.string().nullable().describe("MD5"),

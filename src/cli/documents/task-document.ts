@@ -13,6 +13,7 @@ export const taskDocument: z.ZodType<TaskView> = z
     workflow_id: z.string(),
     run_id: z.string(),
     request_id: z.string().nullable(),
+    user_id: z.string().nullable().describe("the user who requested the import"),
     input: z.record(z.string(), z.unknown()),
     result: z.strictObject({ image_id: z.uuid() }).nullable(),
     message: z.string().describe("empty if it did not fail"),
