@@ -130,6 +130,10 @@ describe("importImage() of real images, downloaded, decompressed and converted i
     const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome).toMatchObject({ size: 8 * MIB, virtual_size: 8 * MIB });
+    expect(outcome).toMatchObject({
+      detected_format: "mbr",
+      staged_format: compression ?? format,
+    });
     expect(await rig.client.images.show(imageId)).toMatchObject({ disk_format: "raw" });
     for (const store of ["fast", "slow"]) {
       const stored = join(rig.directory, store, `${imageId}.1`);
