@@ -52,6 +52,11 @@ export interface StartOptions extends CopyOptions {
   readonly size?: number | undefined;
   /** Roles of the requester. Default: none. */
   readonly roles?: readonly string[] | undefined;
+  /**
+   * Names of the transforms to run, in their order; empty: none. Each must be one that the worker
+   * has configured. Default: all that are configured.
+   */
+  readonly transforms?: readonly string[] | undefined;
 }
 
 /** Options of an import by any method. */
@@ -77,6 +82,7 @@ export function requestOf(imageId: string, options: RequestOptions): ImportReque
     checksum: options.checksum,
     size: options.size,
     roles: options.roles,
+    transforms: options.transforms,
     user_id: options.userId,
     api_request: options.apiRequest && redactValues(options.apiRequest),
   };

@@ -313,6 +313,60 @@ describe("importImage() that injects metadata", () => {
   });
 });
 
+describe("importImage() with a choice of transforms", () => {
+  const NAMES = ["decompress", "inject_metadata"];
+  const SECTIONS = { inject_metadata: { properties: { origin: "web" } } };
+  const disk = randomBytes(MIB);
+
+  it.each([
+    { transforms: undefined, size: MIB, properties: { origin: "web" }, ran: NAMES },
+    { transforms: ["decompress"], size: MIB, properties: {}, ran: ["decompress"] },
+    {
+      transforms: ["inject_metadata", "decompress"],
+      size: MIB,
+      properties: { origin: "web" },
+      ran: ["inject_metadata", "decompress"],
+    },
+  ])("runs $transforms", async ({ transforms, size, properties, ran }) => {
+    const rig = await createTransformingRig(NAMES, SECTIONS);
+    const imageId = await rig.stagedImage(gzipSync(disk));
+
+    await rig.client.imports.start(imageId, { transforms });
+    const outcome = await rig.client.imports.wait(imageId);
+
+    expect(outcome).toMatchObject({ size });
+    expect((await rig.client.images.show(imageId)).properties).toEqual(properties);
+    const [imported] = await rig.client.images.history(imageId);
+    expect(imported).toMatchObject({ transforms: ran.map((name) => ({ name })) });
+  });
+
+  it("runs none, and imports the bytes as they are", async () => {
+    const rig = await createTransformingRig(NAMES, SECTIONS);
+    const imageId = await rig.stagedImage(disk);
+
+    await rig.client.imports.start(imageId, { transforms: [] });
+    await rig.client.imports.wait(imageId);
+
+    expect(rig.calls).not.toContain("transformStaged");
+    expect((await rig.client.images.show(imageId)).properties).toEqual({});
+  });
+
+  it("refuses a transform that is not configured, and changes nothing", async () => {
+    const rig = await createTransformingRig(NAMES, SECTIONS);
+    const imageId = await rig.stagedImage(disk);
+
+    const failure = await failureOf(
+      rig.client.imports.start(imageId, { transforms: ["decompress", "convert"] }),
+    );
+
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      message: 'There is no transform "convert"; configured are decompress, inject_metadata',
+    });
+    expect(await rig.state(imageId)).toMatchObject({ image: "uploading", task: null });
+  });
+});
+
 describe("importImage() with a checksum of what is transformed", () => {
   it.each(["stagedImage", "adoptedImage"] as const)("compares what came, a %s", async (kind) => {
     const bytes = gzipSync(randomBytes(MIB));

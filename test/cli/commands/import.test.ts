@@ -464,6 +464,25 @@ describe("import that is refused", () => {
     });
   });
 
+  it("names a transform that is not configured, before anything is staged for it", async () => {
+    const refusal = await refusalOf(writeDisk(), "--transform", "convert");
+
+    expect(refusal).toMatchObject({
+      exitCode: 2,
+      failure: {
+        code: "BadRequest",
+        message: 'There is no transform "convert"; none is configured',
+      },
+      isMade: false,
+    });
+  });
+
+  it("imports without a transform with --no-transform", async () => {
+    const imported = await commandLine.answer("import", writeDisk(), "--no-transform");
+
+    expect(imported).toMatchObject({ status: "active" });
+  });
+
   it.each(["ftp://example.org/disk.img", "http://user:password@example.org/disk.img"])(
     "makes no image for %s",
     async (url) => {
