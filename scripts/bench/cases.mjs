@@ -6,6 +6,7 @@ import { say } from "../commands.mjs";
 import { ensureS5cmd } from "../s5cmd.mjs";
 import { COMMAND_LINE_CASES } from "./command-line.mjs";
 import { CONNECTION_CASES } from "./connections.mjs";
+import { PAGE_CASES } from "./image-pages.mjs";
 import { inTurns, result, secondsOf } from "./measure.mjs";
 import { copyAndDigest, copyToAll, fetchWithCurl, sendWithS5cmd } from "./references.mjs";
 import { openEmptySteps } from "./three-empty-steps.mjs";
@@ -337,6 +338,7 @@ export const CASES = [
     },
   },
   ...CONNECTION_CASES,
+  ...PAGE_CASES,
   ...TRANSFORM_CASES,
   ...COMMAND_LINE_CASES,
 ];

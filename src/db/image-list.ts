@@ -97,7 +97,7 @@ function isWanted(db: Queries, filter: ImageFilter): SQL | undefined {
     owner === undefined
       ? undefined
       : owner === null
-        ? isNull(images.owner)
+        ? and(eq(KEYS.owner.value, ""), isNull(images.owner))
         : isAnyOf(KEYS.owner, images.owner, owner),
     isAnyOf(KEYS.name, images.name, filter.name),
     filter.namePattern === undefined ? undefined : like(images.name, likeOf(filter.namePattern)),
@@ -203,7 +203,7 @@ function hasTag(db: Queries, tag: string): SQL {
   );
 }
 
-// The part of a value that the index has.
+// Of `value_start`.
 const INDEXED_LENGTH = 100;
 
 function hasProperty(db: Queries, name: string, value: string): SQL {
@@ -217,7 +217,7 @@ function hasProperty(db: Queries, name: string, value: string): SQL {
         and(
           eq(imageProperties.imageId, images.id),
           eq(imageProperties.name, name),
-          sql`left(${imageProperties.value}, ${sql.raw(String(INDEXED_LENGTH))}) = ${beginning}`,
+          eq(imageProperties.valueStart, beginning),
           // A shorter value is its own beginning. Postgres would take a second condition for a
           // second choice, and expect too few images.
           characters.length < INDEXED_LENGTH ? undefined : eq(imageProperties.value, value),

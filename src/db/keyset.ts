@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gt, gte, lt, or, sql, type SQL } from "drizzle-orm";
+import { and, asc, desc, eq, gt, gte, lt, lte, ne, or, sql, type SQL } from "drizzle-orm";
 import type { AnyPgColumn, PgTable } from "drizzle-orm/pg-core";
 import type { Sort, TimeFilter } from "../domain/image-filter.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -86,19 +86,20 @@ export async function isAfter(
       hint: "Begin again, without a marker.",
     });
   }
-  return isBehind(
+  const isNext = isNotBefore(
     order.map((each, index) => ({
       ...each,
       last: sql`${last[String(index)]}::${sql.raw(each.type)}`,
     })),
   );
+  return and(isNext, ne(table.id, marker));
 }
 
 /**
- * The condition that the values of a row come after the last ones, in words that tell an index
- * where to begin.
+ * The condition that the values of a row do not come before the last ones, in words that tell an
+ * index where to begin.
  */
-function isBehind(order: readonly (Ordered & { readonly last: SQL })[]): SQL | undefined {
+function isNotBefore(order: readonly (Ordered & { readonly last: SQL })[]): SQL | undefined {
   const [first, ...others] = order;
   if (first === undefined) return undefined;
   const { value, last, direction } = first;
@@ -106,11 +107,15 @@ function isBehind(order: readonly (Ordered & { readonly last: SQL })[]): SQL | u
     const row = (cells: readonly SQL[]): SQL => sql`(${sql.join([...cells], sql`, `)})`;
     const values = row(order.map((each) => each.value));
     const lasts = row(order.map((each) => each.last));
-    return direction === "asc" ? sql`${values} > ${lasts}` : sql`${values} < ${lasts}`;
+    // Postgres judges a row by its first value alone: after `<` it would expect none of the rows
+    // that have the same one, and read and sort them all.
+    return direction === "asc" ? sql`${values} >= ${lasts}` : sql`${values} <= ${lasts}`;
   }
   const isLater = direction === "asc" ? gt(value, last) : lt(value, last);
-  const isNotBefore = direction === "asc" ? sql`${value} >= ${last}` : sql`${value} <= ${last}`;
-  return and(isNotBefore, or(isLater, isBehind(others)));
+  return and(
+    direction === "asc" ? gte(value, last) : lte(value, last),
+    or(isLater, isNotBefore(others)),
+  );
 }
 
 /** The condition that the times of a row are within limits. */

@@ -156,8 +156,13 @@ export const images = pgTable(
     index("images_size_index").on(sql`coalesce(${image.sizeBytes}, 0)`, image.createdAt, image.id),
     // What lists choose by beside these.
     index("images_visibility_index").on(image.visibility, image.createdAt, image.id),
-    index("images_protected_index").on(image.protected, image.createdAt, image.id),
-    index("images_hidden_index").on(image.osHidden, image.createdAt, image.id),
+    // Of the usual value an index would only look cheap: almost every image has it.
+    index("images_protected_index")
+      .on(image.createdAt, image.id)
+      .where(sql`${image.protected}`),
+    index("images_hidden_index")
+      .on(image.createdAt, image.id)
+      .where(sql`${image.osHidden}`),
     index("images_min_disk_index").on(image.minDisk, image.createdAt, image.id),
     index("images_min_ram_index").on(image.minRam, image.createdAt, image.id),
     index("images_checksum_index").using("hash", image.checksum),
@@ -178,16 +183,15 @@ export const imageProperties = pgTable(
       .references(() => images.id),
     name: text("name").notNull(),
     value: text("value").notNull(),
+    /** The beginning of the value, for an index: a complete one may be too long. */
+    valueStart: text("value_start")
+      .notNull()
+      .generatedAlwaysAs(sql`left(value, 100)`),
   },
   (property) => [
     primaryKey({ columns: [property.imageId, property.name] }),
     check("image_properties_not_reserved", sql`NOT starts_with(${property.name}, 'os_glance_')`),
-    // A complete value may be too long for an index.
-    index("image_properties_value_index").on(
-      property.name,
-      sql`left(${property.value}, 100)`,
-      property.imageId,
-    ),
+    index("image_properties_value_index").on(property.name, property.valueStart, property.imageId),
   ],
 );
 
