@@ -166,12 +166,16 @@ export async function activate(
     .returning({ place: leases.place });
   // An undo has taken a copy away, and removes it.
   if (published.length < live.length) throw importLost(claim.imageId);
-  // The outside effects of transforms are permanent from here on.
-  await db.delete(leases).where(and(isOfImport, like(leases.place, "transform/%")));
   const { imageId, taskId } = claim;
-  const provenance = { taskId, preparation, version };
-  await appendToHistory(db, imageId, publicationOf(ending, moved, live, provenance));
-  return { taskEnded: await succeedTask(db, taskId, imageId, taskTimeToLiveMs) };
+  const event = publicationOf(ending, moved, live, { taskId, preparation, version });
+  // Side by side: they do not depend on each other, and a small image waits for each round trip.
+  const [taskEnded] = await Promise.all([
+    succeedTask(db, taskId, imageId, taskTimeToLiveMs),
+    appendToHistory(db, imageId, event),
+    // The outside effects of transforms are permanent from here on.
+    db.delete(leases).where(and(isOfImport, like(leases.place, "transform/%"))),
+  ]);
+  return { taskEnded };
 }
 
 /** The result of a publication. */
