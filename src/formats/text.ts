@@ -22,6 +22,11 @@ export const text: Detector = {
   }),
 };
 
+/** A text without a mark of its kind. */
+const PLAIN = "a plain text";
+const SECTOR_BYTES = 512;
+const SMALLEST_DISK_BYTES = 64 * 1024;
+
 /** The kinds of texts, by their starts after byte order mark, white space and markup comments. */
 const KINDS: readonly (readonly [start: RegExp, what: string])[] = [
   [/^<(?:!doctype\s+html|html|head|body|title|script|meta|h1|center|pre)\b/i, "an HTML page"],
@@ -33,7 +38,7 @@ const KINDS: readonly (readonly [start: RegExp, what: string])[] = [
   [/^version https:\/\/git-lfs/, "a pointer of Git LFS, in place of the file"],
   [/^-----BEGIN /, "a key, signature or certificate"],
   [/^#!/, "a script"],
-  [/^(?:error|forbidden|unauthorized|denied|null|true|false|ok)\W*$/i, "a plain text"],
+  [/^(?:error|forbidden|unauthorized|denied|null|true|false|ok)\W*$/i, PLAIN],
   [/^(?:\\?[\da-f]{32,128}[ \t]+[ *]?\S|(?:MD5|SHA\d+) ?\()/i, "a list of checksums"],
 ];
 
@@ -58,15 +63,25 @@ function textKind({ first, last, sizeBytes }: ImageBytes): string | undefined {
     // The end of a larger text may begin within a character.
     const isTextToItsEnd =
       isWhole || [0, 1, 2, 3].some((skipped) => isText(last.subarray(skipped), encoding));
-    if (isTextToItsEnd && looksWritten(start)) return kindOf(start);
+    if (!isTextToItsEnd || !looksWritten(start)) continue;
+    const kind = kindOf(start);
+    if (kind !== PLAIN || !mayBeDisk(sizeBytes)) return kind;
   }
   return undefined;
+}
+
+/**
+ * True for a size that a disk may have, and that a written text or the page of a server has not:
+ * whole sectors, and many. Test data for raw disks is often a repeated line.
+ */
+function mayBeDisk(sizeBytes: number): boolean {
+  return sizeBytes % SECTOR_BYTES === 0 && sizeBytes >= SMALLEST_DISK_BYTES;
 }
 
 function kindOf(decodedText: string): string {
   const start = begin(decodedText);
   const [, kind] = KINDS.find(([mark]) => mark.test(start)) ?? [];
-  if (kind !== "an XML text") return kind ?? "a plain text";
+  if (kind !== "an XML text") return kind ?? PLAIN;
   // The kind of an XML text shows in its first element, not in its declaration.
   const root = start.replace(
     /^(?:<\?[^>]{0,500}\?>|<!--[^]{0,2000}?-->|<!doctype[^>]{0,500}>|\s)+/i,

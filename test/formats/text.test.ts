@@ -54,6 +54,8 @@ describe("a text", () => {
     ["a plain text", Buffer.from("---\nkey: value\n")],
     ["a plain text", Buffer.from("Zugriff verweigert für Gäste\n", "latin1")],
     ["a plain text", Buffer.from("https://example.org/disk.img")],
+    ["a plain text", Buffer.from(`${"a raw test disk\n".repeat(4096)}.`)],
+    ["a plain text", Buffer.from("a raw test disk\n".repeat(2048))],
     ["a script", Buffer.from("#!/bin/sh\nexit 1\n")],
     [
       "a pointer of Git LFS",
@@ -91,6 +93,7 @@ describe("a text", () => {
     ["zeros", Buffer.alloc(512)],
     ["a text before zeros", patched(Buffer.alloc(4096), [0, "just a label\n"])],
     ["a text of 64 KiB before a disk", Buffer.concat([larger("a b c d\n"), Buffer.alloc(4096)])],
+    ["a line again and again, in whole sectors", Buffer.from("a raw test disk\n".repeat(4096))],
     ["a text of zeros and ones", Buffer.from("<\0\x01\0\x02\0\x03\0\x04\0\x05\0\x06\0")],
     ["an ext label", patched(Buffer.alloc(8192), [1024 + 120, "{}"], [1080, "\x53\xef"])],
   ])("is not recognised in %s", async (_, bytes) => {
