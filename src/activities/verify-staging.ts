@@ -9,6 +9,7 @@ import { diskFormatOf, type DeclaredFormats } from "../formats/declared-format.t
 import { judgeImage, type Verdict } from "../formats/judge-image.ts";
 import { adoptFile } from "../db/adoption-records.ts";
 import { requireClaim } from "../db/claim-guard.ts";
+import { findDirectUpload } from "../db/direct-upload-records.ts";
 import { growReservation } from "../db/quota-records.ts";
 import { findStagedSource } from "../db/staged-facts.ts";
 import { thisProcess } from "../processes/process-identity.ts";
@@ -81,11 +82,15 @@ export function verifyStagingActivities(dependencies: NodeDependencies) {
             digests: staged.digests,
           });
           const policy = { ...formatPolicy, ...((order.product ?? 0) > 0 ? STRICT : {}) };
-          const { verdict, diskFormat } = await judge(
-            { reader: watchedReader(staged.handle, progress), sizeBytes: staged.sizeBytes },
-            policy,
-            order,
-          );
+          const isEmpty = staged.sizeBytes === 0 && order.disk_format !== null;
+          const { verdict, diskFormat } =
+            isEmpty && (await isDirectUpload(database, order.image_id))
+              ? { verdict: nothing(order.disk_format), diskFormat: undefined }
+              : await judge(
+                  { reader: watchedReader(staged.handle, progress), sizeBytes: staged.sizeBytes },
+                  policy,
+                  order,
+                );
           return {
             size: staged.sizeBytes,
             virtual_size: verdict.virtualSizeBytes,
@@ -98,6 +103,22 @@ export function verifyStagingActivities(dependencies: NodeDependencies) {
       );
     },
   };
+}
+
+/**
+ * True if the bytes came with one PUT of `file`: clients of Glance send none now and then, and read
+ * an empty image as that.
+ */
+async function isDirectUpload(database: NodeDependencies["database"], imageId: string) {
+  return (await database.query((db) => findDirectUpload(db, imageId))) !== null;
+}
+
+/** The part of a verdict that the step reports. */
+type JudgedBytes = Pick<Verdict, "virtualSizeBytes" | "checks"> & { readonly format: string };
+
+/** The verdict on no bytes at all. */
+function nothing(diskFormat: string): JudgedBytes {
+  return { format: diskFormat, virtualSizeBytes: 0, checks: {} };
 }
 
 /** The verdict on bytes in their declared format, or in the detected one. */

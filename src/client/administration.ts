@@ -1,3 +1,4 @@
+import { ImportError } from "../domain/import-failure.ts";
 import type { TaskFilter } from "../domain/image-filter.ts";
 import type { Leftovers, Reconciled } from "../workflow/contract.ts";
 import type { Connections } from "./connections.ts";
@@ -152,6 +153,35 @@ export class Administration {
   async findLeftovers(waitMs = RECONCILE_PATIENCE_MS): Promise<Leftovers> {
     const { findLeftovers } = await import("./reconcile.ts");
     return findLeftovers(await this.#connections.temporal(), waitMs);
+  }
+
+  /**
+   * Checks that the catalogue answers, and takes writes.
+   *
+   * @throws ImportError `NotConfigured`, `DatabaseUnavailable`
+   */
+  async requireCatalogue(): Promise<void> {
+    const { takesWrites } = await import("../db/migration-status.ts");
+    if (await takesWrites(await this.#connections.catalogue())) return;
+    throw new ImportError("DatabaseUnavailable", "It is read-only, as a standby is");
+  }
+
+  /** Checks that Temporal answers. @throws ImportError `TemporalUnavailable` */
+  async requireTemporal(): Promise<void> {
+    const { connection, options } = await this.#connections.temporal();
+    const { temporalFailure } = await import("../temporal/temporal-failure.ts");
+    try {
+      await connection.workflowService.describeNamespace({ namespace: options.namespace });
+    } catch (error) {
+      throw temporalFailure(error);
+    }
+  }
+
+  /** Checks that this host's staging area can be written. @throws ImportError `NotConfigured` */
+  async requireStaging(): Promise<void> {
+    const { nodeStagingUri } = this.#connections.requireConfig();
+    const { StagingArea } = await import("../staging/staging-area.ts");
+    await (await StagingArea.open(nodeStagingUri)).requireUsable();
   }
 
   /**

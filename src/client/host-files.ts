@@ -2,9 +2,12 @@ import type { Readable } from "node:stream";
 import type { Report } from "../domain/report.ts";
 import type { Connections } from "./connections.ts";
 import type { ImageView } from "./image-view.ts";
+import type { FinishOptions } from "./direct-upload.ts";
+import type { ImportOutcome } from "../workflow/contract.ts";
 import type { Images } from "./images.ts";
+import type { Imports } from "./imports.ts";
 import { pagesOf } from "./pages-of.ts";
-import type { ReadOptions, VerifiedLocation } from "./read-image.ts";
+import type { OpenImage, OpenOptions, ReadOptions, VerifiedLocation } from "./read-image.ts";
 import { requireId } from "./require-id.ts";
 import type { StagedImage, StageOptions, StagingTools } from "./stage-image.ts";
 
@@ -17,11 +20,13 @@ export interface VerifyOptions {
 export class HostFiles {
   readonly #connections: Connections;
   readonly #images: Images;
+  readonly #imports: Imports;
 
   /** @internal */
-  constructor(connections: Connections, images: Images) {
+  constructor(connections: Connections, images: Images, imports: Imports) {
     this.#connections = connections;
     this.#images = images;
+    this.#imports = imports;
   }
 
   /**
@@ -48,6 +53,26 @@ export class HostFiles {
     return adoptStagedFile(await this.#staging(), imageId, uri);
   }
 
+  /**
+   * Imports an upload that was staged with `importAfter`, and waits for the end. A failed import
+   * takes the upload with it, so that the image is `queued` again.
+   *
+   * @throws ImportError with the code of the import's failure; `ImageNotFound`, `ImportLost` if the
+   *   image was deleted meanwhile; `Interrupted` if the wait was aborted: the import continues
+   */
+  async finishUpload(imageId: string, options: FinishOptions = {}): Promise<ImportOutcome> {
+    requireId(imageId);
+    const { finishDirectUpload } = await import("./direct-upload.ts");
+    const imports = this.#imports;
+    const tools = {
+      catalogue: await this.#connections.catalogue(),
+      start: imports.start.bind(imports),
+      wait: imports.wait.bind(imports),
+      unstage: this.unstage.bind(this),
+    };
+    return finishDirectUpload(tools, imageId, options);
+  }
+
   /** Removes the staged data of an image that no import holds; the image is `queued` again. */
   async unstage(imageId: string): Promise<void> {
     requireId(imageId);
@@ -67,6 +92,20 @@ export class HostFiles {
     const { readImage } = await import("./read-image.ts");
     await readImage(catalogue, await this.#connections.stores(), image, options);
     return image;
+  }
+
+  /**
+   * Opens a published image for reading any part of it. Its bytes are those that were checked when
+   * the copy was published; a reader that needs proof compares the digest of the image.
+   *
+   * @throws ImportError `ImageNotFound`; `DigestMismatch`, `CopyNotFound`, `StoreUnavailable` if no
+   *   copy can be read
+   */
+  async open(imageId: string, options: OpenOptions = {}): Promise<OpenImage> {
+    const image = await this.#images.show(imageId);
+    const catalogue = await this.#connections.catalogue();
+    const { openImage } = await import("./read-image.ts");
+    return openImage(catalogue, await this.#connections.stores(), image, options);
   }
 
   /** Reads every location of a published image and compares it with the recorded digests. */

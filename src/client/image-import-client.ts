@@ -34,9 +34,9 @@ export class ImageImportClient {
     this.#connections = connections;
     this.images = new Images(connections);
     this.members = new Members(connections);
-    this.files = new HostFiles(connections, this.images);
     this.admin = new Administration(connections);
     this.imports = new Imports(connections, this.images, this.admin);
+    this.files = new HostFiles(connections, this.images, this.imports);
   }
 
   /** Makes a client. It connects to Temporal and the catalogue when a method first needs them. */

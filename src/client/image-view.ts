@@ -38,6 +38,8 @@ export interface ImageView {
   readonly os_glance_failed_import: readonly string[];
   /** The task that imports the image now. */
   readonly os_glance_import_task: string | null;
+  /** True from the start of an upload that is imported automatically to the end of that import. */
+  readonly is_direct_upload: boolean;
   readonly properties: Readonly<Record<string, string>>;
   readonly tags: readonly string[];
   readonly created_at: string;
@@ -109,6 +111,7 @@ export function imageView({ image, properties, tags, locations }: ImageRecord): 
     os_glance_importing_to_stores: image.importingToStores,
     os_glance_failed_import: image.failedImport,
     os_glance_import_task: image.claimTaskId,
+    is_direct_upload: image.directUpload !== null,
     properties,
     tags,
     created_at: image.createdAt.toISOString(),

@@ -67,6 +67,16 @@ export class Imports {
     return (await this.#starts()).start(imageId, { ...options, uri });
   }
 
+  /**
+   * Checks the URL of a download by the rules of this host, before an import begins.
+   *
+   * @throws ImportError `BadRequest`, `SourceForbidden`, `NotConfigured`
+   */
+  async checkSource(uri: string): Promise<void> {
+    const { checkSource } = await import("./check-source.ts");
+    await checkSource(uri, this.#connections.requireConfig().web);
+  }
+
   /** Encrypts a URL whose query may be a secret. */
   async #sealed(imageId: string, uri: string | undefined): Promise<string | undefined> {
     if (uri === undefined || !needsSealing(uri)) return uri;

@@ -45,6 +45,25 @@ export interface VerifiedLocation {
   readonly reason: string | null;
 }
 
+/** Options of reading parts of an image. */
+export interface OpenOptions {
+  /** Stores whose copies are read first, in this order. Default: none */
+  readonly prefer?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/** A published image, open for reading any part of it. The caller closes it. */
+export interface OpenImage extends AsyncDisposable {
+  readonly sizeBytes: number;
+  /**
+   * Reads bytes of the image, from another copy if one fails.
+   *
+   * @param buffer - is filled up to its end, or to the end of the image
+   * @returns the number of bytes read
+   */
+  read(buffer: Buffer, position: number): Promise<number>;
+}
+
 /** Takes blocks in order. */
 type Sink = (bytes: Buffer, position: number) => Promise<void>;
 
@@ -77,13 +96,55 @@ export async function readImage(
 }
 
 /**
+ * Opens a published image. A copy that has not changed since it was checked is read as it is; one
+ * that may have changed is read once before, and left if it is not the image.
+ *
+ * @throws ImportError `ImageConflict`, `DigestMismatch`, `StoreUnavailable`, `CopyNotFound`
+ * @internal
+ */
+export async function openImage(
+  database: Database,
+  stores: Stores,
+  image: ImageView,
+  { prefer = [], signal }: OpenOptions,
+): Promise<OpenImage> {
+  const { locations } = await database.query((db) => findImage(db, image.id));
+  const isPreferred = ({ store }: LocationRow): boolean => prefer.includes(store);
+  const preferred = locations
+    .filter(isPreferred)
+    .sort((one, other) => prefer.indexOf(one.store) - prefer.indexOf(other.store));
+  const others = locations.filter((location) => !isPreferred(location));
+  const copies = new Copies(database, stores, image, locations, {
+    ...(signal === undefined ? {} : { signal }),
+    order: [...preferred, ...inReadingOrder(others, stores.defaultName)],
+  });
+  try {
+    await copies.openWhole();
+  } catch (error) {
+    await copies[Symbol.asyncDispose]();
+    throw error;
+  }
+  return {
+    sizeBytes: image.size ?? 0,
+    read: (buffer, position) => copies.readWhole(buffer, position),
+    [Symbol.asyncDispose]: () => copies[Symbol.asyncDispose](),
+  };
+}
+
+/** Options of reading copies. */
+type CopiesOptions = Omit<ReadOptions, "to"> & {
+  /** Default: those that are not known to be damaged first, then that of the default store. */
+  readonly order?: readonly LocationRow[];
+};
+
+/**
  * The copies of one image, one of them open. Copies that are not known to be damaged come first.
  */
 class Copies implements AsyncDisposable {
   readonly #database: Database;
   readonly #stores: Stores;
   readonly #image: ImageView;
-  readonly #options: ReadOptions;
+  readonly #options: CopiesOptions;
   readonly #left: LocationRow[];
   readonly #failures: Error[] = [];
   #open: { readonly location: LocationRow; readonly copy: OpenCopy } | undefined;
@@ -93,13 +154,13 @@ class Copies implements AsyncDisposable {
     stores: Stores,
     image: ImageView,
     locations: readonly LocationRow[],
-    options: ReadOptions,
+    options: CopiesOptions,
   ) {
     this.#database = database;
     this.#stores = stores;
     this.#image = image;
     this.#options = options;
-    this.#left = inReadingOrder(locations, stores.defaultName);
+    this.#left = [...(options.order ?? inReadingOrder(locations, stores.defaultName))];
   }
 
   /**
@@ -118,12 +179,25 @@ class Copies implements AsyncDisposable {
 
   /** Writes the image once. */
   async writeOnce(sink: Sink): Promise<void> {
+    await this.openWhole();
+    if (await this.#isImage(sink)) return;
+    throw this.#spoilt();
+  }
+
+  /**
+   * Opens the next copy that is the image, as far as that is known: one that may have changed is
+   * read first.
+   */
+  async openWhole(): Promise<void> {
     const nowhere: Sink = async () => undefined;
     do {
       await this.#openNext();
     } while (this.#isSuspect() && !(await this.#isImage(nowhere)));
-    if (await this.#isImage(sink)) return;
-    throw this.#spoilt();
+  }
+
+  /** Reads bytes of the open copy; where it fails, of the next one that is the image. */
+  async readWhole(buffer: Buffer, position: number): Promise<number> {
+    return this.#read(buffer, position, () => this.openWhole());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -207,7 +281,7 @@ class Copies implements AsyncDisposable {
   }
 
   /** Reads from the open copy, or from the next one that can be read there. */
-  async #read(block: Buffer, position: number): Promise<number> {
+  async #read(block: Buffer, position: number, openNext = () => this.#openNext()): Promise<number> {
     for (;;) {
       try {
         const copy = this.#open?.copy;
@@ -215,7 +289,7 @@ class Copies implements AsyncDisposable {
       } catch (error) {
         this.#options.signal?.throwIfAborted();
         this.#failures.push(error instanceof Error ? error : new Error(String(error)));
-        await this.#openNext();
+        await openNext();
       }
     }
   }

@@ -21,6 +21,7 @@ import {
 } from "../db/upload-records.ts";
 import { ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
+import type { DirectUpload } from "../domain/direct-upload.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Report } from "../domain/report.ts";
 import type { Limits } from "../domain/quota.ts";
@@ -52,7 +53,14 @@ export interface StageOptions {
   /** Replace data that is already staged. Default: false, staged data is a conflict. */
   readonly replace?: boolean;
   readonly signal?: AbortSignal;
-  /** The total is undefined for a stream. */
+  /** The number of bytes of a stream; another one fails. Default: any. */
+  readonly size?: number;
+  /**
+   * The import that begins when the upload is complete: `finishUpload` starts it, or a worker if
+   * this process dies. Default: none.
+   */
+  readonly importAfter?: DirectUpload;
+  /** The total is undefined for a stream of unknown size. */
   readonly report?: Report;
 }
 
@@ -85,7 +93,16 @@ export async function stageData(
   options: StageOptions,
 ): Promise<StagedImage> {
   if (typeof source !== "string") {
-    return stageSource(tools, imageId, streamSource(source), undefined, options);
+    const { size } = options;
+    if (size !== undefined) await tools.staging.requireRoom(size);
+    const bytes = streamSource(source);
+    return stageSource(
+      tools,
+      imageId,
+      size === undefined ? bytes : exactly(size, bytes),
+      size,
+      options,
+    );
   }
   const handle = await openUpload(source);
   try {
@@ -113,7 +130,12 @@ async function stageSource(
   const attempt = { imageId, node: staging.node, token, writer, part, path };
   const sizeBytes = totalBytes ?? 0;
   const before = await database.transaction((db) =>
-    beginStaging(db, tools.limits, { ...attempt, sizeBytes, replace: options.replace ?? false }),
+    beginStaging(db, tools.limits, {
+      ...attempt,
+      sizeBytes,
+      replace: options.replace ?? false,
+      directUpload: options.importAfter,
+    }),
   );
   const lease = new StagingLease(tools, imageId, token, options.signal);
   const room = new RoomAhead((growth) => lease.grow(growth), sizeBytes);
@@ -147,6 +169,26 @@ async function stageSource(
     await undoStaging(tools, imageId, { token, part, path }).catch(() => undefined);
     throw interrupted(error, imageId, options.signal);
   }
+}
+
+/** The bytes of a source, which must be as many as were announced. */
+function exactly(sizeBytes: number, source: ByteSource): ByteSource {
+  let doneBytes = 0;
+  const wrong = (found: string): ImportError =>
+    new ImportError(
+      "ChecksumMismatch",
+      `The data has ${found} bytes, and ${String(sizeBytes)} were announced`,
+      { hint: "Send it again, or correct the size that is sent with it." },
+    );
+  return {
+    read: async (buffer) => {
+      const readBytes = await source.read(buffer);
+      doneBytes += readBytes;
+      if (doneBytes > sizeBytes) throw wrong(`more than ${String(sizeBytes)}`);
+      if (readBytes === 0 && doneBytes < sizeBytes) throw wrong(String(doneBytes));
+      return readBytes;
+    },
+  };
 }
 
 async function discardUpload(

@@ -50,13 +50,10 @@ export interface StartOptions extends CopyOptions {
   readonly checksum?: string | undefined;
   /** The expected number of bytes. Default: any. */
   readonly size?: number | undefined;
+  /** True if the import follows an upload automatically. Default: false. */
+  readonly directUpload?: boolean | undefined;
   /** Roles of the requester. Default: none. */
   readonly roles?: readonly string[] | undefined;
-  /**
-   * Names of the transforms to run, in their order; empty: none. Each must be one that the worker
-   * has configured. Default: all that are configured.
-   */
-  readonly transforms?: readonly string[] | undefined;
 }
 
 /** Options of an import by any method. */
@@ -82,8 +79,8 @@ export function requestOf(imageId: string, options: RequestOptions): ImportReque
     checksum: options.checksum,
     size: options.size,
     roles: options.roles,
-    transforms: options.transforms,
     user_id: options.userId,
+    direct_upload: options.directUpload,
     api_request: options.apiRequest && redactValues(options.apiRequest),
   };
   const given = Object.entries(fields).filter(([, value]) => value !== undefined);

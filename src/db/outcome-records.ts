@@ -136,6 +136,7 @@ export async function activate(
       claimWorkflowId: null,
       claimRunId: null,
       claimEarlierStatus: null,
+      directUpload: null,
       importingToStores: [],
       updatedAt: sql`now()`,
     })

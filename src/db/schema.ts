@@ -18,6 +18,7 @@ import {
 import type { Fingerprint } from "../bytes/fingerprint.ts";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { AttemptOrder } from "../domain/attempt-order.ts";
+import type { DirectUpload } from "../domain/direct-upload.ts";
 import type { EarlyEnd } from "../domain/early-end.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import type { ImageEvent } from "../domain/image-history.ts";
@@ -101,6 +102,8 @@ export const images = pgTable(
     claimCopies: integer("claim_copies").notNull().default(0),
     /** Bytes of products in staging. */
     claimProductBytes: sizeBytes("claim_products").notNull().default(0),
+    /** The import that follows the upload that runs or waits; null: none follows automatically. */
+    directUpload: jsonb("direct_upload").$type<DirectUpload>(),
     createdAt: instant("created_at").notNull().defaultNow(),
     updatedAt: instant("updated_at").notNull().defaultNow(),
     deletedAt: instant("deleted_at"),

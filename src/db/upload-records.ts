@@ -1,5 +1,6 @@
 import { and, eq, isNull, notExists, sql } from "drizzle-orm";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
+import type { DirectUpload } from "../domain/direct-upload.ts";
 import { nextImageStatus } from "../domain/image-status.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { uploadOf } from "../domain/place.ts";
@@ -39,6 +40,8 @@ export interface StagingAttempt {
   readonly sizeBytes: number;
   /** Replaces an upload that is there already. */
   readonly replace: boolean;
+  /** The import that begins when it is complete. Default: none. */
+  readonly directUpload?: DirectUpload | undefined;
 }
 
 /**
@@ -73,12 +76,14 @@ export async function beginStaging(
     await requireTakeover(db, before, attempt);
   }
   requireBelowCap(limits, attempt.imageId, attempt.sizeBytes);
-  if (image.status === "queued") {
-    await db
-      .update(images)
-      .set({ status: nextImageStatus("queued", "uploading"), updatedAt: sql`now()` })
-      .where(and(eq(images.id, attempt.imageId), eq(images.status, "queued")));
-  }
+  await db
+    .update(images)
+    .set({
+      status: image.status === "queued" ? nextImageStatus("queued", "uploading") : image.status,
+      directUpload: attempt.directUpload ?? null,
+      updatedAt: sql`now()`,
+    })
+    .where(and(eq(images.id, attempt.imageId), eq(images.status, image.status)));
   const upload = uploadOf(attempt.imageId);
   if (!(await takeLease(db, upload, attempt, before))) throw takenOver(attempt.imageId);
   await db.update(leases).set({ reservedBytes: attempt.sizeBytes }).where(isLease(upload));
@@ -224,6 +229,7 @@ export async function dropStaging(db: Queries, imageId: string, token: string): 
     .set({
       status: nextImageStatus("uploading", "queued"),
       sizeBytes: null,
+      directUpload: null,
       updatedAt: sql`now()`,
     })
     .where(

@@ -19,6 +19,7 @@ import { Gauges } from "./gauges.ts";
 import { stepInterceptors } from "./log-attributes.ts";
 import { stepMetrics } from "./step-metrics.ts";
 import { TemporalUpkeep } from "./temporal-upkeep.ts";
+import { UploadUpkeep } from "./upload-upkeep.ts";
 import { WorkerHealth } from "./worker-health.ts";
 
 /** The addresses that a worker serves. */
@@ -75,6 +76,10 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
     await upkeep.start();
     const workers = await createWorkers({ ...settings, identity }, connection, dependencies);
     const sweeping = hasStaging(dependencies) ? sweepAtStart(dependencies, logger) : undefined;
+    const uploads = hasStaging(dependencies)
+      ? new UploadUpkeep({ client, dependencies, logger })
+      : undefined;
+    uploads?.start();
     if (!hasStaging(dependencies)) {
       logger.error("Cannot serve a staging area; imports are refused", {
         error: dependencies.staging,
@@ -87,6 +92,7 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
     settings.onReady({ health_url: health.url, metrics_url: settings.metricsUrl });
     await Promise.all(running).finally(() => {
       sweeping?.stop();
+      uploads?.stop();
       upkeep.stop();
       for (const worker of workers) if (worker.getState() === "RUNNING") worker.shutdown();
     });

@@ -37,6 +37,7 @@ const NEW_IMAGE: ImageView = {
   os_glance_importing_to_stores: [],
   os_glance_failed_import: [],
   os_glance_import_task: null,
+  is_direct_upload: false,
   properties: {},
   tags: [],
   created_at: "2026-11-25T20:00:13.950Z",

@@ -31,6 +31,10 @@ export const imageDocument: z.ZodType<ImageView> = z
     ),
     os_glance_importing_to_stores: z.array(z.string()),
     os_glance_failed_import: z.array(z.string()),
+    is_direct_upload: z.boolean().meta({
+      description:
+        "True from the start of an upload that is imported automatically until the end of that import.",
+    }),
     os_glance_import_task: z.uuid().nullable(),
     properties: z.record(z.string(), z.string()),
     tags: z.array(z.string()),

@@ -1,0 +1,83 @@
+import type { Database } from "../db/connect.ts";
+import { findDirectUpload } from "../db/direct-upload-records.ts";
+import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import type { AcceptedImport, ImportOutcome } from "../workflow/contract.ts";
+import type { StartOptions } from "./start-options.ts";
+
+/** Options of the import of a direct upload. */
+export interface FinishOptions {
+  /** The name of the image, for the title of the run in the Web UI. */
+  readonly imageName?: string | undefined;
+  /** Ends the wait; the import continues. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The parts of the client that finish a direct upload. */
+export interface FinishTools {
+  readonly catalogue: Database;
+  readonly start: (imageId: string, options: StartOptions) => Promise<AcceptedImport>;
+  readonly wait: (imageId: string, runId: string) => Promise<ImportOutcome>;
+  readonly unstage: (imageId: string) => Promise<void>;
+}
+
+// After these the worker begins the import, or it runs: the upload stays.
+const GOES_ON: readonly ImportFailureCode[] = [
+  ...(["NotAcceptedYet", "TemporalUnavailable", "DatabaseUnavailable", "Interrupted"] as const),
+];
+
+/**
+ * Imports a complete direct upload, and waits for the end. A failed import takes the upload with
+ * it, so that the image is `queued` again.
+ *
+ * @throws ImportError with the code of the import's failure; `ImageNotFound` if the image was
+ *   deleted meanwhile; `Interrupted`
+ * @internal
+ */
+export async function finishDirectUpload(
+  { catalogue, start, wait, unstage }: FinishTools,
+  imageId: string,
+  { imageName, signal }: FinishOptions,
+): Promise<ImportOutcome> {
+  const upload = await catalogue.query((db) => findDirectUpload(db, imageId));
+  if (upload === null) {
+    throw new ImportError("ImportLost", `The upload of image "${imageId}" was taken away`);
+  }
+  try {
+    const { run_id: runId } = await start(imageId, {
+      directUpload: true,
+      requestId: upload.request_id,
+      stores: upload.stores,
+      userId: upload.user_id,
+      roles: upload.roles,
+      imageName,
+      signal,
+    });
+    return await unlessAborted(wait(imageId, runId), imageId, signal);
+  } catch (error) {
+    const goesOn = error instanceof ImportError && GOES_ON.includes(error.code);
+    // The worker removes what this process cannot.
+    if (!goesOn) await unstage(imageId).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function unlessAborted<T>(
+  work: Promise<T>,
+  imageId: string,
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  if (signal === undefined) return work;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    const leave = (): void => {
+      reject(
+        new ImportError("Interrupted", `The import of image "${imageId}" continues`, {
+          hint: `\`image-import watch ${imageId}\` shows it.`,
+        }),
+      );
+    };
+    signal.addEventListener("abort", leave, { once: true });
+    if (signal.aborted) leave();
+  });
+  aborted.catch(() => undefined);
+  return Promise.race([work, aborted]);
+}

@@ -1,0 +1,87 @@
+import { and, eq, isNull, sql } from "drizzle-orm";
+import type { DirectUpload } from "../domain/direct-upload.ts";
+import { uploadOf } from "../domain/place.ts";
+import type { ProcessIdentity } from "../processes/process-identity.ts";
+import type { Queries } from "./connect.ts";
+import { findImage, lockImage } from "./image-records.ts";
+import { takeLeaseAway, type LeaseRow, type LeaseTaker } from "./lease-records.ts";
+import { images, leases, tasks } from "./schema.ts";
+
+/** The import that an upload is recorded for; null: none, or the image is active by now. */
+export async function findDirectUpload(db: Queries, imageId: string): Promise<DirectUpload | null> {
+  return (await findImage(db, imageId)).image.directUpload;
+}
+
+/** An upload that no import holds. */
+export interface FreeUpload {
+  readonly imageId: string;
+  readonly imageName: string | null;
+  readonly token: string;
+  readonly state: LeaseRow["state"];
+  readonly writer: ProcessIdentity;
+  /** The last sign of life of its writer. */
+  readonly renewedAt: Date;
+  /** The import that follows when it is complete. */
+  readonly directUpload: DirectUpload | null;
+  /** The status of the task of that import; null: it has not begun. */
+  readonly task: "pending" | "processing" | "success" | "failure" | null;
+}
+
+/** Lists the uploads on a node that no import holds. */
+export async function listFreeUploads(db: Queries, node: string): Promise<FreeUpload[]> {
+  return db
+    .select({
+      imageId: leases.imageId,
+      imageName: images.name,
+      token: leases.token,
+      state: leases.state,
+      writer: leases.writer,
+      renewedAt: leases.renewedAt,
+      directUpload: images.directUpload,
+      task: tasks.status,
+    })
+    .from(leases)
+    .innerJoin(images, eq(images.id, leases.imageId))
+    .leftJoin(
+      tasks,
+      and(
+        eq(tasks.imageId, images.id),
+        sql`${tasks.requestId} = ${images.directUpload}->>'request_id'`,
+      ),
+    )
+    .where(
+      and(
+        eq(leases.node, node),
+        eq(leases.place, "upload"),
+        eq(images.status, "uploading"),
+        isNull(images.claimTaskId),
+      ),
+    );
+}
+
+/**
+ * Takes an upload away for its removal, if it is as it was listed.
+ *
+ * @returns the lease before; undefined when it has changed
+ * @throws ImportError `ImageNotFound`
+ */
+export async function takeFreeUpload(
+  db: Queries,
+  upload: Pick<FreeUpload, "imageId" | "token" | "state">,
+  taker: LeaseTaker,
+): Promise<LeaseRow | undefined> {
+  const image = await lockImage(db, upload.imageId);
+  if (image.claimTaskId !== null) return undefined;
+  const [lease] = await db
+    .select({ token: leases.token, state: leases.state })
+    .from(leases)
+    .where(
+      and(
+        eq(leases.imageId, upload.imageId),
+        eq(leases.place, "upload"),
+        eq(leases.token, upload.token),
+        eq(leases.state, upload.state),
+      ),
+    );
+  return lease === undefined ? undefined : takeLeaseAway(db, uploadOf(upload.imageId), taker);
+}

@@ -1,0 +1,28 @@
+import type { ImportRequest } from "./import-request.ts";
+
+/**
+ * The import that begins as soon as an upload is complete, as with Glance's PUT of `file`. It is
+ * recorded before the first byte, so that a complete upload is imported also if the process that
+ * took it dies.
+ */
+export interface DirectUpload {
+  readonly request_id: string;
+  /** Default: the configured default store. */
+  readonly stores?: readonly string[] | undefined;
+  readonly user_id?: string | undefined;
+  readonly roles?: readonly string[] | undefined;
+}
+
+/** The request to import a complete upload. */
+export function requestOfUpload(imageId: string, upload: DirectUpload): ImportRequest {
+  const { request_id, stores, user_id, roles } = upload;
+  return {
+    image_id: imageId,
+    method: "glance-direct",
+    direct_upload: true,
+    request_id,
+    ...(stores === undefined ? {} : { stores }),
+    ...(user_id === undefined ? {} : { user_id }),
+    ...(roles === undefined ? {} : { roles }),
+  };
+}
