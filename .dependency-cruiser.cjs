@@ -1,5 +1,5 @@
 // The layers of ARCHITECTURE.md: imports point down, never up or across.
-const entry = "^src/(cli|worker|stack)/";
+const entry = "^src/(cli|http|worker|stack)/";
 const tools = ["sources", "staging", "formats", "transforms", "stores", "db", "health"];
 
 /** @param {string} tool @returns {import("dependency-cruiser").IForbiddenRuleType} */
@@ -108,6 +108,16 @@ const configuration = {
       },
     },
     {
+      name: "http-imports-no-tools",
+      comment: "The API does what the client does; it only answers for its own health.",
+      severity: "error",
+      from: { path: "^src/http/" },
+      to: {
+        path: `^src/(${[...tools, "bytes", "activities", "workflow", "temporal", "worker", "stack", "cli"].join("|")})/`,
+        pathNot: "^src/health/|^src/workflow/contract.ts$",
+      },
+    },
+    {
       name: "entries-are-not-imported",
       severity: "error",
       from: { pathNot: entry },
@@ -118,7 +128,7 @@ const configuration = {
       comment: "The command line starts a worker or a stack; nothing else crosses.",
       severity: "error",
       from: { path: "^src/(worker|stack)/" },
-      to: { path: "^src/cli/" },
+      to: { path: "^src/(cli|http)/" },
     },
     { name: "no-cycles", severity: "error", from: {}, to: { circular: true } },
     {

@@ -55,6 +55,15 @@ export default defineConfig({
       },
       {
         test: {
+          name: "http",
+          include: ["test/http/**/*.test.ts"],
+          globalSetup: [build, "./test/support/shared-stack-setup.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
           name: "workflow",
           include: ["test/workflow/**/*.test.ts", ...withWorkflows],
           globalSetup: [build, services],

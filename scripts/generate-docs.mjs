@@ -9,7 +9,8 @@ import { failureList } from "./docs/failures.mjs";
 import { metricList } from "./docs/metrics.mjs";
 import { pagePaths, readPage, ROOT } from "./docs/markdown.mjs";
 import { fillRegions } from "./docs/regions.mjs";
-import { schemaFiles } from "./docs/schemas.mjs";
+import { generatedFile, schemaFiles } from "./docs/schemas.mjs";
+import { routeTable } from "./docs/routes.mjs";
 import { settingsOf, settingsText } from "./docs/settings.mjs";
 import { sourceBlock } from "./docs/source.mjs";
 import { prepare } from "./prepare.mjs";
@@ -24,6 +25,9 @@ const { DOCUMENTS } = await import("#dist/cli/documents/documents.js");
 const { METRICS } = await import("#dist/domain/metrics.js");
 const { configurationFile } = await import("#dist/config/config.js");
 
+const { describeApi } = await import("#dist/http/describe-api.js");
+
+const openApi = await describeApi();
 const program = buildProgram(() => undefined);
 const commands = commandsOf(program);
 const settings = settingsOf(configurationFile);
@@ -37,7 +41,10 @@ const stale = pages.flatMap(({ path, text }) => {
   if (!isCheck) writeFileSync(join(ROOT, path), filled);
   return [path];
 });
-const schemas = await schemaFiles(DOCUMENTS);
+const schemas = [
+  ...(await schemaFiles(DOCUMENTS)),
+  await generatedFile("docs/openapi.json", openApi),
+];
 for (const { path, text, isStale } of schemas) {
   if (!isStale) continue;
   if (!isCheck) writeFileSync(join(ROOT, path), text);
@@ -77,6 +84,8 @@ function contentOf(name) {
       );
     case "metrics":
       return metricList(METRICS);
+    case "routes":
+      return routeTable(openApi);
     case "decisions":
       return decisionIndex(pages.filter(({ path }) => /^docs\/decisions\/\d/.test(path)));
     case "source":

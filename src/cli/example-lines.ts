@@ -33,10 +33,6 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
       "Let a worker download it, and check its digest",
       "image-import import https://example.com/debian.qcow2 --checksum sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     ),
-    example(
-      "Decompress it, and run no other transform",
-      "image-import import debian.qcow2.gz --transform decompress",
-    ),
     example("Import several files, four at a time", "image-import import *.qcow2 --parallel 4"),
     example(
       "Import standard input into two stores",
@@ -161,6 +157,18 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
   reconcile: [
     example("List what would be undone and removed", "image-import reconcile --dry-run"),
     example("Do it now", "image-import reconcile"),
+  ],
+  api: [
+    example(
+      "Serve the API that clients of OpenStack speak, to this host",
+      "image-import api --port 9292",
+    ),
+  ],
+  token: [
+    example(
+      "Let a program of the project demo in",
+      "image-import token --user ci --project demo --role member",
+    ),
   ],
   worker: [
     example(

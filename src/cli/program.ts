@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { packageVersion } from "../config/package-version.ts";
+import { addApiCommands } from "./commands/api.ts";
 import { addCompletionCommand } from "./commands/completion.ts";
 import { addDevCommand } from "./commands/dev.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
@@ -62,6 +63,7 @@ export function buildProgram(writeOut: (text: string) => void): Command {
   addUsageCommand(program);
   addStoresCommand(program);
   addWorkerCommand(program);
+  addApiCommands(program);
   addMigrateCommand(program);
   addDoctorCommand(program);
   addReconcileCommand(program);

@@ -10,6 +10,7 @@ import type { Limits } from "../domain/quota.ts";
 import type { StoreSettings } from "../domain/store-settings.ts";
 import type { TransformSettings } from "../domain/transform-settings.ts";
 import type { WebSettings } from "../domain/web-settings.ts";
+import { api, apiSettingsOf, type ApiSettings } from "./api-settings.ts";
 import { limits, limitsOf } from "./limits.ts";
 import { formatPolicy } from "./format-settings.ts";
 import { health, metrics } from "./listen-settings.ts";
@@ -120,6 +121,7 @@ export const configurationFile = z.strictObject({
   logging,
   health,
   metrics,
+  api,
   reconcile_every: durationMs.default(5 * 60_000).meta({
     description:
       "How often the reconciler looks for what terminated or lost runs have left behind, and removes it.",
@@ -168,6 +170,8 @@ export interface Config {
   readonly health: ListenAddress;
   /** The address of the metrics of a worker. */
   readonly metrics: ListenAddress;
+  /** The HTTP API. */
+  readonly api: ApiSettings;
   /** The level of a worker's log, and the rotation of a stack's logs. */
   readonly logging: {
     readonly level: LogLevel;
@@ -240,6 +244,7 @@ export function parseConfig(text: string, path: string, env = process.env): Conf
     reconcileEveryMs: data.reconcile_every,
     health: data.health,
     metrics: data.metrics,
+    api: apiSettingsOf(data.api, folder),
     logging: {
       level: data.logging.level,
       maxSizeBytes: data.logging.max_size,

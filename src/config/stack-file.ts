@@ -3,13 +3,19 @@ import { join } from "node:path";
 import { z } from "zod";
 
 /** The programs of a stack, in the order in which they start. */
-export const STACK_PROGRAMS = ["postgres", "temporal", "worker"] as const;
+export const STACK_PROGRAMS = ["postgres", "temporal", "worker", "api"] as const;
 
 /** One program of a stack. */
 export type StackProgram = (typeof STACK_PROGRAMS)[number];
 
 const processId = z.number().int().positive();
 const startTime = z.number().int().nonnegative();
+
+/** A number of each program, or null. A program that the file does not name does not run. */
+function ofEachProgram(number: z.ZodNumber) {
+  const one = number.nullable().default(null);
+  return z.object({ postgres: one, temporal: one, worker: one, api: one });
+}
 
 /** The addresses that a worker serves; null while it is not ready. */
 export const workerAddresses = z.object({
@@ -33,12 +39,12 @@ const stackFile = workerAddresses.extend({
    * Process ids; null while a program does not run, for example between its death and its next
    * start.
    */
-  pids: z.record(z.enum(STACK_PROGRAMS), processId.nullable()),
+  pids: ofEachProgram(processId),
   /**
    * The start times of `pids`, in clock ticks since boot. Process id and start time together
    * identify one process.
    */
-  start_times: z.record(z.enum(STACK_PROGRAMS), startTime.nullable()),
+  start_times: ofEachProgram(startTime),
   /** The address of the catalogue's database, with its password. */
   database_url: z.string(),
   /** Host and port of Temporal's frontend. */
@@ -47,7 +53,9 @@ const stackFile = workerAddresses.extend({
   temporal_namespace: z.string(),
   /** Address of Temporal's Web UI. */
   web_ui: z.string(),
-  /** Path of the worker's configuration file. */
+  /** Address of the HTTP API; null in the file of a version without one. */
+  api_url: z.string().nullable().default(null),
+  /** Path of the configuration file of the worker and the API. */
   config: z.string(),
   /** Path of the directory with all data of the stack. */
   data_dir: z.string(),

@@ -14,10 +14,14 @@ const portsFile = z.object({
   postgres: z.number().int(),
   temporal: z.number().int(),
   web_ui: z.number().int(),
+  /** Absent in the file of a version without an API. */
+  api: z.number().int().optional(),
 });
 
+type KeptPorts = Readonly<z.infer<typeof portsFile>>;
+
 /** The ports of one stack, all on 127.0.0.1. */
-export type StackPorts = Readonly<z.infer<typeof portsFile>>;
+export type StackPorts = { readonly [Name in keyof KeptPorts]-?: number };
 
 /**
  * The ports of the stack that records them in `path`. They are the same at every start, so that
@@ -29,6 +33,7 @@ export async function choosePorts(path: string): Promise<StackPorts> {
     postgres: await keepOrFind(kept?.postgres),
     temporal: await keepOrFind(kept?.temporal),
     web_ui: await keepOrFind(kept?.web_ui),
+    api: await keepOrFind(kept?.api),
   };
   writeFileSync(`${path}.new`, `${JSON.stringify(ports, null, 2)}\n`);
   renameSync(`${path}.new`, path);
@@ -75,7 +80,7 @@ async function isFree(port: number): Promise<boolean> {
   }
 }
 
-function readPorts(path: string): StackPorts | undefined {
+function readPorts(path: string): KeptPorts | undefined {
   if (!existsSync(path)) return undefined;
   const content: unknown = JSON.parse(readFileSync(path, "utf8"));
   return portsFile.parse(content);

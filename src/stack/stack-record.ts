@@ -10,11 +10,20 @@ import { findProcess, readBootId, type LocalProcess } from "../processes/process
 /** The part of a stack file that stays the same from the start to the end of a stack. */
 export type StackAddresses = Pick<
   StackFile,
-  "database_url" | "temporal_address" | "temporal_namespace" | "web_ui" | "config" | "data_dir"
+  | "database_url"
+  | "temporal_address"
+  | "temporal_namespace"
+  | "web_ui"
+  | "api_url"
+  | "config"
+  | "data_dir"
 >;
 
 /** The addresses of a worker that does not run. */
 const NO_ADDRESSES: WorkerAddresses = { health_url: null, metrics_url: null };
+
+/** No program runs. */
+const NONE = { postgres: null, temporal: null, worker: null, api: null };
 
 /** Keeps the stack file up to date while this process runs the stack. */
 export class StackRecord {
@@ -27,8 +36,8 @@ export class StackRecord {
       state: "starting",
       boot_id: readBootId(),
       supervisor: { pid: process.pid, start_time: supervisor?.startTicks ?? 0 },
-      pids: { postgres: null, temporal: null, worker: null },
-      start_times: { postgres: null, temporal: null, worker: null },
+      pids: NONE,
+      start_times: NONE,
       ...NO_ADDRESSES,
       ...addresses,
     };

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { configDigest } from "../config/config-digest.ts";
 import { readConfig } from "../config/config.ts";
-import type { StackProgram } from "../config/stack-file.ts";
+import { STACK_PROGRAMS, type StackProgram } from "../config/stack-file.ts";
 import type { NameLock } from "../processes/name-lock.ts";
 import { lockDataDirectory } from "./data-directory-lock.ts";
 import { ChangingFile } from "./changing-file.ts";
@@ -15,7 +15,7 @@ import { whileSaying } from "./progress.ts";
 import { StackRecord, type StackAddresses } from "./stack-record.ts";
 import { SupervisedProgram } from "./supervised-program.ts";
 import { isTemporalReady, startTemporal, TEMPORAL_NAMESPACE } from "./temporal-server.ts";
-import { migrateStack, startWorker, type WorkerOptions } from "./worker-process.ts";
+import { migrateStack, startApi, startWorker, type WorkerOptions } from "./worker-process.ts";
 
 const DATABASE = "image_import";
 
@@ -44,7 +44,7 @@ export interface Stack {
   readonly addresses: StackAddresses;
   /** The paths of its data. */
   readonly directory: DataDirectory;
-  /** Ends worker, Temporal and Postgres, in this order, and releases the data directory. */
+  /** Ends API, worker, Temporal and Postgres, in this order, and releases the data directory. */
   stop(): Promise<void>;
 }
 
@@ -58,10 +58,10 @@ export interface OwnStack extends Stack {
 }
 
 /**
- * Starts Postgres, Temporal and one worker on a data directory, and keeps them running. Ends the
- * processes of a killed stack first.
+ * Starts Postgres, Temporal, one worker and the HTTP API on a data directory, and keeps them
+ * running. Ends the processes of a killed stack first.
  *
- * @returns when the worker polls
+ * @returns when the worker polls and the API listens
  * @throws StackBusyError when a stack runs on that directory; StackError when this one cannot
  *   start;
  *   ImportError `BadConfiguration`, before any process is started
@@ -97,6 +97,7 @@ class SupervisedStack implements OwnStack {
   /** In the order in which they were started. */
   readonly #programs: SupervisedProgram[] = [];
   #worker: SupervisedProgram | undefined;
+  #api: SupervisedProgram | undefined;
   #digest: string | undefined;
   #reloading: Promise<void> = Promise.resolve();
   #rotation: NodeJS.Timeout | undefined;
@@ -125,6 +126,7 @@ class SupervisedStack implements OwnStack {
       temporal_address: `127.0.0.1:${ports.temporal}`,
       temporal_namespace: TEMPORAL_NAMESPACE,
       web_ui: `http://127.0.0.1:${ports.web_ui}`,
+      api_url: `http://127.0.0.1:${ports.api}`,
       config: directory.config,
       data_dir: directory.path,
     };
@@ -141,6 +143,7 @@ class SupervisedStack implements OwnStack {
         migrateStack(this.#workerOptions("migrate"), signal),
       );
       await this.#startWorker(signal);
+      await this.#startApi(signal);
       this.#record.setState("ready");
       this.#watchConfiguration();
     } catch (error) {
@@ -161,6 +164,7 @@ class SupervisedStack implements OwnStack {
       this.#limits = readConfig(config).logging;
       this.#log("Restarting the worker with the changed configuration …");
       await this.#worker?.replace();
+      await this.#api?.restart();
       this.#log("The worker runs with the changed configuration");
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -180,7 +184,7 @@ class SupervisedStack implements OwnStack {
   #keepLogsShort(): void {
     this.#limits = readConfig(this.directory.config).logging;
     this.#rotation = setInterval(() => {
-      for (const name of ["postgres", "temporal", "worker"]) {
+      for (const name of STACK_PROGRAMS) {
         rotateIfLong(this.#logFile(name), this.#limits);
       }
     }, ROTATE_EVERY_MS).unref();
@@ -236,6 +240,13 @@ class SupervisedStack implements OwnStack {
           this.#record.setWorkerAddresses(addresses);
         }),
       isReady: (worker) => worker.isReady,
+    });
+  }
+
+  async #startApi(signal: AbortSignal): Promise<void> {
+    this.#api = await this.#supervise("api", signal, {
+      start: () => startApi(this.#workerOptions("api"), this.#ports.api),
+      isReady: (api) => api.isReady,
     });
   }
 

@@ -60,6 +60,11 @@ export class SupervisedProgram {
     await this.#replacing;
   }
 
+  /** Ends the program, so that it is started again: for one whose port only one process has. */
+  async restart(): Promise<void> {
+    await this.#program?.stop();
+  }
+
   /** Ends the program, and does not restart it. */
   async stop(): Promise<void> {
     this.#stopping.abort();

@@ -9,7 +9,7 @@ import { StackError } from "./stack-error.ts";
 // Every process runs from the build: Node 20 cannot run the sources.
 const COMMAND_LINE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
-/** Settings of the worker, and of the migration, in a stack. */
+/** Settings of the worker, of the API, and of the migration, in a stack. */
 export interface WorkerOptions {
   /** The servers and the configuration to use. */
   readonly addresses: StackAddresses;
@@ -48,6 +48,27 @@ export function startWorker(
     onReady: (message) => {
       onReady(workerAddresses.parse(message));
     },
+  });
+}
+
+/**
+ * Starts the HTTP API. It sends `{ ready: true }` through its channel once it listens.
+ *
+ * @param port - on 127.0.0.1
+ */
+export function startApi(options: WorkerOptions, port: number): Program {
+  return new Program({
+    name: "api",
+    command: [
+      process.execPath,
+      COMMAND_LINE,
+      ...["api", "--host", "127.0.0.1", "--port", String(port)],
+    ],
+    env: environmentOf(options),
+    logFile: options.logFile,
+    // Longer than the time that running uploads are given.
+    stop: { signal: "SIGTERM", withinMs: 40_000 },
+    hasChannel: true,
   });
 }
 

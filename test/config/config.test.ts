@@ -72,6 +72,15 @@ const DEFAULTS = {
   reconcileEveryMs: 5 * 60_000,
   health: { host: "127.0.0.1", port: 0 },
   metrics: { host: "127.0.0.1", port: 0 },
+  api: {
+    host: "127.0.0.1",
+    port: 9292,
+    publicUrl: undefined,
+    identity: { mode: "none" },
+    allowedOrigins: [],
+    idleTimeoutMs: 60_000,
+    drainMs: 30_000,
+  },
   logging: { level: "info", maxSizeBytes: 16 * 1024 ** 2, keep: 5 },
 };
 
@@ -144,12 +153,35 @@ describe("parseConfig()", () => {
       logging: { level: debug, max_size: 1MiB, keep: 2 }
       health: { host: 0.0.0.0, port: 9465 }
       metrics: { host: 0.0.0.0, port: 9464 }
+      api:
+        host: 0.0.0.0
+        port: 80
+        public_url: https://images.example.org/
+        identity: keystone
+        keystone: { url: https://keystone/v3/, ca_file: ca.pem, cache: 1m }
+        allowed_origins: [https://horizon.example.org]
+        idle_timeout: 10s
+        drain: 1m
     `;
 
     expect(parseConfig(text, PATH)).toEqual({
       logging: { level: "debug", maxSizeBytes: 1024 ** 2, keep: 2 },
       health: { host: "0.0.0.0", port: 9465 },
       metrics: { host: "0.0.0.0", port: 9464 },
+      api: {
+        host: "0.0.0.0",
+        port: 80,
+        publicUrl: "https://images.example.org",
+        identity: {
+          mode: "keystone",
+          url: "https://keystone/v3",
+          caFile: "/srv/ca.pem",
+          cacheMs: 60_000,
+        },
+        allowedOrigins: ["https://horizon.example.org"],
+        idleTimeoutMs: 10_000,
+        drainMs: 60_000,
+      },
       nodeStagingUri: "file:///srv/staging",
       hashAlgo: "sha256",
       defaultStore: "fast",

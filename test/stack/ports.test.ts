@@ -21,10 +21,10 @@ async function listenOn(port: number): Promise<void> {
 }
 
 describe("choosePorts()", () => {
-  it("chooses three different ports", async () => {
+  it("chooses four different ports", async () => {
     const ports = await choosePorts(join(makeTemporaryDirectory(), "ports.json"));
 
-    expect(new Set(Object.values(ports)).size).toBe(3);
+    expect(new Set(Object.values(ports)).size).toBe(4);
   });
 
   it("keeps the ports from start to start", async () => {

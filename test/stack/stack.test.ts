@@ -7,7 +7,7 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import postgres from "postgres";
 import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
-import { readStackFile, type StackFile } from "../../src/config/stack-file.ts";
+import { readStackFile, STACK_PROGRAMS, type StackFile } from "../../src/config/stack-file.ts";
 import { openDataDirectory } from "../../src/stack/data-directory.ts";
 import { stopOrphans } from "../../src/stack/orphans.ts";
 import { findProcess } from "../../src/processes/process-table.ts";
@@ -121,11 +121,11 @@ function running(pids: readonly number[]): number[] {
 }
 
 describe("npm start", () => {
-  it("runs the three programs until it is asked to end, and leaves none", async () => {
+  it("runs all programs until it is asked to end, and leaves none", async () => {
     const dataDir = makeDataDirectory();
     const stack = runStack(dataDir);
     const file = await waitUntilReady(dataDir, stack);
-    expect(running(pidsOf(file))).toHaveLength(3);
+    expect(running(pidsOf(file))).toHaveLength(STACK_PROGRAMS.length);
     const webUi = await fetch(file.web_ui);
     expect(webUi.status).toBe(200);
     const sql = postgres(file.database_url, { max: 1 });
@@ -167,7 +167,7 @@ describe("npm start", () => {
 
     await vi.waitFor(() => {
       const after = readStackFile(dataDir);
-      expect(running(after ? pidsOf(after) : [])).toHaveLength(3);
+      expect(running(after ? pidsOf(after) : [])).toHaveLength(STACK_PROGRAMS.length);
       expect(pidsOf(before).filter((pid) => after && pidsOf(after).includes(pid))).toEqual([]);
     }, PATIENCE);
     expect(readStackFile(dataDir)?.database_url).toBe(before.database_url);
@@ -180,13 +180,13 @@ describe("npm start", () => {
     killed.child.kill("SIGKILL");
     await killed.ended;
     await sleep(500);
-    expect(running(pidsOf(before))).toHaveLength(3);
+    expect(running(pidsOf(before))).toHaveLength(STACK_PROGRAMS.length);
 
     const next = runStack(dataDir);
     const after = await waitUntilReady(dataDir, next);
 
     expect(running(pidsOf(before))).toEqual([]);
-    expect(running(pidsOf(after))).toHaveLength(3);
+    expect(running(pidsOf(after))).toHaveLength(STACK_PROGRAMS.length);
     expect(after).toMatchObject({
       database_url: before.database_url,
       temporal_address: before.temporal_address,
@@ -223,7 +223,7 @@ describe("useOrStartStack()", () => {
 
     expect(used.isOurs).toBe(false);
     expect(used.addresses.temporal_address).toBe(file.temporal_address);
-    expect(running(pidsOf(file))).toHaveLength(3);
+    expect(running(pidsOf(file))).toHaveLength(STACK_PROGRAMS.length);
   });
 
   it("starts a stack when none runs, and stops it", async () => {

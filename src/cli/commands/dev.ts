@@ -11,7 +11,7 @@ export function addDevCommand(program: Command): void {
   program
     .command("dev")
     .description(
-      "run Postgres, Temporal with its Web UI, and a worker on the data directory, until Ctrl-C",
+      "run Postgres, Temporal with its Web UI, a worker and the HTTP API on the data directory, until Ctrl-C",
     )
     .action(inSession(dev));
 }
@@ -61,6 +61,7 @@ Image Import runs; Ctrl-C stops it.
 
   Web UI     ${addresses.web_ui}
   Temporal   ${addresses.temporal_address}, namespace ${addresses.temporal_namespace}
+  API        ${addresses.api_url ?? ""}
   Postgres   ${database.href} (password: ${join(directory.path, "stack.json")})
   Staging    ${directory.staging}
   Store      local: ${directory.localStore}
@@ -69,6 +70,7 @@ Image Import runs; Ctrl-C stops it.
 In another terminal:
 
   ${environment}npx image-import import FILE
+  curl ${addresses.api_url ?? ""}/v2/images
 
 For a program, such as those in examples/:
 

@@ -4,22 +4,19 @@ import {
   addAcceptPatience,
   addExpectation,
   addStoreChoice,
-  addTransformChoice,
   expectationOf,
   imageArgument,
   storesOf,
-  transformsOf,
   type AcceptPatience,
   type Expectation,
   type StoreChoice,
-  type TransformChoice,
 } from "../arguments.ts";
 import { Interruption } from "../interruption.ts";
 import { namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { startAndFollow } from "../start-and-follow.ts";
 
-interface StartOptions extends StoreChoice, Expectation, TransformChoice, AcceptPatience {
+interface StartOptions extends StoreChoice, Expectation, AcceptPatience {
   readonly method?: Exclude<ImportMethod, "copy-image">;
   readonly uri?: string;
   readonly detectFormat?: boolean;
@@ -47,7 +44,6 @@ export function addStartCommand(parent: Command): void {
     .action(inSession(start));
   addAcceptPatience(command);
   addExpectation(command);
-  addTransformChoice(command);
   addStoreChoice(command);
 }
 
@@ -62,7 +58,6 @@ async function start(session: Session, reference: string, options: StartOptions)
     client.imports.start(imageId, {
       ...storesOf(options),
       ...expectationOf(options),
-      transforms: transformsOf(options),
       method: options.method,
       uri: options.uri,
       detectFormat: options.detectFormat,

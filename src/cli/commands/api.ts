@@ -1,0 +1,113 @@
+import { randomBytes, createHash } from "node:crypto";
+import { Option, type Command } from "commander";
+import type { ApiSettings } from "../../config/api-settings.ts";
+import { LOG_LEVELS } from "../../domain/log-level.ts";
+import { portOf } from "../arguments.ts";
+import { shownFailure } from "../failure.ts";
+import { inSession, type Session } from "../session.ts";
+
+interface ApiCommandOptions {
+  readonly host?: string;
+  readonly port?: number;
+  readonly logLevel?: string;
+}
+
+interface TokenOptions {
+  readonly user: string;
+  readonly project: string;
+  readonly role: readonly string[];
+}
+
+/** `api`: serves the HTTP API until a signal ends it; `token`: makes a token for it. */
+export function addApiCommands(program: Command): void {
+  program
+    .command("api")
+    .description("serve the HTTP API that clients of OpenStack Glance speak, on this host")
+    .option("--host <address>", "address to serve it on; default: `api.host` of the configuration")
+    .option(
+      "--port <port>",
+      "port, 0 for any free one; default: `api.port` of the configuration",
+      portOf,
+    )
+    .addOption(
+      new Option(
+        "--log-level <level>",
+        "log lines of this level and above; default: IMAGE_IMPORT_LOG_LEVEL, else `logging.level` of the configuration, else info",
+      )
+        .choices(LOG_LEVELS)
+        .argParser(String),
+    )
+    .action(inSession(serve));
+  program
+    .command("token")
+    .description("make a token for the HTTP API, and the lines for the file of `api.tokens_file`")
+    .requiredOption("--user <user>", "who uses it; also the user of HTTP basic")
+    .requiredOption("--project <project>", "the project that owns what it creates")
+    .option("--role <role...>", "admin, member, reader or service", ["member"])
+    .action(inSession(makeToken));
+}
+
+async function serve(session: Session, options: ApiCommandOptions): Promise<void> {
+  const { pino } = await import("pino");
+  const { redact } = await import("../../domain/redact.ts");
+  const { knownSecrets } = await import("../../config/known-secrets.ts");
+  const { namedLogLevel } = await import("../../config/log-settings.ts");
+  const { runApi } = await import("../../http/run-api.ts");
+  try {
+    const read = await session.requiredConfig();
+    const config = { ...read, api: withAddress(read.api, options) };
+    const databaseUrl = await session.requiredDatabaseUrl();
+    const { temporal } = await session.location();
+    const secrets = knownSecrets({ databaseUrl, keyFile: config.keyFile });
+    const stderr = pino.destination({ fd: 2, sync: true });
+    const logger = pino(
+      {
+        level: namedLogLevel(options.logLevel) ?? config.logging.level,
+        timestamp: pino.stdTimeFunctions.isoTime,
+        formatters: { level: (label) => ({ level: label }) },
+        base: null,
+      },
+      { write: (line: string) => stderr.write(redact(line, secrets)) },
+    );
+    await runApi({
+      ...{ config, databaseUrl, temporal, logger },
+      onReady: (addresses) => {
+        logger.info({ ...addresses, identity: config.api.identity.mode }, "The API is ready");
+        // A supervisor with a channel waits for this.
+        process.send?.({ ready: true, ...addresses });
+      },
+    });
+    logger.info("The API has stopped");
+  } catch (error) {
+    const { code, message, hint } = shownFailure(error);
+    process.send?.({ failed: { code, message, hint } });
+    throw error;
+  }
+}
+
+/** The options win over the configuration. */
+function withAddress(api: ApiSettings, options: ApiCommandOptions): ApiSettings {
+  return { ...api, host: options.host ?? api.host, port: options.port ?? api.port };
+}
+
+async function makeToken(session: Session, options: TokenOptions): Promise<void> {
+  const token = randomBytes(32).toString("base64url");
+  const entry = {
+    digest: `sha256:${createHash("sha256").update(token).digest("hex")}`,
+    user: options.user,
+    project: options.project,
+    roles: [...options.role],
+  };
+  session.answer({ token, entry }, () =>
+    [
+      `Token, shown only now: ${token}`,
+      "Lines for the file of `api.tokens_file`, below `tokens:`",
+      "",
+      `  - digest: ${entry.digest}`,
+      `    user: ${JSON.stringify(entry.user)}`,
+      `    project: ${JSON.stringify(entry.project)}`,
+      `    roles: [${entry.roles.join(", ")}]`,
+      "",
+    ].join("\n"),
+  );
+}

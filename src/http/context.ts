@@ -1,0 +1,106 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { ImageImportClient } from "../client/image-import-client.ts";
+import type { ImageView } from "../client/image-view.ts";
+import type { ApiSettings } from "../config/api-settings.ts";
+import type { Config } from "../config/config.ts";
+import { isUuid } from "../domain/import-request.ts";
+import type { Health } from "../health/health.ts";
+import type { Caller } from "./caller.ts";
+import { forbidden, notFound } from "./http-failure.ts";
+import type { Identity } from "./identity.ts";
+import {
+  maySee,
+  mayDo,
+  mayUse,
+  type ImageAction,
+  type Judged,
+  type ServiceAction,
+} from "./policy.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** Set before any route of the API is reached. */
+    caller: Caller;
+  }
+  interface FastifyContextConfig {
+    /** Everyone may read it, and no token is looked at. */
+    readonly isOpen?: boolean;
+    /** The handler reads the body itself, as it comes. */
+    readonly takesBytes?: boolean;
+    /** A body is refused. */
+    readonly refusesBody?: boolean;
+  }
+}
+
+/** The tools and settings of the routes. */
+export interface ApiContext {
+  readonly client: ImageImportClient;
+  readonly config: Config;
+  readonly settings: ApiSettings;
+  readonly identity: Identity;
+  readonly health: Health;
+  /** Aborted when running uploads must end. */
+  readonly stopping: AbortSignal;
+}
+
+/** A group of routes. */
+export type Routes = (app: FastifyInstance, context: ApiContext) => void;
+
+/** An image, as far as the caller may see it. */
+export interface SeenImage {
+  readonly image: ImageView;
+  readonly judged: Judged;
+}
+
+/**
+ * Reads the image of a request, and asks the policy: what may not be seen is not found.
+ *
+ * @throws HttpFailure 404, 403
+ */
+export async function requireImage(
+  { client }: ApiContext,
+  { caller }: FastifyRequest,
+  imageId: string,
+  action: ImageAction,
+): Promise<SeenImage> {
+  const id = imageId.toLowerCase();
+  // Some clients ask for an image by its name, and list when it is not found.
+  if (!isUuid(id)) throw notFound(`No image found with ID ${imageId}`);
+  const { image, membership } = await client.images.showFor(id, caller.project);
+  const judged = { owner: image.owner, visibility: image.visibility, membership };
+  if (image.status === "pending_delete" || !maySee(caller, judged)) {
+    throw notFound(`No image found with ID ${imageId}`);
+  }
+  requireDoing(caller, action, judged);
+  return { image, judged };
+}
+
+/** @throws HttpFailure 403 */
+export function requireDoing(caller: Caller, action: ImageAction, judged: Judged): void {
+  if (!mayDo(caller, action, judged)) {
+    throw forbidden(`You are not authorized to complete ${action} action.`);
+  }
+}
+
+/** @throws HttpFailure 403 */
+export function requireUse({ caller }: FastifyRequest, action: ServiceAction): void {
+  if (!mayUse(caller, action)) {
+    throw forbidden(`You are not authorized to complete ${action} action.`);
+  }
+}
+
+/** The query as it was sent: repeated parameters stay. */
+export function queryOf(request: FastifyRequest): URLSearchParams {
+  const question = request.raw.url?.indexOf("?") ?? -1;
+  return new URLSearchParams(question < 0 ? "" : request.raw.url?.slice(question + 1));
+}
+
+/** The address of this server as the caller reaches it, without a slash at the end. */
+export function rootUrl({ settings }: ApiContext, request: FastifyRequest): string {
+  return settings.publicUrl ?? `${request.protocol}://${request.host}`;
+}
+
+/** Answers that it is done, without a body. */
+export function noContent(reply: FastifyReply): FastifyReply {
+  return reply.code(204).send();
+}

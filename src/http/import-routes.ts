@@ -1,0 +1,95 @@
+import type { FastifyRequest } from "fastify";
+import { ImportError } from "../domain/import-failure.ts";
+import { checkOrigin } from "./check-origin.ts";
+import { requireImage, type Routes } from "./context.ts";
+import { badRequest, conflict } from "./http-failure.ts";
+import { headerOf } from "./identity.ts";
+import { readImportBody, requireStores, type ImportBody } from "./import-body.ts";
+import { described } from "./open-api.ts";
+
+/** Imports by Glance's own request. */
+export const importRoutes: Routes = (app, context) => {
+  const { client, config } = context;
+
+  app.post<{ Params: { id: string } }>(
+    "/v2/images/:id/import",
+    described("Import an image", { body: "import", answers: { 202: undefined } }),
+    async (request, reply) => {
+      const wanted = readImportBody(request.body, headerOf(request.headers, "x-image-meta-store"));
+      const action = wanted.name === "copy-image" ? "copy_image" : "import_image";
+      const { image } = await requireImage(context, request, request.params.id, "get_image");
+      requireStatus(image, wanted.name);
+      await requireImage(context, request, request.params.id, action);
+      requireStores(config, wanted.stores);
+      await start(request, image.id, wanted, image.name ?? undefined);
+      return reply.code(202).send();
+    },
+  );
+
+  async function start(
+    request: FastifyRequest,
+    imageId: string,
+    wanted: ImportBody,
+    imageName: string | undefined,
+  ): Promise<void> {
+    const options = {
+      stores: wanted.stores,
+      ...(wanted.allStores ? { allStores: true } : {}),
+      allStoresMustSucceed: wanted.allStoresMustSucceed,
+      imageName,
+      requestId: request.id,
+      userId: request.caller.user ?? undefined,
+      apiRequest: request.body as Record<string, unknown>,
+    };
+    try {
+      switch (wanted.name) {
+        case "glance-direct":
+          await client.imports.start(imageId, { ...options, roles: [...request.caller.roles] });
+          break;
+        case "web-download":
+          await checkOrigin(context, wanted.uri ?? "");
+          await client.imports.start(imageId, {
+            ...options,
+            method: "web-download",
+            uri: wanted.uri,
+            roles: [...request.caller.roles],
+          });
+          break;
+        case "copy-image":
+          await client.imports.copy(imageId, options);
+          break;
+        case "glance-download":
+          throw badRequest("'glance-download' is not available on this site.");
+      }
+    } catch (error) {
+      throw inWordsOfGlance(error);
+    }
+  }
+};
+
+/** @throws HttpFailure 409 */
+function requireStatus(
+  { id, status }: { readonly id: string; readonly status: string },
+  method: ImportBody["name"],
+): void {
+  if (method === "copy-image") {
+    if (status !== "active") {
+      throw conflict("Only images with status active can be targeted for copying");
+    }
+    return;
+  }
+  if (status === "active") throw conflict("Image with status active cannot be target for import");
+  const needed = method === "glance-direct" ? "uploading" : "queued";
+  if (status !== needed) {
+    throw conflict(
+      `Image ${id} needs to be in '${needed}' state to use '${method}' method; it is ${status}`,
+    );
+  }
+}
+
+function inWordsOfGlance(error: unknown): unknown {
+  if (!(error instanceof ImportError)) return error;
+  if (error.code === "UnknownStore")
+    return conflict(error.message, { cause: error, hint: error.hint });
+  return error;
+}

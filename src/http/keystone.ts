@@ -1,0 +1,218 @@
+import { readFile } from "node:fs/promises";
+import { rootCertificates } from "node:tls";
+import { Agent, request } from "undici";
+import { z } from "zod";
+import type { KeystoneSettings } from "../config/api-settings.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { callerOf, type Caller } from "./caller.ts";
+import { HttpFailure } from "./http-failure.ts";
+import { digestOf, headerOf, type Credentials, type Identity } from "./identity.ts";
+
+// A refusal is remembered for less long than an answer: the token may be valid in a moment.
+const REFUSAL_MS = 10_000;
+const MOST_CACHED = 10_000;
+const PATIENCE_MS = 10_000;
+
+const accessRule = z.object({ service: z.string(), method: z.string(), path: z.string() });
+
+const tokenDocument = z.object({
+  token: z.object({
+    expires_at: z.string(),
+    user: z.object({ id: z.string() }),
+    project: z.object({ id: z.string() }).optional(),
+    roles: z.array(z.object({ name: z.string() })).default([]),
+    application_credential: z.object({ access_rules: z.array(accessRule).optional() }).nullish(),
+  }),
+});
+
+/** A token that Keystone knows. */
+interface Validated {
+  readonly caller: Caller;
+  readonly expiresAtMs: number;
+  /** The requests that an application credential is restricted to; undefined: all are allowed. */
+  readonly rules: readonly z.output<typeof accessRule>[] | undefined;
+}
+
+interface Cached {
+  readonly until: number;
+  /** Undefined: Keystone refused it. */
+  readonly answer: Promise<Validated | undefined>;
+}
+
+/** Mode `keystone`: callers send a token of OpenStack's identity service, which validates it. */
+export class Keystone implements Identity {
+  readonly challenge: string;
+  readonly #settings: KeystoneSettings;
+  readonly #agent: Agent;
+  readonly #cache = new Map<string, Cached>();
+
+  private constructor(settings: KeystoneSettings, authorities: string | undefined) {
+    this.#settings = settings;
+    this.challenge = `Keystone uri="${settings.url}"`;
+    const ca = authorities === undefined ? undefined : [...rootCertificates, authorities];
+    this.#agent = new Agent({
+      connect: ca === undefined ? {} : { ca },
+      headersTimeout: PATIENCE_MS,
+    });
+  }
+
+  /** @throws ImportError `BadConfiguration` for certificates that cannot be read */
+  static async open(settings: KeystoneSettings): Promise<Keystone> {
+    const { caFile } = settings;
+    if (caFile === undefined) return new Keystone(settings, undefined);
+    const authorities = await readFile(caFile, "utf8").catch((cause: unknown) => {
+      throw new ImportError("BadConfiguration", `Cannot read "${caFile}" (api.keystone.ca_file)`, {
+        cause,
+      });
+    });
+    return new Keystone(settings, authorities);
+  }
+
+  async identify({ headers, method, path }: Credentials): Promise<Caller> {
+    const token = headerOf(headers, "x-auth-token");
+    if (token === undefined) throw this.#refusal("This request needs a token");
+    const service = await this.#serviceToken(headers);
+    const validated = await this.#validated(token, service);
+    if (validated === undefined) throw this.#refusal("The token is not valid");
+    const { rules, caller } = validated;
+    if (rules !== undefined && !rules.some((rule) => allows(rule, method, path))) {
+      throw this.#refusal("The access rules of the application credential do not allow this");
+    }
+    if (service === undefined) return caller;
+    return { ...caller, roles: new Set([...caller.roles, "service"]) };
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.close();
+  }
+
+  /**
+   * The token of a service that sends the request for a user. It lets the user's own token expire
+   * while the service works.
+   */
+  async #serviceToken(headers: Credentials["headers"]): Promise<string | undefined> {
+    const token = headerOf(headers, "x-service-token");
+    if (token === undefined) return undefined;
+    const validated = await this.#validated(token, undefined);
+    return validated?.caller.roles.has("service") === true ? token : undefined;
+  }
+
+  async #validated(token: string, service: string | undefined): Promise<Validated | undefined> {
+    const now = Date.now();
+    const key = `${digestOf(token)}${service === undefined ? "" : " of a service"}`;
+    const known = this.#cache.get(key);
+    if (known !== undefined && known.until > now) {
+      const answer = await known.answer;
+      const isCurrent = answer === undefined || service !== undefined || answer.expiresAtMs > now;
+      return isCurrent ? answer : undefined;
+    }
+    const answer = this.#ask(token, service);
+    this.#remember(key, { until: now + PATIENCE_MS, answer });
+    try {
+      const found = await answer;
+      const keptMs =
+        found === undefined ? Math.min(REFUSAL_MS, this.#settings.cacheMs) : this.#settings.cacheMs;
+      this.#remember(key, { until: now + keptMs, answer });
+      return found;
+    } catch (error) {
+      this.#cache.delete(key);
+      throw error;
+    }
+  }
+
+  #remember(key: string, cached: Cached): void {
+    this.#cache.delete(key);
+    this.#cache.set(key, cached);
+    const [oldest] = this.#cache.keys();
+    if (this.#cache.size > MOST_CACHED && oldest !== undefined) this.#cache.delete(oldest);
+  }
+
+  /** A token may validate itself; that of a service validates others, also expired ones. */
+  async #ask(token: string, service: string | undefined): Promise<Validated | undefined> {
+    const query = service === undefined ? "?nocatalog" : "?nocatalog&allow_expired=1";
+    const unreachable = (cause: unknown): HttpFailure =>
+      new HttpFailure(503, "The identity service does not answer.", {
+        cause,
+        headers: { "retry-after": "5" },
+      });
+    const answer = await request(`${this.#settings.url}/auth/tokens${query}`, {
+      dispatcher: this.#agent,
+      headers: {
+        "x-auth-token": service ?? token,
+        "x-subject-token": token,
+        // Without it Keystone refuses tokens that have access rules.
+        "openstack-identity-access-rules": "1.0",
+        accept: "application/json",
+      },
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    }).catch((error: unknown) => {
+      throw unreachable(error);
+    });
+    // A token that validates itself and is bad, expired or revoked gets 401; one that a service
+    // validates gets 404.
+    if ([400, 401, 403, 404].includes(answer.statusCode)) {
+      await answer.body.dump();
+      return undefined;
+    }
+    if (answer.statusCode !== 200) {
+      await answer.body.dump();
+      throw unreachable(new Error(`It answered ${String(answer.statusCode)}`));
+    }
+    const document = tokenDocument.safeParse(await answer.body.json().catch(unreadable));
+    if (!document.success) throw unreachable(document.error);
+    return validatedOf(document.data);
+  }
+
+  #refusal(reason: string): HttpFailure {
+    return new HttpFailure(401, `${reason}.`, { headers: { "www-authenticate": this.challenge } });
+  }
+}
+
+function unreadable(): undefined {
+  return undefined;
+}
+
+function validatedOf({ token }: z.output<typeof tokenDocument>): Validated {
+  const roles = token.roles.map(({ name }) => name);
+  return {
+    // Roles on the system, or on a domain, are none on images: as in Glance.
+    caller: callerOf(
+      token.user.id,
+      token.project?.id ?? null,
+      token.project === undefined ? [] : roles,
+    ),
+    expiresAtMs: Date.parse(token.expires_at),
+    rules: token.application_credential?.access_rules,
+  };
+}
+
+/** True if an access rule allows this: `*` is any segment, `**` any rest, `{name}` any segment. */
+function allows(rule: z.output<typeof accessRule>, method: string, path: string): boolean {
+  if (rule.service !== "image" || rule.method.toUpperCase() !== method) return false;
+  // Whether the pattern reaches a position of the path, part by part: a pattern of a user costs no
+  // more than its length times that of the path.
+  let reached = Array.from({ length: path.length + 1 }, (_, position) => position === 0);
+  for (const part of rule.path.split(/(\*\*|\*|\{[^}]*\})/).filter((each) => each !== "")) {
+    reached = reachedBehind(part, path, reached);
+  }
+  return reached[path.length] === true;
+}
+
+function reachedBehind(part: string, path: string, reached: readonly boolean[]): boolean[] {
+  if (part === "**") {
+    const first = reached.indexOf(true);
+    return reached.map((_, position) => first >= 0 && position >= first);
+  }
+  if (part === "*" || part.startsWith("{")) {
+    let isOpen = false;
+    return reached.map((_, position) => {
+      if (position === 0) return false;
+      isOpen = path[position - 1] !== "/" && (isOpen || reached[position - 1] === true);
+      return isOpen;
+    });
+  }
+  return reached.map((_, position) => {
+    const from = position - part.length;
+    return from >= 0 && reached[from] === true && path.startsWith(part, from);
+  });
+}

@@ -1,0 +1,305 @@
+import { randomUUID } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import cors from "@fastify/cors";
+import fastify, {
+  LogController,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from "fastify";
+import type { Logger } from "pino";
+import { answerHealth } from "../health/answer-health.ts";
+import { actionRoutes } from "./action-routes.ts";
+import type { Caller } from "./caller.ts";
+import { rootUrl, type ApiContext } from "./context.ts";
+import { answerTo, failureDocument } from "./failure-answer.ts";
+import { fileRoutes } from "./file-routes.ts";
+import { badRequest, HttpFailure } from "./http-failure.ts";
+import { imageRoutes } from "./image-routes.ts";
+import { importRoutes } from "./import-routes.ts";
+import { infoRoutes } from "./info-routes.ts";
+import { linger } from "./linger.ts";
+import { memberRoutes } from "./member-routes.ts";
+import { openApi } from "./open-api.ts";
+import { hasBody, sendContinue } from "./request-body.ts";
+import { runRoutes } from "./run-routes.ts";
+import { schemaRoutes } from "./schema-routes.ts";
+import { tagRoutes } from "./tag-routes.ts";
+import { taskRoutes } from "./task-routes.ts";
+import { API_PREFIX, versionsDocument } from "./versions.ts";
+
+/** A body that is not bytes of an image is read whole, up to this size. */
+const LARGEST_DOCUMENT_BYTES = 1024 * 1024;
+const HEADERS_WITHIN_MS = 60_000;
+const LONGEST_REQUEST_ID = 64;
+
+// Paths that clients send without `/v2`, where their endpoint is the root.
+const ROOT_FORMS = /^\/(?:images|info|schemas|stores|tasks|metadefs|tenants)(?=\/|$|\?)/;
+// Our own.
+const OWN = /^\/(?:v1|uploads)(?=\/|$|\?)/;
+
+/** The fastify of this API: its logger is pino's. */
+export type Api = FastifyInstance;
+
+/** Builds the server; it does not listen yet. */
+export async function buildApi(context: ApiContext, logger: Logger): Promise<Api> {
+  const { settings } = context;
+  const app = fastify({
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => `req-${randomUUID()}`,
+    requestIdHeader: false,
+    bodyLimit: LARGEST_DOCUMENT_BYTES,
+    exposeHeadRoutes: false,
+    forceCloseConnections: "idle",
+    routerOptions: { ignoreDuplicateSlashes: true, maxParamLength: 1024 },
+    rewriteUrl: ({ url = "/" }) => pathOfApi(url),
+    frameworkErrors: refuse,
+    clientErrorHandler: answerUnreadable,
+    serverFactory: (handler) => serverOf(handler, settings.idleTimeoutMs),
+  }) as unknown as Api;
+  readBodies(app);
+  const seen = followRoutes(app);
+  if (settings.allowedOrigins.length > 0) await allowOrigins(app, settings.allowedOrigins);
+  await openApi(app);
+  identifyCallers(app, context);
+  app.setErrorHandler(refuse);
+  app.setNotFoundHandler((request, reply) => {
+    answerUnknown(context, seen, request, reply);
+  });
+  app.get("/", { config: { isOpen: true } }, (request, reply) => choices(context, request, reply));
+  app.get("/v2", { config: { isOpen: true } }, (request, reply) =>
+    choices(context, request, reply),
+  );
+  app.get("/versions", { config: { isOpen: true } }, (request) =>
+    versionsDocument(rootUrl(context, request)),
+  );
+  serveHealth(app, context);
+  app.after(() => {
+    for (const routes of [
+      ...[imageRoutes, fileRoutes, importRoutes, taskRoutes, tagRoutes, memberRoutes],
+      ...[actionRoutes, infoRoutes, schemaRoutes, runRoutes],
+    ]) {
+      routes(app, context);
+    }
+  });
+  await app.ready();
+  return app;
+}
+
+/** `/v2.7/images` and `/images` are `/v2/images`. */
+function pathOfApi(url: string): string {
+  if (ROOT_FORMS.test(url)) return `/v2${url}`;
+  return url.replace(API_PREFIX, "/v2").replace(/^\/v2\/(?=\?|$)/, "/v2");
+}
+
+function serverOf(
+  handler: (request: IncomingMessage, response: ServerResponse) => void,
+  idleTimeoutMs: number,
+): Server {
+  const server = createServer(
+    {
+      requestTimeout: 0,
+      headersTimeout: HEADERS_WITHIN_MS,
+      connectionsCheckingInterval: 5_000,
+      keepAliveTimeout: 75_000,
+    },
+    handler,
+  );
+  // A connection on which no byte moves is ended; a handler that waits for an import switches this
+  // off.
+  server.timeout = idleTimeoutMs;
+  // Only who may send the body is asked for it.
+  server.on("checkContinue", handler);
+  return server;
+}
+
+function readBodies(app: Api): void {
+  const parseJson = app.getDefaultJsonParser("error", "error");
+  app.removeAllContentTypeParsers();
+  // Clients of Glance name many types, and this one also without a body.
+  app.addContentTypeParser("application/octet-stream", (_request, _payload, done) => {
+    done(null, undefined);
+  });
+  app.addContentTypeParser("*", { parseAs: "string" }, (request, body, done) => {
+    if (body === "") done(null, undefined);
+    else void parseJson(request, body as string, done);
+  });
+}
+
+function identifyCallers(app: Api, { identity }: ApiContext): void {
+  app.decorateRequest("caller");
+  app.addHook("onRequest", async (request, reply) => {
+    reply.header("x-openstack-request-id", request.id);
+    if (isConfusedByConnections(request)) reply.header("connection", "close");
+    requireShortId(request);
+    const { isOpen, takesBytes, refusesBody } = request.routeOptions.config;
+    if (isOpen === true || request.is404) return;
+    request.caller = await identity.identify({
+      headers: request.headers,
+      method: request.method,
+      path: request.url.split("?", 1)[0] ?? "",
+    });
+    if (refusesBody === true && hasBody(request)) {
+      throw badRequest("A body is not expected with this request. Please remove it.");
+    }
+    if (takesBytes !== true) sendContinue(request, reply);
+  });
+  app.addHook("onResponse", async (request, reply) => {
+    const { method } = request;
+    // A request that was refused has none.
+    const caller = request.caller as Caller | undefined;
+    request.log.info(
+      {
+        request_id: request.id,
+        method,
+        path: request.url.split("?", 1)[0],
+        status: reply.statusCode,
+        ms: Math.round(reply.elapsedTime),
+        ...(caller === undefined ? {} : { user: caller.user, project: caller.project }),
+      },
+      "Answered a request",
+    );
+  });
+}
+
+/**
+ * True for OpenStack's own command line: where its stdin is closed, its open connection to this
+ * server takes the place of stdin, and it fails when it looks there for the data of an image.
+ */
+function isConfusedByConnections({ method, headers }: FastifyRequest): boolean {
+  return method === "GET" && /\bkeystoneauth1\//.test(headers["user-agent"] ?? "");
+}
+
+function requireShortId({ headers }: FastifyRequest): void {
+  const given = headers["x-openstack-request-id"];
+  if (typeof given !== "string" || given.length <= LONGEST_REQUEST_ID) return;
+  throw new HttpFailure(
+    431,
+    `The header X-Openstack-Request-ID has ${String(given.length)} characters, and may have ${String(LONGEST_REQUEST_ID)}.`,
+  );
+}
+
+async function allowOrigins(app: Api, origins: readonly string[]): Promise<void> {
+  await app.register(cors, {
+    origin: origins.includes("*") ? "*" : [...origins],
+    methods: ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD"],
+    allowedHeaders: [
+      ...["x-auth-token", "content-type", "content-md5", "x-openstack-image-size"],
+      ...["x-image-meta-store", "x-openstack-request-id", "authorization", "range"],
+      ...["tus-resumable", "upload-length", "upload-offset", "upload-metadata", "upload-checksum"],
+    ],
+    exposedHeaders: [
+      ...["x-openstack-request-id", "location", "content-md5", "openstack-image-import-methods"],
+      ...["openstack-image-store-ids", "tus-resumable", "upload-offset", "upload-length"],
+    ],
+    maxAge: 3600,
+  });
+}
+
+function serveHealth(app: Api, { health }: ApiContext): void {
+  for (const url of ["/livez", "/readyz"]) {
+    app.get(url, { config: { isOpen: true } }, (request, reply) => {
+      reply.hijack();
+      answerHealth(health, request.raw, reply.raw);
+    });
+  }
+  app.get("/healthcheck", { config: { isOpen: true } }, (_request, reply) =>
+    reply.type("text/plain; charset=utf-8").send("OK"),
+  );
+}
+
+/** Answers with the failure; a fault of the service is logged. */
+function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const { status, headers, document, isFault } = answerTo(error);
+  if (isFault) request.log.error({ err: error, request_id: request.id }, "A request failed");
+  if (reply.raw.headersSent) {
+    // The client sees that the answer is not whole.
+    reply.raw.destroy();
+    return;
+  }
+  if (!request.raw.complete) linger(request.raw, reply.raw);
+  void reply.code(status).headers(headers).type("application/json").send(document);
+}
+
+function choices(context: ApiContext, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return reply
+    .code(300)
+    .type("application/json")
+    .send(versionsDocument(rootUrl(context, request)));
+}
+
+/** A path with the methods that it has. */
+interface SeenRoute {
+  readonly pattern: RegExp;
+  readonly methods: Set<string>;
+}
+
+/** Keeps the methods of every path, for 405. */
+function followRoutes(app: Api): Map<string, SeenRoute> {
+  const seen = new Map<string, SeenRoute>();
+  app.addHook("onRoute", ({ url, method }) => {
+    const route = seen.get(url) ?? {
+      pattern: new RegExp(`^${url.replace(/:[^/]+/g, "[^/]+").replace("*", ".*")}$`),
+      methods: new Set<string>(),
+    };
+    for (const each of [method].flat()) route.methods.add(each.toUpperCase());
+    seen.set(url, route);
+  });
+  return seen;
+}
+
+function answerUnknown(
+  context: ApiContext,
+  seen: ReadonlyMap<string, SeenRoute>,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): void {
+  const [path = "/"] = request.url.split("?", 1);
+  const known = [...seen.values()].filter(({ pattern }) => pattern.test(path));
+  const allowed = new Set(known.flatMap(({ methods }) => [...methods]));
+  if (allowed.size > 0) {
+    const allow = [...allowed].toSorted().join(", ");
+    refuse(
+      new HttpFailure(405, `${request.method} is not a method of ${path}; it has ${allow}.`, {
+        headers: { allow },
+      }),
+      request,
+      reply,
+    );
+    return;
+  }
+  if (/^\/v2\/tenants(?=\/|$)/.test(path)) {
+    // The OpenStack client looks for a project here if no Keystone is known; after this it takes
+    // the id as it is given.
+    refuse(new HttpFailure(403, "Projects cannot be looked up here."), request, reply);
+    return;
+  }
+  if (path.startsWith("/v2/") || OWN.test(path)) {
+    refuse(new HttpFailure(404, `There is no ${path} here.`), request, reply);
+    return;
+  }
+  choices(context, request, reply);
+}
+
+/** Answers a request that is not HTTP, or whose headers are too long or too slow. */
+function answerUnreadable(error: Error & { readonly code?: string }, socket: Socket): void {
+  if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
+  const status =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? 431
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? 408
+        : 400;
+  const message =
+    status === 431
+      ? "The headers of the request are too long."
+      : status === 408
+        ? "The headers of the request did not come in time."
+        : "The request is not valid HTTP.";
+  const body = JSON.stringify(failureDocument(status, message));
+  socket.end(
+    `HTTP/1.1 ${String(status)} ${status === 431 ? "Request Header Fields Too Large" : status === 408 ? "Request Timeout" : "Bad Request"}\r\ncontent-type: application/json\r\ncontent-length: ${String(Buffer.byteLength(body))}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}

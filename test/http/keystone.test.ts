@@ -1,0 +1,164 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { answerTo } from "../../src/http/failure-answer.ts";
+import { Keystone } from "../../src/http/keystone.ts";
+import { KeystoneDouble } from "./keystone-double.ts";
+
+let server: KeystoneDouble;
+let keystone: Keystone;
+
+beforeEach(async () => {
+  server = await KeystoneDouble.open();
+  keystone = await Keystone.open({ url: server.url, caFile: undefined, cacheMs: 300_000 });
+});
+
+afterEach(async () => {
+  vi.useRealTimers();
+  await keystone.close();
+  await server[Symbol.asyncDispose]();
+});
+
+async function identified(headers: Record<string, string>, method = "GET", path = "/v2/images") {
+  const { user, project, roles } = await keystone.identify({ headers, method, path });
+  return { user, project, roles: [...roles] };
+}
+
+async function statusOf(headers: Record<string, string>, method = "GET", path = "/v2/images") {
+  try {
+    await keystone.identify({ headers, method, path });
+    return 200;
+  } catch (error) {
+    return answerTo(error).status;
+  }
+}
+
+test("a token validates itself", async () => {
+  server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member", "reader"] });
+  expect(await identified({ "x-auth-token": " mine " })).toEqual({
+    user: "alice",
+    project: "ours",
+    roles: ["member", "reader"],
+  });
+  expect(server.asked).toEqual([{ subject: "mine", by: "mine", query: "?nocatalog" }]);
+});
+
+test("headers that name an identity are not believed", async () => {
+  server.tokens.set("mine", { user: "alice", project: "ours", roles: ["reader"] });
+  const headers = { "x-auth-token": "mine", "x-roles": "admin", "x-project-id": "theirs" };
+  expect(await identified(headers)).toMatchObject({ project: "ours", roles: ["reader"] });
+});
+
+test("without a token, and with one that Keystone refuses, the answer is 401 with a challenge", async () => {
+  expect(await statusOf({})).toBe(401);
+  expect(await statusOf({ "x-auth-token": "unknown" })).toBe(401);
+  expect(keystone.challenge).toBe(`Keystone uri="${server.url}"`);
+});
+
+describe("the cache", () => {
+  test("asks once for many requests at once, and for those that follow", async () => {
+    server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"] });
+    await Promise.all(Array.from({ length: 20 }, () => identified({ "x-auth-token": "mine" })));
+    await identified({ "x-auth-token": "mine" });
+    expect(server.asked).toHaveLength(1);
+  });
+
+  test("never outlives the token", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    const expiresAt = new Date(Date.now() + 60_000).toISOString();
+    server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"], expiresAt });
+    expect(await statusOf({ "x-auth-token": "mine" })).toBe(200);
+    vi.setSystemTime(Date.now() + 61_000);
+    expect(await statusOf({ "x-auth-token": "mine" })).toBe(401);
+  });
+
+  test("ends after its time: a revoked token is refused then", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"] });
+    expect(await statusOf({ "x-auth-token": "mine" })).toBe(200);
+    server.tokens.delete("mine");
+    expect(await statusOf({ "x-auth-token": "mine" })).toBe(200);
+    vi.setSystemTime(Date.now() + 301_000);
+    expect(await statusOf({ "x-auth-token": "mine" })).toBe(401);
+  });
+
+  test("remembers a refusal for a moment only", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    expect(await statusOf({ "x-auth-token": "mine" })).toBe(401);
+    expect(await statusOf({ "x-auth-token": "mine" })).toBe(401);
+    expect(server.asked).toHaveLength(1);
+    server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"] });
+    vi.setSystemTime(Date.now() + 11_000);
+    expect(await statusOf({ "x-auth-token": "mine" })).toBe(200);
+  });
+});
+
+test("a Keystone that fails makes the request fail with 503, and is asked again", async () => {
+  server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"] });
+  server.brokenStatus = 500;
+  expect(await statusOf({ "x-auth-token": "mine" })).toBe(503);
+  server.brokenStatus = undefined;
+  expect(await statusOf({ "x-auth-token": "mine" })).toBe(200);
+});
+
+test("an unreachable Keystone makes the request fail with 503", async () => {
+  const away = await Keystone.open({
+    url: "http://127.0.0.1:1/v3",
+    caFile: undefined,
+    cacheMs: 300_000,
+  });
+  await expect(
+    away.identify({ headers: { "x-auth-token": "mine" }, method: "GET", path: "/" }),
+  ).rejects.toMatchObject({ status: 503 });
+  await away.close();
+});
+
+describe("the token of a service", () => {
+  const expired = {
+    user: "alice",
+    project: "ours",
+    roles: ["member"],
+    expiresAt: "2020-01-01T00:00:00Z",
+  };
+
+  test("lets the token of its user expire", async () => {
+    server.tokens.set("mine", expired);
+    server.tokens.set("nova", { user: "nova", project: "service", roles: ["service"] });
+    expect(await statusOf({ "x-auth-token": "mine" })).toBe(401);
+    expect(await identified({ "x-auth-token": "mine", "x-service-token": "nova" })).toMatchObject({
+      user: "alice",
+      roles: ["member", "reader", "service"],
+    });
+  });
+
+  test("changes nothing without the role", async () => {
+    server.tokens.set("mine", expired);
+    server.tokens.set("nova", { user: "nova", project: "service", roles: ["member"] });
+    expect(await statusOf({ "x-auth-token": "mine", "x-service-token": "nova" })).toBe(401);
+  });
+});
+
+describe("access rules of an application credential", () => {
+  const rule = { service: "image", method: "GET", path: "/v2/images" };
+
+  test.each([
+    [[rule], "GET", "/v2/images", 200],
+    [[rule], "POST", "/v2/images", 401],
+    [[rule], "GET", "/v2/images/1", 401],
+    [[{ ...rule, path: "/v2/images/*" }], "GET", "/v2/images/1", 200],
+    [[{ ...rule, path: "/v2/images/*" }], "GET", "/v2/images/1/file", 401],
+    [[{ ...rule, path: "/v2/images/**" }], "GET", "/v2/images/1/file", 200],
+    [[{ ...rule, path: "/v2/images/{id}/file" }], "GET", "/v2/images/1/file", 200],
+    [[{ ...rule, path: "/v2/images/{id}" }], "GET", "/v2/images/", 401],
+    [[{ ...rule, service: "compute" }], "GET", "/v2/images", 401],
+    [[], "GET", "/v2/images", 401],
+  ] as const)("%j and %s %s", async (accessRules, method, path, status) => {
+    server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"], accessRules });
+    expect(await statusOf({ "x-auth-token": "mine" }, method, path)).toBe(status);
+  });
+
+  test("cost no more than their length, whatever they are", async () => {
+    const path = `/${"**a".repeat(40)}b`;
+    const accessRules = [{ ...rule, path }];
+    server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"], accessRules });
+    expect(await statusOf({ "x-auth-token": "mine" }, "GET", `/${"a".repeat(2000)}`)).toBe(401);
+  });
+});
