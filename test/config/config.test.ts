@@ -175,7 +175,7 @@ describe("parseConfig()", () => {
         identity: {
           mode: "keystone",
           url: "https://keystone/v3",
-          caFile: "/srv/ca.pem",
+          caFile: "/etc/image-import/ca.pem",
           cacheMs: 60_000,
         },
         allowedOrigins: ["https://horizon.example.org"],
