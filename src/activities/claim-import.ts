@@ -100,6 +100,7 @@ export function claimImportActivities(dependencies: Dependencies) {
         ? stores.writableNames
         : (request.stores ?? [stores.defaultName]);
       for (const name of wanted) stores.requireWritable(name);
+      const chosen = transforms.choose(request.transforms);
       const { node: here } = requireStagingFor(request, claimant, staging);
       requireWebUri(request);
       const searchable = await dependencies.searchAttributes?.();
@@ -132,7 +133,7 @@ export function claimImportActivities(dependencies: Dependencies) {
           ...expectedOf(request),
           ...(request.roles === undefined ? {} : { roles: request.roles }),
           // Glance's rule: the image was transformed when it was imported.
-          ...(copying || transforms.names.length === 0 ? {} : { transforms: transforms.names }),
+          ...(copying || chosen.length === 0 ? {} : { transforms: chosen }),
         };
       });
     },

@@ -21,8 +21,8 @@ export function propertiesOf(
   return { ...earlier, [value.slice(0, separator)]: value.slice(separator + 1) };
 }
 
-/** Collects names of stores, each of them once. */
-function storeNameOf(value: string, earlier: readonly string[] = []): readonly string[] {
+/** Collects names, each of them once. */
+function onceOf(value: string, earlier: readonly string[] = []): readonly string[] {
   if (earlier.includes(value)) throw new InvalidArgumentError("It is named twice.");
   return listOf(value, earlier);
 }
@@ -73,7 +73,7 @@ export function storeOption(): Option {
   return new Option(
     "--store <name>",
     "store to fill, may be repeated; default: the default store",
-  ).argParser(storeNameOf);
+  ).argParser(onceOf);
 }
 
 /** The expected data and the roles of the requester, as commander gives them. */
@@ -108,6 +108,34 @@ export function addExpectation(command: Command): void {
 /** The expectation as the client takes it. */
 export function expectationOf({ checksum, size, role = defaultRoles() }: Expectation) {
   return { checksum, size, roles: role };
+}
+
+/** The transforms of an import, as commander gives them. */
+export interface TransformChoice {
+  /** False: none. */
+  readonly transform?: readonly string[] | false;
+}
+
+/** Adds the options of {@link TransformChoice}. */
+export function addTransformChoice(command: Command): void {
+  command
+    .addOption(
+      new Option(
+        "--transform <name>",
+        "transform to run, may be repeated, in this order; default: all that are configured",
+      ).argParser(transformOf),
+    )
+    .option("--no-transform", "run no transform: import the data as it is");
+}
+
+/** Collects names of transforms, each of them once. Behind `--no-transform` they win. */
+function transformOf(value: string, earlier?: readonly string[] | boolean): readonly string[] {
+  return onceOf(value, typeof earlier === "boolean" ? [] : earlier);
+}
+
+/** The names as the client takes them. */
+export function transformsOf({ transform }: TransformChoice): readonly string[] | undefined {
+  return transform === false ? [] : transform;
 }
 
 /** Parses a checksum, before gigabytes are staged in vain. */

@@ -33,6 +33,10 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
       "Let a worker download it, and check its digest",
       "image-import import https://example.com/debian.qcow2 --checksum sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     ),
+    example(
+      "Decompress it, and run no other transform",
+      "image-import import debian.qcow2.gz --transform decompress",
+    ),
     example("Import several files, four at a time", "image-import import *.qcow2 --parallel 4"),
     example(
       "Import standard input into two stores",

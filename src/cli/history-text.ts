@@ -41,6 +41,7 @@ function requestFields(request: RecordedRequest, now: Date): Field[] {
   return [
     timeField("accepted_at", request.accepted_at, now),
     ["owner", request.owner],
+    ["user", request.user_id],
     ["roles", request.roles.length === 0 ? null : request.roles.join(", ")],
     ["method", request.method],
     ["source", request.source],

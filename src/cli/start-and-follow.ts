@@ -3,7 +3,7 @@ import { UnansweredStart } from "../client/unanswered-start.ts";
 import type { AcceptedCopy, ImportOutcome } from "../workflow/contract.ts";
 import { followImport } from "./follow-import.ts";
 import type { End } from "./import-event.ts";
-import { exactSize, fields } from "./render.ts";
+import { exactSize, fields, type Field } from "./render.ts";
 import type { Answering } from "./session.ts";
 import { showRun } from "./shown-run.ts";
 import { withWordOfWaiting } from "./waiting-for-a-worker.ts";
@@ -99,6 +99,7 @@ function answerOutcome(session: Answering, outcome: ImportOutcome): void {
       ["image_id", outcome.image_id],
       ["status", outcome.status],
       ["size", exactSize(outcome.size)],
+      ...formatFields(outcome),
       ["checksum", outcome.checksum],
       [outcome.os_hash_algo, outcome.os_hash_value],
       ["stores", outcome.stores.join(", ")],
@@ -106,4 +107,12 @@ function answerOutcome(session: Answering, outcome: ImportOutcome): void {
       ["run_id", outcome.run_id],
     ]),
   );
+}
+
+function formatFields({
+  detected_format: detected,
+  staged_format: staged,
+}: ImportOutcome): Field[] {
+  if (detected === undefined) return [];
+  return [["format", staged === undefined ? detected : `${detected}, made from ${staged}`]];
 }

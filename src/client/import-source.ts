@@ -44,10 +44,12 @@ export async function describeFile(
   declared: {
     readonly diskFormat?: DiskFormat | undefined;
     readonly containerFormat?: ContainerFormat | undefined;
+    /** The transforms that are chosen. Default: those of the configuration. */
+    readonly transforms?: readonly string[] | undefined;
   },
 ): Promise<ImportSource> {
   const name = basename(path);
-  const isDecompressed = transforms.order.includes("decompress");
+  const isDecompressed = (declared.transforms ?? transforms.order).includes("decompress");
   // The marks of a compressed file are not those of the disk in it, but its name may say more.
   const isNamed = isDecompressed && nameWhenDecompressed(name) !== undefined;
   const diskFormat = declared.diskFormat ?? (isNamed ? formatOfName(name) : undefined);

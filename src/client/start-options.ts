@@ -54,6 +54,11 @@ export interface StartOptions extends CopyOptions {
   readonly directUpload?: boolean | undefined;
   /** Roles of the requester. Default: none. */
   readonly roles?: readonly string[] | undefined;
+  /**
+   * Names of the transforms to run, in their order; empty: none. Each must be one that the worker
+   * has configured. Default: all that are configured.
+   */
+  readonly transforms?: readonly string[] | undefined;
 }
 
 /** Options of an import by any method. */
@@ -79,6 +84,7 @@ export function requestOf(imageId: string, options: RequestOptions): ImportReque
     checksum: options.checksum,
     size: options.size,
     roles: options.roles,
+    transforms: options.transforms,
     user_id: options.userId,
     direct_upload: options.directUpload,
     api_request: options.apiRequest && redactValues(options.apiRequest),

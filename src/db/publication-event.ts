@@ -90,6 +90,7 @@ function requestOf(
     run_id: task?.runId ?? null,
     request_id: task?.requestId ?? null,
     owner: task?.owner ?? null,
+    user_id: task?.userId ?? null,
     roles: input.roles ?? [],
     method,
     // A URL that holds a secret is sealed in the request; the lease of the download has the rest.

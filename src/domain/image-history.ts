@@ -41,6 +41,8 @@ export interface RecordedRequest {
   readonly run_id: string | null;
   readonly request_id: string | null;
   readonly owner: string | null;
+  /** The user who requested it. */
+  readonly user_id: string | null;
   readonly roles: readonly string[];
   readonly method: ImportMethod | null;
   /** The URL or staging URI of the bytes, without secrets; null: the upload at the usual place. */

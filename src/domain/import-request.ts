@@ -55,6 +55,11 @@ export interface ImportRequest {
    */
   readonly api_request?: Readonly<Record<string, unknown>>;
   /**
+   * Names of the transforms to run, in their order; empty: none. Each must be one that the worker
+   * has configured. Not for `copy-image`. Default: all that are configured.
+   */
+  readonly transforms?: readonly string[];
+  /**
    * Distinguishes a client's retry from another client's request. Default: none, as for `temporal
    * workflow start`.
    */
@@ -113,7 +118,7 @@ const RULES: Readonly<Record<keyof ImportRequest, Rule>> = {
   ),
   uri: optional("a non-empty string", isText),
   stores: optional("a list of store names, not empty, none twice", (value) => {
-    return isTextList(value) && value.length > 0 && new Set(value).size === value.length;
+    return isListOfNames(value) && value.length > 0;
   }),
   detect_format: FLAG,
   all_stores: FLAG,
@@ -127,6 +132,7 @@ const RULES: Readonly<Record<keyof ImportRequest, Rule>> = {
     (value) => Number.isSafeInteger(value) && Number(value) >= 0,
   ),
   roles: optional("a list of non-empty strings", isTextList),
+  transforms: optional("a list of names of transforms, none twice", isListOfNames),
   user_id: optional("a non-empty string", isText),
   direct_upload: FLAG,
   api_request: optional("an object of at most 64 KiB of JSON", isSmallObject),
@@ -148,7 +154,7 @@ function mistake(field: string, value: unknown, rule: string): string {
 
 /** Mistakes of fields that are valid alone and invalid together. */
 function mistakesTogether(fields: Record<string, unknown>): string[] {
-  const { method, uri, all_stores: allStores, stores } = fields;
+  const { method, uri, all_stores: allStores, stores, transforms } = fields;
   return [
     ...(allStores === true && stores !== undefined
       ? ["stores must be left out if all_stores is true"]
@@ -159,11 +165,27 @@ function mistakesTogether(fields: Record<string, unknown>): string[] {
     ...(method === "copy-image" && uri !== undefined
       ? ["uri must be left out for copy-image, which copies from a store"]
       : []),
+    ...(method === "copy-image" && transforms !== undefined
+      ? ["transforms must be left out for copy-image, which copies the image as it is"]
+      : []),
   ];
 }
 
 function isText(value: unknown): value is string {
   return typeof value === "string" && value !== "";
+}
+
+/** The refusal of a transform that is not configured. */
+export function unknownTransform(name: string, configured: readonly string[]): ImportError {
+  const known =
+    configured.length === 0 ? "none is configured" : `configured are ${configured.join(", ")}`;
+  return new ImportError("BadRequest", `There is no transform "${name}"; ${known}`, {
+    hint: "Name a transform of `import.transforms` in the configuration of the worker.",
+  });
+}
+
+function isListOfNames(value: unknown): value is string[] {
+  return isTextList(value) && new Set(value).size === value.length;
 }
 
 function isTextList(value: unknown): value is string[] {

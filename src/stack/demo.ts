@@ -96,7 +96,7 @@ function exitCodeOf(error: unknown, isInterrupted: boolean): number {
   if (!(error instanceof ImportError) && !(error instanceof StackError)) throw error;
   process.stderr.write(`error: ${error.message}\n`);
   if (!(error instanceof ImportError)) return 1;
-  process.stderr.write(`${error.hint}\n`);
+  process.stderr.write(`hint: ${error.hint}\n`);
   return IMPORT_FAILURES[error.code].exitCode;
 }
 

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
+import { isPartName, keyOfPart } from "../bytes/part-name.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -237,7 +238,8 @@ async function readAuthorities(
 /**
  * A store in which nothing changes. A deletion that must remove a copy from it waits: its image
  * stays `pending_delete` with this reason until the store may be written again. An image is
- * `deleted` only when its bytes are gone.
+ * `deleted` only when its bytes are gone. The removal of names that are not there succeeds, as in
+ * any store: an import whose copy was refused has left nothing.
  */
 function readOnly(store: Store): Store {
   const refuse = async (): Promise<never> => {
@@ -256,7 +258,9 @@ function readOnly(store: Store): Store {
     open: (key, signal) => store.open(key, signal),
     find: (key, signal) => store.find(key, signal),
     copy: refuse,
-    remove: async (names) => (names.length === 0 ? undefined : refuse()),
+    remove: async (names) => {
+      if (await isAnyThere(store, names)) await refuse();
+    },
     // Nothing in it may be swept.
     listParts: async () => [],
     check: () => store.check("readable"),
@@ -266,4 +270,14 @@ function readOnly(store: Store): Store {
     },
     adopt: () => store.adopt(),
   };
+}
+
+/** True if a store has a copy or a part of these names, or another part of the same key. */
+async function isAnyThere(store: Store, names: readonly string[]): Promise<boolean> {
+  for (const name of names) {
+    if (!isPartName(name) && (await store.find(name)) !== undefined) return true;
+  }
+  const keys = new Set(names.filter(isPartName).map(keyOfPart));
+  if (keys.size === 0) return false;
+  return (await store.listParts(-Infinity)).some((part) => keys.has(keyOfPart(part)));
 }

@@ -1,4 +1,5 @@
 import { ImportError } from "../domain/import-failure.ts";
+import { unknownTransform } from "../domain/import-request.ts";
 import type { TransformSettings } from "../domain/transform-settings.ts";
 import { convert } from "./convert.ts";
 import { decompress } from "./decompress.ts";
@@ -52,6 +53,18 @@ export class Transforms {
   /** The names in the order in which they run. */
   get names(): string[] {
     return [...this.#transforms.keys()];
+  }
+
+  /**
+   * Chooses the transforms of an import.
+   *
+   * @param wanted - names in the order of the user. Default: all, in the order of the configuration
+   * @throws ImportError `BadRequest` when this worker does not have one
+   */
+  choose(wanted: readonly string[] = this.names): readonly string[] {
+    const unknown = wanted.find((name) => !this.#transforms.has(name));
+    if (unknown === undefined) return wanted;
+    throw unknownTransform(unknown, this.names);
   }
 
   /**

@@ -216,6 +216,13 @@ export interface ImportOutcome extends AcceptedCopy {
   readonly status: "active";
   readonly size: number;
   readonly virtual_size: number | null;
+  /**
+   * Format of the bytes, as the verdict recognised it. Absent for further copies, and if Temporal
+   * has lost the run.
+   */
+  readonly detected_format?: string;
+  /** The same of the upload or download, if transforms made other bytes of it. */
+  readonly staged_format?: string;
   readonly checksum: string;
   readonly os_hash_algo: string;
   readonly os_hash_value: string;

@@ -26,6 +26,8 @@ export interface PreparedImage {
   readonly preparation?: Preparation;
   /** Digests of the upload or download, before any transform. */
   readonly stagedDigests?: Digests | null;
+  /** Detected format of the upload or download, before any transform. */
+  readonly staged_format?: string;
 }
 
 /**
@@ -135,7 +137,9 @@ async function transformImage(
     ...image,
     preparation: preparationOf(image, ran),
     changes: { ...(disk_format === null ? {} : { disk_format }), properties },
-    ...(product === 0 ? {} : { product, stagedDigests: staged.digests }),
+    ...(product === 0
+      ? {}
+      : { product, stagedDigests: staged.digests, staged_format: staged.detected_format }),
   };
 }
 

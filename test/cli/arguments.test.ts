@@ -1,6 +1,7 @@
-import { InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import { describe, expect, it } from "vitest";
 import {
+  addTransformChoice,
   containerFormatOption,
   countOf,
   diskFormatOption,
@@ -9,6 +10,7 @@ import {
   propertiesOf,
   sizeOf,
   storeOption,
+  transformsOf,
 } from "../../src/cli/arguments.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../../src/domain/disk-format.ts";
 
@@ -21,6 +23,31 @@ describe("listOf()", () => {
 
   it("adds to the earlier values, in order", () => {
     expect(listOf("slow", ["fast"])).toEqual(["fast", "slow"]);
+  });
+});
+
+describe("addTransformChoice()", () => {
+  function chosen(...args: readonly string[]): readonly string[] | undefined {
+    const command = new Command().exitOverride().configureOutput({ writeErr: () => undefined });
+    addTransformChoice(command);
+    return transformsOf(command.parse(args, { from: "user" }).opts());
+  }
+
+  it.each([
+    [[], undefined],
+    [["--no-transform"], []],
+    [
+      ["--transform", "convert", "--transform", "own"],
+      ["convert", "own"],
+    ],
+    [["--no-transform", "--transform", "own"], ["own"]],
+    [["--transform", "own", "--no-transform"], []],
+  ])("reads %j as %j", (args, names) => {
+    expect(chosen(...args)).toEqual(names);
+  });
+
+  it("refuses a transform that is named twice", () => {
+    expect(() => chosen("--transform", "own", "--transform", "own")).toThrow("It is named twice.");
   });
 });
 

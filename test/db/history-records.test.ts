@@ -35,6 +35,7 @@ describe("listHistory()", () => {
         run_id: claim.runId,
         request_id: null,
         owner: "team-a",
+        user_id: null,
         roles: [],
         method: "glance-direct",
         source: null,

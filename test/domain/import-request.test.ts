@@ -49,6 +49,7 @@ describe("parseImportRequest()", () => {
       checksum: `sha256:${"0a".repeat(32)}`,
       size: 0,
       roles: ["admin"],
+      transforms: ["convert", "decompress"],
       request_id: "17",
     };
 
@@ -115,6 +116,16 @@ describe("parseImportRequest()", () => {
       "roles that are not strings",
       { image_id: IMAGE_ID, roles: [7] },
       "roles must be a list of non-empty strings, not [7]",
+    ],
+    [
+      "one transform twice",
+      { image_id: IMAGE_ID, transforms: ["convert", "convert"] },
+      'transforms must be a list of names of transforms, none twice, not ["convert","convert"]',
+    ],
+    [
+      "a copy with transforms",
+      { image_id: IMAGE_ID, method: "copy-image", transforms: [] },
+      "transforms must be left out for copy-image, which copies the image as it is",
     ],
     ["an empty URI", { image_id: IMAGE_ID, uri: "" }, 'uri must be a non-empty string, not ""'],
     [
@@ -185,7 +196,7 @@ describe("parseImportRequest()", () => {
     [
       "a field that imports do not have",
       { image_id: IMAGE_ID, store: "fast" },
-      '"store" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, user_id, api_request, request_id)',
+      '"store" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, transforms, user_id, api_request, request_id)',
     ],
   ])("refuses %s", (_, input, mistake) => {
     expect(() => parseImportRequest(input)).toThrow(refusal(mistake));
@@ -196,7 +207,7 @@ describe("parseImportRequest()", () => {
 
     expect(() => parseImportRequest(input)).toThrow(
       refusal(
-        '"image" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, user_id, api_request, request_id)',
+        '"image" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, transforms, user_id, api_request, request_id)',
         "image_id must be a UUID, not 7",
         'method must be glance-direct or web-download or copy-image, not "x"',
         'uri must be a non-empty string, not ""',

@@ -72,7 +72,7 @@ describe("the reconciler, while a store is unreachable", () => {
     for (const traces of afterFirst) {
       expect(traces).toMatchObject({ isClaimed: false, leases: ["away writing"] });
     }
-    expect(second).toEqual({ claims: 0, copies: 5, deletions: 0, failures: [] });
+    expect(second).toMatchObject({ claims: 0, copies: 5, deletions: 0, failures: [] });
     for (const imageId of inAway) expect(await service.traces(imageId)).toEqual(UNDONE);
   });
 });
@@ -103,7 +103,7 @@ describe("the reconciler, while a node has no worker", () => {
     expect(ofSweep).toMatch(/^sweep of .*Timeout/);
     expect(first.failures).toHaveLength(3);
     expect(undone).toEqual({ ...UNDONE, staging: [] });
-    expect(second).toEqual({ claims: 0, copies: 2, deletions: 0, failures: [] });
+    expect(second).toMatchObject({ claims: 0, copies: 2, deletions: 0, failures: [] });
     for (const imageId of onDeadNode) expect(await service.traces(imageId)).toEqual(UNDONE);
   });
 });

@@ -96,6 +96,16 @@ describe("npm run demo", () => {
     LIMIT_MS,
   );
 
+  it("fails with a hint, as a command does, and without a stack", async () => {
+    const dataDir = makeDataDirectory();
+
+    const { exitCode, output } = await new Demo(dataDir, "/no/such/disk.raw").ended();
+
+    expect(exitCode).toBe(3);
+    expect(output).toMatch(/^error: There is no file "\/no\/such\/disk.raw"\nhint: .+\n$/);
+    expect(existsSync(dataDir)).toBe(false);
+  });
+
   it(
     "uses a stack that runs, also in two demos at once, and leaves it running",
     async () => {

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { newPartName } from "../../src/bytes/part-name.ts";
@@ -187,6 +187,18 @@ describe("a read-only store", () => {
       message: 'Cannot write to store "archive": it is read-only',
     });
     expect(await store.find(KEY)).toMatchObject({ sizeBytes: 6 });
+  });
+
+  it("removes names that are not there, and refuses to remove a part", async () => {
+    const path = makeTemporaryDirectory();
+    const part = newPartName(IMAGE_ID, 1);
+    const store = await openReadOnly(path);
+
+    await expect(store.remove([part, KEY])).resolves.toBeUndefined();
+    await writeFile(join(path, part), "bytes");
+
+    expect(await failureOf(store.remove([part, KEY]))).toMatchObject({ code: "PermissionDenied" });
+    expect(await readdir(path)).toEqual([part]);
   });
 
   it("has nothing to sweep", async () => {

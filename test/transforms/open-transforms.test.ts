@@ -21,6 +21,30 @@ function writeModule(text: string): { readonly module: string } {
 
 const RUN = "async run() {}";
 
+describe("Transforms.choose()", () => {
+  it("gives all that are configured, in their order, when none is named", async () => {
+    expect((await open("decompress", "inject_metadata")).choose()).toEqual([
+      "decompress",
+      "inject_metadata",
+    ]);
+  });
+
+  it.each([[[]], [["inject_metadata"]], [["inject_metadata", "decompress"]]])(
+    "gives %j as they are named",
+    async (wanted) => {
+      expect((await open("decompress", "inject_metadata")).choose(wanted)).toEqual(wanted);
+    },
+  );
+
+  it("refuses one that is not configured, and names those that are", async () => {
+    const transforms = await open("decompress", "inject_metadata");
+
+    expect(() => transforms.choose(["decompress", "convert"])).toThrow(
+      'There is no transform "convert"; configured are decompress, inject_metadata',
+    );
+  });
+});
+
 describe("Transforms.open()", () => {
   it("keeps the order of the configuration", async () => {
     const own = writeModule(`export default { name: "own", ${RUN} };`);

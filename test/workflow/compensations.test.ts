@@ -105,7 +105,7 @@ describe("Compensations", () => {
 
     const reconciled: unknown = await rig.reconcile();
 
-    expect(reconciled).toEqual({ claims: 0, copies: 1, deletions: 0, failures: [] });
+    expect(reconciled).toMatchObject({ claims: 0, copies: 1, deletions: 0, failures: [] });
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
   });
 

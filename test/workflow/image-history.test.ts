@@ -50,7 +50,7 @@ describe("the history of an image", () => {
     });
     const imported = await rig.client.imports.start(imageId, {
       ...{ method: "web-download", uri: `${origin.url()}?signature=${SECRET}` },
-      ...{ checksum: `sha512:${digestOf("sha512", COMPRESSED)}`, roles: ["member"] },
+      ...{ checksum: `sha512:${digestOf("sha512", COMPRESSED)}`, roles: ["member"], userId: "ann" },
     });
     await rig.client.imports.wait(imageId);
     const copied = await rig.client.imports.copy(imageId, { stores: ["slow"] });
@@ -64,7 +64,7 @@ describe("the history of an image", () => {
 
     const [first, second, ...rest] = history;
     expect(first).toMatchObject({
-      ...{ event: "imported", name: "debian", owner: "team-a", roles: ["member"] },
+      ...{ event: "imported", name: "debian", owner: "team-a", user_id: "ann", roles: ["member"] },
       ...{ method: "web-download", source: origin.url(), task_id: imported.task_id },
       expected_checksum: `sha512:${digestOf("sha512", COMPRESSED)}`,
       ...{ run_id: imported.run_id, disk_format: "raw", container_format: "bare" },

@@ -50,6 +50,7 @@ describe("importImage()", () => {
       status: "active",
       size: 70_000,
       virtual_size: 70_144,
+      detected_format: "raw",
       checksum: createHash("md5").update(bytes).digest("hex"),
       os_hash_algo: "sha512",
       os_hash_value: createHash("sha512").update(bytes).digest("hex"),

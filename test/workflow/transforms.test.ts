@@ -130,6 +130,10 @@ describe("importImage() of real images, downloaded, decompressed and converted i
     const outcome = await rig.client.imports.wait(imageId);
 
     expect(outcome).toMatchObject({ size: 8 * MIB, virtual_size: 8 * MIB });
+    expect(outcome).toMatchObject({
+      detected_format: "mbr",
+      staged_format: compression ?? format,
+    });
     expect(await rig.client.images.show(imageId)).toMatchObject({ disk_format: "raw" });
     for (const store of ["fast", "slow"]) {
       const stored = join(rig.directory, store, `${imageId}.1`);
@@ -306,6 +310,60 @@ describe("importImage() that injects metadata", () => {
 
     expect((await rig.client.images.show(imageId)).properties).toEqual({});
     expect(rig.calls.filter((call) => call === "transformStaged")).toHaveLength(1);
+  });
+});
+
+describe("importImage() with a choice of transforms", () => {
+  const NAMES = ["decompress", "inject_metadata"];
+  const SECTIONS = { inject_metadata: { properties: { origin: "web" } } };
+  const disk = randomBytes(MIB);
+
+  it.each([
+    { transforms: undefined, size: MIB, properties: { origin: "web" }, ran: NAMES },
+    { transforms: ["decompress"], size: MIB, properties: {}, ran: ["decompress"] },
+    {
+      transforms: ["inject_metadata", "decompress"],
+      size: MIB,
+      properties: { origin: "web" },
+      ran: ["inject_metadata", "decompress"],
+    },
+  ])("runs $transforms", async ({ transforms, size, properties, ran }) => {
+    const rig = await createTransformingRig(NAMES, SECTIONS);
+    const imageId = await rig.stagedImage(gzipSync(disk));
+
+    await rig.client.imports.start(imageId, { transforms });
+    const outcome = await rig.client.imports.wait(imageId);
+
+    expect(outcome).toMatchObject({ size });
+    expect((await rig.client.images.show(imageId)).properties).toEqual(properties);
+    const [imported] = await rig.client.images.history(imageId);
+    expect(imported).toMatchObject({ transforms: ran.map((name) => ({ name })) });
+  });
+
+  it("runs none, and imports the bytes as they are", async () => {
+    const rig = await createTransformingRig(NAMES, SECTIONS);
+    const imageId = await rig.stagedImage(disk);
+
+    await rig.client.imports.start(imageId, { transforms: [] });
+    await rig.client.imports.wait(imageId);
+
+    expect(rig.calls).not.toContain("transformStaged");
+    expect((await rig.client.images.show(imageId)).properties).toEqual({});
+  });
+
+  it("refuses a transform that is not configured, and changes nothing", async () => {
+    const rig = await createTransformingRig(NAMES, SECTIONS);
+    const imageId = await rig.stagedImage(disk);
+
+    const failure = await failureOf(
+      rig.client.imports.start(imageId, { transforms: ["decompress", "convert"] }),
+    );
+
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      message: 'There is no transform "convert"; configured are decompress, inject_metadata',
+    });
+    expect(await rig.state(imageId)).toMatchObject({ image: "uploading", task: null });
   });
 });
 

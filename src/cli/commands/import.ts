@@ -5,6 +5,7 @@ import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/environment.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { imageNameOf } from "../../domain/image-fields.ts";
+import { unknownTransform } from "../../domain/import-request.ts";
 import { UnansweredStart } from "../../client/unanswered-start.ts";
 import { ImportError } from "../../domain/import-failure.ts";
 import {
@@ -12,15 +13,18 @@ import {
   addExpectation,
   addJsonLines,
   addStoreChoice,
+  addTransformChoice,
   containerFormatOption,
   countOf,
   diskFormatOption,
   expectationOf,
   newIdOf,
   storesOf,
+  transformsOf,
   type AcceptPatience,
   type Expectation,
   type StoreChoice,
+  type TransformChoice,
 } from "../arguments.ts";
 import { FailedImport, UsageError } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
@@ -30,7 +34,7 @@ import { showingWork, STAGING } from "../shown-work.ts";
 import { requireReadable, STDIN } from "../standard-input.ts";
 import { startAndFollow } from "../start-and-follow.ts";
 
-interface ImportOptions extends StoreChoice, Expectation, AcceptPatience {
+interface ImportOptions extends StoreChoice, Expectation, TransformChoice, AcceptPatience {
   readonly name?: string;
   readonly diskFormat?: DiskFormat;
   readonly containerFormat?: ContainerFormat;
@@ -66,6 +70,7 @@ export function addImportCommand(program: Command): void {
   addJsonLines(command);
   addAcceptPatience(command);
   addExpectation(command);
+  addTransformChoice(command);
   addStoreChoice(command);
 }
 
@@ -77,6 +82,7 @@ async function importSources(
   requireUse(sources, options);
   const config = await session.requiredConfig();
   requireStores(config, options.store);
+  requireTransforms(config, transformsOf(options));
   const client = await session.hostClient();
   using interruption = new Interruption();
   const { signal } = interruption;
@@ -132,6 +138,7 @@ async function importSource(
         ...(source.diskFormat === undefined ? { detectFormat: true } : {}),
         ...storesOf(options),
         ...expectationOf(options),
+        transforms: transformsOf(options),
         imageName: name,
         acceptTimeoutMs: options.acceptTimeout,
         signal,
@@ -158,7 +165,7 @@ async function describe(
     ? describeUrl(given)
     : given === STDIN
       ? unknown
-      : await describeFile(given, config, options);
+      : await describeFile(given, config, { ...options, transforms: transformsOf(options) });
   return { ...found, diskFormat: options.diskFormat ?? found.diskFormat };
 }
 
@@ -220,6 +227,14 @@ function requireStores({ stores }: Config, wanted: readonly string[] = []): void
     "UnknownStore",
     `There is no store "${unknown}"; configured are ${known.join(", ")}`,
   );
+}
+
+/** The same for a transform. The names of the user's own modules are known only to a worker. */
+function requireTransforms({ transforms }: Config, wanted: readonly string[] = []): void {
+  const known = transforms.order.filter((each) => typeof each === "string");
+  const unknown = wanted.find((name) => !known.includes(name));
+  if (unknown === undefined || known.length < transforms.order.length) return;
+  throw unknownTransform(unknown, known);
 }
 
 /**

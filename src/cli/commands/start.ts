@@ -4,19 +4,22 @@ import {
   addAcceptPatience,
   addExpectation,
   addStoreChoice,
+  addTransformChoice,
   expectationOf,
   imageArgument,
   storesOf,
+  transformsOf,
   type AcceptPatience,
   type Expectation,
   type StoreChoice,
+  type TransformChoice,
 } from "../arguments.ts";
 import { Interruption } from "../interruption.ts";
 import { namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { startAndFollow } from "../start-and-follow.ts";
 
-interface StartOptions extends StoreChoice, Expectation, AcceptPatience {
+interface StartOptions extends StoreChoice, Expectation, TransformChoice, AcceptPatience {
   readonly method?: Exclude<ImportMethod, "copy-image">;
   readonly uri?: string;
   readonly detectFormat?: boolean;
@@ -44,6 +47,7 @@ export function addStartCommand(parent: Command): void {
     .action(inSession(start));
   addAcceptPatience(command);
   addExpectation(command);
+  addTransformChoice(command);
   addStoreChoice(command);
 }
 
@@ -58,6 +62,7 @@ async function start(session: Session, reference: string, options: StartOptions)
     client.imports.start(imageId, {
       ...storesOf(options),
       ...expectationOf(options),
+      transforms: transformsOf(options),
       method: options.method,
       uri: options.uri,
       detectFormat: options.detectFormat,

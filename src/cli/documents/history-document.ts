@@ -19,6 +19,7 @@ const request = {
   run_id: z.string().nullable(),
   request_id: z.string().nullable(),
   owner: z.string().nullable(),
+  user_id: z.string().nullable().describe("the user who requested it"),
   roles: z.array(z.string()).describe("of the requester"),
   method: z.enum(IMPORT_METHODS).nullable(),
   source: z.string().nullable().describe("URL without secrets, or staging URI; null: an upload"),

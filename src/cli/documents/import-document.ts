@@ -13,6 +13,11 @@ const outcome = {
   status: z.literal("active"),
   size: z.int().describe("in bytes"),
   virtual_size: z.int().nullable().describe("in bytes"),
+  detected_format: z.string().optional().describe("as the verdict recognised the bytes"),
+  staged_format: z
+    .string()
+    .optional()
+    .describe("the same of the upload or download, if transforms made other bytes of it"),
   checksum: z.string().describe("MD5"),
   os_hash_algo: z.string(),
   os_hash_value: z.string(),

@@ -49,6 +49,7 @@ describe("import", () => {
         run_id: someId,
         status: "active",
         virtual_size: 3 * MIB,
+        detected_format: "raw",
         ...(await digestsOf(file)),
         stores: ["local"],
         unstaged: true,
@@ -96,6 +97,7 @@ describe("import", () => {
           `^image_id  ${imageId}`,
           "status    active",
           "size      4 KiB \\(4096 bytes\\)",
+          "format    raw",
           `checksum  ${digests.checksum}`,
           `sha512    ${digests.os_hash_value}`,
           "stores    local",
@@ -460,6 +462,25 @@ describe("import that is refused", () => {
       },
       isMade: false,
     });
+  });
+
+  it("names a transform that is not configured, before anything is staged for it", async () => {
+    const refusal = await refusalOf(writeDisk(), "--transform", "convert");
+
+    expect(refusal).toMatchObject({
+      exitCode: 2,
+      failure: {
+        code: "BadRequest",
+        message: 'There is no transform "convert"; none is configured',
+      },
+      isMade: false,
+    });
+  });
+
+  it("imports without a transform with --no-transform", async () => {
+    const imported = await commandLine.answer("import", writeDisk(), "--no-transform");
+
+    expect(imported).toMatchObject({ status: "active" });
   });
 
   it.each(["ftp://example.org/disk.img", "http://user:password@example.org/disk.img"])(

@@ -27,6 +27,19 @@ function fileInStaging(): string {
 }
 
 describe("start", () => {
+  it("ends with 2 for a transform that the worker does not have configured", async () => {
+    const imageId = await stack.stagedImage();
+
+    const { exitCode, failure } = await commandLine.json("start", imageId, "--transform", "own");
+
+    expect(exitCode).toBe(2);
+    expect(failure).toMatchObject({
+      code: "BadRequest",
+      message: 'There is no transform "own"; none is configured',
+      image_id: imageId,
+    });
+  });
+
   it.each([[["start"]], [["image", "start"]]])(
     "returns once the import is accepted: %j",
     async (command) => {
