@@ -19,7 +19,8 @@ import { whileSaying } from "./progress.mjs";
 
 /**
  * @typedef {object} SystemTool
- * @property {string} program - its name; it must accept `--version`
+ * @property {string} program - its name
+ * @property {string} [versionOption] - default: `--version`
  * @property {string} packageName - the Debian package that contains it
  * @property {string} variable - the environment variable that may name one
  */
@@ -77,12 +78,13 @@ export async function ensureSystemTools(tools) {
 function findReadyTool(tool) {
   const { variable, program } = tool;
   const beside = SYSTEM_DIRECTORIES.map((directory) => join(directory, program));
-  return [process.env[variable], findOnPath(program), ...beside, cachedProgram(tool)].find(runs);
+  const paths = [process.env[variable], findOnPath(program), ...beside, cachedProgram(tool)];
+  return paths.find((path) => path !== undefined && runs(path, tool));
 }
 
-/** @param {string | undefined} path @returns {path is string} */
-function runs(path) {
-  return path !== undefined && isProgram(path) && outputOf(path, ["--version"]) !== undefined;
+/** @param {string} path @param {SystemTool} tool */
+function runs(path, { versionOption = "--version" }) {
+  return isProgram(path) && outputOf(path, [versionOption]) !== undefined;
 }
 
 /** @param {SystemTool} tool */
@@ -135,7 +137,7 @@ async function unpackIntoCache(tool) {
   writeWrapper(unfinished, program);
   rmSync(root, { recursive: true, force: true });
   renameSync(unfinished, root);
-  return [cachedProgram(tool)].find(runs);
+  return [cachedProgram(tool)].find((path) => runs(path, tool));
 }
 
 /** @param {string} packageName */

@@ -22,13 +22,20 @@ const SHELLS = [
 // It reads the man pages of the package.
 const MAN = { program: "man", packageName: "man-db", variable: "MAN_PROGRAM" };
 
+// A terminal whose screen can be read.
+const TMUX = {
+  ...{ program: "tmux", packageName: "tmux", versionOption: "-V" },
+  // Not TMUX: tmux sets that variable.
+  variable: "TMUX_PROGRAM",
+};
+
 /**
- * The programs with which the tests make their images, the shells, and man.
+ * The programs with which the tests make their images, the shells, man, and a terminal.
  *
  * @returns their paths by their environment variables, without the programs that cannot be got
  */
 export async function ensureTestTools() {
-  return ensureSystemTools([QEMU_IMG, ...FILE_SYSTEM_TOOLS, ...IMAGE_TOOLS, ...SHELLS, MAN]);
+  return ensureSystemTools([QEMU_IMG, ...FILE_SYSTEM_TOOLS, ...IMAGE_TOOLS, ...SHELLS, MAN, TMUX]);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {

@@ -3,6 +3,7 @@ import { UnansweredStart } from "../client/unanswered-start.ts";
 import type { AcceptedCopy, ImportOutcome } from "../workflow/contract.ts";
 import { followImport } from "./follow-import.ts";
 import type { End } from "./import-event.ts";
+import type { ReportPage } from "./import-report-fields.ts";
 import { exactSize, fields, type Field } from "./render.ts";
 import type { Answering } from "./session.ts";
 import { showRun } from "./shown-run.ts";
@@ -32,21 +33,22 @@ export async function startAndFollow(session: Answering, request: Start): Promis
   const { image_id: id, run_id: runId, task_id: taskId, workflow_id: workflowId } = accepted;
   session.about({ image_id: id, run_id: runId, task_id: taskId ?? undefined });
   await showRun(session, accepted);
+  const { width } = await session.page();
   if (!request.follows) {
-    answerAccepted(session, accepted, { status, end: "accepted" });
+    answerAccepted(session, accepted, { status, end: "accepted", width });
     return;
   }
   session.progress.event({ event: "accepted", workflow_id: workflowId });
   const observer = session.progress.follow();
   const followed = await followImport(client, accepted, { observer, signal });
   if (followed.kind === "ended") {
-    answerOutcome(session, followed.outcome);
+    answerOutcome(session, followed.outcome, width);
     return;
   }
   session.progress.note(
     `Left; the import continues. \`image-import watch ${id}\` follows it, \`image-import cancel ${id}\` cancels it.`,
   );
-  answerAccepted(session, accepted, { status, end: "left" });
+  answerAccepted(session, accepted, { status, end: "left", width });
 }
 
 /**
@@ -77,35 +79,43 @@ async function accept(session: Answering, { start }: Start): Promise<AcceptedCop
 
 const NO_TASK = "none, there was nothing to do";
 
+type Width = ReportPage["width"];
+
 function answerAccepted(
   session: Answering,
   accepted: AcceptedCopy,
-  { status, end }: { readonly status: string; readonly end: End },
+  { status, end, width }: { readonly status: string; readonly end: End; readonly width: Width },
 ): void {
   const text = (): string =>
-    fields([
-      ["image_id", accepted.image_id],
-      ["status", status],
-      ["task_id", accepted.task_id ?? NO_TASK],
-      ["workflow_id", accepted.workflow_id],
-      ["run_id", accepted.run_id],
-    ]);
+    fields(
+      [
+        ["image_id", accepted.image_id],
+        ["status", status],
+        ["task_id", accepted.task_id ?? NO_TASK],
+        ["workflow_id", accepted.workflow_id],
+        ["run_id", accepted.run_id],
+      ],
+      width,
+    );
   session.answer({ ...accepted, status }, text, end);
 }
 
-function answerOutcome(session: Answering, outcome: ImportOutcome): void {
+function answerOutcome(session: Answering, outcome: ImportOutcome, width: Width): void {
   session.answer(outcome, () =>
-    fields([
-      ["image_id", outcome.image_id],
-      ["status", outcome.status],
-      ["size", exactSize(outcome.size)],
-      ...formatFields(outcome),
-      ["checksum", outcome.checksum],
-      [outcome.os_hash_algo, outcome.os_hash_value],
-      ["stores", outcome.stores.join(", ")],
-      ["task_id", outcome.task_id ?? NO_TASK],
-      ["run_id", outcome.run_id],
-    ]),
+    fields(
+      [
+        ["image_id", outcome.image_id],
+        ["status", outcome.status],
+        ["size", exactSize(outcome.size)],
+        ...formatFields(outcome),
+        ["checksum", outcome.checksum],
+        [outcome.os_hash_algo, outcome.os_hash_value],
+        ["stores", outcome.stores.join(", ")],
+        ["task_id", outcome.task_id ?? NO_TASK],
+        ["run_id", outcome.run_id],
+      ],
+      width,
+    ),
   );
 }
 

@@ -204,7 +204,7 @@ export class ShownCommand {
  * Without what a person set for another stack: the service is found by what a test says, and by
  * nothing else.
  */
-function bareEnvironment(): NodeJS.ProcessEnv {
+export function bareEnvironment(): NodeJS.ProcessEnv {
   const isOfService = /^(DATABASE_URL|TEMPORAL_.*|IMAGE_IMPORT_.*)$/;
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !isOfService.test(name)),
