@@ -96,8 +96,14 @@ export function readProperty(name: string, value: unknown): string {
   }
   if (typeof value === "string") return value;
   throw badRequest(
-    `Provided object does not match schema 'image': the property '${name}' must be a text, not ${JSON.stringify(value)}`,
+    `Provided object does not match schema 'image': the property '${name}' must be a text, not ${kindOf(value)}`,
   );
+}
+
+/** The kind of a value in a document, which may be as deep as a client likes. */
+function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  return Array.isArray(value) ? "a list" : `a ${typeof value}`;
 }
 
 /**

@@ -65,9 +65,7 @@ function kindOf(operation: Readonly<Record<string, unknown>>): Kind {
   if (op === undefined) throw badRequest('Unable to find "op" in JSON Schema change.');
   const known = OPERATIONS.find((each) => each === op);
   if (known === undefined) {
-    throw badRequest(
-      `Invalid operation: ${JSON.stringify(op)}. It must be one of add, replace, remove.`,
-    );
+    throw badRequest(`Invalid operation: ${quoted(op)}. It must be one of add, replace, remove.`);
   }
   if (path === undefined) throw badRequest('Unable to find "path" in JSON Schema change.');
   return { op: known, path };
@@ -96,7 +94,7 @@ function nameAt(path: unknown): string {
 }
 
 function quoted(path: unknown): string {
-  return typeof path === "string" ? `'${path}'` : JSON.stringify(path);
+  return typeof path === "string" ? `'${path}'` : `a ${typeof path}`;
 }
 
 /**

@@ -9,6 +9,7 @@ import { IMAGE_STATUSES, type ImageStatus } from "../domain/image-status.ts";
 import { isUuid } from "../domain/import-request.ts";
 import { isAdmin, type Caller } from "./caller.ts";
 import { badRequest } from "./http-failure.ts";
+import { MOST_PROPERTIES } from "./image-attributes.ts";
 
 type ImageSortKey = (typeof IMAGE_SORT_KEYS)[number];
 
@@ -44,6 +45,13 @@ export function readListQuery(query: URLSearchParams, caller: Caller): ListQuery
   if (marker !== undefined && !isUuid(marker)) {
     throw badRequest(`Marker "${marker}" could not be found: a marker is the id of an image`);
   }
+  const properties = readProperties(query);
+  const tags = query.getAll("tag");
+  if (tags.length + Object.keys(properties).length > MOST_PROPERTIES) {
+    throw badRequest(
+      `A list is filtered by ${String(MOST_PROPERTIES)} tags and properties at most`,
+    );
+  }
   const filter: ImageFilter = {
     limit,
     ...(marker === undefined ? {} : { marker }),
@@ -61,11 +69,11 @@ export function readListQuery(query: URLSearchParams, caller: Caller): ListQuery
         }),
     hidden: readFlag(query, "os_hidden", true) ?? false,
     ...given("protected", readFlag(query, "protected", false)),
-    ...given("tags", query.has("tag") ? query.getAll("tag") : undefined),
+    ...(tags.length === 0 ? {} : { tags }),
+    ...(Object.keys(properties).length === 0 ? {} : { properties }),
     ...readAttributes(query),
     ...readRanges(query),
     ...readTimes(query),
-    ...readProperties(query),
   };
   return { filter, limit };
 }
@@ -201,7 +209,7 @@ const NOT_PROPERTIES: readonly string[] = [
   ...["checksum", "os_hash_value", "min_disk", "min_ram", "size", "created_at", "updated_at"],
 ];
 
-function readProperties(query: URLSearchParams): Partial<ImageFilter> {
+function readProperties(query: URLSearchParams): Record<string, string> {
   const properties: Record<string, string> = {};
   for (const [name, value] of query) {
     if (name === "changes-since") throw badRequest("Cannot filter by changes-since");
@@ -213,7 +221,7 @@ function readProperties(query: URLSearchParams): Partial<ImageFilter> {
     }
     properties[name] = value;
   }
-  return Object.keys(properties).length === 0 ? {} : { properties };
+  return properties;
 }
 
 /** `in:a,"b,c"`, or one value. */

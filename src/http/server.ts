@@ -123,8 +123,15 @@ function readBodies(app: Api): void {
     done(null, undefined);
   });
   app.addContentTypeParser("*", { parseAs: "string" }, (request, body, done) => {
-    if (body === "") done(null, undefined);
-    else void parseJson(request, body as string, done);
+    if (body === "") {
+      done(null, undefined);
+      return;
+    }
+    try {
+      void parseJson(request, body as string, done);
+    } catch (cause) {
+      done(badRequest("The JSON of the request body is too deep.", { cause }));
+    }
   });
 }
 

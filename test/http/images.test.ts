@@ -47,13 +47,13 @@ test("an image is created, uploaded, read in parts and deleted", async () => {
     stores: "local",
   });
   const whole = await api.send("GET", `/v2/images/${id}/file`);
-  expect(whole.body.equals(bytes)).toBe(true);
+  expect(whole.bytes.equals(bytes)).toBe(true);
   expect(whole.headers.get("content-md5")).toBe(shown.checksum);
   expect(whole.headers.get("content-length")).toBe(String(bytes.length));
 
   const part = await api.send("GET", `/v2/images/${id}/file`, { headers: { range: "bytes=5-9" } });
   expect([part.status, part.headers.get("content-range")]).toEqual([206, "bytes 5-9/3000001"]);
-  expect(part.body.equals(bytes.subarray(5, 10))).toBe(true);
+  expect(part.bytes.equals(bytes.subarray(5, 10))).toBe(true);
 
   expect((await api.send("DELETE", `/v2/images/${id}`)).status).toBe(204);
   expect((await api.send("GET", `/v2/images/${id}`)).status).toBe(404);
@@ -68,7 +68,7 @@ test("an upload without bytes makes an empty image, as clients of Glance expect"
     size: 0,
     checksum: "d41d8cd98f00b204e9800998ecf8427e",
   });
-  const { status, body: bytes } = await api.send("GET", `/v2/images/${id}/file`);
+  const { status, bytes } = await api.send("GET", `/v2/images/${id}/file`);
   expect([status, bytes.length]).toEqual([200, 0]);
 });
 
@@ -143,7 +143,7 @@ test("staged data is imported, and its task names the request", async () => {
   expect((await api.send("PUT", `/v2/images/${id}/stage`, { bytes })).status).toBe(409);
   const body = { method: { name: "glance-direct", uri: "" }, all_stores_must_succeed: true };
   const accepted = await api.send("POST", `/v2/images/${id}/import`, { json: body });
-  expect([accepted.status, accepted.body.length]).toEqual([202, 0]);
+  expect([accepted.status, accepted.bytes.length]).toEqual([202, 0]);
   await vi.waitUntil(
     async () => (await api.send("GET", `/v2/images/${id}`)).body.status === "active",
     PATIENCE,
@@ -212,9 +212,9 @@ test("a protected image is not deleted", async () => {
 
 test("a deactivated image is read by the administrator, and repeats are harmless", async () => {
   const id = await api.active(randomBytes(4096));
-  for (const _repeat of [1, 2]) {
-    expect((await api.send("POST", `/v2/images/${id}/actions/deactivate`)).status).toBe(204);
-  }
+  const deactivate = `/v2/images/${id}/actions/deactivate`;
+  expect((await api.send("POST", deactivate)).status).toBe(204);
+  expect((await api.send("POST", deactivate)).status).toBe(204);
   expect((await api.send("GET", `/v2/images/${id}/file`)).status).toBe(200);
   expect((await api.send("POST", `/v2/images/${id}/actions/reactivate`)).status).toBe(204);
   const { id: queued } = await api.create();
@@ -244,8 +244,8 @@ describe("a list", () => {
     let path: string | undefined = `/v2/images?tag=x&tag=${mark}&limit=2`;
     while (path !== undefined) {
       const { body } = await api.send("GET", path);
-      seen.push(...body.images.map(({ id }: { readonly id: string }) => id));
-      path = body.next as string | undefined;
+      seen.push(...body.images.map(({ id }) => id));
+      path = body.next;
       if (path !== undefined) expect(path).toContain(`tag=x&tag=${mark}`);
     }
     expect([seen.length, new Set(seen).size]).toEqual([5, 5]);
@@ -253,7 +253,7 @@ describe("a list", () => {
 
   test("finds an image by the time that it shows", async () => {
     const image = await api.create({ name: randomBytes(6).toString("hex") });
-    const query = `name=${String(image["name"])}&created_at=eq:${String(image["created_at"])}`;
+    const query = `name=${String(image.name)}&created_at=eq:${image.created_at}`;
     expect((await api.send("GET", `/v2/images?${query}`)).body.images).toHaveLength(1);
   });
 
@@ -286,7 +286,7 @@ test("schemas, stores and methods are there", async () => {
     expect([path, (await api.send("GET", path)).status]).toEqual([path, 200]);
   }
   const { body } = await api.send("GET", "/v2/schemas/image");
-  expect(body.properties.name).toMatchObject({
+  expect(body.properties["name"]).toMatchObject({
     type: ["null", "string"],
     maxLength: 255,
     is_base: true,

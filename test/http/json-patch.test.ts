@@ -141,7 +141,7 @@ test.each([
   [[{ path: "/x", value: "y" }], 'Unable to find "op" in JSON Schema change.'],
   [[{ op: "add", value: "y" }], 'Unable to find "path" in JSON Schema change.'],
   [[{ op: "add", path: "/x" }], 'Operation "add" requires a member named "value".'],
-  [[{ op: "test", path: "/x", value: 1 }], 'Invalid operation: "test".'],
+  [[{ op: "test", path: "/x", value: 1 }], "Invalid operation: 'test'."],
 ])("the body %j is refused", (body, message) => {
   const found = refusal(body);
   expect(found.status).toBe(400);

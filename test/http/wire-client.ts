@@ -1,10 +1,34 @@
-/** The answer to a request, its body read as JSON if it is some. */
+/** The members of documents that tests look at; a document has those of its kind. */
+export interface WireDocument {
+  readonly id: string;
+  readonly name: string | null;
+  readonly status: string;
+  readonly size: number | null;
+  readonly checksum: string | null;
+  readonly created_at: string;
+  readonly tags: readonly string[];
+  readonly images: readonly WireDocument[];
+  readonly members: readonly WireDocument[];
+  readonly tasks: readonly WireDocument[];
+  readonly versions: readonly WireDocument[];
+  readonly properties: Readonly<Record<string, object>>;
+  readonly next?: string;
+  readonly error: {
+    readonly code: number;
+    readonly title: string;
+    readonly message: string;
+    readonly failure?: string;
+    readonly hint?: string;
+  };
+}
+
+/** The answer to a request. */
 export interface WireAnswer {
   readonly status: number;
   readonly headers: Headers;
-  // The tests look into documents of many shapes.
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
-  readonly body: any;
+  /** The body, if it is JSON; else an empty document. */
+  readonly body: WireDocument;
+  readonly bytes: Buffer;
 }
 
 /** A client that sends what a test wants, and hides nothing of the answer. */
@@ -38,22 +62,23 @@ export class WireClient {
       },
       ...(json === undefined ? {} : { body: JSON.stringify(json) }),
       ...(bytes === undefined ? {} : { body: bytes, duplex: "half" }),
-    } as RequestInit);
-    const text = Buffer.from(await answer.arrayBuffer());
+    });
+    const received = Buffer.from(await answer.arrayBuffer());
     const isJson = answer.headers.get("content-type")?.startsWith("application/json") === true;
     return {
       status: answer.status,
       headers: answer.headers,
-      body: isJson ? (JSON.parse(text.toString()) as unknown) : text,
+      body: (isJson ? JSON.parse(received.toString()) : {}) as WireDocument,
+      bytes: received,
     };
   }
 
   /** Creates an image, `raw` in `bare` unless something else is given, and returns it. */
-  async create(fields: object = {}): Promise<{ readonly id: string } & Record<string, unknown>> {
+  async create(fields: object = {}): Promise<WireDocument> {
     const json = { name: "an image", disk_format: "raw", container_format: "bare", ...fields };
     const { status, body } = await this.send("POST", "/v2/images", { json });
     if (status !== 201) throw new Error(`${String(status)} ${JSON.stringify(body)}`);
-    return body as { readonly id: string } & Record<string, unknown>;
+    return body;
   }
 
   /** Creates an image with data, and returns its id. */
