@@ -34,6 +34,13 @@ export function countOf(value: string): number {
   throw new InvalidArgumentError("It must be an integer of at least 1.");
 }
 
+/** Parses an integer; 0 is allowed. */
+export function numberOf(value: string): number {
+  const number = Number(value);
+  if (/^\d+$/.test(value) && Number.isSafeInteger(number)) return number;
+  throw new InvalidArgumentError("It must be an integer of at least 0.");
+}
+
 /** Parses the id of a new image. */
 export function newIdOf(value: string): string {
   const id = fullId(value);

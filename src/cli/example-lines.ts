@@ -57,6 +57,31 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
       "image-import image set debian --property os_version=13 --remove-tag nightly",
     ),
     example("Give an image another name", "image-import image set 6d2f0c1e --name debian-old"),
+    example(
+      "Show it to all projects, and forbid to delete it",
+      "image-import image set debian --public --protected",
+    ),
+  ],
+  "image member": [
+    example("Offer an image to a project", "image-import image member add debian 5f2c1b9e"),
+  ],
+  "image member list": [
+    example(
+      "List the projects to which an image is offered",
+      "image-import image member list debian",
+    ),
+  ],
+  "image member add": [
+    example("Offer an image to a project", "image-import image member add debian 5f2c1b9e"),
+  ],
+  "image member set": [
+    example(
+      "Accept an image for a project",
+      "image-import image member set debian 5f2c1b9e --status accepted",
+    ),
+  ],
+  "image member remove": [
+    example("Offer it no longer", "image-import image member remove debian 5f2c1b9e"),
   ],
   "image stage": [
     example("Stage a file", "image-import image stage debian debian.qcow2"),

@@ -12,6 +12,11 @@ export function imageColumns(now = new Date()): ListColumn<ImageView>[] {
     { name: "status", value: ({ status }) => status },
     { name: "disk_format", heading: "FORMAT", value: (image) => image.disk_format },
     { name: "container_format", heading: "CONTAINER", value: (image) => image.container_format },
+    { name: "visibility", value: ({ visibility }) => visibility },
+    { name: "protected", value: (image) => image.protected },
+    { name: "hidden", value: (image) => image.os_hidden },
+    { name: "min_disk", value: (image) => image.min_disk },
+    { name: "min_ram", value: (image) => image.min_ram },
     { name: "size", value: ({ size }) => size, text: ({ size }) => sizeText(size) },
     {
       name: "virtual_size",

@@ -8,7 +8,7 @@ import type { Session } from "./session.ts";
 
 /** The options of every list, as commander gives them. */
 export interface ListOptions<Key extends string> extends TimeFilter {
-  readonly sort?: Sort<Key>;
+  readonly sort?: readonly Sort<Key>[];
   readonly limit?: number;
   readonly marker?: string;
   readonly column?: readonly string[];
@@ -30,9 +30,12 @@ export function addListOptions(
     .addOption(time("updated-after", "only those changed at this time or later"))
     .addOption(time("updated-before", "only those changed before this time"))
     .addOption(
-      new Option("--sort <key:direction>", "order; default: created_at:desc")
+      new Option(
+        "--sort <key:direction>",
+        "order, by several keys if they are separated by commas; default: created_at:desc",
+      )
         .choices(keys.flatMap((key) => [`${key}:asc`, `${key}:desc`]))
-        .argParser((value) => sortOf(value, keys)),
+        .argParser((value: string) => value.split(",").map((each) => sortOf(each, keys))),
     )
     .addOption(new Option("--limit <count>", "largest number; default: all").argParser(countOf))
     .option("--marker <id>", "begin after the row of this id: the last one of the page before")

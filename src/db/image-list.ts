@@ -37,8 +37,9 @@ export async function listImages(db: Queries, filter: ImageFilter = {}): Promise
   const order = orderOf(KEYS, sort);
   const isSeen =
     seenBy && or(...circlesOf(db, { ...seenBy, memberStatus: "all", community: true }));
+  const chosen = order.filter(({ key }) => !hasOneValue(filter, key));
   const isNext =
-    marker === undefined ? undefined : await isAfter(db, images, order, marker, isSeen);
+    marker === undefined ? undefined : await isAfter(db, images, chosen, marker, isSeen);
   const isListed = and(isWanted(db, filter), isNext);
   if (seenBy === undefined) return recordsOf(db, isListed, { sort, limit });
   // A page of each circle: the circles together would have no index.
@@ -55,6 +56,22 @@ export async function listImages(db: Queries, filter: ImageFilter = {}): Promise
     sort,
     limit,
   });
+}
+
+/**
+ * True if the filter leaves one value of a sort key. Then the marker need not be compared by it,
+ * and every index of the other keys can begin after the marker.
+ */
+function hasOneValue(filter: ImageFilter, key: string): boolean {
+  const { name, owner, status, diskFormat, containerFormat } = filter;
+  const given = new Map<string, unknown>([
+    ["name", name],
+    ["owner", owner],
+    ["status", status],
+    ["disk_format", diskFormat],
+    ["container_format", containerFormat],
+  ]).get(key);
+  return given !== undefined && [given].flat().length === 1;
 }
 
 /** The conditions of being seen; no image fulfils two of them. */

@@ -27,6 +27,7 @@ export function knownOrEmpty(column: AnyPgColumn): SortKey {
 
 /** One key of the order of a list. */
 interface Ordered extends SortKey {
+  readonly key: string;
   readonly direction: Sort<string>["direction"];
 }
 
@@ -49,7 +50,7 @@ export function orderOf<Key extends string>(
   }));
   const order = new Map<string, Ordered>();
   for (const each of [...sorts, ...ties]) {
-    if (!order.has(each.key)) order.set(each.key, { ...keys[each.key], direction: each.direction });
+    if (!order.has(each.key)) order.set(each.key, { ...keys[each.key], ...each });
     // Ids are unique: what comes after them decides nothing.
     if (each.key === "id") break;
   }

@@ -30,9 +30,13 @@ describe("buildProgram()", () => {
         "<file-or-url...> --name … --disk-format … --container-format … --id … --owner … --detach --keep --parallel … --json-lines --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
       inspect: "<file>",
       "image create":
-        "--name … --disk-format … --container-format … --id … --owner … --property … --tag …",
+        "--name … --disk-format … --container-format … --id … --owner … --property … --tag … --visibility … --public --community --shared --private --protected --unprotected --hidden --unhidden --min-disk … --min-ram …",
       "image set":
-        "<image> --name … --disk-format … --container-format … --property … --remove-property … --tag … --remove-tag …",
+        "<image> --name … --owner … --disk-format … --container-format … --property … --remove-property … --tag … --remove-tag … --visibility … --public --community --shared --private --protected --unprotected --hidden --unhidden --min-disk … --min-ram …",
+      "image member list": "<image>",
+      "image member add": "<image> <project>",
+      "image member set": "<image> <project> --status …",
+      "image member remove": "<image> <project>",
       "image stage": "<image> [file] --adopt --uri … --replace",
       "image unstage": "<image>",
       "image start":
@@ -41,7 +45,7 @@ describe("buildProgram()", () => {
         "<image> --detach --accept-timeout … --store … --all-stores --no-all-stores-must-succeed",
       "image show": "<image>",
       "image list":
-        "--status … --owner … --name … --disk-format … --container-format … --store … --tag … --property … --size-min … --size-max … --created-after … --created-before … --updated-after … --updated-before … --sort … --limit … --marker … -c, --column … -f, --format …",
+        "--status … --owner … --name … --disk-format … --container-format … --store … --tag … --property … --size-min … --size-max … --visibility … --public --community --shared --private --protected --unprotected --hidden --unhidden --min-disk … --min-ram … --created-after … --created-before … --updated-after … --updated-before … --sort … --limit … --marker … -c, --column … -f, --format …",
       "image deactivate": "<image>",
       "image reactivate": "<image>",
       "image delete": "<image...>",

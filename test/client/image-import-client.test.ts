@@ -268,6 +268,30 @@ describe("ImageImportClient", () => {
     await rig.client.imports.wait(imageId);
   });
 
+  it("records who asked for an import over HTTP, and no secret in the history of its run", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const apiRequest = { method: { name: "glance-direct", uri: "https://a.test/b?secret=word" } };
+
+    const accepted = await rig.client.imports.start(imageId, { userId: "ann", apiRequest });
+    await rig.client.imports.wait(imageId);
+
+    expect(await rig.client.admin.showTask(accepted.task_id)).toMatchObject({
+      user_id: "ann",
+      input: {
+        image_id: imageId,
+        backend: ["fast"],
+        import_req: { method: { name: "glance-direct", uri: "https://a.test/b?[hidden]" } },
+      },
+    });
+    const handle = rig.temporal.workflow.getHandle(accepted.workflow_id, accepted.run_id);
+    const [started] = (await handle.fetchHistory()).events ?? [];
+    const [request] = started?.workflowExecutionStartedEventAttributes?.input?.payloads ?? [];
+    const sent = Buffer.from(request?.data ?? []).toString();
+    expect(sent).toContain("https://a.test/b?[hidden]");
+    expect(sent).not.toContain("word");
+  });
+
   it("shows the task of an import", async () => {
     const { rig, imageId, accepted } = await rigWithImage();
 

@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { releaseClaim } from "../../src/db/claim-records.ts";
 import {
   beginCopyRemoval,
+  beginDiscarding,
   listUnfinishedDeletions,
   beginDeletion,
   dropLocation,
@@ -16,9 +17,10 @@ import {
   listUnfinishedCopyRemovals,
   type Remains,
 } from "../../src/db/deletion-records.ts";
-import { findImage } from "../../src/db/image-records.ts";
+import { changeImage, findImage } from "../../src/db/image-records.ts";
 import { dropLease } from "../../src/db/lease-records.ts";
 import { IMAGE_STATUSES } from "../../src/domain/image-status.ts";
+import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { NODE, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { HeldRows } from "../support/held-rows.ts";
@@ -109,6 +111,44 @@ describe("beginDeletion()", () => {
 
     expect(await catalogue.image(imageId)).toEqual(before);
   });
+
+  it("refuses an image that is protected, and changes nothing", async () => {
+    const { imageId } = await catalogue.activeImage({ protected: true });
+
+    expect(await failureOf(startDeletion(imageId))).toMatchObject(isProtected(imageId));
+    expect((await catalogue.image(imageId)).status).toBe("active");
+    expect(await locationsOf(imageId)).toEqual(["fast active"]);
+  });
+
+  it("does not discard an image that is protected", async () => {
+    const imageId = await catalogue.newImage({ protected: true });
+
+    expect(await catalogue.database.transaction((db) => beginDiscarding(db, imageId))).toBe(false);
+    expect((await catalogue.image(imageId)).status).toBe("queued");
+  });
+
+  it("refuses an image that is protected while it waits for it", async () => {
+    const imageId = await catalogue.newImage();
+    const row = await HeldRows.hold(catalogue, sql`SELECT 1 FROM images WHERE id = ${imageId}`);
+    const protecting = catalogue.database.transaction((db) =>
+      changeImage(db, NO_LIMITS, imageId, { protected: true }),
+    );
+    await row.awaitWaiters(1);
+    const refusal = failureOf(startDeletion(imageId));
+    await row.awaitWaiters(2);
+
+    await row.release();
+
+    await protecting;
+    expect(await refusal).toMatchObject(isProtected(imageId));
+  });
+
+  function isProtected(imageId: string): object {
+    return {
+      code: "ImageProtected",
+      message: `Image "${imageId}" is protected and cannot be deleted.`,
+    };
+  }
 
   it("does not find an image that is deleted", async () => {
     const imageId = await catalogue.imageIn("deleted");

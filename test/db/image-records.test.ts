@@ -16,6 +16,7 @@ import { type ImageStatus } from "../../src/domain/image-status.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
+import { limitsOf } from "../support/limited-owner.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
@@ -303,6 +304,51 @@ describe("changeImage()", () => {
     });
   });
 
+  it("changes who sees it and what it needs, replaces its tags, and takes values away", async () => {
+    const imageId = await catalogue.newImage({
+      name: "old",
+      owner: "ada",
+      tags: ["kept", "gone"],
+      properties: { empty: "1" },
+    });
+
+    await change(imageId, {
+      name: null,
+      owner: null,
+      diskFormat: null,
+      containerFormat: null,
+      visibility: "public",
+      protected: true,
+      osHidden: true,
+      minDisk: 20,
+      minRam: 512,
+      tags: ["kept", "new"],
+      addTags: ["added"],
+      setProperties: { empty: "" },
+    });
+
+    expect(await find(imageId)).toMatchObject({
+      image: {
+        name: null,
+        owner: null,
+        diskFormat: null,
+        containerFormat: null,
+        visibility: "public",
+        protected: true,
+        osHidden: true,
+        minDisk: 20,
+        minRam: 512,
+      },
+      properties: { empty: "" },
+      tags: ["added", "kept", "new"],
+    });
+    await change(imageId, { tags: [], protected: false });
+    expect(await find(imageId)).toMatchObject({
+      image: { protected: false, minRam: 512 },
+      tags: [],
+    });
+  });
+
   it("leaves every other attribute unchanged", async () => {
     const imageId = await catalogue.newImage({
       name: "old",
@@ -379,6 +425,36 @@ describe("changeImage()", () => {
       message: "Attribute 'os_glance_failed_import' is reserved",
     });
     expect(await find(imageId)).toEqual(before);
+  });
+
+  it("counts the image in the quotas of its new owner, with all its copies", async () => {
+    const [from, to] = [randomUUID(), randomUUID()];
+    const { imageId } = await catalogue.activeImage({ owner: from }, ["fast", "slow"]);
+    const give = async (image_size_total: number): Promise<void> =>
+      catalogue.database.transaction((db) =>
+        changeImage(db, limitsOf({ image_size_total }), imageId, { owner: to }),
+      );
+
+    expect(await failureOf(give(8191))).toMatchObject({ code: "QuotaExceeded" });
+    expect((await find(imageId)).image.owner).toBe(from);
+    await give(8192);
+
+    expect((await find(imageId)).image.owner).toBe(to);
+  });
+
+  it("gives one image, of several at the same time, to an owner who has room for one", async () => {
+    const owner = randomUUID();
+    const imageIds = await Promise.all(Array.from({ length: 6 }, () => catalogue.newImage()));
+
+    const ends = await Promise.allSettled(
+      imageIds.map((imageId) =>
+        catalogue.database.transaction((db) =>
+          changeImage(db, limitsOf({ image_count_total: 1 }), imageId, { owner }),
+        ),
+      ),
+    );
+
+    expect(ends.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
   });
 
   it("does not find an image that is being deleted", async () => {

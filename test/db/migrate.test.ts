@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 import { generateDrizzleJson, generateMigration } from "drizzle-kit/api";
 import postgres from "postgres";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { Database } from "../../src/db/connect.ts";
+import { listImages } from "../../src/db/image-list.ts";
 import { migrateDatabase } from "../../src/db/migrate.ts";
 import * as schema from "../../src/db/schema.ts";
 import { findFreePort } from "../../src/stack/ports.ts";
@@ -169,6 +171,50 @@ describe("migrateDatabase()", () => {
       tasks[0],
       tasks[2],
     ]);
+  });
+
+  it("keeps the images of the release before, as shared ones with their members to come", async () => {
+    const { url, sql } = await emptyDatabase();
+    const [before, after] = [
+      journal().entries.filter(({ tag }) => tag < "0011"),
+      journal().entries.filter(({ tag }) => tag >= "0011"),
+    ];
+    const migrate = async (entries: readonly { tag: string }[]): Promise<void> => {
+      await sql.begin(async (transaction) => {
+        for (const { tag } of entries) {
+          for (const statement of statementsOf(tag)) await transaction.unsafe(statement);
+        }
+      });
+    };
+    await migrate(before);
+    const long = "x".repeat(65_535);
+    await sql`INSERT INTO images (id, name, owner) VALUES
+      ('6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b', 'debian', 'ann')`;
+    await sql`INSERT INTO image_properties (image_id, name, value) VALUES
+      ('6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b', 'os', ${long})`;
+    await sql`INSERT INTO tasks (id, image_id, workflow_id, run_id, input)
+      VALUES (gen_random_uuid(), '6d2f0c1e-8a34-4b7e-9a51-0f6f3f1d2c3b', 'w', 'r', '{}')`;
+
+    await migrate(after);
+
+    const database = new Database({ url });
+    onTestFinished(() => database.close());
+    const listed = await database.query((db) => listImages(db, { properties: { os: long } }));
+    expect(listed).toMatchObject([
+      {
+        image: {
+          name: "debian",
+          owner: "ann",
+          visibility: "shared",
+          protected: false,
+          osHidden: false,
+          minDisk: 0,
+          minRam: 0,
+        },
+        properties: { os: long },
+      },
+    ]);
+    expect(await sql`SELECT user_id FROM tasks`).toMatchObject([{ user_id: null }]);
   });
 
   it("leads to the tables of the schema", async () => {

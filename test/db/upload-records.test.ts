@@ -210,6 +210,19 @@ describe("beginStaging()", () => {
     });
   });
 
+  it("refuses to replace the upload of a protected image, and changes nothing", async () => {
+    const imageId = await catalogue.stagedImage({ protected: true });
+    const before = await bothOf(imageId);
+
+    const failure = await failureOf(begin(attemptAt(imageId, { replace: true })));
+
+    expect(failure).toMatchObject({
+      code: "ImageProtected",
+      message: `Image "${imageId}" is protected and its staged data cannot be replaced.`,
+    });
+    expect(await bothOf(imageId)).toEqual(before);
+  });
+
   it("refuses a queued image while the sweeper removes its leftovers", async () => {
     const imageId = await catalogue.newImage();
     await catalogue.database.transaction((db) =>

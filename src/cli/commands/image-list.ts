@@ -9,11 +9,17 @@ import {
   propertiesOf,
   sizeOf,
 } from "../arguments.ts";
+import {
+  addAttributeOptions,
+  attributesOf,
+  CHOOSE_BY_ATTRIBUTES,
+  type AttributeOptions,
+} from "../image-attributes.ts";
 import { imageColumns, USUAL_IMAGE_COLUMNS } from "../image-columns.ts";
 import { addListOptions, answerList, pageOf, type ListOptions } from "../list-options.ts";
 import { inSession, type Session } from "../session.ts";
 
-interface ImageListOptions extends ListOptions<(typeof IMAGE_SORT_KEYS)[number]> {
+interface ImageListOptions extends ListOptions<(typeof IMAGE_SORT_KEYS)[number]>, AttributeOptions {
   readonly status?: ImageStatus;
   readonly owner?: string;
   readonly name?: string;
@@ -54,6 +60,7 @@ export function addImageListCommand(image: Command): void {
     .addOption(new Option("--size-min <size>", "smallest size, such as 1GiB").argParser(sizeOf))
     .addOption(new Option("--size-max <size>", "largest size").argParser(sizeOf))
     .action(inSession(list));
+  addAttributeOptions(command, CHOOSE_BY_ATTRIBUTES);
   addListOptions(command, IMAGE_SORT_KEYS, imageColumns());
 }
 
@@ -78,6 +85,7 @@ async function list(session: Session, options: ImageListOptions): Promise<void> 
     properties: options.property,
     sizeMin: options.sizeMin,
     sizeMax: options.sizeMax,
+    ...attributesOf(options),
   };
   await answerList(
     session,

@@ -14,16 +14,23 @@ import {
 import { onEachImage } from "../each-image.ts";
 import { UsageError } from "../failure.ts";
 import { historyText } from "../history-text.ts";
+import {
+  addAttributeOptions,
+  attributesOf,
+  SET_ATTRIBUTES,
+  type AttributeOptions,
+} from "../image-attributes.ts";
 import { fields, imageFields } from "../render.ts";
 import { imageToRemoveFrom, namedImage } from "../named-image.ts";
 import { inSession, type Session } from "../session.ts";
 import { withWordOfWaiting } from "../waiting-for-a-worker.ts";
 import { addImageByteCommands } from "./image-bytes.ts";
 import { addImageListCommand } from "./image-list.ts";
+import { addImageMemberCommands } from "./image-members.ts";
 import { addCopyCommand } from "./copy.ts";
 import { addStartCommand } from "./start.ts";
 
-interface CreateOptions {
+interface CreateOptions extends AttributeOptions {
   readonly name?: string;
   readonly diskFormat?: DiskFormat;
   readonly containerFormat?: ContainerFormat;
@@ -33,8 +40,9 @@ interface CreateOptions {
   readonly tag?: readonly string[];
 }
 
-interface SetOptions {
+interface SetOptions extends AttributeOptions {
   readonly name?: string;
+  readonly owner?: string;
   readonly diskFormat?: DiskFormat;
   readonly containerFormat?: ContainerFormat;
   readonly property?: Readonly<Record<string, string>>;
@@ -51,7 +59,7 @@ interface RemoveCopyOptions {
 /** `image …`: single steps on images. */
 export function addImageCommands(program: Command): void {
   const image = program.command("image").description("single steps on images");
-  image
+  const creation = image
     .command("create")
     .description("create an image without data")
     .option("--name <name>", "name of the image")
@@ -62,11 +70,13 @@ export function addImageCommands(program: Command): void {
     .option("--property <name=value>", "property, may be repeated", propertiesOf)
     .option("--tag <tag>", "tag, may be repeated", listOf)
     .action(inSession(create));
-  image
+  addAttributeOptions(creation, SET_ATTRIBUTES);
+  const change = image
     .command("set")
     .addArgument(imageArgument())
-    .description("change name, properties and tags, also while an import runs; formats before it")
+    .description("change an image, also while an import runs; its formats before it")
     .option("--name <name>", "new name")
+    .option("--owner <owner>", "new owner, in whose quotas the image counts then")
     .addOption(diskFormatOption("new disk format"))
     .addOption(containerFormatOption("new container format"))
     .option("--property <name=value>", "set a property, may be repeated", propertiesOf)
@@ -74,6 +84,7 @@ export function addImageCommands(program: Command): void {
     .option("--tag <tag>", "add a tag, may be repeated", listOf)
     .option("--remove-tag <tag>", "remove a tag, may be repeated", listOf)
     .action(inSession(set));
+  addAttributeOptions(change, SET_ATTRIBUTES);
   addImageByteCommands(image);
   addStartCommand(image);
   addCopyCommand(image);
@@ -84,6 +95,7 @@ export function addImageCommands(program: Command): void {
     .description("show one image")
     .action(inSession(show));
   addImageListCommand(image);
+  addImageMemberCommands(image);
   image
     .command("history")
     .addArgument(imageArgument())
@@ -117,6 +129,7 @@ export function addImageCommands(program: Command): void {
 async function create(session: Session, options: CreateOptions): Promise<void> {
   // The quotas of the configuration apply if one is named.
   const client = await session.hostClient();
+  const { hidden: osHidden, ...attributes } = attributesOf(options);
   const image = await client.images.create({
     id: options.id,
     name: options.name,
@@ -125,19 +138,25 @@ async function create(session: Session, options: CreateOptions): Promise<void> {
     containerFormat: options.containerFormat ?? "bare",
     properties: options.property,
     tags: options.tag,
+    ...attributes,
+    osHidden,
   });
   session.answer(image, () => imageFields(image));
 }
 
 async function set(session: Session, reference: string, options: SetOptions): Promise<void> {
+  const { hidden: osHidden, ...attributes } = attributesOf(options);
   const changes = {
     name: options.name,
+    owner: options.owner,
     diskFormat: options.diskFormat,
     containerFormat: options.containerFormat,
     setProperties: options.property,
     removeProperties: options.removeProperty,
     addTags: options.tag,
     removeTags: options.removeTag,
+    ...attributes,
+    osHidden,
   };
   if (Object.values(changes).every((change) => change === undefined)) {
     throw new UsageError(
@@ -145,7 +164,8 @@ async function set(session: Session, reference: string, options: SetOptions): Pr
       "Name a change: `image-import image set --help` lists them.",
     );
   }
-  const client = await session.client();
+  // The quotas of the configuration apply to a new owner if one is named.
+  const client = await (options.owner === undefined ? session.client() : session.hostClient());
   const image = await client.images.change(await namedImage(session, client, reference), changes);
   session.answer(image, () => imageFields(image));
 }

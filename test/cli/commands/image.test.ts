@@ -30,6 +30,12 @@ describe("image create", () => {
         status: "queued",
         disk_format: null,
         container_format: "bare",
+        visibility: "shared",
+        protected: false,
+        os_hidden: false,
+        min_disk: 0,
+        min_ram: 0,
+        is_direct_upload: false,
         size: null,
         virtual_size: null,
         checksum: null,
@@ -144,6 +150,56 @@ describe("image set", () => {
       properties: { os: "debian", boot: "uefi" },
       tags: ["golden", "new"],
     });
+  });
+
+  it("changes who sees it, what it needs, and its owner", async () => {
+    const id = await stack.queuedImage();
+
+    const changed = await commandLine.answer(
+      ...["image", "set", id, "--community", "--protected", "--hidden", "--min-disk", "20"],
+      ...["--min-ram", "512", "--owner", "bob"],
+    );
+    const refusal = await commandLine.json("image", "delete", id);
+    const back = await commandLine.answer(
+      ...["image", "set", id, "--visibility", "private", "--unprotected", "--unhidden"],
+      ...["--min-ram", "0"],
+    );
+
+    expect(changed).toMatchObject({
+      visibility: "community",
+      protected: true,
+      os_hidden: true,
+      min_disk: 20,
+      min_ram: 512,
+      owner: "bob",
+    });
+    expect(refusal).toMatchObject({
+      exitCode: 4,
+      failure: {
+        code: "ImageProtected",
+        message: `Image "${id}" is protected and cannot be deleted.`,
+        hint: "`image-import image set <image-id> --unprotected` allows it.",
+      },
+    });
+    expect(back).toMatchObject({
+      visibility: "private",
+      protected: false,
+      os_hidden: false,
+      min_disk: 20,
+      min_ram: 0,
+    });
+  });
+
+  it.each([
+    ["--public", "--private"],
+    ["--shared", "--visibility", "public"],
+    ["--protected", "--unprotected"],
+    ["--hidden", "--unhidden"],
+    ["--min-disk", "1.5"],
+  ])("refuses %s %s", async (...args) => {
+    const id = await stack.queuedImage();
+
+    expect(await commandLine.json("image", "set", id, ...args)).toMatchObject({ exitCode: 2 });
   });
 
   it("keeps the changes that a user made during an import", async () => {
@@ -312,11 +368,60 @@ describe("image list", () => {
     expect(idsOf(answer)).toEqual([a.id, b.id]);
   });
 
+  it("chooses by who sees it and what it needs, and sorts by several keys", async () => {
+    const owner = randomUUID();
+    const { images } = await stack.connect();
+    const one = await images.create({ owner, name: "a", visibility: "private", minDisk: 1 });
+    const two = await images.create({ owner, name: "b", protected: true, minRam: 2 });
+    const six = await images.create({ owner, name: "b", osHidden: true, diskFormat: "iso" });
+    const list = async (...args: string[]): Promise<string[]> =>
+      idsOf(await commandLine.answer("image", "list", "--owner", owner, ...args));
+
+    expect(await list("--private")).toEqual([one.id]);
+    expect(await list("--visibility", "private", "--min-disk", "1")).toEqual([one.id]);
+    expect(await list("--protected", "--min-ram", "2")).toEqual([two.id]);
+    expect(await list("--hidden")).toEqual([six.id]);
+    expect(await list("--unhidden", "--unprotected")).toEqual([one.id]);
+    expect(await list("--sort", "name:desc,disk_format:asc")).toEqual([two.id, six.id, one.id]);
+  });
+
   it("is an empty list where there is nothing", async () => {
     expect(await commandLine.json("image", "list", "--name", randomUUID())).toEqual({
       exitCode: 0,
       answer: [],
       failure: undefined,
+    });
+  });
+});
+
+describe("image member", () => {
+  it("offers an image to a project, records its answer, and withdraws it", async () => {
+    const id = await stack.queuedImage();
+    const member = (...args: string[]) => commandLine.answer("image", "member", ...args);
+    const offered = { image_id: id, member_id: "ann", created_at: someTime, updated_at: someTime };
+
+    expect(await member("add", id, "ann")).toEqual({ ...offered, status: "pending" });
+    expect(await member("set", id, "ann", "--status", "accepted")).toMatchObject({
+      status: "accepted",
+    });
+    expect(await member("list", id)).toEqual([{ ...offered, status: "accepted" }]);
+    expect((await commandLine.run("image", "member", "list", id)).stdout).toMatch(
+      /^MEMBER +STATUS +CREATED +UPDATED\nann +accepted +/,
+    );
+    expect(await member("remove", id, "ann")).toEqual({
+      image_id: id,
+      member_id: "ann",
+      status: "removed",
+    });
+    expect(await member("list", id)).toEqual([]);
+  });
+
+  it("does not find a member that is not there", async () => {
+    const id = await stack.queuedImage();
+
+    expect(await commandLine.json("image", "member", "remove", id, "ann")).toMatchObject({
+      exitCode: 3,
+      failure: { code: "MemberNotFound", message: `Image "${id}" has no member "ann"` },
     });
   });
 });
