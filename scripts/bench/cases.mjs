@@ -11,6 +11,7 @@ import { inTurns, result, secondsOf } from "./measure.mjs";
 import { copyAndDigest, copyToAll, fetchWithCurl, sendWithS5cmd } from "./references.mjs";
 import { openEmptySteps } from "./three-empty-steps.mjs";
 import { TRANSFORM_CASES } from "./transforms.mjs";
+import { WATCH_CASES } from "./watching.mjs";
 
 const KIB = 1024;
 const GIB = 1024 ** 3;
@@ -340,6 +341,7 @@ export const CASES = [
   ...CONNECTION_CASES,
   ...PAGE_CASES,
   ...TRANSFORM_CASES,
+  ...WATCH_CASES,
   ...COMMAND_LINE_CASES,
 ];
 
