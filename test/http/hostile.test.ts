@@ -244,7 +244,7 @@ describe("connections", () => {
   });
 
   test("that send nothing are ended, and others are served meanwhile", async () => {
-    const other = await ApiProcess.start(stack, { idle_timeout: "1s" });
+    const other = await ApiProcess.start(stack, { idle_timeout: "3s" });
     const sockets = await Promise.all(Array.from({ length: 1_000 }, () => open(other.url)));
     for (const socket of sockets) socket.write("GET / HTTP/1.1\r\nx-a: b\r\n");
     expect((await new WireClient(other.url).send("GET", "/healthcheck")).status).toBe(200);
@@ -254,7 +254,7 @@ describe("connections", () => {
   });
 
   test("that stop in the middle of an upload get 408, and leave nothing", async () => {
-    const other = await ApiProcess.start(stack, { idle_timeout: "1s" });
+    const other = await ApiProcess.start(stack, { idle_timeout: "3s" });
     const { id } = await api.create();
     const answer = await exchange(other.url, [
       `PUT /v2/images/${id}/file HTTP/1.1\r\n${HOST}\r\ncontent-type: application/octet-stream\r\ncontent-length: 4096\r\n\r\nabc`,
