@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,7 +25,7 @@ import { ensureVersitygw } from "./versitygw.mjs";
 /**
  * @typedef {object} Compose - docker-compose.yml
  * @property {Record<"postgres" | "temporal" | "temporal-schema" | "temporal-namespace" | "s3" |
- *   "worker" | "migrate", Service>} services
+ *   "worker" | "api" | "migrate", Service>} services
  * @property {{ "image-import": { content: string } }} configs
  */
 /** @typedef {Record<string, number>} Ports */
@@ -107,8 +107,36 @@ async function checkCompose() {
   );
   imageImport(["image", "verify", "--all"], worker);
   imageImport(["doctor"], worker);
-  checkHealth(services.worker.healthcheck);
+  checkHealth("worker", services.worker.healthcheck);
   say("worker is healthy");
+  await checkApi(compose, config);
+}
+
+/**
+ * Starts the API, and asks it with a token and without.
+ *
+ * @param {Compose} compose
+ * @param {string} config - path of the configuration
+ */
+async function checkApi({ services: { api } }, config) {
+  const token = randomBytes(32).toString("base64url");
+  const digest = createHash("sha256").update(token).digest("hex");
+  const entry = { digest: `sha256:${digest}`, user: "check", project: "check", roles: ["admin"] };
+  writeFileSync(join(directory, "tokens.yaml"), JSON.stringify({ tokens: [entry] }));
+  const running = start(
+    "api",
+    [process.execPath, join(PACKAGE_ROOT, "dist/cli/main.js"), ...api.command],
+    { ...api.environment, IMAGE_IMPORT_CONFIG: config },
+  );
+  await waitUntilReady(running, () => running.isReady);
+  checkHealth("api", api.healthcheck);
+  const [address = ""] = /http:[^"]*(?=\/readyz)/.exec(api.healthcheck.test.join(" ")) ?? [];
+  const refused = await fetch(`${address}/v2/images`);
+  const answered = await fetch(`${address}/v2/images`, { headers: { "x-auth-token": token } });
+  if (refused.status !== 401 || answered.status !== 200) {
+    throw new Error(`The API answers ${refused.status} and ${answered.status}, not 401 and 200`);
+  }
+  say("api serves those with a token");
 }
 
 /** @param {string} config @returns {{ stores: Record<string, unknown> }} */
@@ -127,6 +155,7 @@ async function choosePorts() {
     "s3",
     "health",
     "metrics",
+    "api",
   ];
   const members = ["frontendMembers", "historyMembers", "matchingMembers", "workerMembers"];
   /** @type {Ports} */
@@ -165,6 +194,9 @@ function readCompose(ports) {
     .replaceAll("s3:7070", `127.0.0.1:${portOf(ports, "s3")}`)
     .replaceAll('":7070"', `"127.0.0.1:${portOf(ports, "s3")}"`)
     .replaceAll("127.0.0.1:7070", `127.0.0.1:${portOf(ports, "s3")}`)
+    .replaceAll("127.0.0.1:9292", `127.0.0.1:${portOf(ports, "api")}`)
+    .replaceAll("identity: tokens", `identity: tokens\n        port: ${portOf(ports, "api")}`)
+    .replaceAll("/etc/image-import-tokens.yaml", join(directory, "tokens.yaml"))
     .replaceAll("9464", String(portOf(ports, "metrics")))
     .replaceAll("9465", String(portOf(ports, "health")))
     .replaceAll("/var/lib/image-import", join(directory, "data"))
@@ -216,13 +248,13 @@ async function startS3({ entrypoint, command, environment, healthcheck }, versit
   await waitUntilReady(program, async () => (await fetch(healthcheck.test.at(-1) ?? "")).ok);
 }
 
-/** @param {Service["healthcheck"]} healthcheck */
-function checkHealth({ test: [, ...command] }) {
+/** @param {string} name @param {Service["healthcheck"]} healthcheck */
+function checkHealth(name, { test: [, ...command] }) {
   const result = spawnSync(process.execPath, command.slice(1), {
     encoding: "utf8",
     timeout: 10_000,
   });
-  if (result.status !== 0) throw new Error(`The worker is not healthy: ${result.stdout}`);
+  if (result.status !== 0) throw new Error(`The ${name} is not healthy: ${result.stdout}`);
 }
 
 /** @param {string} name @param {Service} service @param {Environment} env */

@@ -2,6 +2,7 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { TaskFilter } from "../domain/image-filter.ts";
 import type { Leftovers, Reconciled } from "../workflow/contract.ts";
 import type { Connections } from "./connections.ts";
+import type { ServicePlaces } from "./examine-service.ts";
 import type { Finding } from "./finding.ts";
 import { taskView, type TaskView } from "./image-view.ts";
 import { pagesOf } from "./pages-of.ts";
@@ -121,13 +122,11 @@ export class Administration {
    * Checks everything that imports depend on, and changes nothing. A check that fails does not stop
    * the others.
    *
-   * @param options - the subject
-   * @param options.configPath - the configuration file of this host. Default: the configuration of
-   *   this client
+   * @param places - parts of the service that are examined, too
    */
-  async doctor(options: { readonly configPath?: string | undefined } = {}): Promise<Finding[]> {
+  async doctor(places: ServicePlaces = {}): Promise<Finding[]> {
     const { examineService } = await import("./examine-service.ts");
-    return examineService(this.#connections, options.configPath);
+    return examineService(this.#connections, places);
   }
 
   /**

@@ -12,14 +12,23 @@ import { SealingKeys } from "../sources/sealing-keys.ts";
 import { StagingArea } from "../staging/staging-area.ts";
 import { Transforms } from "../transforms/open-transforms.ts";
 import { Connections } from "./connections.ts";
+import { examineApi } from "./examine-api.ts";
 import { examineTemporal } from "./examine-temporal.ts";
 import { runCheck, type Finding } from "./finding.ts";
 import { viewStores, type StoreView } from "./store-view.ts";
 
+/** The places of parts of a service that no connection names. */
+export interface ServicePlaces {
+  /** The configuration file of this host. Default: the configuration of this client. */
+  readonly configPath?: string | undefined;
+  /** The address of the HTTP API. Default: none is asked. */
+  readonly apiUrl?: string | undefined;
+}
+
 /** Does the work of `Administration.doctor`. */
 export async function examineService(
   connections: Connections,
-  configPath: string | undefined,
+  { configPath, apiUrl }: ServicePlaces,
 ): Promise<Finding[]> {
   let { config } = connections;
   const configuration = await runCheck("configuration", async () => {
@@ -33,6 +42,7 @@ export async function examineService(
     ...(await examineTemporal(connections.address, configPath)),
     // Without a configuration the first check has already failed, and these have no subject.
     ...(config === undefined ? [] : await examineHost(connections, config)),
+    ...(apiUrl === undefined ? [] : [await examineApi(apiUrl)]),
   ];
 }
 

@@ -31,6 +31,12 @@ export const BLOCKS_NOT_RUN: Readonly<Record<string, Readonly<Record<string, str
     "npx image-import stores --adopt fast":
       "It changes a store that other tests use; test/cli/commands/stores.test.ts adopts one.",
   },
+  "docs/http-api.md": {
+    "openstack --os-auth-type none --os-endpoint http://127.0.0.1:9292 image list":
+      "It needs the OpenStack client; `npm run conformance` runs it.",
+    'curl http://127.0.0.1:9292/v2/images -d \'{"name": "debian", "disk_format": "qcow2", "container_format": "bare"}\'':
+      "It needs an API at its default port; test/http/images.test.ts sends the same requests.",
+  },
   "docs/metrics.md": {
     "node scripts/check-prometheus.mjs":
       "It needs Prometheus; test/docs/metrics.test.ts compares rules and dashboard with the metrics.",

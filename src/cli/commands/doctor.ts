@@ -12,8 +12,10 @@ export function addDoctorCommand(program: Command): void {
 }
 
 async function doctor(session: Session): Promise<void> {
-  const { configPath } = await session.location();
-  const findings = await (await session.client()).admin.doctor({ configPath });
+  const { configPath, stack } = await session.location();
+  const findings = await (
+    await session.client()
+  ).admin.doctor({ configPath, apiUrl: stack?.api_url ?? undefined });
   session.answer(findings, () =>
     table(
       ["CHECK", "STATE", "DETAIL"],
