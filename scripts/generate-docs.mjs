@@ -10,7 +10,7 @@ import { metricList } from "./docs/metrics.mjs";
 import { pagePaths, readPage, ROOT } from "./docs/markdown.mjs";
 import { fillRegions } from "./docs/regions.mjs";
 import { generatedFile, schemaFiles } from "./docs/schemas.mjs";
-import { routeTable } from "./docs/routes.mjs";
+import { routeList } from "./docs/routes.mjs";
 import { settingsOf, settingsText } from "./docs/settings.mjs";
 import { sourceBlock } from "./docs/source.mjs";
 import { prepare } from "./prepare.mjs";
@@ -85,7 +85,7 @@ function contentOf(name) {
     case "metrics":
       return metricList(METRICS);
     case "routes":
-      return routeTable(openApi);
+      return routeList(openApi);
     case "decisions":
       return decisionIndex(pages.filter(({ path }) => /^docs\/decisions\/\d/.test(path)));
     case "source":
