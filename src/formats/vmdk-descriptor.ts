@@ -85,8 +85,7 @@ export function descriptorChecks(
   const end = region.indexOf(0);
   const text = region.toString("latin1", 0, end === -1 ? region.length : end);
   const declared = region.subarray(0, declaredBytes);
-  const isHidden =
-    end !== -1 && end < declaredBytes && declared.subarray(end).some((byte) => byte !== 0);
+  const isHidden = end !== -1 && end < declaredBytes && hidesText(declared.subarray(end), text);
   const lines = text
     .split(/[\r\n]/)
     .map((line) => line.trim())
@@ -100,6 +99,19 @@ export function descriptorChecks(
     extent: extentProblem(lines, capacitySectors),
     protocols: protocolProblem("vmdk descriptor", text),
   };
+}
+
+/** The longest rest of an earlier text: QEMU writes 8 hex digits where there may have been one. */
+const LONGEST_REST = 7;
+
+/**
+ * True if bytes after the end of a descriptor are not just the rest of an earlier one. QEMU writes
+ * the content id without leading zeros over the text before, and so leaves the last bytes of that
+ * behind the new end if the new id is shorter (`vmdk_write_cid`).
+ */
+function hidesText(after: Buffer, text: string): boolean {
+  const rest = after.subarray(1).toString("latin1").replace(/\0+$/, "");
+  return rest.length > LONGEST_REST || !text.endsWith(rest);
 }
 
 function endProblem(text: string, declaredBytes: number, isHidden: boolean): string | undefined {

@@ -62,11 +62,24 @@ describe("vmdk", () => {
       "descriptor",
       "continues after",
     ],
+    ["three bytes after its end", `${DESCRIPTOR}\0a=b`, "descriptor", "continues after"],
+    [
+      "a long rest of another text",
+      `${DESCRIPTOR}\0${DESCRIPTOR.slice(-8)}`,
+      "descriptor",
+      "continues after",
+    ],
   ])("is refused with %s", async (_, descriptor, check, reason) => {
     const verdict = await judged(craftedVmdk(descriptor));
 
     expect(verdict).toMatchObject({ format: "vmdk", safe: false });
     expect(failuresOf(verdict)).toHaveProperty(check, expect.stringContaining(reason));
+  });
+
+  it("is accepted with the rest that QEMU leaves behind a shorter content id", async () => {
+    const verdict = await judged(craftedVmdk(`${DESCRIPTOR}\0${DESCRIPTOR.slice(-7)}`));
+
+    expect(failuresOf(verdict)).toEqual({});
   });
 
   it.each([
