@@ -108,6 +108,25 @@ const configuration = {
       },
     },
     {
+      name: "remote-knows-the-client-by-type",
+      comment:
+        "The client over HTTP has the interface of the client, and shares only what needs no service.",
+      severity: "error",
+      from: { path: "^src/remote/" },
+      to: {
+        path: "^src/",
+        pathNot:
+          "^src/(remote|domain|config)/|^src/client/(new-file|open-upload|pages-of|unanswered-start|write-to).ts$",
+        dependencyTypesNot: ["type-only"],
+      },
+    },
+    {
+      name: "remote-is-of-the-command-line",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/(remote|cli)/" },
+      to: { path: "^src/remote/" },
+    },
+    {
       name: "http-imports-no-tools",
       comment: "The API does what the client does; it only answers for its own health.",
       severity: "error",

@@ -1,4 +1,4 @@
-import type { ImageImportClient } from "../client/image-import-client.ts";
+import type { Service } from "../client/service.ts";
 import { settleEach } from "./at-once.ts";
 import { SeveralFailed, shownFailure, type FailedItem } from "./failure.ts";
 import type { End } from "./import-event.ts";
@@ -32,7 +32,7 @@ const AT_ONCE = 8;
  */
 export async function onEachImage<Result extends object>(
   session: Session,
-  client: ImageImportClient,
+  client: Service,
   references: readonly string[],
   { work, text, resolve, endOf = () => "succeeded", atOnce = AT_ONCE }: EachImage<Result>,
 ): Promise<void> {
@@ -68,7 +68,7 @@ export async function onEachImage<Result extends object>(
 
 /** The ids of the images, each of them once. */
 export async function resolveAll(
-  client: ImageImportClient,
+  client: Service,
   references: readonly string[],
   resolve = (reference: string) => client.images.resolve(reference),
 ): Promise<string[]> {

@@ -1,4 +1,4 @@
-import type { ImageImportClient } from "../client/image-import-client.ts";
+import type { Service } from "../client/service.ts";
 import { sleep } from "../client/sleep.ts";
 import { whileUnreachable } from "../client/while-unreachable.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -25,7 +25,7 @@ const LAST_LOOK_MS = 2_000;
  * @throws ImportError with the code of the import's failure
  */
 export async function followImport(
-  client: ImageImportClient,
+  client: Service,
   { image_id: imageId, run_id: runId }: Pick<AcceptedImport, "image_id" | "run_id">,
   { observer, signal }: { readonly observer: ImportObserver; readonly signal: AbortSignal },
 ): Promise<Followed> {
@@ -85,7 +85,7 @@ interface Showing {
 
 /** Best effort: a status that cannot be read is skipped. */
 async function showStatus(
-  client: ImageImportClient,
+  client: Service,
   imageId: string,
   { observe, ended, signal }: Showing,
 ): Promise<void> {

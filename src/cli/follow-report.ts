@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ImageImportClient } from "../client/image-import-client.ts";
+import type { Service } from "../client/service.ts";
 import type { ImportReport } from "../client/import-report.ts";
 import { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 import { followImport } from "./follow-import.ts";
@@ -16,7 +16,7 @@ const BETWEEN_RUNS_MS = 500;
  */
 export async function followReport(
   session: Pick<Answering, "about" | "page" | "progress">,
-  client: ImageImportClient,
+  client: Service,
   { imageId, signal }: { readonly imageId: string; readonly signal: AbortSignal },
 ): Promise<ImportReport> {
   const observer = session.progress.follow();

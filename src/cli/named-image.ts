@@ -1,4 +1,4 @@
-import type { ImageImportClient } from "../client/image-import-client.ts";
+import type { Service } from "../client/service.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { isFoundByFewDigits } from "../domain/reference.ts";
 import type { Answering } from "./session.ts";
@@ -10,7 +10,7 @@ import type { Answering } from "./session.ts";
  */
 export async function namedImage(
   session: Pick<Answering, "about">,
-  { images }: Pick<ImageImportClient, "images">,
+  { images }: Pick<Service, "images">,
   reference: string,
 ): Promise<string> {
   const imageId = await images.resolve(reference);
@@ -26,7 +26,7 @@ export async function namedImage(
  * @throws ImportError `BadRequest`, and as {@link namedImage}
  */
 export async function imageToRemoveFrom(
-  { images }: Pick<ImageImportClient, "images">,
+  { images }: Pick<Service, "images">,
   reference: string,
   doing: string,
 ): Promise<string> {

@@ -1,6 +1,8 @@
 import { once } from "node:events";
 import type { Command } from "commander";
 import type { ImageImportClient } from "../client/image-import-client.ts";
+import type { Service } from "../client/service.ts";
+import { apiAccess, type ApiAccess, type ApiOptions } from "../config/api-access.ts";
 import type { Config } from "../config/config.ts";
 import { dataDirOf, notConfigured } from "../config/environment.ts";
 import type { LocationOptions, ServiceLocation } from "../config/locate.ts";
@@ -18,7 +20,7 @@ import type { ReportPage } from "./import-report-fields.ts";
 import { nameSubject, type Subject } from "./subject.ts";
 
 /** Options that every command takes. */
-export interface GlobalOptions extends LocationOptions {
+export interface GlobalOptions extends LocationOptions, ApiOptions {
   readonly json?: boolean | undefined;
   /** An option of the commands that follow imports. */
   readonly jsonLines?: boolean | undefined;
@@ -55,6 +57,7 @@ export class Session implements Answering {
   #location: ServiceLocation | undefined;
   #config: Config | undefined;
   #client: ImageImportClient | undefined;
+  #remote: Service | undefined;
   #progress: ProgressDisplay | undefined;
   #isAnswered = false;
   #subject: Subject = {};
@@ -113,8 +116,37 @@ export class Session implements Answering {
     throw notConfigured("the catalogue", "DATABASE_URL");
   }
 
+  /** True if an API takes the place of the service on this host. */
+  get isRemote(): boolean {
+    return this.#remote !== undefined;
+  }
+
+  /**
+   * The API that takes the place of the service on this host.
+   *
+   * @throws ImportError `BadConfiguration`
+   */
+  get api(): ApiAccess | undefined {
+    return apiAccess(this.#options);
+  }
+
+  /** A client that has all that needs no configuration, here or over HTTP. */
+  async service(): Promise<Service> {
+    return this.#overHttp() ?? this.client();
+  }
+
+  /**
+   * A client that also reads and writes bytes, here or over HTTP. @throws ImportError
+   * `BadConfiguration`
+   */
+  async hostService(): Promise<Service> {
+    return this.#overHttp() ?? this.hostClient();
+  }
+
   /**
    * A client without the configuration file: a mistake in that file must not stop a `cancel`.
+   *
+   * @throws ImportError `BadRequest` if an API is named
    */
   async client(): Promise<ImageImportClient> {
     return this.#connect(undefined);
@@ -122,9 +154,10 @@ export class Session implements Answering {
 
   /**
    * A client with staging area and stores of this host. @throws ImportError
-   * `BadConfiguration`
+   * `BadConfiguration`, `BadRequest` if an API is named
    */
   async hostClient(): Promise<ImageImportClient> {
+    this.#requireNoApi();
     return this.#connect(await this.config());
   }
 
@@ -180,14 +213,16 @@ export class Session implements Answering {
 
   /** The place where reports of imports are shown. */
   readonly page = async (): Promise<ReportPage> => {
-    const { webUi, temporal } = await this.location();
+    // Of Temporal's Web UI a user of the API knows nothing.
+    const location = this.api === undefined ? await this.location() : undefined;
+    const { webUi, temporal } = location ?? {};
     return {
       width: process.stdout.isTTY ? reported(process.stdout.columns) : undefined,
       nowMs: Date.now(),
       linkOf: (imageId, runId) =>
         webUi === undefined
           ? undefined
-          : `${webUi}/namespaces/${temporal.namespace}/workflows/image-import%2F${imageId}/${runId}/history`,
+          : `${webUi}/namespaces/${temporal?.namespace ?? ""}/workflows/image-import%2F${imageId}/${runId}/history`,
     };
   };
 
@@ -195,9 +230,29 @@ export class Session implements Answering {
   async close(): Promise<void> {
     this.#progress?.stop();
     await this.#client?.close();
+    await this.#remote?.close();
+  }
+
+  #overHttp(): Promise<Service> | undefined {
+    const { api } = this;
+    if (api === undefined) return undefined;
+    return import("../remote/remote-service.ts").then(({ RemoteService }) => {
+      this.#remote ??= new RemoteService(api, (text) => {
+        this.progress.note(text);
+      });
+      return this.#remote;
+    });
+  }
+
+  #requireNoApi(): void {
+    if (this.api === undefined) return;
+    throw new ImportError("BadRequest", "This command does not work over the API", {
+      hint: "Run it on a host of the service, without `--api` and IMAGE_IMPORT_API.",
+    });
   }
 
   async #connect(config: Config | undefined): Promise<ImageImportClient> {
+    this.#requireNoApi();
     if (this.#client !== undefined) return this.#client;
     const { temporal, databaseUrl } = await this.location();
     const { ImageImportClient: Client } = await import("../client/image-import-client.ts");
@@ -231,7 +286,7 @@ export function inSession<Arguments extends readonly unknown[]>(
 
 /** The error, with a hint that fits the place where the service was looked for. */
 async function withKnownPlace(error: unknown, session: Session): Promise<unknown> {
-  if (!(error instanceof ImportError)) return error;
+  if (!(error instanceof ImportError) || session.isRemote) return error;
   if (error.code === "UnknownStore") return whereWorkerDiffers(error, session);
   if (error.code === "TemporalUnavailable") return whereNothingIsNamed(error, session);
   return error;

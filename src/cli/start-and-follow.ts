@@ -1,4 +1,4 @@
-import type { ImageImportClient } from "../client/image-import-client.ts";
+import type { Service } from "../client/service.ts";
 import { UnansweredStart } from "../client/unanswered-start.ts";
 import type { AcceptedCopy, ImportOutcome } from "../workflow/contract.ts";
 import { followImport } from "./follow-import.ts";
@@ -11,7 +11,7 @@ import { withWordOfWaiting } from "./waiting-for-a-worker.ts";
 
 /** A start whose end a command may wait for. */
 export interface Start {
-  readonly client: ImageImportClient;
+  readonly client: Service;
   /** Sends the request, and returns once a worker has accepted it. */
   readonly start: () => Promise<AcceptedCopy>;
   /** True to follow the import to its end. */

@@ -1,4 +1,4 @@
-import type { ImageImportClient } from "../client/image-import-client.ts";
+import type { Service } from "../client/service.ts";
 import type { RunningImport } from "../client/running-import.ts";
 import { sleep } from "../client/sleep.ts";
 import { whileUnreachable } from "../client/while-unreachable.ts";
@@ -24,7 +24,7 @@ export interface WatchAllOptions {
 
 /** Follows all imports that run, and those that begin meanwhile, until the user leaves. */
 export async function watchAll(
-  client: ImageImportClient,
+  client: Service,
   { displayOf, onIdle, signal }: WatchAllOptions,
 ): Promise<void> {
   const followed = new Map<string, Followed>();
@@ -61,16 +61,12 @@ class Followed {
   }
 
   /** Follows it to its end. Does nothing if it is followed now, or has ended. */
-  begin(client: ImageImportClient, running: RunningImport, signal: AbortSignal): void {
+  begin(client: Service, running: RunningImport, signal: AbortSignal): void {
     this.#ended ??= this.#follow(client, running, signal);
   }
 
   /** Best effort: an import that could not be followed is followed when it is listed again. */
-  async #follow(
-    client: ImageImportClient,
-    running: RunningImport,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #follow(client: Service, running: RunningImport, signal: AbortSignal): Promise<void> {
     const { image_id: imageId, run_id: runId } = running;
     let last: ImportStatus | undefined;
     try {
@@ -94,10 +90,7 @@ class Followed {
   }
 }
 
-async function listed(
-  client: ImageImportClient,
-  signal: AbortSignal,
-): Promise<readonly RunningImport[]> {
+async function listed(client: Service, signal: AbortSignal): Promise<readonly RunningImport[]> {
   const code = "TemporalUnavailable";
   try {
     return await whileUnreachable(() => client.imports.running(), { code, signal });

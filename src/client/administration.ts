@@ -86,6 +86,11 @@ export class Administration {
     return usageView(owner, limits, await catalogue.query((db) => readUsage(db, owner)));
   }
 
+  /** The names of the stores of this host. @throws ImportError `NotConfigured` */
+  async storeNames(): Promise<string[]> {
+    return Object.keys(this.#connections.requireConfig().stores);
+  }
+
   /**
    * Lists the stores of this host, and checks each one that is not disabled.
    *

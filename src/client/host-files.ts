@@ -73,6 +73,17 @@ export class HostFiles {
     return finishDirectUpload(tools, imageId, options);
   }
 
+  /**
+   * Shows the upload of an image.
+   *
+   * @throws ImportError `ImageNotFound`; `StagedDataMissing` if there is none that is complete
+   */
+  async staged(imageId: string): Promise<StagedImage> {
+    requireId(imageId);
+    const { showUpload } = await import("./stage-image.ts");
+    return showUpload(await this.#connections.catalogue(), imageId);
+  }
+
   /** Removes the staged data of an image that no import holds; the image is `queued` again. */
   async unstage(imageId: string): Promise<void> {
     requireId(imageId);

@@ -18,6 +18,8 @@ import { Members } from "./members.ts";
  * ```
  */
 export class ImageImportClient {
+  /** False: it is connected to Temporal, the catalogue and the stores themselves. */
+  readonly isRemote = false;
   /** Starts, steers and follows imports; Temporal alone is enough. */
   readonly imports: Imports;
   /** Creates, changes, lists and deletes images; needs the catalogue. */

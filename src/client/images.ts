@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { ImageChanges } from "../domain/image-fields.ts";
-import type { ImageFilter } from "../domain/image-filter.ts";
+import type { ImageFilter, SeenBy } from "../domain/image-filter.ts";
 import type { HistoryEntry } from "../domain/image-history.ts";
 import { NO_LIMITS, type Limits } from "../domain/quota.ts";
 import type { Visibility } from "../domain/visibility.ts";
@@ -121,10 +121,11 @@ export class Images {
    * else the beginning of the id of one image. A full id is returned without a look at the
    * catalogue.
    *
+   * @param seenBy - only images that this caller sees. Default: all
    * @throws ImportError `BadRequest` if several images fit, listing them; `ImageNotFound`
    */
-  async resolve(reference: string): Promise<string> {
-    return resolveReference(this.#connections, "image", reference);
+  async resolve(reference: string, seenBy?: SeenBy): Promise<string> {
+    return resolveReference(this.#connections, "image", reference, seenBy);
   }
 
   /**

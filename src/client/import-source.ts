@@ -5,6 +5,7 @@ import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import { imageNameOf } from "../domain/image-fields.ts";
 import { parseWebUrl } from "../sources/web-url.ts";
 import { detectFormat } from "./detect-format.ts";
+import { openUpload } from "./open-upload.ts";
 
 /** The source of an import, as far as it is known before an image is created. */
 export interface ImportSource {
@@ -36,11 +37,12 @@ function nameOf({ pathname }: URL): string {
 /**
  * Describes a file of this host: its format is the declared one, else that of its bytes.
  *
+ * @param config - undefined: the service that imports it has another one, and judges it
  * @throws ImportError `FileNotFound`, `UnusableFile`, `FormatNotAllowed`, `UnsafeImage`
  */
 export async function describeFile(
   path: string,
-  { formatPolicy, transforms }: Config,
+  config: Config | undefined,
   declared: {
     readonly diskFormat?: DiskFormat | undefined;
     readonly containerFormat?: ContainerFormat | undefined;
@@ -49,6 +51,11 @@ export async function describeFile(
   },
 ): Promise<ImportSource> {
   const name = basename(path);
+  if (config === undefined) {
+    await (await openUpload(path)).close();
+    return { name, diskFormat: declared.diskFormat };
+  }
+  const { formatPolicy, transforms } = config;
   const isDecompressed = (declared.transforms ?? transforms.order).includes("decompress");
   // The marks of a compressed file are not those of the disk in it, but its name may say more.
   const isNamed = isDecompressed && nameWhenDecompressed(name) !== undefined;

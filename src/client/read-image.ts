@@ -1,11 +1,7 @@
-import { randomBytes } from "node:crypto";
-import { link, open, unlink } from "node:fs/promises";
 import type { Writable } from "node:stream";
 import { DigestRing } from "../bytes/digest-ring.ts";
 import { hashFile } from "../bytes/hash-file.ts";
 import { readFully, writeFully } from "../bytes/positional-io.ts";
-import { hasErrorCode } from "../bytes/system-error.ts";
-import { systemFailure } from "../bytes/system-failure.ts";
 import type { Database } from "../db/connect.ts";
 import { findImage, recordDamage, type LocationRow } from "../db/image-records.ts";
 import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
@@ -14,6 +10,8 @@ import type { Stores } from "../stores/open-stores.ts";
 import { inReadingOrder, lookAtCopy, MISSING } from "../stores/readable-copy.ts";
 import { mayHaveChanged, type OpenCopy } from "../stores/store.ts";
 import type { ImageView } from "./image-view.ts";
+import { writeNewFile } from "./new-file.ts";
+import { writeTo } from "./write-to.ts";
 
 /** Options of a download. */
 export interface ReadOptions {
@@ -344,30 +342,10 @@ async function rememberDamage(
 }
 
 async function readToFile(copies: Copies, path: string): Promise<void> {
-  const partial = `${path}.${randomBytes(4).toString("hex")}.part`;
-  try {
-    const target = await open(partial, "wx", 0o640);
-    try {
-      const sink: Sink = (bytes, position) => writeFully(target, bytes, position);
-      await copies.writeUntilComplete(sink, () => target.truncate(0));
-      await target.sync();
-    } finally {
-      await target.close();
-    }
-    await link(partial, path);
-  } catch (error) {
-    if (hasErrorCode(error, "EEXIST")) {
-      throw new ImportError("UnusableFile", `Cannot write "${path}": it exists already`, {
-        hint: "Name another file, or remove this one.",
-      });
-    }
-    if (hasErrorCode(error, "ENOENT", "ENOTDIR")) {
-      throw new ImportError("FileNotFound", `There is no directory for "${path}"`);
-    }
-    throw systemFailure(error, `"${path}"`, "UnusableFile");
-  } finally {
-    await unlink(partial).catch(() => undefined);
-  }
+  await writeNewFile(path, async (target) => {
+    const sink: Sink = (bytes, position) => writeFully(target, bytes, position);
+    await copies.writeUntilComplete(sink, () => target.truncate(0));
+  });
 }
 
 async function readToStream(copies: Copies, stream: Writable, options: ReadOptions): Promise<void> {
@@ -376,36 +354,6 @@ async function readToStream(copies: Copies, stream: Writable, options: ReadOptio
   stream.on("error", ignore);
   await copies.writeOnce((bytes) => writeTo(stream, bytes, options.signal));
   stream.off("error", ignore);
-}
-
-/**
- * Waits until the stream has taken the bytes. Fails if its reader has ended.
- */
-async function writeTo(
-  stream: Writable,
-  bytes: Buffer,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  signal?.throwIfAborted();
-  await new Promise<void>((resolve, reject) => {
-    const leave = (): void => {
-      reject(signal?.reason as Error);
-    };
-    signal?.addEventListener("abort", leave, { once: true });
-    // A copy of the bytes: after an abort the block is reused while the stream still has it.
-    stream.write(Buffer.from(bytes), (error) => {
-      signal?.removeEventListener("abort", leave);
-      if (error == null) resolve();
-      else reject(unwritable(error));
-    });
-  });
-}
-
-function unwritable(cause: Error): ImportError {
-  return new ImportError("UnusableFile", `Cannot write the image: ${cause.message}`, {
-    cause,
-    hint: "Read the output to its end, or write to a file.",
-  });
 }
 
 /** Reads every live location of a published image, and records which are damaged. @internal */

@@ -1,5 +1,6 @@
 import type { Candidate } from "../db/reference-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { SeenBy } from "../domain/image-filter.ts";
 import { fullId } from "../domain/reference.ts";
 import type { Connections } from "./connections.ts";
 
@@ -13,6 +14,7 @@ type Kind = "image" | "task";
  * 2. the exact name of one image;
  * 3. the beginning of the id of one image or task, in any case, with or without hyphens.
  *
+ * @param seenBy - only images that this caller sees. Default: all
  * @throws ImportError `BadRequest` if several fit, listing them; `ImageNotFound`, `TaskNotFound`;
  *   `NotConfigured`, `DatabaseUnavailable`
  * @internal
@@ -21,10 +23,11 @@ export async function resolveReference(
   connections: Connections,
   kind: Kind,
   reference: string,
+  seenBy?: SeenBy,
 ): Promise<string> {
   const id = fullId(reference);
   if (id !== undefined) return id;
-  const candidates = await candidatesOf(connections, kind, reference);
+  const candidates = await candidatesOf(connections, kind, reference, seenBy);
   const [found] = candidates;
   if (found === undefined) throw unknown(kind, reference);
   if (candidates.length > 1) throw ambiguous(kind, reference, candidates);
@@ -35,12 +38,13 @@ async function candidatesOf(
   connections: Connections,
   kind: Kind,
   reference: string,
+  seenBy: SeenBy | undefined,
 ): Promise<Candidate[]> {
   try {
     const catalogue = await connections.catalogue();
     const records = await import("../db/reference-records.ts");
     const find = kind === "image" ? records.findReferencedImages : records.findReferencedTasks;
-    return await catalogue.query((db) => find(db, reference));
+    return await catalogue.query((db) => find(db, reference, seenBy));
   } catch (error) {
     if (!(error instanceof ImportError)) throw error;
     throw new ImportError(error.code, `Cannot look up "${reference}": ${error.message}`, {

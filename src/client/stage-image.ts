@@ -10,7 +10,7 @@ import { adoptFile } from "../db/adoption-records.ts";
 import { findImage, lockImage } from "../db/image-records.ts";
 import type { LeaseRow } from "../db/lease-records.ts";
 import { requireQuotas } from "../db/quota-records.ts";
-import { findUpload, moveToUploading } from "../db/staged-facts.ts";
+import { findUpload, knownDigests, moveToUploading } from "../db/staged-facts.ts";
 import {
   beginStaging,
   dropStaging,
@@ -169,6 +169,23 @@ async function stageSource(
     await undoStaging(tools, imageId, { token, part, path }).catch(() => undefined);
     throw interrupted(error, imageId, options.signal);
   }
+}
+
+/**
+ * Shows the upload of an image.
+ *
+ * @throws ImportError `ImageNotFound`; `StagedDataMissing` if there is none that is complete
+ * @internal
+ */
+export async function showUpload(database: Database, imageId: string): Promise<StagedImage> {
+  const staged = await database.query(async (db) => {
+    await findImage(db, imageId);
+    return findUpload(db, imageId);
+  });
+  if (staged?.path == null || staged.sizeBytes === null) {
+    throw new ImportError("StagedDataMissing", `Image "${imageId}" has no staged data`);
+  }
+  return stagedImage(imageId, staged.path, staged.sizeBytes, knownDigests(staged));
 }
 
 /** The bytes of a source, which must be as many as were announced. */

@@ -35,8 +35,7 @@ export async function listImages(db: Queries, filter: ImageFilter = {}): Promise
   const { sort, limit = 100, marker, seenBy } = filter;
   if (limit === 0) return [];
   const order = orderOf(KEYS, sort);
-  const isSeen =
-    seenBy && or(...circlesOf(db, { ...seenBy, memberStatus: "all", community: true }));
+  const isSeen = seenBy && mayBeSeen(db, seenBy);
   const chosen = order.filter(({ key }) => !hasOneValue(filter, key));
   const isNext =
     marker === undefined ? undefined : await isAfter(db, images, chosen, marker, isSeen);
@@ -72,6 +71,11 @@ function hasOneValue(filter: ImageFilter, key: string): boolean {
     ["container_format", containerFormat],
   ]).get(key);
   return given !== undefined && [given].flat().length === 1;
+}
+
+/** The condition that a caller may see an image, also one that its list leaves out. */
+export function mayBeSeen(db: Queries, seenBy: SeenBy): SQL | undefined {
+  return or(...circlesOf(db, { ...seenBy, memberStatus: "all", community: true }));
 }
 
 /** The conditions of being seen; no image fulfils two of them. */

@@ -1,7 +1,9 @@
 import { and, between, desc, eq, ne, sql, type SQL } from "drizzle-orm";
 import { unionAll } from "drizzle-orm/pg-core";
+import type { SeenBy } from "../domain/image-filter.ts";
 import { idsThatBeginWith } from "../domain/reference.ts";
 import type { Queries } from "./connect.ts";
+import { mayBeSeen } from "./image-list.ts";
 import { images, tasks } from "./schema.ts";
 
 /** A row that a reference may mean. */
@@ -18,15 +20,23 @@ export const MOST_CANDIDATES = 11;
 /**
  * The images that a name or the beginning of an id means, newest first. Images of that name come
  * before images whose id begins with it, and in both groups images that are being deleted come
- * last: only the first group that has one counts.
+ * last: only the first group that has one counts. With `seenBy`, only images that this caller sees.
  */
-export async function findReferencedImages(db: Queries, reference: string): Promise<Candidate[]> {
+export async function findReferencedImages(
+  db: Queries,
+  reference: string,
+  seenBy?: SeenBy,
+): Promise<Candidate[]> {
   const range = idsThatBeginWith(reference);
-  const ofName = imagesWhere(db, "name", eq(images.name, reference));
+  const isSeen = seenBy && mayBeSeen(db, seenBy);
+  const ofName = imagesWhere(db, "name", and(eq(images.name, reference), isSeen));
   const rows =
     range === undefined
       ? await ofName
-      : await unionAll(ofName, imagesWhere(db, "id", between(images.id, range.first, range.last)));
+      : await unionAll(
+          ofName,
+          imagesWhere(db, "id", and(between(images.id, range.first, range.last), isSeen)),
+        );
   const groups = [
     rows.filter(({ by, status }) => by === "name" && status !== "pending_delete"),
     rows.filter(({ by }) => by === "name"),
@@ -37,7 +47,7 @@ export async function findReferencedImages(db: Queries, reference: string): Prom
   return found.map(({ id, name, status, created_at }) => ({ id, name, status, created_at }));
 }
 
-function imagesWhere(db: Queries, by: "name" | "id", isMeant: SQL) {
+function imagesWhere(db: Queries, by: "name" | "id", isMeant: SQL | undefined) {
   return db
     .select({
       by: sql<string>`${by}::text`.as("by"),

@@ -26,6 +26,10 @@ function transient(hint: string): FailureKind {
  */
 export const IMPORT_FAILURES = {
   BadRequest: permanent(2, "Correct the request and send it again."),
+  AccessDenied: permanent(
+    2,
+    "Name a token of the API with IMAGE_IMPORT_API_TOKEN, OS_TOKEN or `--api-token`, of a user who may do this.",
+  ),
   BadConfiguration: permanent(2, "Correct the configuration file or the environment."),
   NotConfigured: permanent(2, "Start a stack with `image-import dev`, or set the named variable."),
   UnknownStore: permanent(2, "`image-import stores` lists the stores that are configured."),
@@ -142,6 +146,9 @@ export const IMPORT_FAILURES = {
   ),
   DatabaseUnavailable: transient("Check Postgres and DATABASE_URL; `image-import doctor` helps."),
   TemporalUnavailable: transient("Check the Temporal server; `image-import doctor` helps."),
+  ApiUnavailable: transient(
+    "Check the address of `--api` or IMAGE_IMPORT_API, and that `image-import api` runs there.",
+  ),
   AttemptOvertaken: transient("Do nothing: another attempt of the same step continues."),
   ImageStillClaimed: transient("Wait: the import is being cancelled."),
   CopyMismatch: transient("Check the store's disks; the copy is written again automatically."),

@@ -5,6 +5,7 @@ import { HttpFailure } from "./http-failure.ts";
 /** The HTTP status of each failure of the table. */
 const STATUSES: Readonly<Record<ImportFailureCode, number>> = {
   BadRequest: 400,
+  AccessDenied: 403,
   BadConfiguration: 500,
   NotConfigured: 503,
   UnknownStore: 400,
@@ -58,6 +59,7 @@ const STATUSES: Readonly<Record<ImportFailureCode, number>> = {
   TransformUnavailable: 503,
   DatabaseUnavailable: 503,
   TemporalUnavailable: 503,
+  ApiUnavailable: 502,
   AttemptOvertaken: 409,
   ImageStillClaimed: 409,
   CopyMismatch: 503,
@@ -75,6 +77,10 @@ export interface FailureDocument {
     readonly failure?: string;
     /** The way out. */
     readonly hint?: string;
+    /** The step of the import that failed. */
+    readonly step?: string;
+    /** The store that the step was about. */
+    readonly store?: string;
   };
 }
 
@@ -94,14 +100,13 @@ export function answerTo(error: unknown): FailureAnswer {
     return answer(status, { message, ...(hint === undefined ? {} : { hint }) }, headers);
   }
   if (error instanceof ImportError) {
-    const { code, message, hint } = error;
+    const { code } = error;
     const status = STATUSES[code];
     const headers = status === 503 ? { "retry-after": "5" } : {};
-    return answer(status, { message, failure: code, hint }, headers);
+    return answer(status, listed(error), headers);
   }
   if (error instanceof UnlistedFailure) {
-    const { code, message, hint } = error;
-    return answer(500, { message, failure: code, hint }, {});
+    return answer(500, listed(error), {});
   }
   const status = statusOfFramework(error);
   if (status !== undefined) return answer(status, { message: messageOf(error) }, {});
@@ -117,11 +122,19 @@ export function failureDocument(status: number, message: string): FailureDocumen
   return answer(status, { message }, {}).document;
 }
 
-function answer(
-  status: number,
-  about: { readonly message: string; readonly failure?: string; readonly hint?: string },
-  headers: OutgoingHttpHeaders,
-): FailureAnswer {
+type About = Omit<FailureDocument["error"], "code" | "title">;
+
+function listed({ code, message, hint, step, store }: ImportError | UnlistedFailure): About {
+  return {
+    message,
+    failure: code,
+    hint,
+    ...(step === undefined ? {} : { step }),
+    ...(store === undefined ? {} : { store }),
+  };
+}
+
+function answer(status: number, about: About, headers: OutgoingHttpHeaders): FailureAnswer {
   const title = STATUS_CODES[status] ?? "Error";
   return {
     status,

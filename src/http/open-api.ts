@@ -5,6 +5,7 @@ import { packageVersion } from "../config/package-version.ts";
 import { imageAttributes } from "./image-attributes.ts";
 import { PATCH_TYPES } from "./json-patch.ts";
 import { SCHEMAS } from "./schemas.ts";
+import { startBody } from "./start-body.ts";
 
 const image = z
   .object(imageAttributes)
@@ -38,6 +39,7 @@ const BODIES = {
   "new member": z.object({ member: z.string() }),
   "member status": z.object({ status: z.enum(["pending", "accepted", "rejected"]) }),
   store: z.object({ store: z.string() }),
+  start: startBody,
 } as const;
 
 /** The answers, by name: the schemas of `/v2/schemas`. */
@@ -94,6 +96,8 @@ const FAILURE = {
         message: { type: "string" },
         failure: { type: "string", description: "A code of docs/failures.md." },
         hint: { type: "string", description: "The way out." },
+        step: { type: "string", description: "The step of the import that failed." },
+        store: { type: "string", description: "The store that the step was about." },
       },
     },
   },

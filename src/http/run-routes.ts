@@ -1,9 +1,16 @@
 import { z } from "zod";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { requireImage, type ApiContext, type Routes } from "./context.ts";
-import { badRequest } from "./http-failure.ts";
+import type { AcceptedCopy } from "../workflow/contract.ts";
+import { UnansweredStart } from "../client/unanswered-start.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { isAdmin } from "./caller.ts";
+import { checkOrigin } from "./check-origin.ts";
+import { queryOf, requireImage, type ApiContext, type Routes, type SeenImage } from "./context.ts";
+import { badRequest, forbidden, HttpFailure } from "./http-failure.ts";
+import { requireStores } from "./import-body.ts";
 import { answerTo } from "./failure-answer.ts";
 import { described } from "./open-api.ts";
+import { startBody, type StartBody } from "./start-body.ts";
 
 interface IdRoute {
   Params: { id: string };
@@ -13,9 +20,45 @@ const dropStore = z.strictObject({ store: z.string().min(1) });
 // A proxy on the way may drop a connection on which nothing moves for longer.
 const KEEP_ALIVE_MS = 15_000;
 
-/** Steering of our own: the newest import of an image is shown, followed, paused, cancelled. */
+/** Steering of our own: imports are started, shown, followed, paused, cancelled. */
 export const runRoutes: Routes = (app, context) => {
-  const { client } = context;
+  const { client, config } = context;
+
+  app.get(
+    "/v1/imports",
+    described("List the imports that run", { refusesBody: true, answers: { 200: undefined } }),
+    async (request) => {
+      const running = await client.imports.running();
+      const seen = await Promise.all(
+        running.map(async (each) => ((await isSeen(context, request, each.image_id)) ? each : [])),
+      );
+      return { imports: seen.flat() };
+    },
+  );
+
+  app.post<IdRoute>(
+    "/v1/imports/:id",
+    described("Start an import, and wait until a worker accepts or refuses it", {
+      body: "start",
+      answers: { 202: undefined },
+    }),
+    async (request, reply) => {
+      const { data: wanted, error } = startBody.safeParse(request.body);
+      if (wanted === undefined) throw badRequest(z.prettifyError(error));
+      const action = wanted.method === "copy-image" ? "copy_image" : "import_image";
+      const { image } = await requireImage(context, request, request.params.id, action);
+      requireStores(config, wanted.stores);
+      // No byte moves while no worker answers.
+      request.raw.socket.setTimeout(0);
+      try {
+        const accepted = await start(context, request, image, wanted);
+        return await reply.code(202).send({ ...accepted, accepted: true });
+      } catch (failure) {
+        if (!(failure instanceof UnansweredStart) || failure.run === undefined) throw failure;
+        return await reply.code(202).send({ ...failure.run, task_id: null, accepted: false });
+      }
+    },
+  );
 
   app.get<IdRoute>(
     "/v1/imports/:id",
@@ -31,13 +74,14 @@ export const runRoutes: Routes = (app, context) => {
 
   app.get<IdRoute>(
     "/v1/imports/:id/events",
-    described("Follow the newest import of an image: server-sent events", {
+    described("Follow an import of an image, by default the newest: server-sent events", {
       refusesBody: true,
       answers: { 200: undefined },
     }),
     async (request, reply) => {
       const { image } = await requireImage(context, request, request.params.id, "get_task");
-      await follow(context, image.id, request, reply);
+      const runId = queryOf(request).get("run_id") ?? undefined;
+      await follow(context, { imageId: image.id, runId }, request, reply);
     },
   );
 
@@ -72,10 +116,73 @@ export const runRoutes: Routes = (app, context) => {
   );
 };
 
-/** Sends each status as an event until the import has ended; the last event is the report of it. */
+/** True if the caller may see the imports of an image. */
+async function isSeen(
+  context: ApiContext,
+  request: FastifyRequest,
+  imageId: string,
+): Promise<boolean> {
+  try {
+    await requireImage(context, request, imageId, "get_task");
+    return true;
+  } catch (error) {
+    if (error instanceof HttpFailure) return false;
+    // The image was deleted meanwhile.
+    if (error instanceof ImportError && error.code === "ImageNotFound") return false;
+    throw error;
+  }
+}
+
+async function start(
+  context: ApiContext,
+  { id: requestId, caller, body }: FastifyRequest,
+  { id, name }: SeenImage["image"],
+  wanted: StartBody,
+): Promise<AcceptedCopy> {
+  const { imports } = context.client;
+  const { method, uri, transforms } = wanted;
+  if (transforms !== undefined && !isAdmin(caller)) {
+    throw forbidden("Only administrators choose the transforms of an import.");
+  }
+  const options = {
+    stores: wanted.stores,
+    allStores: wanted.all_stores,
+    allStoresMustSucceed: wanted.all_stores_must_succeed,
+    acceptTimeoutMs: wanted.accept_timeout_ms,
+    requestId: wanted.request_id ?? requestId,
+    imageName: name ?? undefined,
+    userId: caller.user ?? undefined,
+    apiRequest: body as Record<string, unknown>,
+  };
+  if (method === "copy-image") return imports.copy(id, options);
+  if (method === "web-download") await checkOrigin(context, uri ?? "");
+  // A client does not name files of the host.
+  else if (uri !== undefined) throw badRequest("Only web-download takes a uri.");
+  return imports.start(id, {
+    ...options,
+    method,
+    uri,
+    transforms,
+    detectFormat: wanted.detect_format,
+    checksum: wanted.checksum,
+    size: wanted.size,
+    roles: [...caller.roles],
+  });
+}
+
+/** An import; without a run it is the newest one of the image. */
+interface Followed {
+  readonly imageId: string;
+  readonly runId: string | undefined;
+}
+
+/**
+ * Sends each status as an event until the import has ended. The last event is the report of it; for
+ * a run that is named it is the outcome.
+ */
 async function follow(
   { client, stopping }: ApiContext,
-  imageId: string,
+  { imageId, runId }: Followed,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
@@ -84,7 +191,7 @@ async function follow(
     gone.abort();
   });
   // Fails before the first byte of the answer if there is no import.
-  const report = await client.imports.report(imageId);
+  const report = runId === undefined ? await client.imports.report(imageId) : undefined;
   reply.hijack();
   request.raw.socket.setTimeout(0);
   reply.raw.writeHead(200, {
@@ -95,17 +202,20 @@ async function follow(
   const send = (event: string, document: unknown): void => {
     reply.raw.write(`event: ${event}\ndata: ${JSON.stringify(document)}\n\n`);
   };
-  send("report", report);
+  if (report === undefined) reply.raw.write(": following\n\n");
+  else send("report", report);
   const alive = setInterval(() => reply.raw.write(": alive\n\n"), KEEP_ALIVE_MS);
+  const until = AbortSignal.any([gone.signal, stopping]);
   try {
-    const until = AbortSignal.any([gone.signal, stopping]);
-    if (report.state === "running" || report.state === "waiting") {
-      for await (const status of client.imports.watch(imageId)) {
+    if (report === undefined || report.state === "running" || report.state === "waiting") {
+      for await (const status of client.imports.watch(imageId, { runId, ended: until })) {
         if (until.aborted) break;
         send("status", status);
       }
     }
-    if (!until.aborted) send("end", await client.imports.report(imageId));
+    if (until.aborted) return;
+    if (runId === undefined) send("end", await client.imports.report(imageId));
+    else send("outcome", await client.imports.wait(imageId, runId));
   } catch (error) {
     send("failure", answerTo(error).document);
   } finally {

@@ -28,6 +28,7 @@ import { schemaRoutes } from "./schema-routes.ts";
 import { tagRoutes } from "./tag-routes.ts";
 import { taskRoutes } from "./task-routes.ts";
 import { API_PREFIX, versionsDocument } from "./versions.ts";
+import { viewRoutes } from "./view-routes.ts";
 
 /** A body that is not bytes of an image is read whole, up to this size. */
 const LARGEST_DOCUMENT_BYTES = 1024 * 1024;
@@ -79,7 +80,7 @@ export async function buildApi(context: ApiContext, logger: Logger): Promise<Api
   app.after(() => {
     for (const routes of [
       ...[imageRoutes, fileRoutes, importRoutes, taskRoutes, tagRoutes, memberRoutes],
-      ...[actionRoutes, infoRoutes, schemaRoutes, runRoutes],
+      ...[actionRoutes, infoRoutes, schemaRoutes, runRoutes, viewRoutes],
     ]) {
       routes(app, context);
     }

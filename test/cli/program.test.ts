@@ -85,7 +85,7 @@ describe("buildProgram()", () => {
 
     expect(options).toEqual([
       ...["--version", "--json", "--quiet", "--no-progress", "--verbose"],
-      ...["--data-dir", "--config"],
+      ...["--data-dir", "--config", "--api", "--api-token"],
     ]);
   });
 

@@ -1,6 +1,10 @@
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
-import { onTestFinished } from "vitest";
+import { onTestFinished, vi } from "vitest";
+import { PATIENCE } from "./patience.ts";
+
+/** As much of a request as its first line may take. */
+const LINE_BYTES = 256;
 
 /** Stands between a client and a server, and fails as networks do; ends with the running test. */
 export class Relay {
@@ -8,10 +12,18 @@ export class Relay {
   readonly #sockets = new Set<Socket>();
   #isFrozen = false;
   #fatalRequest: string | undefined;
+  #target: URL;
+  #largestAnswer = Infinity;
+  #largestRequest = Infinity;
+  #cutsLeft = 0;
+  #requests = "";
+  /** The bytes that clients have sent, of all connections. */
+  sentBytes = 0;
 
   private constructor(target: URL) {
+    this.#target = target;
     this.#server = createServer((client) => {
-      this.#relay(client, connect(Number(target.port), target.hostname));
+      this.#relay(client, connect(Number(this.#target.port), this.#target.hostname));
     });
   }
 
@@ -33,6 +45,28 @@ export class Relay {
     url.hostname = "127.0.0.1";
     url.port = String((this.#server.address() as AddressInfo).port);
     return url.href;
+  }
+
+  /** New connections lead to the server of this address. */
+  leadTo(address: string): void {
+    this.#target = new URL(address);
+  }
+
+  /** Ends connections on which the server has sent this many bytes; this often. */
+  cutAnswersAfter(largestBytes: number, times: number): void {
+    this.#largestAnswer = largestBytes;
+    this.#cutsLeft = times;
+  }
+
+  /** Ends connections on which the client has sent this many bytes; this often. */
+  cutRequestsAfter(largestBytes: number, times: number): void {
+    this.#largestRequest = largestBytes;
+    this.#cutsLeft = times;
+  }
+
+  /** Waits until a client has sent a request with this text in its first line. */
+  async reached(text: string): Promise<void> {
+    await vi.waitUntil(() => this.#requests.includes(text), PATIENCE);
   }
 
   /** From here on connections are taken and stay open, and no byte gets through. */
@@ -62,7 +96,17 @@ export class Relay {
     let isFatal = false;
     this.#keep(client, server);
     this.#keep(server, client);
+    let requestBytes = 0;
+    let answerBytes = 0;
     client.on("data", (bytes) => {
+      this.sentBytes += bytes.length;
+      this.#requests += bytes.subarray(0, LINE_BYTES).toString("latin1");
+      requestBytes += bytes.length;
+      if (requestBytes > this.#largestRequest && this.#cutsLeft > 0) {
+        this.#cutsLeft -= 1;
+        client.destroy();
+        return;
+      }
       if (this.#isFrozen) client.pause();
       isFatal ||= this.#fatalRequest !== undefined && bytes.includes(this.#fatalRequest);
       if (!this.#isFrozen) server.write(bytes);
@@ -70,7 +114,11 @@ export class Relay {
     server.on("data", (bytes) => {
       if (this.#isFrozen) server.pause();
       else if (isFatal) client.destroy();
-      else client.write(bytes);
+      else client.write(bytes.subarray(0, this.#cutsLeft > 0 ? this.#largestAnswer : undefined));
+      answerBytes += bytes.length;
+      if (answerBytes <= this.#largestAnswer || this.#cutsLeft === 0) return;
+      this.#cutsLeft -= 1;
+      client.end();
     });
   }
 

@@ -36,7 +36,7 @@ async function copy(session: Session, reference: string, options: CopyOptions): 
       "Name stores that lack the image (`--store NAME`), or take `--all-stores`.",
     );
   }
-  const client = await session.client();
+  const client = await session.service();
   const imageId = await namedImage(session, client, reference);
   using interruption = new Interruption();
   const { signal } = interruption;

@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import type { ImageImportClient } from "../../client/image-import-client.ts";
 import type { StagedImage } from "../../client/stage-image.ts";
 import type { VerifiedLocation } from "../../client/read-image.ts";
 import { ImportError } from "../../domain/import-failure.ts";
@@ -58,12 +57,10 @@ async function stage(
   options: StageOptions,
 ): Promise<void> {
   requireStageUse(file, options);
-  const client = await session.hostClient();
-  const imageId = await namedImage(session, client, reference);
   const staged =
     file === undefined
-      ? await client.files.adopt(imageId, options.uri)
-      : await stageFrom(session, client, imageId, { file, replace: options.replace ?? false });
+      ? await adopt(session, reference, options.uri)
+      : await stageFrom(session, reference, { file, replace: options.replace ?? false });
   session.answer(staged, () => stagedFields(staged));
 }
 
@@ -80,12 +77,22 @@ function requireStageUse(file: string | undefined, { adopt = false, uri }: Stage
   if (file !== undefined) requireReadable(file);
 }
 
+async function adopt(
+  session: Session,
+  reference: string,
+  uri: string | undefined,
+): Promise<StagedImage> {
+  const client = await session.hostClient();
+  return client.files.adopt(await namedImage(session, client, reference), uri);
+}
+
 async function stageFrom(
   session: Session,
-  client: ImageImportClient,
-  imageId: string,
+  reference: string,
   { file, replace }: { readonly file: string; readonly replace: boolean },
 ): Promise<StagedImage> {
+  const client = await session.hostService();
+  const imageId = await namedImage(session, client, reference);
   using interruption = new Interruption();
   const { signal } = interruption;
   return await showingWork(session.progress, STAGING, (report) =>
@@ -105,7 +112,7 @@ function stagedFields(staged: StagedImage): string {
 }
 
 async function unstage(session: Session, reference: string): Promise<void> {
-  const client = await session.hostClient();
+  const client = await session.hostService();
   const imageId = await imageToRemoveFrom(client, reference, "unstage");
   session.about({ image_id: imageId });
   await client.files.unstage(imageId);
@@ -124,7 +131,7 @@ async function download(
       "Name a file: `--output FILE`.",
     );
   }
-  const client = await session.hostClient();
+  const client = await session.hostService();
   const imageId = await namedImage(session, client, reference);
   using interruption = new Interruption();
   const { signal } = interruption;

@@ -70,7 +70,7 @@ function patternOf(value: string): string {
 }
 
 async function list(session: Session, options: ImageListOptions): Promise<void> {
-  const { images } = await session.client();
+  const { images } = await session.service();
   const marker = options.marker === undefined ? undefined : await images.resolve(options.marker);
   const filter = {
     ...pageOf(options),

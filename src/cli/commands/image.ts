@@ -128,7 +128,7 @@ export function addImageCommands(program: Command): void {
 
 async function create(session: Session, options: CreateOptions): Promise<void> {
   // The quotas of the configuration apply if one is named.
-  const client = await session.hostClient();
+  const client = await session.hostService();
   const { hidden: osHidden, ...attributes } = attributesOf(options);
   const image = await client.images.create({
     id: options.id,
@@ -165,38 +165,38 @@ async function set(session: Session, reference: string, options: SetOptions): Pr
     );
   }
   // The quotas of the configuration apply to a new owner if one is named.
-  const client = await (options.owner === undefined ? session.client() : session.hostClient());
+  const client = await (options.owner === undefined ? session.service() : session.hostService());
   const image = await client.images.change(await namedImage(session, client, reference), changes);
   session.answer(image, () => imageFields(image));
 }
 
 async function show(session: Session, reference: string): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const image = await client.images.show(await namedImage(session, client, reference));
   session.answer(image, () => imageFields(image));
 }
 
 async function history(session: Session, reference: string): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const entries = await client.images.history(await namedImage(session, client, reference));
   const { width } = await session.page();
   session.answer(entries, () => historyText(entries, width));
 }
 
 async function deactivate(session: Session, reference: string): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const image = await client.images.deactivate(await namedImage(session, client, reference));
   session.answer(image, () => imageFields(image));
 }
 
 async function reactivate(session: Session, reference: string): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const image = await client.images.reactivate(await namedImage(session, client, reference));
   session.answer(image, () => imageFields(image));
 }
 
 async function remove(session: Session, references: readonly string[]): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const work = async (imageId: string) => ({
     id: imageId,
     status: await client.images.delete(imageId),

@@ -1,5 +1,5 @@
 import { Option, type Command } from "commander";
-import type { ImageImportClient } from "../../client/image-import-client.ts";
+import type { Service } from "../../client/service.ts";
 import type { ImportSource } from "../../client/import-source.ts";
 import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/environment.ts";
@@ -80,10 +80,11 @@ async function importSources(
   options: ImportOptions,
 ): Promise<void> {
   requireUse(sources, options);
-  const config = await session.requiredConfig();
-  requireStores(config, options.store);
-  requireTransforms(config, transformsOf(options));
-  const client = await session.hostClient();
+  // Over the API, the service judges by its own configuration.
+  const config = session.api === undefined ? await session.requiredConfig() : undefined;
+  const client = await session.hostService();
+  await requireStores(client, options.store);
+  if (config !== undefined) requireTransforms(config, transformsOf(options));
   using interruption = new Interruption();
   const { signal } = interruption;
   const work = (part: Answering, source: string): Promise<void> =>
@@ -113,8 +114,9 @@ function requireUse(sources: readonly string[], options: ImportOptions): void {
 
 /** The service, the options and the user, for the import of one source. */
 interface ImportContext {
-  readonly config: Config;
-  readonly client: ImageImportClient;
+  /** Undefined over the API. */
+  readonly config: Config | undefined;
+  readonly client: Service;
   readonly options: ImportOptions;
   readonly signal: AbortSignal;
 }
@@ -128,7 +130,7 @@ async function importSource(
   const source = await describe(given, { isUrl, config, options });
   requireKnownFormat(source, options);
   const name = options.name ?? imageNameOf(source.name);
-  const id = await createImage(session, client, { ...source, name }, options);
+  const { id, isNew } = await createImage(session, client, { ...source, name }, options);
   try {
     // A worker downloads a URL: its bytes do not pass through this process.
     if (!isUrl) await stage(session, client, { id, file: given, signal });
@@ -145,7 +147,10 @@ async function importSource(
       });
     await startAndFollow(session, { client, start, follows: options.detach !== true, signal });
   } catch (error) {
-    throw await failedImport(client, id, error, { ...options, isStaged: !isUrl });
+    throw await failedImport(client, id, error, {
+      keep: options.keep === true || !isNew,
+      isStaged: !isUrl,
+    });
   }
 }
 
@@ -184,29 +189,54 @@ function requireKnownFormat(
   );
 }
 
+/** An image for a source. */
+interface Made {
+  readonly id: string;
+  /** False if an earlier command made it, whose upload goes on. */
+  readonly isNew: boolean;
+}
+
 /** Creates the image from its source and the options, which win, and shows its id. */
 async function createImage(
   session: Answering,
-  client: ImageImportClient,
+  client: Service,
   source: ImportSource,
   options: ImportOptions,
-): Promise<string> {
-  const { id } = await client.images.create({
-    id: options.id,
-    name: source.name,
-    owner: options.owner ?? defaultOwner(),
-    diskFormat: source.diskFormat,
-    containerFormat: options.containerFormat ?? "bare",
-  });
+): Promise<Made> {
+  const { id, isNew } = await client.images
+    .create({
+      id: options.id,
+      name: source.name,
+      owner: options.owner ?? defaultOwner(),
+      diskFormat: source.diskFormat,
+      containerFormat: options.containerFormat ?? "bare",
+    })
+    .then((image) => ({ id: image.id, isNew: true }))
+    .catch(async (error: unknown) => {
+      if (!(await isUnfinished(client, options.id, error))) throw error;
+      return { id: options.id ?? "", isNew: false };
+    });
   session.about({ image_id: id });
   session.progress.event({ event: "created", name: source.name });
   session.progress.note(`image ${id}`);
-  return id;
+  return { id, isNew };
+}
+
+/** True for an image that an earlier command over the API made, and whose import has not begun. */
+async function isUnfinished(
+  { isRemote, images }: Service,
+  id: string | undefined,
+  error: unknown,
+): Promise<boolean> {
+  const isThere = error instanceof ImportError && error.code === "ImageExists";
+  if (!isRemote || id === undefined || !isThere) return false;
+  const { status } = await images.show(id);
+  return status === "queued" || status === "uploading";
 }
 
 async function stage(
   session: Answering,
-  client: ImageImportClient,
+  client: Service,
   {
     id,
     file,
@@ -219,8 +249,9 @@ async function stage(
 }
 
 /** Rejects a store that is not configured before gigabytes are staged for it. */
-function requireStores({ stores }: Config, wanted: readonly string[] = []): void {
-  const known = Object.keys(stores);
+async function requireStores({ admin }: Service, wanted: readonly string[] = []): Promise<void> {
+  if (wanted.length === 0) return;
+  const known = await admin.storeNames();
   const unknown = wanted.find((name) => !known.includes(name));
   if (unknown === undefined) return;
   throw new ImportError(
@@ -242,7 +273,7 @@ function requireTransforms({ transforms }: Config, wanted: readonly string[] = [
  * unless the user wants to keep it or it may still be imported.
  */
 async function failedImport(
-  client: ImageImportClient,
+  client: Service,
   imageId: string,
   error: unknown,
   { keep = false, isStaged }: { readonly keep?: boolean; readonly isStaged: boolean },
@@ -264,11 +295,7 @@ async function failedImport(
 }
 
 /** A failure here must not hide the failure of the import. */
-async function removeMade(
-  client: ImageImportClient,
-  imageId: string,
-  keep: boolean,
-): Promise<boolean> {
+async function removeMade(client: Service, imageId: string, keep: boolean): Promise<boolean> {
   try {
     if (!keep) return await client.images.discard(imageId);
     await client.files.unstage(imageId);

@@ -54,7 +54,7 @@ export function addStartCommand(parent: Command): void {
 async function start(session: Session, reference: string, options: StartOptions): Promise<void> {
   // Only the configuration of this host names the key that encrypts a URL.
   const isDownload = options.method === "web-download";
-  const client = isDownload ? await session.hostClient() : await session.client();
+  const client = isDownload ? await session.hostService() : await session.service();
   const imageId = await namedImage(session, client, reference);
   using interruption = new Interruption();
   const { signal } = interruption;

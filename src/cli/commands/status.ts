@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { ImageImportClient } from "../../client/image-import-client.ts";
+import type { Service } from "../../client/service.ts";
 import { failureOfImport, type ImportReport } from "../../client/import-report.ts";
 import { addJsonLines, imagesArgument, optionalImageArgument } from "../arguments.ts";
 import { onEachImage } from "../each-image.ts";
@@ -35,7 +35,7 @@ async function status(
   references: readonly string[],
   { watch: isWatch = false }: { readonly watch?: boolean },
 ): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const page = await session.page();
   const text = (report: ImportReport): string =>
     reportFields(report, { ...page, nowMs: Date.now() });
@@ -57,7 +57,7 @@ async function status(
  * undo.
  */
 async function watch(session: Session, reference: string | undefined): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   if (reference === undefined) {
     await watchRunning(session, client);
     return;
@@ -72,7 +72,7 @@ async function watch(session: Session, reference: string | undefined): Promise<v
 }
 
 /** Follows all imports that run, until the user leaves. */
-async function watchRunning(session: Session, client: ImageImportClient): Promise<void> {
+async function watchRunning(session: Session, client: Service): Promise<void> {
   if (session.isJson) {
     throw new UsageError(
       "`watch` without an image never ends with one answer, as --json needs it",

@@ -34,12 +34,12 @@ export function addSteeringCommands(program: Command): void {
 }
 
 async function pause(session: Session, references: readonly string[]): Promise<void> {
-  const { imports } = await session.client();
+  const { imports } = await session.service();
   await steer(session, references, "pausing", { request: (id) => imports.pause(id) });
 }
 
 async function resume(session: Session, references: readonly string[]): Promise<void> {
-  const { imports } = await session.client();
+  const { imports } = await session.service();
   await steer(session, references, "running", { request: (id) => imports.resume(id) });
 }
 
@@ -48,7 +48,7 @@ async function dropStore(
   reference: string,
   { store }: { readonly store: string },
 ): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const imageId = await imageToRemoveFrom(client, reference, "drop a store of");
   session.about({ image_id: imageId });
   const stores = await withWordOfWaiting(session, () => client.imports.dropStore(imageId, store));
@@ -66,7 +66,7 @@ async function cancel(
   references: readonly string[],
   { wait = false }: { readonly wait?: boolean },
 ): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const request = (imageId: string) => client.imports.cancel(imageId, { wait });
   const resolve = (reference: string) =>
     imageToRemoveFrom(client, reference, "cancel the import of");
@@ -98,7 +98,7 @@ async function steer(
   status: string,
   { request, resolve }: SteeringRequest,
 ): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const work = async (imageId: string): Promise<Steered> => {
     const isTaken = await request(imageId);
     return { image_id: imageId, status: isTaken ? status : "waiting" };

@@ -1,0 +1,173 @@
+import { z } from "zod";
+import type { FastifyRequest } from "fastify";
+import type { ImageView } from "../client/image-view.ts";
+import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
+import { IMAGE_SORT_KEYS, type ImageFilter, type SeenBy } from "../domain/image-filter.ts";
+import { IMAGE_STATUSES } from "../domain/image-status.ts";
+import { VISIBILITIES } from "../domain/visibility.ts";
+import { isAdmin } from "./caller.ts";
+import {
+  noContent,
+  queryOf,
+  requireImage,
+  requireUse,
+  type ApiContext,
+  type Routes,
+  type SeenImage,
+} from "./context.ts";
+import { badRequest } from "./http-failure.ts";
+import { described } from "./open-api.ts";
+
+interface IdRoute {
+  Params: { id: string };
+}
+
+const LARGEST_LIMIT = 1000;
+const LONGEST_WAIT_MS = 30_000;
+
+const count = z.int().min(0);
+const text = z.string();
+const filterSchema = z.strictObject({
+  marker: z.uuid().optional(),
+  limit: z.int().min(0).max(LARGEST_LIMIT).optional(),
+  sort: z
+    .array(z.strictObject({ key: z.enum(IMAGE_SORT_KEYS), direction: z.enum(["asc", "desc"]) }))
+    .optional(),
+  visibility: z.enum(VISIBILITIES).optional(),
+  protected: z.boolean().optional(),
+  hidden: z.boolean().optional(),
+  minDisk: count.optional(),
+  minRam: count.optional(),
+  status: z.enum(IMAGE_STATUSES).optional(),
+  owner: text.nullable().optional(),
+  namePattern: text.optional(),
+  diskFormat: z.enum(DISK_FORMATS).optional(),
+  containerFormat: z.enum(CONTAINER_FORMATS).optional(),
+  store: text.optional(),
+  tags: z.array(text).optional(),
+  properties: z.record(text, text).optional(),
+  sizeMin: count.optional(),
+  sizeMax: count.optional(),
+  createdAfter: z.coerce.date().optional(),
+  createdBefore: z.coerce.date().optional(),
+  updatedAfter: z.coerce.date().optional(),
+  updatedBefore: z.coerce.date().optional(),
+});
+
+/** Images as the typed client shows them, for `image-import --api`: complete, and to the ms. */
+export const viewRoutes: Routes = (app, context) => {
+  const { images, files } = context.client;
+
+  app.get(
+    "/v1/images",
+    described("List images as `image-import` shows them", {
+      refusesBody: true,
+      answers: { 200: undefined },
+    }),
+    async (request) => {
+      requireUse(request, "get_images");
+      const filter = readFilter(queryOf(request).get("filter"));
+      const listed = await images.list({ ...filter, seenBy: seenBy(request) });
+      return { images: listed.map((image) => shown(request, image)) };
+    },
+  );
+
+  app.get<IdRoute>(
+    "/v1/images/:id",
+    described("Show an image by its id, the beginning of it, or its name", {
+      refusesBody: true,
+      answers: { 200: undefined },
+    }),
+    async (request) => {
+      requireUse(request, "get_images");
+      const id = await images.resolve(request.params.id, seenBy(request));
+      return shown(request, (await requireImage(context, request, id, "get_image")).image);
+    },
+  );
+
+  app.delete<IdRoute>(
+    "/v1/images/:id",
+    described("Delete an image, and wait until its bytes are removed, at most 30 s", {
+      refusesBody: true,
+      answers: { 200: undefined },
+    }),
+    async (request) => {
+      const { image } = await requireImage(context, request, request.params.id, "delete_image");
+      return { id: image.id, status: await images.delete(image.id, LONGEST_WAIT_MS) };
+    },
+  );
+
+  app.post<IdRoute>(
+    "/v1/images/:id/discard",
+    described("Delete an image that was never published and that no import holds", {
+      refusesBody: true,
+      answers: { 200: undefined },
+    }),
+    async (request) => {
+      const { image } = await requireImage(context, request, request.params.id, "delete_image");
+      return { id: image.id, discarded: await images.discard(image.id) };
+    },
+  );
+
+  app.get<IdRoute>(
+    "/v1/images/:id/history",
+    described("Show what happened to an image", { refusesBody: true, answers: { 200: undefined } }),
+    async (request) => {
+      const { image } = await requireImage(context, request, request.params.id, "get_task");
+      return { history: await images.history(image.id) };
+    },
+  );
+
+  app.get<IdRoute>(
+    "/v1/images/:id/stage",
+    described("Show the staged data of an image: its size and digests", {
+      refusesBody: true,
+      answers: { 200: undefined },
+    }),
+    async (request) => files.staged((await requireStageable(context, request)).image.id),
+  );
+
+  app.delete<IdRoute>(
+    "/v1/images/:id/stage",
+    described("Remove the staged data of an image that no import holds", {
+      refusesBody: true,
+      answers: { 204: undefined },
+    }),
+    async (request, reply) => {
+      await files.unstage((await requireStageable(context, request)).image.id);
+      return noContent(reply);
+    },
+  );
+};
+
+async function requireStageable(
+  context: ApiContext,
+  request: FastifyRequest<IdRoute>,
+): Promise<SeenImage> {
+  return requireImage(context, request, request.params.id, "stage_image");
+}
+
+/** As Glance does, addresses of copies are shown to administrators alone. */
+function shown({ caller }: FastifyRequest, image: ImageView): ImageView {
+  return isAdmin(caller) ? image : { ...image, locations: [] };
+}
+
+/** The part of the catalogue that the caller sees; undefined: everything. */
+function seenBy({ caller }: FastifyRequest): SeenBy | undefined {
+  if (isAdmin(caller)) return undefined;
+  return { project: caller.project, memberStatus: "all", community: true };
+}
+
+/** The filter of `client.images.list`, as JSON. @throws HttpFailure 400 */
+function readFilter(json: string | null): ImageFilter {
+  if (json === null) return {};
+  let given: unknown;
+  try {
+    given = JSON.parse(json);
+  } catch (cause) {
+    throw badRequest("The parameter filter is not JSON.", { cause });
+  }
+  const { data, error } = filterSchema.safeParse(given);
+  if (error === undefined) return data;
+  throw badRequest(`The parameter filter is not valid: ${z.prettifyError(error)}`);
+}

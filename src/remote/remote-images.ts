@@ -1,0 +1,141 @@
+import { randomUUID } from "node:crypto";
+import type { ImageView } from "../client/image-view.ts";
+import type { CreateImage } from "../client/images.ts";
+import type { DeletionState } from "../client/delete-image.ts";
+import { pagesOf } from "../client/pages-of.ts";
+import type { Service } from "../client/service.ts";
+import type { ImageChanges } from "../domain/image-fields.ts";
+import type { ImageFilter } from "../domain/image-filter.ts";
+import type { HistoryEntry } from "../domain/image-history.ts";
+import { fullId } from "../domain/reference.ts";
+import type { ApiConnection } from "./api-connection.ts";
+
+// The API waits 30 s for the bytes of a deleted image.
+const DELETED_WITHIN_MS = 90_000;
+const PATCH = { "content-type": "application/openstack-images-v2.1-json-patch" };
+
+type Images = Service["images"];
+
+/** The images of the catalogue, over HTTP. See the methods of the same name of the client. */
+export class RemoteImages implements Images {
+  readonly #api: ApiConnection;
+
+  constructor(api: ApiConnection) {
+    this.#api = api;
+  }
+
+  async create(image: CreateImage): Promise<ImageView> {
+    const id = image.id ?? randomUUID();
+    const json = {
+      ...image.properties,
+      id,
+      name: image.name,
+      owner: image.owner,
+      disk_format: image.diskFormat,
+      container_format: image.containerFormat,
+      visibility: image.visibility,
+      protected: image.protected,
+      os_hidden: image.osHidden,
+      min_disk: image.minDisk,
+      min_ram: image.minRam,
+      tags: image.tags,
+    };
+    await this.#api.json({ method: "POST", path: "/v2/images", json });
+    return this.show(id);
+  }
+
+  async change(imageId: string, changes: ImageChanges): Promise<ImageView> {
+    const image = await this.show(imageId);
+    const json = operationsOf(image, changes);
+    const path = `/v2/images/${imageId}`;
+    await this.#api.json({ method: "PATCH", path, headers: PATCH, json });
+    return this.show(imageId);
+  }
+
+  async show(imageId: string): Promise<ImageView> {
+    return this.#api.json({ method: "GET", path: `/v1/images/${encodeURIComponent(imageId)}` });
+  }
+
+  async history(imageId: string): Promise<HistoryEntry[]> {
+    const path = `/v1/images/${imageId}/history`;
+    return (await this.#api.json<{ history: HistoryEntry[] }>({ method: "GET", path })).history;
+  }
+
+  async resolve(reference: string): Promise<string> {
+    return fullId(reference) ?? (await this.show(reference)).id;
+  }
+
+  async *pages(filter: ImageFilter = {}): AsyncGenerator<ImageView[]> {
+    yield* pagesOf(async (page) => {
+      const wanted = encodeURIComponent(JSON.stringify({ ...filter, ...page }));
+      const path = `/v1/images?filter=${wanted}`;
+      return (await this.#api.json<{ images: ImageView[] }>({ method: "GET", path })).images;
+    }, filter);
+  }
+
+  async deactivate(imageId: string): Promise<ImageView> {
+    return this.#act(imageId, "deactivate");
+  }
+
+  async reactivate(imageId: string): Promise<ImageView> {
+    return this.#act(imageId, "reactivate");
+  }
+
+  async delete(imageId: string): Promise<DeletionState> {
+    const { status } = await this.#api.json<{ status: DeletionState }>({
+      method: "DELETE",
+      path: `/v1/images/${imageId}`,
+      headWithinMs: DELETED_WITHIN_MS,
+    });
+    return status;
+  }
+
+  async discard(imageId: string): Promise<boolean> {
+    const path = `/v1/images/${imageId}/discard`;
+    return (await this.#api.json<{ discarded: boolean }>({ method: "POST", path })).discarded;
+  }
+
+  async #act(imageId: string, action: "deactivate" | "reactivate"): Promise<ImageView> {
+    await this.#api.json({ method: "POST", path: `/v2/images/${imageId}/actions/${action}` });
+    return this.show(imageId);
+  }
+}
+
+/** The patch that makes the changes of an image. */
+function operationsOf(image: ImageView, changes: ImageChanges): object[] {
+  const { addTags = [], removeTags = [], tags, setProperties = {} } = changes;
+  const fields = {
+    name: changes.name,
+    owner: changes.owner,
+    disk_format: changes.diskFormat,
+    container_format: changes.containerFormat,
+    visibility: changes.visibility,
+    protected: changes.protected,
+    os_hidden: changes.osHidden,
+    min_disk: changes.minDisk,
+    min_ram: changes.minRam,
+    tags:
+      tags ??
+      (addTags.length + removeTags.length === 0
+        ? undefined
+        : [...new Set([...image.tags, ...addTags])].filter((tag) => !removeTags.includes(tag))),
+  };
+  const removed = (changes.removeProperties ?? []).filter(
+    (name) => name in image.properties && !(name in setProperties),
+  );
+  return [
+    ...Object.entries(fields)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => ({ op: "replace", path: `/${name}`, value })),
+    ...Object.entries(setProperties).map(([name, value]) => ({
+      op: "add",
+      path: pointerTo(name),
+      value,
+    })),
+    ...removed.map((name) => ({ op: "remove", path: pointerTo(name) })),
+  ];
+}
+
+function pointerTo(name: string): string {
+  return `/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`;
+}

@@ -1,0 +1,191 @@
+import type { FileHandle } from "node:fs/promises";
+import { Readable } from "node:stream";
+import type { ImageView } from "../client/image-view.ts";
+import { openUpload } from "../client/open-upload.ts";
+import type { StagedImage } from "../client/stage-image.ts";
+import { ImportError } from "../domain/import-failure.ts";
+import { Patience } from "./patience.ts";
+import { RunningDigests } from "./running-digests.ts";
+import { stagedBytes, uploadStream, type Upload } from "./upload-stream.ts";
+
+// The protocol is tus 1.0, https://tus.io/protocols/resumable-upload.
+
+const TUS = { "tus-resumable": "1.0.0" };
+const BLOCK_BYTES = 1024 * 1024;
+// A connection that takes no byte for this long is dead: a laptop slept, a network has gone.
+const STALLED_AFTER_MS = 30_000;
+// The API reads and digests what an earlier request has brought before it answers.
+const LAST_ANSWER_WITHIN_MS = 600_000;
+const LOOK_EVERY_MS = 1_000;
+
+/** The path of an upload. */
+type Place = `/${string}`;
+
+/** A file that is sent. */
+interface Sent extends Upload {
+  readonly handle: FileHandle;
+  readonly sizeBytes: number;
+  readonly digests: RunningDigests;
+}
+
+/**
+ * Stages a file. After a failure of the connection or of the API it goes on where the API has the
+ * bytes, and waits as long as that takes. What an earlier command has sent of the file is not sent
+ * again.
+ *
+ * @throws ImportError `FileNotFound`, `UnusableFile`, `DigestMismatch`, the refusal of the API
+ */
+export async function uploadFile(upload: Upload, path: string): Promise<StagedImage> {
+  const handle = await openUpload(path);
+  try {
+    const { size: sizeBytes } = await handle.stat();
+    const sent = { ...upload, handle, sizeBytes, digests: new RunningDigests() };
+    for (let isComplete = false; !isComplete;) {
+      // An empty file has nothing that could go on.
+      const place = sizeBytes === 0 ? undefined : await beginUpload(sent);
+      if (place === undefined) {
+        return await uploadStream(upload, handle.createReadStream({ autoClose: false }), sizeBytes);
+      }
+      if (place === "staged") return await sameStaged(sent);
+      isComplete = await sendAll(sent, place);
+    }
+    return await stagedBytes(upload, sent.digests);
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Makes an upload, or finds the one that an earlier command began.
+ *
+ * @returns its address; `staged` if the image has complete data; undefined if the API has no
+ *   uploads that go on
+ */
+async function beginUpload(sent: Sent): Promise<Place | "staged" | undefined> {
+  const { api, imageId, sizeBytes, signal } = sent;
+  const metadata = `image_id ${Buffer.from(imageId).toString("base64")}`;
+  const { statusCode, headers, body } = await api.send({
+    method: "POST",
+    path: "/uploads",
+    headers: { ...TUS, "upload-length": String(sizeBytes), "upload-metadata": metadata },
+    signal,
+    expects: [404, 405, 409],
+  });
+  const text = await body.text();
+  const { location } = headers;
+  if (typeof location === "string") return api.pathOf(location, "/uploads");
+  const isUnknown = statusCode === 405 || (statusCode === 404 && !text.includes('"failure"'));
+  if (isUnknown) return undefined;
+  const path = `/v1/images/${imageId}`;
+  const { status } = await api.json<ImageView>({ method: "GET", path, signal });
+  if (statusCode === 409 && status === "uploading") return "staged";
+  throw api.refusal(statusCode, text);
+}
+
+/**
+ * Sends the bytes that the API does not have yet, until it has all of them.
+ *
+ * @returns false if it does not know the upload any more
+ */
+async function sendAll(sent: Sent, place: Place): Promise<boolean> {
+  const patience = new Patience("the upload goes on when it does", sent);
+  for (let reachedBytes = -1; ;) {
+    try {
+      const offset = await offsetOf(sent, place);
+      if (offset === undefined) return false;
+      if (offset > reachedBytes) patience.renew();
+      reachedBytes = offset;
+      await sent.digests.reach(sent.handle, offset, sent.signal);
+      if (offset >= sent.sizeBytes) return true;
+      await sendFrom(sent, place, offset);
+    } catch (error) {
+      await patience.wait(error);
+    }
+  }
+}
+
+/** The number of bytes that the API has; undefined if it does not know the upload any more. */
+async function offsetOf(sent: Sent, path: Place): Promise<number | undefined> {
+  const { api, imageId, sizeBytes, signal } = sent;
+  const { statusCode, headers, body } = await api.send({
+    method: "HEAD",
+    path,
+    headers: TUS,
+    signal,
+    expects: [404, 410],
+  });
+  await body.dump();
+  if (statusCode >= 400) return undefined;
+  if (Number(headers["upload-length"]) !== sizeBytes) throw otherData(imageId);
+  return Number(headers["upload-offset"]);
+}
+
+/** Sends the bytes from an offset to the end of the file with one request. */
+async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> {
+  const { api, handle, sizeBytes, digests, report, signal } = sent;
+  const stalled = new AbortController();
+  let movedAtMs = Date.now();
+  let isSent = false;
+  // The wall clock also counts the time in which the machine sleeps.
+  const watch = setInterval(() => {
+    const mostMs = isSent ? LAST_ANSWER_WITHIN_MS : STALLED_AFTER_MS;
+    if (Date.now() - movedAtMs < mostMs) return;
+    stalled.abort(new ImportError("ApiUnavailable", "The connection takes no bytes any more"));
+  }, LOOK_EVERY_MS);
+  const blocks = async function* (): AsyncGenerator<Uint8Array> {
+    for (let position = offset; position < sizeBytes;) {
+      const most = Math.min(BLOCK_BYTES, sizeBytes - position);
+      const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(most), 0, most, position);
+      if (bytesRead === 0) throw new ImportError("UnusableFile", SHORTER);
+      const block = buffer.subarray(0, bytesRead);
+      digests.update(block, position);
+      position += bytesRead;
+      movedAtMs = Date.now();
+      report?.(position, sizeBytes);
+      yield block;
+    }
+    isSent = true;
+  };
+  try {
+    const { body } = await api.send({
+      method: "PATCH",
+      path,
+      headers: {
+        ...TUS,
+        "content-type": "application/offset+octet-stream",
+        "content-length": String(sizeBytes - offset),
+        "upload-offset": String(offset),
+      },
+      body: Readable.from(blocks(), { objectMode: false }),
+      signal: signal === undefined ? stalled.signal : AbortSignal.any([signal, stalled.signal]),
+      headWithinMs: 0,
+    });
+    await body.dump();
+  } finally {
+    clearInterval(watch);
+  }
+}
+
+const SHORTER = "The file has become shorter while it was sent";
+
+/**
+ * The staged data of the image, if it is this file.
+ *
+ * @throws ImportError `UnusableFile`
+ */
+async function sameStaged(sent: Sent): Promise<StagedImage> {
+  const { handle, sizeBytes, digests, imageId, signal } = sent;
+  await digests.reach(handle, sizeBytes, signal);
+  try {
+    return await stagedBytes(sent, digests);
+  } catch (error) {
+    if (!(error instanceof ImportError && error.code === "DigestMismatch")) throw error;
+    throw otherData(imageId);
+  }
+}
+
+function otherData(imageId: string): ImportError {
+  return new ImportError("UnusableFile", `Image "${imageId}" has other data staged, or begun`, {
+    hint: `Name the same file, or replace it: \`image-import image stage ${imageId} FILE --replace\`.`,
+  });
+}
