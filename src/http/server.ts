@@ -65,6 +65,7 @@ export async function buildApi(context: ApiContext, logger: Logger): Promise<Api
   if (settings.allowedOrigins.length > 0) await allowOrigins(app, settings.allowedOrigins);
   await openApi(app);
   identifyCallers(app, context);
+  endWithLastAnswer(app);
   app.setErrorHandler(refuse);
   app.setNotFoundHandler((request, reply) => {
     answerUnknown(context, seen, request, reply);
@@ -133,6 +134,20 @@ function readBodies(app: Api): void {
     } catch (cause) {
       done(badRequest("The JSON of the request body is too deep.", { cause }));
     }
+  });
+}
+
+/** A connection that is kept for another request must not keep the server from its end. */
+function endWithLastAnswer(app: Api): void {
+  let isClosing = false;
+  app.addHook("preClose", async () => {
+    isClosing = true;
+  });
+  app.addHook("onResponse", async () => {
+    if (isClosing)
+      setImmediate(() => {
+        app.server.closeIdleConnections();
+      });
   });
 }
 

@@ -83,6 +83,7 @@ describe("ImportRuns", () => {
             if (path.endsWith("/QueryWorkflow")) options.deadline = Date.now();
             if (path.endsWith("/GetWorkflowExecutionHistory")) deadlines.push(options.deadline);
             // The type of grpc-js, which is none of our dependencies.
+            // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
             return nextCall(options) as ReturnType<Interceptor>;
           },
         ],
