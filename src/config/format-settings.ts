@@ -49,6 +49,10 @@ export const formatPolicy = z
     allow_snapshots: z.boolean().default(DEFAULT_FORMAT_POLICY.allowSnapshots).meta({
       description: "Accept a qcow2 with internal snapshots. Their data stays in the image.",
     }),
+    allow_text: z.boolean().default(DEFAULT_FORMAT_POLICY.allowText).meta({
+      description:
+        "Accept a text as a raw disk, as Glance does. `false`: it is refused, since a server may have sent it in place of the image.",
+    }),
     max_virtual_size: bytes.default(DEFAULT_FORMAT_POLICY.maxVirtualSizeBytes).meta({
       description: "The largest disk that a guest may see.",
     }),
@@ -73,6 +77,7 @@ export const formatPolicy = z
     gptSafetyChecksNonfatal: formats.gpt_safety_checks_nonfatal,
     allowDirty: formats.allow_dirty,
     allowSnapshots: formats.allow_snapshots,
+    allowText: formats.allow_text,
     maxVirtualSizeBytes: formats.max_virtual_size,
     maxVirtualRatio: formats.max_virtual_ratio,
   }));

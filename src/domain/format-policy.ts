@@ -37,6 +37,8 @@ export interface FormatPolicy {
   readonly allowDirty: boolean;
   /** True if images with internal snapshots are accepted: earlier states of the disk. */
   readonly allowSnapshots: boolean;
+  /** True if a text is accepted as a raw disk. */
+  readonly allowText: boolean;
   /** The largest disk that a guest may see, in bytes. */
   readonly maxVirtualSizeBytes: number;
   /** The largest ratio of that disk's size to the image's size; null for any. */
@@ -57,6 +59,8 @@ export const DEFAULT_FORMAT_POLICY: FormatPolicy = {
   // The next program that opens the image for writing repairs it.
   allowDirty: true,
   allowSnapshots: true,
+  // A server that sends a text in place of an image is common; a disk that is a text is not.
+  allowText: false,
   // The most that a VHDX can state.
   maxVirtualSizeBytes: 64 * 1024 ** 4,
   // An empty qcow2 of any size is a few hundred KiB. `maxVirtualSizeBytes`, the quotas and the

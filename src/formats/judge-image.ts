@@ -75,7 +75,7 @@ export async function judgeImage(
   declared?: DeclaredFormats,
 ): Promise<Verdict> {
   const image = await ImageBytes.open(reader, sizeBytes);
-  const found = recognise(image);
+  const found = recognise(image, policy);
   const { virtualSizeBytes, checks: ownChecks } = await examine(image, found, policy);
   // The size of a disk inside a container is not known.
   const isOpaque = declared !== undefined && isWrapped(declared);
@@ -119,8 +119,10 @@ function findingOf(finding: string | Finding): Finding {
 }
 
 /** The formats whose marks the image has, without those that another format covers. */
-function recognise(image: ImageBytes): readonly Detector[] {
-  const marked = DETECTORS.filter((each) => each.matches(image));
+function recognise(image: ImageBytes, { allowText }: FormatPolicy): readonly Detector[] {
+  const marked = DETECTORS.filter(
+    (each) => !(allowText && each.format === "text") && each.matches(image),
+  );
   const strong = marked.filter(({ isWeak = false }) => !isWeak);
   const matching = strong.length > 0 ? strong : marked.slice(0, 1);
   const covered = matching.flatMap((each) => each.covers?.(image) ?? []);

@@ -128,6 +128,7 @@ describe("parseConfig()", () => {
         gpt_safety_checks_nonfatal: [mbr]
         allow_dirty: false
         allow_snapshots: false
+        allow_text: true
         max_virtual_size: 2TiB
         max_virtual_ratio: 100
       sources:
@@ -231,6 +232,7 @@ describe("parseConfig()", () => {
         gptSafetyChecksNonfatal: ["mbr"],
         allowDirty: false,
         allowSnapshots: false,
+        allowText: true,
         maxVirtualSizeBytes: 2 * 1024 ** 4,
         maxVirtualRatio: 100,
       },

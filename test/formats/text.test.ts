@@ -71,6 +71,19 @@ describe("a text", () => {
     expect(verdict.checks["content"]).toMatch(new RegExp(`^it is ${what}.*, not a disk$`));
   });
 
+  it("is a raw disk where texts are allowed", async () => {
+    const verdict = await judged(
+      Buffer.from("404 Not Found"),
+      { allowText: true },
+      {
+        diskFormat: "raw",
+        containerFormat: "bare",
+      },
+    );
+
+    expect(verdict).toMatchObject({ format: "raw", safe: true });
+  });
+
   it("is refused, whatever it is declared as and however lax the policy is", async () => {
     const lax = { requireImageFormatMatch: false };
     const bodies = [Buffer.from(PAGE), Buffer.from(S3_ERROR), Buffer.from("{}"), Buffer.alloc(0)];
