@@ -1,6 +1,6 @@
 import { log } from "@temporalio/activity";
 import { activate, type Transformations } from "../db/outcome-records.ts";
-import type { DiskFormat } from "../domain/disk-format.ts";
+import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { Preparation } from "../domain/image-history.ts";
 import type { Dependencies } from "./dependencies.ts";
 
@@ -11,7 +11,9 @@ export interface ActivateOrder {
   readonly task_id: string;
   /** Disk format of the last product. Default, and in histories of 0.1.0: as it was declared. */
   readonly disk_format?: DiskFormat;
-  /** Properties that transforms give the image. Default, and in histories of 0.1.0: none. */
+  /** Container format of the source that the image was made from. Default: as it was declared. */
+  readonly container_format?: ContainerFormat;
+  /** Properties that its source and transforms give the image. Default: none. */
   readonly properties?: Readonly<Record<string, string>>;
   /** For the history of the image. Absent in histories of 0.1.0, and of a further copy. */
   readonly preparation?: Preparation | undefined;
@@ -44,8 +46,9 @@ export function activateImageActivities({ database, taskTimeToLiveMs, version }:
 
 /** The changes of an order. */
 export function transformedBy(order: ActivateOrder): Transformations {
-  const { disk_format: diskFormat, properties, preparation } = order;
-  return { diskFormat, properties, preparation };
+  const { disk_format: diskFormat, container_format: containerFormat } = order;
+  const { properties, preparation } = order;
+  return { diskFormat, containerFormat, properties, preparation };
 }
 
 /** Logs that a task did not end with its import. */

@@ -8,6 +8,7 @@ import {
   parseImportRequest,
   type ImportMethod,
   type ImportRequest,
+  type TakenOver,
 } from "../domain/import-request.ts";
 import { releaseClaim, requireCopyable, takeClaim, type Claimant } from "../db/claim-records.ts";
 import type { Queries } from "../db/connect.ts";
@@ -46,6 +47,10 @@ export interface ImportPlan {
   readonly method?: ImportMethod;
   /** `web-download`: the URL of the bytes, sealed if it holds a secret. */
   readonly source_uri?: string;
+  /** The facts that the image takes over from that of another service. */
+  readonly takes_over?: TakenOver;
+  /** `web-download`: the reason for which there is nothing to download. */
+  readonly source_failure?: string;
   /** `copy-image`: the facts of the image to copy. */
   readonly known?: KnownImage;
   readonly expected?: Expected;
@@ -175,7 +180,14 @@ export interface ReleaseOrder extends TaskFailure {
 function sourceOf(request: ImportRequest, staged: StagedRow | undefined) {
   const { method = "glance-direct", uri } = request;
   if (method === "glance-direct") return { method, uri: uri ?? uriOfAdopted(staged) };
-  return { method, uri: null, ...(uri === undefined ? {} : { source_uri: uri }) };
+  const { takes_over, source_failure } = request;
+  return {
+    method,
+    uri: null,
+    ...(uri === undefined ? {} : { source_uri: uri }),
+    ...(takes_over === undefined ? {} : { takes_over }),
+    ...(source_failure === undefined ? {} : { source_failure }),
+  };
 }
 
 function expectedOf({ checksum: text, size }: ImportRequest): { expected?: Expected } {
@@ -293,8 +305,8 @@ function requireStagingFor(
 }
 
 /** A secret that stands in the history of a run can't be taken back; the next one can be sealed. */
-function requireWebUri({ method, uri = "" }: ImportRequest): void {
-  if (method !== "web-download" || isSealed(uri)) return;
+function requireWebUri({ method, uri }: ImportRequest): void {
+  if (method !== "web-download" || uri === undefined || isSealed(uri)) return;
   parseWebUrl(uri);
   if (!needsSealing(uri)) return;
   throw new ImportError(

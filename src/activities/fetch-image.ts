@@ -20,7 +20,7 @@ import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { UndoOrder } from "../domain/undo-order.ts";
 import type { WebDownload } from "../sources/web-download.ts";
-import { displayedUrl, parseWebUrl } from "../sources/web-url.ts";
+import { displayedUrl, parseWebUrl, splitToken, type TokenedUrl } from "../sources/web-url.ts";
 import type { OpenStaged, StagingArea } from "../staging/staging-area.ts";
 import { writeStaged, type ByteSource } from "../staging/write-staged.ts";
 import { attemptKey, currentAttempt } from "./attempts.ts";
@@ -34,7 +34,7 @@ export interface FetchOrder {
   readonly image_id: string;
   readonly epoch: number;
   readonly task_id: string;
-  /** `http://…` or `https://…`, or such a URL sealed. */
+  /** `http://…` or `https://…`, or such a URL sealed, also with a token for its origin. */
   readonly uri: string;
 }
 
@@ -60,7 +60,7 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
      *   `SourceUnavailable`, `StagingUnavailable`, `AttemptOvertaken`
      */
     async fetchImage(order: FetchOrder): Promise<FetchedImage> {
-      const url = sealingKeys.open(order.image_id, order.uri);
+      const from = splitToken(sealingKeys.open(order.image_id, order.uri));
       return withProgress(
         { about: { step: "fetch" }, idleTimeoutMs, idleFailure: "SourceUnavailable" },
         async (progress) =>
@@ -78,7 +78,7 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
               alsoTake: (db) => dropAdopted(db, order.image_id),
             },
             progress,
-            (held, stoppable) => fetchBytes(dependencies, held, url, stoppable),
+            (held, stoppable) => fetchBytes(dependencies, held, from, stoppable),
           ),
       );
     },
@@ -137,12 +137,12 @@ async function digestsOfWhole(
 async function fetchBytes(
   dependencies: NodeDependencies,
   held: HeldLease,
-  url: string,
+  from: TokenedUrl,
   progress: Progress,
 ): Promise<FetchedImage> {
   const digests =
     (await digestsOfWhole(dependencies, held)) ??
-    (await download(dependencies, held, url, progress));
+    (await download(dependencies, held, from, progress));
   await publishOrDiscard(dependencies, held);
   return fetched(digests, held.path);
 }
@@ -150,11 +150,11 @@ async function fetchBytes(
 async function download(
   dependencies: NodeDependencies,
   held: HeldLease,
-  url: string,
+  from: TokenedUrl,
   progress: Progress,
 ): Promise<Digests> {
   try {
-    return await writePart(dependencies, held, url, progress);
+    return await writePart(dependencies, held, from, progress);
   } catch (error) {
     const { root } = dependencies.staging;
     throw systemFailure(error, `the staging area "${root}"`, "StagingUnavailable");
@@ -165,7 +165,7 @@ async function download(
 async function writePart(
   dependencies: NodeDependencies,
   held: HeldLease,
-  url: string,
+  from: TokenedUrl,
   progress: Progress,
 ): Promise<Digests> {
   const { database, staging, web, limits } = dependencies;
@@ -176,7 +176,7 @@ async function writePart(
   const startAt = await trustedBytes(target, left);
   const state = left?.fetchedFrom;
   await using source = await web.open({
-    url,
+    ...from,
     continuation: state == null || startAt === 0 ? undefined : { startAt, state },
     singleConnection: held.before?.singleConnection ?? false,
     earlyEnd: state?.end,
@@ -188,7 +188,7 @@ async function writePart(
   const grow = (growth: ReservationGrowth): Promise<number> =>
     database.transaction((db) => growReservation(db, limits, id, growth));
   const room = new RoomAhead(grow, sizeBytes === null ? 0 : await grow({ imageBytes: sizeBytes }));
-  const ledger = await SourceLedger.open(dependencies, held, url, target, source);
+  const ledger = await SourceLedger.open(dependencies, held, from.url, target, source);
   const zeroBlocks = new ZeroBlocks();
   const total = sizeBytes ?? undefined;
   progress.report(source.offset, total);

@@ -1,7 +1,7 @@
 import { notConfigured } from "../config/environment.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { SealingKeys } from "../sources/sealing-keys.ts";
-import { needsSealing, parseWebUrl } from "../sources/web-url.ts";
+import { joinToken, needsSealing, parseWebUrl } from "../sources/web-url.ts";
 import type {
   AcceptedCopy,
   AcceptedImport,
@@ -14,6 +14,7 @@ import type { ImageView, TaskView } from "./image-view.ts";
 import type { Images } from "./images.ts";
 import { failureOfImport, reportOf, type ImportReport, type RunView } from "./import-report.ts";
 import type { ImportRuns } from "./import-runs.ts";
+import type { FoundRemote, RemoteImage } from "./remote-image.ts";
 import type { RunningImport } from "./running-import.ts";
 import type { ImportStarts } from "./start-import.ts";
 import { requireId } from "./require-id.ts";
@@ -63,8 +64,21 @@ export class Imports {
   async start(imageId: string, options: StartOptions = {}): Promise<AcceptedImport> {
     // A malformed URL may hold a secret, too, and must not reach the history of the run.
     if (options.method === "web-download" && options.uri !== undefined) parseWebUrl(options.uri);
-    const uri = await this.#sealed(imageId, options.uri);
-    return (await this.#starts()).start(imageId, { ...options, uri });
+    const { token, ...sent } = options;
+    const uri = await this.#sealed(imageId, options.uri, token);
+    return (await this.#starts()).start(imageId, { ...sent, uri });
+  }
+
+  /**
+   * Reads the document of an image of another service that speaks Glance's API, by the rules of
+   * this host for downloads. The result belongs into the options of {@link Imports.start}.
+   *
+   * @throws ImportError `SourceRefused` if there is no such image with data; `SourceForbidden`,
+   *   `SourceUnavailable`, `NotConfigured`
+   */
+  async findRemote(remote: RemoteImage): Promise<FoundRemote> {
+    const { findRemote } = await import("./remote-image.ts");
+    return findRemote(remote, this.#connections.requireConfig().web);
   }
 
   /**
@@ -77,9 +91,13 @@ export class Imports {
     await checkSource(uri, this.#connections.requireConfig().web);
   }
 
-  /** Encrypts a URL whose query may be a secret. */
-  async #sealed(imageId: string, uri: string | undefined): Promise<string | undefined> {
-    if (uri === undefined || !needsSealing(uri)) return uri;
+  /** Encrypts a URL whose query may be a secret, or that has a token. */
+  async #sealed(
+    imageId: string,
+    uri: string | undefined,
+    token: string | undefined,
+  ): Promise<string | undefined> {
+    if (uri === undefined || (token === undefined && !needsSealing(uri))) return uri;
     const { config } = this.#connections;
     if (config === undefined) {
       throw notConfigured(
@@ -89,7 +107,7 @@ export class Imports {
     }
     const { keyFile } = config;
     const keys = keyFile === undefined ? new SealingKeys() : await SealingKeys.read(keyFile);
-    return keys.seal(imageId, uri);
+    return keys.seal(imageId, token === undefined ? uri : joinToken(uri, token));
   }
 
   /**

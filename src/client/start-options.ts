@@ -3,6 +3,7 @@ import {
   parseImportRequest,
   type ImportMethod,
   type ImportRequest,
+  type TakenOver,
 } from "../domain/import-request.ts";
 import { redactValues } from "../domain/redact.ts";
 
@@ -50,6 +51,15 @@ export interface StartOptions extends CopyOptions {
   readonly checksum?: string | undefined;
   /** The expected number of bytes. Default: any. */
   readonly size?: number | undefined;
+  /** Sent as `X-Auth-Token` to the origin of `uri` alone, and sealed with it. Default: none. */
+  readonly token?: string | undefined;
+  /** The facts that the image takes over from one of another service. Default: none. */
+  readonly takesOver?: TakenOver | undefined;
+  /**
+   * The reason for which there is nothing to download: the import is accepted, and fails with it.
+   * Default: none.
+   */
+  readonly sourceFailure?: string | undefined;
   /** True if the import follows an upload automatically. Default: false. */
   readonly directUpload?: boolean | undefined;
   /** Roles of the requester. Default: none. */
@@ -83,6 +93,8 @@ export function requestOf(imageId: string, options: RequestOptions): ImportReque
     detect_format: options.detectFormat,
     checksum: options.checksum,
     size: options.size,
+    takes_over: options.takesOver,
+    source_failure: options.sourceFailure,
     roles: options.roles,
     transforms: options.transforms,
     user_id: options.userId,

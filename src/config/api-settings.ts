@@ -56,6 +56,15 @@ export const api = z
       description: "OpenStack's identity service.",
       default: "none; `identity: keystone` needs it",
     }),
+    glance_regions: z
+      .record(z.string().min(1), z.url({ protocol: /^https?$/ }))
+      .default({})
+      .meta({
+        description:
+          "The addresses of other services that speak Glance's API, by the name of their region: `glance-download` imports from them, with the token of the caller. Without an entry, `identity: keystone` looks a region up in Keystone's catalogue.",
+        values: "region: URL",
+        default: "none",
+      }),
     allowed_origins: z.array(z.string().min(1)).default([]).meta({
       description:
         "Origins of web pages, such as `https://horizon.example.org`, whose scripts may use the API. `*` is any.",
@@ -95,6 +104,8 @@ export interface ApiSettings {
   /** Without a slash at the end. Default: the address that the request names. */
   readonly publicUrl: string | undefined;
   readonly identity: IdentitySettings;
+  /** The addresses of other services by region. */
+  readonly glanceRegions: Readonly<Record<string, string>>;
   readonly allowedOrigins: readonly string[];
   readonly idleTimeoutMs: number;
   readonly drainMs: number;
@@ -121,6 +132,7 @@ export function apiSettingsOf(settings: z.output<typeof api>, folder: string): A
     port: settings.port,
     publicUrl: settings.public_url?.replace(/\/+$/, ""),
     identity: identityOf(settings, folder),
+    glanceRegions: settings.glance_regions,
     allowedOrigins: settings.allowed_origins,
     idleTimeoutMs: settings.idle_timeout,
     drainMs: settings.drain,

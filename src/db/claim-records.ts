@@ -107,6 +107,14 @@ function requireFormats(
   request: ImportRequest,
 ): Pick<Claim, "diskFormat" | "containerFormat"> {
   const { diskFormat, containerFormat } = image;
+  const { takes_over: taken } = request;
+  if (taken !== undefined) {
+    return { diskFormat: taken.disk_format, containerFormat: taken.container_format };
+  }
+  // The import fails with that, whatever the image is.
+  if (request.source_failure !== undefined) {
+    return { diskFormat, containerFormat: containerFormat ?? "bare" };
+  }
   const hint = `\`image-import image set ${image.id} --disk-format FORMAT --container-format bare\` sets them.`;
   if (containerFormat === null) throw formatMissing("container_format", hint);
   // The format of a disk inside a container cannot be read from the bytes.

@@ -1,6 +1,6 @@
 import { and, eq, inArray, like, or, sql, type SQL } from "drizzle-orm";
 import type { AnyPgColumn } from "drizzle-orm/pg-core";
-import type { DiskFormat } from "../domain/disk-format.ts";
+import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import type { Digests } from "../domain/digests.ts";
 import type { Preparation } from "../domain/image-history.ts";
 import { storePlace } from "../domain/place.ts";
@@ -97,6 +97,8 @@ async function insertPendingLocation(
 export interface Transformations {
   /** Default: as it was declared. */
   readonly diskFormat?: DiskFormat | undefined;
+  /** Default: as it was declared. */
+  readonly containerFormat?: ContainerFormat | undefined;
   /** Added to those that users have set meanwhile. Default: none. */
   readonly properties?: Readonly<Record<string, string>> | undefined;
   /** The steps before the copies, for the history of the image. Default: unknown. */
@@ -125,13 +127,14 @@ export async function activate(
   transformed: Transformations = {},
   taskTimeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
 ): Promise<Activation> {
-  const { diskFormat, properties = {}, preparation, version } = transformed;
+  const { diskFormat, containerFormat, properties = {}, preparation, version } = transformed;
   const ending = await readEndingImport(db, claim);
   const [moved] = await db
     .update(images)
     .set({
       status: sql`CASE WHEN ${images.claimEarlierStatus} = 'active' THEN ${images.status} ELSE 'active' END`,
       ...(diskFormat === undefined ? {} : { diskFormat }),
+      ...(containerFormat === undefined ? {} : { containerFormat }),
       claimTaskId: null,
       claimWorkflowId: null,
       claimRunId: null,

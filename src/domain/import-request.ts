@@ -1,3 +1,9 @@
+import {
+  isContainerFormat,
+  isDiskFormat,
+  type ContainerFormat,
+  type DiskFormat,
+} from "./disk-format.ts";
 import { parseChecksum } from "./given-checksum.ts";
 import { ImportError } from "./import-failure.ts";
 
@@ -6,6 +12,14 @@ export const IMPORT_METHODS = ["glance-direct", "web-download", "copy-image"] as
 
 /** The source of the bytes: staging, a URL, or a store that already has the image. */
 export type ImportMethod = (typeof IMPORT_METHODS)[number];
+
+/** The facts that an image takes over from the image of another service that it is made from. */
+export interface TakenOver {
+  readonly disk_format: DiskFormat;
+  readonly container_format: ContainerFormat;
+  /** Added to those of the image, and replacing those of the same name. */
+  readonly properties: Readonly<Record<string, string>>;
+}
 
 /** The request of a user: the only argument of the workflow `importImage`. Names are Glance's. */
 export interface ImportRequest {
@@ -40,6 +54,16 @@ export interface ImportRequest {
   readonly checksum?: string;
   /** The expected number of bytes. Default: unknown. */
   readonly size?: number;
+  /**
+   * `web-download` of an image of another service: what the image takes over from it. Its own
+   * formats do not count then; a failed import leaves them as they were. Default: nothing.
+   */
+  readonly takes_over?: TakenOver;
+  /**
+   * `web-download`: the reason for which there is nothing to download, found before the start. The
+   * import is accepted, and fails with it. Default: none.
+   */
+  readonly source_failure?: string;
   /** Roles of the caller; some transforms depend on them. Default: none. */
   readonly roles?: readonly string[];
   /** The user who requests it, for the record of the task. Default: unknown. */
@@ -131,6 +155,11 @@ const RULES: Readonly<Record<keyof ImportRequest, Rule>> = {
     "a whole number of bytes",
     (value) => Number.isSafeInteger(value) && Number(value) >= 0,
   ),
+  takes_over: optional(
+    "an object with disk_format, container_format and properties, at most 64 KiB of JSON",
+    isTakenOver,
+  ),
+  source_failure: optional("a non-empty string", isText),
   roles: optional("a list of non-empty strings", isTextList),
   transforms: optional("a list of names of transforms, none twice", isListOfNames),
   user_id: optional("a non-empty string", isText),
@@ -155,12 +184,16 @@ function mistake(field: string, value: unknown, rule: string): string {
 /** Mistakes of fields that are valid alone and invalid together. */
 function mistakesTogether(fields: Record<string, unknown>): string[] {
   const { method, uri, all_stores: allStores, stores, transforms } = fields;
+  const { takes_over: taken, source_failure: failure } = fields;
   return [
     ...(allStores === true && stores !== undefined
       ? ["stores must be left out if all_stores is true"]
       : []),
-    ...(method === "web-download" && uri === undefined
+    ...(method === "web-download" && uri === undefined && failure === undefined
       ? ["uri must be given for web-download, an http or https URL"]
+      : []),
+    ...(method !== "web-download" && (taken ?? failure) !== undefined
+      ? ["takes_over and source_failure must be left out except for web-download"]
       : []),
     ...(method === "copy-image" && uri !== undefined
       ? ["uri must be left out for copy-image, which copies from a store"]
@@ -192,9 +225,26 @@ function isTextList(value: unknown): value is string[] {
   return Array.isArray(value) && value.every(isText);
 }
 
-const MOST_BYTES_OF_API_REQUEST = 64 * 1024;
+function isTakenOver(value: unknown): boolean {
+  if (!isSmallObject(value)) return false;
+  const {
+    disk_format: disk,
+    container_format: container,
+    properties,
+    ...more
+  } = value as Readonly<Record<string, unknown>>;
+  const isRight =
+    typeof disk === "string" &&
+    isDiskFormat(disk) &&
+    typeof container === "string" &&
+    isContainerFormat(container);
+  if (!isRight || !isSmallObject(properties) || Object.keys(more).length > 0) return false;
+  return Object.values(properties).every((each) => typeof each === "string");
+}
 
-function isSmallObject(value: unknown): boolean {
+const MOST_BYTES_OF_OBJECT = 64 * 1024;
+
+function isSmallObject(value: unknown): value is object {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
-  return new TextEncoder().encode(JSON.stringify(value)).length <= MOST_BYTES_OF_API_REQUEST;
+  return new TextEncoder().encode(JSON.stringify(value)).length <= MOST_BYTES_OF_OBJECT;
 }

@@ -10,6 +10,13 @@ export interface Credentials {
   readonly path: string;
 }
 
+/** An image service, by its place in a catalogue. */
+export interface ServicePlace {
+  readonly region: string;
+  /** `public`, `internal` or `admin`. */
+  readonly serviceInterface: string;
+}
+
 /** One of the ways in which callers identify themselves. */
 export interface Identity {
   /** The value of `WWW-Authenticate` in a refusal. */
@@ -20,12 +27,34 @@ export interface Identity {
    * @throws HttpFailure 401; 503 if that cannot be found out now
    */
   identify(credentials: Credentials): Promise<Caller>;
+  /**
+   * Looks up the image service of a region, as the caller sees it. Absent: there is no catalogue.
+   *
+   * @returns undefined if there is none
+   * @throws HttpFailure 503 if that cannot be found out now
+   */
+  imageEndpoint?(place: ServicePlace, headers: IncomingHttpHeaders): Promise<string | undefined>;
   close(): Promise<void>;
 }
 
 /** The digest by which a token is known: the token itself is kept nowhere. */
 export function digestOf(token: string): string {
   return createHash("sha256").update(token).digest("hex");
+}
+
+/** The token of a request, and the user of HTTP basic; undefined if it has none. */
+export function credentialsIn(
+  headers: IncomingHttpHeaders,
+): { readonly user?: string; readonly token: string } | undefined {
+  const token = headerOf(headers, "x-auth-token");
+  if (token !== undefined) return { token };
+  const authorization = headerOf(headers, "authorization") ?? "";
+  const [, scheme = "", value = ""] = /^(basic|bearer)\s+(\S+)$/i.exec(authorization) ?? [];
+  if (scheme === "") return undefined;
+  if (scheme.toLowerCase() === "bearer") return { token: value };
+  const text = Buffer.from(value, "base64").toString("utf8");
+  const colon = text.indexOf(":");
+  return colon < 0 ? undefined : { user: text.slice(0, colon), token: text.slice(colon + 1) };
 }
 
 /** The value of a header that may be sent once; undefined if it is absent or blank. */

@@ -10,6 +10,7 @@ import {
   type ApiContext,
   type Routes,
 } from "./context.ts";
+import { importMethods } from "./glance-download.ts";
 import { badRequest, forbidden, HttpFailure } from "./http-failure.ts";
 import { readNewImage } from "./image-attributes.ts";
 import { changesOf, PATCH_TYPES, readOperations, type PatchFlavour } from "./json-patch.ts";
@@ -129,12 +130,9 @@ export const imageRoutes: Routes = (app, context) => {
 };
 
 /** Names the ways of import and the stores: some clients refuse to import without these headers. */
-export function addImportHeaders(reply: FastifyReply, { config }: ApiContext): void {
-  const stores = Object.entries(config.stores).filter(([, { disabled }]) => !disabled);
-  reply.header(
-    "openstack-image-import-methods",
-    "glance-direct,web-download,copy-image,glance-download",
-  );
+export function addImportHeaders(reply: FastifyReply, context: ApiContext): void {
+  const stores = Object.entries(context.config.stores).filter(([, { disabled }]) => !disabled);
+  reply.header("openstack-image-import-methods", importMethods(context).join(","));
   reply.header("openstack-image-store-ids", stores.map(([name]) => name).join(","));
 }
 

@@ -2,6 +2,7 @@ import type { FastifyRequest } from "fastify";
 import { ImportError } from "../domain/import-failure.ts";
 import { checkOrigin } from "./check-origin.ts";
 import { requireImage, type Routes } from "./context.ts";
+import { GLANCE_DOWNLOAD_HINT, importMethods, remoteDownload } from "./glance-download.ts";
 import { badRequest, conflict } from "./http-failure.ts";
 import { headerOf } from "./identity.ts";
 import { readImportBody, requireStores, type ImportBody } from "./import-body.ts";
@@ -58,8 +59,20 @@ export const importRoutes: Routes = (app, context) => {
         case "copy-image":
           await client.imports.copy(imageId, options);
           break;
-        case "glance-download":
-          throw badRequest("'glance-download' is not available on this site.");
+        case "glance-download": {
+          if (wanted.remote === undefined || !importMethods(context).includes(wanted.name)) {
+            throw badRequest("'glance-download' is not available on this site.", {
+              hint: GLANCE_DOWNLOAD_HINT,
+            });
+          }
+          const download = await remoteDownload(context, request, wanted.remote);
+          await client.imports.start(imageId, {
+            ...options,
+            ...download,
+            roles: [...request.caller.roles],
+          });
+          break;
+        }
       }
     } catch (error) {
       throw inWordsOfGlance(error);

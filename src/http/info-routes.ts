@@ -1,7 +1,7 @@
 import { ImportError } from "../domain/import-failure.ts";
 import { noContent, requireImage, requireUse, type Routes } from "./context.ts";
+import { importMethods } from "./glance-download.ts";
 import { conflict, forbidden, notFound } from "./http-failure.ts";
-import { IMPORT_METHODS_HERE } from "./import-body.ts";
 import { described } from "./open-api.ts";
 
 const MIB = 1024 * 1024;
@@ -19,7 +19,7 @@ export const infoRoutes: Routes = (app, context) => {
       "import-methods": {
         description: "Import methods available.",
         type: "array",
-        value: IMPORT_METHODS_HERE,
+        value: importMethods(context),
       },
     }),
   );

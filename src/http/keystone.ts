@@ -6,7 +6,13 @@ import type { KeystoneSettings } from "../config/api-settings.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { callerOf, type Caller } from "./caller.ts";
 import { HttpFailure } from "./http-failure.ts";
-import { digestOf, headerOf, type Credentials, type Identity } from "./identity.ts";
+import {
+  digestOf,
+  headerOf,
+  type Credentials,
+  type Identity,
+  type ServicePlace,
+} from "./identity.ts";
 
 // A refusal is remembered for less long than an answer: the token may be valid in a moment.
 const REFUSAL_MS = 10_000;
@@ -23,6 +29,22 @@ const tokenDocument = z.object({
     roles: z.array(z.object({ name: z.string() })).default([]),
     application_credential: z.object({ access_rules: z.array(accessRule).optional() }).nullish(),
   }),
+});
+
+const catalogue = z.object({
+  catalog: z.array(
+    z.object({
+      type: z.string(),
+      endpoints: z.array(
+        z.object({
+          interface: z.string(),
+          region: z.string().nullish(),
+          region_id: z.string().nullish(),
+          url: z.string(),
+        }),
+      ),
+    }),
+  ),
 });
 
 /** A token that Keystone knows. */
@@ -82,6 +104,23 @@ export class Keystone implements Identity {
     return { ...caller, roles: new Set([...caller.roles, "service"]) };
   }
 
+  async imageEndpoint(
+    { region, serviceInterface }: ServicePlace,
+    headers: Credentials["headers"],
+  ): Promise<string | undefined> {
+    const token = headerOf(headers, "x-auth-token") ?? "";
+    const answer = await this.#get("/auth/catalog", { "x-auth-token": token });
+    if (answer === undefined) return undefined;
+    const document = catalogue.safeParse(answer);
+    if (!document.success) throw unreachable(document.error);
+    return document.data.catalog
+      .filter(({ type }) => type === "image")
+      .flatMap(({ endpoints }) => endpoints)
+      .find(
+        (each) => each.interface === serviceInterface && (each.region_id ?? each.region) === region,
+      )?.url;
+  }
+
   async close(): Promise<void> {
     await this.#agent.close();
   }
@@ -130,16 +169,22 @@ export class Keystone implements Identity {
   /** A token may validate itself; that of a service validates others, also expired ones. */
   async #ask(token: string, service: string | undefined): Promise<Validated | undefined> {
     const query = service === undefined ? "?nocatalog" : "?nocatalog&allow_expired=1";
-    const unreachable = (cause: unknown): HttpFailure =>
-      new HttpFailure(503, "The identity service does not answer.", {
-        cause,
-        headers: { "retry-after": "5" },
-      });
-    const answer = await request(`${this.#settings.url}/auth/tokens${query}`, {
+    const answer = await this.#get(`/auth/tokens${query}`, {
+      "x-auth-token": service ?? token,
+      "x-subject-token": token,
+    });
+    if (answer === undefined) return undefined;
+    const document = tokenDocument.safeParse(answer);
+    if (!document.success) throw unreachable(document.error);
+    return validatedOf(document.data);
+  }
+
+  /** @returns undefined if Keystone refuses */
+  async #get(path: string, tokens: Readonly<Record<string, string>>): Promise<unknown> {
+    const answer = await request(`${this.#settings.url}${path}`, {
       dispatcher: this.#agent,
       headers: {
-        "x-auth-token": service ?? token,
-        "x-subject-token": token,
+        ...tokens,
         // Without it Keystone refuses tokens that have access rules.
         "openstack-identity-access-rules": "1.0",
         accept: "application/json",
@@ -158,9 +203,9 @@ export class Keystone implements Identity {
       await answer.body.dump();
       throw unreachable(new Error(`It answered ${String(answer.statusCode)}`));
     }
-    const document = tokenDocument.safeParse(await answer.body.json().catch(unreadable));
-    if (!document.success) throw unreachable(document.error);
-    return validatedOf(document.data);
+    return answer.body.json().catch((error: unknown) => {
+      throw unreachable(error);
+    });
   }
 
   #refusal(reason: string): HttpFailure {
@@ -168,8 +213,11 @@ export class Keystone implements Identity {
   }
 }
 
-function unreadable(): undefined {
-  return undefined;
+function unreachable(cause: unknown): HttpFailure {
+  return new HttpFailure(503, "The identity service does not answer.", {
+    cause,
+    headers: { "retry-after": "5" },
+  });
 }
 
 function validatedOf({ token }: z.output<typeof tokenDocument>): Validated {

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { ImportError } from "../domain/import-failure.ts";
 import { callerOf, type Caller } from "./caller.ts";
 import { HttpFailure } from "./http-failure.ts";
-import { digestOf, headerOf, type Credentials, type Identity } from "./identity.ts";
+import { credentialsIn, digestOf, type Credentials, type Identity } from "./identity.ts";
 
 const LOOK_EVERY_MS = 1_000;
 
@@ -90,20 +90,6 @@ export class TokenFile implements Identity {
       if (!(error instanceof ImportError)) throw error;
     }
   }
-}
-
-function credentialsIn(
-  headers: Credentials["headers"],
-): { readonly user?: string; readonly token: string } | undefined {
-  const token = headerOf(headers, "x-auth-token");
-  if (token !== undefined) return { token };
-  const authorization = headerOf(headers, "authorization") ?? "";
-  const [, scheme = "", value = ""] = /^(basic|bearer)\s+(\S+)$/i.exec(authorization) ?? [];
-  if (scheme === "") return undefined;
-  if (scheme.toLowerCase() === "bearer") return { token: value };
-  const text = Buffer.from(value, "base64").toString("utf8");
-  const colon = text.indexOf(":");
-  return colon < 0 ? undefined : { user: text.slice(0, colon), token: text.slice(colon + 1) };
 }
 
 /** A file that was replaced or changed has another state. */

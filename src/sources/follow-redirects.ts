@@ -11,6 +11,8 @@ export interface WebRequest {
   readonly url: URL;
   /** Sent to every origin on the way, so that they must not contain a secret of one of them. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Sent to the origin of `url` alone, and to no other on the way. Default: none. */
+  readonly secretHeaders?: Readonly<Record<string, string>>;
   /** Time limit for the headers of each response, connection included, in ms. */
   readonly answerTimeoutMs: number;
   /**
@@ -57,8 +59,11 @@ export async function getFollowing(
 async function get(
   dispatcher: Dispatcher,
   url: URL,
-  { headers, answerTimeoutMs, aheadBytes, signal }: WebRequest,
+  request: WebRequest,
 ): Promise<Dispatcher.ResponseData> {
+  const { answerTimeoutMs, aheadBytes, signal } = request;
+  const isFirst = url.origin === request.url.origin;
+  const headers = { ...request.headers, ...(isFirst ? request.secretHeaders : {}) };
   // Not the timeout of undici, which an origin can extend without end by interim responses.
   const patience = new AbortController();
   const timer = setTimeout(() => {

@@ -15,6 +15,8 @@ import { displayedUrl, parseWebUrl } from "./web-url.ts";
 /** A resource to download. */
 export interface DownloadOrder {
   readonly url: string;
+  /** Sent as `X-Auth-Token` to the origin of `url` alone. Default: none. */
+  readonly token?: string | undefined;
   /** The end of an earlier download. Default: the complete resource is downloaded. */
   readonly continuation?: Continuation | undefined;
   /** The early ends of earlier attempts. Default: none. */

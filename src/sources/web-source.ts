@@ -51,7 +51,9 @@ export class WebSource {
       };
       const answerTimeoutMs = connectTimeoutMs + headerTimeoutMs;
       const aheadBytes = from?.endAt === undefined ? undefined : RANGE_BYTES;
-      const request = { url, headers, answerTimeoutMs, aheadBytes, signal: order.signal };
+      const { token, signal } = order;
+      const secretHeaders = token === undefined ? {} : { "x-auth-token": token };
+      const request = { url, headers, secretHeaders, answerTimeoutMs, aheadBytes, signal };
       const answer = await getFollowing(agent, this.#policy, request);
       let judged: OriginAnswer | undefined;
       try {

@@ -81,6 +81,33 @@ export function displayedUrl(url: URL): string {
   return `${protocol}//${host}${isLong ? `${pathname.slice(0, SHOWN_PATH_LENGTH)}…` : pathname}`;
 }
 
+/** A URL, and the token that its origin wants. */
+export interface TokenedUrl {
+  readonly url: string;
+  /** Sent as `X-Auth-Token` to the origin of the URL alone. Default: none. */
+  readonly token?: string | undefined;
+}
+
+const TOKENED = /^x-auth-token ([\x21-\x7e]+) /;
+
+/**
+ * One text of a URL and its token, to be sealed. It is not a URL, so that no user can give it for
+ * one.
+ *
+ * @throws ImportError `BadRequest` for a token that cannot stand in a header
+ */
+export function joinToken(url: string, token: string): string {
+  const joined = `x-auth-token ${token} ${url}`;
+  if (TOKENED.exec(joined)?.[1] === token) return joined;
+  throw new ImportError("BadRequest", "The token has characters that no header can have");
+}
+
+/** Takes apart what {@link joinToken} has joined; any other text is a URL alone. */
+export function splitToken(text: string): TokenedUrl {
+  const [head = "", token] = TOKENED.exec(text) ?? [];
+  return token === undefined ? { url: text } : { url: text.slice(head.length), token };
+}
+
 /**
  * True if a URI has a part that may contain a secret, so that it must be sealed before it leaves
  * the process.

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { WorkflowNotFoundError, type Client } from "@temporalio/client";
 import { Attempts } from "../activities/attempts.ts";
 import type { Dependencies, NodeDependencies } from "../activities/dependencies.ts";
@@ -9,10 +8,8 @@ import { packageVersion } from "../config/package-version.ts";
 import { Database } from "../db/connect.ts";
 import { StoreMarkRecords } from "../db/store-mark-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { openWebSource } from "../sources/open-web-source.ts";
 import { SealingKeys } from "../sources/sealing-keys.ts";
-import type { OutboundProxy } from "../sources/proxy-tunnel.ts";
-import { readSecretFile, unusableSecret } from "../sources/secret-file.ts";
-import { WebSource } from "../sources/web-source.ts";
 import { StagingArea } from "../staging/staging-area.ts";
 import { Stores } from "../stores/open-stores.ts";
 import { Transforms } from "../transforms/open-transforms.ts";
@@ -38,11 +35,7 @@ export async function buildDependencies(
     transforms,
     staging: await openStaging(config.nodeStagingUri),
     attempts: new Attempts(),
-    web: new WebSource({
-      ...config.web,
-      authorities: await readAuthorities(config.web.caFile),
-      proxy: await readProxy(config.web),
-    }),
+    web: await openWebSource(config.web),
     sealingKeys:
       config.keyFile === undefined ? new SealingKeys() : await SealingKeys.read(config.keyFile),
     publishAtOnceBytes: config.publishAtOnceBytes,
@@ -63,29 +56,6 @@ export async function buildDependencies(
     lastFailuresOf: async (workflowId, runId) =>
       lastFailures(await client.workflow.getHandle(workflowId, runId).describe()),
   };
-}
-
-async function readProxy({
-  proxyUrl,
-  proxyCredentialsFile: file,
-  noProxy,
-}: Config["web"]): Promise<OutboundProxy | undefined> {
-  if (proxyUrl === undefined) return undefined;
-  const url = new URL(proxyUrl);
-  if (file === undefined) return { url, exceptions: noProxy };
-  const what = "file of `sources.web.proxy_credentials_file`";
-  const credentials = (await readSecretFile(what, file)).trim();
-  if (/^[^:\r\n]+:[^\r\n]+$/.test(credentials)) return { url, credentials, exceptions: noProxy };
-  throw unusableSecret(what, file, "it must be one line, user:password");
-}
-
-async function readAuthorities(path: string | undefined): Promise<string | undefined> {
-  if (path === undefined) return undefined;
-  return readFile(path, "utf8").catch((cause: unknown) => {
-    throw new ImportError("BadConfiguration", `Cannot read "${path}" (sources.web.ca_file)`, {
-      cause,
-    });
-  });
 }
 
 /** Without a staging area a worker still runs workflows, and refuses imports with the reason. */

@@ -1,3 +1,4 @@
+import { ApplicationFailure } from "@temporalio/workflow";
 import type { ActivateOrder } from "../activities/activate-image.ts";
 import type { ImportPlan } from "../activities/claim-import.ts";
 import type { Transformed } from "../activities/transform-staged.ts";
@@ -20,8 +21,8 @@ export interface PreparedImage {
    * The product of a transform that has the bytes. Undefined if the upload or download has them.
    */
   readonly product?: number;
-  /** Changes that transforms make to the image; the activation writes them. */
-  readonly changes?: Pick<ActivateOrder, "disk_format" | "properties">;
+  /** Changes of the image by its source and by transforms; the activation writes them. */
+  readonly changes?: Pick<ActivateOrder, "disk_format" | "container_format" | "properties">;
   /** Verdict and transforms, for the history of the image. Absent for a further copy. */
   readonly preparation?: Preparation;
   /** Digests of the upload or download, before any transform. */
@@ -34,7 +35,11 @@ export interface PreparedImage {
  * Downloads the image into staging if it has a URL. Returns the plan with the place of the bytes.
  */
 export async function fetchImage(plan: ImportPlan, run: ImportRun): Promise<ImportPlan> {
-  const { image_id, epoch, task_id, source_uri: source } = plan;
+  const { image_id, epoch, task_id, source_uri: source, source_failure: failure } = plan;
+  if (failure !== undefined) {
+    run.enter("fetching");
+    throw ApplicationFailure.nonRetryable(failure, "SourceRefused");
+  }
   if (source === undefined) return plan;
   run.enter("fetching");
   const summary = "fetch: download into staging";
@@ -61,7 +66,7 @@ function removalOfDownload(plan: ImportPlan): Undo {
  * Verifies the bytes in staging and runs the configured transforms, before any store is touched.
  */
 export async function prepareImage(plan: ImportPlan, run: ImportRun): Promise<PreparedImage> {
-  const { transforms = [], disk_format, expected } = plan;
+  const { transforms = [], disk_format, expected, takes_over } = plan;
   run.enter("verifying");
   const staged = await verifyStaging(plan, run, {
     disk_format,
@@ -70,6 +75,7 @@ export async function prepareImage(plan: ImportPlan, run: ImportRun): Promise<Pr
   });
   if (transforms.length > 0) return transformImage(plan, transforms, staged, run);
   const preparation = preparationOf(staged, []);
+  if (takes_over !== undefined) return { ...staged, preparation, changes: takes_over };
   return disk_format === null && staged.disk_format != null
     ? { ...staged, preparation, changes: { disk_format: staged.disk_format } }
     : { ...staged, preparation };
@@ -112,7 +118,8 @@ async function transformImage(
   // Null while the format is unknown: that of compressed bytes is detected after decompression.
   let disk_format = plan.disk_format ?? staged.disk_format ?? null;
   let product = 0;
-  let properties = {};
+  const { properties: taken = {}, ...formats } = plan.takes_over ?? {};
+  let properties = taken;
   const ran: RanTransform[] = [];
   for (const transform of transforms) {
     const made = await runTransform(plan, transform, product, disk_format ?? UNDECLARED, run);
@@ -136,7 +143,7 @@ async function transformImage(
   return {
     ...image,
     preparation: preparationOf(image, ran),
-    changes: { ...(disk_format === null ? {} : { disk_format }), properties },
+    changes: { ...formats, ...(disk_format === null ? {} : { disk_format }), properties },
     ...(product === 0
       ? {}
       : { product, stagedDigests: staged.digests, staged_format: staged.detected_format }),

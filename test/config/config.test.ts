@@ -77,6 +77,7 @@ const DEFAULTS = {
     port: 9292,
     publicUrl: undefined,
     identity: { mode: "none" },
+    glanceRegions: {},
     allowedOrigins: [],
     idleTimeoutMs: 60_000,
     drainMs: 30_000,
@@ -160,6 +161,7 @@ describe("parseConfig()", () => {
         public_url: https://images.example.org/
         identity: keystone
         keystone: { url: https://keystone/v3/, ca_file: ca.pem, cache: 1m }
+        glance_regions: { west: https://west.example.org }
         allowed_origins: [https://horizon.example.org]
         idle_timeout: 10s
         drain: 1m
@@ -179,6 +181,7 @@ describe("parseConfig()", () => {
           caFile: "/etc/image-import/ca.pem",
           cacheMs: 60_000,
         },
+        glanceRegions: { west: "https://west.example.org" },
         allowedOrigins: ["https://horizon.example.org"],
         idleTimeoutMs: 10_000,
         drainMs: 60_000,

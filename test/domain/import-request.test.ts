@@ -56,6 +56,24 @@ describe("parseImportRequest()", () => {
     expect(parseImportRequest(request)).toEqual(request);
   });
 
+  it("takes what an image takes over from one of another service", () => {
+    const takes_over = { disk_format: "raw", container_format: "bare", properties: { hw_x: "y" } };
+    const request = { image_id: IMAGE_ID, method: "web-download", uri: "https://a/b", takes_over };
+    const failing = { image_id: IMAGE_ID, method: "web-download", source_failure: "no region" };
+
+    expect(parseImportRequest(request)).toEqual(request);
+    expect(parseImportRequest(failing)).toEqual(failing);
+    for (const wrong of [
+      { ...request, method: "glance-direct" },
+      { ...request, takes_over: { ...takes_over, disk_format: "floppy" } },
+      { ...request, takes_over: { ...takes_over, properties: { hw_x: 1 } } },
+      { ...request, takes_over: { ...takes_over, more: "x" } },
+      { ...request, takes_over: "raw" },
+    ]) {
+      expect(() => parseImportRequest(wrong)).toThrow(/takes_over/);
+    }
+  });
+
   it("takes fields that are set to nothing for absent ones", () => {
     const nothing = { method: undefined, uri: undefined, stores: undefined, request_id: undefined };
 
@@ -196,7 +214,7 @@ describe("parseImportRequest()", () => {
     [
       "a field that imports do not have",
       { image_id: IMAGE_ID, store: "fast" },
-      '"store" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, transforms, user_id, api_request, request_id)',
+      '"store" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, direct_upload, api_request, request_id)',
     ],
   ])("refuses %s", (_, input, mistake) => {
     expect(() => parseImportRequest(input)).toThrow(refusal(mistake));
@@ -207,7 +225,7 @@ describe("parseImportRequest()", () => {
 
     expect(() => parseImportRequest(input)).toThrow(
       refusal(
-        '"image" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, roles, transforms, user_id, api_request, request_id)',
+        '"image" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, direct_upload, api_request, request_id)',
         "image_id must be a UUID, not 7",
         'method must be glance-direct or web-download or copy-image, not "x"',
         'uri must be a non-empty string, not ""',

@@ -20,6 +20,12 @@ export class KeystoneDouble implements AsyncDisposable {
   readonly tokens = new Map<string, KnownToken>();
   /** The requests so far, each with its query. */
   readonly asked: { readonly subject: string; readonly by: string; readonly query: string }[] = [];
+  /** The image services of its catalogue. */
+  readonly endpoints: {
+    readonly interface: string;
+    readonly region: string;
+    readonly url: string;
+  }[] = [];
   /** Answers every request with this status. Default: it does not. */
   brokenStatus: number | undefined;
   readonly #server = createServer((request, response) => {
@@ -46,6 +52,10 @@ export class KeystoneDouble implements AsyncDisposable {
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
     const url = new URL(request.url ?? "/", "http://keystone");
+    if (url.pathname === "/v3/auth/catalog") {
+      this.#answerCatalogue(request, response);
+      return;
+    }
     const subject = String(request.headers["x-subject-token"]);
     const by = String(request.headers["x-auth-token"]);
     this.asked.push({ subject, by, query: url.search });
@@ -57,6 +67,21 @@ export class KeystoneDouble implements AsyncDisposable {
     }
     response.writeHead(200, { "content-type": "application/json" });
     response.end(JSON.stringify(documentOf(this.tokens.get(subject))));
+  }
+
+  #answerCatalogue(request: IncomingMessage, response: ServerResponse): void {
+    const isKnown = this.tokens.has(String(request.headers["x-auth-token"]));
+    response.writeHead(this.brokenStatus ?? (isKnown ? 200 : 401));
+    const endpoints = this.endpoints.map((each) => ({ ...each, region_id: each.region }));
+    const others = [{ interface: "public", region: "West", region_id: "West", url: "http://no" }];
+    response.end(
+      JSON.stringify({
+        catalog: [
+          { type: "compute", endpoints: others },
+          { type: "image", endpoints },
+        ],
+      }),
+    );
   }
 
   #statusFor(request: IncomingMessage, url: URL, subject: string, by: string): number {

@@ -53,6 +53,41 @@ test("without a token, and with one that Keystone refuses, the answer is 401 wit
   expect(keystone.challenge).toBe(`Keystone uri="${server.url}"`);
 });
 
+describe("the catalogue", () => {
+  const west = { region: "West", serviceInterface: "public" };
+  const headers = { "x-auth-token": "mine" };
+
+  beforeEach(() => {
+    server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"] });
+    server.endpoints.push(
+      { interface: "internal", region: "West", url: "http://inside" },
+      { interface: "public", region: "East", url: "http://east" },
+      { interface: "public", region: "West", url: "http://west" },
+    );
+  });
+
+  test("names the image service of a region and an interface", async () => {
+    expect(await keystone.imageEndpoint(west, headers)).toBe("http://west");
+    const inside = { ...west, serviceInterface: "internal" };
+    expect(await keystone.imageEndpoint(inside, headers)).toBe("http://inside");
+  });
+
+  test("has no other region and no other interface", async () => {
+    for (const place of [
+      { ...west, region: "North" },
+      { ...west, serviceInterface: "admin" },
+    ]) {
+      expect(await keystone.imageEndpoint(place, headers)).toBeUndefined();
+    }
+  });
+
+  test("that cannot be read now is 503", async () => {
+    server.brokenStatus = 500;
+    const answer = await keystone.imageEndpoint(west, headers).catch((error: unknown) => error);
+    expect(answerTo(answer).status).toBe(503);
+  });
+});
+
 describe("the cache", () => {
   test("asks once for many requests at once, and for those that follow", async () => {
     server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"] });

@@ -271,6 +271,32 @@ describe("open() over TLS", () => {
   });
 });
 
+describe("open() with a token", () => {
+  it("sends it to the origin of the URL, and to no other on the way", async () => {
+    const other = await HostileOrigin.start(async (exchange) => {
+      exchange.head(302, { location: first.url("/back"), "content-length": 0 });
+    });
+    const first = await HostileOrigin.start(async (exchange) => {
+      if (exchange.request.path === "/back") return honest(BYTES)(exchange);
+      exchange.head(302, { location: other.url(), "content-length": 0 });
+    });
+    const web = new WebSource({ ...SETTINGS, ports: [first.port, other.port] });
+    const { signal } = new AbortController();
+    await using source = await web.open({
+      url: first.url(),
+      token: "s3cret-token",
+      maxBytes: 2 * BYTES.length,
+      signal,
+    });
+
+    expect(await read(source)).toEqual(BYTES);
+    const sent = [first, other].map(({ requests }) =>
+      requests.map(({ headers }) => headers["x-auth-token"]),
+    );
+    expect(sent).toEqual([["s3cret-token", "s3cret-token"], [undefined]]);
+  });
+});
+
 describe("read() over several connections", () => {
   const bytes = Buffer.alloc(3 * RANGE_BYTES + 17, "image");
 

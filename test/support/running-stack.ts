@@ -46,6 +46,7 @@ export interface StackConfig {
   readonly import?: Readonly<Record<string, unknown>>;
   readonly staging?: Readonly<Record<string, unknown>>;
   readonly sources?: Readonly<Record<string, unknown>>;
+  readonly secrets?: Readonly<Record<string, unknown>>;
   readonly reconcile_every?: string;
 }
 
