@@ -2,6 +2,7 @@ import { and, eq, isNotNull, sql } from "drizzle-orm";
 import { isLater, type AttemptOrder } from "../domain/attempt-order.ts";
 import type { ContainerFormat, DiskFormat } from "../domain/disk-format.ts";
 import { nextImageStatus } from "../domain/image-status.ts";
+import type { DirectUpload } from "../domain/direct-upload.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { ImportRequest } from "../domain/import-request.ts";
 import type { Limits } from "../domain/quota.ts";
@@ -254,9 +255,11 @@ export async function releaseClaim(
   await failTask(db, image.claimTaskId, failure, taskTimeToLiveMs);
   await dropPendingLocations(db, image);
   const staged = await findUpload(db, image.id);
+  const refused = await refusedUpload(db, image, failure);
   await db
     .update(images)
     .set({
+      ...(refused === undefined ? {} : { directUpload: refused }),
       ...(isImporting(image) ? stateBefore(image, staged?.sizeBytes ?? null) : {}),
       claimTaskId: null,
       claimWorkflowId: null,
@@ -267,6 +270,29 @@ export async function releaseClaim(
       updatedAt: sql`now()`,
     })
     .where(and(eq(images.id, image.id), eq(images.claimRunId, claim.runId)));
+}
+
+// No import of these bytes would succeed.
+const CONTENT_REFUSED = ["UnsafeImage", "FormatMismatch", "FormatNotAllowed"];
+
+/**
+ * A client of Glance waits for the image to be `queued` again, and can correct its format only
+ * then: an upload whose content is refused is given to the worker to remove, as one that came with
+ * its import. A user of our own client keeps it.
+ */
+async function refusedUpload(
+  db: Queries,
+  { claimTaskId, claimEarlierStatus }: ImageRow,
+  { failure }: TaskFailure,
+): Promise<DirectUpload | undefined> {
+  if (claimTaskId === null || claimEarlierStatus !== "uploading") return undefined;
+  if (!CONTENT_REFUSED.includes(failure?.code ?? "")) return undefined;
+  const [task] = await db
+    .select({ input: tasks.input, requestId: tasks.requestId })
+    .from(tasks)
+    .where(eq(tasks.id, claimTaskId));
+  const isOfGlance = task !== undefined && "import_req" in task.input;
+  return isOfGlance && task.requestId !== null ? { request_id: task.requestId } : undefined;
 }
 
 /**

@@ -159,6 +159,21 @@ test("staged data is imported, and its task names the request", async () => {
   });
 });
 
+test("staged data whose content is refused is removed, so that the format can be corrected", async () => {
+  const { id } = await api.create({ disk_format: "qcow2" });
+  const bytes = randomBytes(8192);
+  expect((await api.send("PUT", `/v2/images/${id}/stage`, { bytes })).status).toBe(204);
+  const json = { method: { name: "glance-direct" } };
+  expect((await api.send("POST", `/v2/images/${id}/import`, { json })).status).toBe(202);
+  await vi.waitUntil(
+    async () => (await api.send("GET", `/v2/images/${id}`)).body.status === "queued",
+    PATIENCE,
+  );
+  const { body } = await api.send("GET", `/v2/images/${id}/tasks`);
+  expect(body.tasks).toMatchObject([{ status: "failure" }]);
+  expect(await stack.traces(id)).toMatchObject({ staging: [], leases: [] });
+});
+
 test("an upload by PUT has no task", async () => {
   const id = await api.active(randomBytes(4096));
   expect((await api.send("GET", `/v2/images/${id}/tasks`)).body).toEqual({ tasks: [] });
