@@ -8,6 +8,8 @@ import type { StartOptions } from "./start-options.ts";
 export interface FinishOptions {
   /** The name of the image, for the title of the run in the Web UI. */
   readonly imageName?: string | undefined;
+  /** Called once the import is accepted. */
+  readonly onAccepted?: (() => void) | undefined;
   /** Ends the wait; the import continues. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -36,7 +38,7 @@ const GOES_ON: readonly ImportFailureCode[] = [
 export async function finishDirectUpload(
   { catalogue, start, wait, unstage }: FinishTools,
   imageId: string,
-  { imageName, signal }: FinishOptions,
+  { imageName, onAccepted, signal }: FinishOptions,
 ): Promise<ImportOutcome> {
   const upload = await catalogue.query((db) => findDirectUpload(db, imageId));
   if (upload === null) {
@@ -52,13 +54,18 @@ export async function finishDirectUpload(
       imageName,
       signal,
     });
+    onAccepted?.();
     return await unlessAborted(wait(imageId, runId), imageId, signal);
   } catch (error) {
-    const goesOn = error instanceof ImportError && GOES_ON.includes(error.code);
     // The worker removes what this process cannot.
-    if (!goesOn) await unstage(imageId).catch(() => undefined);
+    if (!goesOn(error)) await unstage(imageId).catch(() => undefined);
     throw error;
   }
+}
+
+/** True if an upload stays although its import failed with this here: a worker goes on with it. */
+export function goesOn(error: unknown): boolean {
+  return error instanceof ImportError && GOES_ON.includes(error.code);
 }
 
 async function unlessAborted<T>(

@@ -9,6 +9,8 @@ import type { Imports } from "./imports.ts";
 import { pagesOf } from "./pages-of.ts";
 import type { OpenImage, OpenOptions, ReadOptions, VerifiedLocation } from "./read-image.ts";
 import { requireId } from "./require-id.ts";
+import type { ResumableKey } from "../db/resumable-records.ts";
+import type { NextBytes, ResumableOrder, ResumableView } from "./resumable-upload.ts";
 import type { StagedImage, StageOptions, StagingTools } from "./stage-image.ts";
 
 /** Options of a verification. */
@@ -82,6 +84,57 @@ export class HostFiles {
     requireId(imageId);
     const { showUpload } = await import("./stage-image.ts");
     return showUpload(await this.#connections.catalogue(), imageId);
+  }
+
+  /**
+   * Begins an upload of a queued image that outlives its writers: until it expires
+   * ({@link ResumableView}), {@link continueUpload} brings its bytes, from any process that has the
+   * same staging volume.
+   *
+   * @throws ImportError `ImageNotFound`, `ImageConflict`, `StagingBusy`, `NoSpace`,
+   *   `ImageTooLarge`, `QuotaExceeded`
+   */
+  async beginUpload(order: ResumableOrder): Promise<ResumableView> {
+    requireId(order.imageId);
+    return (await this.#resumable()).beginUpload(await this.#staging(), order);
+  }
+
+  /**
+   * Finds such an upload, and how far it came.
+   *
+   * @throws ImportError `ImportLost` if it is not there any more; `StagingUnavailable`
+   */
+  async findUpload(key: ResumableKey): Promise<ResumableView> {
+    return (await this.#resumable()).findUpload(await this.#staging(), key);
+  }
+
+  /** The generation of the upload of an image that is not complete; null: there is none. */
+  async findIncomplete(imageId: string): Promise<string | null> {
+    return (await this.#resumable()).findIncomplete(await this.#staging(), imageId);
+  }
+
+  /**
+   * Writes the next bytes of such an upload. What was written before a failure or an abort stays.
+   *
+   * @throws ImportError `ImportLost` if the upload is not there any more, `StagingBusy` if another
+   *   writer writes, `ImageConflict` for another offset, `ImageTooLarge`, `ChecksumMismatch`,
+   *   `NoSpace`, `StagingUnavailable`
+   */
+  async continueUpload(key: ResumableKey, next: NextBytes): Promise<ResumableView> {
+    return (await this.#resumable()).continueUpload(await this.#staging(), key, next);
+  }
+
+  /**
+   * Ends such an upload, complete or not; the image is `queued` again.
+   *
+   * @throws ImportError `ImportLost` if it is not there any more, `ImageBusy`
+   */
+  async endUpload(key: ResumableKey): Promise<void> {
+    await (await this.#resumable()).endUpload(await this.#staging(), key);
+  }
+
+  async #resumable() {
+    return import("./resumable-upload.ts");
   }
 
   /** Removes the staged data of an image that no import holds; the image is `queued` again. */

@@ -15,7 +15,6 @@ import {
   beginStaging,
   dropStaging,
   finishStaging,
-  growStaging,
   renewStaging,
   takeStagedAway,
 } from "../db/upload-records.ts";
@@ -25,7 +24,7 @@ import type { DirectUpload } from "../domain/direct-upload.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Report } from "../domain/report.ts";
 import type { Limits } from "../domain/quota.ts";
-import type { OpenStaged, StagingArea } from "../staging/staging-area.ts";
+import type { StagingArea } from "../staging/staging-area.ts";
 import {
   fileSource,
   streamSource,
@@ -34,7 +33,7 @@ import {
   type StagingWrite,
 } from "../staging/write-staged.ts";
 import { openUpload } from "./open-upload.ts";
-import { whileUnreachable } from "./while-unreachable.ts";
+import { StagingLease } from "./staging-lease.ts";
 
 /** The tools and settings of this host's staging. @internal */
 export interface StagingTools {
@@ -74,11 +73,6 @@ export interface StagedImage {
   readonly os_hash_algo: string | null;
   readonly os_hash_value: string | null;
 }
-
-// A quarter of the time after which another process may take over.
-const RENEW_EVERY_MS = 5_000;
-// As long as a source or store may stand still. A stream cannot be read a second time.
-const CATALOGUE_PATIENCE_MS = 60_000;
 
 /**
  * Stages a file, or a stream to its end. After a failure or an abort no bytes are left, and the
@@ -137,7 +131,7 @@ async function stageSource(
       directUpload: options.importAfter,
     }),
   );
-  const lease = new StagingLease(tools, imageId, token, options.signal);
+  const lease = new StagingLease(tools, imageId, token, { signal: options.signal });
   const room = new RoomAhead((growth) => lease.grow(growth), sizeBytes);
   try {
     if (before !== undefined) await discardUpload(staging, before);
@@ -150,20 +144,8 @@ async function stageSource(
         report: (doneBytes) => options.report?.(doneBytes, totalBytes),
       }),
     );
-    await staging.publish(part, path, () => lease.renewPatiently());
-    const staged = await locate(staging, imageId);
-    await lease.patiently(() =>
-      database.transaction((db) =>
-        finishStaging(db, imageId, token, {
-          ...staged,
-          sizeBytes: digests.sizeBytes,
-          digests,
-          zeroBlocks,
-          timeToLiveMs: tools.timeToLiveMs,
-        }),
-      ),
-    );
-    return stagedImage(imageId, staged.path, digests.sizeBytes, digests);
+    const staged = await publishUpload(tools, lease, { ...attempt, digests, zeroBlocks });
+    return stagedImage(imageId, staged, digests.sizeBytes, digests);
   } catch (error) {
     // The lease of what cannot be undone now is taken over later. The failure itself matters more.
     await undoStaging(tools, imageId, { token, part, path }).catch(() => undefined);
@@ -208,7 +190,12 @@ function exactly(sizeBytes: number, source: ByteSource): ByteSource {
   };
 }
 
-async function discardUpload(
+/**
+ * Removes all files of an upload.
+ *
+ * @internal
+ */
+export async function discardUpload(
   staging: StagingArea,
   { earlierParts, part, path }: LeaseRow,
 ): Promise<void> {
@@ -239,16 +226,43 @@ async function writePart(
   }
 }
 
+/** A complete upload, and the attempt that holds its lease. */
+interface CompleteUpload {
+  readonly imageId: string;
+  readonly token: string;
+  readonly part: string;
+  readonly path: string;
+  readonly digests: Digests;
+  readonly zeroBlocks: ZeroBlocks;
+}
+
 /**
- * The real path of the upload, by which the import will look for it, and its fingerprint.
+ * Gives a complete upload its final name, and records it.
+ *
+ * @returns the real path of the upload, by which the import will look for it
+ * @internal
  */
-async function locate(
-  staging: StagingArea,
-  imageId: string,
-): Promise<Pick<OpenStaged, "path" | "fingerprint">> {
-  const { handle, path, fingerprint } = await staging.openStaged(imageId);
+export async function publishUpload(
+  { database, staging, timeToLiveMs }: StagingTools,
+  lease: StagingLease,
+  { imageId, token, part, path, digests, zeroBlocks }: CompleteUpload,
+): Promise<string> {
+  await staging.publish(part, path, () => lease.renewPatiently());
+  const { handle, ...staged } = await staging.openStaged(imageId);
   await handle.close();
-  return { path, fingerprint };
+  const { sizeBytes } = digests;
+  await lease.patiently(() =>
+    database.transaction((db) =>
+      finishStaging(db, imageId, token, {
+        ...staged,
+        sizeBytes,
+        digests,
+        zeroBlocks,
+        timeToLiveMs,
+      }),
+    ),
+  );
+  return staged.path;
 }
 
 /**
@@ -274,79 +288,6 @@ function interrupted(error: unknown, imageId: string, signal: AbortSignal | unde
   return new ImportError("Interrupted", `Staging of image "${imageId}" was interrupted`, {
     cause: error,
   });
-}
-
-/** Renews the lease of an upload, and stops the upload if the lease is lost. */
-class StagingLease {
-  readonly #database: Database;
-  readonly #limits: Limits;
-  readonly #imageId: string;
-  readonly #token: string;
-  readonly #lost = new AbortController();
-  readonly #signal: AbortSignal;
-
-  constructor(
-    { database, limits }: StagingTools,
-    imageId: string,
-    token: string,
-    signal: AbortSignal | undefined,
-  ) {
-    this.#database = database;
-    this.#limits = limits;
-    this.#imageId = imageId;
-    this.#token = token;
-    this.#signal =
-      signal === undefined ? this.#lost.signal : AbortSignal.any([signal, this.#lost.signal]);
-  }
-
-  /** @throws ImportError `StagingBusy` if another process took over */
-  async renew(): Promise<void> {
-    await this.#database.query((db) => renewStaging(db, this.#imageId, this.#token));
-  }
-
-  /** The same, {@link patiently}. */
-  async renewPatiently(): Promise<void> {
-    await this.patiently(() => this.renew());
-  }
-
-  /** Reserves room for more bytes, see `RoomAhead`, {@link patiently}. */
-  async grow(growth: { imageBytes: number; welcomeBytes: number }): Promise<number> {
-    const stager = { imageId: this.#imageId, token: this.#token };
-    return this.patiently(() =>
-      this.#database.transaction((db) => growStaging(db, this.#limits, stager, growth)),
-    );
-  }
-
-  /**
-   * Waits for an unreachable database, up to a minute: no process can take over without it.
-   */
-  async patiently<T>(work: () => Promise<T>): Promise<T> {
-    return whileUnreachable(work, {
-      code: "DatabaseUnavailable",
-      giveUpAfterMs: CATALOGUE_PATIENCE_MS,
-      signal: this.#signal,
-    });
-  }
-
-  /**
-   * Renews while the work runs. It continues while the database is unreachable: no process can take
-   * over without it.
-   */
-  async during<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const timer = setInterval(() => {
-      this.renew().catch((error: unknown) => {
-        const isLost = error instanceof ImportError && error.code === "StagingBusy";
-        if (isLost) this.#lost.abort(error);
-      });
-    }, RENEW_EVERY_MS);
-    try {
-      const result = await work(this.#signal);
-      await this.renewPatiently();
-      return result;
-    } finally {
-      clearInterval(timer);
-    }
-  }
 }
 
 function stagedImage(

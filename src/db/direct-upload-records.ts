@@ -21,6 +21,8 @@ export interface FreeUpload {
   readonly writer: ProcessIdentity;
   /** The last sign of life of its writer. */
   readonly renewedAt: Date;
+  /** Until then it may wait for a writer; null: it ends with its writer. */
+  readonly resumableUntil: Date | null;
   /** The import that follows when it is complete. */
   readonly directUpload: DirectUpload | null;
   /** The status of the task of that import; null: it has not begun. */
@@ -37,6 +39,7 @@ export async function listFreeUploads(db: Queries, node: string): Promise<FreeUp
       state: leases.state,
       writer: leases.writer,
       renewedAt: leases.renewedAt,
+      resumableUntil: leases.resumableUntil,
       directUpload: images.directUpload,
       task: tasks.status,
     })

@@ -72,11 +72,19 @@ export interface LeaseFilter {
  */
 export const STAGING_LEASE_SECONDS = 20;
 
-/** The condition that an upload was not renewed in time. */
-export const isStale = lt(
+/** The condition that the writer of an upload did not renew its lease in time. */
+export const isUnrenewed = lt(
   leases.renewedAt,
   sql`now() - make_interval(secs => ${STAGING_LEASE_SECONDS})`,
 );
+
+/** The condition that an upload was not renewed in time, and does not wait for its next bytes. */
+export const isStale = and(
+  isUnrenewed,
+  or(sql`${leases.resumableUntil} IS NULL`, lt(leases.resumableUntil, sql`now()`)),
+);
+
+const NOT_RESUMABLE = { resumable: null, resumableUntil: null };
 
 function isHeldLease(id: LeaseId, token: string) {
   return and(isLease(id), eq(leases.token, token));
@@ -119,7 +127,7 @@ export async function takeLease(
     state: "writing",
     renewedAt: sql`now()`,
     copy: null,
-    ...(resumes ? {} : { fetchedFrom: null, reservedBytes: 0 }),
+    ...(resumes ? {} : { fetchedFrom: null, ...NOT_RESUMABLE, reservedBytes: 0 }),
   } as const;
   await db
     .insert(leases)
@@ -257,6 +265,7 @@ async function takeFrom(db: Queries, lease: LeaseRow, taker: LeaseTaker): Promis
     .update(leases)
     .set({
       ...{ token, writer, attempt, state: "writing", fetchedFrom: null, copy: null },
+      ...NOT_RESUMABLE,
       part: null,
       earlierParts: part === null ? earlierParts : [...earlierParts, part],
       renewedAt: sql`now()`,

@@ -51,6 +51,25 @@ export interface FetchedFrom {
   readonly end?: EarlyEnd | undefined;
 }
 
+/** The facts of an upload that outlives its writers: one request after another brings its bytes. */
+export interface ResumableUpload {
+  /** Part of its address; a later upload of the image has another one. */
+  readonly generation: string;
+  readonly lengthBytes: number;
+  /** `Upload-Metadata`, as its sender wrote it. */
+  readonly metadata: string;
+  /** True while a writer holds the lease; otherwise the upload waits for its next bytes. */
+  readonly isHeld: boolean;
+  /** True once another request has asked for the lease. */
+  readonly isWanted: boolean;
+  /** Bytes that also survive the death of the machine. */
+  readonly syncedBytes: number;
+  /** The boot of the machine that wrote those behind them. */
+  readonly bootId: string;
+  /** Those behind them came with a checksum that was not compared yet; null: there are none. */
+  readonly checkedBytes: number | null;
+}
+
 const sizeBytes = (name: string) => bigint(name, { mode: "number" });
 const instant = (name: string) => timestamp(name, { withTimezone: true });
 
@@ -413,6 +432,10 @@ export const leases = pgTable(
     reservedBytes: sizeBytes("reserved").notNull().default(0),
     /** The facts to resume a download. */
     fetchedFrom: jsonb("fetched_from").$type<FetchedFrom>(),
+    /** The facts to go on with an upload; null: it ends with its writer. */
+    resumable: jsonb("resumable").$type<ResumableUpload>(),
+    /** Until then an incomplete upload that has such facts is kept without a writer. */
+    resumableUntil: instant("resumable_until"),
     /** Several connections to the origin of a download failed: every later attempt takes one. */
     singleConnection: boolean("single_connection").notNull().default(false),
     /** The facts of a copy that is whole. */

@@ -115,6 +115,13 @@ async function requireTakeover(
     .from(leases)
     .where(and(isLease(uploadOf(attempt.imageId)), isStale));
   if (stale !== undefined) return;
+  if (before.resumable !== null) {
+    throw new ImportError(
+      "StagingBusy",
+      `Image "${attempt.imageId}" has an upload that may go on until ${before.resumableUntil?.toISOString() ?? ""}`,
+      { hint: "Go on with it, end it (DELETE), or delete the image." },
+    );
+  }
   throw new ImportError(
     "StagingBusy",
     `Cannot stage image "${attempt.imageId}": process ${String(before.writer.pid)} on node "${before.node}" is staging it`,
@@ -135,11 +142,13 @@ export async function renewStaging(db: Queries, imageId: string, token: string):
   if (renewed.length === 0) throw takenOver(imageId);
 }
 
-function isStager(imageId: string, token: string) {
+/** The condition that this is the lease of an upload that this stager writes. */
+export function isStager(imageId: string, token: string) {
   return and(isLease(uploadOf(imageId)), eq(leases.token, token), eq(leases.state, "writing"));
 }
 
-function takenOver(imageId: string): ImportError {
+/** The failure of a stager whose lease another process has, or that is gone. */
+export function takenOver(imageId: string): ImportError {
   return new ImportError(
     "StagingBusy",
     `Staging of image "${imageId}" was taken over by another process, or the image was deleted`,

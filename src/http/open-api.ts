@@ -52,8 +52,8 @@ interface Description {
   readonly answers: Readonly<Record<number, AnswerName | undefined>>;
   /** A body is refused. */
   readonly refusesBody?: boolean;
-  /** The body is the bytes of an image. */
-  readonly takesBytes?: boolean;
+  /** The body is the bytes of an image; a text: their content type is not that of octets. */
+  readonly takesBytes?: boolean | string;
 }
 
 /** The options of a route that stands in the OpenAPI document. */
@@ -64,8 +64,11 @@ export function described(
   const schema = {
     summary,
     ...(body === undefined ? {} : { body: plain(z.toJSONSchema(BODIES[body])) }),
-    ...(takesBytes
-      ? { consumes: ["application/octet-stream"], body: { type: "string", format: "binary" } }
+    ...(takesBytes !== false
+      ? {
+          consumes: [takesBytes === true ? "application/octet-stream" : takesBytes],
+          body: { type: "string", format: "binary" },
+        }
       : {}),
     response: {
       ...Object.fromEntries(
@@ -80,7 +83,7 @@ export function described(
       default: FAILURE,
     },
   };
-  return { schema, config: { refusesBody, takesBytes } };
+  return { schema, config: { refusesBody, takesBytes: takesBytes !== false } };
 }
 
 const FAILURE = {
@@ -113,6 +116,7 @@ export async function openApi(app: FastifyInstance): Promise<void> {
   app.setValidatorCompiler(() => () => true);
   app.setSerializerCompiler(() => (document) => JSON.stringify(document));
   await app.register(swagger, {
+    exposeHeadRoutes: true,
     openapi: {
       openapi: "3.1.0",
       info: {

@@ -27,6 +27,8 @@ import { runRoutes } from "./run-routes.ts";
 import { schemaRoutes } from "./schema-routes.ts";
 import { tagRoutes } from "./tag-routes.ts";
 import { taskRoutes } from "./task-routes.ts";
+import { TUS_TYPE, tusHeaders } from "./tus.ts";
+import { uploadRoutes } from "./upload-routes.ts";
 import { API_PREFIX, versionsDocument } from "./versions.ts";
 import { viewRoutes } from "./view-routes.ts";
 
@@ -62,6 +64,7 @@ export async function buildApi(context: ApiContext, logger: Logger): Promise<Api
   }) as unknown as Api;
   readBodies(app);
   const seen = followRoutes(app);
+  announceUploads(app, context.config.limits.imageSizeCapBytes);
   if (settings.allowedOrigins.length > 0) await allowOrigins(app, settings.allowedOrigins);
   await openApi(app);
   identifyCallers(app, context);
@@ -81,7 +84,7 @@ export async function buildApi(context: ApiContext, logger: Logger): Promise<Api
   app.after(() => {
     for (const routes of [
       ...[imageRoutes, fileRoutes, importRoutes, taskRoutes, tagRoutes, memberRoutes],
-      ...[actionRoutes, infoRoutes, schemaRoutes, runRoutes, viewRoutes],
+      ...[actionRoutes, infoRoutes, schemaRoutes, runRoutes, viewRoutes, uploadRoutes],
     ]) {
       routes(app, context);
     }
@@ -120,8 +123,8 @@ function serverOf(
 function readBodies(app: Api): void {
   const parseJson = app.getDefaultJsonParser("error", "error");
   app.removeAllContentTypeParsers();
-  // Clients of Glance name many types, and this one also without a body.
-  app.addContentTypeParser("application/octet-stream", (_request, _payload, done) => {
+  // Clients of Glance name many types, and the first of these also without a body.
+  app.addContentTypeParser(["application/octet-stream", TUS_TYPE], (_request, _payload, done) => {
     done(null, undefined);
   });
   app.addContentTypeParser("*", { parseAs: "string" }, (request, body, done) => {
@@ -204,6 +207,15 @@ function requireShortId({ headers }: FastifyRequest): void {
   );
 }
 
+/** Answers to OPTIONS tell what uploads can do, also those to browsers that ask for permission. */
+function announceUploads(app: Api, largestBytes: number): void {
+  app.addHook("onRequest", async ({ method, url }, reply) => {
+    if (method === "OPTIONS" && /^\/uploads(?=[/?]|$)/.test(url)) {
+      reply.headers(tusHeaders(largestBytes));
+    }
+  });
+}
+
 async function allowOrigins(app: Api, origins: readonly string[]): Promise<void> {
   await app.register(cors, {
     origin: origins.includes("*") ? "*" : [...origins],
@@ -212,12 +224,17 @@ async function allowOrigins(app: Api, origins: readonly string[]): Promise<void>
       ...["x-auth-token", "content-type", "content-md5", "x-openstack-image-size"],
       ...["x-image-meta-store", "x-openstack-request-id", "authorization", "range"],
       ...["tus-resumable", "upload-length", "upload-offset", "upload-metadata", "upload-checksum"],
+      "x-http-method-override",
     ],
     exposedHeaders: [
       ...["x-openstack-request-id", "location", "content-md5", "openstack-image-import-methods"],
       ...["openstack-image-store-ids", "tus-resumable", "upload-offset", "upload-length"],
+      ...["upload-expires", "upload-metadata", "tus-version", "tus-extension", "tus-max-size"],
+      "tus-checksum-algorithm",
     ],
     maxAge: 3600,
+    // A client of tus asks without an origin what the server can do.
+    strictPreflight: false,
   });
 }
 

@@ -112,6 +112,17 @@ export class StagingArea {
     );
   }
 
+  /** The length of a part; 0 if it is not there yet. */
+  async partBytes(part: string): Promise<number> {
+    return this.#inVolume(async (directory) => {
+      const found = await stat(directory.pathOf(part)).catch((error: unknown) => {
+        if (hasErrorCode(error, "ENOENT")) return undefined;
+        throw error;
+      });
+      return found?.size ?? 0;
+    });
+  }
+
   /**
    * Makes sure that the directory is there, may be written, and is on the volume that was opened.
    *

@@ -121,7 +121,7 @@ async function writeAndDigest(
   for (;;) {
     signal?.throwIfAborted();
     const block = await ring.acquire();
-    const { lengthBytes, failure } = await fill(bytes, block.bytes, signal);
+    const { lengthBytes, failure } = await fillBlock(bytes, block.bytes, signal);
     if (lengthBytes === 0) {
       if (failure !== undefined) throw failure.error;
       return doneBytes;
@@ -162,8 +162,8 @@ function resumedSource(target: FileHandle, lengthBytes: number, rest: ByteSource
   };
 }
 
-/** Fills a block. It is shorter at the end of the source, and when the source fails. */
-async function fill(
+/** Fills a block. Less comes at the end of the source, and when the source fails. */
+export async function fillBlock(
   source: ByteSource,
   buffer: Buffer,
   signal: AbortSignal | undefined,

@@ -21,7 +21,8 @@ export interface UploadUpkeepOptions {
 
 /**
  * Goes on with the uploads to this worker's staging whose process has died: an incomplete one is
- * removed, and the image is `queued` again; a complete one is imported if an import was to follow.
+ * removed, and the image is `queued` again, unless it waits for its next bytes; a complete one is
+ * imported if an import was to follow.
  */
 export class UploadUpkeep {
   readonly #options: UploadUpkeepOptions;
@@ -55,7 +56,12 @@ export class UploadUpkeep {
   }
 
   async #goOn(upload: FreeUpload): Promise<void> {
-    const { imageId, state, writer, directUpload, task, renewedAt } = upload;
+    const { imageId, state, writer, directUpload, task, renewedAt, resumableUntil } = upload;
+    if (state === "writing" && resumableUntil !== null) {
+      // Its writers renew this time, and it may do without one.
+      if (resumableUntil.getTime() < Date.now()) await this.#remove(upload, "it has expired");
+      return;
+    }
     if (state === "writing") {
       if ((await livenessOf(writer)) === "dead") await this.#remove(upload, "its process has died");
       return;

@@ -76,6 +76,7 @@ describe("insertImage()", () => {
         osHashValue: null,
         importingToStores: [],
         failedImport: [],
+        directUpload: null,
         epoch: 0,
         claimTaskId: null,
         claimWorkflowId: null,

@@ -86,6 +86,8 @@ describe("takeLease()", () => {
       renewedAt: expect.any(Date) as Date,
       reservedBytes: 0,
       fetchedFrom: null,
+      resumable: null,
+      resumableUntil: null,
       singleConnection: false,
       copy: null,
       effects: null,

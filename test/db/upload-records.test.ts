@@ -117,6 +117,8 @@ describe("beginStaging()", () => {
         effects: null,
         attempt: null,
         fetchedFrom: null,
+        resumable: null,
+        resumableUntil: null,
         singleConnection: false,
         sizeBytes: null,
         fingerprint: null,

@@ -5,6 +5,7 @@ export interface WireDocument {
   readonly status: string;
   readonly size: number | null;
   readonly checksum: string | null;
+  readonly os_hash_value: string | null;
   readonly created_at: string;
   readonly tags: readonly string[];
   readonly images: readonly WireDocument[];
@@ -64,7 +65,10 @@ export class WireClient {
       ...(bytes === undefined ? {} : { body: bytes, duplex: "half" }),
     });
     const received = Buffer.from(await answer.arrayBuffer());
-    const isJson = answer.headers.get("content-type")?.startsWith("application/json") === true;
+    // HEAD has the type of a body, and none.
+    const isJson =
+      received.length > 0 &&
+      answer.headers.get("content-type")?.startsWith("application/json") === true;
     return {
       status: answer.status,
       headers: answer.headers,

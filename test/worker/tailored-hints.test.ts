@@ -15,9 +15,11 @@ import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
 import { imageKeys, writeProperties } from "../../src/db/image-records.ts";
 import { isAfter, orderOf } from "../../src/db/keyset.ts";
 import { addMember } from "../../src/db/member-records.ts";
+import { findResumable } from "../../src/db/resumable-records.ts";
 import { images } from "../../src/db/schema.ts";
 import { requireImageFields } from "../../src/domain/image-fields.ts";
 import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
+import { unknownTransform } from "../../src/domain/import-request.ts";
 import { assertSafe } from "../../src/formats/assert-safe.ts";
 import type { DeclaredFormats } from "../../src/formats/declared-format.ts";
 import { EgressPolicy } from "../../src/sources/egress-policy.ts";
@@ -129,12 +131,19 @@ const THROWERS: Readonly<Record<string, () => unknown>> = {
     const imageId = await catalogue.newImage({ visibility: "private" });
     return inTransaction((db) => addMember(db, imageId, "project"));
   },
+  "db/resumable-records.ts": async () => {
+    const upload = { imageId: await catalogue.newImage(), generation: "00000000" };
+    return inTransaction((db) => findResumable(db, upload));
+  },
   "db/upload-records.ts": async () => {
     const imageId = await catalogue.stagedImage();
     return catalogue.beginStaging(imageId);
   },
   "domain/image-fields.ts": () => {
     requireImageFields({ properties: { id: "1" } });
+  },
+  "domain/import-request.ts": () => {
+    throw unknownTransform("align", []);
   },
   "domain/tls-failure.ts": () => {
     const expired = withCode("certificate has expired", "CERT_HAS_EXPIRED");

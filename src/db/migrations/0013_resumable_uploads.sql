@@ -1,0 +1,2 @@
+ALTER TABLE "leases" ADD COLUMN "resumable" jsonb;--> statement-breakpoint
+ALTER TABLE "leases" ADD COLUMN "resumable_until" timestamp with time zone;

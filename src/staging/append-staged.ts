@@ -1,0 +1,53 @@
+import type { FileHandle } from "node:fs/promises";
+import { BLOCK_BYTES } from "../bytes/block-size.ts";
+import { SparseWriter, type SparseWriterOptions } from "../bytes/sparse-writer.ts";
+import type { Report } from "../domain/report.ts";
+import { fillBlock, type ByteSource } from "./write-staged.ts";
+
+/** Settings of {@link appendStaged}. */
+export interface StagingAppend extends SparseWriterOptions {
+  /** Length of the target; the source goes on behind it. */
+  readonly startAt: number;
+  /** Called after every block with the length that the target will have. */
+  readonly report?: Report;
+}
+
+/**
+ * Writes a source to its end behind the bytes that a private file has, and digests nothing. The
+ * length of the file says at any time how far it came, zeros included.
+ *
+ * @returns the length of the file
+ * @throws the signal's reason when it is aborted, what the source throws, else the system's own
+ *   error; the bytes before it are written
+ */
+export async function appendStaged(
+  source: ByteSource,
+  target: FileHandle,
+  options: StagingAppend,
+): Promise<number> {
+  const { signal, report } = options;
+  const writer = new SparseWriter(target, options);
+  let [current, spare] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
+  let endBytes = options.startAt;
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      // To the end of a block of the file: whole zero blocks become holes.
+      const room = current.subarray(0, BLOCK_BYTES - (endBytes % BLOCK_BYTES));
+      const { lengthBytes, failure } = await fillBlock(source, room, signal);
+      if (lengthBytes > 0) {
+        const isZero = await writer.write(room.subarray(0, lengthBytes), endBytes);
+        endBytes += lengthBytes;
+        if (isZero) await target.truncate(endBytes);
+        report?.(endBytes);
+        [current, spare] = [spare, current];
+      }
+      if (failure !== undefined) throw failure.error;
+      if (lengthBytes === 0) break;
+    }
+    await writer.end(endBytes);
+    return endBytes;
+  } finally {
+    await writer.close();
+  }
+}

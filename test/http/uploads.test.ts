@@ -1,0 +1,452 @@
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { request, type ClientRequest, type IncomingMessage } from "node:http";
+import { join } from "node:path";
+import postgres from "postgres";
+import { Upload } from "tus-js-client";
+import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { waitForPart } from "../support/growing-part.ts";
+import { MIB } from "../support/mib.ts";
+import { PATIENCE } from "../support/patience.ts";
+import { SharedStack } from "../support/shared-stack.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+import { ApiProcess } from "./api-process.ts";
+import { UploadGate } from "./upload-gate.ts";
+import { WireClient, type WireAnswer, type WireDocument } from "./wire-client.ts";
+
+// Uploads that survive, over real sockets.
+
+const TUS = { "tus-resumable": "1.0.0" };
+const BYTES = { ...TUS, "content-type": "application/offset+octet-stream" };
+const stack = new SharedStack();
+let api: WireClient;
+
+beforeEach(() => {
+  api = new WireClient(stack.file.api_url ?? "");
+});
+
+function metadata(pairs: Readonly<Record<string, string>>): string {
+  return Object.entries(pairs)
+    .map(([key, value]) => `${key} ${Buffer.from(value).toString("base64")}`)
+    .join(",");
+}
+
+function digestOf(algo: string, bytes: Uint8Array): string {
+  return createHash(algo).update(bytes).digest("hex");
+}
+
+/** Begins an upload of an image, a new one by default, and returns its path and the image's id. */
+async function begin(
+  size: number,
+  pairs: Readonly<Record<string, string>> = {},
+): Promise<{ readonly id: string; readonly path: string }> {
+  const id = pairs["image_id"] ?? (await api.create()).id;
+  const { status, headers } = await api.send("POST", "/uploads", {
+    headers: {
+      ...TUS,
+      "upload-length": String(size),
+      "upload-metadata": metadata({ image_id: id, ...pairs }),
+    },
+  });
+  expect(status).toBe(201);
+  expect(headers.get("upload-expires")).toMatch(/GMT$/);
+  return { id, path: new URL(headers.get("location") ?? "").pathname };
+}
+
+async function patch(
+  path: string,
+  offset: number,
+  bytes: Uint8Array,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<WireAnswer> {
+  return api.send("PATCH", path, {
+    bytes,
+    headers: { ...BYTES, "upload-offset": String(offset), ...headers },
+  });
+}
+
+async function head(path: string, client = api): Promise<WireAnswer> {
+  return client.send("HEAD", path, { headers: TUS });
+}
+
+async function offsetOf(path: string): Promise<number> {
+  return Number((await head(path)).headers.get("upload-offset"));
+}
+
+async function show(id: string): Promise<WireDocument> {
+  return (await api.send("GET", `/v2/images/${id}`)).body;
+}
+
+/** A PATCH whose bytes a test sends one by one. */
+class OpenPatch {
+  readonly #request: ClientRequest;
+  readonly answer: Promise<number | undefined>;
+
+  constructor(url: string, path: string, offset: number, lengthBytes: number, headers = {}) {
+    this.#request = request(new URL(path, url), {
+      method: "PATCH",
+      headers: { ...BYTES, "upload-offset": offset, "content-length": lengthBytes, ...headers },
+    });
+    this.answer = once(this.#request, "response").then(
+      ([answer]: IncomingMessage[]) => answer?.resume().statusCode,
+      () => undefined,
+    );
+    this.#request.on("error", () => undefined);
+    onTestFinished(() => {
+      this.#request.destroy();
+    });
+  }
+
+  send(bytes: Uint8Array): void {
+    this.#request.write(bytes);
+  }
+}
+
+/** Changes the lease of an upload behind the back of the service. */
+async function changeLease(id: string, column: string, ageSeconds: number): Promise<void> {
+  const sql = postgres(stack.file.database_url, { max: 1 });
+  await sql`UPDATE leases SET ${sql(column)} = now() - make_interval(secs => ${ageSeconds})
+    WHERE image_id = ${id} AND place = 'upload'`;
+  await sql.end();
+}
+
+test("the server says what it can do", async () => {
+  const { status, headers } = await api.send("OPTIONS", "/uploads");
+  expect([status, headers.get("tus-version"), headers.get("tus-checksum-algorithm")]).toEqual([
+    204,
+    "1.0.0",
+    "sha1,sha256,md5",
+  ]);
+  expect(headers.get("tus-extension")).toBe(
+    "creation,creation-with-upload,termination,checksum,expiration",
+  );
+});
+
+test("an upload in pieces is staged with the digests of the whole", async () => {
+  const bytes = Buffer.concat([randomBytes(MIB + 5), Buffer.alloc(3 * MIB), randomBytes(77)]);
+  const { id, path } = await begin(bytes.length, { filename: "grün.raw" });
+  expect(await show(id)).toMatchObject({ status: "uploading", size: null });
+  const pieces = [0, 1, MIB + 9, 2 * MIB, bytes.length];
+  for (const [index, start] of pieces.slice(0, -1).entries()) {
+    const piece = bytes.subarray(start, pieces[index + 1]);
+    const { status, headers } = await patch(path, start, piece);
+    expect([status, headers.get("upload-offset")]).toEqual([204, String(pieces[index + 1])]);
+  }
+  const seen = await head(path);
+  expect([seen.status, seen.headers.get("cache-control")]).toEqual([200, "no-store"]);
+  expect(seen.headers.get("upload-length")).toBe(String(bytes.length));
+  expect(seen.headers.get("upload-metadata")).toBe(
+    metadata({ image_id: id, filename: "grün.raw" }),
+  );
+  // A repeat of the last request, whose answer was lost.
+  expect((await patch(path, bytes.length, Buffer.alloc(0))).status).toBe(204);
+  expect(await show(id)).toMatchObject({ status: "uploading", size: bytes.length });
+  expect(await stack.traces(id)).toMatchObject({ staging: ["@"] });
+
+  const sql = postgres(stack.file.database_url, { max: 1 });
+  const facts = await sql`SELECT size, checksum, os_hash_value, ours FROM staged_files
+    WHERE image_id = ${id}`;
+  await sql.end();
+  expect(facts).toEqual([
+    {
+      size: String(bytes.length),
+      checksum: digestOf("md5", bytes),
+      os_hash_value: digestOf("sha512", bytes),
+      ours: true,
+    },
+  ]);
+});
+
+test("an upload with `import` becomes active automatically, and is complete for its sender", async () => {
+  const bytes = randomBytes(2 * MIB + 1);
+  const { id, path } = await begin(bytes.length, { import: "true", stores: "local" });
+  expect((await show(id)).status).toBe("saving");
+  expect((await patch(path, 0, bytes)).status).toBe(204);
+  await vi.waitUntil(async () => (await show(id)).status === "active", PATIENCE);
+  expect(await show(id)).toMatchObject({
+    checksum: digestOf("md5", bytes),
+    os_hash_value: digestOf("sha512", bytes),
+  });
+  expect(await offsetOf(path)).toBe(bytes.length);
+});
+
+test("an upload may begin with its first bytes", async () => {
+  const bytes = randomBytes(4096);
+  const { id } = await api.create();
+  const { status, headers } = await api.send("POST", "/uploads", {
+    bytes: bytes.subarray(0, 1000),
+    headers: {
+      ...BYTES,
+      "upload-length": "4096",
+      "upload-metadata": metadata({ image_id: id }),
+    },
+  });
+  expect([status, headers.get("upload-offset")]).toEqual([201, "1000"]);
+  const { pathname } = new URL(headers.get("location") ?? "");
+  const { status: last } = await api.send("POST", pathname, {
+    bytes: bytes.subarray(1000),
+    headers: { ...BYTES, "upload-offset": "1000", "x-http-method-override": "PATCH" },
+  });
+  expect([last, (await show(id)).size]).toEqual([204, 4096]);
+});
+
+describe("what is refused", () => {
+  test.each([
+    ["another version of tus", 412, { "tus-resumable": "0.9" }],
+    ["no length", 400, { "upload-length": undefined }],
+    ["a length that comes later", 400, { "upload-defer-length": "1" }],
+    ["no bytes at all", 400, { "upload-length": "0" }],
+    ["no image", 400, { "upload-metadata": metadata({ filename: "x" }) }],
+    ["metadata that is none", 400, { "upload-metadata": "image_id ?" }],
+    ["an unknown image", 404, { "upload-metadata": metadata({ image_id: crypto.randomUUID() }) }],
+    ["more than fits", 413, { "upload-length": String(Number.MAX_SAFE_INTEGER) }],
+  ])("an upload with %s: %i", async (_what, status, changed) => {
+    const { id } = await api.create();
+    const headers = {
+      ...{ ...TUS, "upload-length": "10", "upload-metadata": metadata({ image_id: id }) },
+      ...changed,
+    };
+    const sent = Object.entries(headers).flatMap(([name, value]) =>
+      value === undefined ? [] : [[name, value]],
+    );
+    const answer = await api.send("POST", "/uploads", {
+      headers: Object.fromEntries(sent) as Record<string, string>,
+    });
+    expect(answer.status).toBe(status);
+    expect(answer.body).toMatchObject({ error: { code: status } });
+    expect((await show(id)).status).toBe("queued");
+  });
+
+  test.each([
+    ["at another offset", 409, 0, 10, {}],
+    ["beyond the end", 413, 100, 5000, {}],
+    ["of another type", 415, 100, 10, { "content-type": "application/octet-stream" }],
+    ["with an unknown checksum", 400, 100, 10, { "upload-checksum": "crc32 AAAA" }],
+    ["with a wrong checksum", 460, 100, 10, { "upload-checksum": `sha1 ${"A".repeat(27)}=` }],
+    ["without an offset", 400, 100, 10, { "upload-offset": "" }],
+  ])("bytes %s: %i, and nothing of them counts", async (_what, status, offset, size, headers) => {
+    const { path } = await begin(4096);
+    await patch(path, 0, randomBytes(100));
+    expect((await patch(path, offset, randomBytes(size), headers)).status).toBe(status);
+    expect(await offsetOf(path)).toBe(100);
+  });
+
+  test("a second upload of an image, and its answer names the first", async () => {
+    const { id, path } = await begin(4096);
+    const second = await api.send("POST", "/uploads", {
+      headers: { ...TUS, "upload-length": "1", "upload-metadata": metadata({ image_id: id }) },
+    });
+    expect([second.status, second.headers.get("location")]).toEqual([
+      409,
+      expect.stringContaining(path),
+    ]);
+    const stage = await api.send("PUT", `/v2/images/${id}/stage`, { bytes: randomBytes(5) });
+    expect(stage.status).toBe(409);
+  });
+});
+
+test("bytes with the right checksum count", async () => {
+  const bytes = randomBytes(3000);
+  const { id, path } = await begin(bytes.length);
+  for (const [index, algo] of ["md5", "sha1", "sha256"].entries()) {
+    const piece = bytes.subarray(index * 1000, (index + 1) * 1000);
+    const checksum = `${algo} ${createHash(algo).update(piece).digest("base64")}`;
+    const { status } = await patch(path, index * 1000, piece, { "upload-checksum": checksum });
+    expect(status).toBe(204);
+  }
+  expect((await show(id)).size).toBe(3000);
+});
+
+test("an upload that is ended leaves nothing, and its address is gone", async () => {
+  const { id, path } = await begin(4096);
+  await patch(path, 0, randomBytes(100));
+  expect((await api.send("DELETE", path, { headers: TUS })).status).toBe(204);
+  expect(await stack.traces(id)).toMatchObject({ image: "queued", staging: [], leases: [] });
+  const { path: next } = await begin(4096, { image_id: id });
+  expect(next).not.toBe(path);
+  for (const answer of [
+    await head(path),
+    await patch(path, 100, randomBytes(1)),
+    await api.send("DELETE", path, { headers: TUS }),
+  ]) {
+    expect(answer.status).toBe(410);
+  }
+  expect((await head(next)).status).toBe(200);
+});
+
+test("an upload that has expired is gone, and the worker removes it", async () => {
+  const { id, path } = await begin(4096);
+  await patch(path, 0, randomBytes(100));
+  await changeLease(id, "resumable_until", 1);
+  expect((await head(path)).status).toBe(410);
+  await vi.waitUntil(async () => (await show(id)).status === "queued", PATIENCE);
+  expect(await stack.traces(id)).toMatchObject({ staging: [], leases: [] });
+});
+
+test("an image that is deleted takes its upload with it, and the bytes on their way", async () => {
+  const { id, path } = await begin(64 * MIB);
+  const sending = new OpenPatch(stack.file.api_url ?? "", path, 0, 64 * MIB);
+  sending.send(randomBytes(2 * MIB));
+  await vi.waitUntil(async () => (await offsetOf(path)) === 2 * MIB, PATIENCE);
+  expect((await api.send("DELETE", `/v2/images/${id}`)).status).toBe(204);
+  expect(await sending.answer).toBe(410);
+  await vi.waitUntil(async () => (await stack.traces(id)).staging.length === 0, PATIENCE);
+});
+
+test("of two clients at once one writes, and the other has to wait", async () => {
+  const { path } = await begin(64 * MIB);
+  const first = new OpenPatch(stack.file.api_url ?? "", path, 0, 64 * MIB);
+  first.send(randomBytes(MIB));
+  await vi.waitUntil(async () => (await offsetOf(path)) === MIB, PATIENCE);
+  let isAnswered = false;
+  const second = patch(path, MIB, randomBytes(MIB)).finally(() => {
+    isAnswered = true;
+  });
+  // The first one sends on and on, and so keeps the upload.
+  await vi.waitUntil(
+    () => {
+      first.send(randomBytes(1000));
+      return isAnswered;
+    },
+    { ...PATIENCE, interval: 100 },
+  );
+  expect((await second).status).toBe(423);
+});
+
+test("a connection on which no bytes come gives way to the next one", async () => {
+  const bytes = randomBytes(3 * MIB);
+  const { id, path } = await begin(bytes.length);
+  const silent = new OpenPatch(stack.file.api_url ?? "", path, 0, bytes.length);
+  silent.send(bytes.subarray(0, MIB));
+  await vi.waitUntil(async () => (await offsetOf(path)) === MIB, PATIENCE);
+  expect((await patch(path, MIB, bytes.subarray(MIB))).status).toBe(204);
+  expect(await silent.answer).toBe(423);
+  expect((await show(id)).size).toBe(bytes.length);
+});
+
+test("an API that stood still writes nothing into an upload that went on without it", async () => {
+  const bytes = randomBytes(6 * MIB);
+  const { id, path } = await begin(bytes.length, { import: "true" });
+  const still = await ApiProcess.start(stack);
+  const zombie = new OpenPatch(still.url, path, 0, bytes.length);
+  zombie.send(bytes.subarray(0, 2 * MIB));
+  await vi.waitUntil(async () => (await offsetOf(path)) === 2 * MIB, PATIENCE);
+  still.child.kill("SIGSTOP");
+  // What it finds when it wakes up are other bytes.
+  zombie.send(randomBytes(4 * MIB));
+  await changeLease(id, "renewed_at", 60);
+  expect((await patch(path, 2 * MIB, bytes.subarray(2 * MIB, 5 * MIB))).status).toBe(204);
+  still.child.kill("SIGCONT");
+  expect(await zombie.answer).toBe(423);
+  expect(await offsetOf(path)).toBe(5 * MIB);
+  expect((await patch(path, 5 * MIB, bytes.subarray(5 * MIB))).status).toBe(204);
+  await vi.waitUntil(async () => (await show(id)).status === "active", PATIENCE);
+  expect((await show(id)).os_hash_value).toBe(digestOf("sha512", bytes));
+  expect(await stack.traces(id)).toMatchObject({ staging: [] });
+});
+
+test("an upload survives the death of the API, and the next one goes on with it", async () => {
+  const bytes = randomBytes(32 * MIB);
+  const { id } = await api.create();
+  const { id: other } = await api.create();
+  const first = await ApiProcess.start(stack);
+  const gate = await UploadGate.open(first.url, 20 * MIB);
+  let path = "";
+  const ended = new Promise<void>((resolve, reject) => {
+    const upload = new Upload(bytes, {
+      endpoint: `${gate.url}/uploads`,
+      metadata: { image_id: id, import: "true" },
+      // Longer than the next API takes to start.
+      retryDelays: Array.from({ length: 100 }, () => 200),
+      onUploadUrlAvailable: () => {
+        path = new URL(upload.url ?? "").pathname;
+      },
+      onSuccess: () => {
+        resolve();
+      },
+      onError: reject,
+    });
+    upload.start();
+  });
+  await vi.waitUntil(() => path !== "", PATIENCE);
+  await vi.waitUntil(async () => (await offsetOf(path)) >= 19 * MIB, PATIENCE);
+  // An upload that dies with its process, beside it.
+  beginStaging(first.url, other);
+  await vi.waitUntil(async () => (await show(other)).status === "uploading", PATIENCE);
+
+  await first.stop("SIGKILL");
+  await changeLease(id, "renewed_at", 3600);
+  await (await stack.connect()).admin.reconcile();
+  await vi.waitUntil(async () => (await show(other)).status === "queued", PATIENCE);
+  expect(await offsetOf(path)).toBeGreaterThanOrEqual(19 * MIB);
+
+  await ApiProcess.start(stack, { port: Number(new URL(first.url).port) });
+  gate.open();
+  await ended;
+  await vi.waitUntil(async () => (await show(id)).status === "active", PATIENCE);
+  expect(await show(id)).toMatchObject({
+    checksum: digestOf("md5", bytes),
+    os_hash_value: digestOf("sha512", bytes),
+  });
+  expect(gate.passedBytes).toBeLessThan(bytes.length + 4 * MIB);
+  expect(await stack.traces(id)).toMatchObject({ staging: [], leases: [] });
+});
+
+/** Begins to stage an image, and never ends it. */
+function beginStaging(url: string, id: string): void {
+  const sending = request(new URL(`/v2/images/${id}/stage`, url), {
+    method: "PUT",
+    headers: { "content-type": "application/octet-stream", "content-length": 2 * MIB },
+  });
+  sending.on("error", () => undefined);
+  sending.write(randomBytes(MIB));
+}
+
+test("bytes whose checksum was not compared do not count after the death of the API", async () => {
+  const { id, path } = await begin(4 * MIB);
+  await patch(path, 0, randomBytes(100));
+  const mortal = await ApiProcess.start(stack);
+  const checksum = { "upload-checksum": `md5 ${createHash("md5").digest("base64")}` };
+  const sending = new OpenPatch(mortal.url, path, 100, 4 * MIB - 100, checksum);
+  sending.send(randomBytes(3 * MIB));
+  await waitForPart(join(stack.dataDir, "staging"), id, MIB);
+  await mortal.stop("SIGKILL");
+  expect(await offsetOf(path)).toBe(100);
+  expect((await patch(path, 100, randomBytes(100))).status).toBe(204);
+});
+
+test("an upload is seen by those alone who may do it", async () => {
+  const users = [
+    ["owner", "ours", "member"],
+    ["reader", "ours", "reader"],
+    ["stranger", "theirs", "member"],
+  ] as const;
+  const tokens = users.map(([user, project, role]) => ({
+    ...{ digest: `sha256:${digestOf("sha256", Buffer.from(user))}`, user, project },
+    roles: [role],
+  }));
+  const file = join(makeTemporaryDirectory(), "tokens.yaml");
+  writeFileSync(file, JSON.stringify({ tokens }));
+  const { url } = await ApiProcess.start(stack, { identity: "tokens", tokens_file: file });
+  const [owner, reader, stranger] = users.map(
+    ([user]) => new WireClient(url, { ...TUS, "x-auth-token": user }),
+  );
+  const { id } = (await owner?.create({ visibility: "community" })) ?? { id: "" };
+  const headers = { "upload-length": "10", "upload-metadata": metadata({ image_id: id }) };
+  for (const client of [reader, stranger]) {
+    expect((await client?.send("POST", "/uploads", { headers }))?.status).toBe(403);
+  }
+  const begun = await owner?.send("POST", "/uploads", { headers });
+  const { pathname } = new URL(begun?.headers.get("location") ?? "");
+  for (const [client, status] of [
+    [owner, 200],
+    [reader, 404],
+    [stranger, 404],
+    [new WireClient(url, TUS), 401],
+  ] as const) {
+    expect((await client?.send("HEAD", pathname))?.status).toBe(status);
+  }
+  expect((await stranger?.send("DELETE", pathname))?.status).toBe(404);
+  expect((await owner?.send("DELETE", pathname))?.status).toBe(204);
+});
