@@ -51,5 +51,5 @@ export class Patience {
 /** True for a refusal that may be another one, or none, when the offset is asked for again. */
 function mayPass(failure: unknown): boolean {
   if (!(failure instanceof ImportError)) return false;
-  return failure.retryable || failure.code === "StagingBusy" || failure.code === "ImageConflict";
+  return failure.retryable || failure.code === "StagingBusy";
 }

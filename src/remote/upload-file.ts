@@ -1,5 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
 import { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ImageView } from "../client/image-view.ts";
 import { openUpload } from "../client/open-upload.ts";
 import type { StagedImage } from "../client/stage-image.ts";
@@ -17,6 +18,10 @@ const STALLED_AFTER_MS = 30_000;
 // The API reads and digests what an earlier request has brought before it answers.
 const LAST_ANSWER_WITHIN_MS = 600_000;
 const LOOK_EVERY_MS = 1_000;
+// The most that is sent again after a failure: more than that is not on the way.
+const WINDOW_BYTES = 4 * 1024 * 1024;
+const SHORTEST_PAUSE_MS = 10;
+const LONGEST_PAUSE_MS = 500;
 
 /** The path of an upload. */
 type Place = `/${string}`;
@@ -124,7 +129,9 @@ async function offsetOf(sent: Sent, path: Place): Promise<number | undefined> {
 async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> {
   const { api, handle, sizeBytes, digests, report, signal } = sent;
   const stalled = new AbortController();
-  let movedAtMs = Date.now();
+  const begunAtMs = Date.now();
+  let movedAtMs = begunAtMs;
+  let safeBytes = offset;
   let isSent = false;
   // The wall clock also counts the time in which the machine sleeps.
   const watch = setInterval(() => {
@@ -132,9 +139,26 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
     if (Date.now() - movedAtMs < mostMs) return;
     stalled.abort(new ImportError("ApiUnavailable", "The connection takes no bytes any more"));
   }, LOOK_EVERY_MS);
+  /** Waits until the API has so much that no more than half of a window is on the way. */
+  const arrived = async (position: number): Promise<void> => {
+    while (position - safeBytes > WINDOW_BYTES / 2) {
+      const found = await offsetOf(sent, path);
+      if (found === undefined) throw new ImportError("ApiUnavailable", "The upload is gone");
+      if (found > safeBytes) movedAtMs = Date.now();
+      safeBytes = Math.max(safeBytes, found);
+      const missing = position - WINDOW_BYTES / 2 - safeBytes;
+      if (missing <= 0) return;
+      const bytesPerMs = (safeBytes - offset) / (Date.now() - begunAtMs + 1);
+      const pauseMs = bytesPerMs === 0 ? 0 : missing / bytesPerMs;
+      await sleep(Math.min(Math.max(pauseMs, SHORTEST_PAUSE_MS), LONGEST_PAUSE_MS));
+      stalled.signal.throwIfAborted();
+      signal?.throwIfAborted();
+    }
+  };
   const blocks = async function* (): AsyncGenerator<Uint8Array> {
     for (let position = offset; position < sizeBytes;) {
       const most = Math.min(BLOCK_BYTES, sizeBytes - position);
+      if (position + most - safeBytes > WINDOW_BYTES) await arrived(position + most);
       const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(most), 0, most, position);
       if (bytesRead === 0) throw new ImportError("UnusableFile", SHORTER);
       const block = buffer.subarray(0, bytesRead);
@@ -147,7 +171,7 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
     isSent = true;
   };
   try {
-    const { body } = await api.send({
+    const { statusCode, body } = await api.send({
       method: "PATCH",
       path,
       headers: {
@@ -159,8 +183,10 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
       body: Readable.from(blocks(), { objectMode: false }),
       signal: signal === undefined ? stalled.signal : AbortSignal.any([signal, stalled.signal]),
       headWithinMs: 0,
+      expects: [409],
     });
     await body.dump();
+    if (statusCode === 409) throw new ImportError("StagingBusy", "The upload has another offset");
   } finally {
     clearInterval(watch);
   }
@@ -171,7 +197,7 @@ const SHORTER = "The file has become shorter while it was sent";
 /**
  * The staged data of the image, if it is this file.
  *
- * @throws ImportError `UnusableFile`
+ * @throws ImportError `ImageConflict`
  */
 async function sameStaged(sent: Sent): Promise<StagedImage> {
   const { handle, sizeBytes, digests, imageId, signal } = sent;
@@ -185,7 +211,7 @@ async function sameStaged(sent: Sent): Promise<StagedImage> {
 }
 
 function otherData(imageId: string): ImportError {
-  return new ImportError("UnusableFile", `Image "${imageId}" has other data staged, or begun`, {
+  return new ImportError("ImageConflict", `Image "${imageId}" has other data staged, or begun`, {
     hint: `Name the same file, or replace it: \`image-import image stage ${imageId} FILE --replace\`.`,
   });
 }

@@ -16,6 +16,7 @@ export class Relay {
   #largestAnswer = Infinity;
   #largestRequest = Infinity;
   #cutsLeft = 0;
+  #frozenAfter = Infinity;
   #requests = "";
   /** The bytes that clients have sent, of all connections. */
   sentBytes = 0;
@@ -64,6 +65,12 @@ export class Relay {
     this.#cutsLeft = times;
   }
 
+  /** Freezes once clients have sent this many bytes; the promise is fulfilled then. */
+  async freezeAfter(sentBytes: number): Promise<void> {
+    this.#frozenAfter = sentBytes;
+    await vi.waitUntil(() => this.#isFrozen, PATIENCE);
+  }
+
   /** Waits until a client has sent a request with this text in its first line. */
   async reached(text: string): Promise<void> {
     await vi.waitUntil(() => this.#requests.includes(text), PATIENCE);
@@ -102,14 +109,21 @@ export class Relay {
       this.sentBytes += bytes.length;
       this.#requests += bytes.subarray(0, LINE_BYTES).toString("latin1");
       requestBytes += bytes.length;
+      if (this.sentBytes > this.#frozenAfter) {
+        this.#frozenAfter = Infinity;
+        this.freeze();
+      }
       if (requestBytes > this.#largestRequest && this.#cutsLeft > 0) {
         this.#cutsLeft -= 1;
         client.destroy();
         return;
       }
-      if (this.#isFrozen) client.pause();
       isFatal ||= this.#fatalRequest !== undefined && bytes.includes(this.#fatalRequest);
-      if (!this.#isFrozen) server.write(bytes);
+      // No more is on the way than a network would hold.
+      if (this.#isFrozen || !server.write(bytes)) client.pause();
+    });
+    server.on("drain", () => {
+      if (!this.#isFrozen) client.resume();
     });
     server.on("data", (bytes) => {
       if (this.#isFrozen) server.pause();
