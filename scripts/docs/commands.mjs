@@ -4,19 +4,19 @@ import { wrapped } from "./regions.mjs";
 /** @typedef {import("../../src/cli/example-lines.ts").Example} Example */
 
 /**
- * All commands that a user can run, by their names, such as `image create`.
+ * All commands that a user can run, by their names, such as `image member add`.
  *
  * @param {Command} program
  * @returns {Map<string, Command>}
  */
 export function commandsOf(program) {
-  return new Map(
-    program.commands.flatMap((command) =>
-      command.commands.length === 0
-        ? [[command.name(), command]]
-        : command.commands.map((each) => [`${command.name()} ${each.name()}`, each]),
-    ),
-  );
+  return new Map(program.commands.flatMap((command) => [...commandsAt(command, command.name())]));
+}
+
+/** @param {Command} command @param {string} name @returns {[string, Command][]} */
+function commandsAt(command, name) {
+  if (command.commands.length === 0) return [[name, command]];
+  return command.commands.flatMap((each) => commandsAt(each, `${name} ${each.name()}`));
 }
 
 /**
