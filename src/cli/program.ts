@@ -22,7 +22,7 @@ import { showExamples } from "./examples.ts";
 /** The end of `--help` of the program, and the notes of its man page. */
 export const EPILOGUE = `
 The service is the stack on the data directory; DATABASE_URL, TEMPORAL_* and IMAGE_IMPORT_CONFIG
-override it.
+override it. --api and IMAGE_IMPORT_API name an HTTP API instead.
 Exit codes: 0 done (also detached), 1 failed or cancelled, 2 wrong use, 3 not found, 4 conflict,
 5 requested, and no worker has answered yet, 6 left before the end: the import continues.
 `;

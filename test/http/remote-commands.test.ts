@@ -137,6 +137,21 @@ test("a running import is steered", async () => {
   expect(watched).toMatchObject({ exitCode: 1, failure: { code: "ImportCancelled" } });
 });
 
+test("all running imports are watched, and an import is written as lines", async () => {
+  const remote = away();
+  const { image_id: id } = await stack.runningImport();
+  const watching = remote.open("watch", "--no-progress");
+  await watching.shows(`${id} verifying`);
+  watching.interrupt();
+  await watching.result();
+  const { exitCode, lines } = await remote.jsonLines("import", writeDisk(70_000));
+  expect(exitCode).toBe(0);
+  expect(lines.map(({ event }) => event)).toEqual(
+    expect.arrayContaining(["created", "accepted", "succeeded"]),
+  );
+  expect(lines.at(-1)).toMatchObject({ event: "succeeded", answer: { status: "active" } });
+});
+
 test("an import is followed through the death of the API", async () => {
   const api = await ApiProcess.start(stack);
   const relay = await Relay.open(api.url);
