@@ -27,7 +27,7 @@ describe("buildProgram()", () => {
 
     expect(usage).toEqual({
       import:
-        "<file-or-url...> --name … --disk-format … --container-format … --id … --owner … --detach --keep --parallel … --json-lines --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<file-or-url...> --name … --disk-format … --container-format … --id … --owner … --detach --keep --parallel … --json-lines --accept-timeout … --checksum … --size … --role … --transform … --no-transform --store … --all-stores --no-all-stores-must-succeed",
       inspect: "<file>",
       "image create":
         "--name … --disk-format … --container-format … --id … --owner … --property … --tag … --visibility … --public --community --shared --private --protected --unprotected --hidden --unhidden --min-disk … --min-ram …",
@@ -40,7 +40,7 @@ describe("buildProgram()", () => {
       "image stage": "<image> [file] --adopt --uri … --replace",
       "image unstage": "<image>",
       "image start":
-        "<image> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<image> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --transform … --no-transform --store … --all-stores --no-all-stores-must-succeed",
       "image copy":
         "<image> --detach --accept-timeout … --store … --all-stores --no-all-stores-must-succeed",
       "image show": "<image>",
@@ -53,7 +53,7 @@ describe("buildProgram()", () => {
       "image download": "<image> -o, --output …",
       "image verify": "[image...] --all",
       start:
-        "<image> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --store … --all-stores --no-all-stores-must-succeed",
+        "<image> --method … --uri … --detect-format --wait --accept-timeout … --checksum … --size … --role … --transform … --no-transform --store … --all-stores --no-all-stores-must-succeed",
       status: "<image...> --watch --json-lines",
       watch: "[image] --json-lines",
       pause: "<image...>",
