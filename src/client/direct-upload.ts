@@ -14,7 +14,7 @@ export interface FinishOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The parts of the client that finish a direct upload. */
+/** The parts of the client that finish a direct upload. @internal */
 export interface FinishTools {
   readonly catalogue: Database;
   readonly start: (imageId: string, options: StartOptions) => Promise<AcceptedImport>;

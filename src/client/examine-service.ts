@@ -25,7 +25,7 @@ export interface ServicePlaces {
   readonly apiUrl?: string | undefined;
 }
 
-/** Does the work of `Administration.doctor`. */
+/** Does the work of `Administration.doctor`. @internal */
 export async function examineService(
   connections: Connections,
   { configPath, apiUrl }: ServicePlaces,

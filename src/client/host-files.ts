@@ -9,7 +9,7 @@ import type { Imports } from "./imports.ts";
 import { pagesOf } from "./pages-of.ts";
 import type { OpenImage, OpenOptions, ReadOptions, VerifiedLocation } from "./read-image.ts";
 import { requireId } from "./require-id.ts";
-import type { ResumableKey } from "../db/resumable-records.ts";
+import type { ResumableKey } from "../domain/resumable-key.ts";
 import type { NextBytes, ResumableOrder, ResumableView } from "./resumable-upload.ts";
 import type { StagedImage, StageOptions, StagingTools } from "./stage-image.ts";
 

@@ -14,17 +14,17 @@ import {
   takeResumable,
   takeResumableAway,
   wantResumable,
-  type ResumableKey,
   type ResumableRow,
 } from "../db/resumable-records.ts";
 import { dropStaging } from "../db/upload-records.ts";
 import type { Digests } from "../domain/digests.ts";
 import type { DirectUpload } from "../domain/direct-upload.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import type { ResumableKey } from "../domain/resumable-key.ts";
 import { livenessOf, thisProcess } from "../processes/process-identity.ts";
 import { appendStaged } from "../staging/append-staged.ts";
 import { fileSource, streamSource, writeStaged, type ByteSource } from "../staging/write-staged.ts";
-import { discardUpload, publishUpload, type StagingTools } from "./stage-image.ts";
+import { discardUpload, publishUpload, requireHere, type StagingTools } from "./stage-image.ts";
 import { StagingLease } from "./staging-lease.ts";
 
 /** An upload to begin that outlives its writers. */
@@ -119,12 +119,8 @@ async function findHere(
   key: ResumableKey,
 ): Promise<ResumableRow> {
   const row = await database.query((db) => findResumable(db, key));
-  if (row.node === staging.node) return row;
-  throw new ImportError(
-    "StagingUnavailable",
-    `The upload of image "${key.imageId}" lies on the staging volume ${row.node}, and this process uses ${staging.node}`,
-    { hint: "Go on with it through a server that uses that volume." },
-  );
+  requireHere(staging, row);
+  return row;
 }
 
 function viewOf(
@@ -140,14 +136,18 @@ function viewOf(
 
 /**
  * Bytes that were written before the machine went down are safe only as far as they were synced,
- * and those whose checksum was not compared do not count.
+ * and those whose checksum was not compared do not count. Neither does the last one until the
+ * upload is complete: no client would go on with an upload whose writer died before that.
  */
 async function trustedBytes(
-  { bootId, syncedBytes, checkedBytes }: ResumableRow["resumable"],
+  { bootId, syncedBytes, checkedBytes, lengthBytes }: ResumableRow["resumable"],
   sizeBytes: number,
 ): Promise<number> {
   const isSameBoot = bootId === (await thisProcess()).bootId;
-  return Math.min(sizeBytes, isSameBoot ? Infinity : syncedBytes, checkedBytes ?? Infinity);
+  return Math.min(
+    ...[sizeBytes, lengthBytes - 1, isSameBoot ? Infinity : syncedBytes],
+    checkedBytes ?? Infinity,
+  );
 }
 
 /**
@@ -295,7 +295,7 @@ class UploadWriter {
   readonly #zeroBlocks = new ZeroBlocks();
   #receivedBytes = 0;
   #seenBytes = -1;
-  #isReceiving = true;
+  #isReceiving = false;
   #syncedBytes = 0;
   #writtenBytes = 0;
 
@@ -373,6 +373,7 @@ class UploadWriter {
     const { offset, size = lengthBytes - offset } = this.#next;
     const zeroBlocks = this.#zeroBlocks;
     this.#writtenBytes = offset;
+    this.#isReceiving = true;
     const settings = {
       ...{ hashAlgo, signal, zeroBlocks, resumeAt: offset, startAt: offset },
       limiter: bandwidthLimit === undefined ? undefined : new BandwidthLimit(bandwidthLimit),

@@ -123,14 +123,16 @@ async function stageSource(
   const writer = await thisProcess();
   const attempt = { imageId, node: staging.node, token, writer, part, path };
   const sizeBytes = totalBytes ?? 0;
-  const before = await database.transaction((db) =>
-    beginStaging(db, tools.limits, {
+  const before = await database.transaction(async (db) => {
+    const replaced = await beginStaging(db, tools.limits, {
       ...attempt,
       sizeBytes,
       replace: options.replace ?? false,
       directUpload: options.importAfter,
-    }),
-  );
+    });
+    if (replaced !== undefined) requireHere(staging, replaced);
+    return replaced;
+  });
   const lease = new StagingLease(tools, imageId, token, { signal: options.signal });
   const room = new RoomAhead((growth) => lease.grow(growth), sizeBytes);
   try {
@@ -347,6 +349,24 @@ export async function adoptStagedFile(
 }
 
 /**
+ * The bytes of an upload on another volume cannot be removed here.
+ *
+ * @throws ImportError `StagingUnavailable`
+ * @internal
+ */
+export function requireHere(
+  staging: StagingArea,
+  { imageId, node }: Pick<LeaseRow, "imageId" | "node">,
+): void {
+  if (node === staging.node) return;
+  throw new ImportError(
+    "StagingUnavailable",
+    `The upload of image "${imageId}" lies on the staging volume ${node}, and this process uses ${staging.node}`,
+    { hint: "Send the request to a server or host that uses that volume." },
+  );
+}
+
+/**
  * Removes staged data that no import holds; the image is `queued` again. Without staged data this
  * does nothing.
  *
@@ -356,7 +376,9 @@ export async function dropStagedData(
   { database, staging }: StagingTools,
   imageId: string,
 ): Promise<void> {
-  if ((await database.query((db) => findUpload(db, imageId))) === undefined) return;
+  const upload = await database.query((db) => findUpload(db, imageId));
+  if (upload === undefined) return;
+  requireHere(staging, upload);
   const taker = { token: randomUUID(), writer: await thisProcess() };
   const taken = await database.transaction((db) => takeStagedAway(db, imageId, taker));
   await discardUpload(staging, taken);

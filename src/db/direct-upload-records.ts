@@ -4,7 +4,7 @@ import { uploadOf } from "../domain/place.ts";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { Queries } from "./connect.ts";
 import { findImage, lockImage } from "./image-records.ts";
-import { takeLeaseAway, type LeaseRow, type LeaseTaker } from "./lease-records.ts";
+import { isUnrenewed, takeLeaseAway, type LeaseRow, type LeaseTaker } from "./lease-records.ts";
 import { images, leases, tasks } from "./schema.ts";
 
 /** The import that an upload is recorded for; null: none, or the image is active by now. */
@@ -23,6 +23,8 @@ export interface FreeUpload {
   readonly renewedAt: Date;
   /** Until then it may wait for a writer; null: it ends with its writer. */
   readonly resumableUntil: Date | null;
+  /** True if its writer did not renew the lease in time. */
+  readonly isUnrenewed: boolean;
   /** The import that follows when it is complete. */
   readonly directUpload: DirectUpload | null;
   /** The status of the task of that import; null: it has not begun. */
@@ -40,6 +42,7 @@ export async function listFreeUploads(db: Queries, node: string): Promise<FreeUp
       writer: leases.writer,
       renewedAt: leases.renewedAt,
       resumableUntil: leases.resumableUntil,
+      isUnrenewed: sql<boolean>`${isUnrenewed}`,
       directUpload: images.directUpload,
       task: tasks.status,
     })

@@ -2,6 +2,7 @@ import { and, eq, sql } from "drizzle-orm";
 import { ImportError } from "../domain/import-failure.ts";
 import { uploadOf } from "../domain/place.ts";
 import type { Limits } from "../domain/quota.ts";
+import type { ResumableKey } from "../domain/resumable-key.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage } from "./image-records.ts";
 import {
@@ -16,12 +17,6 @@ import {
 import { leases, type ResumableUpload } from "./schema.ts";
 import { findUpload, isLease, type StagedRow } from "./staged-facts.ts";
 import { beginStaging, isStager, takenOver, type StagingAttempt } from "./upload-records.ts";
-
-/** The address of an upload that outlives its writers. */
-export interface ResumableKey {
-  readonly imageId: string;
-  readonly generation: string;
-}
 
 /** An upload that outlives its writers, complete or not. */
 export interface ResumableRow extends StagedRow {
@@ -104,7 +99,9 @@ export async function takeResumable(
   const { imageId } = before;
   await lockImage(db, imageId);
   if (!(await takeLease(db, uploadOf(imageId), { ...writer, resumes: true }, before))) return false;
-  await change(db, imageId, writer.token, { isHeld: true, isWanted: false });
+  // Nothing of a copy is synced yet.
+  const synced = writer.part === before.part ? {} : { syncedBytes: 0 };
+  await change(db, imageId, writer.token, { isHeld: true, isWanted: false, ...synced });
   return true;
 }
 

@@ -267,6 +267,9 @@ export async function takeStagedAway(
     throw new ImportError("ImageBusy", `Image "${imageId}" is being imported`);
   }
   const upload = await takeLeaseAway(db, uploadOf(imageId), taker);
-  if (upload?.state !== "whole") throw takenOver(imageId);
+  // One that waits for its bytes has no writer, or one that notices the loss.
+  if (upload === undefined || (upload.state !== "whole" && upload.resumable === null)) {
+    throw takenOver(imageId);
+  }
   return upload;
 }

@@ -1,4 +1,8 @@
-import { WorkflowExecutionAlreadyStartedError, type Client } from "@temporalio/client";
+import {
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowNotFoundError,
+  type Client,
+} from "@temporalio/client";
 import type { Logger } from "@temporalio/worker";
 import type { NodeDependencies } from "../activities/dependencies.ts";
 import { removeTaken } from "../activities/release-lease.ts";
@@ -56,14 +60,17 @@ export class UploadUpkeep {
   }
 
   async #goOn(upload: FreeUpload): Promise<void> {
-    const { imageId, state, writer, directUpload, task, renewedAt, resumableUntil } = upload;
+    const { imageId, state, writer, directUpload, task, renewedAt, resumableUntil, isUnrenewed } =
+      upload;
     if (state === "writing" && resumableUntil !== null) {
       // Its writers renew this time, and it may do without one.
       if (resumableUntil.getTime() < Date.now()) await this.#remove(upload, "it has expired");
       return;
     }
     if (state === "writing") {
-      if ((await livenessOf(writer)) === "dead") await this.#remove(upload, "its process has died");
+      // The process may be one of another container, which cannot be looked at from here.
+      const isDead = isUnrenewed || (await livenessOf(writer)) === "dead";
+      if (isDead) await this.#remove(upload, "its process has died");
       return;
     }
     if (directUpload === null) return;
@@ -72,7 +79,23 @@ export class UploadUpkeep {
       return;
     }
     if (task !== null || Date.now() - renewedAt.getTime() < START_PATIENCE_MS) return;
+    if (await this.#wasRefused(imageId, directUpload.request_id)) {
+      await this.#remove(upload, "its import was refused");
+      return;
+    }
     await this.#import(imageId, directUpload);
+  }
+
+  /** True if the import was started and has ended: a refused one leaves no task. */
+  async #wasRefused(imageId: string, requestId: string): Promise<boolean> {
+    try {
+      const handle = this.#options.client.workflow.getHandle(importWorkflowId(imageId));
+      const { memo, status } = await handle.describe();
+      return memo?.["request_id"] === requestId && status.name !== "RUNNING";
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return false;
+      throw error;
+    }
   }
 
   async #remove(upload: FreeUpload, reason: string): Promise<void> {

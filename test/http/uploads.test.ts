@@ -343,7 +343,7 @@ test("an API that stood still writes nothing into an upload that went on without
   expect((await patch(path, 5 * MIB, bytes.subarray(5 * MIB))).status).toBe(204);
   await vi.waitUntil(async () => (await show(id)).status === "active", PATIENCE);
   expect((await show(id)).os_hash_value).toBe(digestOf("sha512", bytes));
-  expect(await stack.traces(id)).toMatchObject({ staging: [] });
+  await vi.waitUntil(async () => (await stack.traces(id)).staging.length === 0, PATIENCE);
 });
 
 test("an upload survives the death of the API, and the next one goes on with it", async () => {
@@ -390,7 +390,9 @@ test("an upload survives the death of the API, and the next one goes on with it"
     os_hash_value: digestOf("sha512", bytes),
   });
   expect(gate.passedBytes).toBeLessThan(bytes.length + 4 * MIB);
-  expect(await stack.traces(id)).toMatchObject({ staging: [], leases: [] });
+  // The import removes its upload after it has published the image.
+  await vi.waitUntil(async () => (await stack.traces(id)).leases.length === 0, PATIENCE);
+  expect(await stack.traces(id)).toMatchObject({ staging: [] });
 });
 
 /** Begins to stage an image, and never ends it. */
