@@ -42,7 +42,10 @@ export async function downloadImage(
   if (typeof to === "string") {
     await writeNewFile(to, async (target) => {
       await readAll(source, image, options, async (bytes, position) => {
-        await target.write(bytes, 0, bytes.length, position);
+        for (let done = 0; done < bytes.length;) {
+          const left = bytes.length - done;
+          done += (await target.write(bytes, done, left, position + done)).bytesWritten;
+        }
       });
     });
   } else {
@@ -74,6 +77,7 @@ async function readAll(
   const digests = new RunningDigests(image.os_hash_algo ?? undefined);
   const patience = new Patience("the download goes on when it does", { ...source, signal });
   while (digests.doneBytes < sizeBytes) {
+    const from = digests.doneBytes;
     try {
       for await (const bytes of bytesFrom(source.api, image.id, digests.doneBytes, signal)) {
         const position = digests.doneBytes;
@@ -82,6 +86,7 @@ async function readAll(
         patience.renew();
         report?.(digests.doneBytes, sizeBytes);
       }
+      if (digests.doneBytes === from) throw source.api.unavailable(new Error("It sent no bytes"));
     } catch (error) {
       await patience.wait(error);
     }
@@ -99,12 +104,14 @@ async function* bytesFrom(
   offset: number,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer> {
-  const { body } = await api.send({
+  const { statusCode, body } = await api.send({
     method: "GET",
     path: `/v2/images/${imageId}/file`,
     ...(offset === 0 ? {} : { headers: { range: `bytes=${String(offset)}-` } }),
     signal,
   });
+  // A proxy on the way may not pass the range on: then everything comes again.
+  let superfluous = statusCode === 206 ? 0 : offset;
   const iterator = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   try {
     for (;;) {
@@ -112,7 +119,9 @@ async function* bytesFrom(
         throw api.unavailable(error);
       });
       if (next.done === true) return;
-      yield next.value;
+      const bytes = next.value.subarray(superfluous);
+      superfluous -= next.value.length - bytes.length;
+      if (bytes.length > 0) yield bytes;
     }
   } finally {
     body.destroy();

@@ -68,7 +68,7 @@ export async function uploadFile(upload: Upload, path: string): Promise<StagedIm
  */
 async function beginUpload(sent: Sent): Promise<Place | "staged" | undefined> {
   const { api, imageId, sizeBytes, signal } = sent;
-  const metadata = `image_id ${Buffer.from(imageId).toString("base64")}`;
+  const metadata = metadataOf(imageId);
   const { statusCode, headers, body } = await api.send({
     method: "POST",
     path: "/uploads",
@@ -85,6 +85,10 @@ async function beginUpload(sent: Sent): Promise<Place | "staged" | undefined> {
   const { status } = await api.json<ImageView>({ method: "GET", path, signal });
   if (statusCode === 409 && status === "uploading") return "staged";
   throw api.refusal(statusCode, text);
+}
+
+function metadataOf(imageId: string): string {
+  return `image_id ${Buffer.from(imageId).toString("base64")}`;
 }
 
 /**
@@ -121,7 +125,8 @@ async function offsetOf(sent: Sent, path: Place): Promise<number | undefined> {
   });
   await body.dump();
   if (statusCode >= 400) return undefined;
-  if (Number(headers["upload-length"]) !== sizeBytes) throw otherData(imageId);
+  const isOurs = headers["upload-metadata"] === metadataOf(imageId);
+  if (Number(headers["upload-length"]) !== sizeBytes || !isOurs) throw otherData(imageId);
   return Number(headers["upload-offset"]);
 }
 
@@ -203,7 +208,10 @@ async function sameStaged(sent: Sent): Promise<StagedImage> {
   const { handle, sizeBytes, digests, imageId, signal } = sent;
   await digests.reach(handle, sizeBytes, signal);
   try {
-    return await stagedBytes(sent, digests);
+    const staged = await stagedBytes(sent, digests);
+    // A file that was adopted has no digests to compare.
+    if (staged.size === sizeBytes && staged.os_hash_value !== null) return staged;
+    throw otherData(imageId);
   } catch (error) {
     if (!(error instanceof ImportError && error.code === "DigestMismatch")) throw error;
     throw otherData(imageId);

@@ -285,7 +285,9 @@ async function failedImport(
     const hint = `${error.hint} Its data stays staged: \`image-import start ${imageId}\` tries again.`;
     return new FailedImport(error, imageId, "kept", hint);
   }
-  const isRemoved = await removeMade(client, imageId, keep);
+  // The data there is not of this command.
+  const isOthers = error.code === "ImageConflict" || error.code === "StagingBusy";
+  const isRemoved = !(keep && isOthers) && (await removeMade(client, imageId, keep));
   if (!isRemoved) return new FailedImport(error, imageId, "kept", error.hint);
   // The hints of some failures name commands for an image that still exists.
   const isOfImage = error.hint.includes("<image-id>") || error.hint.includes(imageId);

@@ -51,6 +51,7 @@ describe("doctor", () => {
         well("store local", matching(/^works, .* free$/)),
         well("store slow", matching(/^works, .* free$/)),
         well("store tiny", matching(/^works, .* free$/)),
+        well("api", `${stack.file.api_url ?? ""}, ready`),
       ],
       failure: undefined,
     });
@@ -105,6 +106,7 @@ describe("doctor", () => {
       ["temporal", false],
       ["staging", true],
       ["store archive", false],
+      ["api", true],
     ]);
     expect(wrongOf(result.answer)).toMatchObject([
       {
