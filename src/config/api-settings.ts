@@ -113,7 +113,13 @@ export interface ApiSettings {
 
 /** The way in which callers identify themselves. */
 export type IdentitySettings =
-  | { readonly mode: "none" }
+  | {
+      readonly mode: "none";
+      /** Also callers that name another host than this one. */
+      readonly allowAnyone: boolean;
+      /** Origins of web pages that may call. */
+      readonly origins: readonly string[];
+    }
   | { readonly mode: "tokens"; readonly file: string }
   | ({ readonly mode: "keystone" } & KeystoneSettings);
 
@@ -152,5 +158,6 @@ function identityOf(settings: z.output<typeof api>, folder: string): IdentitySet
       cacheMs: server.cache,
     };
   }
-  return { mode: "none" };
+  const { allow_anyone: allowAnyone, allowed_origins: origins } = settings;
+  return { mode: "none", allowAnyone, origins };
 }

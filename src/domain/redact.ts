@@ -1,7 +1,8 @@
 // The query of a URL and the part before its @ may be secrets. The end of a URL is also that of a
 // JSON string.
-const QUERY = /(\b[a-z][a-z0-9+.-]*:\/\/[^\s"'<>\\?]*)\?[^\s"'<>\\]*/gi;
-const CREDENTIALS = /(\b[a-z][a-z0-9+.-]*:\/\/)[^\s"'<>\\/?@]*:[^\s"'<>\\/?]*@/gi;
+const QUERY = /((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}:\/\/[^\s"'<>\\?]*)\?[^\s"'<>\\]*/gi;
+const CREDENTIALS =
+  /((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}:\/\/)[^\s"'<>\\/?@]*:[^\s"'<>\\/?]*@/gi;
 const TOKEN = /\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}/gi;
 /** Shorter secrets would match ordinary words. */
 const SHORTEST_SECRET = 6;

@@ -4,9 +4,10 @@ import type { ImageView } from "../client/image-view.ts";
 import type { ApiSettings } from "../config/api-settings.ts";
 import type { Config } from "../config/config.ts";
 import { isUuid } from "../domain/import-request.ts";
+import { ImportError } from "../domain/import-failure.ts";
 import type { Health } from "../health/health.ts";
 import type { Caller } from "./caller.ts";
-import { forbidden, notFound } from "./http-failure.ts";
+import { badRequest, forbidden, notFound } from "./http-failure.ts";
 import type { Identity } from "./identity.ts";
 import {
   maySee,
@@ -66,13 +67,20 @@ export async function requireImage(
   const id = imageId.toLowerCase();
   // Some clients ask for an image by its name, and list when it is not found.
   if (!isUuid(id)) throw notFound(`No image found with ID ${imageId}`);
-  const { image, membership } = await client.images.showFor(id, caller.project);
+  const { image, membership } = await client.images.showFor(id, caller.project).catch(hidden);
   const judged = { owner: image.owner, visibility: image.visibility, membership };
   if (image.status === "pending_delete" || !maySee(caller, judged)) {
     throw notFound(`No image found with ID ${imageId}`);
   }
   requireDoing(caller, action, judged);
   return { image, judged };
+}
+
+/** An image that is absent and one that is hidden have the same answer. */
+function hidden(error: unknown): never {
+  if (!(error instanceof ImportError) || error.code !== "ImageNotFound") throw error;
+  const [, id = ""] = /"([^"]*)"/.exec(error.message) ?? [];
+  throw notFound(`No image found with ID ${id}`, { cause: error });
 }
 
 /** @throws HttpFailure 403 */
@@ -89,10 +97,14 @@ export function requireUse({ caller }: FastifyRequest, action: ServiceAction): v
   }
 }
 
-/** The query as it was sent: repeated parameters stay. */
+/** The query as it was sent: repeated parameters stay. @throws HttpFailure 400 */
 export function queryOf(request: FastifyRequest): URLSearchParams {
   const question = request.raw.url?.indexOf("?") ?? -1;
-  return new URLSearchParams(question < 0 ? "" : request.raw.url?.slice(question + 1));
+  const query = new URLSearchParams(question < 0 ? "" : request.raw.url?.slice(question + 1));
+  for (const [name, value] of query) {
+    if (value.includes("\0")) throw badRequest(`The value of ${name} has a NUL character.`);
+  }
+  return query;
 }
 
 /** The address of this server as the caller reaches it, without a slash at the end. */

@@ -13,7 +13,7 @@ export async function describeApi(): Promise<object> {
       client: await ImageImportClient.connect({}),
       config,
       settings: config.api,
-      identity: await openIdentity({ mode: "none" }),
+      identity: await openIdentity(config.api.identity),
       health: new Health("api"),
       stopping: new AbortController().signal,
     },

@@ -53,8 +53,6 @@ export const fileRoutes: Routes = (app, context) => {
           },
         }),
       );
-      // The import takes as long as it takes, and no byte moves meanwhile.
-      request.raw.socket.setTimeout(0);
       await importUpload(context, upload.image_id, image.name ?? undefined);
       return noContent(reply);
     },
@@ -126,12 +124,15 @@ async function importUpload(
         { cause: error },
       );
     }
+    if (error.code === "Interrupted") {
+      throw new HttpFailure(503, error.message, { cause: error, hint: error.hint });
+    }
     throw error;
   }
 }
 
 async function send(
-  { client, config }: ApiContext,
+  { client, config, settings, stopping }: ApiContext,
   { id, checksum, size }: SeenImage["image"],
   request: FastifyRequest<{ Querystring: { prefer?: string | string[] } }>,
   reply: FastifyReply,
@@ -143,7 +144,18 @@ async function send(
   const unknown = prefer.find((name) => !Object.hasOwn(config.stores, name));
   if (unknown !== undefined) throw badRequest(`Store ${unknown} is not available on this node`);
   const { start, end } = range ?? { start: 0, end: sizeBytes - 1 };
-  const image = await client.files.open(id, { prefer });
+  const gone = new AbortController();
+  const stop = (): void => {
+    gone.abort();
+    reply.raw.destroy();
+  };
+  reply.raw.once("close", () => {
+    gone.abort();
+  });
+  stopping.addEventListener("abort", stop, { once: true });
+  // A copy that may have changed is read whole before its first byte is sent.
+  const image = await client.files.open(id, { prefer, signal: gone.signal });
+  request.raw.socket.setTimeout(settings.idleTimeoutMs);
   reply.hijack();
   reply.raw.writeHead(range === undefined ? 200 : 206, {
     ...(reply.getHeaders() as OutgoingHttpHeaders),
@@ -160,6 +172,7 @@ async function send(
   } catch (error) {
     request.log.warn({ err: error, request_id: request.id }, "A download broke off");
   } finally {
+    stopping.removeEventListener("abort", stop);
     await image[Symbol.asyncDispose]();
   }
 }

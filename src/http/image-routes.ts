@@ -110,6 +110,8 @@ export const imageRoutes: Routes = (app, context) => {
         }
       };
       const changed = await client.images.change(image.id, (current) => {
+        const now = { ...judged, owner: current.owner, visibility: current.visibility };
+        requireDoing(request.caller, "modify_image", now);
         const wanted = changesOf(current, operations, flavour);
         requireMay(wanted, current.owner);
         return wanted;

@@ -1,4 +1,5 @@
 import type { FastifyRequest } from "fastify";
+import { UnansweredStart } from "../client/unanswered-start.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { checkOrigin } from "./check-origin.ts";
 import { requireImage, type Routes } from "./context.ts";
@@ -75,6 +76,8 @@ export const importRoutes: Routes = (app, context) => {
         }
       }
     } catch (error) {
+      // It is started, and continues once a worker runs.
+      if (error instanceof UnansweredStart && error.run !== undefined) return;
       throw inWordsOfGlance(error);
     }
   }

@@ -138,7 +138,7 @@ export class Keystone implements Identity {
 
   async #validated(token: string, service: string | undefined): Promise<Validated | undefined> {
     const now = Date.now();
-    const key = `${digestOf(token)}${service === undefined ? "" : " of a service"}`;
+    const key = `${digestOf(token)} ${service === undefined ? "" : digestOf(service)}`;
     const known = this.#cache.get(key);
     if (known !== undefined && known.until > now) {
       const answer = await known.answer;

@@ -23,6 +23,7 @@ const SEEN_STATUSES: readonly ImageStatus[] = IMAGE_STATUSES.filter(
 const MEMBER_STATUSES = ["pending", "accepted", "rejected", "all"] as const;
 const VISIBILITY_CHOICES = ["public", "private", "community", "shared", "all"] as const;
 const TIME_OPERATORS = ["gt", "gte", "lt", "lte", "eq", "neq"] as const;
+const MOST_MINIMUM = 2 ** 31 - 1;
 const RANGED = ["size", "min_disk", "min_ram"] as const;
 
 /** The choice of a list of images, and its page. */
@@ -197,7 +198,8 @@ function readTime(field: TimeCondition["field"], text: string): TimeCondition {
   // Without a zone it is UTC.
   const isZoned = /(?:z|[+-]\d\d:?\d\d)$/i.test(rest ?? "");
   const at = new Date(isZoned ? (rest ?? "") : `${rest ?? ""}Z`);
-  if (Number.isNaN(at.getTime())) {
+  const year = at.getUTCFullYear();
+  if (Number.isNaN(year) || year < 1 || year > 9999) {
     throw badRequest(`Invalid time: ${field}=${text}. It must be like gte:2026-08-21T12:34:56Z.`);
   }
   return { field, op, at };
@@ -293,7 +295,8 @@ function readNumber(query: URLSearchParams, name: string): number | undefined {
   const text = last(query, name);
   if (text === undefined) return undefined;
   const value = Number(text);
-  if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value;
+  const most = name.startsWith("min_") ? MOST_MINIMUM : Number.MAX_SAFE_INTEGER;
+  if (/^\d+$/.test(text) && value <= most) return value;
   throw badRequest(`Unable to filter on a range with a non-numeric value: ${name}=${text}`);
 }
 

@@ -1,15 +1,25 @@
 import type { IdentitySettings } from "../config/api-settings.ts";
 import { callerOf } from "./caller.ts";
+import { forbidden } from "./http-failure.ts";
 import type { Identity } from "./identity.ts";
+import { isLoopbackHost } from "./loopback.ts";
 
-/** Opens the way that is configured. @throws ImportError `BadConfiguration` */
-export async function openIdentity(settings: IdentitySettings): Promise<Identity> {
+/**
+ * Opens the way that is configured.
+ *
+ * @param report - takes lines for the operator. Default: they are dropped
+ * @throws ImportError `BadConfiguration`
+ */
+export async function openIdentity(
+  settings: IdentitySettings,
+  report: (line: string) => void = () => undefined,
+): Promise<Identity> {
   switch (settings.mode) {
     case "none":
-      return NOBODY_ASKED;
+      return anyone(settings);
     case "tokens": {
       const { TokenFile } = await import("./token-file.ts");
-      return TokenFile.open(settings.file);
+      return TokenFile.open(settings.file, report);
     }
     case "keystone": {
       const { Keystone } = await import("./keystone.ts");
@@ -20,9 +30,32 @@ export async function openIdentity(settings: IdentitySettings): Promise<Identity
 
 const ADMINISTRATOR = callerOf(null, null, ["admin", "service"]);
 
-/** Mode `none`: every caller is the administrator. */
-const NOBODY_ASKED: Identity = {
-  challenge: "",
-  identify: async () => ADMINISTRATOR,
-  close: async () => undefined,
-};
+/**
+ * Mode `none`: every caller is the administrator. A page in a browser of this host is not: it comes
+ * with an origin, or by a name that leads here.
+ */
+function anyone({ allowAnyone, origins }: Extract<IdentitySettings, { mode: "none" }>): Identity {
+  return {
+    challenge: "",
+    identify: async ({ headers }) => {
+      const { host = "", origin } = headers;
+      const isForeign = !allowAnyone && !isLoopbackHost(host.replace(/:\d*$/, ""));
+      if (isForeign) {
+        throw forbidden(`This API serves its own host alone, and was called as "${host}".`, {
+          hint: "Call it by 127.0.0.1 or localhost, or choose another `api.identity`.",
+        });
+      }
+      if (origin !== undefined && !isAllowed(origin, host, origins)) {
+        throw forbidden(`Pages of ${origin} may not use this API.`, {
+          hint: "`api.allowed_origins` names the origins that may.",
+        });
+      }
+      return ADMINISTRATOR;
+    },
+    close: async () => undefined,
+  };
+}
+
+function isAllowed(origin: string, host: string, origins: readonly string[]): boolean {
+  return origins.includes("*") || origins.includes(origin) || origin === `http://${host}`;
+}

@@ -31,6 +31,8 @@ export async function receive<T>(
   };
   // With a listener on the request, the server does not drop an idle connection.
   raw.on("timeout", onTimeout);
+  // What follows the last byte takes as long as it takes, and no byte moves meanwhile.
+  raw.once("end", () => socket.setTimeout(0));
   socket.on("close", onClose);
   if (socket.destroyed) onClose();
   sendContinue(request, reply);

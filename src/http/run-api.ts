@@ -24,7 +24,9 @@ export async function runApi(options: ApiOptions): Promise<void> {
   const { config, databaseUrl, temporal, logger } = options;
   const { host, port } = config.api;
   const client = await ImageImportClient.connect({ temporal, databaseUrl, config });
-  const identity = await openIdentity(config.api.identity);
+  const identity = await openIdentity(config.api.identity, (line) => {
+    logger.warn(line);
+  });
   const stopping = new AbortController();
   const health = new Health("api");
   const context = {

@@ -2,7 +2,6 @@ import { z } from "zod";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { AcceptedCopy } from "../workflow/contract.ts";
 import { UnansweredStart } from "../client/unanswered-start.ts";
-import { ImportError } from "../domain/import-failure.ts";
 import { isAdmin } from "./caller.ts";
 import { checkOrigin } from "./check-origin.ts";
 import { queryOf, requireImage, type ApiContext, type Routes, type SeenImage } from "./context.ts";
@@ -19,6 +18,7 @@ interface IdRoute {
 const dropStore = z.strictObject({ store: z.string().min(1) });
 // A proxy on the way may drop a connection on which nothing moves for longer.
 const KEEP_ALIVE_MS = 15_000;
+const MOST_UNREAD_BYTES = 1024 * 1024;
 
 /** Steering of our own: imports are started, shown, followed, paused, cancelled. */
 export const runRoutes: Routes = (app, context) => {
@@ -127,8 +127,6 @@ async function isSeen(
     return true;
   } catch (error) {
     if (error instanceof HttpFailure) return false;
-    // The image was deleted meanwhile.
-    if (error instanceof ImportError && error.code === "ImageNotFound") return false;
     throw error;
   }
 }
@@ -201,6 +199,8 @@ async function follow(
   });
   const send = (event: string, document: unknown): void => {
     reply.raw.write(`event: ${event}\ndata: ${JSON.stringify(document)}\n\n`);
+    // A client that does not read has no use for more.
+    if (reply.raw.writableLength > MOST_UNREAD_BYTES) reply.raw.destroy();
   };
   if (report === undefined) reply.raw.write(": following\n\n");
   else send("report", report);

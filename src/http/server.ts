@@ -19,6 +19,7 @@ import { badRequest, HttpFailure } from "./http-failure.ts";
 import { imageRoutes } from "./image-routes.ts";
 import { importRoutes } from "./import-routes.ts";
 import { infoRoutes } from "./info-routes.ts";
+import { isLoopback } from "./loopback.ts";
 import { linger } from "./linger.ts";
 import { memberRoutes } from "./member-routes.ts";
 import { openApi } from "./open-api.ts";
@@ -35,7 +36,9 @@ import { viewRoutes } from "./view-routes.ts";
 /** A body that is not bytes of an image is read whole, up to this size. */
 const LARGEST_DOCUMENT_BYTES = 1024 * 1024;
 const HEADERS_WITHIN_MS = 60_000;
+const DOCUMENT_WITHIN_MS = 60_000;
 const LONGEST_REQUEST_ID = 64;
+const LONGEST_LOGGED_PATH = 300;
 
 // Paths that clients send without `/v2`, where their endpoint is the root.
 const ROOT_FORMS = /^\/(?:images|info|schemas|stores|tasks|metadefs|tenants)(?=\/|$|\?)/;
@@ -67,7 +70,7 @@ export async function buildApi(context: ApiContext, logger: Logger): Promise<Api
   announceUploads(app, context.config.limits.imageSizeCapBytes);
   if (settings.allowedOrigins.length > 0) await allowOrigins(app, settings.allowedOrigins);
   await openApi(app);
-  identifyCallers(app, context);
+  identifyCallers(app, context, seen);
   endWithLastAnswer(app);
   app.setErrorHandler(refuse);
   app.setNotFoundHandler((request, reply) => {
@@ -154,23 +157,43 @@ function endWithLastAnswer(app: Api): void {
   });
 }
 
-function identifyCallers(app: Api, { identity }: ApiContext): void {
+function identifyCallers(
+  app: Api,
+  context: ApiContext,
+  seen: ReadonlyMap<string, SeenRoute>,
+): void {
+  const { identity } = context;
   app.decorateRequest("caller");
   app.addHook("onRequest", async (request, reply) => {
     reply.header("x-openstack-request-id", request.id);
     if (isConfusedByConnections(request)) reply.header("connection", "close");
     requireShortId(request);
+    requireTarget(request);
     const { isOpen, takesBytes, refusesBody } = request.routeOptions.config;
-    if (isOpen === true || request.is404) return;
+    // A body would be read before anything is known of its sender.
+    if (request.is404) {
+      answerUnknown(context, seen, request, reply);
+      return reply;
+    }
+    if (isOpen === true) {
+      if (!hasBody(request)) return;
+      throw badRequest("A body is not expected with this request. Please remove it.");
+    }
     request.caller = await identity.identify({
       headers: request.headers,
       method: request.method,
-      path: request.url.split("?", 1)[0] ?? "",
+      path: pathOf(request),
     });
     if (refusesBody === true && hasBody(request)) {
       throw badRequest("A body is not expected with this request. Please remove it.");
     }
-    if (takesBytes !== true) sendContinue(request, reply);
+    if (takesBytes === true) return;
+    endSlowDocument(request);
+    sendContinue(request, reply);
+  });
+  // The answer may take longer than a connection may be idle.
+  app.addHook("preHandler", async ({ raw }) => {
+    if (raw.complete) raw.socket.setTimeout(0);
   });
   app.addHook("onResponse", async (request, reply) => {
     const { method } = request;
@@ -180,7 +203,7 @@ function identifyCallers(app: Api, { identity }: ApiContext): void {
       {
         request_id: request.id,
         method,
-        path: request.url.split("?", 1)[0],
+        path: pathOf(request).slice(0, LONGEST_LOGGED_PATH),
         status: reply.statusCode,
         ms: Math.round(reply.elapsedTime),
         ...(caller === undefined ? {} : { user: caller.user, project: caller.project }),
@@ -196,6 +219,29 @@ function identifyCallers(app: Api, { identity }: ApiContext): void {
  */
 function isConfusedByConnections({ method, headers }: FastifyRequest): boolean {
   return method === "GET" && /\bkeystoneauth1\//.test(headers["user-agent"] ?? "");
+}
+
+function pathOf({ url }: FastifyRequest): string {
+  return url.split("?", 1)[0] ?? "";
+}
+
+/**
+ * A fragment is not part of a request. The router would cut it off, and access rules would not.
+ *
+ * @throws HttpFailure 400
+ */
+function requireTarget({ raw: { url = "" } }: FastifyRequest): void {
+  if (url.includes("#")) throw badRequest("The target of a request has no fragment: remove the #.");
+}
+
+/** A document that does not come within its time is given up: it is held until it is whole. */
+function endSlowDocument({ raw }: FastifyRequest): void {
+  if (raw.complete) return;
+  const timer = setTimeout(() => raw.socket.destroy(), DOCUMENT_WITHIN_MS);
+  const stop = (): void => {
+    clearTimeout(timer);
+  };
+  raw.once("end", stop).once("close", stop);
 }
 
 function requireShortId({ headers }: FastifyRequest): void {
@@ -242,12 +288,25 @@ function serveHealth(app: Api, { health }: ApiContext): void {
   for (const url of ["/livez", "/readyz"]) {
     app.get(url, { config: { isOpen: true } }, (request, reply) => {
       reply.hijack();
-      answerHealth(health, request.raw, reply.raw);
+      if (isLoopback(request.ip)) answerHealth(health, request.raw, reply.raw);
+      else answerStatusOnly(health, url, reply.raw);
     });
   }
   app.get("/healthcheck", { config: { isOpen: true } }, (_request, reply) =>
     reply.type("text/plain; charset=utf-8").send("OK"),
   );
+}
+
+/** Other hosts need not know the addresses of the service's own servers. */
+function answerStatusOnly(
+  health: ApiContext["health"],
+  url: string,
+  response: ServerResponse,
+): void {
+  const { status } = url === "/livez" ? health.liveness : health.readiness;
+  const isWell = status === "live" || status === "ready";
+  response.writeHead(isWell ? 200 : 503, { "content-type": "application/json" });
+  response.end(`${JSON.stringify({ status })}\n`);
 }
 
 /** Answers with the failure; a fault of the service is logged. */

@@ -76,6 +76,7 @@ export const taskRoutes: Routes = (app, context) => {
     described("Refused: images are imported by their own route", { answers: {} }),
     async (request) => {
       // A mistake in it is reported first, as Glance does.
+      requireUse(request, "add_image");
       const { input } = newTask.safeParse(request.body).data ?? {};
       if (input !== undefined) await checkOrigin(context, input.import_from);
       throw forbidden(

@@ -23,6 +23,9 @@ const tokenFile = z.strictObject({
   ),
 });
 
+/** Takes a line for the operator. */
+type Report = (line: string) => void;
+
 interface Holder {
   readonly caller: Caller;
   readonly user: string;
@@ -37,16 +40,28 @@ export class TokenFile implements Identity {
   #state: string;
   #lookedAtMs = Date.now();
   #looking: Promise<void> | undefined;
+  readonly #report: Report;
 
-  private constructor(path: string, state: string, holders: ReadonlyMap<string, Holder>) {
+  private constructor(
+    path: string,
+    state: string,
+    holders: ReadonlyMap<string, Holder>,
+    report: Report,
+  ) {
+    this.#report = report;
     this.#path = path;
     this.#state = state;
     this.#holders = holders;
   }
 
-  /** @throws ImportError `BadConfiguration` for a file that cannot be read */
-  static async open(path: string): Promise<TokenFile> {
-    return new TokenFile(path, await stateOf(path), await readTokens(path));
+  /**
+   * Reads the file.
+   *
+   * @param report - takes the reason why a changed file is not used: the tokens before it count
+   * @throws ImportError `BadConfiguration` for a file that cannot be read
+   */
+  static async open(path: string, report: Report): Promise<TokenFile> {
+    return new TokenFile(path, await stateOf(path), await readTokens(path), report);
   }
 
   async identify({ headers }: Credentials): Promise<Caller> {
@@ -88,6 +103,7 @@ export class TokenFile implements Identity {
       this.#state = state;
     } catch (error) {
       if (!(error instanceof ImportError)) throw error;
+      this.#report(`${error.message}. The tokens that were read before count`);
     }
   }
 }

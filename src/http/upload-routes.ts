@@ -134,6 +134,10 @@ async function begin(context: ApiContext, request: FastifyRequest): Promise<Resu
   const imageId = metadata.get("image_id");
   if (imageId === undefined) throw badRequest("Upload-Metadata must have an image_id.");
   const { image } = await requireImage(context, request, imageId, "upload_image");
+  const isImported = metadata.get("import") === "true";
+  if (isImported && (image.disk_format === null || image.container_format === null)) {
+    throw badRequest("Properties disk_format, container_format must be set prior to saving data.");
+  }
   const stores = metadata.get("stores")?.split(",");
   const unknown = stores?.find((store) => !Object.hasOwn(config.stores, store));
   if (unknown !== undefined) {
@@ -145,7 +149,7 @@ async function begin(context: ApiContext, request: FastifyRequest): Promise<Resu
       generation: generationOf(request.id),
       size,
       metadata: headerOf(headers, "upload-metadata") ?? "",
-      ...(metadata.get("import") === "true"
+      ...(isImported
         ? {
             importAfter: {
               request_id: request.id,
@@ -227,8 +231,6 @@ async function append(
     request.headers["content-length"] === undefined
       ? undefined
       : numberIn(request, "content-length");
-  // What follows the last byte takes as long as it takes, and no byte moves meanwhile.
-  request.raw.once("end", () => request.raw.socket.setTimeout(0));
   try {
     const view = await receive(context, request, reply, (bytes, signal) =>
       context.client.files.continueUpload(

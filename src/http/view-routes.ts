@@ -16,6 +16,7 @@ import {
   type SeenImage,
 } from "./context.ts";
 import { badRequest } from "./http-failure.ts";
+import { MOST_PROPERTIES } from "./image-attributes.ts";
 import { described } from "./open-api.ts";
 
 interface IdRoute {
@@ -26,26 +27,34 @@ const LARGEST_LIMIT = 1000;
 const LONGEST_WAIT_MS = 30_000;
 
 const count = z.int().min(0);
-const text = z.string();
+const minimum = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1);
+const text = z.string().refine((given) => !given.includes("\0"), "has a NUL character");
 const filterSchema = z.strictObject({
   marker: z.uuid().optional(),
   limit: z.int().min(0).max(LARGEST_LIMIT).optional(),
   sort: z
     .array(z.strictObject({ key: z.enum(IMAGE_SORT_KEYS), direction: z.enum(["asc", "desc"]) }))
+    .max(IMAGE_SORT_KEYS.length)
     .optional(),
   visibility: z.enum(VISIBILITIES).optional(),
   protected: z.boolean().optional(),
   hidden: z.boolean().optional(),
-  minDisk: count.optional(),
-  minRam: count.optional(),
-  status: z.enum(IMAGE_STATUSES).optional(),
+  minDisk: minimum.optional(),
+  minRam: minimum.optional(),
+  status: z.enum(IMAGE_STATUSES).exclude(["deleted"]).optional(),
   owner: text.nullable().optional(),
   namePattern: text.optional(),
   diskFormat: z.enum(DISK_FORMATS).optional(),
   containerFormat: z.enum(CONTAINER_FORMATS).optional(),
   store: text.optional(),
-  tags: z.array(text).optional(),
-  properties: z.record(text, text).optional(),
+  tags: z.array(text).max(MOST_PROPERTIES).optional(),
+  properties: z
+    .record(text, text)
+    .refine((given) => Object.keys(given).length <= MOST_PROPERTIES, "too many")
+    .optional(),
   sizeMin: count.optional(),
   sizeMax: count.optional(),
   createdAfter: z.coerce.date().optional(),

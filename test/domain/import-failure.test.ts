@@ -20,6 +20,7 @@ describe("IMPORT_FAILURES", () => {
       "TransformUnavailable",
       "DatabaseUnavailable",
       "TemporalUnavailable",
+      "ApiUnavailable",
       "AttemptOvertaken",
       "ImageStillClaimed",
       "CopyMismatch",
@@ -29,6 +30,7 @@ describe("IMPORT_FAILURES", () => {
   it("exits with 2 for wrong use", () => {
     expect(codesWhere((kind) => kind.exitCode === 2)).toEqual([
       "BadRequest",
+      "AccessDenied",
       "BadConfiguration",
       "NotConfigured",
       "UnknownStore",
@@ -94,6 +96,7 @@ describe("IMPORT_FAILURES", () => {
       "TransformUnavailable",
       "DatabaseUnavailable",
       "TemporalUnavailable",
+      "ApiUnavailable",
       "AttemptOvertaken",
       "ImageStillClaimed",
       "CopyMismatch",

@@ -12,7 +12,7 @@ import { WireClient } from "./wire-client.ts";
 const stack = new SharedStack();
 const url = stack.file.api_url ?? "";
 const api = new WireClient(url);
-const HOST = "host: images";
+const HOST = "host: 127.0.0.1";
 const PATCH = { "content-type": "application/openstack-images-v2.1-json-patch" };
 
 afterEach(async () => {

@@ -14,7 +14,7 @@ const stack = new SharedStack();
 const others = new WireClient(stack.file.api_url ?? "");
 
 function put(id: string, sizeBytes: number, more = ""): string {
-  return `PUT /v2/images/${id}/file HTTP/1.1\r\nhost: images\r\ncontent-type: application/octet-stream\r\ncontent-length: ${String(sizeBytes)}\r\n${more}\r\n`;
+  return `PUT /v2/images/${id}/file HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/octet-stream\r\ncontent-length: ${String(sizeBytes)}\r\n${more}\r\n`;
 }
 
 async function reaches(id: string, status: string): Promise<void> {

@@ -6,6 +6,8 @@ import { answerTo } from "../../src/http/failure-answer.ts";
 import { TokenFile } from "../../src/http/token-file.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
+const report = vi.fn();
+
 function entry(token: string, more = ""): string {
   const digest = createHash("sha256").update(token).digest("hex");
   return `  - {digest: "sha256:${digest}", user: alice, project: ours, roles: [member]${more}}\n`;
@@ -31,7 +33,7 @@ function basic(user: string, password: string): Record<string, string> {
 }
 
 test("a token comes in a header, as bearer, or as the password of its user", async () => {
-  const tokens = await TokenFile.open(await fileOf(`tokens:\n${entry("s3cret:x")}`));
+  const tokens = await TokenFile.open(await fileOf(`tokens:\n${entry("s3cret:x")}`), report);
   expect(await statusOf(tokens, { "x-auth-token": "s3cret:x" })).toBe(200);
   expect(await statusOf(tokens, { authorization: "Bearer s3cret:x" })).toBe(200);
   expect(await statusOf(tokens, basic("alice", "s3cret:x"))).toBe(200);
@@ -47,6 +49,7 @@ test("a token can expire", async () => {
   const future = ', expires: "2220-01-01T00:00:00Z"';
   const tokens = await TokenFile.open(
     await fileOf(`tokens:\n${entry("old", past)}${entry("new", future)}`),
+    report,
   );
   expect(await statusOf(tokens, { "x-auth-token": "old" })).toBe(401);
   expect(await statusOf(tokens, { "x-auth-token": "new" })).toBe(200);
@@ -56,7 +59,7 @@ test("a change of the file counts, and a mistake in it changes nothing", async (
   vi.useFakeTimers({ toFake: ["Date"] });
   onTestFinished(() => void vi.useRealTimers());
   const path = await fileOf(`tokens:\n${entry("first")}`);
-  const tokens = await TokenFile.open(path);
+  const tokens = await TokenFile.open(path, report);
   const replace = async (text: string): Promise<void> => {
     await writeFile(`${path}.new`, text);
     await rename(`${path}.new`, path);
@@ -67,6 +70,7 @@ test("a change of the file counts, and a mistake in it changes nothing", async (
   expect(await statusOf(tokens, { "x-auth-token": "second" })).toBe(200);
   await replace("tokens: [");
   expect(await statusOf(tokens, { "x-auth-token": "second" })).toBe(200);
+  expect(report).toHaveBeenLastCalledWith(expect.stringContaining(path));
   await replace(`tokens:\n${entry("third")}`);
   expect(await statusOf(tokens, { "x-auth-token": "third" })).toBe(200);
 });
@@ -81,12 +85,12 @@ test.each([
   ["tokens: [", "Flow sequence"],
 ])("the file %j is refused by its name", async (text, reason) => {
   const path = await fileOf(text);
-  await expect(TokenFile.open(path)).rejects.toThrow(path);
-  await expect(TokenFile.open(path)).rejects.toThrow(reason);
+  await expect(TokenFile.open(path, report)).rejects.toThrow(path);
+  await expect(TokenFile.open(path, report)).rejects.toThrow(reason);
 });
 
 test("a file that is not there is refused by its name", async () => {
-  await expect(TokenFile.open("/nowhere/tokens.yaml")).rejects.toMatchObject({
+  await expect(TokenFile.open("/nowhere/tokens.yaml", report)).rejects.toMatchObject({
     code: "BadConfiguration",
     message: expect.stringContaining("/nowhere/tokens.yaml") as unknown,
   });
