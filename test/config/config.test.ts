@@ -76,7 +76,7 @@ const DEFAULTS = {
     host: "127.0.0.1",
     port: 9292,
     publicUrl: undefined,
-    identity: { mode: "none" },
+    identity: { mode: "none", allowAnyone: false, origins: [] },
     glanceRegions: {},
     allowedOrigins: [],
     idleTimeoutMs: 60_000,
