@@ -183,9 +183,7 @@ export class Administration {
 
   /** Checks that this host's staging area can be written. @throws ImportError `NotConfigured` */
   async requireStaging(): Promise<void> {
-    const { nodeStagingUri } = this.#connections.requireConfig();
-    const { StagingArea } = await import("../staging/staging-area.ts");
-    await (await StagingArea.open(nodeStagingUri)).requireUsable();
+    await this.#connections.staging();
   }
 
   /**

@@ -4,6 +4,7 @@ import { notConfigured } from "../config/environment.ts";
 import { directToLoopback } from "../config/proxy-environment.ts";
 import { temporalAddress, type TemporalAddress } from "../config/temporal-address.ts";
 import type { Database } from "../db/connect.ts";
+import type { StagingArea } from "../staging/staging-area.ts";
 import type { Stores } from "../stores/open-stores.ts";
 
 /**
@@ -30,6 +31,7 @@ export class Connections {
   #connection: Promise<Connection> | undefined;
   #database: Database | undefined;
   #stores: Promise<Stores> | undefined;
+  #staging: StagingArea | undefined;
 
   constructor({ temporal, databaseUrl, config }: ClientOptions) {
     this.databaseUrl = databaseUrl;
@@ -81,6 +83,25 @@ export class Connections {
       "the configuration file with staging area and stores",
       "IMAGE_IMPORT_CONFIG",
     );
+  }
+
+  /**
+   * The staging area of this host. It is opened once: in a program that lives long, an empty mount
+   * point in its place is not taken for a new volume.
+   *
+   * @throws ImportError `NotConfigured`, `StagingUnavailable`
+   */
+  async staging(): Promise<StagingArea> {
+    const { nodeStagingUri } = this.requireConfig();
+    if (this.#staging !== undefined) {
+      await this.#staging.requireUsable();
+      return this.#staging;
+    }
+    const { StagingArea } = await import("../staging/staging-area.ts");
+    const opened = await StagingArea.open(nodeStagingUri);
+    // Of two calls at once, the first decides.
+    this.#staging ??= opened;
+    return this.#staging;
   }
 
   /**

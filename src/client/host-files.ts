@@ -195,10 +195,9 @@ export class HostFiles {
 
   async #staging(): Promise<StagingTools> {
     const config = this.#connections.requireConfig();
-    const { StagingArea } = await import("../staging/staging-area.ts");
     return {
       database: await this.#connections.catalogue(),
-      staging: await StagingArea.open(config.nodeStagingUri),
+      staging: await this.#connections.staging(),
       hashAlgo: config.hashAlgo,
       timeToLiveMs: config.stagingTimeToLiveMs,
       bandwidthLimit: config.stagingBandwidthLimit,
