@@ -14,6 +14,7 @@ import { badRequest, conflict, forbidden, HttpFailure } from "./http-failure.ts"
 import { headerOf } from "./identity.ts";
 import { described } from "./open-api.ts";
 import { receive } from "./receive.ts";
+import { mediaTypeOf } from "./request-body.ts";
 import { sendBytes } from "./send-bytes.ts";
 
 interface IdRoute {
@@ -149,10 +150,12 @@ async function send(
     gone.abort();
     reply.raw.destroy();
   };
+  stopping.addEventListener("abort", stop, { once: true });
+  // Also after a failure that is answered.
   reply.raw.once("close", () => {
+    stopping.removeEventListener("abort", stop);
     gone.abort();
   });
-  stopping.addEventListener("abort", stop, { once: true });
   // A copy that may have changed is read whole before its first byte is sent.
   const image = await client.files.open(id, { prefer, signal: gone.signal });
   request.raw.socket.setTimeout(settings.idleTimeoutMs);
@@ -172,7 +175,6 @@ async function send(
   } catch (error) {
     request.log.warn({ err: error, request_id: request.id }, "A download broke off");
   } finally {
-    stopping.removeEventListener("abort", stop);
     await image[Symbol.asyncDispose]();
   }
 }
@@ -195,7 +197,7 @@ function requireOctets(
   _reply: unknown,
   done: (error?: Error) => void,
 ): void {
-  const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
+  const type = mediaTypeOf(request);
   done(
     type === "application/octet-stream"
       ? undefined

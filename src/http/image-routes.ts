@@ -1,5 +1,6 @@
-import type { FastifyReply } from "fastify";
-import { isAdmin } from "./caller.ts";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { ImageChanges } from "../domain/image-fields.ts";
+import { isAdmin, type Caller } from "./caller.ts";
 import {
   noContent,
   queryOf,
@@ -17,6 +18,7 @@ import { changesOf, PATCH_TYPES, readOperations, type PatchFlavour } from "./jso
 import { pagePath, readListQuery } from "./list-query.ts";
 import { described } from "./open-api.ts";
 import type { Judged } from "./policy.ts";
+import { mediaTypeOf } from "./request-body.ts";
 import { wireImage } from "./wire-image.ts";
 
 /** Images: create, list, show, change, delete. */
@@ -81,13 +83,11 @@ export const imageRoutes: Routes = (app, context) => {
         answers: { 200: "image" },
       }),
       onRequest: (request, _reply, done) => {
-        done(
-          flavourOf(request.headers["content-type"]) === undefined ? unknownFlavour() : undefined,
-        );
+        done(flavourOf(request) === undefined ? unknownFlavour() : undefined);
       },
     },
     async (request) => {
-      const flavour = flavourOf(request.headers["content-type"]) ?? "v2.1";
+      const flavour = flavourOf(request) ?? "v2.1";
       if (request.body === undefined) throw badRequest("Body expected in request.");
       const operations = readOperations(request.body, flavour);
       const { image, judged } = await requireImage(
@@ -97,23 +97,12 @@ export const imageRoutes: Routes = (app, context) => {
         "modify_image",
       );
       if (operations.length === 0) return wireImage(image);
-      const requireMay = (wanted: ReturnType<typeof changesOf>, owner: string | null): void => {
-        const about: Judged = judged;
-        if (wanted.visibility === "public" && judged.visibility !== "public") {
-          requireDoing(request.caller, "publicize_image", about);
-        }
-        if (wanted.visibility === "community" && judged.visibility !== "community") {
-          requireDoing(request.caller, "communitize_image", about);
-        }
-        if (wanted.owner !== undefined && wanted.owner !== owner) {
-          requireDoing(request.caller, "change_owner", about);
-        }
-      };
       const changed = await client.images.change(image.id, (current) => {
+        // The image may be another's, or less visible, since it was read.
         const now = { ...judged, owner: current.owner, visibility: current.visibility };
         requireDoing(request.caller, "modify_image", now);
         const wanted = changesOf(current, operations, flavour);
-        requireMay(wanted, current.owner);
+        requireChanges(request.caller, wanted, now);
         return wanted;
       });
       return wireImage(changed);
@@ -131,6 +120,18 @@ export const imageRoutes: Routes = (app, context) => {
   );
 };
 
+/** Asks the policy for the changes that not every owner may make. @throws HttpFailure 403 */
+function requireChanges(caller: Caller, wanted: ImageChanges, now: Judged): void {
+  const { visibility, owner } = wanted;
+  if (visibility === "public" && now.visibility !== "public") {
+    requireDoing(caller, "publicize_image", now);
+  }
+  if (visibility === "community" && now.visibility !== "community") {
+    requireDoing(caller, "communitize_image", now);
+  }
+  if (owner !== undefined && owner !== now.owner) requireDoing(caller, "change_owner", now);
+}
+
 /** Names the ways of import and the stores: some clients refuse to import without these headers. */
 export function addImportHeaders(reply: FastifyReply, context: ApiContext): void {
   const stores = Object.entries(context.config.stores).filter(([, { disabled }]) => !disabled);
@@ -138,8 +139,8 @@ export function addImportHeaders(reply: FastifyReply, context: ApiContext): void
   reply.header("openstack-image-store-ids", stores.map(([name]) => name).join(","));
 }
 
-function flavourOf(type: string | undefined): PatchFlavour | undefined {
-  const name = (type ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
+function flavourOf(request: FastifyRequest): PatchFlavour | undefined {
+  const name = mediaTypeOf(request) ?? "";
   return Object.hasOwn(PATCH_TYPES, name)
     ? PATCH_TYPES[name as keyof typeof PATCH_TYPES]
     : undefined;

@@ -5,6 +5,11 @@ export function hasBody({ headers }: FastifyRequest): boolean {
   return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
 }
 
+/** The content type of a request without its parameters, in lower case; undefined: none. */
+export function mediaTypeOf({ headers }: Pick<FastifyRequest, "headers">): string | undefined {
+  return headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
+}
+
 /** Asks a client that waits with its body to send it. */
 export function sendContinue({ headers }: FastifyRequest, { raw }: FastifyReply): void {
   if (headers.expect?.toLowerCase() === "100-continue") raw.writeContinue();

@@ -48,8 +48,6 @@ export const runRoutes: Routes = (app, context) => {
       const action = wanted.method === "copy-image" ? "copy_image" : "import_image";
       const { image } = await requireImage(context, request, request.params.id, action);
       requireStores(config, wanted.stores);
-      // No byte moves while no worker answers.
-      request.raw.socket.setTimeout(0);
       try {
         const accepted = await start(context, request, image, wanted);
         return await reply.code(202).send({ ...accepted, accepted: true });
@@ -191,7 +189,6 @@ async function follow(
   // Fails before the first byte of the answer if there is no import.
   const report = runId === undefined ? await client.imports.report(imageId) : undefined;
   reply.hijack();
-  request.raw.socket.setTimeout(0);
   reply.raw.writeHead(200, {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-store",

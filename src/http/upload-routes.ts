@@ -8,7 +8,7 @@ import { badRequest, conflict, HttpFailure, notFound } from "./http-failure.ts";
 import { headerOf } from "./identity.ts";
 import { described } from "./open-api.ts";
 import { receive } from "./receive.ts";
-import { hasBody } from "./request-body.ts";
+import { hasBody, mediaTypeOf } from "./request-body.ts";
 import { CHECKSUMS, readMetadata, TUS_TYPE, TUS_VERSION } from "./tus.ts";
 
 interface UploadRoute {
@@ -45,7 +45,7 @@ export const uploadRoutes: Routes = (app, context) => {
     async (request, reply) => {
       const view = await begin(context, request);
       reply.header("location", `${rootUrl(context, request)}${pathOf(view)}`);
-      const isWithBytes = typeOf(request) === TUS_TYPE && hasBody(request);
+      const isWithBytes = mediaTypeOf(request) === TUS_TYPE && hasBody(request);
       // As it is now: with an import that follows.
       const seen = await requireUpload(context, request, keyOf(view));
       const now = isWithBytes ? await append(context, seen, 0, request, reply) : view;
@@ -68,7 +68,7 @@ export const uploadRoutes: Routes = (app, context) => {
     request: FastifyRequest<UploadRoute>,
     reply: FastifyReply,
   ): Promise<FastifyReply> => {
-    if (typeOf(request) !== TUS_TYPE) {
+    if (mediaTypeOf(request) !== TUS_TYPE) {
       throw new HttpFailure(415, `The bytes of an upload have the content type ${TUS_TYPE}.`);
     }
     const offset = numberIn(request, "upload-offset");
@@ -282,10 +282,6 @@ function showOffset(reply: FastifyReply, { offset, expires_at }: ResumableView):
   reply.header("upload-offset", offset);
   if (expires_at !== null) reply.header("upload-expires", new Date(expires_at).toUTCString());
   return reply;
-}
-
-function typeOf({ headers }: FastifyRequest): string | undefined {
-  return headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
 }
 
 /** @throws HttpFailure 400 */
