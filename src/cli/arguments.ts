@@ -4,6 +4,7 @@ import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import { parseChecksum } from "../domain/given-checksum.ts";
 import { parseBytes } from "../domain/byte-size.ts";
 import { parseDurationMs } from "../domain/duration.ts";
+import { LOG_LEVELS } from "../domain/log-level.ts";
 import { fullId } from "../domain/reference.ts";
 
 /** Collects the values of an option that may be repeated. */
@@ -25,6 +26,19 @@ export function propertiesOf(
 function onceOf(value: string, earlier: readonly string[] = []): readonly string[] {
   if (earlier.includes(value)) throw new InvalidArgumentError("It is named twice.");
   return listOf(value, earlier);
+}
+
+/** `--log-level`, of the commands that run until a signal. */
+export function logLevelOption(): Option {
+  return (
+    new Option(
+      "--log-level <level>",
+      "log lines of this level and above; default: IMAGE_IMPORT_LOG_LEVEL, else `logging.level` of the configuration, else info",
+    )
+      .choices(LOG_LEVELS)
+      // Parsed with IMAGE_IMPORT_LOG_LEVEL.
+      .argParser(String)
+  );
 }
 
 /** Parses an integer of at least 1. */

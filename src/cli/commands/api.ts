@@ -1,8 +1,7 @@
 import { randomBytes, createHash } from "node:crypto";
-import { Option, type Command } from "commander";
+import type { Command } from "commander";
 import type { ApiSettings } from "../../config/api-settings.ts";
-import { LOG_LEVELS } from "../../domain/log-level.ts";
-import { portOf } from "../arguments.ts";
+import { logLevelOption, portOf } from "../arguments.ts";
 import { shownFailure } from "../failure.ts";
 import { inSession, type Session } from "../session.ts";
 
@@ -29,14 +28,7 @@ export function addApiCommands(program: Command): void {
       "port, 0 for any free one; default: `api.port` of the configuration",
       portOf,
     )
-    .addOption(
-      new Option(
-        "--log-level <level>",
-        "log lines of this level and above; default: IMAGE_IMPORT_LOG_LEVEL, else `logging.level` of the configuration, else info",
-      )
-        .choices(LOG_LEVELS)
-        .argParser(String),
-    )
+    .addOption(logLevelOption())
     .action(inSession(serve));
   program
     .command("token")

@@ -1,11 +1,10 @@
 import type { Logger } from "@temporalio/worker";
-import { Option, type Command } from "commander";
+import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
-import { LOG_LEVELS } from "../../domain/log-level.ts";
 import { ImportError } from "../../domain/import-failure.ts";
 import type { WorkerRuntime } from "../../worker/install-runtime.ts";
 import type { WorkerAddresses } from "../../worker/run-worker.ts";
-import { portOf } from "../arguments.ts";
+import { logLevelOption, portOf } from "../arguments.ts";
 import { shownFailure } from "../failure.ts";
 import { inSession, type Session } from "../session.ts";
 
@@ -20,15 +19,7 @@ export function addWorkerCommand(program: Command): void {
   program
     .command("worker")
     .description("run a worker: workflows, catalogue steps, and the bytes of this host's volume")
-    .addOption(
-      new Option(
-        "--log-level <level>",
-        "log lines of this level and above; default: IMAGE_IMPORT_LOG_LEVEL, else `logging.level` of the configuration, else info",
-      )
-        .choices(LOG_LEVELS)
-        // Parsed with IMAGE_IMPORT_LOG_LEVEL.
-        .argParser(String),
-    )
+    .addOption(logLevelOption())
     .option(
       "--health-port <port>",
       "port of /livez and /readyz, 0 for any free one; default: `health.port` of the configuration",
