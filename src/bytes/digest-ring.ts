@@ -1,10 +1,11 @@
 import { createHash, getHashes } from "node:crypto";
 import { crc32 } from "node:zlib";
 import type { Digests } from "../domain/digests.ts";
-import { BlockPool } from "./block-pool.ts";
-import type { PooledBlock, SharedBlock } from "./block-pool.ts";
+import { processBlocks } from "./block-pool.ts";
+import type { BlockPool, BlockShare, PooledBlock, SharedBlock } from "./block-pool.ts";
 import { BLOCK_BYTES } from "./block-size.ts";
-import { ThreadHasher } from "./thread-hasher.ts";
+import { processDigestThreads } from "./digest-threads.ts";
+import type { DigestThreads, ThreadHash } from "./digest-threads.ts";
 
 /** Glance's `checksum` is md5, whatever the multihash is. */
 const CHECKSUM_ALGO = "md5";
@@ -12,13 +13,14 @@ const CHECKSUM_ALGO = "md5";
 /** Glance's default `os_hash_algo`. */
 export const DEFAULT_HASH_ALGO = "sha512";
 
-// Enough for the reader to run ahead of the slower of two threads; 8 MiB per file being hashed.
-const BLOCK_COUNT = 8;
-
 /** Settings of a {@link DigestRing}. */
 export interface DigestRingOptions {
   /** The multihash, as node:crypto names it. @default {"sha512"} */
   readonly hashAlgo?: string;
+  /** The pool that lends the blocks. Default: that of this process */
+  readonly blocks?: BlockPool;
+  /** The threads that hash the blocks. Default: those of this process */
+  readonly threads?: DigestThreads;
 }
 
 interface Submitted {
@@ -26,46 +28,52 @@ interface Submitted {
   readonly lengthBytes: number;
 }
 
-interface Threads {
-  readonly checksum: ThreadHasher;
-  readonly multihash: ThreadHasher;
+interface ThreadHashes {
+  readonly checksum: ThreadHash;
+  readonly multihash: ThreadHash;
 }
 
 /**
  * Computes all {@link Digests} of a stream of blocks, without blocking the event loop: md5 and the
- * multihash each in a worker thread over shared memory, crc32 here (0.3 ms per block; a thread
- * would not make the whole faster). A single block is hashed here at the end, because starting
- * threads takes longer than that.
+ * multihash each in a thread over shared memory, crc32 here (0.3 ms per block; a thread would not
+ * make the whole faster). A single block is hashed here at the end, because handing it to threads
+ * takes longer than that.
  *
  * The order of use is: {@link acquire} a block, fill it, {@link submit} it and `release()` it, for
  * each block; then {@link finish}, and {@link close} in any case. Acquiring waits while all blocks
  * are in use: that bounds the memory, and the reader is not faster than the hashing.
  */
-export class DigestRing implements AsyncDisposable {
+export class DigestRing implements Disposable {
   readonly #hashAlgo: string;
-  readonly #pool = new BlockPool(BLOCK_COUNT);
+  readonly #share: BlockShare;
+  readonly #threads: DigestThreads;
   readonly #blocks = new WeakSet<SharedBlock>();
-  #threads: Threads | undefined;
+  #hashes: ThreadHashes | undefined;
   #first: Submitted | undefined;
   #crc32 = 0;
   #sizeBytes = 0;
   #ended: Error | undefined;
   #digests: Promise<Digests> | undefined;
   #rejectDigests: ((reason: Error) => void) | undefined;
-  #closed: Promise<void> | undefined;
 
-  private constructor(hashAlgo: string) {
+  private constructor(hashAlgo: string, blocks: BlockPool, threads: DigestThreads) {
     this.#hashAlgo = hashAlgo;
+    this.#share = blocks.share();
+    this.#threads = threads;
   }
 
   /** @throws RangeError when node:crypto does not know the hash */
-  static open({ hashAlgo = DEFAULT_HASH_ALGO }: DigestRingOptions = {}): DigestRing {
+  static open({
+    hashAlgo = DEFAULT_HASH_ALGO,
+    blocks = processBlocks,
+    threads = processDigestThreads,
+  }: DigestRingOptions = {}): DigestRing {
     if (!getHashes().includes(hashAlgo)) {
       throw new RangeError(
         `Cannot compute digests with "${hashAlgo}": node:crypto has no such hash; try sha512 or sha256`,
       );
     }
-    return new DigestRing(hashAlgo);
+    return new DigestRing(hashAlgo, blocks, threads);
   }
 
   /**
@@ -74,7 +82,9 @@ export class DigestRing implements AsyncDisposable {
    * @throws Error when the ring was closed, or one of its threads died
    */
   async acquire(): Promise<SharedBlock> {
-    const block = await this.#pool.acquire();
+    // A block that is held back must not be the one that this stream waits for.
+    if (!this.#share.isAnyFree) this.#dispatchFirst();
+    const block = await this.#share.acquire();
     this.#blocks.add(block);
     return block;
   }
@@ -106,22 +116,21 @@ export class DigestRing implements AsyncDisposable {
   async finish(): Promise<Digests> {
     if (this.#digests === undefined) {
       if (this.#ended !== undefined) throw this.#ended;
-      this.#digests =
-        this.#threads === undefined ? this.#digestHere() : this.#collect(this.#threads);
+      this.#digests = this.#hashes === undefined ? this.#digestHere() : this.#collect(this.#hashes);
     }
     return this.#digests;
   }
 
   /**
-   * Ends the threads and rejects every wait. Safe at any time, and more than once.
+   * Ends the hashes and rejects every wait. Blocks go back when the threads and their users have
+   * released them. Safe at any time, and more than once.
    */
-  async close(): Promise<void> {
-    this.#closed ??= this.#end(new Error("Cannot compute digests: the ring was closed"));
-    return this.#closed;
+  close(): void {
+    this.#end(new Error("Cannot compute digests: the ring was closed"));
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   #assertUsable(): void {
@@ -133,37 +142,41 @@ export class DigestRing implements AsyncDisposable {
     return this.#blocks.has(block);
   }
 
+  /** Holds the first block back, as it may be the only one. */
   #queue(submitted: Submitted): void {
-    if (this.#threads !== undefined) {
-      this.#dispatch(this.#threads, submitted);
-    } else if (this.#first === undefined) {
+    if (this.#hashes === undefined && this.#first === undefined) {
       submitted.block.retain();
       this.#first = submitted;
-    } else {
-      this.#threads = this.#startThreads();
-      this.#dispatch(this.#threads, this.#first);
-      this.#first.block.release();
-      this.#first = undefined;
-      this.#dispatch(this.#threads, submitted);
+      return;
     }
+    this.#dispatchFirst();
+    this.#dispatch(submitted);
   }
 
-  #startThreads(): Threads {
-    const start = (algorithm: string): ThreadHasher =>
-      ThreadHasher.start({ algorithm, memory: this.#pool.memory }, (reason) => {
-        void this.#end(reason);
-      });
-    return { checksum: start(CHECKSUM_ALGO), multihash: start(this.#hashAlgo) };
+  #dispatchFirst(): void {
+    const first = this.#first;
+    if (first === undefined) return;
+    this.#first = undefined;
+    this.#dispatch(first);
+    first.block.release();
   }
 
-  #dispatch(threads: Threads, { block, lengthBytes }: Submitted): void {
-    const range = { offsetBytes: block.offsetBytes, lengthBytes };
-    for (const thread of [threads.checksum, threads.multihash]) {
+  #dispatch({ block, lengthBytes }: Submitted): void {
+    this.#hashes ??= this.#startHashes();
+    for (const hash of [this.#hashes.checksum, this.#hashes.multihash]) {
       block.retain();
-      thread.hash(range, () => {
+      hash.update(block.memory, lengthBytes, () => {
         block.release();
       });
     }
+  }
+
+  #startHashes(): ThreadHashes {
+    const start = (algorithm: string): ThreadHash =>
+      this.#threads.start(algorithm, (reason) => {
+        this.#end(reason);
+      });
+    return { checksum: start(CHECKSUM_ALGO), multihash: start(this.#hashAlgo) };
   }
 
   async #digestHere(): Promise<Digests> {
@@ -173,12 +186,11 @@ export class DigestRing implements AsyncDisposable {
       createHash(CHECKSUM_ALGO).update(bytes).digest("hex"),
       createHash(this.#hashAlgo).update(bytes).digest("hex"),
     );
-    block?.release();
-    this.#first = undefined;
+    this.#releaseFirst();
     return digests;
   }
 
-  async #collect({ checksum, multihash }: Threads): Promise<Digests> {
+  async #collect({ checksum, multihash }: ThreadHashes): Promise<Digests> {
     const ended = new Promise<never>((_resolve, reject) => {
       this.#rejectDigests = reject;
     });
@@ -197,10 +209,17 @@ export class DigestRing implements AsyncDisposable {
     };
   }
 
-  async #end(reason: Error): Promise<void> {
+  #end(reason: Error): void {
     this.#ended ??= reason;
-    this.#pool.end(this.#ended);
+    this.#share.end(this.#ended);
     this.#rejectDigests?.(this.#ended);
-    await Promise.all([this.#threads?.checksum.stop(), this.#threads?.multihash.stop()]);
+    this.#hashes?.checksum.drop();
+    this.#hashes?.multihash.drop();
+    this.#releaseFirst();
+  }
+
+  #releaseFirst(): void {
+    this.#first?.block.release();
+    this.#first = undefined;
   }
 }

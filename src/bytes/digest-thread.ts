@@ -1,39 +1,51 @@
 /**
- * The program of one digest thread: hashes ranges of shared memory in the order of the orders. It
- * runs only in a worker thread; {@link ThreadHasher} is its other end.
+ * The program of one digest thread: hashes blocks of shared memory, for many streams, in the order
+ * of the orders. It runs only in a worker thread; {@link DigestThread} is its other end.
  */
-import { createHash } from "node:crypto";
-import { parentPort, workerData } from "node:worker_threads";
+import { createHash, type Hash } from "node:crypto";
+import { parentPort } from "node:worker_threads";
 
-/** The `workerData` of a digest thread. */
-export interface DigestThreadData {
-  /** Name of the hash, as node:crypto knows it. */
-  readonly algorithm: string;
-  readonly memory: SharedArrayBuffer;
-}
-
-/** A message to a digest thread. */
+/** A message to a digest thread. `hash` is a number that stands for one hash of one stream. */
 export type DigestThreadOrder =
-  | { readonly kind: "hash"; readonly offsetBytes: number; readonly lengthBytes: number }
-  | { readonly kind: "finish" };
+  | { readonly kind: "start"; readonly hash: number; readonly algorithm: string }
+  | {
+      readonly kind: "update";
+      readonly hash: number;
+      readonly memory: SharedArrayBuffer;
+      readonly lengthBytes: number;
+    }
+  | { readonly kind: "finish"; readonly hash: number }
+  | { readonly kind: "drop"; readonly hash: number };
 
-/** A message from a digest thread: one per order, in the order of the orders. */
+/** A message from a digest thread: one for each `update` and `finish`, in their order. */
 export type DigestThreadAnswer =
-  { readonly kind: "hashed" } | { readonly kind: "digest"; readonly hex: string };
+  { readonly kind: "updated" } | { readonly kind: "digest"; readonly hex: string };
 
 if (parentPort === null) throw new Error("Cannot run digest-thread: it is not in a worker thread");
 const port = parentPort;
+const hashes = new Map<number, Hash>();
 
-// This type is taken on trust: both ends are this file and thread-hasher.ts.
-const { algorithm, memory } = workerData as DigestThreadData;
-const hash = createHash(algorithm);
-
-function carryOut(order: DigestThreadOrder): DigestThreadAnswer {
-  if (order.kind === "finish") return { kind: "digest", hex: hash.digest("hex") };
-  hash.update(new Uint8Array(memory, order.offsetBytes, order.lengthBytes));
-  return { kind: "hashed" };
+function carryOut(order: DigestThreadOrder): DigestThreadAnswer | undefined {
+  switch (order.kind) {
+    case "start":
+      hashes.set(order.hash, createHash(order.algorithm));
+      return undefined;
+    case "update":
+      // A hash that was dropped has no bytes any more; its blocks still go back in order.
+      hashes.get(order.hash)?.update(new Uint8Array(order.memory, 0, order.lengthBytes));
+      return { kind: "updated" };
+    case "finish": {
+      const hex = hashes.get(order.hash)?.digest("hex") ?? "";
+      hashes.delete(order.hash);
+      return { kind: "digest", hex };
+    }
+    case "drop":
+      hashes.delete(order.hash);
+      return undefined;
+  }
 }
 
 port.on("message", (order: DigestThreadOrder) => {
-  port.postMessage(carryOut(order));
+  const answer = carryOut(order);
+  if (answer !== undefined) port.postMessage(answer);
 });

@@ -29,15 +29,14 @@ export async function hashFile(
   handle: PositionalReader,
   { sizeBytes, hashAlgo = DEFAULT_HASH_ALGO, signal, report }: HashFileOptions,
 ): Promise<Digests> {
-  await using ring = DigestRing.open({ hashAlgo });
+  using ring = DigestRing.open({ hashAlgo });
   let doneBytes = 0;
   while (doneBytes < sizeBytes) {
     signal?.throwIfAborted();
-    const block = await ring.acquire();
+    using block = await ring.acquire();
     const wantedBytes = Math.min(BLOCK_BYTES, sizeBytes - doneBytes);
     const readBytes = await readFully(handle, block.bytes.subarray(0, wantedBytes), doneBytes);
     ring.submit(block, readBytes);
-    block.release();
     doneBytes += readBytes;
     if (readBytes < wantedBytes) throw tooShort(doneBytes, sizeBytes);
     report?.(doneBytes);

@@ -1,4 +1,5 @@
 import type { BandwidthLimit } from "./bandwidth-limit.ts";
+import type { SharedBlock } from "./block-pool.ts";
 import { writeFully, type PositionalWriter } from "./positional-io.ts";
 import { WriteBehind } from "./write-behind.ts";
 import { isZeroBlock } from "./zero-blocks.ts";
@@ -56,17 +57,18 @@ export class SparseWriter {
    *   the failure of `sync`, the signal's reason
    */
   async write(block: Buffer, position: number): Promise<boolean> {
-    // Looked at while the block before it is still being written.
-    const isZero = isZeroBlock(block);
-    await this.#writing;
-    if (isZero) {
-      this.#behind.wrote(block.length);
-      return true;
-    }
-    this.#writing = this.#write(block, position);
-    // Until the next call awaits it, a failure must not count as an unhandled rejection.
-    this.#writing.catch(() => undefined);
-    return false;
+    return this.#begin(block, position, () => undefined);
+  }
+
+  /**
+   * Like {@link write}, of the first `lengthBytes` of a lent block, which is held until it is
+   * written. The caller may release it at once.
+   */
+  async writeLent(block: SharedBlock, lengthBytes: number, position: number): Promise<boolean> {
+    block.retain();
+    return this.#begin(block.bytes.subarray(0, lengthBytes), position, () => {
+      block.release();
+    });
   }
 
   /**
@@ -91,6 +93,26 @@ export class SparseWriter {
     const [written] = await Promise.allSettled([this.#writing]);
     await this.#behind.end();
     if (written.status === "rejected") throw written.reason;
+  }
+
+  async #begin(block: Buffer, position: number, release: () => void): Promise<boolean> {
+    let isWriting = false;
+    try {
+      // Looked at while the block before it is still being written.
+      const isZero = isZeroBlock(block);
+      await this.#writing;
+      if (isZero) {
+        this.#behind.wrote(block.length);
+        return true;
+      }
+      isWriting = true;
+      this.#writing = this.#write(block, position).finally(release);
+      // Until the next call awaits it, a failure must not count as an unhandled rejection.
+      this.#writing.catch(() => undefined);
+      return false;
+    } finally {
+      if (!isWriting) release();
+    }
   }
 
   async #write(block: Buffer, position: number): Promise<void> {

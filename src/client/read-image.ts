@@ -252,18 +252,14 @@ class Copies implements AsyncDisposable {
     const { signal, report } = this.#options;
     const algo = this.#image.os_hash_algo ?? "sha512";
     const first = this.#open;
-    await using ring = DigestRing.open({ hashAlgo: algo });
+    using ring = DigestRing.open({ hashAlgo: algo });
     for (let doneBytes = 0; ;) {
       signal?.throwIfAborted();
-      const block = await ring.acquire();
+      using block = await ring.acquire();
       const lengthBytes = await this.#read(block.bytes, doneBytes);
-      if (lengthBytes === 0) {
-        block.release();
-        break;
-      }
+      if (lengthBytes === 0) break;
       ring.submit(block, lengthBytes);
       await sink(block.bytes.subarray(0, lengthBytes), doneBytes);
-      block.release();
       doneBytes += lengthBytes;
       report?.(doneBytes);
     }

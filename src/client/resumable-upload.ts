@@ -23,7 +23,8 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { ResumableKey } from "../domain/resumable-key.ts";
 import { livenessOf, thisProcess } from "../processes/process-identity.ts";
 import { appendStaged } from "../staging/append-staged.ts";
-import { fileSource, streamSource, writeStaged, type ByteSource } from "../staging/write-staged.ts";
+import { fileSource, streamSource, type ByteSource } from "../staging/byte-source.ts";
+import { writeStaged } from "../staging/write-staged.ts";
 import { discardUpload, publishUpload, requireHere, type StagingTools } from "./stage-image.ts";
 import { StagingLease } from "./staging-lease.ts";
 
@@ -407,6 +408,7 @@ class UploadWriter {
     const hash = checksum === undefined ? undefined : createHash(checksum.algo);
     let isChecked = checksum === undefined;
     return {
+      ...source,
       read: async (buffer) => {
         const readBytes = await source.read(buffer);
         this.#receivedBytes += readBytes;

@@ -24,14 +24,9 @@ import type { DirectUpload } from "../domain/direct-upload.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Report } from "../domain/report.ts";
 import type { Limits } from "../domain/quota.ts";
+import { fileSource, streamSource, type ByteSource } from "../staging/byte-source.ts";
 import type { StagingArea } from "../staging/staging-area.ts";
-import {
-  fileSource,
-  streamSource,
-  writeStaged,
-  type ByteSource,
-  type StagingWrite,
-} from "../staging/write-staged.ts";
+import { writeStaged, type StagingWrite } from "../staging/write-staged.ts";
 import { openUpload } from "./open-upload.ts";
 import { StagingLease } from "./staging-lease.ts";
 
@@ -182,6 +177,7 @@ function exactly(sizeBytes: number, source: ByteSource): ByteSource {
       { hint: "Send it again, or correct the size that is sent with it." },
     );
   return {
+    ...source,
     read: async (buffer) => {
       const readBytes = await source.read(buffer);
       doneBytes += readBytes;

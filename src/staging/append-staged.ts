@@ -1,8 +1,9 @@
 import type { FileHandle } from "node:fs/promises";
+import { processBlocks } from "../bytes/block-pool.ts";
 import { BLOCK_BYTES } from "../bytes/block-size.ts";
 import { SparseWriter, type SparseWriterOptions } from "../bytes/sparse-writer.ts";
 import type { Report } from "../domain/report.ts";
-import { fillBlock, type ByteSource } from "./write-staged.ts";
+import { fillBlock, unlessAborted, type ByteSource } from "./byte-source.ts";
 
 /** Settings of {@link appendStaged}. */
 export interface StagingAppend extends SparseWriterOptions {
@@ -27,20 +28,21 @@ export async function appendStaged(
 ): Promise<number> {
   const { signal, report } = options;
   const writer = new SparseWriter(target, options);
-  let [current, spare] = [Buffer.alloc(BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES)];
+  const blocks = processBlocks.share();
   let endBytes = options.startAt;
   try {
     for (;;) {
       signal?.throwIfAborted();
+      await unlessAborted(source.ready?.(), signal);
+      using block = await blocks.acquire();
       // To the end of a block of the file: whole zero blocks become holes.
-      const room = current.subarray(0, BLOCK_BYTES - (endBytes % BLOCK_BYTES));
-      const { lengthBytes, failure } = await fillBlock(source, room, signal);
+      const wantedBytes = BLOCK_BYTES - (endBytes % BLOCK_BYTES);
+      const { lengthBytes, failure } = await fillBlock(source, block, wantedBytes, signal);
       if (lengthBytes > 0) {
-        const isZero = await writer.write(room.subarray(0, lengthBytes), endBytes);
+        const isZero = await writer.writeLent(block, lengthBytes, endBytes);
         endBytes += lengthBytes;
         if (isZero) await target.truncate(endBytes);
         report?.(endBytes);
-        [current, spare] = [spare, current];
       }
       if (failure !== undefined) throw failure.error;
       if (lengthBytes === 0) break;

@@ -1,53 +1,13 @@
 import type { FileHandle } from "node:fs/promises";
-import type { Readable } from "node:stream";
 import type { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { BLOCK_BYTES } from "../bytes/block-size.ts";
-import type { SharedBlock } from "../bytes/block-pool.ts";
 import { DigestRing } from "../bytes/digest-ring.ts";
 import { readFully } from "../bytes/positional-io.ts";
 import { SparseWriter } from "../bytes/sparse-writer.ts";
 import { isZeroBlock, type ZeroBlocks } from "../bytes/zero-blocks.ts";
 import type { Digests } from "../domain/digests.ts";
 import type { Report } from "../domain/report.ts";
-
-/** A source of bytes, one after the other. */
-export interface ByteSource {
-  /**
-   * Reads the next bytes into the buffer, as many as are there.
-   *
-   * @returns the number of bytes read; 0 at the end
-   */
-  read(buffer: Buffer): Promise<number>;
-}
-
-/** Reads an open file from its current position to its end. */
-export function fileSource(handle: FileHandle): ByteSource {
-  return {
-    read: async (buffer) => (await handle.read(buffer, 0, buffer.length, null)).bytesRead,
-  };
-}
-
-/** Reads a stream of bytes or of text, such as standard input, to its end. */
-export function streamSource(stream: Readable): ByteSource {
-  const chunks = (stream as AsyncIterable<Uint8Array | string>)[Symbol.asyncIterator]();
-  let rest: Buffer = Buffer.alloc(0);
-  return {
-    async read(buffer) {
-      while (rest.length === 0) {
-        const next = await chunks.next();
-        if (next.done === true) return 0;
-        rest = typeof next.value === "string" ? Buffer.from(next.value) : viewOf(next.value);
-      }
-      const lengthBytes = rest.copy(buffer);
-      rest = rest.subarray(lengthBytes);
-      return lengthBytes;
-    },
-  };
-}
-
-function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
-  return Buffer.from(buffer, byteOffset, byteLength);
-}
+import { fillBlock, unlessAborted, type ByteSource } from "./byte-source.ts";
 
 /** Settings of {@link writeStaged}. */
 export interface StagingWrite {
@@ -90,7 +50,7 @@ export async function writeStaged(
   target: FileHandle,
   options: StagingWrite,
 ): Promise<Digests> {
-  await using ring = DigestRing.open({ hashAlgo: options.hashAlgo });
+  using ring = DigestRing.open({ hashAlgo: options.hashAlgo });
   const writer = new SparseWriter(target, options);
   try {
     const sizeBytes = await writeAndDigest(source, target, { ring, writer, options });
@@ -117,11 +77,11 @@ async function writeAndDigest(
   const { resumeAt, zeroBlocks, signal } = options;
   const bytes = resumedSource(target, resumeAt ?? 0, source);
   let doneBytes = 0;
-  let written: SharedBlock | undefined;
   for (;;) {
     signal?.throwIfAborted();
-    const block = await ring.acquire();
-    const { lengthBytes, failure } = await fillBlock(bytes, block.bytes, signal);
+    await unlessAborted(bytes.ready?.(), signal);
+    using block = await ring.acquire();
+    const { lengthBytes, failure } = await fillBlock(bytes, block, BLOCK_BYTES, signal);
     if (lengthBytes === 0) {
       if (failure !== undefined) throw failure.error;
       return doneBytes;
@@ -132,13 +92,12 @@ async function writeAndDigest(
     ring.submit(block, lengthBytes);
     const filled = block.bytes.subarray(0, lengthBytes);
     const isHeld = resumeAt !== undefined && end <= resumeAt;
-    const isZero = isHeld ? isZeroBlock(filled) : await writer.write(filled, position);
+    const isZero = isHeld
+      ? isZeroBlock(filled)
+      : await writer.writeLent(block, lengthBytes, position);
     if (isZero) zeroBlocks?.add(position / BLOCK_BYTES);
     // An attempt that resumes this one sees by the length of the file how far it came.
     if (isZero && !isHeld && resumeAt !== undefined) await target.truncate(end);
-    // The write of the block before this one is over.
-    written?.release();
-    written = block;
     doneBytes = end;
     options.report?.(doneBytes);
     // The block that the source has left incomplete is written all the same, for the next attempt.
@@ -150,6 +109,9 @@ async function writeAndDigest(
 function resumedSource(target: FileHandle, lengthBytes: number, rest: ByteSource): ByteSource {
   let doneBytes = 0;
   return {
+    ready: async () => {
+      if (doneBytes === lengthBytes) await rest.ready?.();
+    },
     async read(buffer) {
       if (doneBytes === lengthBytes) return rest.read(buffer);
       const wanted = buffer.subarray(0, lengthBytes - doneBytes);
@@ -160,45 +122,4 @@ function resumedSource(target: FileHandle, lengthBytes: number, rest: ByteSource
       return readBytes;
     },
   };
-}
-
-/** Fills a block. Less comes at the end of the source, and when the source fails. */
-export async function fillBlock(
-  source: ByteSource,
-  buffer: Buffer,
-  signal: AbortSignal | undefined,
-): Promise<{ readonly lengthBytes: number; readonly failure?: { readonly error: unknown } }> {
-  let lengthBytes = 0;
-  try {
-    while (lengthBytes < buffer.length) {
-      const readBytes = await unlessAborted(source.read(buffer.subarray(lengthBytes)), signal);
-      if (readBytes === 0) break;
-      lengthBytes += readBytes;
-    }
-    return { lengthBytes };
-  } catch (error) {
-    return { lengthBytes, failure: { error } };
-  }
-}
-
-/**
- * The result of the work, or the reason of the abort: an abort does not wait for the next byte of a
- * silent source, such as a terminal.
- */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  let abort: () => void = () => undefined;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    // The owner of the signal chose the reason; it is passed on as it is.
-    abort = () => {
-      reject(signal.reason as Error);
-    };
-    signal.addEventListener("abort", abort, { once: true });
-    if (signal.aborted) abort();
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }

@@ -1,62 +1,133 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { BlockPool } from "../../src/bytes/block-pool.ts";
+import { BlockPool, type PooledBlock } from "../../src/bytes/block-pool.ts";
+
+async function isStillWaiting(promise: Promise<unknown>): Promise<boolean> {
+  const waiting = Symbol("waiting");
+  const later = new Promise((resolve) => {
+    setImmediate(resolve, waiting);
+  });
+  return (await Promise.race([promise, later])) === waiting;
+}
 
 describe("BlockPool", () => {
-  it("lends as many blocks as it has, then makes the next one wait for the last hold", async () => {
-    const pool = new BlockPool(2);
-    const first = await pool.acquire();
-    await pool.acquire();
-    let hasThird = false;
-    const third = pool.acquire().then((block) => {
-      hasThird = true;
-      return block;
-    });
+  it("lends a stream its share, then makes the next block wait for the last hold", async () => {
+    const share = new BlockPool({ perStream: 2 }).share();
+    const first = await share.acquire();
+    await share.acquire();
+    const third = share.acquire();
 
     first.retain();
     first.release();
-    await Promise.resolve();
-    expect(hasThird).toBe(false);
+    expect(await isStillWaiting(third)).toBe(true);
     first.release();
 
-    expect((await third).offsetBytes).toBe(first.offsetBytes);
+    expect((await third).memory).toBe(first.memory);
   });
 
-  it("serves waits in the order of their requests", async () => {
-    const pool = new BlockPool(1);
+  it("lends every stream one block, whatever the others hold", async () => {
+    const pool = new BlockPool({ budget: 3 });
+    const greedy = pool.share();
+    const taken = await Promise.all([greedy.acquire(), greedy.acquire(), greedy.acquire()]);
+    const late = pool.share();
+
+    const [mine] = [await late.acquire()];
+    const second = late.acquire();
+
+    expect(taken.map(({ memory }) => memory)).not.toContain(mine.memory);
+    expect(await isStillWaiting(second)).toBe(true);
+    mine.release();
+    // Its only block is back: it may have one again.
+    expect(await isStillWaiting(second)).toBe(false);
+  });
+
+  it("serves those who may have a block in the order of their requests", async () => {
+    const pool = new BlockPool({ budget: 2 });
     const served: string[] = [];
-    const block = await pool.acquire();
-    const waiting = ["first", "second", "third"].map(async (name) => {
-      const mine = await pool.acquire();
-      served.push(name);
-      mine.release();
-    });
+    const [one, other] = [pool.share(), pool.share()];
+    const held = [await one.acquire(), await other.acquire()];
+    const waiting = [
+      one.acquire().then(() => served.push("one, first")),
+      other.acquire().then(() => served.push("other, first")),
+      one.acquire().then(() => served.push("one, second")),
+    ];
 
-    block.release();
-    await Promise.all(waiting);
+    // Now one block is free, and the other stream has none: both are served.
+    held[1]?.release();
+    await Promise.all([waiting[0], waiting[1]]);
 
-    expect(served).toEqual(["first", "second", "third"]);
+    expect(served).toEqual(["one, first", "other, first"]);
+    expect(await isStillWaiting(waiting[2] ?? Promise.resolve())).toBe(true);
+    held[0]?.release();
+    expect(await isStillWaiting(waiting[2] ?? Promise.resolve())).toBe(true);
+  });
+
+  it("never stops a stream that releases its blocks, and never lends one twice", async () => {
+    const streams = fc.array(fc.nat(12), { minLength: 1, maxLength: 12 });
+    await fc.assert(
+      fc.asyncProperty(streams, fc.integer({ min: 1, max: 6 }), async (lengths, budget) => {
+        const pool = new BlockPool({ budget, perStream: 3 });
+        const lent = new Set<SharedArrayBuffer>();
+        let mostLent = 0;
+        await Promise.all(
+          lengths.map(async (length) => {
+            const share = pool.share();
+            for (let i = 0; i < length; i += 1) {
+              const block = await share.acquire();
+              expect(lent.has(block.memory)).toBe(false);
+              lent.add(block.memory);
+              mostLent = Math.max(mostLent, lent.size);
+              // Released beside the next one, as a thread does it.
+              setImmediate(() => {
+                lent.delete(block.memory);
+                block.release();
+              });
+            }
+          }),
+        );
+        expect(mostLent).toBeLessThanOrEqual(Math.max(budget, lengths.length + budget - 1));
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it("releases the hold of the one who uses a block", async () => {
+    const share = new BlockPool({ perStream: 1 }).share();
+    let second: Promise<PooledBlock>;
+    {
+      using block = await share.acquire();
+      second = share.acquire();
+      expect(await isStillWaiting(second)).toBe(true);
+      expect(block.bytes).toHaveLength(1024 * 1024);
+    }
+    expect(await isStillWaiting(second)).toBe(false);
   });
 
   it("refuses a second release of one hold, also when the block is lent again by then", async () => {
-    const pool = new BlockPool(1);
-    const first = await pool.acquire();
+    const share = new BlockPool({ perStream: 1 }).share();
+    const first = await share.acquire();
     first.release();
-    await pool.acquire();
+    await share.acquire();
 
     expect(() => {
       first.release();
     }).toThrow("Cannot use a block: it was released already");
   });
 
-  it("rejects every wait once it is ended, with the first reason", async () => {
-    const pool = new BlockPool(1);
-    await pool.acquire();
-    const waiting = pool.acquire();
+  it("rejects every wait of a stream that is ended, with the first reason, and of no other", async () => {
+    const pool = new BlockPool({ budget: 1 });
+    const [ended, other] = [pool.share(), pool.share()];
+    const mine = await ended.acquire();
+    await other.acquire();
+    const [waiting, otherWaiting] = [ended.acquire(), other.acquire()];
 
-    pool.end(new Error("over"));
-    pool.end(new Error("over again"));
+    ended.end(new Error("over"));
+    ended.end(new Error("over again"));
 
     await expect(waiting).rejects.toThrow("over");
-    await expect(pool.acquire()).rejects.toThrow(/^over$/);
+    await expect(ended.acquire()).rejects.toThrow(/^over$/);
+    expect(await isStillWaiting(otherWaiting)).toBe(true);
+    // A block that is lent comes back all the same.
+    mine.release();
   });
 });

@@ -2,19 +2,15 @@ import { createHash, randomBytes } from "node:crypto";
 import { open, readFile, stat, writeFile } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
-import { PassThrough, Readable } from "node:stream";
 import { crc32 } from "node:zlib";
 import fc from "fast-check";
-import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { BandwidthLimit } from "../../src/bytes/bandwidth-limit.ts";
+import { processBlocks } from "../../src/bytes/block-pool.ts";
 import { BLOCK_BYTES } from "../../src/bytes/block-size.ts";
 import type { Digests } from "../../src/domain/digests.ts";
-import {
-  fileSource,
-  streamSource,
-  writeStaged,
-  type ByteSource,
-} from "../../src/staging/write-staged.ts";
+import type { ByteSource } from "../../src/staging/byte-source.ts";
+import { writeStaged } from "../../src/staging/write-staged.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const RANDOM = randomBytes(BLOCK_BYTES);
@@ -22,6 +18,15 @@ const RANDOM = randomBytes(BLOCK_BYTES);
 let targetPath: string;
 beforeEach(() => {
   targetPath = join(makeTemporaryDirectory(), "part");
+});
+
+/** However a write ends, its blocks go back to all the streams of the process. */
+afterEach(async () => {
+  const shares = Array.from({ length: 8 }, () => processBlocks.share());
+  const blocks = await Promise.all(
+    shares.flatMap((share) => Array.from({ length: 8 }, () => share.acquire())),
+  );
+  for (const block of blocks) block.release();
 });
 
 /** An empty part. */
@@ -213,10 +218,13 @@ describe("writeStaged()", () => {
   it("stops while the source is silent", async () => {
     const controller = new AbortController();
     const reason = new Error("Enough");
+    let speak: (readBytes: number) => void = () => undefined;
     const silent: ByteSource = {
       read: async () => {
         controller.abort(reason);
-        return new Promise(() => undefined);
+        return new Promise((resolve) => {
+          speak = resolve;
+        });
       },
     };
 
@@ -226,6 +234,66 @@ describe("writeStaged()", () => {
     });
 
     await expect(writing).rejects.toBe(reason);
+    speak(0);
+  });
+
+  it("lets a read that it left behind put its bytes into no other stream", async () => {
+    const controller = new AbortController();
+    let arrive: () => void = () => undefined;
+    const late: ByteSource = {
+      read: (buffer) =>
+        new Promise((resolve) => {
+          arrive = () => {
+            arrive = () => undefined;
+            resolve(RANDOM.copy(buffer));
+          };
+          controller.abort(new Error("Enough"));
+        }),
+    };
+    const left = writeStaged(late, await openTarget(), {
+      hashAlgo: "sha512",
+      signal: controller.signal,
+    });
+    await expect(left).rejects.toThrow("Enough");
+    const bytes = Buffer.alloc(3 * BLOCK_BYTES, "x");
+    const source = inPieces(bytes, [BLOCK_BYTES]);
+    const disturbed: ByteSource = {
+      read: async (buffer) => {
+        const readBytes = await source.read(buffer);
+        arrive();
+        await Promise.resolve();
+        return readBytes;
+      },
+    };
+
+    const digests = await writeStaged(disturbed, await openTarget(), { hashAlgo: "sha512" });
+
+    expect(digests).toEqual(digestsOf(bytes));
+  });
+
+  it("holds no block while its source has not begun to speak", async () => {
+    const controllers: AbortController[] = [];
+    const silent: ByteSource = {
+      ready: () => new Promise(() => undefined),
+      read: () => Promise.reject(new Error("It was read")),
+    };
+    const writings = Array.from({ length: 70 }, async () => {
+      const controller = new AbortController();
+      controllers.push(controller);
+      await writeStaged(silent, await openTarget(), {
+        hashAlgo: "sha512",
+        signal: controller.signal,
+      });
+    });
+    const ended = Promise.allSettled(writings);
+    const share = processBlocks.share();
+
+    const blocks = await Promise.all(Array.from({ length: 8 }, () => share.acquire()));
+
+    expect(blocks).toHaveLength(8);
+    for (const block of blocks) block.release();
+    for (const controller of controllers) controller.abort(new Error("Enough"));
+    for (const { status } of await ended) expect(status).toBe("rejected");
   });
 
   it("stops while it waits for the bandwidth", async () => {
@@ -294,61 +362,6 @@ class CountingLimit extends BandwidthLimit {
 
   override async take(bytes: number): Promise<void> {
     this.taken.push(bytes);
-  }
-}
-
-describe("fileSource()", () => {
-  it("reads a file from its current position to its end", async () => {
-    await writeFile(targetPath, "0123456789");
-    await using handle = await open(targetPath);
-    await handle.read(Buffer.alloc(3), 0, 3, null);
-
-    expect(await readAll(fileSource(handle), 4)).toBe("3456789");
-  });
-});
-
-describe("streamSource()", () => {
-  it.each([
-    ["buffers", [Buffer.from("01"), Buffer.from("23456789")]],
-    ["plain bytes", [new Uint8Array([0x30, 0x31]), new Uint8Array([0x32])]],
-    ["a view of some bytes", [new Uint8Array(Buffer.from("x0123x").subarray(1, 5))]],
-    ["text", ["01", "2é"]],
-    ["empty chunks", [Buffer.alloc(0), Buffer.from("0"), Buffer.alloc(0), Buffer.from("1")]],
-    ["nothing", []],
-  ])("reads a stream of %s to its end", async (_, chunks) => {
-    const expected = Buffer.concat(chunks.map((chunk) => Buffer.from(chunk as Uint8Array)));
-
-    expect(await readAll(streamSource(Readable.from(chunks)), 3)).toBe(expected.toString());
-  });
-
-  it("waits for bytes that are not there yet", async () => {
-    const stream = new PassThrough();
-    const source = streamSource(stream);
-
-    const reading = readAll(source, 16);
-    stream.write("0123");
-    stream.end("4567");
-
-    expect(await reading).toBe("01234567");
-  });
-
-  it("passes on the failure of the stream", async () => {
-    const stream = new PassThrough();
-    const reason = new Error("The pipe broke");
-    stream.destroy(reason);
-
-    await expect(readAll(streamSource(stream), 4)).rejects.toBe(reason);
-  });
-});
-
-/** All bytes of a source, read in buffers of some length. */
-async function readAll(source: ByteSource, bufferBytes: number): Promise<string> {
-  const pieces: Buffer[] = [];
-  for (;;) {
-    const buffer = Buffer.alloc(bufferBytes);
-    const readBytes = await source.read(buffer);
-    if (readBytes === 0) return Buffer.concat(pieces).toString();
-    pieces.push(buffer.subarray(0, readBytes));
   }
 }
 
