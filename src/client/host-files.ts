@@ -10,6 +10,7 @@ import { pagesOf } from "./pages-of.ts";
 import type { OpenImage, OpenOptions, ReadOptions, VerifiedLocation } from "./read-image.ts";
 import { requireId } from "./require-id.ts";
 import type { ResumableKey } from "../domain/resumable-key.ts";
+import type { WriteGuard } from "./write-guard.ts";
 import type { NextBytes, ResumableOrder, ResumableView } from "./resumable-upload.ts";
 import type { StagedImage, StageOptions, StagingTools } from "./stage-image.ts";
 
@@ -70,7 +71,7 @@ export class HostFiles {
       catalogue: await this.#connections.catalogue(),
       start: imports.start.bind(imports),
       wait: imports.wait.bind(imports),
-      unstage: this.unstage.bind(this),
+      unstage: (id: string) => this.unstage(id),
     };
     return finishDirectUpload(tools, imageId, options);
   }
@@ -137,11 +138,15 @@ export class HostFiles {
     return import("./resumable-upload.ts");
   }
 
-  /** Removes the staged data of an image that no import holds; the image is `queued` again. */
-  async unstage(imageId: string): Promise<void> {
+  /**
+   * Removes the staged data of an image that no import holds; the image is `queued` again.
+   *
+   * @param guard - asked if there is staged data. Default: none
+   */
+  async unstage(imageId: string, guard?: WriteGuard): Promise<void> {
     requireId(imageId);
     const { dropStagedData } = await import("./stage-image.ts");
-    await dropStagedData(await this.#staging(), imageId);
+    await dropStagedData(await this.#staging(), imageId, guard);
   }
 
   /**

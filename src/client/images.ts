@@ -11,6 +11,7 @@ import { imageView, type ImageView, type SeenImage } from "./image-view.ts";
 import { pagesOf } from "./pages-of.ts";
 import { requireId } from "./require-id.ts";
 import { resolveReference } from "./resolve-reference.ts";
+import { askGuard, type WriteGuard } from "./write-guard.ts";
 
 /** The fields of a new image. */
 export interface CreateImage {
@@ -64,15 +65,18 @@ export class Images {
    *
    * @param changes - or a function that decides on them while the image is locked for others. If it
    *   throws, nothing is changed
+   * @param guard - asked first. Default: none
    * @throws ImportError `BadRequest`, `ImageNotFound`, `ImageConflict`, `QuotaExceeded`
    */
   async change(
     imageId: string,
     changes: ImageChanges | ((image: ImageView) => ImageChanges),
+    guard?: WriteGuard,
   ): Promise<ImageView> {
     requireId(imageId);
     const { catalogue, changeImage, findImage, lockImage } = await this.#records();
     return catalogue.transaction(async (db) => {
+      await askGuard(db, imageId, guard);
       await lockImage(db, imageId);
       const decided =
         typeof changes === "function" ? changes(imageView(await findImage(db, imageId))) : changes;
@@ -150,19 +154,26 @@ export class Images {
   }
 
   /** `active → deactivated`: the image cannot be read. @throws ImportError `IllegalTransition` */
-  async deactivate(imageId: string): Promise<ImageView> {
-    return this.#move(imageId, "deactivated");
+  async deactivate(imageId: string, guard?: WriteGuard): Promise<ImageView> {
+    return this.#move(imageId, "deactivated", guard);
   }
 
   /** `deactivated → active`. @throws ImportError `IllegalTransition` */
-  async reactivate(imageId: string): Promise<ImageView> {
-    return this.#move(imageId, "active");
+  async reactivate(imageId: string, guard?: WriteGuard): Promise<ImageView> {
+    return this.#move(imageId, "active", guard);
   }
 
-  async #move(imageId: string, status: "active" | "deactivated"): Promise<ImageView> {
+  async #move(
+    imageId: string,
+    status: "active" | "deactivated",
+    guard: WriteGuard | undefined,
+  ): Promise<ImageView> {
     requireId(imageId);
     const { catalogue, moveImage } = await this.#records();
-    await catalogue.transaction((db) => moveImage(db, imageId, status));
+    await catalogue.transaction(async (db) => {
+      await askGuard(db, imageId, guard);
+      await moveImage(db, imageId, status);
+    });
     return this.show(imageId);
   }
 
@@ -171,13 +182,17 @@ export class Images {
    * removed, even if a store or Temporal is unreachable now.
    *
    * @param waitMs - how long to wait until the bytes are removed. Default: 30 s
+   * @param guard - default: none
    * @throws ImportError `ImageNotFound`, `ImageProtected`
    */
-  async delete(imageId: string, waitMs = 30_000): Promise<DeletionState> {
+  async delete(imageId: string, waitMs = 30_000, guard?: WriteGuard): Promise<DeletionState> {
     requireId(imageId);
     const { beginDeletion } = await import("../db/deletion-records.ts");
     const catalogue = await this.#connections.catalogue();
-    await catalogue.transaction((db) => beginDeletion(db, imageId));
+    await catalogue.transaction(async (db) => {
+      await askGuard(db, imageId, guard);
+      await beginDeletion(db, imageId);
+    });
     const { finishDeletion } = await import("./delete-image.ts");
     return finishDeletion(() => this.#connections.temporal(), imageId, waitMs);
   }
@@ -188,11 +203,14 @@ export class Images {
    * @returns false, and changes nothing, if an import holds it, or if it is published or protected
    * @throws ImportError `ImageNotFound`
    */
-  async discard(imageId: string, waitMs = 5_000): Promise<boolean> {
+  async discard(imageId: string, waitMs = 5_000, guard?: WriteGuard): Promise<boolean> {
     requireId(imageId);
     const { beginDiscarding } = await import("../db/deletion-records.ts");
     const catalogue = await this.#connections.catalogue();
-    const isDiscarded = await catalogue.transaction((db) => beginDiscarding(db, imageId));
+    const isDiscarded = await catalogue.transaction(async (db) => {
+      await askGuard(db, imageId, guard);
+      return beginDiscarding(db, imageId);
+    });
     if (!isDiscarded) return false;
     const { finishDeletion } = await import("./delete-image.ts");
     await finishDeletion(() => this.#connections.temporal(), imageId, waitMs);
@@ -206,16 +224,23 @@ export class Images {
    *
    * @param waitMs - how long to wait until the bytes are removed; `Infinity` waits as long as the
    *   removal can be followed. Default: 30 s
+   * @param guard - default: none
    * @throws ImportError `ImageNotFound`; `CopyNotFound`; `ImageConflict` if the image is not
    *   published, or if it is the last copy
    */
-  async removeCopy(imageId: string, store: string, waitMs = 30_000): Promise<CopyRemovalState> {
+  async removeCopy(
+    imageId: string,
+    store: string,
+    waitMs = 30_000,
+    guard?: WriteGuard,
+  ): Promise<CopyRemovalState> {
     requireId(imageId);
     const { beginCopyRemoval } = await import("../db/deletion-records.ts");
     const catalogue = await this.#connections.catalogue();
-    const { epoch, node } = await catalogue.transaction((db) =>
-      beginCopyRemoval(db, imageId, store),
-    );
+    const { epoch, node } = await catalogue.transaction(async (db) => {
+      await askGuard(db, imageId, guard);
+      return beginCopyRemoval(db, imageId, store);
+    });
     const copy = { image_id: imageId, epoch, store, node };
     const { finishCopyRemoval } = await import("./delete-image.ts");
     return finishCopyRemoval(() => this.#connections.temporal(), copy, waitMs);

@@ -5,6 +5,7 @@ export type { Imports, WatchOptions } from "./imports.ts";
 export type { RunningImport } from "./running-import.ts";
 export type { Images, CreateImage } from "./images.ts";
 export type { Members } from "./members.ts";
+export type { WriteGuard } from "./write-guard.ts";
 export type { HostFiles, VerifyOptions } from "./host-files.ts";
 export type { StagedImage, StageOptions } from "./stage-image.ts";
 export type { DamagedCopy, ReadOptions, VerifiedLocation } from "./read-image.ts";

@@ -3,6 +3,7 @@ import type { MemberStatus } from "../domain/visibility.ts";
 import type { Connections } from "./connections.ts";
 import { memberView, type MemberView } from "./image-view.ts";
 import { requireId } from "./require-id.ts";
+import { askGuard, type WriteGuard } from "./write-guard.ts";
 
 /**
  * The members of images: the projects to which their owners offer them. They go with the deletion
@@ -43,9 +44,9 @@ export class Members {
    * @throws ImportError `BadRequest`; `ImageNotFound`; `ImageConflict` for an image that is not
    *   `shared`, or that is offered to it already
    */
-  async add(imageId: string, member: string): Promise<MemberView> {
+  async add(imageId: string, member: string, guard?: WriteGuard): Promise<MemberView> {
     const { addMember } = await this.#records(imageId);
-    return memberView(await this.#transaction((db) => addMember(db, imageId, member)));
+    return memberView(await this.#write(imageId, guard, (db) => addMember(db, imageId, member)));
   }
 
   /**
@@ -53,10 +54,15 @@ export class Members {
    *
    * @throws ImportError `ImageNotFound`, `MemberNotFound`
    */
-  async setStatus(imageId: string, member: string, status: MemberStatus): Promise<MemberView> {
+  async setStatus(
+    imageId: string,
+    member: string,
+    status: MemberStatus,
+    guard?: WriteGuard,
+  ): Promise<MemberView> {
     const { setMemberStatus } = await this.#records(imageId);
     return memberView(
-      await this.#transaction((db) => setMemberStatus(db, imageId, member, status)),
+      await this.#write(imageId, guard, (db) => setMemberStatus(db, imageId, member, status)),
     );
   }
 
@@ -65,9 +71,9 @@ export class Members {
    *
    * @throws ImportError `ImageNotFound`, `MemberNotFound`
    */
-  async remove(imageId: string, member: string): Promise<void> {
+  async remove(imageId: string, member: string, guard?: WriteGuard): Promise<void> {
     const { removeMember } = await this.#records(imageId);
-    await this.#transaction((db) => removeMember(db, imageId, member));
+    await this.#write(imageId, guard, (db) => removeMember(db, imageId, member));
   }
 
   async #records(imageId: string) {
@@ -79,7 +85,14 @@ export class Members {
     return (await this.#connections.catalogue()).query(work);
   }
 
-  async #transaction<T>(work: (db: Queries) => Promise<T>): Promise<T> {
-    return (await this.#connections.catalogue()).transaction(work);
+  async #write<T>(
+    imageId: string,
+    guard: WriteGuard | undefined,
+    work: (db: Queries) => Promise<T>,
+  ): Promise<T> {
+    return (await this.#connections.catalogue()).transaction(async (db) => {
+      await askGuard(db, imageId, guard);
+      return work(db);
+    });
   }
 }

@@ -29,6 +29,7 @@ import type { StagingArea } from "../staging/staging-area.ts";
 import { writeStaged, type StagingWrite } from "../staging/write-staged.ts";
 import { openUpload } from "./open-upload.ts";
 import { StagingLease } from "./staging-lease.ts";
+import { askGuard, type WriteGuard } from "./write-guard.ts";
 
 /** The tools and settings of this host's staging. @internal */
 export interface StagingTools {
@@ -54,6 +55,8 @@ export interface StageOptions {
    * this process dies. Default: none.
    */
   readonly importAfter?: DirectUpload;
+  /** Asked when the upload begins. Default: none. */
+  readonly guard?: WriteGuard;
   /** The total is undefined for a stream of unknown size. */
   readonly report?: Report;
 }
@@ -119,6 +122,7 @@ async function stageSource(
   const attempt = { imageId, node: staging.node, token, writer, part, path };
   const sizeBytes = totalBytes ?? 0;
   const before = await database.transaction(async (db) => {
+    await askGuard(db, imageId, options.guard);
     const replaced = await beginStaging(db, tools.limits, {
       ...attempt,
       sizeBytes,
@@ -371,12 +375,16 @@ export function requireHere(
 export async function dropStagedData(
   { database, staging }: StagingTools,
   imageId: string,
+  guard?: WriteGuard,
 ): Promise<void> {
   const upload = await database.query((db) => findUpload(db, imageId));
   if (upload === undefined) return;
   requireHere(staging, upload);
   const taker = { token: randomUUID(), writer: await thisProcess() };
-  const taken = await database.transaction((db) => takeStagedAway(db, imageId, taker));
+  const taken = await database.transaction(async (db) => {
+    await askGuard(db, imageId, guard);
+    return takeStagedAway(db, imageId, taker);
+  });
   await discardUpload(staging, taken);
   await database.transaction((db) => dropStaging(db, imageId, taker.token));
 }

@@ -22,6 +22,11 @@ export interface CopyOptions {
   /** The user who requests it, for the record of the task. Default: unknown. */
   readonly userId?: string | undefined;
   /**
+   * The owner that the image must have; null: none. The import is refused if the image changed
+   * hands meanwhile. Default: any.
+   */
+  readonly expectedOwner?: string | null | undefined;
+  /**
    * The body of the HTTP request that asks for it, for the record of the task: at most 64 KiB of
    * JSON. What may be a secret in it is not sent. Default: none does.
    */
@@ -98,6 +103,7 @@ export function requestOf(imageId: string, options: RequestOptions): ImportReque
     roles: options.roles,
     transforms: options.transforms,
     user_id: options.userId,
+    expected_owner: options.expectedOwner,
     direct_upload: options.directUpload,
     api_request: options.apiRequest && redactValues(options.apiRequest),
   };

@@ -53,6 +53,7 @@ export async function takeClaim(
   claimant: Claimant,
 ): Promise<Claim> {
   const image = await lockImage(db, request.image_id);
+  requireExpectedOwner(image, request);
   const frozen = { owner: image.owner, name: image.name, ...requireFormats(image, request) };
   if (image.claimRunId === claimant.runId && image.claimTaskId !== null) {
     return { taskId: image.claimTaskId, epoch: image.epoch, ...frozen };
@@ -88,6 +89,12 @@ export async function takeClaim(
   });
   await reserveImport(db, limits, image, stores.length);
   return { taskId: claimant.taskId, epoch, ...frozen };
+}
+
+/** Refuses an image that changed hands after it was decided who may import it. */
+function requireExpectedOwner({ id, owner }: ImageRow, { expected_owner }: ImportRequest): void {
+  if (expected_owner === undefined || expected_owner === owner) return;
+  throw new ImportError("ImageNotFound", `No image has the id "${id}"`);
 }
 
 /** The request as a task shows it: our own names, and Glance's for what came over HTTP. */

@@ -69,6 +69,11 @@ export interface ImportRequest {
   /** The user who requests it, for the record of the task. Default: unknown. */
   readonly user_id?: string;
   /**
+   * The owner that the image has if the user may import it; null: none. The import is refused if
+   * the image changed hands meanwhile. Default: any.
+   */
+  readonly expected_owner?: string | null;
+  /**
    * True if the import follows an upload automatically, as with Glance's PUT of `file`. Default:
    * false.
    */
@@ -163,6 +168,10 @@ const RULES: Readonly<Record<keyof ImportRequest, Rule>> = {
   roles: optional("a list of non-empty strings", isTextList),
   transforms: optional("a list of names of transforms, none twice", isListOfNames),
   user_id: optional("a non-empty string", isText),
+  expected_owner: optional(
+    "a non-empty string or null",
+    (value) => value === null || isText(value),
+  ),
   direct_upload: FLAG,
   api_request: optional("an object of at most 64 KiB of JSON", isSmallObject),
   request_id: optional("a non-empty string", isText),

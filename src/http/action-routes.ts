@@ -19,11 +19,11 @@ export const actionRoutes: Routes = (app, context) => {
         answers: { 204: undefined },
       }),
       async (request, reply) => {
-        const { image } = await requireImage(context, request, request.params.id, action);
+        const { image, guard } = await requireImage(context, request, request.params.id, action);
         // A repeat has nothing to do.
         if (image.status === to) return noContent(reply);
         try {
-          await move(image.id);
+          await move(image.id, guard);
         } catch (error) {
           const isIllegal = error instanceof ImportError && error.code === "IllegalTransition";
           if (!isIllegal) throw error;

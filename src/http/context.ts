@@ -1,13 +1,14 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ImageImportClient } from "../client/image-import-client.ts";
-import type { ImageView } from "../client/image-view.ts";
+import type { ImageView, SeenImage as Seen } from "../client/image-view.ts";
+import type { WriteGuard } from "../client/write-guard.ts";
 import type { ApiSettings } from "../config/api-settings.ts";
 import type { Config } from "../config/config.ts";
 import { isUuid } from "../domain/import-request.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Health } from "../health/health.ts";
-import type { Caller } from "./caller.ts";
-import { badRequest, forbidden, notFound } from "./http-failure.ts";
+import { isAdmin, type Caller } from "./caller.ts";
+import { badRequest, forbidden, notFound, type HttpFailure } from "./http-failure.ts";
 import type { Identity } from "./identity.ts";
 import {
   maySee,
@@ -51,36 +52,61 @@ export type Routes = (app: FastifyInstance, context: ApiContext) => void;
 export interface SeenImage {
   readonly image: ImageView;
   readonly judged: Judged;
+  /** Asks the policy again about the row that a write changes: every write takes it. */
+  readonly guard: WriteGuard;
 }
 
 /**
  * Reads the image of a request, and asks the policy: what may not be seen is not found.
  *
- * @throws HttpFailure 404, 403
+ * @param rule - what else the image must be, also when it is written; throws if it is not
+ * @throws HttpFailure 404, 403; what the rule throws
  */
 export async function requireImage(
-  { client }: ApiContext,
-  { caller }: FastifyRequest,
+  context: ApiContext,
+  request: FastifyRequest,
   imageId: string,
   action: ImageAction,
+  rule?: (image: ImageView) => void,
 ): Promise<SeenImage> {
+  const { images } = context.client;
+  const { caller } = request;
+  const { project } = caller;
   const id = imageId.toLowerCase();
   // Some clients ask for an image by its name, and list when it is not found.
-  if (!isUuid(id)) throw notFound(`No image found with ID ${imageId}`);
-  const { image, membership } = await client.images.showFor(id, caller.project).catch(hidden);
-  const judged = { owner: image.owner, visibility: image.visibility, membership };
-  if (image.status === "pending_delete" || !maySee(caller, judged)) {
-    throw notFound(`No image found with ID ${imageId}`);
-  }
-  requireDoing(caller, action, judged);
-  return { image, judged };
+  if (!isUuid(id)) throw noImage(imageId);
+  const judge = (seen: Seen | undefined): Judged => {
+    if (seen === undefined || seen.image.status === "pending_delete") throw noImage(imageId);
+    const { image, membership } = seen;
+    const judged = { owner: image.owner, visibility: image.visibility, membership };
+    if (!maySee(caller, judged)) throw noImage(imageId);
+    requireDoing(caller, action, judged);
+    rule?.(image);
+    return judged;
+  };
+  const seen = await images.showFor(id, project).catch(undefinedIfAbsent);
+  const judged = judge(seen);
+  // The judge has refused an image that is gone.
+  const { image } = seen as Seen;
+  return { image, judged, guard: { project, judge } };
 }
 
 /** An image that is absent and one that is hidden have the same answer. */
-function hidden(error: unknown): never {
-  if (!(error instanceof ImportError) || error.code !== "ImageNotFound") throw error;
-  const [, id = ""] = /"([^"]*)"/.exec(error.message) ?? [];
-  throw notFound(`No image found with ID ${id}`, { cause: error });
+function noImage(imageId: string): HttpFailure {
+  return notFound(`No image found with ID ${imageId}`);
+}
+
+function undefinedIfAbsent(error: unknown): undefined {
+  if (error instanceof ImportError && error.code === "ImageNotFound") return undefined;
+  throw error;
+}
+
+/**
+ * The worker claims an image for its import later than the policy is asked: it refuses one that
+ * has another owner by then. Undefined: the caller may import the image of any owner.
+ */
+export function expectedOwner(caller: Caller, { owner }: ImageView): string | null | undefined {
+  return isAdmin(caller) ? undefined : owner;
 }
 
 /** @throws HttpFailure 403 */

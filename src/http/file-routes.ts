@@ -36,7 +36,8 @@ export const fileRoutes: Routes = (app, context) => {
     },
     async (request, reply) => {
       const sizeBytes = sizeIn(request);
-      const { image } = await requireImage(context, request, request.params.id, "upload_image");
+      const { id } = request.params;
+      const { image, guard } = await requireImage(context, request, id, "upload_image");
       const store = headerOf(request.headers, "x-image-meta-store");
       if (store !== undefined && !Object.hasOwn(config.stores, store)) {
         throw badRequest(`Store for image data ${store} is not available on this node`);
@@ -45,6 +46,7 @@ export const fileRoutes: Routes = (app, context) => {
       const upload = await receive(context, request, reply, (bytes, signal) =>
         client.files.stage(image.id, bytes, {
           signal,
+          guard,
           ...(sizeBytes === undefined ? {} : { size: sizeBytes }),
           importAfter: {
             request_id: request.id,
@@ -67,13 +69,15 @@ export const fileRoutes: Routes = (app, context) => {
     },
     async (request, reply) => {
       const sizeBytes = sizeIn(request);
-      const { image } = await requireImage(context, request, request.params.id, "stage_image");
+      const { id } = request.params;
+      const { image, guard } = await requireImage(context, request, id, "stage_image");
       if (image.status === "uploading") throw conflict(`The image ${image.id} has data on staging`);
       if (image.status !== "queued")
         throw conflict(`Image ${image.id} is ${image.status}, and only a queued image is staged`);
       await receive(context, request, reply, (bytes, signal) =>
         client.files.stage(image.id, bytes, {
           signal,
+          guard,
           ...(sizeBytes === undefined ? {} : { size: sizeBytes }),
         }),
       );

@@ -90,21 +90,23 @@ export const imageRoutes: Routes = (app, context) => {
       const flavour = flavourOf(request) ?? "v2.1";
       if (request.body === undefined) throw badRequest("Body expected in request.");
       const operations = readOperations(request.body, flavour);
-      const { image, judged } = await requireImage(
+      const { image, judged, guard } = await requireImage(
         context,
         request,
         request.params.id,
         "modify_image",
       );
       if (operations.length === 0) return wireImage(image);
-      const changed = await client.images.change(image.id, (current) => {
-        // The image may be another's, or less visible, since it was read.
-        const now = { ...judged, owner: current.owner, visibility: current.visibility };
-        requireDoing(request.caller, "modify_image", now);
-        const wanted = changesOf(current, operations, flavour);
-        requireChanges(request.caller, wanted, now);
-        return wanted;
-      });
+      const changed = await client.images.change(
+        image.id,
+        (current) => {
+          const wanted = changesOf(current, operations, flavour);
+          const { owner, visibility } = current;
+          requireChanges(request.caller, wanted, { ...judged, owner, visibility });
+          return wanted;
+        },
+        guard,
+      );
       return wireImage(changed);
     },
   );
@@ -113,8 +115,13 @@ export const imageRoutes: Routes = (app, context) => {
     "/v2/images/:id",
     described("Delete an image", { refusesBody: true, answers: { 204: undefined } }),
     async (request, reply) => {
-      const { image } = await requireImage(context, request, request.params.id, "delete_image");
-      await client.images.delete(image.id, 0);
+      const { image, guard } = await requireImage(
+        context,
+        request,
+        request.params.id,
+        "delete_image",
+      );
+      await client.images.delete(image.id, 0, guard);
       return noContent(reply);
     },
   );

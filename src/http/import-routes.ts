@@ -2,7 +2,7 @@ import type { FastifyRequest } from "fastify";
 import { UnansweredStart } from "../client/unanswered-start.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { checkOrigin } from "./check-origin.ts";
-import { requireImage, type Routes } from "./context.ts";
+import { expectedOwner, requireImage, type Routes, type SeenImage } from "./context.ts";
 import { GLANCE_DOWNLOAD_HINT, importMethods, remoteDownload } from "./glance-download.ts";
 import { badRequest, conflict } from "./http-failure.ts";
 import { headerOf } from "./identity.ts";
@@ -23,22 +23,23 @@ export const importRoutes: Routes = (app, context) => {
       requireStatus(image, wanted.name);
       await requireImage(context, request, request.params.id, action);
       requireStores(config, wanted.stores);
-      await start(request, image.id, wanted, image.name ?? undefined);
+      await start(request, image, wanted);
       return reply.code(202).send();
     },
   );
 
   async function start(
     request: FastifyRequest,
-    imageId: string,
+    image: SeenImage["image"],
     wanted: ImportBody,
-    imageName: string | undefined,
   ): Promise<void> {
+    const { id: imageId, name } = image;
     const options = {
       stores: wanted.stores,
       ...(wanted.allStores ? { allStores: true } : {}),
       allStoresMustSucceed: wanted.allStoresMustSucceed,
-      imageName,
+      imageName: name ?? undefined,
+      expectedOwner: expectedOwner(request.caller, image),
       requestId: request.id,
       userId: request.caller.user ?? undefined,
       apiRequest: request.body as Record<string, unknown>,

@@ -97,7 +97,7 @@ export const infoRoutes: Routes = (app, context) => {
     }),
     async (request, reply) => {
       const { store, id } = request.params;
-      const { image } = await requireImage(context, request, id, "delete_image_location");
+      const { image, guard } = await requireImage(context, request, id, "delete_image_location");
       if (!Object.hasOwn(config.stores, store)) {
         throw conflict(`The selected store ${store} is not available on this node.`);
       }
@@ -110,7 +110,7 @@ export const infoRoutes: Routes = (app, context) => {
       if (!image.stores.includes(store))
         throw notFound(`Image ${id} is not stored on store ${store}.`);
       try {
-        await client.images.removeCopy(image.id, store, 0);
+        await client.images.removeCopy(image.id, store, 0, guard);
       } catch (error) {
         if (!(error instanceof ImportError && error.code === "ImageConflict")) throw error;
         throw forbidden(error.message, { cause: error });

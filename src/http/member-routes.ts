@@ -30,19 +30,16 @@ export const memberRoutes: Routes = (app, context) => {
     async (request) => {
       const { member } = readBody(newMember, request.body);
       if (member.trim() === "") throw badRequest("Member can't be empty");
-      const { image, judged } = await requireImage(
+      const { id } = request.params;
+      const { image, guard } = await requireImage(
         context,
         request,
-        request.params.id,
-        "get_image",
+        id,
+        "add_member",
+        requireShared,
       );
-      requireShared(image, `Not allowed to create members for image ${image.id}.`);
-      const may =
-        isAdmin(request.caller) ||
-        (request.caller.roles.has("member") && isOwn(request.caller, judged));
-      if (!may) throw forbidden("You are not authorized to complete add_member action.");
       requireFew("members", (await members.list(image.id)).length + 1);
-      return wireMember(await members.add(image.id, member));
+      return wireMember(await members.add(image.id, member, guard));
     },
   );
 
@@ -50,23 +47,18 @@ export const memberRoutes: Routes = (app, context) => {
     "/v2/images/:id/members",
     described("List the members of an image", { refusesBody: true, answers: { 200: "members" } }),
     async (request) => {
-      const { image, judged } = await requireImage(
-        context,
-        request,
-        request.params.id,
-        "get_image",
-      );
-      requireShared(
-        image,
-        `Not allowed to list members for image ${image.id}: Only shared images have members.`,
-      );
-      const all = await seenMembers(request.caller, { image, judged });
+      const { id } = request.params;
+      const seen = await requireImage(context, request, id, "get_image", requireShared);
+      const all = await seenMembers(request.caller, seen);
       return { members: all.map(wireMember), schema: "/v2/schemas/members" };
     },
   );
 
   /** The members that a caller may see: a member sees itself alone. */
-  async function seenMembers(caller: Parameters<typeof isOwn>[0], { image, judged }: SeenImage) {
+  async function seenMembers(
+    caller: Parameters<typeof isOwn>[0],
+    { image, judged }: Pick<SeenImage, "image" | "judged">,
+  ) {
     const all = await members.list(image.id);
     if (isAdmin(caller) || isOwn(caller, judged)) return all;
     return all.filter(({ member_id: member }) => member === caller.project);
@@ -105,7 +97,7 @@ export const memberRoutes: Routes = (app, context) => {
       if (!isItself && !isAdmin(request.caller)) {
         throw forbidden("Not allowed to update members of this image: only the member itself may.");
       }
-      return wireMember(await members.setStatus(seen.image.id, member, status));
+      return wireMember(await members.setStatus(seen.image.id, member, status, seen.guard));
     },
   );
 
@@ -117,16 +109,23 @@ export const memberRoutes: Routes = (app, context) => {
     }),
     async (request, reply) => {
       const { id, member } = request.params;
-      const { image } = await requireImage(context, request, id, "delete_member");
-      requireShared(image, `Not allowed to delete members for image ${image.id}.`);
-      await members.remove(image.id, member);
+      const { image, guard } = await requireImage(
+        context,
+        request,
+        id,
+        "delete_member",
+        requireShared,
+      );
+      await members.remove(image.id, member, guard);
       return noContent(reply);
     },
   );
 };
 
-function requireShared(image: SeenImage["image"], message: string): void {
-  if (image.visibility !== "shared") throw forbidden(message);
+/** @throws HttpFailure 403 */
+function requireShared({ id, visibility }: SeenImage["image"]): void {
+  if (visibility === "shared") return;
+  throw forbidden(`Not allowed with the members of image ${id}: Only shared images have members.`);
 }
 
 function readBody<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {

@@ -4,7 +4,14 @@ import type { AcceptedCopy } from "../workflow/contract.ts";
 import { UnansweredStart } from "../client/unanswered-start.ts";
 import { isAdmin } from "./caller.ts";
 import { checkOrigin } from "./check-origin.ts";
-import { queryOf, requireImage, type ApiContext, type Routes, type SeenImage } from "./context.ts";
+import {
+  expectedOwner,
+  queryOf,
+  requireImage,
+  type ApiContext,
+  type Routes,
+  type SeenImage,
+} from "./context.ts";
 import { badRequest, forbidden, HttpFailure } from "./http-failure.ts";
 import { requireStores } from "./import-body.ts";
 import { answerTo } from "./failure-answer.ts";
@@ -132,10 +139,11 @@ async function isSeen(
 async function start(
   context: ApiContext,
   { id: requestId, caller, body }: FastifyRequest,
-  { id, name }: SeenImage["image"],
+  image: SeenImage["image"],
   wanted: StartBody,
 ): Promise<AcceptedCopy> {
   const { imports } = context.client;
+  const { id, name } = image;
   const { method, uri, transforms } = wanted;
   if (transforms !== undefined && !isAdmin(caller)) {
     throw forbidden("Only administrators choose the transforms of an import.");
@@ -147,6 +155,7 @@ async function start(
     acceptTimeoutMs: wanted.accept_timeout_ms,
     requestId: wanted.request_id ?? requestId,
     imageName: name ?? undefined,
+    expectedOwner: expectedOwner(caller, image),
     userId: caller.user ?? undefined,
     apiRequest: body as Record<string, unknown>,
   };

@@ -17,11 +17,15 @@ export const tagRoutes: Routes = (app, context) => {
     async (request, reply) => {
       const { id, tag } = request.params;
       readAttribute("tags", [tag]);
-      const { image } = await requireImage(context, request, id, "modify_image");
-      await images.change(image.id, ({ tags }) => {
-        requireFew("tags", new Set([...tags, tag]).size);
-        return { addTags: [tag] };
-      });
+      const { image, guard } = await requireImage(context, request, id, "modify_image");
+      await images.change(
+        image.id,
+        ({ tags }) => {
+          requireFew("tags", new Set([...tags, tag]).size);
+          return { addTags: [tag] };
+        },
+        guard,
+      );
       return noContent(reply);
     },
   );
@@ -31,11 +35,15 @@ export const tagRoutes: Routes = (app, context) => {
     described("Remove a tag", { refusesBody: true, answers: { 204: undefined } }),
     async (request, reply) => {
       const { id, tag } = request.params;
-      const { image } = await requireImage(context, request, id, "modify_image");
-      await images.change(image.id, ({ tags }) => {
-        if (!tags.includes(tag)) throw notFound(`Image ${id} has no tag "${tag}".`);
-        return { removeTags: [tag] };
-      });
+      const { image, guard } = await requireImage(context, request, id, "modify_image");
+      await images.change(
+        image.id,
+        ({ tags }) => {
+          if (!tags.includes(tag)) throw notFound(`Image ${id} has no tag "${tag}".`);
+          return { removeTags: [tag] };
+        },
+        guard,
+      );
       return noContent(reply);
     },
   );

@@ -101,8 +101,9 @@ export const viewRoutes: Routes = (app, context) => {
       answers: { 200: undefined },
     }),
     async (request) => {
-      const { image } = await requireImage(context, request, request.params.id, "delete_image");
-      return { id: image.id, status: await images.delete(image.id, LONGEST_WAIT_MS) };
+      const { id } = request.params;
+      const { image, guard } = await requireImage(context, request, id, "delete_image");
+      return { id: image.id, status: await images.delete(image.id, LONGEST_WAIT_MS, guard) };
     },
   );
 
@@ -113,8 +114,9 @@ export const viewRoutes: Routes = (app, context) => {
       answers: { 200: undefined },
     }),
     async (request) => {
-      const { image } = await requireImage(context, request, request.params.id, "delete_image");
-      return { id: image.id, discarded: await images.discard(image.id) };
+      const { id } = request.params;
+      const { image, guard } = await requireImage(context, request, id, "delete_image");
+      return { id: image.id, discarded: await images.discard(image.id, undefined, guard) };
     },
   );
 
@@ -143,7 +145,8 @@ export const viewRoutes: Routes = (app, context) => {
       answers: { 204: undefined },
     }),
     async (request, reply) => {
-      await files.unstage((await requireStageable(context, request)).image.id);
+      const { image, guard } = await requireStageable(context, request);
+      await files.unstage(image.id, guard);
       return noContent(reply);
     },
   );

@@ -58,7 +58,7 @@ describe("temporal workflow start --type importImage", () => {
     await expect(waiting).rejects.toMatchObject({
       code: "BadRequest",
       message:
-        'Cannot import: "colour" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, direct_upload, api_request, request_id); method must be glance-direct or web-download or copy-image, not "magic"; stores must be a list of store names, not empty, none twice, not []',
+        'Cannot import: "colour" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, expected_owner, direct_upload, api_request, request_id); method must be glance-direct or web-download or copy-image, not "magic"; stores must be a list of store names, not empty, none twice, not []',
     });
     expect((await stack.showImage(imageId)).status).toBe("uploading");
   });

@@ -136,6 +136,17 @@ describe("takeClaim()", () => {
     });
   });
 
+  it("takes the image of the owner that the request expects, and no other", async () => {
+    for (const owner of ["ada", undefined]) {
+      const imageId = await catalogue.stagedImage({ owner });
+      for (const expected of ["bob", owner === undefined ? "ada" : null]) {
+        const request = { image_id: imageId, expected_owner: expected };
+        expect(await failureOf(take(request))).toMatchObject({ code: "ImageNotFound" });
+      }
+      expect((await take({ image_id: imageId, expected_owner: owner ?? null })).epoch).toBe(1);
+    }
+  });
+
   it("takes a queued image when the request names a URI", async () => {
     const imageId = await catalogue.newImage();
 

@@ -214,7 +214,7 @@ describe("parseImportRequest()", () => {
     [
       "a field that imports do not have",
       { image_id: IMAGE_ID, store: "fast" },
-      '"store" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, direct_upload, api_request, request_id)',
+      '"store" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, expected_owner, direct_upload, api_request, request_id)',
     ],
   ])("refuses %s", (_, input, mistake) => {
     expect(() => parseImportRequest(input)).toThrow(refusal(mistake));
@@ -225,7 +225,7 @@ describe("parseImportRequest()", () => {
 
     expect(() => parseImportRequest(input)).toThrow(
       refusal(
-        '"image" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, direct_upload, api_request, request_id)',
+        '"image" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, expected_owner, direct_upload, api_request, request_id)',
         "image_id must be a UUID, not 7",
         'method must be glance-direct or web-download or copy-image, not "x"',
         'uri must be a non-empty string, not ""',

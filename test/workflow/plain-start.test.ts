@@ -176,7 +176,7 @@ describe("importImage() that is started plainly", () => {
       what: "an object full of mistakes",
       args: [{ image_id: 7, method: "copy", stores: [], uri: "", request_id: {}, length: 1 }],
       message:
-        'Cannot import: "length" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, direct_upload, api_request, request_id); image_id must be a UUID, not 7; method must be glance-direct or web-download or copy-image, not "copy"; uri must be a non-empty string, not ""; stores must be a list of store names, not empty, none twice, not []; request_id must be a non-empty string, not {}',
+        'Cannot import: "length" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, expected_owner, direct_upload, api_request, request_id); image_id must be a UUID, not 7; method must be glance-direct or web-download or copy-image, not "copy"; uri must be a non-empty string, not ""; stores must be a list of store names, not empty, none twice, not []; request_id must be a non-empty string, not {}',
     },
   ])("refuses $what once, and never tries it again", async ({ args, message }) => {
     const rig = await createRig();
