@@ -28,7 +28,7 @@ import { runRoutes } from "./run-routes.ts";
 import { schemaRoutes } from "./schema-routes.ts";
 import { tagRoutes } from "./tag-routes.ts";
 import { taskRoutes } from "./task-routes.ts";
-import { TUS_TYPE, tusHeaders } from "./tus.ts";
+import { TUS_ANSWER, TUS_TYPE, tusHeaders } from "./tus.ts";
 import { uploadRoutes } from "./upload-routes.ts";
 import { API_PREFIX, versionsDocument } from "./versions.ts";
 import { viewRoutes } from "./view-routes.ts";
@@ -42,6 +42,8 @@ const LONGEST_LOGGED_PATH = 300;
 
 // Paths that clients send without `/v2`, where their endpoint is the root.
 const ROOT_FORMS = /^\/(?:images|info|schemas|stores|tasks|metadefs|tenants)(?=\/|$|\?)/;
+// Those of tus.
+const UPLOADS = /^\/uploads(?=[/?]|$)/;
 // Our own.
 const OWN = /^\/(?:v1|uploads)(?=\/|$|\?)/;
 
@@ -253,12 +255,14 @@ function requireShortId({ headers }: FastifyRequest): void {
   );
 }
 
-/** Answers to OPTIONS tell what uploads can do, also those to browsers that ask for permission. */
+/**
+ * Each answer about an upload names the version of tus, refusals before the route, too. Answers to
+ * OPTIONS tell what uploads can do, also those to browsers that ask for permission.
+ */
 function announceUploads(app: Api, largestBytes: number): void {
   app.addHook("onRequest", async ({ method, url }, reply) => {
-    if (method === "OPTIONS" && /^\/uploads(?=[/?]|$)/.test(url)) {
-      reply.headers(tusHeaders(largestBytes));
-    }
+    if (!UPLOADS.test(url)) return;
+    reply.headers(method === "OPTIONS" ? tusHeaders(largestBytes) : TUS_ANSWER);
   });
 }
 
@@ -319,6 +323,8 @@ function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply): v
     return;
   }
   if (!request.raw.complete) linger(request.raw, reply.raw);
+  // A request that the framework refuses meets no hook.
+  if (UPLOADS.test(request.url)) reply.headers(TUS_ANSWER);
   void reply.code(status).headers(headers).type("application/json").send(document);
 }
 

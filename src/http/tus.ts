@@ -11,6 +11,9 @@ export const TUS_TYPE = "application/offset+octet-stream";
 /** The algorithms of `Upload-Checksum`. */
 export const CHECKSUMS = ["sha1", "sha256", "md5"] as const;
 
+/** The headers of each answer about an upload. */
+export const TUS_ANSWER = { "tus-resumable": TUS_VERSION, "cache-control": "no-store" } as const;
+
 /** The headers that tell what this server can do. */
 export function tusHeaders(largestBytes: number): Readonly<Record<string, string>> {
   return {

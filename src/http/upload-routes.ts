@@ -23,8 +23,7 @@ const ADDRESS = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9a-f]{8})$/
 export const uploadRoutes: Routes = (app, context) => {
   const { files } = context.client;
   const tus = {
-    onRequest: (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => {
-      reply.header("tus-resumable", TUS_VERSION).header("cache-control", "no-store");
+    onRequest: (request: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void) => {
       done(wrongVersion(request));
     },
   };

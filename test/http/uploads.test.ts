@@ -1,114 +1,32 @@
 import { createHash, randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { writeFileSync } from "node:fs";
-import { request, type ClientRequest, type IncomingMessage } from "node:http";
+import { request } from "node:http";
 import { join } from "node:path";
 import postgres from "postgres";
 import { Upload } from "tus-js-client";
-import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { waitForPart } from "../support/growing-part.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
 import { SharedStack } from "../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { ApiProcess } from "./api-process.ts";
+import { BYTES, changeLease, metadata, OpenPatch, TUS, TusClient } from "./tus-client.ts";
 import { UploadGate } from "./upload-gate.ts";
-import { WireClient, type WireAnswer, type WireDocument } from "./wire-client.ts";
+import { WireClient, type WireDocument } from "./wire-client.ts";
 
 // Uploads that survive, over real sockets.
 
-const TUS = { "tus-resumable": "1.0.0" };
-const BYTES = { ...TUS, "content-type": "application/offset+octet-stream" };
 const stack = new SharedStack();
-let api: WireClient;
-
-beforeEach(() => {
-  api = new WireClient(stack.file.api_url ?? "");
-});
-
-function metadata(pairs: Readonly<Record<string, string>>): string {
-  return Object.entries(pairs)
-    .map(([key, value]) => `${key} ${Buffer.from(value).toString("base64")}`)
-    .join(",");
-}
+const url = stack.file.api_url ?? "";
+const api = new TusClient(url);
 
 function digestOf(algo: string, bytes: Uint8Array): string {
   return createHash(algo).update(bytes).digest("hex");
 }
 
-/** Begins an upload of an image, a new one by default, and returns its path and the image's id. */
-async function begin(
-  size: number,
-  pairs: Readonly<Record<string, string>> = {},
-): Promise<{ readonly id: string; readonly path: string }> {
-  const id = pairs["image_id"] ?? (await api.create()).id;
-  const { status, headers } = await api.send("POST", "/uploads", {
-    headers: {
-      ...TUS,
-      "upload-length": String(size),
-      "upload-metadata": metadata({ image_id: id, ...pairs }),
-    },
-  });
-  expect(status).toBe(201);
-  expect(headers.get("upload-expires")).toMatch(/GMT$/);
-  return { id, path: new URL(headers.get("location") ?? "").pathname };
-}
-
-async function patch(
-  path: string,
-  offset: number,
-  bytes: Uint8Array,
-  headers: Readonly<Record<string, string>> = {},
-): Promise<WireAnswer> {
-  return api.send("PATCH", path, {
-    bytes,
-    headers: { ...BYTES, "upload-offset": String(offset), ...headers },
-  });
-}
-
-async function head(path: string, client = api): Promise<WireAnswer> {
-  return client.send("HEAD", path, { headers: TUS });
-}
-
-async function offsetOf(path: string): Promise<number> {
-  return Number((await head(path)).headers.get("upload-offset"));
-}
-
 async function show(id: string): Promise<WireDocument> {
   return (await api.send("GET", `/v2/images/${id}`)).body;
-}
-
-/** A PATCH whose bytes a test sends one by one. */
-class OpenPatch {
-  readonly #request: ClientRequest;
-  readonly answer: Promise<number | undefined>;
-
-  constructor(url: string, path: string, offset: number, lengthBytes: number, headers = {}) {
-    this.#request = request(new URL(path, url), {
-      method: "PATCH",
-      headers: { ...BYTES, "upload-offset": offset, "content-length": lengthBytes, ...headers },
-    });
-    this.answer = once(this.#request, "response").then(
-      ([answer]: IncomingMessage[]) => answer?.resume().statusCode,
-      () => undefined,
-    );
-    this.#request.on("error", () => undefined);
-    onTestFinished(() => {
-      this.#request.destroy();
-    });
-  }
-
-  send(bytes: Uint8Array): void {
-    this.#request.write(bytes);
-  }
-}
-
-/** Changes the lease of an upload behind the back of the service. */
-async function changeLease(id: string, column: string, ageSeconds: number): Promise<void> {
-  const sql = postgres(stack.file.database_url, { max: 1 });
-  await sql`UPDATE leases SET ${sql(column)} = now() - make_interval(secs => ${ageSeconds})
-    WHERE image_id = ${id} AND place = 'upload'`;
-  await sql.end();
 }
 
 test("the server says what it can do", async () => {
@@ -125,22 +43,22 @@ test("the server says what it can do", async () => {
 
 test("an upload in pieces is staged with the digests of the whole", async () => {
   const bytes = Buffer.concat([randomBytes(MIB + 5), Buffer.alloc(3 * MIB), randomBytes(77)]);
-  const { id, path } = await begin(bytes.length, { filename: "grün.raw" });
+  const { id, path } = await api.begin(bytes.length, { filename: "grün.raw" });
   expect(await show(id)).toMatchObject({ status: "uploading", size: null });
   const pieces = [0, 1, MIB + 9, 2 * MIB, bytes.length];
   for (const [index, start] of pieces.slice(0, -1).entries()) {
     const piece = bytes.subarray(start, pieces[index + 1]);
-    const { status, headers } = await patch(path, start, piece);
+    const { status, headers } = await api.patch(path, start, piece);
     expect([status, headers.get("upload-offset")]).toEqual([204, String(pieces[index + 1])]);
   }
-  const seen = await head(path);
+  const seen = await api.head(path);
   expect([seen.status, seen.headers.get("cache-control")]).toEqual([200, "no-store"]);
   expect(seen.headers.get("upload-length")).toBe(String(bytes.length));
   expect(seen.headers.get("upload-metadata")).toBe(
     metadata({ image_id: id, filename: "grün.raw" }),
   );
   // A repeat of the last request, whose answer was lost.
-  expect((await patch(path, bytes.length, Buffer.alloc(0))).status).toBe(204);
+  expect((await api.patch(path, bytes.length, Buffer.alloc(0))).status).toBe(204);
   expect(await show(id)).toMatchObject({ status: "uploading", size: bytes.length });
   expect(await stack.traces(id)).toMatchObject({ staging: ["@"] });
 
@@ -160,15 +78,15 @@ test("an upload in pieces is staged with the digests of the whole", async () => 
 
 test("an upload with `import` becomes active automatically, and is complete for its sender", async () => {
   const bytes = randomBytes(2 * MIB + 1);
-  const { id, path } = await begin(bytes.length, { import: "true", stores: "local" });
+  const { id, path } = await api.begin(bytes.length, { import: "true", stores: "local" });
   expect((await show(id)).status).toBe("saving");
-  expect((await patch(path, 0, bytes)).status).toBe(204);
+  expect((await api.patch(path, 0, bytes)).status).toBe(204);
   await vi.waitUntil(async () => (await show(id)).status === "active", PATIENCE);
   expect(await show(id)).toMatchObject({
     checksum: digestOf("md5", bytes),
     os_hash_value: digestOf("sha512", bytes),
   });
-  expect(await offsetOf(path)).toBe(bytes.length);
+  expect(await api.offsetOf(path)).toBe(bytes.length);
 });
 
 test("an upload may begin with its first bytes", async () => {
@@ -226,14 +144,14 @@ describe("what is refused", () => {
     ["with a wrong checksum", 460, 100, 10, { "upload-checksum": `sha1 ${"A".repeat(27)}=` }],
     ["without an offset", 400, 100, 10, { "upload-offset": "" }],
   ])("bytes %s: %i, and nothing of them counts", async (_what, status, offset, size, headers) => {
-    const { path } = await begin(4096);
-    await patch(path, 0, randomBytes(100));
-    expect((await patch(path, offset, randomBytes(size), headers)).status).toBe(status);
-    expect(await offsetOf(path)).toBe(100);
+    const { path } = await api.begin(4096);
+    await api.patch(path, 0, randomBytes(100));
+    expect((await api.patch(path, offset, randomBytes(size), headers)).status).toBe(status);
+    expect(await api.offsetOf(path)).toBe(100);
   });
 
   test("a second upload of an image, and its answer names the first", async () => {
-    const { id, path } = await begin(4096);
+    const { id, path } = await api.begin(4096);
     const second = await api.send("POST", "/uploads", {
       headers: { ...TUS, "upload-length": "1", "upload-metadata": metadata({ image_id: id }) },
     });
@@ -248,59 +166,59 @@ describe("what is refused", () => {
 
 test("bytes with the right checksum count", async () => {
   const bytes = randomBytes(3000);
-  const { id, path } = await begin(bytes.length);
+  const { id, path } = await api.begin(bytes.length);
   for (const [index, algo] of ["md5", "sha1", "sha256"].entries()) {
     const piece = bytes.subarray(index * 1000, (index + 1) * 1000);
     const checksum = `${algo} ${createHash(algo).update(piece).digest("base64")}`;
-    const { status } = await patch(path, index * 1000, piece, { "upload-checksum": checksum });
+    const { status } = await api.patch(path, index * 1000, piece, { "upload-checksum": checksum });
     expect(status).toBe(204);
   }
   expect((await show(id)).size).toBe(3000);
 });
 
 test("an upload that is ended leaves nothing, and its address is gone", async () => {
-  const { id, path } = await begin(4096);
-  await patch(path, 0, randomBytes(100));
+  const { id, path } = await api.begin(4096);
+  await api.patch(path, 0, randomBytes(100));
   expect((await api.send("DELETE", path, { headers: TUS })).status).toBe(204);
   expect(await stack.traces(id)).toMatchObject({ image: "queued", staging: [], leases: [] });
-  const { path: next } = await begin(4096, { image_id: id });
+  const { path: next } = await api.begin(4096, { image_id: id });
   expect(next).not.toBe(path);
   for (const answer of [
-    await head(path),
-    await patch(path, 100, randomBytes(1)),
+    await api.head(path),
+    await api.patch(path, 100, randomBytes(1)),
     await api.send("DELETE", path, { headers: TUS }),
   ]) {
     expect(answer.status).toBe(410);
   }
-  expect((await head(next)).status).toBe(200);
+  expect((await api.head(next)).status).toBe(200);
 });
 
 test("an upload that has expired is gone, and the worker removes it", async () => {
-  const { id, path } = await begin(4096);
-  await patch(path, 0, randomBytes(100));
-  await changeLease(id, "resumable_until", 1);
-  expect((await head(path)).status).toBe(410);
+  const { id, path } = await api.begin(4096);
+  await api.patch(path, 0, randomBytes(100));
+  await changeLease(stack, id, "resumable_until", 1);
+  expect((await api.head(path)).status).toBe(410);
   await vi.waitUntil(async () => (await show(id)).status === "queued", PATIENCE);
   expect(await stack.traces(id)).toMatchObject({ staging: [], leases: [] });
 });
 
 test("an image that is deleted takes its upload with it, and the bytes on their way", async () => {
-  const { id, path } = await begin(64 * MIB);
-  const sending = new OpenPatch(stack.file.api_url ?? "", path, 0, 64 * MIB);
+  const { id, path } = await api.begin(64 * MIB);
+  const sending = new OpenPatch(url, path, 0, 64 * MIB);
   sending.send(randomBytes(2 * MIB));
-  await vi.waitUntil(async () => (await offsetOf(path)) === 2 * MIB, PATIENCE);
+  await vi.waitUntil(async () => (await api.offsetOf(path)) === 2 * MIB, PATIENCE);
   expect((await api.send("DELETE", `/v2/images/${id}`)).status).toBe(204);
   expect(await sending.answer).toBe(410);
   await vi.waitUntil(async () => (await stack.traces(id)).staging.length === 0, PATIENCE);
 });
 
 test("of two clients at once one writes, and the other has to wait", async () => {
-  const { path } = await begin(64 * MIB);
-  const first = new OpenPatch(stack.file.api_url ?? "", path, 0, 64 * MIB);
+  const { path } = await api.begin(64 * MIB);
+  const first = new OpenPatch(url, path, 0, 64 * MIB);
   first.send(randomBytes(MIB));
-  await vi.waitUntil(async () => (await offsetOf(path)) === MIB, PATIENCE);
+  await vi.waitUntil(async () => (await api.offsetOf(path)) === MIB, PATIENCE);
   let isAnswered = false;
-  const second = patch(path, MIB, randomBytes(MIB)).finally(() => {
+  const second = api.patch(path, MIB, randomBytes(MIB)).finally(() => {
     isAnswered = true;
   });
   // The first one sends on and on, and so keeps the upload.
@@ -316,31 +234,31 @@ test("of two clients at once one writes, and the other has to wait", async () =>
 
 test("a connection on which no bytes come gives way to the next one", async () => {
   const bytes = randomBytes(3 * MIB);
-  const { id, path } = await begin(bytes.length);
-  const silent = new OpenPatch(stack.file.api_url ?? "", path, 0, bytes.length);
+  const { id, path } = await api.begin(bytes.length);
+  const silent = new OpenPatch(url, path, 0, bytes.length);
   silent.send(bytes.subarray(0, MIB));
-  await vi.waitUntil(async () => (await offsetOf(path)) === MIB, PATIENCE);
-  expect((await patch(path, MIB, bytes.subarray(MIB))).status).toBe(204);
+  await vi.waitUntil(async () => (await api.offsetOf(path)) === MIB, PATIENCE);
+  expect((await api.patch(path, MIB, bytes.subarray(MIB))).status).toBe(204);
   expect(await silent.answer).toBe(423);
   expect((await show(id)).size).toBe(bytes.length);
 });
 
 test("an API that stood still writes nothing into an upload that went on without it", async () => {
   const bytes = randomBytes(6 * MIB);
-  const { id, path } = await begin(bytes.length, { import: "true" });
+  const { id, path } = await api.begin(bytes.length, { import: "true" });
   const still = await ApiProcess.start(stack);
   const zombie = new OpenPatch(still.url, path, 0, bytes.length);
   zombie.send(bytes.subarray(0, 2 * MIB));
-  await vi.waitUntil(async () => (await offsetOf(path)) === 2 * MIB, PATIENCE);
+  await vi.waitUntil(async () => (await api.offsetOf(path)) === 2 * MIB, PATIENCE);
   still.child.kill("SIGSTOP");
   // What it finds when it wakes up are other bytes.
   zombie.send(randomBytes(4 * MIB));
-  await changeLease(id, "renewed_at", 60);
-  expect((await patch(path, 2 * MIB, bytes.subarray(2 * MIB, 5 * MIB))).status).toBe(204);
+  await changeLease(stack, id, "renewed_at", 60);
+  expect((await api.patch(path, 2 * MIB, bytes.subarray(2 * MIB, 5 * MIB))).status).toBe(204);
   still.child.kill("SIGCONT");
   expect(await zombie.answer).toBe(423);
-  expect(await offsetOf(path)).toBe(5 * MIB);
-  expect((await patch(path, 5 * MIB, bytes.subarray(5 * MIB))).status).toBe(204);
+  expect(await api.offsetOf(path)).toBe(5 * MIB);
+  expect((await api.patch(path, 5 * MIB, bytes.subarray(5 * MIB))).status).toBe(204);
   await vi.waitUntil(async () => (await show(id)).status === "active", PATIENCE);
   expect((await show(id)).os_hash_value).toBe(digestOf("sha512", bytes));
   await vi.waitUntil(async () => (await stack.traces(id)).staging.length === 0, PATIENCE);
@@ -370,16 +288,16 @@ test("an upload survives the death of the API, and the next one goes on with it"
     upload.start();
   });
   await vi.waitUntil(() => path !== "", PATIENCE);
-  await vi.waitUntil(async () => (await offsetOf(path)) >= 19 * MIB, PATIENCE);
+  await vi.waitUntil(async () => (await api.offsetOf(path)) >= 19 * MIB, PATIENCE);
   // An upload that dies with its process, beside it.
   beginStaging(first.url, other);
   await vi.waitUntil(async () => (await show(other)).status === "uploading", PATIENCE);
 
   await first.stop("SIGKILL");
-  await changeLease(id, "renewed_at", 3600);
+  await changeLease(stack, id, "renewed_at", 3600);
   await (await stack.connect()).admin.reconcile();
   await vi.waitUntil(async () => (await show(other)).status === "queued", PATIENCE);
-  expect(await offsetOf(path)).toBeGreaterThanOrEqual(19 * MIB);
+  expect(await api.offsetOf(path)).toBeGreaterThanOrEqual(19 * MIB);
 
   await ApiProcess.start(stack, { port: Number(new URL(first.url).port) });
   gate.open();
@@ -406,16 +324,16 @@ function beginStaging(url: string, id: string): void {
 }
 
 test("bytes whose checksum was not compared do not count after the death of the API", async () => {
-  const { id, path } = await begin(4 * MIB);
-  await patch(path, 0, randomBytes(100));
+  const { id, path } = await api.begin(4 * MIB);
+  await api.patch(path, 0, randomBytes(100));
   const mortal = await ApiProcess.start(stack);
   const checksum = { "upload-checksum": `md5 ${createHash("md5").digest("base64")}` };
   const sending = new OpenPatch(mortal.url, path, 100, 4 * MIB - 100, checksum);
   sending.send(randomBytes(3 * MIB));
   await waitForPart(join(stack.dataDir, "staging"), id, MIB);
   await mortal.stop("SIGKILL");
-  expect(await offsetOf(path)).toBe(100);
-  expect((await patch(path, 100, randomBytes(100))).status).toBe(204);
+  expect(await api.offsetOf(path)).toBe(100);
+  expect((await api.patch(path, 100, randomBytes(100))).status).toBe(204);
 });
 
 test("an upload is seen by those alone who may do it", async () => {
