@@ -10,8 +10,9 @@ import { pagesOf } from "./pages-of.ts";
 import type { OpenImage, OpenOptions, ReadOptions, VerifiedLocation } from "./read-image.ts";
 import { requireId } from "./require-id.ts";
 import type { ResumableKey } from "../domain/resumable-key.ts";
+import type { ResumableOrder, ResumableView } from "./resumable-upload.ts";
+import type { NextBytes } from "./upload-writer.ts";
 import type { WriteGuard } from "./write-guard.ts";
-import type { NextBytes, ResumableOrder, ResumableView } from "./resumable-upload.ts";
 import type { StagedImage, StageOptions, StagingTools } from "./stage-image.ts";
 
 /** Options of a verification. */

@@ -96,7 +96,7 @@ export type { FinishOptions } from "./direct-upload.ts";
 export type { ResumableOrder } from "./resumable-upload.ts";
 export type { ResumableView } from "./resumable-upload.ts";
 export type { ResumableKey } from "../domain/resumable-key.ts";
-export type { NextBytes } from "./resumable-upload.ts";
+export type { NextBytes } from "./upload-writer.ts";
 export type { OpenOptions } from "./read-image.ts";
 export type { OpenImage } from "./read-image.ts";
 export type { DirectUpload } from "../domain/direct-upload.ts";

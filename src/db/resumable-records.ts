@@ -94,14 +94,13 @@ export async function findResumable(
 export async function takeResumable(
   db: Queries,
   before: ResumableRow,
-  writer: LeaseHolder & LeaseNames,
+  writer: LeaseHolder & LeaseNames & Pick<Required<ResumableUpload>, "source">,
 ): Promise<boolean> {
   const { imageId } = before;
   await lockImage(db, imageId);
   if (!(await takeLease(db, uploadOf(imageId), { ...writer, resumes: true }, before))) return false;
-  // Nothing of a copy is synced yet.
-  const synced = writer.part === before.part ? {} : { syncedBytes: 0 };
-  await change(db, imageId, writer.token, { isHeld: true, isWanted: false, ...synced });
+  const { source } = writer;
+  await change(db, imageId, writer.token, { isHeld: true, isWanted: false, source });
   return true;
 }
 
@@ -146,6 +145,14 @@ async function change(
     })
     .where(isStager(imageId, token))
     .returning({ resumable: leases.resumable, resumableUntil: leases.resumableUntil });
+}
+
+/** Forgets the parts of earlier writers, which are gone. */
+export async function forgetEarlierParts(
+  db: Queries,
+  { imageId, token }: { readonly imageId: string; readonly token: string },
+): Promise<void> {
+  await db.update(leases).set({ earlierParts: [] }).where(isStager(imageId, token));
 }
 
 /** Other requests change other facts at the same time. */

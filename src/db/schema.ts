@@ -68,6 +68,25 @@ export interface ResumableUpload {
   readonly bootId: string;
   /** Those behind them came with a checksum that was not compared yet; null: there are none. */
   readonly checkedBytes: number | null;
+  /** The bytes that are being copied into the part. Null or absent: the part has them all. */
+  readonly source?: UploadSource | null;
+  /**
+   * The fingerprint of the complete part, recorded before it gets its final name. Null or absent:
+   * it is not complete.
+   */
+  readonly complete?: Fingerprint | null;
+}
+
+/**
+ * The part of a writer that may be alive. The upload goes on in a copy of it; until the copy is
+ * complete, these bytes are those of the upload.
+ */
+export interface UploadSource {
+  readonly part: string;
+  /** Bytes of it that count, those that its writer adds later do not; null: not decided yet. */
+  readonly lengthBytes: number | null;
+  /** The boot of the machine that writes the copy; null: its writing has not begun. */
+  readonly bootId: string | null;
 }
 
 const sizeBytes = (name: string) => bigint(name, { mode: "number" });

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { goesOn } from "../client/direct-upload.ts";
-import type { NextBytes, ResumableView } from "../client/resumable-upload.ts";
+import type { ResumableView } from "../client/resumable-upload.ts";
+import type { NextBytes } from "../client/upload-writer.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { noContent, requireImage, rootUrl, type ApiContext, type Routes } from "./context.ts";
 import { badRequest, conflict, HttpFailure, notFound } from "./http-failure.ts";

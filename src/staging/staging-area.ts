@@ -112,14 +112,14 @@ export class StagingArea {
     );
   }
 
-  /** The length of a part; 0 if it is not there yet. */
-  async partBytes(part: string): Promise<number> {
+  /** The length of a part; undefined if it is not there. */
+  async partBytes(part: string): Promise<number | undefined> {
     return this.#inVolume(async (directory) => {
       const found = await stat(directory.pathOf(part)).catch((error: unknown) => {
         if (hasErrorCode(error, "ENOENT")) return undefined;
         throw error;
       });
-      return found?.size ?? 0;
+      return found?.size;
     });
   }
 
@@ -172,6 +172,14 @@ export class StagingArea {
         await removeDurably(path);
       }
     });
+  }
+
+  /**
+   * Gives a published file its private name back. The caller knows that the file is the part of an
+   * attempt that has ended, and that nothing reads it.
+   */
+  async unpublish(path: string, part: string): Promise<void> {
+    await this.#inVolume(() => publishNoReplace(path, join(this.root, part)));
   }
 
   /**

@@ -26,17 +26,24 @@ export class ApiProcess {
    * Starts it on a free port.
    *
    * @param section - the section `api` of the configuration
+   * @param more - more variables
    */
   static async start(
     stack: SharedStack,
     section: object = {},
     args: readonly string[] = [],
+    more: NodeJS.ProcessEnv = {},
   ): Promise<ApiProcess> {
     const { config } = stack.file;
     const path = join(dirname(config), `api-${String(process.pid)}-${String(Date.now())}.yaml`);
     const settings = JSON.stringify({ port: 0, ...section });
     writeFileSync(path, `${readFileSync(config, "utf8")}\napi: ${settings}\n`);
-    const env = { ...process.env, ...(await stack.environment()), IMAGE_IMPORT_CONFIG: path };
+    const env = {
+      ...process.env,
+      ...(await stack.environment()),
+      ...more,
+      IMAGE_IMPORT_CONFIG: path,
+    };
     const child = spawn(process.execPath, [COMMAND_LINE, "api", ...args], {
       env,
       stdio: ["ignore", "inherit", "pipe"],

@@ -37,6 +37,11 @@ export class CopyHolds {
     this.#hold("staging", atBytes);
   }
 
+  /** Holds each upload of an API, and the copy of its part, from this byte on. */
+  holdUploads(atBytes: number): void {
+    this.#hold("upload", atBytes);
+  }
+
   /** Lets the stagings that wait go on, and later ones pass. */
   releaseStaging(): void {
     this.#release("staging");

@@ -7,11 +7,12 @@ import { isMainThread } from "node:worker_threads";
 /** @typedef {import("#dist/stores/store.js").CopyOrder} CopyOrder */
 /** @typedef {import("#dist/stores/store.js").OpenCopy} OpenCopy */
 /** @typedef {import("#dist/bytes/bandwidth-limit.js").BandwidthLimit} BandwidthLimit */
+/** @typedef {import("#dist/bytes/sparse-writer.js").SparseWriter} SparseWriter */
 
 // Node loads this before each program of a service; see `copy-holds.ts`. In a worker it holds the
 // copies into file stores, in `import` and `image stage` it holds the staging, in `image download`
-// the reading of a copy: while the file of a hold exists, no byte from the position on that the
-// file names is copied.
+// the reading of a copy, in `api` the writing of uploads: while the file of a hold exists, no byte
+// from the position on that the file names is copied.
 
 const LOOK_EVERY_MS = 10;
 
@@ -20,6 +21,7 @@ const [, , command = ""] = process.argv;
 if (isMainThread && command === "worker") await holdCopies();
 if (isMainThread && ["import", "image"].includes(command)) await holdStaging();
 if (isMainThread && command === "image") await holdReading();
+if (isMainThread && command === "api") await holdUploads();
 
 async function holdCopies() {
   const { FileStore } = await import("#dist/stores/file-store.js");
@@ -88,6 +90,20 @@ async function holdStaging() {
       positions.set(this, position + bytes);
       await untilReleased("staging", position, signal);
       return take.call(this, bytes, signal);
+    },
+  });
+}
+
+/** An API that a test holds writes one upload. */
+async function holdUploads() {
+  const { SparseWriter } = await import("#dist/bytes/sparse-writer.js");
+  /** @type {SparseWriter["writeLent"]} */
+  const writeLent = Reflect.get(SparseWriter.prototype, "writeLent");
+  Object.assign(SparseWriter.prototype, {
+    /** @this {SparseWriter} @param {Parameters<SparseWriter["writeLent"]>} args */
+    async writeLent(...args) {
+      await untilReleased("upload", args[2], undefined);
+      return writeLent.apply(this, args);
     },
   });
 }
