@@ -10,6 +10,7 @@ import type { Health } from "../health/health.ts";
 import { isAdmin, type Caller } from "./caller.ts";
 import { badRequest, forbidden, notFound, type HttpFailure } from "./http-failure.ts";
 import type { Identity } from "./identity.ts";
+import { plainDocument } from "./tenant-words.ts";
 import {
   maySee,
   mayDo,
@@ -107,6 +108,11 @@ function undefinedIfAbsent(error: unknown): undefined {
  */
 export function expectedOwner(caller: Caller, { owner }: ImageView): string | null | undefined {
   return isAdmin(caller) ? undefined : owner;
+}
+
+/** A document about an import, as the caller may read it. */
+export function inWordsFor<Document>({ caller }: FastifyRequest, document: Document): Document {
+  return isAdmin(caller) ? document : plainDocument(document);
 }
 
 /** @throws HttpFailure 403 */

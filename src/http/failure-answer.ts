@@ -1,69 +1,9 @@
 import { STATUS_CODES, type OutgoingHttpHeaders } from "node:http";
-import { ImportError, UnlistedFailure, type ImportFailureCode } from "../domain/import-failure.ts";
+import { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
+import { isAdmin, type Caller } from "./caller.ts";
+import { STATUSES } from "./failure-statuses.ts";
 import { HttpFailure } from "./http-failure.ts";
-
-/** The HTTP status of each failure of the table. */
-const STATUSES: Readonly<Record<ImportFailureCode, number>> = {
-  BadRequest: 400,
-  AccessDenied: 403,
-  BadConfiguration: 500,
-  NotConfigured: 503,
-  UnknownStore: 400,
-  UnusableFile: 400,
-  FileNotFound: 404,
-  ImageNotFound: 404,
-  TaskNotFound: 404,
-  CopyNotFound: 404,
-  ImportNotFound: 404,
-  ImageExists: 409,
-  ImageBusy: 409,
-  StagingBusy: 409,
-  ReconcileIncomplete: 500,
-  ImageConflict: 409,
-  ImageProtected: 403,
-  MemberNotFound: 404,
-  NotAcceptedYet: 503,
-  ImportEnded: 409,
-  IllegalTransition: 409,
-  BadTaskConfiguration: 400,
-  StagedDataMissing: 409,
-  StagedDataRefused: 400,
-  StagedDataChanged: 409,
-  ChecksumMismatch: 400,
-  // Glance's answers to an upload whose content its format check refuses.
-  FormatMismatch: 415,
-  FormatNotAllowed: 415,
-  UnsafeImage: 415,
-  TransformFailed: 400,
-  DecompressionFailed: 400,
-  ConversionFailed: 400,
-  ProductTooLarge: 413,
-  SourceForbidden: 400,
-  SourceRefused: 400,
-  SourceTooLarge: 413,
-  NoSpace: 413,
-  QuotaExceeded: 413,
-  ImageTooLarge: 413,
-  PermissionDenied: 503,
-  // The image was deleted while its bytes came.
-  ImportLost: 410,
-  ImportCancelled: 409,
-  ImportDeadlineExceeded: 504,
-  ImportAbandoned: 500,
-  CompensationIncomplete: 500,
-  DigestMismatch: 500,
-  Interrupted: 400,
-  SourceUnavailable: 503,
-  StoreUnavailable: 503,
-  StagingUnavailable: 503,
-  TransformUnavailable: 503,
-  DatabaseUnavailable: 503,
-  TemporalUnavailable: 503,
-  ApiUnavailable: 502,
-  AttemptOvertaken: 409,
-  ImageStillClaimed: 409,
-  CopyMismatch: 503,
-};
+import { plainFailure, plainText, type PlainFailure } from "./tenant-words.ts";
 
 /** The body of every answer that is not a success: the one shape that all known clients read. */
 export interface FailureDocument {
@@ -89,32 +29,39 @@ export interface FailureAnswer {
   readonly status: number;
   readonly headers: OutgoingHttpHeaders;
   readonly document: FailureDocument;
-  /** True if this is a fault of the service: it is logged with its stack. */
-  readonly isFault: boolean;
+  /** The level at which its cause is logged; undefined: the caller has it. */
+  readonly level: "error" | "warn" | undefined;
 }
 
-/** Turns whatever a request failed with into its answer. A bug shows no internals. */
-export function answerTo(error: unknown): FailureAnswer {
+/** The request whose failure is answered. */
+export interface Refused {
+  readonly id: string;
+  /** Undefined: it is not known who sent it. */
+  readonly caller: Caller | undefined;
+}
+
+/**
+ * Turns whatever a request failed with into its answer. A bug shows no internals, and only an
+ * administrator reads the words of the servers and disks behind the service.
+ */
+export function answerTo(error: unknown, request: Refused): FailureAnswer {
+  const isPlain = request.caller === undefined || !isAdmin(request.caller);
   if (error instanceof HttpFailure) {
-    const { status, message, hint, headers } = error;
-    return answer(status, { message, ...(hint === undefined ? {} : { hint }) }, headers);
+    const { status, message, hint, headers, cause } = error;
+    // The text of a cause may have been taken over.
+    const text = isPlain && cause instanceof ImportError ? plainText(message) : message;
+    return answer(status, { message: text, ...(hint === undefined ? {} : { hint }) }, headers);
   }
-  if (error instanceof ImportError) {
-    const { code } = error;
-    const status = STATUSES[code];
+  if (error instanceof ImportError || error instanceof UnlistedFailure) {
+    const status = error instanceof ImportError ? STATUSES[error.code] : 500;
     const headers = status === 503 ? { "retry-after": "5" } : {};
-    return answer(status, listed(error), headers);
-  }
-  if (error instanceof UnlistedFailure) {
-    return answer(500, listed(error), {});
+    const words = isPlain ? plainFailure(error, request.id) : error;
+    return answer(status, listed(error, words), headers);
   }
   const status = statusOfFramework(error);
   if (status !== undefined) return answer(status, { message: messageOf(error) }, {});
-  return answer(
-    500,
-    { message: "The server has a fault; its log names the request by its id." },
-    {},
-  );
+  const message = `The service has a fault; its log has the cause, under ${request.id}.`;
+  return answer(500, { message }, {});
 }
 
 /** The document of a failure that has a status and a message, and no more. */
@@ -124,7 +71,10 @@ export function failureDocument(status: number, message: string): FailureDocumen
 
 type About = Omit<FailureDocument["error"], "code" | "title">;
 
-function listed({ code, message, hint, step, store }: ImportError | UnlistedFailure): About {
+function listed(
+  { code, step, store }: ImportError | UnlistedFailure,
+  { message, hint }: PlainFailure,
+): About {
   return {
     message,
     failure: code,
@@ -140,7 +90,7 @@ function answer(status: number, about: About, headers: OutgoingHttpHeaders): Fai
     status,
     headers,
     document: { error: { code: status, title, ...about } },
-    isFault: status === 500,
+    level: status === 500 ? "error" : status > 500 ? "warn" : undefined,
   };
 }
 

@@ -6,6 +6,7 @@ import { isAdmin } from "./caller.ts";
 import { checkOrigin } from "./check-origin.ts";
 import {
   expectedOwner,
+  inWordsFor,
   queryOf,
   requireImage,
   type ApiContext,
@@ -73,7 +74,7 @@ export const runRoutes: Routes = (app, context) => {
     }),
     async (request) => {
       const { image } = await requireImage(context, request, request.params.id, "get_task");
-      return client.imports.report(image.id);
+      return inWordsFor(request, await client.imports.report(image.id));
     },
   );
 
@@ -204,7 +205,8 @@ async function follow(
     "x-openstack-request-id": request.id,
   });
   const send = (event: string, document: unknown): void => {
-    reply.raw.write(`event: ${event}\ndata: ${JSON.stringify(document)}\n\n`);
+    const text = JSON.stringify(inWordsFor(request, document));
+    reply.raw.write(`event: ${event}\ndata: ${text}\n\n`);
     // A client that does not read has no use for more.
     if (reply.raw.writableLength > MOST_UNREAD_BYTES) reply.raw.destroy();
   };
@@ -223,7 +225,11 @@ async function follow(
     if (runId === undefined) send("end", await client.imports.report(imageId));
     else send("outcome", await client.imports.wait(imageId, runId));
   } catch (error) {
-    send("failure", answerTo(error).document);
+    const { document, level } = answerTo(error, request);
+    if (level !== undefined) {
+      request.log[level]({ err: error, request_id: request.id }, "An import cannot be followed");
+    }
+    send("failure", document);
   } finally {
     clearInterval(alive);
     reply.raw.end();

@@ -313,10 +313,12 @@ function answerStatusOnly(
   response.end(`${JSON.stringify({ status })}\n`);
 }
 
-/** Answers with the failure; a fault of the service is logged. */
+/** Answers with the failure; the log has that of the service with its cause. */
 function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const { status, headers, document, isFault } = answerTo(error);
-  if (isFault) request.log.error({ err: error, request_id: request.id }, "A request failed");
+  const { status, headers, document, level } = answerTo(error, request);
+  if (level !== undefined) {
+    request.log[level]({ err: error, request_id: request.id }, "A request failed");
+  }
   if (reply.raw.headersSent) {
     // The client sees that the answer is not whole.
     reply.raw.destroy();

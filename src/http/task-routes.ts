@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { isUuid } from "../domain/import-request.ts";
 import { checkOrigin } from "./check-origin.ts";
-import { queryOf, requireImage, requireUse, type Routes } from "./context.ts";
+import { inWordsFor, queryOf, requireImage, requireUse, type Routes } from "./context.ts";
 import { badRequest, forbidden, HttpFailure, notFound } from "./http-failure.ts";
 import { pagePath, readLimit } from "./list-query.ts";
 import { described } from "./open-api.ts";
@@ -28,7 +28,7 @@ export const taskRoutes: Routes = (app, context) => {
       const tasks = await admin.listTasks({ imageId: image.id, limit: MOST_OF_AN_IMAGE });
       // For a client, an upload with one PUT has no task.
       const imports = tasks.filter(({ input }) => !("direct_upload" in input));
-      return { tasks: imports.map(wireTask) };
+      return { tasks: inWordsFor(request, imports).map(wireTask) };
     },
   );
 

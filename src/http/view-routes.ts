@@ -7,6 +7,7 @@ import { IMAGE_STATUSES } from "../domain/image-status.ts";
 import { VISIBILITIES } from "../domain/visibility.ts";
 import { isAdmin } from "./caller.ts";
 import {
+  inWordsFor,
   noContent,
   queryOf,
   requireImage,
@@ -125,7 +126,7 @@ export const viewRoutes: Routes = (app, context) => {
     described("Show what happened to an image", { refusesBody: true, answers: { 200: undefined } }),
     async (request) => {
       const { image } = await requireImage(context, request, request.params.id, "get_task");
-      return { history: await images.history(image.id) };
+      return { history: inWordsFor(request, await images.history(image.id)) };
     },
   );
 
@@ -135,7 +136,10 @@ export const viewRoutes: Routes = (app, context) => {
       refusesBody: true,
       answers: { 200: undefined },
     }),
-    async (request) => files.staged((await requireStageable(context, request)).image.id),
+    async (request) => {
+      const { image } = await requireStageable(context, request);
+      return inWordsFor(request, await files.staged(image.id));
+    },
   );
 
   app.delete<IdRoute>(

@@ -29,6 +29,6 @@ test.each([
     readRange(header, sizeBytes);
     expect.unreachable();
   } catch (error) {
-    expect(answerTo(error).status).toBe(expected);
+    expect(answerTo(error, { id: "req-1", caller: undefined }).status).toBe(expected);
   }
 });

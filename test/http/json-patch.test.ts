@@ -13,7 +13,7 @@ function refusal(body: unknown, flavour: PatchFlavour = "v2.1", image: Partial<I
   try {
     patched(body, flavour, image);
   } catch (error) {
-    const { status, document } = answerTo(error);
+    const { status, document } = answerTo(error, { id: "req-1", caller: undefined });
     return { status, message: document.error.message };
   }
   throw new Error("It was not refused");

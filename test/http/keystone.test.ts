@@ -27,7 +27,7 @@ async function statusOf(headers: Record<string, string>, method = "GET", path = 
     await keystone.identify({ headers, method, path });
     return 200;
   } catch (error) {
-    return answerTo(error).status;
+    return answerTo(error, { id: "req-1", caller: undefined }).status;
   }
 }
 
@@ -84,7 +84,7 @@ describe("the catalogue", () => {
   test("that cannot be read now is 503", async () => {
     server.brokenStatus = 500;
     const answer = await keystone.imageEndpoint(west, headers).catch((error: unknown) => error);
-    expect(answerTo(answer).status).toBe(503);
+    expect(answerTo(answer, { id: "req-1", caller: undefined }).status).toBe(503);
   });
 });
 

@@ -14,7 +14,7 @@ function refusal(query: string): { readonly status: number; readonly message: st
   try {
     filterOf(query);
   } catch (error) {
-    const { status, document } = answerTo(error);
+    const { status, document } = answerTo(error, { id: "req-1", caller: undefined });
     return { status, message: document.error.message };
   }
   throw new Error("It was not refused");

@@ -24,7 +24,7 @@ async function statusOf(tokens: TokenFile, headers: Record<string, string>): Pro
     await tokens.identify({ headers, method: "GET", path: "/" });
     return 200;
   } catch (error) {
-    return answerTo(error).status;
+    return answerTo(error, { id: "req-1", caller: undefined }).status;
   }
 }
 
