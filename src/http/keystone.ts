@@ -6,6 +6,7 @@ import type { KeystoneSettings } from "../config/api-settings.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { callerOf, type Caller } from "./caller.ts";
 import { HttpFailure } from "./http-failure.ts";
+import { KeptAnswers } from "./kept-answers.ts";
 import {
   digestOf,
   headerOf,
@@ -14,9 +15,11 @@ import {
   type ServicePlace,
 } from "./identity.ts";
 
-// A refusal is remembered for less long than an answer: the token may be valid in a moment.
+// A refusal is kept for less long than an answer: the token may be valid in a moment.
 const REFUSAL_MS = 10_000;
-const MOST_CACHED = 10_000;
+// Refusals have a room of their own: invalid tokens, of which everyone can send any number, must
+// not take that of the valid ones.
+const MOST_KEPT = { accepted: 10_000, refused: 1_000 };
 const PATIENCE_MS = 10_000;
 
 const accessRule = z.object({ service: z.string(), method: z.string(), path: z.string() });
@@ -55,21 +58,24 @@ interface Validated {
   readonly rules: readonly z.output<typeof accessRule>[] | undefined;
 }
 
-interface Cached {
-  readonly until: number;
-  /** Undefined: Keystone refused it. */
-  readonly answer: Promise<Validated | undefined>;
-}
-
 /** Mode `keystone`: callers send a token of OpenStack's identity service, which validates it. */
 export class Keystone implements Identity {
   readonly challenge: string;
   readonly #settings: KeystoneSettings;
   readonly #agent: Agent;
-  readonly #cache = new Map<string, Cached>();
+  readonly #accepted: KeptAnswers<Validated>;
+  readonly #refused: KeptAnswers<true>;
+  /** Requests that run: those with the same token share one. */
+  readonly #running = new Map<string, Promise<Validated | undefined>>();
 
-  private constructor(settings: KeystoneSettings, authorities: string | undefined) {
+  private constructor(
+    settings: KeystoneSettings,
+    authorities: string | undefined,
+    most: typeof MOST_KEPT,
+  ) {
     this.#settings = settings;
+    this.#accepted = new KeptAnswers(most.accepted);
+    this.#refused = new KeptAnswers(most.refused);
     this.challenge = `Keystone uri="${settings.url}"`;
     const ca = authorities === undefined ? undefined : [...rootCertificates, authorities];
     this.#agent = new Agent({
@@ -78,16 +84,19 @@ export class Keystone implements Identity {
     });
   }
 
-  /** @throws ImportError `BadConfiguration` for certificates that cannot be read */
-  static async open(settings: KeystoneSettings): Promise<Keystone> {
+  /**
+   * @param most - the numbers of answers to keep
+   * @throws ImportError `BadConfiguration` for certificates that cannot be read
+   */
+  static async open(settings: KeystoneSettings, most = MOST_KEPT): Promise<Keystone> {
     const { caFile } = settings;
-    if (caFile === undefined) return new Keystone(settings, undefined);
+    if (caFile === undefined) return new Keystone(settings, undefined, most);
     const authorities = await readFile(caFile, "utf8").catch((cause: unknown) => {
       throw new ImportError("BadConfiguration", `Cannot read "${caFile}" (api.keystone.ca_file)`, {
         cause,
       });
     });
-    return new Keystone(settings, authorities);
+    return new Keystone(settings, authorities, most);
   }
 
   async identify({ headers, method, path }: Credentials): Promise<Caller> {
@@ -136,34 +145,36 @@ export class Keystone implements Identity {
     return validated?.caller.roles.has("service") === true ? token : undefined;
   }
 
+  /** @returns undefined if Keystone refuses the token */
   async #validated(token: string, service: string | undefined): Promise<Validated | undefined> {
-    const now = Date.now();
     const key = `${digestOf(token)} ${service === undefined ? "" : digestOf(service)}`;
-    const known = this.#cache.get(key);
-    if (known !== undefined && known.until > now) {
-      const answer = await known.answer;
-      const isCurrent = answer === undefined || service !== undefined || answer.expiresAtMs > now;
-      return isCurrent ? answer : undefined;
+    const known = this.#accepted.find(key);
+    if (known !== undefined) {
+      const isCurrent = service !== undefined || known.expiresAtMs > Date.now();
+      return isCurrent ? known : undefined;
     }
-    const answer = this.#ask(token, service);
-    this.#remember(key, { until: now + PATIENCE_MS, answer });
-    try {
-      const found = await answer;
-      const keptMs =
-        found === undefined ? Math.min(REFUSAL_MS, this.#settings.cacheMs) : this.#settings.cacheMs;
-      this.#remember(key, { until: now + keptMs, answer });
-      return found;
-    } catch (error) {
-      this.#cache.delete(key);
-      throw error;
-    }
+    if (this.#refused.find(key) === true) return undefined;
+    return this.#running.get(key) ?? this.#askOnce(key, token, service);
   }
 
-  #remember(key: string, cached: Cached): void {
-    this.#cache.delete(key);
-    this.#cache.set(key, cached);
-    const [oldest] = this.#cache.keys();
-    if (this.#cache.size > MOST_CACHED && oldest !== undefined) this.#cache.delete(oldest);
+  /** Asks Keystone, and keeps the answer. A failure is not kept. */
+  async #askOnce(
+    key: string,
+    token: string,
+    service: string | undefined,
+  ): Promise<Validated | undefined> {
+    const askedAtMs = Date.now();
+    const asked = this.#ask(token, service);
+    this.#running.set(key, asked);
+    try {
+      const found = await asked;
+      const { cacheMs } = this.#settings;
+      if (found !== undefined) this.#accepted.keep(key, found, askedAtMs + cacheMs);
+      else this.#refused.keep(key, true, askedAtMs + Math.min(REFUSAL_MS, cacheMs));
+      return found;
+    } finally {
+      this.#running.delete(key);
+    }
   }
 
   /** A token may validate itself; that of a service validates others, also expired ones. */

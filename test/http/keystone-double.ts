@@ -28,6 +28,8 @@ export class KeystoneDouble implements AsyncDisposable {
   }[] = [];
   /** Answers every request with this status. Default: it does not. */
   brokenStatus: number | undefined;
+  /** Answers to tokens wait for it. */
+  gate: Promise<void> = Promise.resolve();
   readonly #server = createServer((request, response) => {
     this.#answer(request, response);
   });
@@ -59,7 +61,12 @@ export class KeystoneDouble implements AsyncDisposable {
     const subject = String(request.headers["x-subject-token"]);
     const by = String(request.headers["x-auth-token"]);
     this.asked.push({ subject, by, query: url.search });
-    const status = this.#statusFor(request, url, subject, by);
+    void this.gate.then(() => {
+      this.#answerToken(response, this.#statusFor(request, url, subject, by), subject);
+    });
+  }
+
+  #answerToken(response: ServerResponse, status: number, subject: string): void {
     if (status !== 200) {
       response.writeHead(status, { "content-type": "application/json" });
       response.end(JSON.stringify({ error: { code: status, title: "Refused", message: "" } }));

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { answerTo } from "../../src/http/failure-answer.ts";
 import { Keystone } from "../../src/http/keystone.ts";
+import { PATIENCE } from "../support/patience.ts";
 import { KeystoneDouble } from "./keystone-double.ts";
 
 let server: KeystoneDouble;
@@ -94,6 +95,58 @@ describe("the cache", () => {
     await Promise.all(Array.from({ length: 20 }, () => identified({ "x-auth-token": "mine" })));
     await identified({ "x-auth-token": "mine" });
     expect(server.asked).toHaveLength(1);
+  });
+
+  test("asks once for all that wait for the same answer, also if it is a refusal", async () => {
+    server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"] });
+    let open = (): void => undefined;
+    server.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const waiting = ["mine", "bad", "mine", "bad", "mine"].map((token) =>
+      statusOf({ "x-auth-token": token }),
+    );
+    await vi.waitUntil(() => server.asked.length >= 2, PATIENCE);
+    open();
+    expect(await Promise.all(waiting)).toEqual([200, 401, 200, 401, 200]);
+    expect(server.asked.map(({ subject }) => subject)).toEqual(["mine", "bad"]);
+  });
+
+  test("keeps valid tokens through a flood of invalid ones, and few of those", async () => {
+    const small = await Keystone.open(
+      { url: server.url, caFile: undefined, cacheMs: 300_000 },
+      { accepted: 2, refused: 3 },
+    );
+    server.tokens.set("mine", { user: "alice", project: "ours", roles: ["member"] });
+    const ask = (token: string) =>
+      small
+        .identify({ headers: { "x-auth-token": token }, method: "GET", path: "/v2/images" })
+        .then(() => 200)
+        .catch(() => 401);
+    expect(await ask("mine")).toBe(200);
+    for (let n = 0; n < 20; n += 1) expect(await ask(`bad-${String(n)}`)).toBe(401);
+    const asked = server.asked.length;
+    expect(await ask("mine")).toBe(200);
+    expect(await ask("bad-19")).toBe(401);
+    expect(server.asked).toHaveLength(asked);
+    expect(await ask("bad-0")).toBe(401);
+    expect(server.asked).toHaveLength(asked + 1);
+    await small.close();
+  });
+
+  test("drops the valid token first that was not used for longest", async () => {
+    const small = await Keystone.open(
+      { url: server.url, caFile: undefined, cacheMs: 300_000 },
+      { accepted: 2, refused: 2 },
+    );
+    for (const name of ["a", "b", "c"]) {
+      server.tokens.set(name, { user: name, project: "ours", roles: ["member"] });
+    }
+    for (const token of ["a", "b", "a", "c", "a", "b"]) {
+      await small.identify({ headers: { "x-auth-token": token }, method: "GET", path: "/" });
+    }
+    expect(server.asked.map(({ subject }) => subject)).toEqual(["a", "b", "c", "b"]);
+    await small.close();
   });
 
   test("never outlives the token", async () => {

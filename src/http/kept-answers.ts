@@ -1,0 +1,29 @@
+/** Answers that are kept for a time. Of too many, the one goes that was not used for longest. */
+export class KeptAnswers<Answer> {
+  readonly #most: number;
+  // In the order of their last use.
+  readonly #answers = new Map<string, { readonly answer: Answer; readonly untilMs: number }>();
+
+  /** @param most - the number of answers that are kept at most */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** The answer for a key, which counts as its use; undefined: none, or its time is over. */
+  find(key: string): Answer | undefined {
+    const kept = this.#answers.get(key);
+    if (kept === undefined) return undefined;
+    this.#answers.delete(key);
+    if (kept.untilMs <= Date.now()) return undefined;
+    this.#answers.set(key, kept);
+    return kept.answer;
+  }
+
+  /** Keeps an answer, also in place of another one. */
+  keep(key: string, answer: Answer, untilMs: number): void {
+    this.#answers.delete(key);
+    this.#answers.set(key, { answer, untilMs });
+    const [oldest] = this.#answers.keys();
+    if (this.#answers.size > this.#most && oldest !== undefined) this.#answers.delete(oldest);
+  }
+}
