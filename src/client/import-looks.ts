@@ -20,6 +20,8 @@ export interface LookOptions {
   readonly turns: Turns;
   /** Aborted when the import is known to have ended: the last look follows at once. */
   readonly ended: AbortSignal;
+  /** See {@link Turns.next}. */
+  readonly party?: string | undefined;
 }
 
 interface Look {
@@ -40,12 +42,12 @@ const SLOWEST_MS = 4_000;
  */
 export async function* lookAtImport(
   requests: LookRequests,
-  { everyMs, turns, ended }: LookOptions,
+  { everyMs, turns, ended, party }: LookOptions,
 ): AsyncGenerator<ImportStatus> {
   const looks = new Looks(requests);
   for (let waitMs = everyMs; ;) {
     const isLast = ended.aborted;
-    await turns.next(ended);
+    await turns.next(ended, party);
     const { status, isOpen: goesOn, change } = await looks.look();
     yield status;
     if (!goesOn || isLast) return;

@@ -29,6 +29,11 @@ export interface WatchOptions {
   readonly everyMs?: number | undefined;
   /** Aborted when the import is known to have ended: the last look follows at once. */
   readonly ended?: AbortSignal | undefined;
+  /**
+   * The callers that share the looks of one, such as a project: parties look in turn. Default: all
+   * share them.
+   */
+  readonly party?: string | undefined;
 }
 
 // A look costs the server about as much as a step of a small import.
@@ -169,8 +174,9 @@ export class Imports {
    * requests per second.
    */
   async *watch(imageId: string, options: WatchOptions = {}): AsyncGenerator<ImportStatus> {
-    const { runId, everyMs = 250, ended = new AbortController().signal } = options;
-    yield* (await this.#runs()).watch(imageId, { runId, everyMs, ended, turns: this.#turns });
+    const { runId, everyMs = 250, ended = new AbortController().signal, party } = options;
+    const looks = { everyMs, ended, party, turns: this.#turns };
+    yield* (await this.#runs()).watch(imageId, { runId, ...looks });
   }
 
   /**

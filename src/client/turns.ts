@@ -1,19 +1,78 @@
-import { sleep } from "./sleep.ts";
+/** A caller that waits for its turn. */
+type Begin = () => void;
 
-/** Turns of several callers, one after another, with a least distance in time. */
+/**
+ * Turns of several callers, one after another, with a least distance in time. Callers belong to
+ * parties: the party that waits for longest since its last turn is next, however many callers
+ * another one has.
+ */
 export class Turns {
   readonly #everyMs: number;
+  /** The parties that wait, the next one first. */
+  readonly #waiting = new Map<string, Set<Begin>>();
   #nextAtMs = 0;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(everyMs: number) {
     this.#everyMs = everyMs;
   }
 
-  /** Waits for the turn of the caller, or until the signal is aborted. */
-  async next(signal: AbortSignal): Promise<void> {
-    const nowMs = Date.now();
-    const atMs = Math.max(nowMs, this.#nextAtMs);
-    this.#nextAtMs = atMs + this.#everyMs;
-    if (atMs > nowMs) await sleep(atMs - nowMs, signal);
+  /**
+   * Waits for the turn of the caller, or until the signal is aborted.
+   *
+   * @param party - those that share the turns of one. Default: all callers do
+   */
+  async next(signal: AbortSignal, party = ""): Promise<void> {
+    if (signal.aborted) return;
+    if (this.#waiting.size === 0 && Date.now() >= this.#nextAtMs) {
+      this.#nextAtMs = Date.now() + this.#everyMs;
+      return;
+    }
+    await new Promise<void>((resolve) => {
+      const begin = (): void => {
+        signal.removeEventListener("abort", leave);
+        resolve();
+      };
+      const leave = (): void => {
+        this.#remove(party, begin);
+        begin();
+      };
+      signal.addEventListener("abort", leave);
+      this.#waiting.set(party, (this.#waiting.get(party) ?? new Set<Begin>()).add(begin));
+      this.#schedule();
+    });
+  }
+
+  #remove(party: string, begin: Begin): void {
+    const callers = this.#waiting.get(party);
+    callers?.delete(begin);
+    if (callers?.size === 0) this.#waiting.delete(party);
+    if (this.#waiting.size > 0) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #schedule(): void {
+    this.#timer ??= setTimeout(
+      () => {
+        this.#timer = undefined;
+        this.#give();
+      },
+      Math.max(0, this.#nextAtMs - Date.now()),
+    );
+  }
+
+  /** Gives the turn to the first caller of the first party, which is the last one then. */
+  #give(): void {
+    const [first] = this.#waiting;
+    if (first === undefined) return;
+    const [party, callers] = first;
+    const [begin] = callers;
+    this.#waiting.delete(party);
+    if (begin !== undefined) callers.delete(begin);
+    if (callers.size > 0) this.#waiting.set(party, callers);
+    this.#nextAtMs = Date.now() + this.#everyMs;
+    begin?.();
+    if (this.#waiting.size > 0) this.#schedule();
   }
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyRequest } from "fastify";
 import type { AcceptedCopy } from "../workflow/contract.ts";
 import { UnansweredStart } from "../client/unanswered-start.ts";
 import { isAdmin } from "./caller.ts";
@@ -15,7 +15,8 @@ import {
 } from "./context.ts";
 import { badRequest, forbidden, HttpFailure } from "./http-failure.ts";
 import { requireStores } from "./import-body.ts";
-import { answerTo } from "./failure-answer.ts";
+import { follow } from "./follow.ts";
+import { Listeners } from "./listeners.ts";
 import { described } from "./open-api.ts";
 import { startBody, type StartBody } from "./start-body.ts";
 
@@ -24,13 +25,11 @@ interface IdRoute {
 }
 
 const dropStore = z.strictObject({ store: z.string().min(1) });
-// A proxy on the way may drop a connection on which nothing moves for longer.
-const KEEP_ALIVE_MS = 15_000;
-const MOST_UNREAD_BYTES = 1024 * 1024;
 
 /** Steering of our own: imports are started, shown, followed, paused, cancelled. */
 export const runRoutes: Routes = (app, context) => {
   const { client, config } = context;
+  const listeners = new Listeners();
 
   app.get(
     "/v1/imports",
@@ -87,7 +86,12 @@ export const runRoutes: Routes = (app, context) => {
     async (request, reply) => {
       const { image } = await requireImage(context, request, request.params.id, "get_task");
       const runId = queryOf(request).get("run_id") ?? undefined;
-      await follow(context, { imageId: image.id, runId }, request, reply);
+      const leave = listeners.add(request.caller);
+      try {
+        await follow(context, { imageId: image.id, runId }, request, reply);
+      } finally {
+        leave();
+      }
     },
   );
 
@@ -174,64 +178,4 @@ async function start(
     size: wanted.size,
     roles: [...caller.roles],
   });
-}
-
-/** An import; without a run it is the newest one of the image. */
-interface Followed {
-  readonly imageId: string;
-  readonly runId: string | undefined;
-}
-
-/**
- * Sends each status as an event until the import has ended. The last event is the report of it; for
- * a run that is named it is the outcome.
- */
-async function follow(
-  { client, stopping }: ApiContext,
-  { imageId, runId }: Followed,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): Promise<void> {
-  const gone = new AbortController();
-  reply.raw.once("close", () => {
-    gone.abort();
-  });
-  // Fails before the first byte of the answer if there is no import.
-  const report = runId === undefined ? await client.imports.report(imageId) : undefined;
-  reply.hijack();
-  reply.raw.writeHead(200, {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-store",
-    "x-openstack-request-id": request.id,
-  });
-  const send = (event: string, document: unknown): void => {
-    const text = JSON.stringify(inWordsFor(request, document));
-    reply.raw.write(`event: ${event}\ndata: ${text}\n\n`);
-    // A client that does not read has no use for more.
-    if (reply.raw.writableLength > MOST_UNREAD_BYTES) reply.raw.destroy();
-  };
-  if (report === undefined) reply.raw.write(": following\n\n");
-  else send("report", report);
-  const alive = setInterval(() => reply.raw.write(": alive\n\n"), KEEP_ALIVE_MS);
-  const until = AbortSignal.any([gone.signal, stopping]);
-  try {
-    if (report === undefined || report.state === "running" || report.state === "waiting") {
-      for await (const status of client.imports.watch(imageId, { runId, ended: until })) {
-        if (until.aborted) break;
-        send("status", status);
-      }
-    }
-    if (until.aborted) return;
-    if (runId === undefined) send("end", await client.imports.report(imageId));
-    else send("outcome", await client.imports.wait(imageId, runId));
-  } catch (error) {
-    const { document, level } = answerTo(error, request);
-    if (level !== undefined) {
-      request.log[level]({ err: error, request_id: request.id }, "An import cannot be followed");
-    }
-    send("failure", document);
-  } finally {
-    clearInterval(alive);
-    reply.raw.end();
-  }
 }

@@ -145,17 +145,29 @@ function readBodies(app: Api): void {
   });
 }
 
-/** A connection that is kept for another request must not keep the server from its end. */
+/** A connection on which no request runs must not keep the server from its end. */
 function endWithLastAnswer(app: Api): void {
   let isClosing = false;
-  app.addHook("preClose", async () => {
-    isClosing = true;
+  // Node does not count them as idle: their first request may be under way.
+  const unused = new Set<Socket>();
+  app.server.on("connection", (socket) => {
+    unused.add(socket);
+    socket.once("close", () => unused.delete(socket));
   });
-  app.addHook("onResponse", async () => {
-    if (isClosing)
+  // Also for an answer that its route wrote itself, for which the framework has no hook.
+  const follow = ({ socket }: IncomingMessage, response: ServerResponse): void => {
+    unused.delete(socket);
+    response.once("close", () => {
+      if (!isClosing) return;
       setImmediate(() => {
         app.server.closeIdleConnections();
       });
+    });
+  };
+  app.server.on("request", follow).on("checkContinue", follow);
+  app.addHook("preClose", async () => {
+    isClosing = true;
+    for (const socket of unused) socket.destroy();
   });
 }
 

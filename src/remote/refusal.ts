@@ -57,7 +57,9 @@ export function failureOf(
       ? new ImportError(failure, said, { ...place, ...(hint === undefined ? {} : { hint }) })
       : new UnlistedFailure(failure, said, { ...place, ...(hint === undefined ? {} : { hint }) });
   }
-  const code = CODES[status] ?? (status >= 500 || status === 408 ? "ApiUnavailable" : "BadRequest");
+  const code =
+    CODES[status] ??
+    ([408, 429].includes(status) || status >= 500 ? "ApiUnavailable" : "BadRequest");
   // The API speaks of headers, which are not what a user of the command line names.
   const wayOut = status === 401 ? howToIdentify(hasToken) : hint;
   return new ImportError(code, said, wayOut === undefined ? {} : { hint: wayOut });

@@ -100,6 +100,35 @@ describe("lookAtImport()", () => {
 });
 
 describe("Turns", () => {
+  it("gives each party its part, however many callers another one has", async () => {
+    const turns = new Turns(125);
+    const { signal } = new AbortController();
+    const order: string[] = [];
+    const wait = (party: string) => turns.next(signal, party).then(() => order.push(party));
+    const greedy = Array.from({ length: 6 }, () => wait("greedy"));
+    const others = [wait("a"), wait("b"), wait("a")];
+    await vi.advanceTimersByTimeAsync(2_000);
+    await Promise.all([...greedy, ...others]);
+    expect(order).toEqual([
+      ...["greedy", "greedy", "a", "b", "greedy", "a"],
+      ...["greedy", "greedy", "greedy"],
+    ]);
+  });
+
+  it("gives the turn of a caller that left to the next one", async () => {
+    const turns = new Turns(125);
+    const leaving = new AbortController();
+    const { signal } = new AbortController();
+    await turns.next(signal, "a");
+    const left = turns.next(leaving.signal, "a");
+    const other = turns.next(signal, "b");
+    leaving.abort();
+    await left;
+    await vi.advanceTimersByTimeAsync(125);
+    await other;
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   it("keeps a distance between the requests of all callers", async () => {
     const turns = new Turns(125);
     const times: number[] = [];

@@ -1,0 +1,69 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { inWordsFor, type ApiContext } from "./context.ts";
+import { answerTo } from "./failure-answer.ts";
+import { partyOf } from "./listeners.ts";
+
+// A proxy on the way may drop a connection on which nothing moves for longer.
+const KEEP_ALIVE_MS = 15_000;
+const MOST_UNREAD_BYTES = 1024 * 1024;
+
+/** An import; without a run it is the newest one of the image. */
+interface Followed {
+  readonly imageId: string;
+  readonly runId: string | undefined;
+}
+
+/**
+ * Sends each status as an event until the import has ended. The last event is the report of it; for
+ * a run that is named it is the outcome.
+ */
+export async function follow(
+  { client, stopping }: ApiContext,
+  { imageId, runId }: Followed,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  const gone = new AbortController();
+  reply.raw.once("close", () => {
+    gone.abort();
+  });
+  // Fails before the first byte of the answer if there is no import.
+  const report = runId === undefined ? await client.imports.report(imageId) : undefined;
+  reply.hijack();
+  reply.raw.writeHead(200, {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store",
+    "x-openstack-request-id": request.id,
+  });
+  const send = (event: string, document: unknown): void => {
+    const text = JSON.stringify(inWordsFor(request, document));
+    reply.raw.write(`event: ${event}\ndata: ${text}\n\n`);
+    // A client that does not read has no use for more.
+    if (reply.raw.writableLength > MOST_UNREAD_BYTES) reply.raw.destroy();
+  };
+  if (report === undefined) reply.raw.write(": following\n\n");
+  else send("report", report);
+  const alive = setInterval(() => reply.raw.write(": alive\n\n"), KEEP_ALIVE_MS);
+  const until = AbortSignal.any([gone.signal, stopping]);
+  try {
+    if (report === undefined || report.state === "running" || report.state === "waiting") {
+      const party = partyOf(request.caller);
+      for await (const status of client.imports.watch(imageId, { runId, ended: until, party })) {
+        if (until.aborted) break;
+        send("status", status);
+      }
+    }
+    if (until.aborted) return;
+    if (runId === undefined) send("end", await client.imports.report(imageId));
+    else send("outcome", await client.imports.wait(imageId, runId));
+  } catch (error) {
+    const { document, level } = answerTo(error, request);
+    if (level !== undefined) {
+      request.log[level]({ err: error, request_id: request.id }, "An import cannot be followed");
+    }
+    send("failure", document);
+  } finally {
+    clearInterval(alive);
+    reply.raw.end();
+  }
+}
