@@ -8,7 +8,7 @@ import { isUuid } from "../domain/import-request.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Health } from "../health/health.ts";
 import { isAdmin, type Caller } from "./caller.ts";
-import { badRequest, forbidden, notFound, type HttpFailure } from "./http-failure.ts";
+import { badRequest, forbidden, HttpFailure, notFound } from "./http-failure.ts";
 import type { Identity } from "./identity.ts";
 import { plainDocument } from "./tenant-words.ts";
 import {
@@ -126,6 +126,45 @@ export function requireDoing(caller: Caller, action: ImageAction, judged: Judged
 export function requireUse({ caller }: FastifyRequest, action: ServiceAction): void {
   if (!mayUse(caller, action)) {
     throw forbidden(`You are not authorized to complete ${action} action.`);
+  }
+}
+
+/**
+ * The failure of a start that this server, which ends, did not make; any other failure is returned
+ * as it is.
+ */
+export function atTheEnd({ stopping }: ApiContext, imageId: string, error: unknown): unknown {
+  const isInterrupted = error instanceof ImportError && error.code === "Interrupted";
+  if (!stopping.aborted || !isInterrupted) return error;
+  return serverEnds(`The import of image ${imageId} was not started: the server ends.`, error);
+}
+
+function serverEnds(message: string, cause?: unknown): HttpFailure {
+  return new HttpFailure(503, message, {
+    cause,
+    hint: "Send the request again, in a moment or to another server.",
+    headers: { "retry-after": "5" },
+  });
+}
+
+/**
+ * Waits for work that may outlast the end of this server, which continues without the answer.
+ *
+ * @throws HttpFailure 503
+ */
+export async function untilTheEnd<T>({ stopping }: ApiContext, work: Promise<T>): Promise<T> {
+  let leave = (): void => undefined;
+  const ended = new Promise<never>((_, reject) => {
+    leave = () => {
+      reject(serverEnds("The server ends before the result is known."));
+    };
+  });
+  stopping.addEventListener("abort", leave, { once: true });
+  if (stopping.aborted) leave();
+  try {
+    return await Promise.race([work, ended]);
+  } finally {
+    stopping.removeEventListener("abort", leave);
   }
 }
 

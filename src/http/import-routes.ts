@@ -2,7 +2,7 @@ import type { FastifyRequest } from "fastify";
 import { UnansweredStart } from "../client/unanswered-start.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { checkOrigin } from "./check-origin.ts";
-import { expectedOwner, requireImage, type Routes, type SeenImage } from "./context.ts";
+import { atTheEnd, expectedOwner, requireImage, type Routes, type SeenImage } from "./context.ts";
 import { GLANCE_DOWNLOAD_HINT, importMethods, remoteDownload } from "./glance-download.ts";
 import { badRequest, conflict } from "./http-failure.ts";
 import { headerOf } from "./identity.ts";
@@ -40,6 +40,7 @@ export const importRoutes: Routes = (app, context) => {
       allStoresMustSucceed: wanted.allStoresMustSucceed,
       imageName: name ?? undefined,
       expectedOwner: expectedOwner(request.caller, image),
+      signal: context.stopping,
       requestId: request.id,
       userId: request.caller.user ?? undefined,
       apiRequest: request.body as Record<string, unknown>,
@@ -79,7 +80,7 @@ export const importRoutes: Routes = (app, context) => {
     } catch (error) {
       // It is started, and continues once a worker runs.
       if (error instanceof UnansweredStart && error.run !== undefined) return;
-      throw inWordsOfGlance(error);
+      throw inWordsOfGlance(atTheEnd(context, imageId, error));
     }
   }
 };

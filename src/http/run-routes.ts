@@ -5,6 +5,7 @@ import { UnansweredStart } from "../client/unanswered-start.ts";
 import { isAdmin } from "./caller.ts";
 import { checkOrigin } from "./check-origin.ts";
 import {
+  atTheEnd,
   expectedOwner,
   inWordsFor,
   queryOf,
@@ -12,6 +13,7 @@ import {
   type ApiContext,
   type Routes,
   type SeenImage,
+  untilTheEnd,
 } from "./context.ts";
 import { badRequest, forbidden, HttpFailure } from "./http-failure.ts";
 import { requireStores } from "./import-body.ts";
@@ -59,7 +61,9 @@ export const runRoutes: Routes = (app, context) => {
         const accepted = await start(context, request, image, wanted);
         return await reply.code(202).send({ ...accepted, accepted: true });
       } catch (failure) {
-        if (!(failure instanceof UnansweredStart) || failure.run === undefined) throw failure;
+        if (!(failure instanceof UnansweredStart) || failure.run === undefined) {
+          throw atTheEnd(context, image.id, failure);
+        }
         return await reply.code(202).send({ ...failure.run, task_id: null, accepted: false });
       }
     },
@@ -120,7 +124,8 @@ export const runRoutes: Routes = (app, context) => {
       const parsed = dropStore.safeParse(request.body);
       if (!parsed.success) throw badRequest(z.prettifyError(parsed.error));
       const { image } = await requireImage(context, request, request.params.id, "steer_import");
-      const stores = await client.imports.dropStore(image.id, parsed.data.store);
+      const dropped = client.imports.dropStore(image.id, parsed.data.store);
+      const stores = await untilTheEnd(context, dropped);
       return { image_id: image.id, stores };
     },
   );
@@ -158,6 +163,7 @@ async function start(
     allStores: wanted.all_stores,
     allStoresMustSucceed: wanted.all_stores_must_succeed,
     acceptTimeoutMs: wanted.accept_timeout_ms,
+    signal: context.stopping,
     requestId: wanted.request_id ?? requestId,
     imageName: name ?? undefined,
     expectedOwner: expectedOwner(caller, image),

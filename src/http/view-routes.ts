@@ -15,6 +15,7 @@ import {
   type ApiContext,
   type Routes,
   type SeenImage,
+  untilTheEnd,
 } from "./context.ts";
 import { badRequest } from "./http-failure.ts";
 import { MOST_PROPERTIES } from "./image-attributes.ts";
@@ -104,7 +105,8 @@ export const viewRoutes: Routes = (app, context) => {
     async (request) => {
       const { id } = request.params;
       const { image, guard } = await requireImage(context, request, id, "delete_image");
-      return { id: image.id, status: await images.delete(image.id, LONGEST_WAIT_MS, guard) };
+      const deleted = images.delete(image.id, LONGEST_WAIT_MS, guard);
+      return { id: image.id, status: await untilTheEnd(context, deleted) };
     },
   );
 

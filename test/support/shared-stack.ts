@@ -48,6 +48,14 @@ export class SharedStack extends RunningStack {
    * @param env - more variables
    */
   async withoutWorker(env: NodeJS.ProcessEnv = {}): Promise<CommandLine> {
+    return new CommandLine({
+      dataDir: this.dataDir,
+      env: { ...(await this.environmentWithoutWorker()), ...env },
+    });
+  }
+
+  /** The variables of a new namespace of Temporal, for which no worker runs. */
+  async environmentWithoutWorker() {
     const { temporal_address: address } = this.file;
     const connection = await Connection.connect({ address });
     const namespace = `idle-${randomUUID()}`;
@@ -57,10 +65,7 @@ export class SharedStack extends RunningStack {
       workflowExecutionRetentionPeriod: { seconds: 86_400 as never },
     });
     await connection.close();
-    return new CommandLine({
-      dataDir: this.dataDir,
-      env: { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace, ...env },
-    });
+    return { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace };
   }
 
   /** Terminates the newest run of an image's import. */
