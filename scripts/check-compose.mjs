@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { PACKAGE_ROOT, prepare } from "./prepare.mjs";
 import { say } from "./commands.mjs";
 import { ensureTemporalCli } from "./temporal-cli.mjs";
@@ -29,6 +30,9 @@ import { ensureVersitygw } from "./versitygw.mjs";
  * @property {{ "image-import": { content: string } }} configs
  */
 /** @typedef {Record<string, number>} Ports */
+
+/** `interval` of the health checks of the worker and the API. */
+const HEALTH_INTERVAL_MS = 10_000;
 
 await prepare();
 const { parse } = await import("yaml");
@@ -107,7 +111,7 @@ async function checkCompose() {
   );
   imageImport(["image", "verify", "--all"], worker);
   imageImport(["doctor"], worker);
-  checkHealth("worker", services.worker.healthcheck);
+  await checkHealth("worker", services.worker.healthcheck);
   say("worker is healthy");
   await checkApi(compose, config);
 }
@@ -129,7 +133,7 @@ async function checkApi({ services: { api } }, config) {
     { ...api.environment, IMAGE_IMPORT_CONFIG: config },
   );
   await waitUntilReady(running, () => running.isReady);
-  checkHealth("api", api.healthcheck);
+  await checkHealth("api", api.healthcheck);
   const [address = ""] = /http:[^"]*(?=\/readyz)/.exec(api.healthcheck.test.join(" ")) ?? [];
   const refused = await fetch(`${address}/v2/images`);
   const answered = await fetch(`${address}/v2/images`, { headers: { "x-auth-token": token } });
@@ -248,13 +252,22 @@ async function startS3({ entrypoint, command, environment, healthcheck }, versit
   await waitUntilReady(program, async () => (await fetch(healthcheck.test.at(-1) ?? "")).ok);
 }
 
-/** @param {string} name @param {Service["healthcheck"]} healthcheck */
-function checkHealth(name, { test: [, ...command] }) {
-  const result = spawnSync(process.execPath, command.slice(1), {
-    encoding: "utf8",
-    timeout: 10_000,
-  });
-  if (result.status !== 0) throw new Error(`The ${name} is not healthy: ${result.stdout}`);
+/**
+ * Runs a health check as Docker does, which calls a container unhealthy after three failures.
+ *
+ * @param {string} name
+ * @param {Service["healthcheck"]} healthcheck
+ */
+async function checkHealth(name, { test: [, ...command] }) {
+  for (let failures = 0; ; failures += 1) {
+    if (failures > 0) await sleep(HEALTH_INTERVAL_MS);
+    const result = spawnSync(process.execPath, command.slice(1), {
+      encoding: "utf8",
+      timeout: 10_000,
+    });
+    if (result.status === 0) return;
+    if (failures === 2) throw new Error(`The ${name} is not healthy: ${result.stdout}`);
+  }
 }
 
 /** @param {string} name @param {Service} service @param {Environment} env */
@@ -291,7 +304,7 @@ function start(name, command, env) {
     env: { PATH: process.env["PATH"], HOME: directory, ...env },
     logFile: join(directory, `${name}.log`),
     stop: { signal: "SIGTERM", withinMs: 30_000 },
-    hasChannel: name === "worker",
+    hasChannel: name === "worker" || name === "api",
   });
   programs.push(program);
   return program;
