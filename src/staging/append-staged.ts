@@ -50,6 +50,7 @@ export async function appendStaged(
     await writer.end(endBytes);
     return endBytes;
   } finally {
+    source.close?.();
     await writer.close();
   }
 }

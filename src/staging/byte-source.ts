@@ -1,5 +1,5 @@
 import type { FileHandle } from "node:fs/promises";
-import type { Readable } from "node:stream";
+import { finished, type Readable } from "node:stream";
 import type { SharedBlock } from "../bytes/block-pool.ts";
 
 /** A source of bytes, one after the other. */
@@ -15,6 +15,8 @@ export interface ByteSource {
    * @returns the number of bytes read; 0 at the end
    */
   read(buffer: Buffer): Promise<number>;
+  /** Takes nothing more: what is left belongs to the owner of the source. Default: nothing to do */
+  close?(): void;
 }
 
 /** Reads an open file from its current position to its end. */
@@ -24,25 +26,70 @@ export function fileSource(handle: FileHandle): ByteSource {
   };
 }
 
-/** Reads a stream of bytes or of text, such as standard input, to its end. */
+// Enough for the socket to be read while a block is hashed and written; each stream holds so much.
+const AHEAD_BYTES = 256 * 1024;
+
+/**
+ * Reads a stream of bytes or of text, such as standard input, to its end. It takes chunks as they
+ * come: an iterator costs three promises for each, which is a fifth of the time of an upload.
+ */
 export function streamSource(stream: Readable): ByteSource {
-  const chunks = (stream as AsyncIterable<Uint8Array | string>)[Symbol.asyncIterator]();
-  let rest: Buffer = Buffer.alloc(0);
-  let isEnded = false;
+  const chunks: Buffer[] = [];
+  let aheadBytes = 0;
+  let end: { readonly failure?: Error } | undefined;
+  let isStarted = false;
+  let wake: () => void = () => undefined;
+
+  const onData = (chunk: Uint8Array | string): void => {
+    if (chunk.length === 0) return;
+    const bytes = typeof chunk === "string" ? Buffer.from(chunk) : viewOf(chunk);
+    chunks.push(bytes);
+    aheadBytes += bytes.length;
+    if (aheadBytes >= AHEAD_BYTES) stream.pause();
+    wake();
+  };
+  const start = (): void => {
+    isStarted = true;
+    finished(stream, { writable: false }, (error) => {
+      end = error == null ? {} : { failure: error };
+      wake();
+    });
+    stream.on("data", onData);
+  };
   const ready = async (): Promise<void> => {
-    while (rest.length === 0 && !isEnded) {
-      const next = await chunks.next();
-      if (next.done === true) isEnded = true;
-      else rest = typeof next.value === "string" ? Buffer.from(next.value) : viewOf(next.value);
+    if (!isStarted) start();
+    while (aheadBytes === 0 && end === undefined) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
     }
+    if (aheadBytes === 0 && end?.failure !== undefined) throw end.failure;
+  };
+  /** Takes what is there. */
+  const take = (buffer: Buffer): number => {
+    let lengthBytes = 0;
+    for (let chunk = chunks[0]; chunk !== undefined; chunk = chunks[0]) {
+      const copiedBytes = chunk.copy(buffer, lengthBytes);
+      lengthBytes += copiedBytes;
+      if (copiedBytes < chunk.length) {
+        chunks[0] = chunk.subarray(copiedBytes);
+        break;
+      }
+      chunks.shift();
+    }
+    aheadBytes -= lengthBytes;
+    if (aheadBytes < AHEAD_BYTES && stream.isPaused()) stream.resume();
+    return lengthBytes;
   };
   return {
     ready,
     async read(buffer) {
-      await ready();
-      const lengthBytes = rest.copy(buffer);
-      rest = rest.subarray(lengthBytes);
-      return lengthBytes;
+      if (aheadBytes === 0) await ready();
+      return take(buffer);
+    },
+    close() {
+      stream.off("data", onData);
+      if (isStarted) stream.pause();
     },
   };
 }

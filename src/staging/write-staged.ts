@@ -56,6 +56,7 @@ export async function writeStaged(
     const sizeBytes = await writeAndDigest(source, target, { ring, writer, options });
     await writer.end(sizeBytes);
   } finally {
+    source.close?.();
     await writer.close();
   }
   return await ring.finish();

@@ -60,6 +60,58 @@ describe("streamSource()", () => {
     expect(await source.read(Buffer.alloc(4))).toBe(0);
   });
 
+  it("takes no more than a little ahead of its reader, and everything in the end", async () => {
+    const MIB = 1024 * 1024;
+    let takenBytes = 0;
+    const stream = Readable.from(
+      (function* () {
+        for (let i = 0; i < 160; i += 1) {
+          takenBytes += MIB / 16;
+          yield Buffer.alloc(MIB / 16, i);
+        }
+      })(),
+      { objectMode: false, highWaterMark: MIB / 16 },
+    );
+    const source = streamSource(stream);
+    const buffer = Buffer.alloc(MIB);
+    let readBytes = 0;
+
+    for (let length = await source.read(buffer); length > 0; length = await source.read(buffer)) {
+      readBytes += length;
+      await new Promise(setImmediate);
+      expect(takenBytes - readBytes).toBeLessThanOrEqual(MIB / 2);
+    }
+
+    expect(readBytes).toBe(10 * MIB);
+  });
+
+  it("gives what came before the failure of the stream", async () => {
+    const stream = new PassThrough();
+    const source = streamSource(stream);
+    const ready = source.ready?.();
+    stream.write("0123");
+    await ready;
+    stream.destroy(new Error("The pipe broke"));
+    await new Promise(setImmediate);
+
+    expect(await source.read(Buffer.alloc(8))).toBe(4);
+    await expect(source.read(Buffer.alloc(8))).rejects.toThrow("The pipe broke");
+  });
+
+  it("leaves the rest to the owner of the stream when it is closed", async () => {
+    const stream = new PassThrough();
+    const source = streamSource(stream);
+    const ready = source.ready?.();
+    stream.write("0123");
+    await ready;
+
+    source.close?.();
+    stream.end("4567");
+
+    expect(stream.isPaused()).toBe(true);
+    expect((await stream.toArray()).join("")).toBe("4567");
+  });
+
   it("passes on the failure of the stream", async () => {
     const stream = new PassThrough();
     const reason = new Error("The pipe broke");
