@@ -47,7 +47,7 @@ export class StagingLease {
     this.#imageId = imageId;
     this.#token = token;
     this.#renewEveryMs = renewEveryMs;
-    this.#renew = renew ?? (() => database.query((db) => renewStaging(db, imageId, token)));
+    this.#renew = renew ?? (() => database.renewal((db) => renewStaging(db, imageId, token)));
     this.#signal =
       signal === undefined ? this.#lost.signal : AbortSignal.any([signal, this.#lost.signal]);
   }

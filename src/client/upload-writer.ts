@@ -258,7 +258,8 @@ export class UploadWriter {
     const { before, token } = this.#held;
     const stager = { imageId: before.imageId, token };
     const { timeToLiveMs, database } = this.#tools;
-    return (await database.query((db) => renewResumable(db, stager, timeToLiveMs, facts))).isWanted;
+    return (await database.renewal((db) => renewResumable(db, stager, timeToLiveMs, facts)))
+      .isWanted;
   }
 
   async #renew(): Promise<void> {

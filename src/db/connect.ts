@@ -15,8 +15,8 @@ export interface DatabaseOptions {
   /** `postgres://user:password@host:port/database`. */
   readonly url: string;
   /**
-   * Connections at most. Default: 8, a little more than the database steps that one worker runs at
-   * once.
+   * Connections at most, beside the one for renewals. Default: 8, a little more than the database
+   * steps that one worker runs at once.
    */
   readonly maxConnections?: number;
   /**
@@ -30,13 +30,19 @@ const DEFAULT_STATEMENT_TIMEOUT_MS = 20_000;
 // The server's limit fires first when the server is alive; ours is for a server that no longer
 // responds.
 const CLIENT_MARGIN_MS = 5_000;
+// A renewal that meets a lock of its own upload must not hold up the others behind it; it is tried
+// again with the next one.
+const RENEWAL_LOCK_TIMEOUT_MS = 1_000;
 /** For statements under way on connections that are to end. */
 const LAST_SECONDS = 1;
+
+/** Statements of one lane wait for one another's connections. */
+type Lane = "statements" | "renewals";
 
 /** The catalogue. Every statement has a time limit in the server and one here. */
 export class Database {
   readonly #options: DatabaseOptions;
-  #pool: postgres.Sql | undefined;
+  readonly #pools = new Map<Lane, postgres.Sql>();
 
   constructor(options: DatabaseOptions) {
     this.#options = options;
@@ -50,7 +56,17 @@ export class Database {
    *   must change the database; StatementError when a statement is wrong
    */
   async query<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    return this.#within((pool) => work(drizzle(pool)));
+    return this.#within("statements", (pool) => work(drizzle(pool)));
+  }
+
+  /**
+   * Runs the single statement that renews a lease. It has a connection of its own: a renewal that
+   * waits behind the transactions of many uploads comes too late, and another process takes over.
+   *
+   * @throws as {@link query}
+   */
+  async renewal<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
+    return this.#within("renewals", (pool) => work(drizzle(pool)));
   }
 
   /**
@@ -59,24 +75,24 @@ export class Database {
    * again.
    */
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    return this.#within((pool) => transact(pool, work));
+    return this.#within("statements", (pool) => transact(pool, work));
   }
 
   /** Ends all connections; statements under way get a second to finish. */
   async close(): Promise<void> {
-    const pool = this.#pool;
-    this.#pool = undefined;
-    await pool?.end({ timeout: LAST_SECONDS });
+    const pools = [...this.#pools.values()];
+    this.#pools.clear();
+    await Promise.all(pools.map((pool) => pool.end({ timeout: LAST_SECONDS })));
   }
 
-  async #within<T>(work: (pool: postgres.Sql) => Promise<T>): Promise<T> {
-    const pool = (this.#pool ??= this.#open());
+  async #within<T>(lane: Lane, work: (pool: postgres.Sql) => Promise<T>): Promise<T> {
+    const pool = this.#pools.get(lane) ?? this.#open(lane);
     const limitMs =
       (this.#options.statementTimeoutMs ?? DEFAULT_STATEMENT_TIMEOUT_MS) + CLIENT_MARGIN_MS;
     let timer: NodeJS.Timeout | undefined;
     const silence = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => {
-        this.#discard(pool);
+        this.#discard(lane, pool);
         reject(
           new ImportError(
             "DatabaseUnavailable",
@@ -90,33 +106,37 @@ export class Database {
     } catch (error) {
       // The server may have restarted, and the other connections with it; statements on them get a
       // moment to finish.
-      if (needsNewConnection(error)) this.#discard(pool, LAST_SECONDS);
+      if (needsNewConnection(error)) this.#discard(lane, pool, LAST_SECONDS);
       throw databaseFailure(error);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  #open(): postgres.Sql {
-    return connectTo(this.#options.url, {
-      max: this.#options.maxConnections ?? 8,
+  #open(lane: Lane): postgres.Sql {
+    const isRenewal = lane === "renewals";
+    const timeoutMs = this.#options.statementTimeoutMs ?? DEFAULT_STATEMENT_TIMEOUT_MS;
+    const pool = connectTo(this.#options.url, {
+      max: isRenewal ? 1 : (this.#options.maxConnections ?? 8),
       connect_timeout: 10,
       idle_timeout: 60,
       connection: {
         application_name: "image-import",
-        statement_timeout: this.#options.statementTimeoutMs ?? DEFAULT_STATEMENT_TIMEOUT_MS,
-        lock_timeout: this.#options.statementTimeoutMs ?? DEFAULT_STATEMENT_TIMEOUT_MS,
+        statement_timeout: timeoutMs,
+        lock_timeout: isRenewal ? Math.min(RENEWAL_LOCK_TIMEOUT_MS, timeoutMs) : timeoutMs,
         idle_in_transaction_session_timeout: 30_000,
       },
     });
+    this.#pools.set(lane, pool);
+    return pool;
   }
 
   /**
    * A pool with a connection that hangs or broke is given up whole; the next statement opens a new
    * one.
    */
-  #discard(pool: postgres.Sql, timeout = 0): void {
-    if (this.#pool === pool) this.#pool = undefined;
+  #discard(lane: Lane, pool: postgres.Sql, timeout = 0): void {
+    if (this.#pools.get(lane) === pool) this.#pools.delete(lane);
     void pool.end({ timeout }).catch(() => undefined);
   }
 }

@@ -58,6 +58,41 @@ async function imageExists(imageId: string): Promise<boolean> {
   );
 }
 
+describe("Database.renewal()", () => {
+  it("does not wait for the connections of other statements", async () => {
+    const database = open({ maxConnections: 1 });
+    let end: () => void = () => undefined;
+    const isEnded = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const held = database.transaction(async (db) => {
+      await valueOf(db, sql`1`);
+      await isEnded;
+    });
+
+    expect(await database.renewal((db) => valueOf(db, sql`42`))).toBe(42);
+
+    end();
+    await held;
+  });
+
+  it("gives up a lock soon, and then lets the next one pass", async () => {
+    const database = open();
+    await catalogue.execute(sql`CREATE TABLE locked (id int)`);
+    const failure = await database.transaction(async (holder) => {
+      await holder.execute(sql`LOCK TABLE locked`);
+      const [waiting, behind] = [
+        failureOf(database.renewal((db) => db.execute(sql`TABLE locked`))),
+        database.renewal((db) => valueOf(db, sql`42`)),
+      ];
+      expect(await behind).toBe(42);
+      return waiting;
+    });
+
+    expect(failure).toMatchObject({ code: "DatabaseUnavailable" });
+  });
+});
+
 describe("Database.query()", () => {
   it("returns the result of the work", async () => {
     expect(await open().query((db) => valueOf(db, sql`6 * 7`))).toBe(42);
