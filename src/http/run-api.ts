@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
 import { ImageImportClient } from "../client/image-import-client.ts";
@@ -28,6 +29,8 @@ export async function runApi(options: ApiOptions): Promise<void> {
     logger.warn(line);
   });
   const stopping = new AbortController();
+  // Every running request listens for the end.
+  setMaxListeners(0, stopping.signal);
   const health = new Health("api");
   const context = {
     ...{ client, config, settings: config.api, identity, health },
@@ -60,7 +63,7 @@ export async function runApi(options: ApiOptions): Promise<void> {
 
 async function listen(app: Api, host: string, port: number): Promise<void> {
   try {
-    await app.listen({ host, port, listenTextResolver: () => "" });
+    await app.listen({ host, port, listenTextResolver: (address) => `Listens at ${address}` });
   } catch (error) {
     throw cannotListen("api", { host, port }, error);
   }
