@@ -25,8 +25,8 @@ export interface PooledBlock extends SharedBlock {
 /** Limits of a {@link BlockPool}. */
 export interface BlockPoolLimits {
   /**
-   * Blocks that are lent at a time, before every stream has to do with a single one. Default: 64,
-   * which is 64 MiB
+   * Blocks that are lent at a time, but for those of streams that waited too long. Default: 32,
+   * which is 32 MiB
    */
   readonly budget?: number;
   /**
@@ -34,29 +34,35 @@ export interface BlockPoolLimits {
    * slower of two hashing threads
    */
   readonly perStream?: number;
+  /** Time in ms after which a stream without a block gets one beyond the budget. Default: 1 s */
+  readonly patienceMs?: number;
 }
 
 interface Waiter {
   readonly share: BlockShare;
+  /** Runs while the stream has no block. */
+  timer?: NodeJS.Timeout;
   resolve(block: PooledBlock): void;
   reject(reason: Error): void;
 }
 
 /**
- * The 1 MiB blocks of all streams of bytes in a process. A few streams read ahead; of many streams
- * each has one block, which none of the others can keep from it: a stream never waits for a
- * stranger whose disk, quota or network stands still.
+ * The 1 MiB blocks of all streams of bytes in a process. A few streams read ahead, and many take
+ * turns. A stream that has no block and waited for one gets it beyond the budget: it never waits
+ * long for strangers whose disk, quota or network stands still.
  */
 export class BlockPool {
   readonly #budget: number;
   readonly #perStream: number;
+  readonly #patienceMs: number;
   readonly #free: SharedArrayBuffer[] = [];
   readonly #waiting: Waiter[] = [];
   #lentBlocks = 0;
 
-  constructor({ budget = 64, perStream = 8 }: BlockPoolLimits = {}) {
+  constructor({ budget = 32, perStream = 8, patienceMs = 1000 }: BlockPoolLimits = {}) {
     this.#budget = budget;
     this.#perStream = perStream;
+    this.#patienceMs = patienceMs;
   }
 
   /** The blocks of one more stream. */
@@ -68,20 +74,23 @@ export class BlockPool {
   async acquire(share: BlockShare): Promise<PooledBlock> {
     // Those who wait already are served as soon as they may be: there is no queue to jump.
     if (this.mayHave(share)) return this.#lend(share);
-    return new Promise((resolve, reject) => this.#waiting.push({ share, resolve, reject }));
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = { share, resolve, reject };
+      this.#waiting.push(waiter);
+      this.#grantLater(waiter);
+    });
   }
 
   /** @internal */
   reject(share: BlockShare, reason: Error): void {
     for (const waiter of this.#waiting.filter((each) => each.share === share)) {
-      this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+      this.#leave(waiter);
       waiter.reject(reason);
     }
   }
 
   /** @internal */
   mayHave({ heldBlocks }: BlockShare): boolean {
-    if (heldBlocks === 0) return true;
     return heldBlocks < this.#perStream && this.#lentBlocks < this.#budget;
   }
 
@@ -114,16 +123,27 @@ export class BlockPool {
     share.heldBlocks -= 1;
     this.#lentBlocks -= 1;
     if (this.#free.length < this.#budget) this.#free.push(memory);
-    // A stream whose last block came back may have one beside the one that is free now.
-    for (let next = this.#nextWaiter(); next !== undefined; next = this.#nextWaiter()) {
-      next.resolve(this.#lend(next.share));
-    }
+    const next = this.#waiting.find((waiter) => this.mayHave(waiter.share));
+    if (next !== undefined) this.#serve(next);
+    for (const waiter of this.#waiting) if (waiter.share === share) this.#grantLater(waiter);
   }
 
-  /** Takes the first waiter that may have a block now. */
-  #nextWaiter(): Waiter | undefined {
-    const index = this.#waiting.findIndex(({ share }) => this.mayHave(share));
-    return index === -1 ? undefined : this.#waiting.splice(index, 1)[0];
+  #serve(waiter: Waiter): void {
+    this.#leave(waiter);
+    waiter.resolve(this.#lend(waiter.share));
+  }
+
+  #leave(waiter: Waiter): void {
+    clearTimeout(waiter.timer);
+    this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+  }
+
+  /** A stream that has a block gets the next one when it gives that back, or when another does. */
+  #grantLater(waiter: Waiter): void {
+    if (waiter.share.heldBlocks > 0) return;
+    waiter.timer ??= setTimeout(() => {
+      this.#serve(waiter);
+    }, this.#patienceMs);
   }
 }
 

@@ -70,7 +70,12 @@ class DigestThread {
 
   constructor(number: number) {
     // No execArgv: a loader or an inspector of the process is useless for forty lines of hashing.
-    this.#worker = new Worker(THREAD_PROGRAM, { name: `digests ${number}`, execArgv: [] });
+    this.#worker = new Worker(THREAD_PROGRAM, {
+      name: `digests ${number}`,
+      execArgv: [],
+      // Its only garbage are messages. By default a thread lets 48 MiB of them come together.
+      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
+    });
     this.#worker.on("message", (answer: DigestThreadAnswer) => {
       this.#settle(answer);
     });

@@ -27,7 +27,7 @@ export function fileSource(handle: FileHandle): ByteSource {
 }
 
 // Enough for the socket to be read while a block is hashed and written; each stream holds so much.
-const AHEAD_BYTES = 256 * 1024;
+const AHEAD_BYTES = 128 * 1024;
 
 /**
  * Reads a stream of bytes or of text, such as standard input, to its end. It takes chunks as they
