@@ -82,15 +82,21 @@ export class StagingLease {
   }
 
   /**
-   * Renews while the work runs. It continues while the database is unreachable: no process can take
-   * over without it.
+   * Renews while the work runs, one renewal at a time. It continues while the database is
+   * unreachable: no process can take over without it. No renewal is under way when this returns: it
+   * would take what the caller does next with the lease for the work of another process.
    */
   async during<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    let renewing: Promise<void> | undefined;
     const timer = setInterval(() => {
-      this.renew().catch((error: unknown) => {
-        const isLost = error instanceof ImportError && error.code === "StagingBusy";
-        if (isLost) this.#lost.abort(error);
-      });
+      renewing ??= this.renew()
+        .catch((error: unknown) => {
+          const isLost = error instanceof ImportError && error.code === "StagingBusy";
+          if (isLost) this.#lost.abort(error);
+        })
+        .finally(() => {
+          renewing = undefined;
+        });
     }, this.#renewEveryMs);
     try {
       const result = await work(this.#signal);
@@ -98,6 +104,7 @@ export class StagingLease {
       return result;
     } finally {
       clearInterval(timer);
+      await renewing;
     }
   }
 }

@@ -3,6 +3,7 @@ import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 import { ImportError } from "../domain/import-failure.ts";
 import { databaseFailure, needsNewConnection } from "./database-failure.ts";
+import { Turns } from "./turns.ts";
 
 /** Runs statements: a transaction, or the pool for a single statement. */
 export type Queries = Pick<
@@ -36,16 +37,25 @@ const RENEWAL_LOCK_TIMEOUT_MS = 1_000;
 /** For statements under way on connections that are to end. */
 const LAST_SECONDS = 1;
 
+function connectionsOf({ maxConnections = 8 }: DatabaseOptions): number {
+  return maxConnections;
+}
+
 /** Statements of one lane wait for one another's connections. */
 type Lane = "statements" | "renewals";
 
-/** The catalogue. Every statement has a time limit in the server and one here. */
+/**
+ * The catalogue. Every statement has a time limit in the server and one here, which begins when it
+ * has a connection: a long queue on a busy machine does not mean that the database is silent.
+ */
 export class Database {
   readonly #options: DatabaseOptions;
   readonly #pools = new Map<Lane, postgres.Sql>();
+  readonly #turns: Turns;
 
   constructor(options: DatabaseOptions) {
     this.#options = options;
+    this.#turns = new Turns(connectionsOf(options));
   }
 
   /**
@@ -56,7 +66,7 @@ export class Database {
    *   must change the database; StatementError when a statement is wrong
    */
   async query<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    return this.#within("statements", (pool) => work(drizzle(pool)));
+    return this.#turns.run(() => this.#within("statements", (pool) => work(drizzle(pool))));
   }
 
   /**
@@ -75,7 +85,7 @@ export class Database {
    * again.
    */
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    return this.#within("statements", (pool) => transact(pool, work));
+    return this.#turns.run(() => this.#within("statements", (pool) => transact(pool, work)));
   }
 
   /** Ends all connections; statements under way get a second to finish. */
@@ -93,12 +103,13 @@ export class Database {
     const silence = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => {
         this.#discard(lane, pool);
-        reject(
-          new ImportError(
-            "DatabaseUnavailable",
-            `Postgres did not respond within ${String(limitMs)} ms`,
-          ),
+        const failure = new ImportError(
+          "DatabaseUnavailable",
+          `Postgres did not respond within ${String(limitMs)} ms`,
         );
+        // Those that wait for their turn would meet the same silence, one after the other.
+        this.#turns.rejectWaiting(failure);
+        reject(failure);
       }, limitMs);
     });
     try {
@@ -117,7 +128,7 @@ export class Database {
     const isRenewal = lane === "renewals";
     const timeoutMs = this.#options.statementTimeoutMs ?? DEFAULT_STATEMENT_TIMEOUT_MS;
     const pool = connectTo(this.#options.url, {
-      max: isRenewal ? 1 : (this.#options.maxConnections ?? 8),
+      max: isRenewal ? 1 : connectionsOf(this.#options),
       connect_timeout: 10,
       idle_timeout: 60,
       connection: {

@@ -1,4 +1,4 @@
-import { and, eq, isNull, notExists, sql } from "drizzle-orm";
+import { and, eq, inArray, isNull, notExists, sql } from "drizzle-orm";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { DirectUpload } from "../domain/direct-upload.ts";
 import { nextImageStatus } from "../domain/image-status.ts";
@@ -129,17 +129,26 @@ async function requireTakeover(
 }
 
 /**
- * Renews the lease of a stager.
+ * Renews the lease of a stager. A lease that a transaction has locked is left to the next renewal:
+ * mostly it is one of the same upload, and the renewals of others must not wait for it.
  *
  * @throws ImportError `StagingBusy` when another process took over, or the image was deleted
  */
 export async function renewStaging(db: Queries, imageId: string, token: string): Promise<void> {
+  const isMine = isStager(imageId, token);
+  const unlocked = db
+    .select({ token: leases.token })
+    .from(leases)
+    .where(isMine)
+    .for("update", { skipLocked: true });
   const renewed = await db
     .update(leases)
     .set({ renewedAt: sql`now()` })
-    .where(isStager(imageId, token))
+    .where(and(isMine, inArray(leases.token, unlocked)))
     .returning({ token: leases.token });
-  if (renewed.length === 0) throw takenOver(imageId);
+  if (renewed.length > 0) return;
+  const locked = await db.select({ token: leases.token }).from(leases).where(isMine);
+  if (locked.length === 0) throw takenOver(imageId);
 }
 
 /** The condition that this is the lease of an upload that this stager writes. */

@@ -15,6 +15,9 @@ import { CONTROL_QUEUE, importWorkflowId } from "../workflow/contract.ts";
 const EVERY_MS = 5_000;
 // The process that took the upload starts its import within moments, if it lives.
 const START_PATIENCE_MS = 4_000;
+// A process that runs on this host may be slow, on a machine that does far too much; or it has left
+// an upload that it could not remove.
+const SLOW_PROCESS_MS = 60_000;
 
 /** The needs of {@link UploadUpkeep}. */
 export interface UploadUpkeepOptions {
@@ -68,9 +71,12 @@ export class UploadUpkeep {
       return;
     }
     if (state === "writing") {
+      const liveness = await livenessOf(writer);
+      const silentMs = Date.now() - renewedAt.getTime();
       // The process may be one of another container, which cannot be looked at from here.
-      const isDead = isUnrenewed || (await livenessOf(writer)) === "dead";
-      if (isDead) await this.#remove(upload, "its process has died");
+      const isSilent = isUnrenewed && (liveness !== "running" || silentMs > SLOW_PROCESS_MS);
+      if (liveness === "dead") await this.#remove(upload, "its process has died");
+      else if (isSilent) await this.#remove(upload, "its process gives no sign of life");
       return;
     }
     if (directUpload === null) return;

@@ -58,6 +58,35 @@ async function imageExists(imageId: string): Promise<boolean> {
   );
 }
 
+describe("Database", () => {
+  it("does not count the wait for other statements as silence of the server", async () => {
+    // The client's limit is 5 s behind that of the server.
+    const database = open({ maxConnections: 1, statementTimeoutMs: 1_500 });
+
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, () =>
+        database.query((db) => valueOf(db, sql`42 + length(pg_sleep(0.9)::text)`)),
+      ),
+    );
+
+    expect(new Set(answers)).toEqual(new Set([42]));
+  });
+
+  it("rejects the waiting statements at once when the server is silent", async () => {
+    const { database, relay } = await openRelayed({ maxConnections: 1, statementTimeoutMs: 100 });
+    await database.query((db) => valueOf(db, sql`1`));
+    relay.freeze();
+
+    const failures = await Promise.all(
+      Array.from({ length: 5 }, () => failureOf(database.query((db) => valueOf(db, sql`1`)))),
+    );
+
+    expect(failures[0]).toMatchObject({ code: "DatabaseUnavailable" });
+    // They did not meet the silence one after the other.
+    for (const failure of failures) expect(failure).toBe(failures[0]);
+  });
+});
+
 describe("Database.renewal()", () => {
   it("does not wait for the connections of other statements", async () => {
     const database = open({ maxConnections: 1 });

@@ -280,6 +280,17 @@ describe("beginStaging()", () => {
 });
 
 describe("renewStaging()", () => {
+  it("does not wait for a transaction that has locked the lease", async () => {
+    const imageId = await catalogue.newImage();
+    const attempt = attemptAt(imageId);
+    await begin(attempt);
+
+    await catalogue.database.transaction(async (holder) => {
+      await holder.execute(sql`SELECT 1 FROM leases WHERE image_id = ${imageId} FOR UPDATE`);
+      await catalogue.database.renewal((db) => renewStaging(db, imageId, attempt.token));
+    });
+  });
+
   async function renew(imageId: string, token: string): Promise<void> {
     await catalogue.database.query((db) => renewStaging(db, imageId, token));
   }

@@ -1,0 +1,37 @@
+interface Waiter {
+  resolve(): void;
+  reject(reason: unknown): void;
+}
+
+/** Lets a number of works run at once, and the others wait in the order in which they came. */
+export class Turns {
+  readonly #waiting: Waiter[] = [];
+  #free: number;
+
+  /** @param atOnce - works that run at once */
+  constructor(atOnce: number) {
+    this.#free = atOnce;
+  }
+
+  /**
+   * Runs the work when its turn has come.
+   *
+   * @throws the reason given to {@link rejectWaiting}; what the work throws
+   */
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free -= 1;
+    else await new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free += 1;
+      else next.resolve();
+    }
+  }
+
+  /** Rejects those that wait; the works that run are left alone. */
+  rejectWaiting(reason: unknown): void {
+    for (const waiter of this.#waiting.splice(0)) waiter.reject(reason);
+  }
+}
