@@ -232,15 +232,19 @@ test("of two clients at once one writes, and the other has to wait", async () =>
   expect((await second).status).toBe(423);
 });
 
-test("a connection on which no bytes come gives way to the next one", async () => {
+test("a connection on which no bytes come gives way to the next one, and its late bytes go nowhere", async () => {
   const bytes = randomBytes(3 * MIB);
-  const { id, path } = await api.begin(bytes.length);
+  const { id, path } = await api.begin(bytes.length, { import: "true" });
   const silent = new OpenPatch(url, path, 0, bytes.length);
   silent.send(bytes.subarray(0, MIB));
   await vi.waitUntil(async () => (await api.offsetOf(path)) === MIB, PATIENCE);
-  expect((await api.patch(path, MIB, bytes.subarray(MIB))).status).toBe(204);
+  expect((await api.patch(path, MIB, bytes.subarray(MIB, 2 * MIB))).status).toBe(204);
+  silent.send(randomBytes(MIB));
   expect(await silent.answer).toBe(423);
-  expect((await show(id)).size).toBe(bytes.length);
+  expect(await api.offsetOf(path)).toBe(2 * MIB);
+  expect((await api.patch(path, 2 * MIB, bytes.subarray(2 * MIB))).status).toBe(204);
+  await vi.waitUntil(async () => (await show(id)).status === "active", PATIENCE);
+  expect((await show(id)).checksum).toBe(digestOf("md5", bytes));
 });
 
 test("an API that stood still writes nothing into an upload that went on without it", async () => {
