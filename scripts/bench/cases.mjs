@@ -6,6 +6,7 @@ import { say } from "../commands.mjs";
 import { ensureS5cmd } from "../s5cmd.mjs";
 import { COMMAND_LINE_CASES } from "./command-line.mjs";
 import { CONNECTION_CASES } from "./connections.mjs";
+import { FAR_UPLOAD_CASES } from "./far-uploads.mjs";
 import { HTTP_CASES } from "./http.mjs";
 import { PAGE_CASES } from "./image-pages.mjs";
 import { inTurns, result, secondsOf } from "./measure.mjs";
@@ -341,6 +342,7 @@ export const CASES = [
   },
   ...CONNECTION_CASES,
   ...HTTP_CASES,
+  ...FAR_UPLOAD_CASES,
   ...PAGE_CASES,
   ...TRANSFORM_CASES,
   ...WATCH_CASES,
