@@ -20,6 +20,7 @@ const LAST_ANSWER_WITHIN_MS = 600_000;
 const LOOK_EVERY_MS = 1_000;
 // The most that is sent again after a failure: more than that is not on the way.
 const WINDOW_BYTES = 4 * 1024 * 1024;
+const ASK_EVERY_MS = 25;
 const SHORTEST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 500;
 
@@ -144,14 +145,33 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
     if (Date.now() - movedAtMs < mostMs) return;
     stalled.abort(new ImportError("ApiUnavailable", "The connection takes no bytes any more"));
   }, LOOK_EVERY_MS);
-  /** Waits until the API has so much that no more than half of a window is on the way. */
-  const arrived = async (position: number): Promise<void> => {
-    while (position - safeBytes > WINDOW_BYTES / 2) {
-      const found = await offsetOf(sent, path);
-      if (found === undefined) throw new ImportError("ApiUnavailable", "The upload is gone");
-      if (found > safeBytes) movedAtMs = Date.now();
-      safeBytes = Math.max(safeBytes, found);
-      const missing = position - WINDOW_BYTES / 2 - safeBytes;
+  let asking: Promise<void> | undefined;
+  let askedAtMs = 0;
+  /** Asks how far the API came, one question at a time. */
+  const ask = async (): Promise<void> => {
+    askedAtMs = Date.now();
+    const found = await offsetOf(sent, path);
+    if (found === undefined) throw new ImportError("ApiUnavailable", "The upload is gone");
+    if (found > safeBytes) movedAtMs = Date.now();
+    safeBytes = Math.max(safeBytes, found);
+  };
+  const askOnce = async (): Promise<void> => {
+    asking ??= ask().finally(() => {
+      asking = undefined;
+    });
+    return asking;
+  };
+  /** Asks before the window is full: far away, the connection would stand still meanwhile. */
+  const askAhead = (end: number): void => {
+    if (end - safeBytes <= WINDOW_BYTES / 2 || Date.now() - askedAtMs < ASK_EVERY_MS) return;
+    // A failure that matters comes again where the answer is waited for.
+    askOnce().catch(() => undefined);
+  };
+  /** Waits until the API has so much that no more than a window is on the way. */
+  const arrived = async (end: number): Promise<void> => {
+    while (end - safeBytes > WINDOW_BYTES) {
+      await askOnce();
+      const missing = end - WINDOW_BYTES - safeBytes;
       if (missing <= 0) return;
       const bytesPerMs = (safeBytes - offset) / (Date.now() - begunAtMs + 1);
       const pauseMs = bytesPerMs === 0 ? 0 : missing / bytesPerMs;
@@ -163,7 +183,8 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
   const blocks = async function* (): AsyncGenerator<Uint8Array> {
     for (let position = offset; position < sizeBytes;) {
       const most = Math.min(BLOCK_BYTES, sizeBytes - position);
-      if (position + most - safeBytes > WINDOW_BYTES) await arrived(position + most);
+      askAhead(position + most);
+      await arrived(position + most);
       const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(most), 0, most, position);
       if (bytesRead === 0) throw new ImportError("UnusableFile", SHORTER);
       const block = buffer.subarray(0, bytesRead);
