@@ -51,7 +51,8 @@ export function addListOptions(
     );
 }
 
-function instantOf(value: string): Date {
+/** Parses a time: a date, or an age such as 7d. */
+export function instantOf(value: string): Date {
   const instant = parseInstant(value);
   if (instant !== undefined) return instant;
   throw new InvalidArgumentError(

@@ -6,6 +6,7 @@ import type { HostFiles } from "./host-files.ts";
 import type { ImageView } from "./image-view.ts";
 import type { Images } from "./images.ts";
 import type { Imports } from "./imports.ts";
+import type { Members } from "./members.ts";
 import type { StagedImage } from "./stage-image.ts";
 
 /**
@@ -17,7 +18,15 @@ export interface Service {
   readonly isRemote: boolean;
   readonly images: Pick<
     Images,
-    "create" | "show" | "history" | "pages" | "deactivate" | "reactivate" | "delete" | "discard"
+    | "create"
+    | "show"
+    | "history"
+    | "pages"
+    | "deactivate"
+    | "reactivate"
+    | "delete"
+    | "discard"
+    | "removeCopy"
   > & {
     resolve(reference: string): Promise<string>;
     change(imageId: string, changes: ImageChanges): Promise<ImageView>;
@@ -46,6 +55,10 @@ export interface Service {
       },
     ): Promise<StagedImage>;
   };
-  readonly admin: Pick<Administration, "storeNames">;
+  readonly members: Pick<Members, "list" | "add" | "setStatus" | "remove">;
+  readonly admin: Pick<
+    Administration,
+    "storeNames" | "listStores" | "showUsage" | "taskPages" | "resolveTask" | "showTask"
+  >;
   close(): Promise<void>;
 }

@@ -1,10 +1,8 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { ImageChanges } from "../domain/image-fields.ts";
-import { isAdmin, type Caller } from "./caller.ts";
+import { isAdmin } from "./caller.ts";
 import {
   noContent,
   queryOf,
-  requireDoing,
   requireImage,
   requireUse,
   rootUrl,
@@ -14,10 +12,10 @@ import {
 import { importMethods } from "./glance-download.ts";
 import { badRequest, forbidden, HttpFailure } from "./http-failure.ts";
 import { readNewImage } from "./image-attributes.ts";
-import { changesOf, PATCH_TYPES, readOperations, type PatchFlavour } from "./json-patch.ts";
+import { allowedChanges } from "./image-changes.ts";
+import { PATCH_TYPES, readOperations, type PatchFlavour } from "./json-patch.ts";
 import { pagePath, readListQuery } from "./list-query.ts";
 import { described } from "./open-api.ts";
-import type { Judged } from "./policy.ts";
 import { mediaTypeOf } from "./request-body.ts";
 import { wireImage } from "./wire-image.ts";
 
@@ -99,12 +97,8 @@ export const imageRoutes: Routes = (app, context) => {
       if (operations.length === 0) return wireImage(image);
       const changed = await client.images.change(
         image.id,
-        (current) => {
-          const wanted = changesOf(current, operations, flavour);
-          const { owner, visibility } = current;
-          requireChanges(request.caller, wanted, { ...judged, owner, visibility });
-          return wanted;
-        },
+        (current) =>
+          allowedChanges(current, operations, flavour, { caller: request.caller, judged }),
         guard,
       );
       return wireImage(changed);
@@ -126,18 +120,6 @@ export const imageRoutes: Routes = (app, context) => {
     },
   );
 };
-
-/** Asks the policy for the changes that not every owner may make. @throws HttpFailure 403 */
-function requireChanges(caller: Caller, wanted: ImageChanges, now: Judged): void {
-  const { visibility, owner } = wanted;
-  if (visibility === "public" && now.visibility !== "public") {
-    requireDoing(caller, "publicize_image", now);
-  }
-  if (visibility === "community" && now.visibility !== "community") {
-    requireDoing(caller, "communitize_image", now);
-  }
-  if (owner !== undefined && owner !== now.owner) requireDoing(caller, "change_owner", now);
-}
 
 /** Names the ways of import and the stores: some clients refuse to import without these headers. */
 export function addImportHeaders(reply: FastifyReply, context: ApiContext): void {

@@ -3,6 +3,7 @@ import type { FastifyContextConfig, FastifyInstance, FastifySchema } from "fasti
 import { z } from "zod";
 import { packageVersion } from "../config/package-version.ts";
 import { imageAttributes } from "./image-attributes.ts";
+import { changesBody } from "./image-changes.ts";
 import { PATCH_TYPES } from "./json-patch.ts";
 import { SCHEMAS } from "./schemas.ts";
 import { startBody } from "./start-body.ts";
@@ -40,6 +41,7 @@ const BODIES = {
   "member status": z.object({ status: z.enum(["pending", "accepted", "rejected"]) }),
   store: z.object({ store: z.string() }),
   start: startBody,
+  changes: changesBody,
 } as const;
 
 /** The answers, by name: the schemas of `/v2/schemas`. */

@@ -25,6 +25,7 @@ import { memberRoutes } from "./member-routes.ts";
 import { openApi } from "./open-api.ts";
 import { hasBody, sendContinue } from "./request-body.ts";
 import { runRoutes } from "./run-routes.ts";
+import { serviceRoutes } from "./service-routes.ts";
 import { schemaRoutes } from "./schema-routes.ts";
 import { tagRoutes } from "./tag-routes.ts";
 import { taskRoutes } from "./task-routes.ts";
@@ -89,7 +90,15 @@ export async function buildApi(context: ApiContext, logger: Logger): Promise<Api
   app.after(() => {
     for (const routes of [
       ...[imageRoutes, fileRoutes, importRoutes, taskRoutes, tagRoutes, memberRoutes],
-      ...[actionRoutes, infoRoutes, schemaRoutes, runRoutes, viewRoutes, uploadRoutes],
+      ...[
+        actionRoutes,
+        infoRoutes,
+        schemaRoutes,
+        runRoutes,
+        viewRoutes,
+        uploadRoutes,
+        serviceRoutes,
+      ],
     ]) {
       routes(app, context);
     }

@@ -2,10 +2,11 @@ import { z } from "zod";
 import type { FastifyRequest } from "fastify";
 import type { ImageView } from "../client/image-view.ts";
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
-import { IMAGE_SORT_KEYS, type ImageFilter, type SeenBy } from "../domain/image-filter.ts";
+import { IMAGE_SORT_KEYS, type SeenBy } from "../domain/image-filter.ts";
 import { IMAGE_STATUSES } from "../domain/image-status.ts";
 import { VISIBILITIES } from "../domain/visibility.ts";
 import { isAdmin } from "./caller.ts";
+import { allowedChanges, operationsIn, readChanges } from "./image-changes.ts";
 import {
   inWordsFor,
   noContent,
@@ -17,16 +18,16 @@ import {
   type SeenImage,
   untilTheEnd,
 } from "./context.ts";
-import { badRequest } from "./http-failure.ts";
 import { MOST_PROPERTIES } from "./image-attributes.ts";
 import { described } from "./open-api.ts";
+import { LARGEST_LIMIT, readJsonFilter } from "./view-filter.ts";
 
 interface IdRoute {
   Params: { id: string };
 }
 
-const LARGEST_LIMIT = 1000;
 const LONGEST_WAIT_MS = 30_000;
+const MOST_TIMES = 12;
 
 const count = z.int().min(0);
 const minimum = z
@@ -44,8 +45,24 @@ const filterSchema = z.strictObject({
   visibility: z.enum(VISIBILITIES).optional(),
   protected: z.boolean().optional(),
   hidden: z.boolean().optional(),
+  checksum: text.optional(),
+  osHashValue: text.optional(),
   minDisk: minimum.optional(),
+  minDiskMin: minimum.optional(),
+  minDiskMax: minimum.optional(),
   minRam: minimum.optional(),
+  minRamMin: minimum.optional(),
+  minRamMax: minimum.optional(),
+  times: z
+    .array(
+      z.strictObject({
+        field: z.enum(["created_at", "updated_at"]),
+        op: z.enum(["gt", "gte", "lt", "lte", "eq", "neq"]),
+        at: z.coerce.date(),
+      }),
+    )
+    .max(MOST_TIMES)
+    .optional(),
   status: z.enum(IMAGE_STATUSES).exclude(["deleted"]).optional(),
   owner: text.nullable().optional(),
   namePattern: text.optional(),
@@ -77,7 +94,7 @@ export const viewRoutes: Routes = (app, context) => {
     }),
     async (request) => {
       requireUse(request, "get_images");
-      const filter = readFilter(queryOf(request).get("filter"));
+      const filter = readJsonFilter(filterSchema, queryOf(request).get("filter"));
       const listed = await images.list({ ...filter, seenBy: seenBy(request) });
       return { images: listed.map((image) => shown(request, image)) };
     },
@@ -93,6 +110,29 @@ export const viewRoutes: Routes = (app, context) => {
       requireUse(request, "get_images");
       const id = await images.resolve(request.params.id, seenBy(request));
       return shown(request, (await requireImage(context, request, id, "get_image")).image);
+    },
+  );
+
+  app.patch<IdRoute>(
+    "/v1/images/:id",
+    described("Change an image, all or nothing, whatever tags and properties it has by then", {
+      body: "changes",
+      answers: { 200: undefined },
+    }),
+    async (request) => {
+      const wanted = readChanges(request.body);
+      const { id } = request.params;
+      const { image, judged, guard } = await requireImage(context, request, id, "modify_image");
+      const changed = await images.change(
+        image.id,
+        (current) =>
+          allowedChanges(current, operationsIn(current, wanted), "v2.1", {
+            caller: request.caller,
+            judged,
+          }),
+        guard,
+      );
+      return shown(request, changed);
     },
   );
 
@@ -174,18 +214,4 @@ function shown({ caller }: FastifyRequest, image: ImageView): ImageView {
 function seenBy({ caller }: FastifyRequest): SeenBy | undefined {
   if (isAdmin(caller)) return undefined;
   return { project: caller.project, memberStatus: "all", community: true };
-}
-
-/** The filter of `client.images.list`, as JSON. @throws HttpFailure 400 */
-function readFilter(json: string | null): ImageFilter {
-  if (json === null) return {};
-  let given: unknown;
-  try {
-    given = JSON.parse(json);
-  } catch (cause) {
-    throw badRequest("The parameter filter is not JSON.", { cause });
-  }
-  const { data, error } = filterSchema.safeParse(given);
-  if (error === undefined) return data;
-  throw badRequest(`The parameter filter is not valid: ${z.prettifyError(error)}`);
 }

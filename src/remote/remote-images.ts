@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { ImageView } from "../client/image-view.ts";
 import type { CreateImage } from "../client/images.ts";
-import type { DeletionState } from "../client/delete-image.ts";
+import type { CopyRemovalState, DeletionState } from "../client/delete-image.ts";
 import { pagesOf } from "../client/pages-of.ts";
 import type { Service } from "../client/service.ts";
 import type { ImageChanges } from "../domain/image-fields.ts";
@@ -9,10 +9,10 @@ import type { ImageFilter } from "../domain/image-filter.ts";
 import type { HistoryEntry } from "../domain/image-history.ts";
 import { fullId } from "../domain/reference.ts";
 import type { ApiConnection } from "./api-connection.ts";
+import { onHostOnly } from "./remote-administration.ts";
 
 // The API waits 30 s for the bytes of a deleted image.
 const DELETED_WITHIN_MS = 90_000;
-const PATCH = { "content-type": "application/openstack-images-v2.1-json-patch" };
 
 type Images = Service["images"];
 
@@ -45,11 +45,8 @@ export class RemoteImages implements Images {
   }
 
   async change(imageId: string, changes: ImageChanges): Promise<ImageView> {
-    const image = await this.show(imageId);
-    const json = operationsOf(image, changes);
-    const path = `/v2/images/${imageId}`;
-    await this.#api.json({ method: "PATCH", path, headers: PATCH, json });
-    return this.show(imageId);
+    const path = `/v1/images/${imageId}`;
+    return this.#api.json({ method: "PATCH", path, json: wireChanges(changes) });
   }
 
   async show(imageId: string): Promise<ImageView> {
@@ -95,47 +92,37 @@ export class RemoteImages implements Images {
     return (await this.#api.json<{ discarded: boolean }>({ method: "POST", path })).discarded;
   }
 
+  async removeCopy(imageId: string, store: string, waitMs?: number): Promise<CopyRemovalState> {
+    if (waitMs === Infinity) throw onHostOnly("The wait for the removal of a copy");
+    const path = `/v2/stores/${encodeURIComponent(store)}/${imageId}`;
+    await this.#api.json({ method: "DELETE", path });
+    return "pending_delete";
+  }
+
   async #act(imageId: string, action: "deactivate" | "reactivate"): Promise<ImageView> {
     await this.#api.json({ method: "POST", path: `/v2/images/${imageId}/actions/${action}` });
     return this.show(imageId);
   }
 }
 
-/** The patch that makes the changes of an image. */
-function operationsOf(image: ImageView, changes: ImageChanges): object[] {
-  const { addTags = [], removeTags = [], tags, setProperties = {} } = changes;
-  const fields = {
-    name: changes.name,
-    owner: changes.owner,
-    disk_format: changes.diskFormat,
-    container_format: changes.containerFormat,
-    visibility: changes.visibility,
-    protected: changes.protected,
-    os_hidden: changes.osHidden,
-    min_disk: changes.minDisk,
-    min_ram: changes.minRam,
-    tags:
-      tags ??
-      (addTags.length + removeTags.length === 0
-        ? undefined
-        : [...new Set([...image.tags, ...addTags])].filter((tag) => !removeTags.includes(tag))),
+/** Changes in the words of the API. */
+function wireChanges(changes: ImageChanges): object {
+  return {
+    attributes: {
+      name: changes.name,
+      owner: changes.owner,
+      disk_format: changes.diskFormat,
+      container_format: changes.containerFormat,
+      visibility: changes.visibility,
+      protected: changes.protected,
+      os_hidden: changes.osHidden,
+      min_disk: changes.minDisk,
+      min_ram: changes.minRam,
+      tags: changes.tags,
+    },
+    set_properties: changes.setProperties,
+    remove_properties: changes.removeProperties,
+    add_tags: changes.addTags,
+    remove_tags: changes.removeTags,
   };
-  const removed = (changes.removeProperties ?? []).filter(
-    (name) => name in image.properties && !(name in setProperties),
-  );
-  return [
-    ...Object.entries(fields)
-      .filter(([, value]) => value !== undefined)
-      .map(([name, value]) => ({ op: "replace", path: `/${name}`, value })),
-    ...Object.entries(setProperties).map(([name, value]) => ({
-      op: "add",
-      path: pointerTo(name),
-      value,
-    })),
-    ...removed.map((name) => ({ op: "remove", path: pointerTo(name) })),
-  ];
-}
-
-function pointerTo(name: string): string {
-  return `/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`;
 }

@@ -1,9 +1,11 @@
 import type { Service } from "../client/service.ts";
 import type { ApiAccess } from "../config/api-access.ts";
 import { ApiConnection } from "./api-connection.ts";
+import { RemoteAdministration } from "./remote-administration.ts";
 import { RemoteFiles } from "./remote-files.ts";
 import { RemoteImages } from "./remote-images.ts";
 import { RemoteImports } from "./remote-imports.ts";
+import { RemoteMembers } from "./remote-members.ts";
 
 /** The part of the typed client that an API gives to any machine. */
 export class RemoteService implements Service {
@@ -11,6 +13,8 @@ export class RemoteService implements Service {
   readonly images: RemoteImages;
   readonly imports: RemoteImports;
   readonly files: RemoteFiles;
+  readonly members: RemoteMembers;
+  readonly admin: RemoteAdministration;
   readonly #api: ApiConnection;
 
   /** @param note - takes the reason of a wait, for the user */
@@ -19,18 +23,9 @@ export class RemoteService implements Service {
     this.images = new RemoteImages(this.#api);
     this.imports = new RemoteImports(this.#api, note);
     this.files = new RemoteFiles(this.#api, note);
+    this.members = new RemoteMembers(this.#api);
+    this.admin = new RemoteAdministration(this.#api);
   }
-
-  readonly admin: Service["admin"] = {
-    storeNames: async () => {
-      const path = "/v2/info/stores";
-      const { stores } = await this.#api.json<{ stores: readonly { id: string }[] }>({
-        method: "GET",
-        path,
-      });
-      return stores.map(({ id }) => id);
-    },
-  };
 
   async close(): Promise<void> {
     await this.#api.close();

@@ -45,7 +45,7 @@ describe("buildProgram()", () => {
         "<image> --detach --accept-timeout … --store … --all-stores --no-all-stores-must-succeed",
       "image show": "<image>",
       "image list":
-        "--status … --owner … --name … --disk-format … --container-format … --store … --tag … --property … --size-min … --size-max … --visibility … --public --community --shared --private --protected --unprotected --hidden --unhidden --min-disk … --min-ram … --created-after … --created-before … --updated-after … --updated-before … --sort … --limit … --marker … -c, --column … -f, --format …",
+        "--status … --owner … --name … --disk-format … --container-format … --store … --tag … --property … --size-min … --size-max … --checksum … --os-hash-value … --time … --min-disk-min … --min-disk-max … --min-ram-min … --min-ram-max … --visibility … --public --community --shared --private --protected --unprotected --hidden --unhidden --min-disk … --min-ram … --created-after … --created-before … --updated-after … --updated-before … --sort … --limit … --marker … -c, --column … -f, --format …",
       "image deactivate": "<image>",
       "image reactivate": "<image>",
       "image delete": "<image...>",

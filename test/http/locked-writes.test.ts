@@ -74,6 +74,7 @@ const WRITES: Readonly<Record<string, Write>> = {
   "POST /v2/images/{id}/import": { json: { method: { name: "glance-direct" } }, isStaged: true },
   "POST /v1/imports/{id}": { json: {}, isStaged: true },
   "DELETE /v1/images/{id}": {},
+  "PATCH /v1/images/{id}": { json: { attributes: { name: "changed" }, add_tags: ["new"] } },
   "POST /v1/images/{id}/discard": {},
   "DELETE /v1/images/{id}/stage": { isStaged: true },
 };

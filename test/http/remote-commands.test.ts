@@ -216,7 +216,7 @@ test("a token identifies the user, and is shown nowhere", async () => {
 
 test("commands that need a host are refused with the way out", async () => {
   const remote = away();
-  const commands = [["image", "verify", "--all"], ["stores"], ["doctor"], ["reconcile"]];
+  const commands = [["image", "verify", "--all"], ["stores", "--check"], ["doctor"], ["reconcile"]];
   for (const command of [...commands, ["image", "stage", randomUUID(), "--adopt"]]) {
     const { exitCode, failure } = await remote.json(...command);
     expect([command, exitCode, failure]).toMatchObject([command, 2, { code: "BadRequest" }]);

@@ -1,11 +1,12 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
-import { IMAGE_SORT_KEYS } from "../../domain/image-filter.ts";
+import { IMAGE_SORT_KEYS, type TimeCondition } from "../../domain/image-filter.ts";
 import { IMAGE_STATUSES, type ImageStatus } from "../../domain/image-status.ts";
 import {
   containerFormatOption,
   diskFormatOption,
   listOf,
+  numberOf,
   propertiesOf,
   sizeOf,
 } from "../arguments.ts";
@@ -18,6 +19,7 @@ import {
 import { imageColumns, USUAL_IMAGE_COLUMNS } from "../image-columns.ts";
 import { addListOptions, answerList, pageOf, type ListOptions } from "../list-options.ts";
 import { inSession, type Session } from "../session.ts";
+import { timesOf } from "../time-condition.ts";
 
 interface ImageListOptions extends ListOptions<(typeof IMAGE_SORT_KEYS)[number]>, AttributeOptions {
   readonly status?: ImageStatus;
@@ -30,6 +32,13 @@ interface ImageListOptions extends ListOptions<(typeof IMAGE_SORT_KEYS)[number]>
   readonly property?: Readonly<Record<string, string>>;
   readonly sizeMin?: number;
   readonly sizeMax?: number;
+  readonly checksum?: string;
+  readonly osHashValue?: string;
+  readonly minDiskMin?: number;
+  readonly minDiskMax?: number;
+  readonly minRamMin?: number;
+  readonly minRamMax?: number;
+  readonly time?: readonly TimeCondition[];
 }
 
 /** `image list`: a choice of the images, as a table or for programs. */
@@ -59,6 +68,17 @@ export function addImageListCommand(image: Command): void {
     )
     .addOption(new Option("--size-min <size>", "smallest size, such as 1GiB").argParser(sizeOf))
     .addOption(new Option("--size-max <size>", "largest size").argParser(sizeOf))
+    .option("--checksum <md5>", "only images with this MD5")
+    .option("--os-hash-value <digest>", "only images with this digest (os_hash_value)")
+    .option(
+      "--time <condition>",
+      "only images whose time fits, to the second: `created_at` or `updated_at`, then gt, gte, lt, lte, eq or neq, then a time, such as created_at:gte:2026-01-31 or updated_at:lt:2h; may be repeated: all of them",
+      timesOf,
+    )
+    .option("--min-disk-min <gib>", "smallest min_disk, in GiB", numberOf)
+    .option("--min-disk-max <gib>", "largest min_disk, in GiB", numberOf)
+    .option("--min-ram-min <mib>", "smallest min_ram, in MiB", numberOf)
+    .option("--min-ram-max <mib>", "largest min_ram, in MiB", numberOf)
     .action(inSession(list));
   addAttributeOptions(command, CHOOSE_BY_ATTRIBUTES);
   addListOptions(command, IMAGE_SORT_KEYS, imageColumns());
@@ -85,6 +105,13 @@ async function list(session: Session, options: ImageListOptions): Promise<void> 
     properties: options.property,
     sizeMin: options.sizeMin,
     sizeMax: options.sizeMax,
+    checksum: options.checksum?.toLowerCase(),
+    osHashValue: options.osHashValue?.toLowerCase(),
+    minDiskMin: options.minDiskMin,
+    minDiskMax: options.minDiskMax,
+    minRamMin: options.minRamMin,
+    minRamMax: options.minRamMax,
+    times: options.time,
     ...attributesOf(options),
   };
   await answerList(

@@ -49,7 +49,7 @@ function projectArgument(): Argument {
 }
 
 async function list(session: Session, reference: string): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const members = await client.members.list(await namedImage(session, client, reference));
   session.answer(members, () =>
     table(
@@ -65,7 +65,7 @@ async function list(session: Session, reference: string): Promise<void> {
 }
 
 async function add(session: Session, reference: string, project: string): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const imageId = await namedImage(session, client, reference);
   const member = await client.members.add(imageId, project);
   session.answer(member, () => memberFields(member));
@@ -77,14 +77,14 @@ async function set(
   project: string,
   { status }: { readonly status: MemberStatus },
 ): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const imageId = await namedImage(session, client, reference);
   const member = await client.members.setStatus(imageId, project, status);
   session.answer(member, () => memberFields(member));
 }
 
 async function remove(session: Session, reference: string, project: string): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const imageId = await namedImage(session, client, reference);
   await client.members.remove(imageId, project);
   session.answer({ image_id: imageId, member_id: project, status: "removed" }, () =>

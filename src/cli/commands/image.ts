@@ -220,7 +220,7 @@ async function removeCopy(
   reference: string,
   { store, wait = false }: RemoveCopyOptions,
 ): Promise<void> {
-  const client = await session.client();
+  const client = await session.service();
   const imageId = await imageToRemoveFrom(client, reference, "remove a copy of");
   session.about({ image_id: imageId });
   const status = await withWordOfWaiting(session, () =>

@@ -27,7 +27,7 @@ async function stores(session: Session, { check = false, adopt }: StoresOptions)
     await adoptStore(session, adopt);
     return;
   }
-  const views = await (await session.hostClient()).admin.listStores(check ? "trial" : "writable");
+  const views = await (await session.hostService()).admin.listStores(check ? "trial" : "writable");
   session.answer(views, () =>
     table(
       ["NAME", "TYPE", "DEFAULT", "LOCATION", "FREE", "STATE"],

@@ -33,7 +33,7 @@ export function addTaskCommands(program: Command): void {
 }
 
 async function list(session: Session, options: TaskListOptions): Promise<void> {
-  const { admin, images } = await session.client();
+  const { admin, images } = await session.service();
   const { image, marker, status, owner } = options;
   const filter = {
     ...pageOf(options),
@@ -55,7 +55,7 @@ async function list(session: Session, options: TaskListOptions): Promise<void> {
 }
 
 async function show(session: Session, reference: string): Promise<void> {
-  const { admin } = await session.client();
+  const { admin } = await session.service();
   const taskId = await admin.resolveTask(reference);
   session.about({ task_id: taskId });
   const task = await admin.showTask(taskId);

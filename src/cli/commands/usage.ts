@@ -16,7 +16,7 @@ export function addUsageCommand(program: Command): void {
 }
 
 async function usage(session: Session, { owner }: { readonly owner?: string }): Promise<void> {
-  const client = await session.hostClient();
+  const client = await session.hostService();
   const view = await client.admin.showUsage(owner ?? defaultOwner() ?? null);
   session.answer(view, () => usageTable(view));
 }
