@@ -3,7 +3,7 @@ import type { StartOptions } from "../client/start-options.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { ApiContext } from "./context.ts";
 import { credentialsIn } from "./identity.ts";
-import { IMPORT_METHODS_HERE, type MethodHere, type RemoteImage } from "./import-body.ts";
+import { IMPORT_METHODS_HERE, type MethodHere, type PlacedImage } from "./import-body.ts";
 
 /**
  * The ways of import that can work here. `glance-download` needs to know the other services, and a
@@ -29,7 +29,7 @@ export const GLANCE_DOWNLOAD_HINT =
 export async function remoteDownload(
   context: ApiContext,
   { headers }: FastifyRequest,
-  remote: RemoteImage,
+  remote: PlacedImage,
 ): Promise<Pick<StartOptions, "method" | "uri" | "sourceFailure">> {
   const { region, serviceInterface, imageId } = remote;
   const { glanceRegions } = context.settings;

@@ -1,5 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { badRequest, conflict } from "./http-failure.ts";
+import type { ServicePlace } from "./identity.ts";
 
 /** The ways of import, in the order in which clients list them. */
 export const IMPORT_METHODS_HERE = [
@@ -18,17 +19,15 @@ export interface ImportBody {
   /** `web-download`: the URL. */
   readonly uri: string | undefined;
   /** `glance-download`: the image of the other service. */
-  readonly remote: RemoteImage | undefined;
+  readonly remote: PlacedImage | undefined;
   readonly stores: readonly string[] | undefined;
   readonly allStores: boolean;
   readonly allStoresMustSucceed: boolean;
 }
 
-/** An image of another service. */
-export interface RemoteImage {
-  readonly region: string;
+/** An image of another service, which the catalogue of services leads to. */
+export interface PlacedImage extends ServicePlace {
   readonly imageId: string;
-  readonly serviceInterface: string;
 }
 
 /**
@@ -95,7 +94,7 @@ function readUri(uri: unknown): string {
   throw badRequest("URI is required if using 'web-download' import method");
 }
 
-function readRemote(fields: Readonly<Record<string, unknown>>): RemoteImage {
+function readRemote(fields: Readonly<Record<string, unknown>>): PlacedImage {
   const { glance_image_id: imageId, glance_region: region } = fields;
   const { glance_service_interface: serviceInterface = "public" } = fields;
   if (typeof region !== "string" || region === "") {

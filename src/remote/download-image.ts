@@ -1,4 +1,5 @@
 import type { Writable } from "node:stream";
+import { writeFully } from "../bytes/positional-io.ts";
 import type { ImageView } from "../client/image-view.ts";
 import { writeNewFile } from "../client/new-file.ts";
 import type { ReadOptions } from "../client/read-image.ts";
@@ -41,12 +42,9 @@ export async function downloadImage(
   const { to } = options;
   if (typeof to === "string") {
     await writeNewFile(to, async (target) => {
-      await readAll(source, image, options, async (bytes, position) => {
-        for (let done = 0; done < bytes.length;) {
-          const left = bytes.length - done;
-          done += (await target.write(bytes, done, left, position + done)).bytesWritten;
-        }
-      });
+      await readAll(source, image, options, (bytes, position) =>
+        writeFully(target, bytes, position),
+      );
     });
   } else {
     await readToStream(source, image, options, to);

@@ -2,10 +2,11 @@ import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
 import { Runtime, type Logger } from "@temporalio/worker";
+import type { LogOptions } from "../config/json-log.ts";
 import { METRICS, type MetricFacts } from "../domain/metrics.ts";
 import type { ListenAddress } from "../domain/listen-address.ts";
 import { cannotListen, urlOf } from "../health/health-server.ts";
-import { coreLevel, createLogger, withoutNoise, type LogOptions } from "./logging.ts";
+import { coreLevel, createLogger, withoutNoise } from "./logging.ts";
 
 // Another program may take the free port that was found before the exporter listens there.
 const ATTEMPTS = 5;

@@ -1,46 +1,12 @@
 import type { Logger, LogLevel, LogMetadata } from "@temporalio/worker";
-import pino from "pino";
+import type pino from "pino";
+import { openLog, type LogOptions } from "../config/json-log.ts";
 import type { LogLevel as Threshold } from "../domain/log-level.ts";
-import { redact } from "../domain/redact.ts";
 import { logFields } from "./log-fields.ts";
 
-/** Settings of the logs of a worker. */
-export interface LogOptions {
-  /** Lines of lower levels are not written. */
-  readonly level: Threshold;
-  /** Passwords and keys that no line may contain. */
-  readonly secrets: readonly string[];
-  /** Takes a line with its newline. Default: stderr, written at once. */
-  readonly write?: (line: string) => void;
-}
-
-/** Makes a logger: one JSON object a line, with `level` as a word, `time` as ISO 8601 and `msg`. */
-export function createLogger({ level, secrets, write = writeToStderr() }: LogOptions): Logger {
-  const destination = {
-    write: (line: string) => {
-      write(redact(line, secrets));
-    },
-  };
-  return new PinoLogger(
-    pino(
-      {
-        level,
-        timestamp: pino.stdTimeFunctions.isoTime,
-        formatters: { level: (label) => ({ level: label }) },
-      },
-      destination,
-    ),
-  );
-}
-
-/**
- * Written at once: a line that waits in a buffer is lost with the process that it would explain.
- */
-function writeToStderr(): (line: string) => void {
-  const stderr = pino.destination({ fd: 2, sync: true });
-  return (line) => {
-    stderr.write(line);
-  };
+/** Opens the log of a worker for the SDK, see {@link openLog}. */
+export function createLogger(options: LogOptions): Logger {
+  return new PinoLogger(openLog(options));
 }
 
 /** At its own INFO the core reports each poll that ends. */

@@ -48,8 +48,7 @@ export function addApiCommands(program: Command): void {
 
 async function serve(session: Session, options: ApiCommandOptions): Promise<void> {
   setFlagsFromString(KEEP_YOUNG_GENERATION_SMALL);
-  const { pino } = await import("pino");
-  const { redact } = await import("../../domain/redact.ts");
+  const { openLog } = await import("../../config/json-log.ts");
   const { knownSecrets } = await import("../../config/known-secrets.ts");
   const { namedLogLevel } = await import("../../config/log-settings.ts");
   const { runApi } = await import("../../http/run-api.ts");
@@ -59,16 +58,8 @@ async function serve(session: Session, options: ApiCommandOptions): Promise<void
     const databaseUrl = await session.requiredDatabaseUrl();
     const { temporal } = await session.location();
     const secrets = knownSecrets({ databaseUrl, keyFile: config.keyFile });
-    const stderr = pino.destination({ fd: 2, sync: true });
-    const logger = pino(
-      {
-        level: namedLogLevel(options.logLevel) ?? config.logging.level,
-        timestamp: pino.stdTimeFunctions.isoTime,
-        formatters: { level: (label) => ({ level: label }) },
-        base: null,
-      },
-      { write: (line: string) => stderr.write(redact(line, secrets)) },
-    );
+    const level = namedLogLevel(options.logLevel) ?? config.logging.level;
+    const logger = openLog({ level, secrets });
     await runApi({
       ...{ config, databaseUrl, temporal, logger },
       onReady: (addresses) => {
