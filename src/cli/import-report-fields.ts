@@ -28,6 +28,9 @@ export function reportFields(report: ImportReport, page: ReportPage): string {
       ["import", STATES[state]],
       ["task", task === null ? (live?.task_id ?? null) : `${task.id} (${task.status})`],
       ...(message === null || message === "" ? [] : [["message", message] as const]),
+      ...(report.cancelled_by === undefined
+        ? []
+        : [["cancelled_by", report.cancelled_by] as const]),
       ...(hasFailed(report) ? [["hint", failureOfImport(report).hint] as const] : []),
       ["run_id", report.run_id],
       ...(link === undefined ? [] : [["web_ui", link] as const]),

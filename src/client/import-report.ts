@@ -46,6 +46,11 @@ export interface ImportReport {
   readonly message: string | null;
   /** The failure in this message. Null if it did not fail, or if its code is not recorded. */
   readonly failure: FailureDetails | null;
+  /**
+   * The one who cancelled it, such as `ann@desk`; Temporal's own programs give their process. Absent
+   * if it was not cancelled, or Temporal does not know it any more.
+   */
+  readonly cancelled_by?: string;
 }
 
 /** The records of one image's imports in the catalogue and in Temporal. */

@@ -17,6 +17,7 @@ import {
   type ImportOutcome,
   type ImportStatus,
 } from "../workflow/contract.ts";
+import { findCanceller, requestCancel } from "../temporal/cancel-request.ts";
 import { failureFrom } from "../temporal/failure-from.ts";
 import { lookAtImport, type LookOptions } from "./import-looks.ts";
 import type { RunView } from "./import-report.ts";
@@ -232,10 +233,11 @@ export class ImportRuns {
   }
 
   /** See `Imports.cancel`. */
-  async cancel(imageId: string, wait: boolean): Promise<boolean> {
+  async cancel(imageId: string, { wait, by }: { wait: boolean; by: string }): Promise<boolean> {
     const { runId } = await this.#requireOpen(imageId);
     const handle = this.#handle(imageId, runId);
-    await translating(imageId, () => handle.cancel());
+    const run = { workflowId: handle.workflowId, runId };
+    await translating(imageId, () => requestCancel(this.#client, run, by));
     if (!wait) {
       const status = (await this.run(imageId, runId))?.status ?? null;
       if (status?.phase === "unstaging" || status?.phase === "done") throw tooLate(imageId);
@@ -249,6 +251,18 @@ export class ImportRuns {
       return true;
     }
     throw tooLate(imageId);
+  }
+
+  /**
+   * Finds who cancelled a run of an image's import, in seconds.
+   *
+   * @returns undefined when Temporal does not know it
+   */
+  async canceller(imageId: string, runId: string): Promise<string | undefined> {
+    const run = { workflowId: importWorkflowId(imageId), runId };
+    return this.#client
+      .withDeadline(Date.now() + ANSWER_PATIENCE_MS, () => findCanceller(this.#client, run))
+      .catch(() => undefined);
   }
 
   /** Waits until a run closes, with whatever result, or until the time is over. */

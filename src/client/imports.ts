@@ -21,6 +21,14 @@ import { requireId } from "./require-id.ts";
 import type { CopyOptions, StartOptions } from "./start-options.ts";
 import { Turns } from "./turns.ts";
 
+/** Options of a cancellation. */
+export interface CancelOptions {
+  /** Returns only after the undo. Default: false */
+  readonly wait?: boolean;
+  /** The one who cancels, for the history of the run. Default: the user and host of this process */
+  readonly by?: string;
+}
+
 /** The run that is watched, and the times at which it is looked at. */
 export interface WatchOptions {
   /** Default: the newest run, also one that begins meanwhile */
@@ -227,11 +235,9 @@ export class Imports {
    * @returns as {@link Imports.pause}
    * @throws ImportError `ImportNotFound`; `ImportEnded`, also if it is too late to cancel it
    */
-  async cancel(
-    imageId: string,
-    { wait = false }: { readonly wait?: boolean } = {},
-  ): Promise<boolean> {
-    return (await this.#runs()).cancel(imageId, wait);
+  async cancel(imageId: string, { wait = false, by }: CancelOptions = {}): Promise<boolean> {
+    const { thisUser } = await import("../temporal/cancel-request.ts");
+    return (await this.#runs()).cancel(imageId, { wait, by: by ?? thisUser() });
   }
 
   /**
@@ -244,7 +250,9 @@ export class Imports {
     requireId(imageId);
     if (!this.#hasCatalogue) {
       const newest = await (await this.#runs()).run(imageId);
-      return reportOf({ imageId, image: undefined, task: undefined, newest, claimant: undefined });
+      return this.#withCanceller(
+        reportOf({ imageId, image: undefined, task: undefined, newest, claimant: undefined }),
+      );
     }
     // The run is read before the rows: a run that has ended by now has its end in the rows.
     const newest = await this.#newestRun(imageId);
@@ -256,7 +264,14 @@ export class Imports {
         : await this.#admin.showTask(holder);
     const isOther = task !== undefined && newest !== "away" && newest?.run_id !== task.run_id;
     const claimant = isOther ? await (await this.#runs()).run(imageId, task.run_id) : undefined;
-    return reportOf({ imageId, image, task, newest, claimant });
+    return this.#withCanceller(reportOf({ imageId, image, task, newest, claimant }));
+  }
+
+  async #withCanceller(report: ImportReport): Promise<ImportReport> {
+    const { image_id: imageId, run_id: runId, failure } = report;
+    if (failure?.code !== "ImportCancelled" || runId === null) return report;
+    const canceller = await (await this.#runs()).canceller(imageId, runId).catch(() => undefined);
+    return canceller === undefined ? report : { ...report, cancelled_by: canceller };
   }
 
   async #newestRun(imageId: string): Promise<RunView | undefined | "away"> {

@@ -110,9 +110,9 @@ export function expectedOwner(caller: Caller, { owner }: ImageView): string | nu
   return isAdmin(caller) ? undefined : owner;
 }
 
-/** A document about an import, as the caller may read it. */
+/** A document about an import, as the caller may read it: tenants do not see who operates it. */
 export function inWordsFor<Document>({ caller }: FastifyRequest, document: Document): Document {
-  return isAdmin(caller) ? document : plainDocument(document);
+  return isAdmin(caller) ? document : plainDocument({ ...document, cancelled_by: undefined });
 }
 
 /** @throws HttpFailure 403 */

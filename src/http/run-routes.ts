@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { FastifyRequest } from "fastify";
 import type { AcceptedCopy } from "../workflow/contract.ts";
 import { UnansweredStart } from "../client/unanswered-start.ts";
-import { isAdmin } from "./caller.ts";
+import { isAdmin, type Caller } from "./caller.ts";
 import { checkOrigin } from "./check-origin.ts";
 import {
   atTheEnd,
@@ -100,9 +100,13 @@ export const runRoutes: Routes = (app, context) => {
   );
 
   const actions = {
-    pause: { summary: "Pause an import", act: client.imports.pause.bind(client.imports) },
-    resume: { summary: "Resume an import", act: client.imports.resume.bind(client.imports) },
-    cancel: { summary: "Cancel an import", act: (id: string) => client.imports.cancel(id) },
+    pause: { summary: "Pause an import", act: (id: string) => client.imports.pause(id) },
+    resume: { summary: "Resume an import", act: (id: string) => client.imports.resume(id) },
+    cancel: {
+      summary: "Cancel an import",
+      act: (id: string, { user }: Caller) =>
+        client.imports.cancel(id, user === null ? {} : { by: user }),
+    },
   } as const;
   for (const action of ["pause", "resume", "cancel"] as const) {
     const { summary, act } = actions[action];
@@ -111,7 +115,7 @@ export const runRoutes: Routes = (app, context) => {
       described(summary, { refusesBody: true, answers: { 202: undefined } }),
       async (request, reply) => {
         const { image } = await requireImage(context, request, request.params.id, "steer_import");
-        const isReceived = await act(image.id);
+        const isReceived = await act(image.id, request.caller);
         return reply.code(202).send({ image_id: image.id, received: isReceived });
       },
     );

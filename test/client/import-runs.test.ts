@@ -232,9 +232,13 @@ describe("ImportRuns", () => {
       await rig.client.imports.start(imageId, { stores: ["slow"] });
       await rig.copying(imageId, "slow");
 
-      await imports.cancel(imageId, true);
+      await imports.cancel(imageId, { wait: true, by: "ann@desk" });
 
       expect(await rig.state(imageId)).toMatchObject({ image: "uploading", leases: [], slow: [] });
+      expect(await rig.client.imports.report(imageId)).toMatchObject({
+        state: "failed",
+        cancelled_by: "ann@desk",
+      });
     });
 
     it("does not wait otherwise", async () => {
@@ -248,7 +252,7 @@ describe("ImportRuns", () => {
       await rig.client.imports.start(imageId, {});
       await storing.reached;
 
-      await imports.cancel(imageId, false);
+      await imports.cancel(imageId, { wait: false, by: "ann@desk" });
 
       await undoing.reached;
       expect((await imports.status(imageId)).phase).toBe("undoing");
@@ -268,7 +272,7 @@ describe("ImportRuns", () => {
       await rig.client.imports.start(imageId, {});
       await activating.reached;
 
-      const cancelled = failureOf(imports.cancel(imageId, true));
+      const cancelled = failureOf(imports.cancel(imageId, { wait: true, by: "ann@desk" }));
       await rig.cancelRequested(imageId);
       activating.release();
 
@@ -281,7 +285,7 @@ describe("ImportRuns", () => {
     it("fails when the image was never imported", async () => {
       const imports = new ImportRuns(await connectTestClient());
 
-      const failure = await failureOf(imports.cancel(randomUUID(), true));
+      const failure = await failureOf(imports.cancel(randomUUID(), { wait: true, by: "ann@desk" }));
 
       expect(failure.code).toBe("ImportNotFound");
     });
@@ -294,7 +298,7 @@ describe("ImportRuns", () => {
       await rig.client.imports.start(imageId, {});
       await failureOf(imports.wait(imageId, undefined));
 
-      const failure = await failureOf(imports.cancel(imageId, true));
+      const failure = await failureOf(imports.cancel(imageId, { wait: true, by: "ann@desk" }));
 
       expect(failure).toMatchObject({
         code: "ImportEnded",

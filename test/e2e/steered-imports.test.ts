@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { hostname, userInfo } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { writeRandomFile } from "../support/disk-images.ts";
@@ -120,9 +121,13 @@ describe("cancel --wait in the middle of a copy", () => {
     const cancelled = await commandLine.json("cancel", imageId, "--wait");
     const traces = await stack.traces(imageId);
     const task = await stack.newestTask(imageId);
+    const status = await commandLine.json("status", imageId);
     stack.holds.release("slow", imageId);
     const again = await commandLine.json("start", imageId, "--wait");
 
+    expect(status).toMatchObject({
+      answer: { cancelled_by: `${userInfo().username}@${hostname()}` },
+    });
     expect(cancelled).toMatchObject({ exitCode: 0, answer: { status: "cancelled" } });
     expect(traces).toEqual({ ...NOTHING, image: "uploading", staging: ["@"] });
     expect(task).toMatchObject({

@@ -73,5 +73,9 @@ export const statusDocument: z.ZodType<ImportReport> = z
     live: importStatus.nullable().describe("the status of its run"),
     message: z.string().nullable(),
     failure: failureDetails.nullable(),
+    cancelled_by: z
+      .string()
+      .exactOptional()
+      .describe("who cancelled it; absent if Temporal does not know"),
   })
   .meta({ id: "status", description: "The answer of `status` for one image, and that of `watch`" });

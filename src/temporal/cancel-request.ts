@@ -1,0 +1,69 @@
+import { randomUUID } from "node:crypto";
+import { hostname, userInfo } from "node:os";
+import { isGrpcServiceError, WorkflowNotFoundError, type Client } from "@temporalio/client";
+
+/** One run of a workflow. */
+export interface RunToCancel {
+  readonly workflowId: string;
+  readonly runId: string;
+}
+
+// A cancelled import undoes its work in some dozens of events after the request.
+const PAGE_EVENTS = 100;
+const MOST_PAGES = 10;
+/** Number of NOT_FOUND in gRPC. */
+const NOT_FOUND = 5;
+
+/** The user and the host of this process. */
+export function thisUser(): string {
+  return `${userInfo().username}@${hostname()}`;
+}
+
+/**
+ * Requests the cancellation of a run. `handle.cancel()` says only which process asks for it.
+ *
+ * @param by - the person or program that asks for it, as the history of the run records it
+ * @throws WorkflowNotFoundError when the run has closed
+ */
+export async function requestCancel(client: Client, run: RunToCancel, by: string): Promise<void> {
+  try {
+    await client.workflowService.requestCancelWorkflowExecution({
+      namespace: client.options.namespace,
+      workflowExecution: run,
+      requestId: randomUUID(),
+      identity: by,
+    });
+  } catch (error) {
+    if (isGrpcServiceError(error) && (error.code as number) === NOT_FOUND) {
+      throw new WorkflowNotFoundError(error.details, run.workflowId, run.runId);
+    }
+    throw error;
+  }
+}
+
+/**
+ * Finds who requested the cancellation of a run, from the end of its history: Temporal's Web UI and
+ * its command line give the identity of their process.
+ *
+ * @returns undefined when the history is too long or does not say it
+ */
+export async function findCanceller(client: Client, run: RunToCancel): Promise<string | undefined> {
+  let nextPageToken: Uint8Array | undefined;
+  for (let page = 0; page < MOST_PAGES; page += 1) {
+    const { history, nextPageToken: next } =
+      await client.workflowService.getWorkflowExecutionHistoryReverse({
+        namespace: client.options.namespace,
+        execution: run,
+        maximumPageSize: PAGE_EVENTS,
+        ...(nextPageToken === undefined ? {} : { nextPageToken }),
+      });
+    for (const event of history?.events ?? []) {
+      const request = event.workflowExecutionCancelRequestedEventAttributes;
+      const identity = request?.identity ?? "";
+      if (identity !== "") return identity;
+    }
+    if (next.length === 0) return undefined;
+    nextPageToken = next;
+  }
+  return undefined;
+}
