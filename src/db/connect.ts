@@ -3,7 +3,7 @@ import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 import { ImportError } from "../domain/import-failure.ts";
 import { databaseFailure, needsNewConnection } from "./database-failure.ts";
-import { Turns } from "./turns.ts";
+import { ConnectionQueue } from "./connection-queue.ts";
 
 /** Runs statements: a transaction, or the pool for a single statement. */
 export type Queries = Pick<
@@ -51,11 +51,11 @@ type Lane = "statements" | "renewals";
 export class Database {
   readonly #options: DatabaseOptions;
   readonly #pools = new Map<Lane, postgres.Sql>();
-  readonly #turns: Turns;
+  readonly #queue: ConnectionQueue;
 
   constructor(options: DatabaseOptions) {
     this.#options = options;
-    this.#turns = new Turns(connectionsOf(options));
+    this.#queue = new ConnectionQueue(connectionsOf(options));
   }
 
   /**
@@ -66,7 +66,7 @@ export class Database {
    *   must change the database; StatementError when a statement is wrong
    */
   async query<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    return this.#turns.run(() => this.#within("statements", (pool) => work(drizzle(pool))));
+    return this.#queue.run(() => this.#within("statements", (pool) => work(drizzle(pool))));
   }
 
   /**
@@ -85,7 +85,7 @@ export class Database {
    * again.
    */
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    return this.#turns.run(() => this.#within("statements", (pool) => transact(pool, work)));
+    return this.#queue.run(() => this.#within("statements", (pool) => transact(pool, work)));
   }
 
   /** Ends all connections; statements under way get a second to finish. */
@@ -107,8 +107,8 @@ export class Database {
           "DatabaseUnavailable",
           `Postgres did not respond within ${String(limitMs)} ms`,
         );
-        // Those that wait for their turn would meet the same silence, one after the other.
-        this.#turns.rejectWaiting(failure);
+        // Those that wait for a connection would meet the same silence, one after the other.
+        this.#queue.rejectWaiting(failure);
         reject(failure);
       }, limitMs);
     });

@@ -3,8 +3,8 @@ interface Waiter {
   reject(reason: unknown): void;
 }
 
-/** Lets a number of works run at once, and the others wait in the order in which they came. */
-export class Turns {
+/** Lets as many works run at once as there are connections; the others wait in their order. */
+export class ConnectionQueue {
   readonly #waiting: Waiter[] = [];
   #free: number;
 
@@ -14,7 +14,7 @@ export class Turns {
   }
 
   /**
-   * Runs the work when its turn has come.
+   * Runs the work when a connection is free.
    *
    * @throws the reason given to {@link rejectWaiting}; what the work throws
    */
