@@ -25,8 +25,8 @@ export interface PooledBlock extends SharedBlock {
 /** Limits of a {@link BlockPool}. */
 export interface BlockPoolLimits {
   /**
-   * Blocks that are lent at a time, but for those of streams that waited too long. Default: 32,
-   * which is 32 MiB
+   * Blocks that are lent at a time, but for those of streams that waited too long. Default: 24,
+   * which is 24 MiB
    */
   readonly budget?: number;
   /**
@@ -59,7 +59,7 @@ export class BlockPool {
   readonly #waiting: Waiter[] = [];
   #lentBlocks = 0;
 
-  constructor({ budget = 32, perStream = 8, patienceMs = 1000 }: BlockPoolLimits = {}) {
+  constructor({ budget = 24, perStream = 8, patienceMs = 1000 }: BlockPoolLimits = {}) {
     this.#budget = budget;
     this.#perStream = perStream;
     this.#patienceMs = patienceMs;

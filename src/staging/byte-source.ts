@@ -1,6 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { finished, type Readable } from "node:stream";
 import type { SharedBlock } from "../bytes/block-pool.ts";
+import { BLOCK_BYTES } from "../bytes/block-size.ts";
 
 /** A source of bytes, one after the other. */
 export interface ByteSource {
@@ -26,8 +27,17 @@ export function fileSource(handle: FileHandle): ByteSource {
   };
 }
 
-// Enough for the socket to be read while a block is hashed and written; each stream holds so much.
-const AHEAD_BYTES = 128 * 1024;
+// A stream that is stopped and started for each chunk costs a third of the time of an upload: one
+// stream is read a block ahead, and many streams share the memory for that.
+const MOST_AHEAD_BYTES = BLOCK_BYTES;
+const LEAST_AHEAD_BYTES = 128 * 1024;
+const ALL_AHEAD_BYTES = 8 * BLOCK_BYTES;
+let openStreams = 0;
+
+function mostAheadBytes(): number {
+  const shareBytes = ALL_AHEAD_BYTES / Math.max(1, openStreams);
+  return Math.min(MOST_AHEAD_BYTES, Math.max(LEAST_AHEAD_BYTES, shareBytes));
+}
 
 /**
  * Reads a stream of bytes or of text, such as standard input, to its end. It takes chunks as they
@@ -38,6 +48,7 @@ export function streamSource(stream: Readable): ByteSource {
   let aheadBytes = 0;
   let end: { readonly failure?: Error } | undefined;
   let isStarted = false;
+  let isClosed = false;
   let wake: () => void = () => undefined;
 
   const onData = (chunk: Uint8Array | string): void => {
@@ -45,11 +56,12 @@ export function streamSource(stream: Readable): ByteSource {
     const bytes = typeof chunk === "string" ? Buffer.from(chunk) : viewOf(chunk);
     chunks.push(bytes);
     aheadBytes += bytes.length;
-    if (aheadBytes >= AHEAD_BYTES) stream.pause();
+    if (aheadBytes >= mostAheadBytes()) stream.pause();
     wake();
   };
   const start = (): void => {
     isStarted = true;
+    openStreams += 1;
     finished(stream, { writable: false }, (error) => {
       end = error == null ? {} : { failure: error };
       wake();
@@ -78,7 +90,7 @@ export function streamSource(stream: Readable): ByteSource {
       chunks.shift();
     }
     aheadBytes -= lengthBytes;
-    if (aheadBytes < AHEAD_BYTES && stream.isPaused()) stream.resume();
+    if (aheadBytes < mostAheadBytes() && stream.isPaused()) stream.resume();
     return lengthBytes;
   };
   return {
@@ -88,8 +100,11 @@ export function streamSource(stream: Readable): ByteSource {
       return take(buffer);
     },
     close() {
+      if (!isStarted || isClosed) return;
+      isClosed = true;
+      openStreams -= 1;
       stream.off("data", onData);
-      if (isStarted) stream.pause();
+      stream.pause();
     },
   };
 }

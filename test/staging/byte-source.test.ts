@@ -79,7 +79,7 @@ describe("streamSource()", () => {
     for (let length = await source.read(buffer); length > 0; length = await source.read(buffer)) {
       readBytes += length;
       await new Promise(setImmediate);
-      expect(takenBytes - readBytes).toBeLessThanOrEqual(MIB / 2);
+      expect(takenBytes - readBytes).toBeLessThanOrEqual(MIB + MIB / 2);
     }
 
     expect(readBytes).toBe(10 * MIB);

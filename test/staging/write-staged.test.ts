@@ -23,11 +23,11 @@ beforeEach(() => {
 
 /** However a write ends, its blocks go back to all the streams of the process. */
 afterEach(async () => {
-  await expect.poll(freeBlocks, PATIENCE).toBe(32);
+  await expect.poll(freeBlocks, PATIENCE).toBe(24);
 });
 
 async function freeBlocks(): Promise<number> {
-  const blocks = [0, 1, 2, 3].flatMap(() => {
+  const blocks = [0, 1, 2].flatMap(() => {
     const share = processBlocks.share();
     const lent: ReturnType<typeof share.acquire>[] = [];
     while (share.isAnyFree) lent.push(share.acquire());
