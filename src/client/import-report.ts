@@ -47,8 +47,8 @@ export interface ImportReport {
   /** The failure in this message. Null if it did not fail, or if its code is not recorded. */
   readonly failure: FailureDetails | null;
   /**
-   * The one who cancelled it, such as `ann@desk`; Temporal's own programs give their process. Absent
-   * if it was not cancelled, or Temporal does not know it any more.
+   * The one who cancelled it, such as `ann@desk`; Temporal's own programs give their process.
+   * Absent if it was not cancelled, or Temporal does not know it any more.
    */
   readonly cancelled_by?: string;
 }
