@@ -48,8 +48,8 @@ interface Waiter {
 
 /**
  * The 1 MiB blocks of all streams of bytes in a process. A few streams read ahead, and many take
- * turns. A stream that has no block and waited for one gets it beyond the budget: it never waits
- * long for strangers whose disk, quota or network stands still.
+ * turns. A stream that waited too long for its only block gets it beyond the budget, and from then
+ * on at once: strangers whose disk, quota or network stands still do not hold it up.
  */
 export class BlockPool {
   readonly #budget: number;
@@ -90,7 +90,8 @@ export class BlockPool {
   }
 
   /** @internal */
-  mayHave({ heldBlocks }: BlockShare): boolean {
+  mayHave({ heldBlocks, hasWaitedTooLong }: BlockShare): boolean {
+    if (heldBlocks === 0 && hasWaitedTooLong) return true;
     return heldBlocks < this.#perStream && this.#lentBlocks < this.#budget;
   }
 
@@ -123,9 +124,15 @@ export class BlockPool {
     share.heldBlocks -= 1;
     this.#lentBlocks -= 1;
     if (this.#free.length < this.#budget) this.#free.push(memory);
-    const next = this.#waiting.find((waiter) => this.mayHave(waiter.share));
-    if (next !== undefined) this.#serve(next);
+    // At most two: one for the block that is free, and one for a stream beyond the budget.
+    for (let next = this.#nextWaiter(); next !== undefined; next = this.#nextWaiter()) {
+      this.#serve(next);
+    }
     for (const waiter of this.#waiting) if (waiter.share === share) this.#grantLater(waiter);
+  }
+
+  #nextWaiter(): Waiter | undefined {
+    return this.#waiting.find(({ share }) => this.mayHave(share));
   }
 
   #serve(waiter: Waiter): void {
@@ -142,6 +149,7 @@ export class BlockPool {
   #grantLater(waiter: Waiter): void {
     if (waiter.share.heldBlocks > 0) return;
     waiter.timer ??= setTimeout(() => {
+      waiter.share.hasWaitedTooLong = true;
       this.#serve(waiter);
     }, this.#patienceMs);
   }
@@ -153,6 +161,8 @@ export class BlockShare {
   #ended: Error | undefined;
   /** Blocks that are lent to the stream now. Only the pool changes it. */
   heldBlocks = 0;
+  /** True once it waited too long: from then on it gets a block at once. Only the pool sets it. */
+  hasWaitedTooLong = false;
 
   constructor(pool: BlockPool) {
     this.#pool = pool;

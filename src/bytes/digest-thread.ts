@@ -45,6 +45,10 @@ function carryOut(order: DigestThreadOrder): DigestThreadAnswer | undefined {
   }
 }
 
+// An order that cannot be read has no answer, and answers are matched by their order.
+port.on("messageerror", (error) => {
+  throw error;
+});
 port.on("message", (order: DigestThreadOrder) => {
   const answer = carryOut(order);
   if (answer !== undefined) port.postMessage(answer);

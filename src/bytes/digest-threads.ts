@@ -82,6 +82,10 @@ class DigestThread {
     this.#worker.on("error", (cause) => {
       this.#die("failed", cause);
     });
+    this.#worker.on("messageerror", (cause) => {
+      this.#die("sent no answer", cause);
+      void this.#worker.terminate();
+    });
     this.#worker.on("exit", (code) => {
       this.#die(`ended with code ${code}`);
     });

@@ -90,7 +90,7 @@ export function streamSource(stream: Readable): ByteSource {
       chunks.shift();
     }
     aheadBytes -= lengthBytes;
-    if (aheadBytes < mostAheadBytes() && stream.isPaused()) stream.resume();
+    if (aheadBytes < mostAheadBytes() && stream.isPaused() && !isClosed) stream.resume();
     return lengthBytes;
   };
   return {
@@ -105,6 +105,9 @@ export function streamSource(stream: Readable): ByteSource {
       openStreams -= 1;
       stream.off("data", onData);
       stream.pause();
+      // A read that was left behind ends, and gives its block back.
+      end ??= {};
+      wake();
     },
   };
 }

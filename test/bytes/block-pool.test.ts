@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { BlockPool, type PooledBlock } from "../../src/bytes/block-pool.ts";
 
 async function isStillWaiting(promise: Promise<unknown>): Promise<boolean> {
@@ -40,6 +40,23 @@ describe("BlockPool", () => {
     expect(await isStillWaiting(second)).toBe(true);
     mine.release();
     await second;
+  });
+
+  it("lets a stream that waited too long go on at once while strangers hold the budget", async () => {
+    let timers = 0;
+    const pool = new BlockPool({ budget: 1, patienceMs: 1 });
+    await pool.share().acquire();
+    const stream = pool.share();
+    (await stream.acquire()).release();
+
+    const setTimer = vi.spyOn(globalThis, "setTimeout").mockImplementation(() => {
+      timers += 1;
+      throw new Error("It waits");
+    });
+    for (let n = 0; n < 20; n += 1) (await stream.acquire()).release();
+    setTimer.mockRestore();
+
+    expect(timers).toBe(0);
   });
 
   it("serves those who may have a block in the order of their requests", async () => {
