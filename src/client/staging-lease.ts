@@ -1,5 +1,5 @@
 import type { Database } from "../db/connect.ts";
-import { growStaging, renewStaging } from "../db/upload-records.ts";
+import { growStaging, keepStaging, renewStaging } from "../db/upload-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { Limits } from "../domain/quota.ts";
 import { whileUnreachable } from "./while-unreachable.ts";
@@ -34,6 +34,7 @@ export class StagingLease {
   readonly #lost = new AbortController();
   readonly #signal: AbortSignal;
   readonly #renewEveryMs: number;
+  readonly #keep: () => Promise<unknown>;
   readonly #renew: () => Promise<unknown>;
 
   constructor(
@@ -47,7 +48,8 @@ export class StagingLease {
     this.#imageId = imageId;
     this.#token = token;
     this.#renewEveryMs = renewEveryMs;
-    this.#renew = renew ?? (() => database.renewal((db) => renewStaging(db, imageId, token)));
+    this.#keep = renew ?? (() => database.renewal((db) => keepStaging(db, imageId, token)));
+    this.#renew = renew ?? (() => database.query((db) => renewStaging(db, imageId, token)));
     this.#signal =
       signal === undefined ? this.#lost.signal : AbortSignal.any([signal, this.#lost.signal]);
   }
@@ -81,6 +83,15 @@ export class StagingLease {
     });
   }
 
+  async #keepOrLose(): Promise<void> {
+    try {
+      await this.#keep();
+    } catch (error) {
+      const isLost = error instanceof ImportError && error.code === "StagingBusy";
+      if (isLost) this.#lost.abort(error);
+    }
+  }
+
   /**
    * Renews while the work runs, one renewal at a time. It continues while the database is
    * unreachable: no process can take over without it. No renewal is under way when this returns: it
@@ -89,14 +100,9 @@ export class StagingLease {
   async during<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     let renewing: Promise<void> | undefined;
     const timer = setInterval(() => {
-      renewing ??= this.renew()
-        .catch((error: unknown) => {
-          const isLost = error instanceof ImportError && error.code === "StagingBusy";
-          if (isLost) this.#lost.abort(error);
-        })
-        .finally(() => {
-          renewing = undefined;
-        });
+      renewing ??= this.#keepOrLose().finally(() => {
+        renewing = undefined;
+      });
     }, this.#renewEveryMs);
     try {
       const result = await work(this.#signal);

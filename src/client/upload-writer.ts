@@ -92,7 +92,7 @@ export class UploadWriter {
     // After the death of this process the next writer finds the file by it.
     const { lengthBytes } = before.resumable;
     const facts = { complete: this.#complete, syncedBytes: lengthBytes, checkedBytes: null };
-    await this.#lease.patiently(() => this.#record(facts));
+    await this.#recordPatiently(facts);
     const complete = { imageId, token, part, path, digests, zeroBlocks: this.#zeroBlocks };
     await publishUpload(this.#tools, this.#lease, complete);
   }
@@ -146,7 +146,7 @@ export class UploadWriter {
     await using target = await staging.reopenPart(part);
     // What another boot wrote of the copy may be lost.
     if (source.bootId !== bootId) await target.truncate(0);
-    await this.#record({ source: { ...source, lengthBytes, bootId } });
+    await this.#recordPatiently({ source: { ...source, lengthBytes, bootId } });
     if (lengthBytes > 0) {
       await using from = await this.#openSource(source);
       const sync = () => staging.syncPart(target, part);
@@ -154,7 +154,7 @@ export class UploadWriter {
     }
     await staging.syncPart(target, part);
     this.#syncedBytes = lengthBytes;
-    await this.#record({ source: null, bootId, syncedBytes: lengthBytes });
+    await this.#recordPatiently({ source: null, bootId, syncedBytes: lengthBytes });
   }
 
   /** Opens the bytes to copy. Their writer may have published them before it stood still. */
@@ -183,7 +183,7 @@ export class UploadWriter {
     const { bootId } = await thisProcess();
     const checkedBytes = checksum === undefined ? null : offset;
     const syncedBytes = this.#syncedBytes;
-    await this.#record({ bootId, syncedBytes, checkedBytes, complete: null });
+    await this.#recordPatiently({ bootId, syncedBytes, checkedBytes, complete: null });
   }
 
   async #receive(target: FileHandle, signal: AbortSignal): Promise<Digests | undefined> {
@@ -246,11 +246,16 @@ export class UploadWriter {
   }
 
   async #sync(target: FileHandle): Promise<void> {
-    const syncedBytes = this.#writtenBytes;
+    // The last block that was counted may be one whose write failed.
+    const syncedBytes = Math.min(this.#writtenBytes, (await target.stat()).size);
     await this.#tools.staging.syncPart(target, this.#held.part);
     this.#syncedBytes = syncedBytes;
     // Goes on while the catalogue is unreachable; the lease says if it is lost.
     await this.#record({ syncedBytes }).catch(() => undefined);
+  }
+
+  async #recordPatiently(facts: Parameters<typeof renewResumable>[3]): Promise<void> {
+    await this.#lease.patiently(() => this.#record(facts));
   }
 
   /** @returns true if another request waits for the lease */

@@ -41,6 +41,10 @@ function connectionsOf({ maxConnections = 8 }: DatabaseOptions): number {
   return maxConnections;
 }
 
+function closedBefore(): ImportError {
+  return new ImportError("DatabaseUnavailable", "The connection to Postgres was closed");
+}
+
 /** Statements of one lane wait for one another's connections. */
 type Lane = "statements" | "renewals";
 
@@ -51,11 +55,15 @@ type Lane = "statements" | "renewals";
 export class Database {
   readonly #options: DatabaseOptions;
   readonly #pools = new Map<Lane, postgres.Sql>();
-  readonly #queue: ConnectionQueue;
+  readonly #queues: Readonly<Record<Lane, ConnectionQueue>>;
+  #isClosed = false;
 
   constructor(options: DatabaseOptions) {
     this.#options = options;
-    this.#queue = new ConnectionQueue(connectionsOf(options));
+    this.#queues = {
+      statements: new ConnectionQueue(connectionsOf(options)),
+      renewals: new ConnectionQueue(1),
+    };
   }
 
   /**
@@ -66,7 +74,7 @@ export class Database {
    *   must change the database; StatementError when a statement is wrong
    */
   async query<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    return this.#queue.run(() => this.#within("statements", (pool) => work(drizzle(pool))));
+    return this.#within("statements", (pool) => work(drizzle(pool)));
   }
 
   /**
@@ -85,17 +93,24 @@ export class Database {
    * again.
    */
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    return this.#queue.run(() => this.#within("statements", (pool) => transact(pool, work)));
+    return this.#within("statements", (pool) => transact(pool, work));
   }
 
   /** Ends all connections; statements under way get a second to finish. */
   async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const queue of Object.values(this.#queues)) queue.rejectWaiting(closedBefore());
     const pools = [...this.#pools.values()];
     this.#pools.clear();
     await Promise.all(pools.map((pool) => pool.end({ timeout: LAST_SECONDS })));
   }
 
   async #within<T>(lane: Lane, work: (pool: postgres.Sql) => Promise<T>): Promise<T> {
+    return this.#queues[lane].run(() => this.#connected(lane, work));
+  }
+
+  async #connected<T>(lane: Lane, work: (pool: postgres.Sql) => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw closedBefore();
     const pool = this.#pools.get(lane) ?? this.#open(lane);
     const limitMs =
       (this.#options.statementTimeoutMs ?? DEFAULT_STATEMENT_TIMEOUT_MS) + CLIENT_MARGIN_MS;
@@ -108,7 +123,7 @@ export class Database {
           `Postgres did not respond within ${String(limitMs)} ms`,
         );
         // Those that wait for a connection would meet the same silence, one after the other.
-        this.#queue.rejectWaiting(failure);
+        this.#queues[lane].rejectWaiting(failure);
         reject(failure);
       }, limitMs);
     });

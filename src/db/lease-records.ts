@@ -96,7 +96,8 @@ export async function findLease(db: Queries, id: LeaseId): Promise<LeaseRow | un
   return lease;
 }
 
-async function lockLease(db: Queries, id: LeaseId): Promise<LeaseRow | undefined> {
+/** Locks a lease for this transaction. @returns the lease as it is now */
+export async function lockLease(db: Queries, id: LeaseId): Promise<LeaseRow | undefined> {
   const [lease] = await db.select().from(leases).where(isLease(id)).for("update");
   return lease;
 }

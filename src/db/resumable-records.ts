@@ -7,6 +7,7 @@ import type { Queries } from "./connect.ts";
 import { lockImage } from "./image-records.ts";
 import {
   isUnrenewed,
+  lockLease,
   takeLease,
   takeLeaseAway,
   type LeaseHolder,
@@ -98,10 +99,18 @@ export async function takeResumable(
 ): Promise<boolean> {
   const { imageId } = before;
   await lockImage(db, imageId);
+  // Its writer may have renewed it since, and recorded which bytes count.
+  const now = await lockLease(db, uploadOf(imageId));
+  if (now === undefined || !isAsFound(now, before)) return false;
   if (!(await takeLease(db, uploadOf(imageId), { ...writer, resumes: true }, before))) return false;
   const { source } = writer;
   await change(db, imageId, writer.token, { isHeld: true, isWanted: false, source });
   return true;
+}
+
+function isAsFound(now: LeaseRow, before: ResumableRow): boolean {
+  const sameFacts = JSON.stringify(now.resumable) === JSON.stringify(before.resumable);
+  return sameFacts && now.renewedAt.getTime() === before.renewedAt.getTime();
 }
 
 /** Asks the writer of an upload to give way once no bytes come any more. */

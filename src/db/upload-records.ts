@@ -10,6 +10,7 @@ import { lockImage, lockImageRow } from "./image-records.ts";
 import {
   dropLease,
   finishLease,
+  lockLease,
   isStale,
   takeLease,
   takeLeaseAway,
@@ -58,6 +59,8 @@ export async function beginStaging(
   attempt: StagingAttempt,
 ): Promise<StagedRow | undefined> {
   const image = await lockImage(db, attempt.imageId);
+  // A renewal that is under way counts.
+  await lockLease(db, uploadOf(attempt.imageId));
   const before = await findUpload(db, attempt.imageId);
   if (image.protected && before?.state === "whole" && attempt.replace) {
     throw new ImportError(
@@ -129,12 +132,28 @@ async function requireTakeover(
 }
 
 /**
- * Renews the lease of a stager. A lease that a transaction has locked is left to the next renewal:
- * mostly it is one of the same upload, and the renewals of others must not wait for it.
+ * Renews the lease of a stager, and waits for a takeover that is under way: the caller does
+ * something next that only the holder may do.
  *
  * @throws ImportError `StagingBusy` when another process took over, or the image was deleted
  */
 export async function renewStaging(db: Queries, imageId: string, token: string): Promise<void> {
+  const renewed = await db
+    .update(leases)
+    .set({ renewedAt: sql`now()` })
+    .where(isStager(imageId, token))
+    .returning({ token: leases.token });
+  if (renewed.length === 0) throw takenOver(imageId);
+}
+
+/**
+ * Renews the lease of a stager now and then. A lease that a transaction has locked is left to the
+ * next renewal: mostly it is one of the same upload, and the renewals of others must not wait for
+ * it.
+ *
+ * @throws ImportError `StagingBusy` when another process took over, or the image was deleted
+ */
+export async function keepStaging(db: Queries, imageId: string, token: string): Promise<void> {
   const isMine = isStager(imageId, token);
   const unlocked = db
     .select({ token: leases.token })

@@ -14,6 +14,7 @@ import {
   beginStaging,
   dropStaging,
   finishStaging,
+  keepStaging,
   renewStaging,
   type StagingAttempt,
   takeStagedAway,
@@ -279,7 +280,7 @@ describe("beginStaging()", () => {
   });
 });
 
-describe("renewStaging()", () => {
+describe("keepStaging()", () => {
   it("does not wait for a transaction that has locked the lease", async () => {
     const imageId = await catalogue.newImage();
     const attempt = attemptAt(imageId);
@@ -287,10 +288,12 @@ describe("renewStaging()", () => {
 
     await catalogue.database.transaction(async (holder) => {
       await holder.execute(sql`SELECT 1 FROM leases WHERE image_id = ${imageId} FOR UPDATE`);
-      await catalogue.database.renewal((db) => renewStaging(db, imageId, attempt.token));
+      await catalogue.database.renewal((db) => keepStaging(db, imageId, attempt.token));
     });
   });
+});
 
+describe("renewStaging()", () => {
   async function renew(imageId: string, token: string): Promise<void> {
     await catalogue.database.query((db) => renewStaging(db, imageId, token));
   }
