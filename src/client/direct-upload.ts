@@ -51,6 +51,7 @@ export async function finishDirectUpload(
       stores: upload.stores,
       userId: upload.user_id,
       roles: upload.roles,
+      expectedOwner: upload.expected_owner,
       imageName,
       signal,
     });
@@ -74,8 +75,9 @@ async function unlessAborted<T>(
   signal: AbortSignal | undefined,
 ): Promise<T> {
   if (signal === undefined) return work;
+  let leave: () => void = () => undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
-    const leave = (): void => {
+    leave = () => {
       reject(
         new ImportError("Interrupted", `The import of image "${imageId}" continues`, {
           hint: `\`image-import watch ${imageId}\` shows it.`,
@@ -85,6 +87,9 @@ async function unlessAborted<T>(
     signal.addEventListener("abort", leave, { once: true });
     if (signal.aborted) leave();
   });
-  aborted.catch(() => undefined);
-  return Promise.race([work, aborted]);
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", leave);
+  }
 }

@@ -131,8 +131,8 @@ export class HostFiles {
    *
    * @throws ImportError `ImportLost` if it is not there any more, `ImageBusy`
    */
-  async endUpload(key: ResumableKey): Promise<void> {
-    await (await this.#resumable()).endUpload(await this.#staging(), key);
+  async endUpload(key: ResumableKey, guard?: WriteGuard): Promise<void> {
+    await (await this.#resumable()).endUpload(await this.#staging(), key, guard);
   }
 
   async #resumable() {

@@ -29,6 +29,12 @@ export interface CancelOptions {
   readonly by?: string;
 }
 
+/** Options of a report. */
+export interface ReportOptions {
+  /** Finds who cancelled the import, at the end of its history in Temporal. Default: true */
+  readonly withCanceller?: boolean;
+}
+
 /** The run that is watched, and the times at which it is looked at. */
 export interface WatchOptions {
   /** Default: the newest run, also one that begins meanwhile */
@@ -246,13 +252,19 @@ export class Imports {
    *
    * @throws ImportError `ImageNotFound`; `ImportNotFound` if no import is recorded
    */
-  async report(imageId: string): Promise<ImportReport> {
+  async report(
+    imageId: string,
+    { withCanceller = true }: ReportOptions = {},
+  ): Promise<ImportReport> {
+    const report = await this.#report(imageId);
+    return withCanceller ? this.#withCanceller(report) : report;
+  }
+
+  async #report(imageId: string): Promise<ImportReport> {
     requireId(imageId);
     if (!this.#hasCatalogue) {
       const newest = await (await this.#runs()).run(imageId);
-      return this.#withCanceller(
-        reportOf({ imageId, image: undefined, task: undefined, newest, claimant: undefined }),
-      );
+      return reportOf({ imageId, image: undefined, task: undefined, newest, claimant: undefined });
     }
     // The run is read before the rows: a run that has ended by now has its end in the rows.
     const newest = await this.#newestRun(imageId);
@@ -264,13 +276,16 @@ export class Imports {
         : await this.#admin.showTask(holder);
     const isOther = task !== undefined && newest !== "away" && newest?.run_id !== task.run_id;
     const claimant = isOther ? await (await this.#runs()).run(imageId, task.run_id) : undefined;
-    return this.#withCanceller(reportOf({ imageId, image, task, newest, claimant }));
+    return reportOf({ imageId, image, task, newest, claimant });
   }
 
   async #withCanceller(report: ImportReport): Promise<ImportReport> {
     const { image_id: imageId, run_id: runId, failure } = report;
     if (failure?.code !== "ImportCancelled" || runId === null) return report;
-    const canceller = await (await this.#runs()).canceller(imageId, runId).catch(() => undefined);
+    // The catalogue alone has the end of an import while Temporal is unreachable.
+    const canceller = await this.#runs()
+      .then((runs) => runs.canceller(imageId, runId))
+      .catch(() => undefined);
     return canceller === undefined ? report : { ...report, cancelled_by: canceller };
   }
 

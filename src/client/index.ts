@@ -1,7 +1,7 @@
 // The public door: what `import … from "image-import"` gives.
 export { ImageImportClient } from "./image-import-client.ts";
 export type { ClientOptions } from "./connections.ts";
-export type { Imports, WatchOptions } from "./imports.ts";
+export type { CancelOptions, Imports, ReportOptions, WatchOptions } from "./imports.ts";
 export type { RunningImport } from "./running-import.ts";
 export type { Images, CreateImage } from "./images.ts";
 export type { Members } from "./members.ts";

@@ -13,6 +13,7 @@ import { thisProcess } from "../processes/process-identity.ts";
 import { discardUpload, type StagingTools } from "./stage-image.ts";
 import { discardUnknown, findHere, giveUp, takeUpload } from "./take-upload.ts";
 import { requireFitting, requireOffset, UploadWriter, type NextBytes } from "./upload-writer.ts";
+import { askGuard, type WriteGuard } from "./write-guard.ts";
 import { countBytes, findBytes } from "./uploaded-bytes.ts";
 
 /** An upload to begin that outlives its writers. */
@@ -23,6 +24,8 @@ export interface ResumableOrder extends ResumableKey {
   readonly metadata: string;
   /** The import that begins when the upload is complete. Default: none. */
   readonly importAfter?: DirectUpload | undefined;
+  /** Asked before anything is changed. Default: every caller may begin it */
+  readonly guard?: WriteGuard | undefined;
 }
 
 /** An upload that outlives its writers. */
@@ -45,7 +48,7 @@ export interface ResumableView {
  */
 export async function beginUpload(
   tools: StagingTools,
-  { imageId, generation, size, metadata, importAfter }: ResumableOrder,
+  { imageId, generation, size, metadata, importAfter, guard }: ResumableOrder,
 ): Promise<ResumableView> {
   const { database, staging, limits, timeToLiveMs } = tools;
   await staging.requireRoom(size);
@@ -54,9 +57,10 @@ export async function beginUpload(
     ...{ part: newPartName(imageId, 0), path: staging.pathOf(imageId), sizeBytes: size },
     ...{ replace: false, directUpload: importAfter },
   };
-  const before = await database.transaction((db) =>
-    beginResumable(db, limits, attempt, { generation, metadata, timeToLiveMs }),
-  );
+  const before = await database.transaction(async (db) => {
+    await askGuard(db, imageId, guard);
+    return beginResumable(db, limits, attempt, { generation, metadata, timeToLiveMs });
+  });
   if (before !== undefined) await discardUpload(staging, before);
   return findUpload(tools, { imageId, generation });
 }
@@ -135,11 +139,18 @@ export async function continueUpload(
  * @throws ImportError `ImportLost` if it is not there any more, `ImageBusy`
  * @internal
  */
-export async function endUpload(tools: StagingTools, key: ResumableKey): Promise<void> {
+export async function endUpload(
+  tools: StagingTools,
+  key: ResumableKey,
+  guard?: WriteGuard,
+): Promise<void> {
   await findHere(tools, key);
   const { database, staging } = tools;
   const taker = { token: randomUUID(), writer: await thisProcess() };
-  const taken = await database.transaction((db) => takeResumableAway(db, key, taker));
+  const taken = await database.transaction(async (db) => {
+    await askGuard(db, key.imageId, guard);
+    return takeResumableAway(db, key, taker);
+  });
   await discardUpload(staging, taken);
   await database.transaction((db) => dropStaging(db, key.imageId, taker.token));
 }

@@ -11,11 +11,13 @@ export interface DirectUpload {
   readonly stores?: readonly string[] | undefined;
   readonly user_id?: string | undefined;
   readonly roles?: readonly string[] | undefined;
+  /** The owner of the image when it was sent; a later owner does not get it. Default: any */
+  readonly expected_owner?: string | null | undefined;
 }
 
 /** The request to import a complete upload. */
 export function requestOfUpload(imageId: string, upload: DirectUpload): ImportRequest {
-  const { request_id, stores, user_id, roles } = upload;
+  const { request_id, stores, user_id, roles, expected_owner } = upload;
   return {
     image_id: imageId,
     method: "glance-direct",
@@ -24,5 +26,6 @@ export function requestOfUpload(imageId: string, upload: DirectUpload): ImportRe
     ...(stores === undefined ? {} : { stores }),
     ...(user_id === undefined ? {} : { user_id }),
     ...(roles === undefined ? {} : { roles }),
+    ...(expected_owner === undefined ? {} : { expected_owner }),
   };
 }

@@ -16,7 +16,16 @@ const NOT_FOUND = 5;
 
 /** The user and the host of this process. */
 export function thisUser(): string {
-  return `${userInfo().username}@${hostname()}`;
+  return `${nameOfUser()}@${hostname()}`;
+}
+
+function nameOfUser(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // A container may run with an id that has no name.
+    return `uid ${String(process.getuid?.() ?? "?")}`;
+  }
 }
 
 /**
