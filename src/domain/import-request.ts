@@ -173,7 +173,7 @@ const RULES: Readonly<Record<keyof ImportRequest, Rule>> = {
     (value) => value === null || isText(value),
   ),
   direct_upload: FLAG,
-  api_request: optional("an object of at most 64 KiB of JSON", isSmallObject),
+  api_request: optional("an object of at most 64 KiB of JSON, without NUL", isSmallObject),
   request_id: optional("a non-empty string", isText),
 };
 
@@ -214,7 +214,7 @@ function mistakesTogether(fields: Record<string, unknown>): string[] {
 }
 
 function isText(value: unknown): value is string {
-  return typeof value === "string" && value !== "";
+  return typeof value === "string" && value !== "" && isStorable(value);
 }
 
 /** The refusal of a transform that is not configured. */
@@ -255,5 +255,13 @@ const MOST_BYTES_OF_OBJECT = 64 * 1024;
 
 function isSmallObject(value: unknown): value is object {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
-  return new TextEncoder().encode(JSON.stringify(value)).length <= MOST_BYTES_OF_OBJECT;
+  const isSmall = new TextEncoder().encode(JSON.stringify(value)).length <= MOST_BYTES_OF_OBJECT;
+  return isSmall && isStorable(value);
+}
+
+// JSON escapes NUL and halves of surrogate pairs, which Postgres keeps in no text.
+const NOT_STORABLE = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/;
+
+function isStorable(value: unknown): boolean {
+  return !NOT_STORABLE.test(JSON.stringify(value));
 }

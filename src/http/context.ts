@@ -110,9 +110,9 @@ export function expectedOwner(caller: Caller, { owner }: ImageView): string | nu
   return isAdmin(caller) ? undefined : owner;
 }
 
-/** A document about an import, as the caller may read it: tenants do not see who operates it. */
+/** A document about an import, as the caller may read it. */
 export function inWordsFor<Document>({ caller }: FastifyRequest, document: Document): Document {
-  return isAdmin(caller) ? document : plainDocument({ ...document, cancelled_by: undefined });
+  return isAdmin(caller) ? document : plainDocument(document);
 }
 
 /** @throws HttpFailure 403 */
@@ -139,7 +139,8 @@ export function atTheEnd({ stopping }: ApiContext, imageId: string, error: unkno
   return serverEnds(`The import of image ${imageId} was not started: the server ends.`, error);
 }
 
-function serverEnds(message: string, cause?: unknown): HttpFailure {
+/** The refusal of a request because this server ends. */
+export function serverEnds(message: string, cause?: unknown): HttpFailure {
   return new HttpFailure(503, message, {
     cause,
     hint: "Send the request again, in a moment or to another server.",
@@ -173,6 +174,7 @@ export function queryOf(request: FastifyRequest): URLSearchParams {
   const question = request.raw.url?.indexOf("?") ?? -1;
   const query = new URLSearchParams(question < 0 ? "" : request.raw.url?.slice(question + 1));
   for (const [name, value] of query) {
+    if (name.includes("\0")) throw badRequest("The name of a parameter has a NUL character.");
     if (value.includes("\0")) throw badRequest(`The value of ${name} has a NUL character.`);
   }
   return query;

@@ -5,6 +5,7 @@ import { readRange } from "./byte-range.ts";
 import { isAdmin } from "./caller.ts";
 import {
   noContent,
+  expectedOwner,
   requireImage,
   type ApiContext,
   type Routes,
@@ -53,6 +54,7 @@ export const fileRoutes: Routes = (app, context) => {
             ...(store === undefined ? {} : { stores: [store] }),
             ...(request.caller.user === null ? {} : { user_id: request.caller.user }),
             roles: [...request.caller.roles],
+            expected_owner: expectedOwner(request.caller, image),
           },
         }),
       );
@@ -160,6 +162,11 @@ async function send(
     stopping.removeEventListener("abort", stop);
     gone.abort();
   });
+  // It may be gone since the image was looked for.
+  if (reply.raw.destroyed) {
+    stopping.removeEventListener("abort", stop);
+    gone.abort();
+  }
   // A copy that may have changed is read whole before its first byte is sent.
   const image = await client.files.open(id, { prefer, signal: gone.signal });
   request.raw.socket.setTimeout(settings.idleTimeoutMs);

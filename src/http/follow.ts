@@ -1,4 +1,7 @@
+import type { OutgoingHttpHeaders } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type { ImportReport } from "../client/import-report.ts";
+import { isAdmin } from "./caller.ts";
 import { inWordsFor, type ApiContext } from "./context.ts";
 import { answerTo } from "./failure-answer.ts";
 import { partyOf } from "./listeners.ts";
@@ -27,10 +30,15 @@ export async function follow(
   reply.raw.once("close", () => {
     gone.abort();
   });
+  // It may be gone since the image was looked for.
+  if (reply.raw.destroyed) gone.abort();
+  const report = (): Promise<ImportReport> =>
+    client.imports.report(imageId, { withCanceller: isAdmin(request.caller) });
   // Fails before the first byte of the answer if there is no import.
-  const report = runId === undefined ? await client.imports.report(imageId) : undefined;
+  const first = runId === undefined ? await report() : undefined;
   reply.hijack();
   reply.raw.writeHead(200, {
+    ...(reply.getHeaders() as OutgoingHttpHeaders),
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-store",
     "x-openstack-request-id": request.id,
@@ -41,12 +49,12 @@ export async function follow(
     // A client that does not read has no use for more.
     if (reply.raw.writableLength > MOST_UNREAD_BYTES) reply.raw.destroy();
   };
-  if (report === undefined) reply.raw.write(": following\n\n");
-  else send("report", report);
+  if (first === undefined) reply.raw.write(": following\n\n");
+  else send("report", first);
   const alive = setInterval(() => reply.raw.write(": alive\n\n"), KEEP_ALIVE_MS);
   const until = AbortSignal.any([gone.signal, stopping]);
   try {
-    if (report === undefined || report.state === "running" || report.state === "waiting") {
+    if (first === undefined || first.state === "running" || first.state === "waiting") {
       const party = partyOf(request.caller);
       for await (const status of client.imports.watch(imageId, { runId, ended: until, party })) {
         if (until.aborted) break;
@@ -54,7 +62,7 @@ export async function follow(
       }
     }
     if (until.aborted) return;
-    if (runId === undefined) send("end", await client.imports.report(imageId));
+    if (runId === undefined) send("end", await report());
     else send("outcome", await client.imports.wait(imageId, runId));
   } catch (error) {
     const { document, level } = answerTo(error, request);

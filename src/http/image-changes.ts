@@ -45,10 +45,9 @@ export function operationsIn(image: ImageView, wanted: Changes): Operation[] {
   const { attributes, set_properties: set, add_tags: added, remove_tags: removed } = wanted;
   const { tags: given = image.tags } = attributes;
   const isTagged = "tags" in attributes || added.length + removed.length > 0;
+  const removedTags = new Set<unknown>(removed);
   const all = Array.isArray(given) ? [...(given as unknown[]), ...added] : given;
-  const tags = Array.isArray(all)
-    ? [...new Set(all)].filter((tag) => !removed.some((each) => each === tag))
-    : all;
+  const tags = Array.isArray(all) ? [...new Set(all)].filter((tag) => !removedTags.has(tag)) : all;
   const gone = wanted.remove_properties.filter(
     (name) => Object.hasOwn(image.properties, name) && !Object.hasOwn(set, name),
   );

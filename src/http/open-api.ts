@@ -65,7 +65,7 @@ export function described(
 ): { readonly schema: FastifySchema; readonly config: FastifyContextConfig } {
   const schema = {
     summary,
-    ...(body === undefined ? {} : { body: plain(z.toJSONSchema(BODIES[body])) }),
+    ...(body === undefined ? {} : { body: plain(z.toJSONSchema(BODIES[body], { io: "input" })) }),
     ...(takesBytes !== false
       ? {
           consumes: [takesBytes === true ? "application/octet-stream" : takesBytes],

@@ -10,6 +10,20 @@ export function mediaTypeOf({ headers }: Pick<FastifyRequest, "headers">): strin
   return headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
 }
 
+// Deeper than any document of this API; functions that call themselves for each level must not end.
+const MOST_LEVELS = 100;
+
+/** True if a JSON text has more levels of arrays and objects than any document of this API. */
+export function isTooDeep(json: string): boolean {
+  let levels = 0;
+  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/gs)) {
+    if (token === "[" || token === "{") levels += 1;
+    else if (token === "]" || token === "}") levels -= 1;
+    if (levels > MOST_LEVELS) return true;
+  }
+  return false;
+}
+
 /** Asks a client that waits with its body to send it. */
 export function sendContinue({ headers }: FastifyRequest, { raw }: FastifyReply): void {
   if (headers.expect?.toLowerCase() === "100-continue") raw.writeContinue();

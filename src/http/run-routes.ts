@@ -77,7 +77,10 @@ export const runRoutes: Routes = (app, context) => {
     }),
     async (request) => {
       const { image } = await requireImage(context, request, request.params.id, "get_task");
-      return inWordsFor(request, await client.imports.report(image.id));
+      return inWordsFor(
+        request,
+        await client.imports.report(image.id, { withCanceller: isAdmin(request.caller) }),
+      );
     },
   );
 

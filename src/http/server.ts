@@ -12,10 +12,10 @@ import type { Logger } from "pino";
 import { answerHealth } from "../health/answer-health.ts";
 import { actionRoutes } from "./action-routes.ts";
 import type { Caller } from "./caller.ts";
-import { rootUrl, type ApiContext } from "./context.ts";
+import { rootUrl, serverEnds, type ApiContext } from "./context.ts";
 import { answerTo, failureDocument } from "./failure-answer.ts";
 import { fileRoutes } from "./file-routes.ts";
-import { badRequest, HttpFailure } from "./http-failure.ts";
+import { badRequest, HttpFailure, notFound } from "./http-failure.ts";
 import { imageRoutes } from "./image-routes.ts";
 import { importRoutes } from "./import-routes.ts";
 import { infoRoutes } from "./info-routes.ts";
@@ -23,7 +23,7 @@ import { isLoopback } from "./loopback.ts";
 import { linger } from "./linger.ts";
 import { memberRoutes } from "./member-routes.ts";
 import { openApi } from "./open-api.ts";
-import { hasBody, sendContinue } from "./request-body.ts";
+import { hasBody, isTooDeep, sendContinue } from "./request-body.ts";
 import { runRoutes } from "./run-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
 import { schemaRoutes } from "./schema-routes.ts";
@@ -62,6 +62,8 @@ export async function buildApi(context: ApiContext, logger: Logger): Promise<Api
     bodyLimit: LARGEST_DOCUMENT_BYTES,
     exposeHeadRoutes: false,
     forceCloseConnections: "idle",
+    // The framework's own answer has another shape, on which clients break.
+    return503OnClosing: false,
     routerOptions: { ignoreDuplicateSlashes: true, maxParamLength: 1024 },
     rewriteUrl: ({ url = "/" }) => pathOfApi(url),
     frameworkErrors: refuse,
@@ -146,11 +148,8 @@ function readBodies(app: Api): void {
       done(null, undefined);
       return;
     }
-    try {
-      void parseJson(request, body as string, done);
-    } catch (cause) {
-      done(badRequest("The JSON of the request body is too deep.", { cause }));
-    }
+    if (isTooDeep(body as string)) done(badRequest("The JSON of the request body is too deep."));
+    else void parseJson(request, body as string, done);
   });
 }
 
@@ -187,11 +186,20 @@ function identifyCallers(
 ): void {
   const { identity } = context;
   app.decorateRequest("caller");
+  let isClosing = false;
+  app.addHook("preClose", async () => {
+    isClosing = true;
+  });
   app.addHook("onRequest", async (request, reply) => {
     reply.header("x-openstack-request-id", request.id);
+    if (isClosing) {
+      reply.header("connection", "close");
+      throw serverEnds("The server ends.");
+    }
     if (isConfusedByConnections(request)) reply.header("connection", "close");
     requireShortId(request);
     requireTarget(request);
+    if (/%00/.test(pathOf(request))) throw notFound("There is nothing at this address.");
     const { isOpen, takesBytes, refusesBody } = request.routeOptions.config;
     // A body would be read before anything is known of its sender.
     if (request.is404) {

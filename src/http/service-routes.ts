@@ -1,27 +1,30 @@
 import { z } from "zod";
 import type { FastifyRequest } from "fastify";
+import type { TaskView } from "../client/image-view.ts";
 import { TASK_SORT_KEYS } from "../domain/image-filter.ts";
+import { ImportError } from "../domain/import-failure.ts";
 import { isUuid } from "../domain/import-request.ts";
 import { TASK_STATUSES } from "../domain/task-status.ts";
 import { isAdmin } from "./caller.ts";
 import { inWordsFor, queryOf, requireImage, requireUse, type Routes } from "./context.ts";
 import { forbidden, HttpFailure, notFound } from "./http-failure.ts";
 import { described } from "./open-api.ts";
-import { LARGEST_LIMIT, readJsonFilter } from "./view-filter.ts";
+import { id, LARGEST_LIMIT, readJsonFilter, text, time } from "./view-filter.ts";
 
 const taskFilter = z.strictObject({
-  marker: z.uuid().optional(),
+  marker: id.optional(),
   limit: z.int().min(0).max(LARGEST_LIMIT).optional(),
   sort: z
-    .strictObject({ key: z.enum(TASK_SORT_KEYS), direction: z.enum(["asc", "desc"]) })
+    .array(z.strictObject({ key: z.enum(TASK_SORT_KEYS), direction: z.enum(["asc", "desc"]) }))
+    .max(TASK_SORT_KEYS.length)
     .optional(),
-  imageId: z.uuid().optional(),
+  imageId: id.optional(),
   status: z.enum(TASK_STATUSES).optional(),
-  owner: z.string().nullable().optional(),
-  createdAfter: z.coerce.date().optional(),
-  createdBefore: z.coerce.date().optional(),
-  updatedAfter: z.coerce.date().optional(),
-  updatedBefore: z.coerce.date().optional(),
+  owner: text.nullable().optional(),
+  createdAfter: time.optional(),
+  createdBefore: time.optional(),
+  updatedAfter: time.optional(),
+  updatedBefore: time.optional(),
 });
 
 const document = { refusesBody: true, answers: { 200: undefined } } as const;
@@ -36,7 +39,9 @@ export const serviceRoutes: Routes = (app, context) => {
     async (request) => {
       const filter = readJsonFilter(taskFilter, queryOf(request).get("filter"));
       if (filter.imageId === undefined) requireUse(request, "tasks_api_access");
-      else await requireImage(context, request, filter.imageId, "get_task");
+      // Administrators read the tasks of deleted images, too.
+      else if (!isAdmin(request.caller))
+        await requireImage(context, request, filter.imageId, "get_task");
       return { tasks: inWordsFor(request, await admin.listTasks(filter)) };
     },
   );
@@ -45,17 +50,31 @@ export const serviceRoutes: Routes = (app, context) => {
     "/v1/tasks/:id",
     described("Show a task by its id; administrators also by the beginning of it", document),
     async (request) => {
-      const { id } = request.params;
-      if (!isAdmin(request.caller) && !isUuid(id)) throw notFound(`No task found with ID ${id}`);
-      const task = await admin.showTask(await admin.resolveTask(id));
-      if (!(await mayRead(request, task.image_id))) throw notFound(`No task found with ID ${id}`);
+      const { id: reference } = request.params;
+      const task = await findTask(request, reference);
+      if (task === undefined) throw notFound(`No task found with ID ${reference}`);
       return inWordsFor(request, task);
     },
   );
 
+  /** Finds a task for those who may read it: to others it is as if there were none. */
+  async function findTask(
+    request: FastifyRequest,
+    reference: string,
+  ): Promise<TaskView | undefined> {
+    if (isAdmin(request.caller)) return admin.showTask(await admin.resolveTask(reference));
+    if (!isUuid(reference)) return undefined;
+    try {
+      const task = await admin.showTask(reference);
+      return (await mayRead(request, task.image_id)) ? task : undefined;
+    } catch (error) {
+      if (error instanceof ImportError && error.code === "TaskNotFound") return undefined;
+      throw error;
+    }
+  }
+
   /** True if the caller may read the tasks of an image, which may be gone. */
   async function mayRead(request: FastifyRequest, imageId: string): Promise<boolean> {
-    if (isAdmin(request.caller)) return true;
     try {
       await requireImage(context, request, imageId, "get_task");
       return true;
@@ -71,7 +90,9 @@ export const serviceRoutes: Routes = (app, context) => {
     async (request) => {
       requireUse(request, "get_usage");
       const { caller } = request;
-      const owner = queryOf(request).get("owner") ?? caller.project;
+      const named = queryOf(request).get("owner") ?? caller.project;
+      // Named, and empty: the images without an owner.
+      const owner = named === "" ? null : named;
       if (owner !== caller.project && !isAdmin(caller)) {
         throw forbidden("Only administrators read the usage of other projects.");
       }
@@ -84,6 +105,9 @@ export const serviceRoutes: Routes = (app, context) => {
     described("List the stores, each of them checked, for administrators", document),
     async (request) => {
       requireUse(request, "stores_info_detail");
+      // It has the words of the stores.
+      if (!isAdmin(request.caller))
+        throw forbidden("Only administrators read the stores as checked.");
       return { stores: inWordsFor(request, await admin.listStores()) };
     },
   );

@@ -16,6 +16,9 @@ const ADDRESS =
 // Words of the system, with the host behind them.
 const HOST = /\b(ENOTFOUND|EAI_AGAIN|ECONN[A-Z]+|EHOST[A-Z]+|ENET[A-Z]+|ETIMEDOUT)\s+[^\s"',;)]+/g;
 
+/** Members that name those who operate the service. */
+const OPERATORS = ["cancelled_by"];
+
 /** Their text is about the request, although a part of the service fails. */
 const ABOUT_THE_REQUEST = ["NotAcceptedYet", "SourceUnavailable", "ImportDeadlineExceeded"];
 
@@ -40,7 +43,10 @@ export function plainFailure(
     return { message: "It is not known whether the import was started.", hint: error.hint };
   }
   if (!isOfService(error.code)) {
-    return { message: plainText(error.message), hint: plainText(error.hint) };
+    const { code, message, hint } = error;
+    // It names the process that stages.
+    if (code === "StagingBusy") return { message: "The image is being staged.", hint };
+    return { message: plainText(message), hint: plainText(hint) };
   }
   return {
     message: "A part of the service fails.",
@@ -67,8 +73,11 @@ function plainValue(value: unknown, name: string): unknown {
   // The caller's own words.
   if (typeof value !== "object" || value === null || name === "import_req") return value;
   const members = value as Readonly<Record<string, unknown>>;
+  const shown = Object.entries({ ...members, ...plainEnd(members) }).filter(
+    ([each]) => !OPERATORS.includes(each),
+  );
   return Object.fromEntries(
-    Object.entries({ ...members, ...plainEnd(members) }).map(([each, member]) => [
+    shown.map(([each, member]) => [
       each,
       name === "stores" && isRecord(member) ? plainCopy(member) : plainValue(member, each),
     ]),

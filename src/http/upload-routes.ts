@@ -4,7 +4,14 @@ import { goesOn } from "../client/direct-upload.ts";
 import type { ResumableView } from "../client/resumable-upload.ts";
 import type { NextBytes } from "../client/upload-writer.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import { noContent, requireImage, rootUrl, type ApiContext, type Routes } from "./context.ts";
+import {
+  expectedOwner,
+  noContent,
+  requireImage,
+  rootUrl,
+  type ApiContext,
+  type Routes,
+} from "./context.ts";
 import { badRequest, conflict, HttpFailure, notFound } from "./http-failure.ts";
 import { headerOf } from "./identity.ts";
 import { described } from "./open-api.ts";
@@ -79,7 +86,8 @@ export const uploadRoutes: Routes = (app, context) => {
     request: FastifyRequest<UploadRoute>,
     reply: FastifyReply,
   ): Promise<FastifyReply> => {
-    await files.endUpload(await requireUpload(context, request, request.params.upload));
+    const { guard, ...seen } = await requireUpload(context, request, request.params.upload);
+    await files.endUpload(seen, guard);
     return noContent(reply);
   };
   const patching = described("Send the next bytes of an upload", {
@@ -133,7 +141,7 @@ async function begin(context: ApiContext, request: FastifyRequest): Promise<Resu
   const metadata = readMetadata(headerOf(headers, "upload-metadata") ?? "");
   const imageId = metadata.get("image_id");
   if (imageId === undefined) throw badRequest("Upload-Metadata must have an image_id.");
-  const { image } = await requireImage(context, request, imageId, "upload_image");
+  const { image, guard } = await requireImage(context, request, imageId, "upload_image");
   const isImported = metadata.get("import") === "true";
   if (isImported && (image.disk_format === null || image.container_format === null)) {
     throw badRequest("Properties disk_format, container_format must be set prior to saving data.");
@@ -146,6 +154,7 @@ async function begin(context: ApiContext, request: FastifyRequest): Promise<Resu
   try {
     return await client.files.beginUpload({
       imageId: image.id,
+      guard,
       generation: generationOf(request.id),
       size,
       metadata: headerOf(headers, "upload-metadata") ?? "",
@@ -156,6 +165,7 @@ async function begin(context: ApiContext, request: FastifyRequest): Promise<Resu
               ...(stores === undefined ? {} : { stores }),
               ...(caller.user === null ? {} : { user_id: caller.user }),
               roles: [...caller.roles],
+              expected_owner: expectedOwner(caller, image),
             },
           }
         : {}),
@@ -193,8 +203,8 @@ async function requireUpload(context: ApiContext, request: FastifyRequest, addre
   const absent = notFound(`No upload found with ID ${address}`);
   if (imageId === "") throw absent;
   try {
-    const { image } = await requireImage(context, request, imageId, "upload_image");
-    return { image, imageId, generation };
+    const { image, guard } = await requireImage(context, request, imageId, "upload_image");
+    return { image, guard, imageId, generation };
   } catch (error) {
     if (error instanceof HttpFailure && error.status === 403) throw absent;
     throw error;

@@ -20,7 +20,7 @@ import {
 } from "./context.ts";
 import { MOST_PROPERTIES } from "./image-attributes.ts";
 import { described } from "./open-api.ts";
-import { LARGEST_LIMIT, readJsonFilter } from "./view-filter.ts";
+import { id, LARGEST_LIMIT, readJsonFilter, text, time } from "./view-filter.ts";
 
 interface IdRoute {
   Params: { id: string };
@@ -34,9 +34,8 @@ const minimum = z
   .int()
   .min(0)
   .max(2 ** 31 - 1);
-const text = z.string().refine((given) => !given.includes("\0"), "has a NUL character");
 const filterSchema = z.strictObject({
-  marker: z.uuid().optional(),
+  marker: id.optional(),
   limit: z.int().min(0).max(LARGEST_LIMIT).optional(),
   sort: z
     .array(z.strictObject({ key: z.enum(IMAGE_SORT_KEYS), direction: z.enum(["asc", "desc"]) }))
@@ -58,7 +57,7 @@ const filterSchema = z.strictObject({
       z.strictObject({
         field: z.enum(["created_at", "updated_at"]),
         op: z.enum(["gt", "gte", "lt", "lte", "eq", "neq"]),
-        at: z.coerce.date(),
+        at: time,
       }),
     )
     .max(MOST_TIMES)
@@ -76,10 +75,10 @@ const filterSchema = z.strictObject({
     .optional(),
   sizeMin: count.optional(),
   sizeMax: count.optional(),
-  createdAfter: z.coerce.date().optional(),
-  createdBefore: z.coerce.date().optional(),
-  updatedAfter: z.coerce.date().optional(),
-  updatedBefore: z.coerce.date().optional(),
+  createdAfter: time.optional(),
+  createdBefore: time.optional(),
+  updatedAfter: time.optional(),
+  updatedBefore: time.optional(),
 });
 
 /** Images as the typed client shows them, for `image-import --api`: complete, and to the ms. */

@@ -32,8 +32,8 @@ export class RemoteAdministration implements Pick<Service["admin"], keyof Servic
   }
 
   async showUsage(owner: string | null): Promise<UsageView> {
-    const query = owner === null ? "" : `?owner=${encodeURIComponent(owner)}`;
-    return this.#api.json({ method: "GET", path: `/v1/usage${query}` });
+    const path = `/v1/usage?owner=${encodeURIComponent(owner ?? "")}`;
+    return this.#api.json({ method: "GET", path });
   }
 
   async *taskPages(filter: TaskFilter = {}): AsyncGenerator<TaskView[]> {

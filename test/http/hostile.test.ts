@@ -79,6 +79,28 @@ describe("too much", () => {
     expect(answer.status).toBe(413);
   });
 
+  test.each([
+    ["GET", "/v2/images?%00=1", 400],
+    ["GET", "/v1/images/%00", 404],
+    [
+      "GET",
+      `/v1/images?filter=${encodeURIComponent('{"createdAfter":"-271821-04-20T00:00:00Z"}')}`,
+      400,
+    ],
+    ["GET", `/v1/tasks?filter=${encodeURIComponent('{"owner":"a\\u0000"}')}`, 400],
+  ])("%s %s, which Postgres cannot read", async (method, path, status) => {
+    expect((await api.send(method, path)).status).toBe(status);
+  });
+
+  test.each(["\0", "\ud800"])("an import whose request has %j", async (text) => {
+    const { id } = await api.create();
+    const headers = { "content-type": "application/octet-stream" };
+    await api.send("PUT", `/v2/images/${id}/stage`, { bytes: Buffer.alloc(10), headers });
+    const json = { method: { name: "glance-direct" }, more: text };
+    const { status } = await api.send("POST", `/v2/images/${id}/import`, { json });
+    expect(status).toBe(400);
+  });
+
   test("a deep document", async () => {
     const { id } = await api.create();
     const deep = "[".repeat(100_000) + "]".repeat(100_000);

@@ -171,6 +171,52 @@ test("a member reads the tasks of its own images, its usage, and no more", async
   ]);
   await client.images.change(id, { owner: "ours" });
   expect(await statuses([ofImage, `/v1/tasks/${taskId}`, "/v1/usage"])).toEqual([200, 200, 200]);
+  expect((await wire.send("GET", ofImage)).body).toMatchObject({ tasks: [{ id: taskId }] });
+  const glance = await wire.send("GET", `/v2/images/${id}/tasks`);
+  expect(glance.body).toMatchObject({ tasks: [{ id: taskId }] });
+  const { body: history } = await wire.send("GET", `/v1/images/${id}/history`);
+  expect(Object.values(history as object).find(Array.isArray)).toBeDefined();
+  const ofService = await LocalApi.open({
+    ...{ stack, client },
+    callerOf: () => callerOf("nova", "ours", ["service"]),
+  });
+  expect((await new WireClient(ofService.url).send("GET", "/v1/stores")).status).toBe(403);
+});
+
+test("a tenant does not read who cancelled an import, and an administrator does", async () => {
+  const client = await stack.connect();
+  const id = await stack.stagedImage();
+  stack.holds.hold("slow", id);
+  await client.imports.start(id, { stores: ["slow"] });
+  await client.imports.cancel(id, { wait: true, by: "ann@desk" });
+  await client.images.change(id, { owner: "ours" });
+  for (const [role, expected] of [
+    ["admin", "ann@desk"],
+    ["member", undefined],
+  ] as const) {
+    const { url } = await LocalApi.open({
+      ...{ stack, client },
+      callerOf: () => callerOf("bob", "ours", [role]),
+    });
+    const { body } = await new WireClient(url).send("GET", `/v1/imports/${id}`);
+    expect(body).toMatchObject({ state: "failed", failure: { code: "ImportCancelled" } });
+    expect((body as { cancelled_by?: string }).cancelled_by).toBe(expected);
+  }
+});
+
+test("lists are sorted, and go on behind an image whose id no generator makes", async () => {
+  const remote = away();
+  const client = await stack.connect();
+  const owner = randomUUID();
+  const marker = randomUUID().replace(/-4(...)-.(...)-/, "-f$1-f$2-");
+  await client.images.create({ id: marker, owner });
+  const page = encodeURIComponent(JSON.stringify({ owner, marker }));
+  const wire = new WireClient(stack.file.api_url ?? "");
+  const behind = await wire.send("GET", `/v1/images?filter=${page}`);
+  expect(behind).toMatchObject({ status: 200, body: { images: [] } });
+  const { image_id: id } = await stack.failedImport();
+  const tasks = ["task", "list", "--image", id, "--sort", "status:asc,created_at:desc"];
+  expect(await remote.answer(...tasks)).toEqual(await stack.commandLine.answer(...tasks));
 });
 
 test("TLS is checked against the authorities of NODE_EXTRA_CA_CERTS", async () => {
