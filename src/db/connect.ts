@@ -42,7 +42,8 @@ function connectionsOf({ maxConnections = 8 }: DatabaseOptions): number {
 }
 
 function closedBefore(): ImportError {
-  return new ImportError("DatabaseUnavailable", "The connection to Postgres was closed");
+  // Not a code after which callers try again.
+  return new ImportError("Interrupted", "The connection to Postgres was closed");
 }
 
 /** Statements of one lane wait for one another's connections. */

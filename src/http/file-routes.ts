@@ -165,7 +165,8 @@ async function send(
   // It may be gone since the image was looked for.
   if (reply.raw.destroyed) {
     stopping.removeEventListener("abort", stop);
-    gone.abort();
+    reply.hijack();
+    return;
   }
   // A copy that may have changed is read whole before its first byte is sent.
   const image = await client.files.open(id, { prefer, signal: gone.signal });

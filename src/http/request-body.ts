@@ -16,9 +16,15 @@ const MOST_LEVELS = 100;
 /** True if a JSON text has more levels of arrays and objects than any document of this API. */
 export function isTooDeep(json: string): boolean {
   let levels = 0;
-  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/gs)) {
-    if (token === "[" || token === "{") levels += 1;
-    else if (token === "]" || token === "}") levels -= 1;
+  let isInString = false;
+  for (let index = 0; index < json.length; index += 1) {
+    const character = json[index];
+    if (isInString) {
+      if (character === "\\") index += 1;
+      else if (character === '"') isInString = false;
+    } else if (character === '"') isInString = true;
+    else if (character === "[" || character === "{") levels += 1;
+    else if (character === "]" || character === "}") levels -= 1;
     if (levels > MOST_LEVELS) return true;
   }
   return false;

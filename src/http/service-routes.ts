@@ -91,8 +91,9 @@ export const serviceRoutes: Routes = (app, context) => {
       requireUse(request, "get_usage");
       const { caller } = request;
       const named = queryOf(request).get("owner") ?? caller.project;
-      // Named, and empty: the images without an owner.
-      const owner = named === "" ? null : named;
+      // Named, and empty: for administrators the images without an owner.
+      const unnamed = isAdmin(caller) ? null : caller.project;
+      const owner = named === "" ? unnamed : named;
       if (owner !== caller.project && !isAdmin(caller)) {
         throw forbidden("Only administrators read the usage of other projects.");
       }

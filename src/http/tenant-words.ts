@@ -16,6 +16,8 @@ const ADDRESS =
 // Words of the system, with the host behind them.
 const HOST = /\b(ENOTFOUND|EAI_AGAIN|ECONN[A-Z]+|EHOST[A-Z]+|ENET[A-Z]+|ETIMEDOUT)\s+[^\s"',;)]+/g;
 
+const PROCESS = /\bprocess \d+ on node "[^"]*"/g;
+
 /** Members that name those who operate the service. */
 const OPERATORS = ["cancelled_by"];
 
@@ -43,10 +45,7 @@ export function plainFailure(
     return { message: "It is not known whether the import was started.", hint: error.hint };
   }
   if (!isOfService(error.code)) {
-    const { code, message, hint } = error;
-    // It names the process that stages.
-    if (code === "StagingBusy") return { message: "The image is being staged.", hint };
-    return { message: plainText(message), hint: plainText(hint) };
+    return { message: plainText(error.message), hint: plainText(error.hint) };
   }
   return {
     message: "A part of the service fails.",
@@ -59,7 +58,8 @@ export function plainText(text: string): string {
   return redact(text, [])
     .replace(PATH, HIDDEN)
     .replace(ADDRESS, HIDDEN)
-    .replace(HOST, `$1 ${HIDDEN}`);
+    .replace(HOST, `$1 ${HIDDEN}`)
+    .replace(PROCESS, "another process");
 }
 
 /** A report, status, task or history of an import, as everyone may read it. */

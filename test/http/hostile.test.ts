@@ -101,6 +101,14 @@ describe("too much", () => {
     expect(status).toBe(400);
   });
 
+  test("a string without an end", async () => {
+    const { id } = await api.create();
+    const bytes = Buffer.from(`"${'\\"'.repeat(500_000)}`);
+    expect((await api.send("PATCH", `/v2/images/${id}`, { bytes, headers: PATCH })).status).toBe(
+      400,
+    );
+  });
+
   test("a deep document", async () => {
     const { id } = await api.create();
     const deep = "[".repeat(100_000) + "]".repeat(100_000);

@@ -171,6 +171,9 @@ test("a member reads the tasks of its own images, its usage, and no more", async
   ]);
   await client.images.change(id, { owner: "ours" });
   expect(await statuses([ofImage, `/v1/tasks/${taskId}`, "/v1/usage"])).toEqual([200, 200, 200]);
+  const service = new RemoteService({ url, token: undefined }, () => undefined);
+  onTestFinished(() => service.close());
+  expect(await service.admin.showUsage(null)).toMatchObject({ owner: "ours" });
   expect((await wire.send("GET", ofImage)).body).toMatchObject({ tasks: [{ id: taskId }] });
   const glance = await wire.send("GET", `/v2/images/${id}/tasks`);
   expect(glance.body).toMatchObject({ tasks: [{ id: taskId }] });

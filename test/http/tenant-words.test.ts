@@ -70,6 +70,11 @@ test("a tenant learns that it is not known whether an import was started", () =>
   expect(document.error.hint).toContain("an-image");
 });
 
+test("a process of the service is another process", () => {
+  const text = 'Cannot stage image "a": process 4711 on node "node-1" is staging it';
+  expect(plainText(text)).toBe('Cannot stage image "a": another process is staging it');
+});
+
 test.each([
   'Cannot import image "a": it is active',
   "The data has 10 bytes, and 12 were announced",
