@@ -164,12 +164,12 @@ describe("parseImportRequest()", () => {
     [
       "an API request that is a list",
       { image_id: IMAGE_ID, api_request: ["x"] },
-      "api_request must be an object of at most 64 KiB of JSON",
+      "api_request must be an object of at most 64 KiB of JSON, without NUL",
     ],
     [
       "a large API request, without repeating it",
       { image_id: IMAGE_ID, api_request: { filler: "ä".repeat(32 * 1024) } },
-      "api_request must be an object of at most 64 KiB of JSON",
+      "api_request must be an object of at most 64 KiB of JSON, without NUL",
     ],
     [
       "stores that are not a list",
