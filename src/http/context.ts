@@ -92,6 +92,21 @@ export async function requireImage(
   return { image, judged, guard: { project, judge } };
 }
 
+/** True if the caller may read the imports and tasks of an image, which may be gone. */
+export async function mayReadTasks(
+  context: ApiContext,
+  request: FastifyRequest,
+  imageId: string,
+): Promise<boolean> {
+  try {
+    await requireImage(context, request, imageId, "get_task");
+    return true;
+  } catch (error) {
+    if (error instanceof HttpFailure) return false;
+    throw error;
+  }
+}
+
 /** An image that is absent and one that is hidden have the same answer. */
 function noImage(imageId: string): HttpFailure {
   return notFound(`No image found with ID ${imageId}`);

@@ -151,6 +151,11 @@ async function send(
   const unknown = prefer.find((name) => !Object.hasOwn(config.stores, name));
   if (unknown !== undefined) throw badRequest(`Store ${unknown} is not available on this node`);
   const { start, end } = range ?? { start: 0, end: sizeBytes - 1 };
+  // The caller may be gone since the image was looked for.
+  if (reply.raw.destroyed) {
+    reply.hijack();
+    return;
+  }
   const gone = new AbortController();
   const stop = (): void => {
     gone.abort();
@@ -162,12 +167,6 @@ async function send(
     stopping.removeEventListener("abort", stop);
     gone.abort();
   });
-  // It may be gone since the image was looked for.
-  if (reply.raw.destroyed) {
-    stopping.removeEventListener("abort", stop);
-    reply.hijack();
-    return;
-  }
   // A copy that may have changed is read whole before its first byte is sent.
   const image = await client.files.open(id, { prefer, signal: gone.signal });
   request.raw.socket.setTimeout(settings.idleTimeoutMs);

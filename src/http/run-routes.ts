@@ -8,6 +8,7 @@ import {
   atTheEnd,
   expectedOwner,
   inWordsFor,
+  mayReadTasks,
   queryOf,
   requireImage,
   type ApiContext,
@@ -15,7 +16,7 @@ import {
   type SeenImage,
   untilTheEnd,
 } from "./context.ts";
-import { badRequest, forbidden, HttpFailure } from "./http-failure.ts";
+import { badRequest, forbidden } from "./http-failure.ts";
 import { requireStores } from "./import-body.ts";
 import { follow } from "./follow.ts";
 import { Listeners } from "./listeners.ts";
@@ -39,7 +40,9 @@ export const runRoutes: Routes = (app, context) => {
     async (request) => {
       const running = await client.imports.running();
       const seen = await Promise.all(
-        running.map(async (each) => ((await isSeen(context, request, each.image_id)) ? each : [])),
+        running.map(async (each) =>
+          (await mayReadTasks(context, request, each.image_id)) ? each : [],
+        ),
       );
       return { imports: seen.flat() };
     },
@@ -137,21 +140,6 @@ export const runRoutes: Routes = (app, context) => {
     },
   );
 };
-
-/** True if the caller may see the imports of an image. */
-async function isSeen(
-  context: ApiContext,
-  request: FastifyRequest,
-  imageId: string,
-): Promise<boolean> {
-  try {
-    await requireImage(context, request, imageId, "get_task");
-    return true;
-  } catch (error) {
-    if (error instanceof HttpFailure) return false;
-    throw error;
-  }
-}
 
 async function start(
   context: ApiContext,

@@ -6,8 +6,15 @@ import { ImportError } from "../domain/import-failure.ts";
 import { isUuid } from "../domain/import-request.ts";
 import { TASK_STATUSES } from "../domain/task-status.ts";
 import { isAdmin } from "./caller.ts";
-import { inWordsFor, queryOf, requireImage, requireUse, type Routes } from "./context.ts";
-import { forbidden, HttpFailure, notFound } from "./http-failure.ts";
+import {
+  inWordsFor,
+  mayReadTasks,
+  queryOf,
+  requireImage,
+  requireUse,
+  type Routes,
+} from "./context.ts";
+import { forbidden, notFound } from "./http-failure.ts";
 import { described } from "./open-api.ts";
 import { id, LARGEST_LIMIT, readJsonFilter, text, time } from "./view-filter.ts";
 
@@ -66,20 +73,9 @@ export const serviceRoutes: Routes = (app, context) => {
     if (!isUuid(reference)) return undefined;
     try {
       const task = await admin.showTask(reference);
-      return (await mayRead(request, task.image_id)) ? task : undefined;
+      return (await mayReadTasks(context, request, task.image_id)) ? task : undefined;
     } catch (error) {
       if (error instanceof ImportError && error.code === "TaskNotFound") return undefined;
-      throw error;
-    }
-  }
-
-  /** True if the caller may read the tasks of an image, which may be gone. */
-  async function mayRead(request: FastifyRequest, imageId: string): Promise<boolean> {
-    try {
-      await requireImage(context, request, imageId, "get_task");
-      return true;
-    } catch (error) {
-      if (error instanceof HttpFailure) return false;
       throw error;
     }
   }
