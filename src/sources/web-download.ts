@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import type { Agent } from "undici";
 import type { BandwidthLimit } from "../bytes/bandwidth-limit.ts";
 import { formatBytes } from "../domain/byte-size.ts";
@@ -315,6 +315,9 @@ export class WebDownload implements AsyncDisposable {
       if (next?.done === false) this.#hasExcess = true;
       this.#chunks = undefined;
       await sleep(EXCESS_PATIENCE_MS);
+      // After a time in which this process was too busy to read, the timer ends first. One more
+      // turn of the event loop reads the bytes that have arrived meanwhile.
+      await turn();
     }
     if (!this.#hasExcess) return 0;
     throw this.#excess();

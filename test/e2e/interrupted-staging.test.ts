@@ -42,10 +42,7 @@ function expectThatItHitTheMiddle(part: Part | undefined): void {
   expect(part?.sizeBytes).toBeLessThan(IMAGE_BYTES);
 }
 
-/**
- * Waits out the lease of a killed stager: its last renewal may be 20 s old before any process
- * takes over.
- */
+/** Waits until the worker has removed the part of the killed process, and the command works. */
 async function untilTakeover(work: () => Promise<{ readonly exitCode: number | null }>) {
   await vi.waitUntil(async () => (await work()).exitCode === 0, {
     timeout: 60_000,
@@ -53,16 +50,16 @@ async function untilTakeover(work: () => Promise<{ readonly exitCode: number | n
   });
 }
 
-describe("staging that was killed half-way", () => {
+describe("staging that is killed half-way", () => {
   it("can't be imported, and works again", async () => {
     const { imageId, path, importing } = await stageHalf();
-    await importing.kill();
-    stack.holds.releaseStaging();
-    const part = findPart(stack.staging, imageId);
 
     const start = await stack.commandLine.json("start", imageId);
     const stageAtOnce = await stack.commandLine.json("image", "stage", imageId, path);
     const between = await stack.traces(imageId);
+    const part = findPart(stack.staging, imageId);
+    await importing.kill();
+    stack.holds.releaseStaging();
     await untilTakeover(() => stack.commandLine.json("image", "stage", imageId, path));
     const again = await stack.commandLine.json("start", imageId, "--wait");
 
@@ -81,10 +78,9 @@ describe("staging that was killed half-way", () => {
   });
 });
 
-describe("the part that a killed staging left", () => {
+describe("the part of a staging", () => {
   it("is refused as the data of another image", async () => {
-    const { imageId, importing } = await stageHalf();
-    await importing.kill();
+    const { imageId } = await stageHalf();
     const part = findPart(stack.staging, imageId);
     const uri = pathToFileURL(join(stack.staging, part?.name ?? "")).href;
     const other = randomUUID();

@@ -12,7 +12,9 @@ import type { WorkerProcess } from "../support/worker-process.ts";
 const IMAGE_BYTES = 6 * MIB;
 const COPIES = 4;
 
-const PATIENCE = { timeout: 90_000, interval: 20 };
+// The server may give a task to a poll that a worker left open when it stood still, until that
+// poll ends after a minute; the next attempt begins up to half a minute later.
+const PATIENCE = { timeout: 150_000, interval: 20 };
 
 /** An origin that stops in the middle of its answers until the test lets it go on. */
 async function openHoldingOrigin() {
@@ -99,10 +101,11 @@ describe("a worker that stands still until another worker has taken its imports 
     await awaitWriter(service, late);
     for (const imageId of imageIds) await waitForPart(service.store("slow"), imageId, 1);
     await vi.waitUntil(() => origin.sentBytes >= IMAGE_BYTES / 2, PATIENCE);
+    // Now, so that there are few seconds in which the one that stands still alone polls for tasks.
+    await service.startWorker();
     await late.stop();
     const lateFiles = late.openFiles(".part").map(({ path }) => path);
 
-    await service.startWorker();
     await awaitTakeOver(service, late);
     await vi.waitUntil(() => origin.exchanges.length > 1, PATIENCE);
     late.continue();
@@ -132,5 +135,5 @@ describe("a worker that stands still until another worker has taken its imports 
         stores: { fast: [], slow: [], [store]: ["@.1"] },
       });
     }
-  });
+  }, 360_000);
 });
