@@ -142,7 +142,7 @@ export class HostFiles {
   /**
    * Removes the staged data of an image that no import holds; the image is `queued` again.
    *
-   * @param guard - asked if there is staged data. Default: none
+   * @param guard - asked first. Default: none
    */
   async unstage(imageId: string, guard?: WriteGuard): Promise<void> {
     requireId(imageId);

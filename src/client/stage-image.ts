@@ -377,14 +377,16 @@ export async function dropStagedData(
   imageId: string,
   guard?: WriteGuard,
 ): Promise<void> {
-  const upload = await database.query((db) => findUpload(db, imageId));
-  if (upload === undefined) return;
-  requireHere(staging, upload);
   const taker = { token: randomUUID(), writer: await thisProcess() };
   const taken = await database.transaction(async (db) => {
+    // Also an image without an upload may be one that the caller must not see by now.
     await askGuard(db, imageId, guard);
+    const upload = await findUpload(db, imageId);
+    if (upload === undefined) return undefined;
+    requireHere(staging, upload);
     return takeStagedAway(db, imageId, taker);
   });
+  if (taken === undefined) return;
   await discardUpload(staging, taken);
   await database.transaction((db) => dropStaging(db, imageId, taker.token));
 }

@@ -141,6 +141,13 @@ describe.each(Object.entries(CHANGES))("an image that %s by then", (_, { change,
   });
 });
 
+test("an image that is deleted by then is not found, though it has no staged data", async () => {
+  const { url } = await LocalApi.open({ stack, client: interrupted() });
+  const { id } = await client.images.create({ owner: "ours" });
+  between = () => client.images.delete(id, 0);
+  expect((await new WireClient(url).send("DELETE", `/v1/images/${id}/stage`)).status).toBe(404);
+});
+
 test("a protected image is not deleted, though it was not protected when it was read", async () => {
   const { url } = await LocalApi.open({ stack, client: interrupted() });
   for (const path of ["/v2/images/", "/v1/images/"]) {
