@@ -1,6 +1,18 @@
 import { parseDurationMs } from "./duration.ts";
 
 /**
+ * False for a text that begins with a day which no calendar has, such as `2026-02-31`: JavaScript
+ * reads it as a day of the next month.
+ */
+export function hasRealDay(text: string): boolean {
+  const [, year, month, day] = /^(\d{4})-(\d\d)-(\d\d)/.exec(text) ?? [];
+  if (day === undefined) return true;
+  return (
+    new Date(Date.UTC(Number(year), Number(month) - 1, Number(day))).getUTCDate() === Number(day)
+  );
+}
+
+/**
  * Reads an instant: a date or a date with a time as in ISO 8601, in the time zone of this machine
  * if it names none; or a duration such as `7d`, which means that long ago.
  *
@@ -10,7 +22,7 @@ export function parseInstant(text: string, now = new Date()): Date | undefined {
   const agoMs = parseDurationMs(text);
   const isDate = /^\d{4}-\d\d-\d\d$/.test(text);
   const isTime = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?$/.test(text);
-  if (agoMs === undefined && !isDate && !isTime) return undefined;
+  if (agoMs === undefined && !((isDate || isTime) && hasRealDay(text))) return undefined;
   // A date alone would be read as UTC.
   const instant = new Date(
     agoMs === undefined ? (isDate ? `${text}T00:00` : text) : now.getTime() - agoMs,

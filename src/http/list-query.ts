@@ -7,6 +7,7 @@ import {
 import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import { IMAGE_STATUSES, type ImageStatus } from "../domain/image-status.ts";
 import { isUuid } from "../domain/import-request.ts";
+import { hasRealDay } from "../domain/instant.ts";
 import { isAdmin, type Caller } from "./caller.ts";
 import { badRequest } from "./http-failure.ts";
 import { MOST_PROPERTIES } from "./image-attributes.ts";
@@ -199,7 +200,7 @@ function readTime(field: TimeCondition["field"], text: string): TimeCondition {
   const isZoned = /(?:z|[+-]\d\d:?\d\d)$/i.test(rest ?? "");
   const at = new Date(isZoned ? (rest ?? "") : `${rest ?? ""}Z`);
   const year = at.getUTCFullYear();
-  if (Number.isNaN(year) || year < 1 || year > 9999) {
+  if (!hasRealDay(rest ?? "") || Number.isNaN(year) || year < 1 || year > 9999) {
     throw badRequest(`Invalid time: ${field}=${text}. It must be like gte:2026-08-21T12:34:56Z.`);
   }
   return { field, op, at };

@@ -13,6 +13,7 @@ describe("parseInstant()", () => {
     ["2026-11-30 06:00:01.5+05:30", "2026-11-30T00:30:01.500Z"],
     ["2026-11-30", "2026-11-29T18:30:00.000Z"],
     ["2026-11-30T06:00", "2026-11-30T00:30:00.000Z"],
+    ["2028-02-29", "2028-02-28T18:30:00.000Z"],
     ["7d", "2026-11-23T06:00:00.000Z"],
     ["90m", "2026-11-30T04:30:00.000Z"],
   ])("reads %s", (text, iso) => {
@@ -21,12 +22,12 @@ describe("parseInstant()", () => {
     expect(parseInstant(text, NOW)?.toISOString()).toBe(iso);
   });
 
-  it.each(["", "yesterday", "2026", "2026-13-01", "2026-11-30T25:00", "30.11.2026", "7"])(
-    'does not read "%s"',
-    (text) => {
-      expect(parseInstant(text, NOW)).toBeUndefined();
-    },
-  );
+  it.each([
+    ...["", "yesterday", "2026", "2026-13-01", "2026-11-30T25:00", "30.11.2026", "7"],
+    ...["2026-02-29", "2026-02-31T12:00Z", "2026-04-31 12:00:00+01:00", "2026-11-00"],
+  ])('does not read "%s"', (text) => {
+    expect(parseInstant(text, NOW)).toBeUndefined();
+  });
 });
 
 describe("formatAge()", () => {
