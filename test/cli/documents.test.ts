@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import type { z } from "zod";
 import { eventDocument } from "../../src/cli/documents/event-document.ts";
@@ -33,6 +34,20 @@ describe("the documents of commands", () => {
     const task = await commandLine.answer("task", "show", String(taskId));
     expect(mistakes(taskDocument, task)).toEqual([]);
     const report = await commandLine.answer("status", String(imageId));
+    expect(mistakes(statusDocument, report)).toEqual([]);
+  });
+
+  it("are those of an image whose id has any hex digits", async () => {
+    const id = `11111111-2222-3333-4444-${randomBytes(6).toString("hex")}`;
+
+    const image = await commandLine.answer("image", "create", "--id", id, "--name", "any digits");
+    await commandLine.run("image", "stage", id, writeDisk());
+    const { failure } = await commandLine.json("start", id, "--wait");
+    const report = await commandLine.answer("status", id);
+
+    expect(mistakes(imageDocument, image)).toEqual([]);
+    expect(failure).toMatchObject({ image_id: id });
+    expect(mistakes(failureDocument, failure)).toEqual([]);
     expect(mistakes(statusDocument, report)).toEqual([]);
   });
 

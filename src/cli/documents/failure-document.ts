@@ -13,7 +13,7 @@ export const failureDetails = z
 
 /** The import that a document is about, as far as it is known. */
 export const subject = {
-  image_id: z.uuid().optional(),
+  image_id: z.guid().optional(),
   run_id: z.uuid().optional(),
   task_id: z.uuid().optional(),
 };

@@ -5,7 +5,7 @@ import { VISIBILITIES } from "../../domain/visibility.ts";
 /** The answer of `image show`, and one image of `image list`. */
 export const imageDocument: z.ZodType<ImageView> = z
   .strictObject({
-    id: z.uuid(),
+    id: z.guid(),
     name: z.string().nullable(),
     owner: z.string().nullable(),
     status: z.string().describe("queued, uploading, importing, active, deactivated, …"),

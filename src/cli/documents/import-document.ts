@@ -2,7 +2,7 @@ import { z } from "zod";
 import { failedItem } from "./failure-document.ts";
 
 const run = {
-  image_id: z.uuid(),
+  image_id: z.guid(),
   task_id: z.uuid().nullable().describe("null if there was nothing to do, or before acceptance"),
   workflow_id: z.string(),
   run_id: z.uuid(),

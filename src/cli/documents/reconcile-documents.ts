@@ -25,7 +25,7 @@ export const leftoversDocument: z.ZodType<Leftovers> = z
           ...(["claim", "copy", "deletion", "copy_removal", "staged", "transform"] as const),
           "part",
         ]),
-        image_id: z.uuid().nullable(),
+        image_id: z.guid().nullable(),
         store: z.string().nullable(),
         node: z.string().nullable().describe("the staging volume whose worker does it"),
         name: z.string().nullable().describe("of a part or transform; the kind of staged data"),

@@ -34,7 +34,7 @@ const storeProgress = z.strictObject({
 }) satisfies z.ZodType<StoreProgress>;
 
 const importStatus = z.strictObject({
-  image_id: z.uuid(),
+  image_id: z.guid(),
   task_id: z.uuid().nullable(),
   method: z.enum(["glance-direct", "web-download", "copy-image"]),
   phase,
@@ -61,7 +61,7 @@ const importStatus = z.strictObject({
 /** The answer of `status` for one image, and that of `watch`. */
 export const statusDocument: z.ZodType<ImportReport> = z
   .strictObject({
-    image_id: z.uuid(),
+    image_id: z.guid(),
     status: z.string().nullable().describe("of the image; null without a catalogue"),
     state: z.enum([
       ...(["waiting", "running", "succeeded", "failed", "refused"] as const),
