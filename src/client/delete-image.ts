@@ -4,6 +4,7 @@ import {
   type Client,
 } from "@temporalio/client";
 import { ImportError } from "../domain/import-failure.ts";
+import { timerMs } from "../domain/timer-ms.ts";
 import type { CopyToRemove } from "../domain/undo-order.ts";
 import { CONTROL_QUEUE, copyRemovalWorkflowId, deletionWorkflowId } from "../workflow/contract.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
@@ -92,16 +93,10 @@ async function startUnlessRunning(client: Client, removal: Removal): Promise<voi
   }
 }
 
-// Node's own limit; a longer timer would fire at once.
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
 async function falseAfter(waitMs: number): Promise<false> {
   return new Promise((resolve) => {
-    setTimeout(
-      () => {
-        resolve(false);
-      },
-      Math.min(waitMs, LONGEST_TIMER_MS),
-    ).unref();
+    setTimeout(() => {
+      resolve(false);
+    }, timerMs(waitMs)).unref();
   });
 }

@@ -1,6 +1,7 @@
 import { WorkflowIdConflictPolicy, type Client } from "@temporalio/client";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { timerMs } from "../domain/timer-ms.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
 import {
   CONTROL_QUEUE,
@@ -51,6 +52,6 @@ async function afterwards(waitMs: number): Promise<undefined> {
   return new Promise((resolve) => {
     setTimeout(() => {
       resolve(undefined);
-    }, waitMs).unref();
+    }, timerMs(waitMs)).unref();
   });
 }

@@ -5,6 +5,7 @@ import { ImageImportClient } from "../client/image-import-client.ts";
 import type { Config } from "../config/config.ts";
 import type { TemporalAddress } from "../config/temporal-address.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { timerMs } from "../domain/timer-ms.ts";
 import { Health } from "../health/health.ts";
 import { cannotListen, urlOf } from "../health/health-server.ts";
 import { openIdentity } from "./open-identity.ts";
@@ -50,7 +51,7 @@ export async function runApi(options: ApiOptions): Promise<void> {
     logger.info({ signal }, "The API takes no new requests, and ends when the running ones have");
     const drained = setTimeout(() => {
       stopping.abort(new ImportError("Interrupted", "The server ends"));
-    }, config.api.drainMs);
+    }, timerMs(config.api.drainMs));
     await app.close().finally(() => {
       clearTimeout(drained);
     });

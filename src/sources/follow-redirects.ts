@@ -1,4 +1,5 @@
 import type { Dispatcher } from "undici";
+import { timerMs } from "../domain/timer-ms.ts";
 import type { EgressPolicy } from "./egress-policy.ts";
 import { originFailure, refused, unavailable } from "./origin-failure.ts";
 import { displayedUrl } from "./web-url.ts";
@@ -70,7 +71,7 @@ async function get(
     patience.abort(
       unavailable(displayedUrl(url), `no response came within ${answerTimeoutMs / 1000} s`),
     );
-  }, answerTimeoutMs);
+  }, timerMs(answerTimeoutMs));
   try {
     return await dispatcher.request({
       origin: url.origin,

@@ -1,6 +1,7 @@
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isIP, type Socket } from "node:net";
+import { timerMs } from "../domain/timer-ms.ts";
 
 /** A proxy through which origins are reached. */
 export interface OutboundProxy {
@@ -69,7 +70,7 @@ export async function openTunnel(proxy: OutboundProxy, order: TunnelOrder): Prom
       request.destroy(
         new ProxyError(`it did not respond within ${order.timeoutMs / 1000} s`, false),
       );
-    }, order.timeoutMs);
+    }, timerMs(order.timeoutMs));
     const fail = (error: Error): void => {
       clearTimeout(timer);
       reject(error instanceof ProxyError ? error : new ProxyError(error.message, false));

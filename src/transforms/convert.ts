@@ -4,6 +4,7 @@ import { formatBytes } from "../domain/byte-size.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { VMDK_TYPES } from "../domain/format-policy.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { timerMs } from "../domain/timer-ms.ts";
 import type { ConvertSettings } from "../domain/transform-settings.ts";
 import { versionOf, whyNotRunnable, type ProgramLimits } from "./limited-program.ts";
 import { makeProduct } from "./make-product.ts";
@@ -45,7 +46,7 @@ export function convert(settings: ConvertSettings): Transform {
     run: async (work) => {
       const driver = DRIVERS[work.image.diskFormat];
       if (driver === undefined || driver === target) return undefined;
-      const time = AbortSignal.timeout(timeLimitMs);
+      const time = AbortSignal.timeout(timerMs(timeLimitMs));
       const signal = AbortSignal.any([work.signal, time]);
       const conversion = new Conversion(settings, qemuImg, { ...work, signal });
       await conversion.run(driver).catch((error: unknown) => {

@@ -8,6 +8,7 @@ import {
 } from "../domain/compression.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { timerMs } from "../domain/timer-ms.ts";
 import type { DecompressSettings } from "../domain/transform-settings.ts";
 import { decompressZstd } from "./decompress-zstd.ts";
 import { decompressedBytes, type DecompressionLimits } from "./decompressed-bytes.ts";
@@ -44,7 +45,7 @@ export function decompress(settings: DecompressSettings = {}): Transform {
       const firstBytes = await readFully(work.source, first, 0);
       const compression = recogniseCompression(first.subarray(0, firstBytes));
       if (compression === undefined) return undefined;
-      const time = AbortSignal.timeout(timeLimitMs);
+      const time = AbortSignal.timeout(timerMs(timeLimitMs));
       const signal = AbortSignal.any([work.signal, time]);
       const { sizeBytes: compressedBytes, maxProductBytes: maxBytes } = work;
       const allowed = { ...limits, maxBytes };
