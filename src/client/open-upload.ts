@@ -35,8 +35,17 @@ export async function openUpload(path: string): Promise<FileHandle> {
         cause: error,
       });
     }
+    if (hasErrorCode(error, "ENAMETOOLONG", "ELOOP")) throw unreachable(path, error);
     throw systemFailure(error, `"${path}"`, "UnusableFile");
   }
+}
+
+/** No file can have this path. */
+function unreachable(path: string, cause: unknown): ImportError {
+  const reason = hasErrorCode(cause, "ELOOP")
+    ? "the path leads through too many symbolic links"
+    : "the path is too long, or a name in it is";
+  return new ImportError("FileNotFound", `Cannot open "${path}": ${reason}`, { cause });
 }
 
 function notUtf8(path: string, cause: unknown): ImportError {

@@ -57,11 +57,23 @@ describe("openUpload()", () => {
     });
   });
 
-  it("passes on the system's error for a name that no file can have", async () => {
-    await expect(openUpload(join(directory, "x".repeat(300)))).rejects.toHaveProperty(
-      "code",
-      "ENAMETOOLONG",
-    );
+  it.each([
+    ["a name", "x".repeat(300)],
+    ["a path", "x/".repeat(3000)],
+  ])("finds no file under %s that is too long", async (_, name) => {
+    expect(await failureOf(openUpload(join(directory, name)))).toMatchObject({
+      code: "FileNotFound",
+      message: expect.stringMatching(/^Cannot open ".*": the path is too long/) as unknown,
+    });
+  });
+
+  it("finds no file behind links that lead in a circle", async () => {
+    await symlink("circle", join(directory, "circle"));
+
+    expect(await failureOf(openUpload(join(directory, "circle", "disk.raw")))).toMatchObject({
+      code: "FileNotFound",
+      message: expect.stringContaining("too many symbolic links") as unknown,
+    });
   });
 });
 
