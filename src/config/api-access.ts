@@ -30,7 +30,20 @@ export function apiAccess(
   if (given === undefined) return undefined;
   const token =
     options.apiToken ?? setting(env, "IMAGE_IMPORT_API_TOKEN") ?? setting(env, "OS_TOKEN");
-  return { url: addressOf(given), token };
+  return { url: addressOf(given), token: token === undefined ? undefined : tokenOf(token) };
+}
+
+/** A token that was read from a file often has the end of its line. */
+function tokenOf(given: string): string | undefined {
+  const token = given.trim();
+  if (/[^\x21-\x7e]/.test(token)) {
+    throw new ImportError(
+      "BadConfiguration",
+      "Cannot use the token of the API: it has a space, a line break, or a character that no token has",
+      { hint: "Name the token alone, with IMAGE_IMPORT_API_TOKEN, OS_TOKEN or `--api-token`." },
+    );
+  }
+  return token === "" ? undefined : token;
 }
 
 function addressOf(given: string): string {
