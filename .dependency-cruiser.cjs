@@ -116,7 +116,7 @@ const configuration = {
       to: {
         path: "^src/",
         pathNot:
-          "^src/(remote|domain|config)/|^src/bytes/positional-io.ts$|^src/client/(new-file|open-upload|pages-of|unanswered-start|write-to).ts$",
+          "^src/(remote|domain|config)/|^src/bytes/positional-io.ts$|^src/client/(ended-import|new-file|open-upload|pages-of|unanswered-start|write-to).ts$",
         dependencyTypesNot: ["type-only"],
       },
     },

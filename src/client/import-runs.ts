@@ -19,15 +19,10 @@ import {
 } from "../workflow/contract.ts";
 import { findCanceller, requestCancel } from "../temporal/cancel-request.ts";
 import { failureFrom } from "../temporal/failure-from.ts";
+import { ended, tooLate } from "./ended-import.ts";
 import { lookAtImport, type LookOptions } from "./import-looks.ts";
 import type { RunView } from "./import-report.ts";
-import {
-  ended,
-  endedBeforeItAnswered,
-  outcomeFailure,
-  tooLate,
-  translating,
-} from "./run-failures.ts";
+import { endedBeforeItAnswered, outcomeFailure, translating } from "./run-failures.ts";
 import { accepted, resultOf } from "./run-result.ts";
 import type { RunningImport } from "./running-import.ts";
 import { chainOf, isOpen, stateOf } from "./described-run.ts";

@@ -8,22 +8,6 @@ import { ImportError } from "../domain/import-failure.ts";
 import { failureFrom } from "../temporal/failure-from.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
 
-/** A request came after the end of its run. */
-export function ended(imageId: string, status: string): ImportError {
-  return new ImportError(
-    "ImportEnded",
-    `The import of image "${imageId}" has ended already (${status.toLowerCase()})`,
-  );
-}
-
-/** A cancel came after the activation. */
-export function tooLate(imageId: string): ImportError {
-  return new ImportError(
-    "ImportEnded",
-    `Image "${imageId}" became active before the cancel could stop it`,
-  );
-}
-
 /** True if the run closed before it answered an update. */
 export function endedBeforeItAnswered({ cause }: WorkflowUpdateFailedError): boolean {
   return cause instanceof ApplicationFailure && cause.type === "AcceptedUpdateCompletedWorkflow";

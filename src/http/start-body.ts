@@ -1,7 +1,5 @@
 import { z } from "zod";
-
-/** The longest wait until a worker accepts an import, in ms. */
-export const LONGEST_ACCEPT_WAIT_MS = 600_000;
+import { LONGEST_ACCEPT_WAIT_MS } from "../domain/accept-wait.ts";
 
 /** The body of a request to start an import, with all that the typed client takes. */
 export const startBody = z.strictObject({

@@ -4,7 +4,7 @@ import { packageVersion } from "../config/package-version.ts";
 import type { ApiAccess } from "../config/api-access.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { tlsFailure } from "../domain/tls-failure.ts";
-import { refusalOf } from "./refusal.ts";
+import { refusalOf, WAY_TO_THE_ADDRESS } from "./refusal.ts";
 
 /** One request. */
 export interface ApiRequest {
@@ -61,7 +61,7 @@ export class ApiConnection {
     const giveUpAtMs = Date.now() + PATIENCE_MS;
     for (;;) {
       try {
-        const { body } = await this.send({
+        const { body, statusCode } = await this.send({
           ...wanted,
           headers: {
             ...(json === undefined ? {} : { "content-type": "application/json" }),
@@ -69,8 +69,7 @@ export class ApiConnection {
           },
           body: json === undefined ? null : JSON.stringify(json),
         });
-        const text = await body.text();
-        return (text === "" ? undefined : JSON.parse(text)) as Answer;
+        return this.#documentIn(await body.text(), wanted.method, statusCode) as Answer;
       } catch (error) {
         wanted.signal?.throwIfAborted();
         const failure = this.unavailable(error);
@@ -109,10 +108,49 @@ export class ApiConnection {
       signal?.throwIfAborted();
       throw this.unavailable(error);
     }
+    if (answer.statusCode >= 300 && answer.statusCode < 400) {
+      await answer.body.dump();
+      throw this.#redirected(answer.headers["location"], path);
+    }
     this.#hasAnswered = true;
     const isExpected = wanted.expects?.includes(answer.statusCode) ?? false;
     if (answer.statusCode < 400 || isExpected) return answer;
     throw this.refusal(answer.statusCode, await answer.body.text().catch(() => ""));
+  }
+
+  /** The API redirects nothing: the answer is that of a proxy, or of another server. */
+  #redirected(location: string | readonly string[] | undefined, path: string): ImportError {
+    const asked = `${this.url}${path}`;
+    const isNamed = typeof location === "string" && URL.canParse(location, asked);
+    const target = isNamed ? new URL(location, asked).href : undefined;
+    const address = target?.endsWith(path) === true ? target.slice(0, -path.length) : target;
+    return new ImportError(
+      "BadConfiguration",
+      `Cannot use the API at ${this.url}: it answered with a redirect${address === undefined ? "" : ` to ${address}`}`,
+      {
+        hint:
+          address === undefined
+            ? WAY_TO_THE_ADDRESS
+            : "Name that address with `--api` or IMAGE_IMPORT_API, if you trust it.",
+      },
+    );
+  }
+
+  /** @throws ImportError `BadConfiguration` for an answer that is none of the API */
+  #documentIn(text: string, method: string, status: number): unknown {
+    // A write may have nothing to tell.
+    if (text === "" && method !== "GET") return undefined;
+    try {
+      const document: unknown = JSON.parse(text);
+      if (typeof document === "object" && document !== null) return document;
+    } catch {
+      // The failure below says more than that of the parser.
+    }
+    throw new ImportError(
+      "BadConfiguration",
+      `Cannot use the API at ${this.url}: it did not answer with JSON (status ${String(status)})`,
+      { hint: `Is this the address of an Image Import API? ${WAY_TO_THE_ADDRESS}` },
+    );
   }
 
   /** The failure in an answer. */

@@ -57,6 +57,12 @@ export function failureOf(
       ? new ImportError(failure, said, { ...place, ...(hint === undefined ? {} : { hint }) })
       : new UnlistedFailure(failure, said, { ...place, ...(hint === undefined ? {} : { hint }) });
   }
+  if (status === 404 && message === undefined) {
+    // The API says what it does not find.
+    return new ImportError("BadConfiguration", said, {
+      hint: `Is this the address of an Image Import API? ${WAY_TO_THE_ADDRESS}`,
+    });
+  }
   const code =
     CODES[status] ??
     ([408, 429].includes(status) || status >= 500 ? "ApiUnavailable" : "BadRequest");
@@ -64,6 +70,9 @@ export function failureOf(
   const wayOut = status === 401 ? howToIdentify(hasToken) : hint;
   return new ImportError(code, said, wayOut === undefined ? {} : { hint: wayOut });
 }
+
+/** The hint about an address at which another server answers. */
+export const WAY_TO_THE_ADDRESS = "Check the address of `--api` or IMAGE_IMPORT_API.";
 
 function howToIdentify(hasToken: boolean): string {
   return hasToken
@@ -78,8 +87,11 @@ function isListed(code: string): code is ImportFailureCode {
 /** A proxy answers with something else: then nothing is known but the status. */
 function errorIn(text: string): ErrorDocument {
   try {
-    const { error } = JSON.parse(text) as { readonly error?: ErrorDocument };
-    return typeof error === "object" ? error : {};
+    const { error } = JSON.parse(text) as { readonly error?: unknown };
+    if (typeof error !== "object" || error === null) return {};
+    // Another server may have other things under these names.
+    const texts = Object.entries(error).filter(([, value]) => typeof value === "string");
+    return Object.fromEntries(texts);
   } catch {
     return {};
   }

@@ -31,10 +31,13 @@ export class RemoteFiles implements Files {
   ): Promise<StagedImage> {
     const upload = { api: this.#api, imageId, signal, report, note: this.#note };
     try {
-      if (replace) await this.#unstageIfStaged(imageId);
-      return typeof source === "string"
-        ? await uploadFile(upload, source)
-        : await uploadStream(upload, source);
+      const makeRoom = async (): Promise<void> => {
+        if (replace) await this.#unstageIfStaged(imageId);
+      };
+      // The earlier upload goes only once the file that takes its place can be read.
+      if (typeof source === "string") return await uploadFile(upload, source, makeRoom);
+      await makeRoom();
+      return await uploadStream(upload, source);
     } catch (error) {
       if (signal?.aborted !== true) throw error;
       throw new ImportError("Interrupted", `Staging of image "${imageId}" was interrupted`, {

@@ -4,7 +4,7 @@ import type { CreateImage } from "../client/images.ts";
 import type { CopyRemovalState, DeletionState } from "../client/delete-image.ts";
 import { pagesOf } from "../client/pages-of.ts";
 import type { Service } from "../client/service.ts";
-import type { ImageChanges } from "../domain/image-fields.ts";
+import { requireImageFields, type ImageChanges } from "../domain/image-fields.ts";
 import type { ImageFilter } from "../domain/image-filter.ts";
 import type { HistoryEntry } from "../domain/image-history.ts";
 import { fullId } from "../domain/reference.ts";
@@ -25,6 +25,8 @@ export class RemoteImages implements Images {
   }
 
   async create(image: CreateImage): Promise<ImageView> {
+    // In the document below, an attribute would take the place of a property of its name.
+    requireImageFields(image);
     const id = image.id ?? randomUUID();
     const json = {
       ...image.properties,

@@ -1,11 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import { tooLate } from "../client/ended-import.ts";
 import type { ImportReport } from "../client/import-report.ts";
 import type { WatchOptions } from "../client/imports.ts";
 import type { RunningImport } from "../client/running-import.ts";
 import type { Service } from "../client/service.ts";
 import type { CopyOptions, RequestOptions, StartOptions } from "../client/start-options.ts";
 import { UnansweredStart } from "../client/unanswered-start.ts";
+import { LONGEST_ACCEPT_WAIT_MS } from "../domain/accept-wait.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type {
   AcceptedCopy,
@@ -49,7 +51,11 @@ export class RemoteImports implements Imports {
   }
 
   async #request(imageId: string, options: RequestOptions): Promise<AcceptedCopy> {
-    const { signal, acceptTimeoutMs = ACCEPT_TIMEOUT_MS } = options;
+    const { signal } = options;
+    const acceptTimeoutMs = Math.min(
+      options.acceptTimeoutMs ?? ACCEPT_TIMEOUT_MS,
+      LONGEST_ACCEPT_WAIT_MS,
+    );
     const json = {
       method: options.method,
       uri: options.uri,
@@ -176,8 +182,15 @@ export class RemoteImports implements Imports {
   ): Promise<boolean> {
     const runId = wait ? (await this.report(imageId)).run_id : null;
     const isReceived = await this.#steer(imageId, "cancel");
-    if (runId !== null) await this.wait(imageId, runId).catch(leaveEnd);
-    return isReceived;
+    if (runId === null) return isReceived;
+    try {
+      await this.wait(imageId, runId);
+    } catch (error) {
+      // The end of a cancelled import is its failure.
+      if (error instanceof ImportError && error.code === "ImportCancelled") return true;
+      throw error;
+    }
+    throw tooLate(imageId);
   }
 
   async dropStore(imageId: string, store: string): Promise<readonly string[]> {
@@ -199,10 +212,4 @@ export class RemoteImports implements Imports {
     });
     return received;
   }
-}
-
-/** The end of a cancelled import is its failure. */
-function leaveEnd(error: unknown): void {
-  if (error instanceof ImportError && error.code === "ImportCancelled") return;
-  throw error;
 }

@@ -29,6 +29,7 @@ type Place = `/${string}`;
 
 /** A file that is sent. */
 interface Sent extends Upload {
+  readonly path: string;
   readonly handle: FileHandle;
   readonly sizeBytes: number;
   readonly digests: RunningDigests;
@@ -39,26 +40,56 @@ interface Sent extends Upload {
  * bytes, and waits as long as that takes. What an earlier command has sent of the file is not sent
  * again.
  *
+ * @param prepare - called once the file is open, before anything is asked of the API
  * @throws ImportError `FileNotFound`, `UnusableFile`, `DigestMismatch`, the refusal of the API
  */
-export async function uploadFile(upload: Upload, path: string): Promise<StagedImage> {
+export async function uploadFile(
+  upload: Upload,
+  path: string,
+  prepare: () => Promise<void> = async () => undefined,
+): Promise<StagedImage> {
   const handle = await openUpload(path);
   try {
-    const { size: sizeBytes } = await handle.stat();
-    const sent = { ...upload, handle, sizeBytes, digests: new RunningDigests() };
-    for (let isComplete = false; !isComplete;) {
-      // An empty file has nothing that could go on.
-      const place = sizeBytes === 0 ? undefined : await beginUpload(sent);
-      if (place === undefined) {
-        return await uploadStream(upload, handle.createReadStream({ autoClose: false }), sizeBytes);
-      }
-      if (place === "staged") return await sameStaged(sent);
-      isComplete = await sendAll(sent, place);
-    }
-    return await stagedBytes(upload, sent.digests);
+    const before = await handle.stat();
+    await prepare();
+    const { size: sizeBytes } = before;
+    const staged = await sendFile({
+      ...upload,
+      ...{ path, handle, sizeBytes, digests: new RunningDigests() },
+    });
+    const { size, mtimeMs } = await handle.stat();
+    if (size === sizeBytes && mtimeMs === before.mtimeMs) return staged;
+    throw new ImportError(
+      "UnusableFile",
+      `Cannot stage "${path}": it has changed while it was sent`,
+      {
+        hint: `Once nothing writes to it, stage it again: \`image-import image stage ${upload.imageId} FILE --replace\`.`,
+      },
+    );
   } finally {
     await handle.close();
   }
+}
+
+async function sendFile(sent: Sent): Promise<StagedImage> {
+  const { sizeBytes } = sent;
+  for (let isComplete = false; !isComplete;) {
+    // An empty file has nothing that could go on.
+    const place = sizeBytes === 0 ? undefined : await beginUpload(sent);
+    if (place === undefined) {
+      return uploadStream(sent, bytesOf(sent), sizeBytes);
+    }
+    if (place === "staged") return sameStaged(sent);
+    isComplete = await sendAll(sent, place);
+  }
+  return stagedBytes(sent, sent.digests);
+}
+
+/** The bytes that the file had when it was opened: no more are announced. */
+function bytesOf({ handle, sizeBytes }: Sent): Readable {
+  return sizeBytes === 0
+    ? Readable.from([])
+    : handle.createReadStream({ autoClose: false, start: 0, end: sizeBytes - 1 });
 }
 
 /**
@@ -186,7 +217,7 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
       askAhead(position + most);
       await arrived(position + most);
       const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(most), 0, most, position);
-      if (bytesRead === 0) throw new ImportError("UnusableFile", SHORTER);
+      if (bytesRead === 0) throw shorter(sent);
       const block = buffer.subarray(0, bytesRead);
       digests.update(block, position);
       position += bytesRead;
@@ -218,7 +249,13 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
   }
 }
 
-const SHORTER = "The file has become shorter while it was sent";
+function shorter({ path }: Sent): ImportError {
+  return new ImportError(
+    "UnusableFile",
+    `Cannot stage "${path}": it has become shorter while it was sent`,
+    { hint: "Run the command again once nothing writes to the file." },
+  );
+}
 
 /**
  * The staged data of the image, if it is this file.

@@ -131,9 +131,13 @@ async function importSource(
   requireKnownFormat(source, options);
   const name = options.name ?? imageNameOf(source.name);
   const { id, isNew } = await createImage(session, client, { ...source, name }, options);
+  let isStaged = false;
   try {
     // A worker downloads a URL: its bytes do not pass through this process.
-    if (!isUrl) await stage(session, client, { id, file: given, signal });
+    if (!isUrl) {
+      await stage(session, client, { id, file: given, signal });
+      isStaged = true;
+    }
     const start = () =>
       client.imports.start(id, {
         ...(isUrl ? { method: "web-download", uri: given } : {}),
@@ -149,7 +153,7 @@ async function importSource(
   } catch (error) {
     throw await failedImport(client, id, error, {
       keep: options.keep === true || !isNew,
-      isStaged: !isUrl,
+      isStaged,
     });
   }
 }
@@ -281,7 +285,7 @@ async function failedImport(
   if (!(error instanceof ImportError)) return error;
   // It may be imported: this command must leave it alone.
   if (error instanceof UnansweredStart) return error;
-  if (error.code === "TemporalUnavailable" && isStaged) {
+  if (isStaged && mayStillStart(client, error)) {
     const hint = `${error.hint} Its data stays staged: \`image-import start ${imageId}\` tries again.`;
     return new FailedImport(error, imageId, "kept", hint);
   }
@@ -294,6 +298,15 @@ async function failedImport(
   const wayOut = isOfImage ? "Run the command again." : error.hint;
   const hint = `${wayOut} The image was removed; \`--keep\` keeps it.`;
   return new FailedImport(error, imageId, "removed", hint);
+}
+
+/**
+ * True for a start that another request may make good. Over the API this command cannot judge the
+ * options of the import before the upload: a refused one must not cost all its bytes.
+ */
+function mayStillStart({ isRemote }: Service, { code }: ImportError): boolean {
+  if (code === "TemporalUnavailable") return true;
+  return isRemote && (code === "BadRequest" || code === "AccessDenied");
 }
 
 /** A failure here must not hide the failure of the import. */

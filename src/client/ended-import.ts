@@ -1,0 +1,17 @@
+import { ImportError } from "../domain/import-failure.ts";
+
+/** A request came after the end of its run. */
+export function ended(imageId: string, status: string): ImportError {
+  return new ImportError(
+    "ImportEnded",
+    `The import of image "${imageId}" has ended already (${status.toLowerCase()})`,
+  );
+}
+
+/** A cancel came after the activation. */
+export function tooLate(imageId: string): ImportError {
+  return new ImportError(
+    "ImportEnded",
+    `Image "${imageId}" became active before the cancel could stop it`,
+  );
+}
