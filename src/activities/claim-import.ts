@@ -87,8 +87,17 @@ export interface NothingToCopy extends KnownImage {
 
 /** The acceptance of an import, and its undo. */
 export function claimImportActivities(dependencies: Dependencies) {
-  const { database, stores, staging, times, hashAlgo, limits, transforms, taskTimeToLiveMs } =
-    dependencies;
+  const {
+    database,
+    stores,
+    staging,
+    times,
+    hashAlgo,
+    limits,
+    transforms,
+    taskTimeToLiveMs,
+    isRunOpen,
+  } = dependencies;
   return {
     /**
      * Accepts an import in one transaction: validates the request against the image, takes the
@@ -96,7 +105,8 @@ export function claimImportActivities(dependencies: Dependencies) {
      * of the same run returns the same plan.
      *
      * @throws ImportError `BadRequest`, `UnknownStore`, `BadTaskConfiguration`, `ImageNotFound`,
-     *   `ImageConflict`, `ImageBusy`, `StagingBusy`, `ImageTooLarge`, `QuotaExceeded`
+     *   `ImageConflict`, `ImageBusy`, `StagingBusy`, `ImageTooLarge`, `QuotaExceeded`,
+     *   `ImportLost`
      */
     async claimImport(input: unknown, claimant: Claimant): Promise<ImportPlan | NothingToCopy> {
       const request = parseImportRequest(input);
@@ -109,12 +119,17 @@ export function claimImportActivities(dependencies: Dependencies) {
       const { node: here } = requireStagingFor(request, claimant, staging);
       requireWebUri(request);
       const searchable = await dependencies.searchAttributes?.();
+      const claiming = {
+        ...claimant,
+        // After a reset the step of the new run may still name the earlier one as claimant.
+        isOpen: () => isRunOpen(claimant.workflowId, currentAttempt().run),
+      };
       return database.transaction(async (db) => {
         const copying =
           request.method === "copy-image" && (await planCopies(db, request, wanted, here));
         if (copying && copying.stores.length === 0) return nothingToCopy(request, copying);
         const targets = copying ? copying.stores : wanted;
-        const claim = await takeClaim(db, limits, request, targets, claimant);
+        const claim = await takeClaim(db, limits, request, targets, claiming);
         const staged = await findUpload(db, request.image_id);
         const node = copying ? copying.node : staged?.node;
         return {

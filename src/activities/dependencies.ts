@@ -50,8 +50,10 @@ export interface Dependencies {
   /**
    * True if a run of this workflow id is open in Temporal. A run that Temporal no longer knows is
    * not.
+   *
+   * @param runId - default: the newest run
    */
-  readonly isRunOpen: (workflowId: string) => Promise<boolean>;
+  readonly isRunOpen: (workflowId: string, runId?: string) => Promise<boolean>;
   /** Names of the search attributes of imports that Temporal has now. Default: all. */
   readonly searchAttributes?: () => Promise<readonly string[]>;
   /** The last failure of each step that an open run waits for. */

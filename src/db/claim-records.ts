@@ -8,6 +8,7 @@ import type { ImportRequest } from "../domain/import-request.ts";
 import type { Limits } from "../domain/quota.ts";
 import { redactValues } from "../domain/redact.ts";
 import { abandonedTask, type TaskFailure } from "../domain/task-failure.ts";
+import { importLost } from "./claim-guard.ts";
 import type { Queries } from "./connect.ts";
 import { lockImage, type ImageRow } from "./image-records.ts";
 import { listLeasesOf } from "./lease-records.ts";
@@ -21,6 +22,12 @@ export interface Claimant {
   readonly workflowId: string;
   readonly runId: string;
   readonly taskId: string;
+}
+
+/** A claimant that has asked for a claim now, or long ago: its step may be late. */
+export interface ClaimingRun extends Claimant {
+  /** Asks Temporal whether this run is still open. */
+  readonly isOpen: () => Promise<boolean>;
 }
 
 /** The status that an image has before an import takes it, and goes back to. */
@@ -43,14 +50,14 @@ export interface Claim {
  * run: the run that holds the claim gets the same claim again.
  *
  * @throws ImportError `ImageNotFound`, `ImageConflict`, `ImageBusy`, `StagingBusy`,
- *   `ImageTooLarge`, `QuotaExceeded`
+ *   `ImageTooLarge`, `QuotaExceeded`; `ImportLost` when a later run of the workflow has the claim
  */
 export async function takeClaim(
   db: Queries,
   limits: Limits,
   request: ImportRequest,
   stores: readonly string[],
-  claimant: Claimant,
+  claimant: ClaimingRun,
 ): Promise<Claim> {
   const image = await lockImage(db, request.image_id);
   requireExpectedOwner(image, request);
@@ -142,13 +149,20 @@ async function requireImportable(
   db: Queries,
   image: ImageRow,
   request: ImportRequest,
-  claimant: Claimant,
+  claimant: ClaimingRun,
 ): Promise<EarlierStatus> {
   if (image.claimTaskId !== null) {
-    // Only one run of a workflow id is open at a time. We have that id, so the run that took the
-    // claim has closed without its undo (terminated, or its history was lost); its leftovers are
-    // fenced off by the new epoch.
     if (image.claimWorkflowId !== claimant.workflowId) throw busy(image);
+    // Only one run of a workflow id is open at a time. If it is ours, the run that took the claim
+    // has closed without its undo (terminated, or its history was lost); its leftovers are fenced
+    // off by the new epoch. If ours has closed, this step is late, and the claim may be that of a
+    // healthy import. A run that is open now may close before the commit: its successor waits for
+    // this row, and takes the claim over.
+    //
+    // A late step can also take the claim of a free image. That is not worth a question to Temporal
+    // in every import: no other import loses anything, the next one takes that claim over, and the
+    // reconciler releases it if none comes.
+    if (!(await claimant.isOpen())) throw importLost(image.id, image.status);
     await failTask(db, image.claimTaskId, abandonedTask("its run was ended without an undo"));
     await dropPendingLocations(db, image);
   }

@@ -51,7 +51,7 @@ export async function buildDependencies(
     hashAlgo: config.hashAlgo,
     limits: config.limits,
     version: packageVersion(),
-    isRunOpen: (workflowId) => isRunOpen(client, workflowId),
+    isRunOpen: (workflowId, runId) => isRunOpen(client, workflowId, runId),
     searchAttributes: rememberSearchAttributes(client.connection, client.options.namespace),
     lastFailuresOf: async (workflowId, runId) =>
       lastFailures(await client.workflow.getHandle(workflowId, runId).describe()),
@@ -74,12 +74,12 @@ export function hasStaging(dependencies: Dependencies): dependencies is NodeDepe
 }
 
 /**
- * Asks for the newest run of the workflow id, not for the run that took the claim: after a reset
- * the newest run goes on with that claim, and a new import takes it over.
+ * The reconciler asks for the newest run of the workflow id, not for the run that took the claim:
+ * after a reset the newest run goes on with that claim, and a new import takes it over.
  */
-async function isRunOpen(client: Client, workflowId: string): Promise<boolean> {
+async function isRunOpen(client: Client, workflowId: string, runId?: string): Promise<boolean> {
   try {
-    const { status } = await client.workflow.getHandle(workflowId).describe();
+    const { status } = await client.workflow.getHandle(workflowId, runId).describe();
     return status.name === "RUNNING" || status.name === "PAUSED";
   } catch (error) {
     if (error instanceof WorkflowNotFoundError) return false;

@@ -166,6 +166,20 @@ describe("claimImport()", () => {
       message: "Error: ImportAbandoned: its run was ended without an undo",
     });
   });
+
+  it("takes nothing over for a run that has closed meanwhile", async () => {
+    const closed = randomUUID();
+    const rig = await openNode(catalogue, { closedRuns: [closed] });
+    const plan = await rig.stageAndClaim(someBytes(100));
+    const before = await rig.snapshot(plan);
+
+    const failure = await failureOf(rig.claim(plan.image_id, {}, closed));
+
+    expect(failure.code).toBe("ImportLost");
+    expect(await rig.snapshot(plan)).toEqual(before);
+    await rig.finish(plan, 100);
+    expect((await catalogue.image(plan.image_id)).status).toBe("active");
+  });
 });
 
 describe("claimImport() of a request that it refuses", () => {

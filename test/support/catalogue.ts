@@ -3,7 +3,7 @@ import { eq, sql, type SQL } from "drizzle-orm";
 import { afterAll, beforeAll } from "vitest";
 import type { Fingerprint } from "../../src/bytes/fingerprint.ts";
 import { thisProcess, type ProcessIdentity } from "../../src/processes/process-identity.ts";
-import { type Claim, type Claimant, takeClaim } from "../../src/db/claim-records.ts";
+import { type Claim, type ClaimingRun, takeClaim } from "../../src/db/claim-records.ts";
 import {
   type ImageRow,
   insertImage,
@@ -62,7 +62,7 @@ interface CopyId {
 }
 
 /** An image, and the import that holds it or held it. */
-export interface ClaimedImage extends Claim, Claimant {
+export interface ClaimedImage extends Claim, ClaimingRun {
   readonly imageId: string;
 }
 
@@ -139,7 +139,7 @@ export class Catalogue {
   /** Takes the claim of an image for a run. */
   async claim(
     imageId: string,
-    claimant: Claimant = claimantOf(imageId),
+    claimant: ClaimingRun = claimantOf(imageId),
     stores: readonly string[] = ["fast"],
   ): Promise<Claim> {
     return this.database.transaction((db) =>
@@ -309,8 +309,13 @@ function only<Row>(rows: readonly Row[]): Row {
 }
 
 /** A run that asks for the claim of an image, with a new run id and task id. */
-export function claimantOf(imageId: string): Claimant {
-  return { workflowId: `image-import/${imageId}`, runId: randomUUID(), taskId: randomUUID() };
+export function claimantOf(imageId: string): ClaimingRun {
+  return {
+    workflowId: `image-import/${imageId}`,
+    runId: randomUUID(),
+    taskId: randomUUID(),
+    isOpen: async () => true,
+  };
 }
 
 /** Opens a catalogue before the tests of a file and drops it after them. */

@@ -63,6 +63,13 @@ export class Hold {
     return cancelled();
   };
 
+  /** Holds the step as if its process stood still: not even the end of its run lets it go on. */
+  readonly standsStill: Fault = async (step) => {
+    this.#reach();
+    await this.#released;
+    return step();
+  };
+
   async #hold(): Promise<void> {
     const beats = setInterval(() => {
       heartbeat();

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { thisProcess } from "../../src/processes/process-identity.ts";
-import { type Claimant, releaseClaim, takeClaim } from "../../src/db/claim-records.ts";
+import { type ClaimingRun, releaseClaim, takeClaim } from "../../src/db/claim-records.ts";
 import { beginDeletion } from "../../src/db/deletion-records.ts";
 import { insertImage } from "../../src/db/image-records.ts";
 import { dropLease, finishLease, takeLease } from "../../src/db/lease-records.ts";
@@ -31,7 +31,7 @@ export function limitsOf(
 }
 
 /** An import that holds an image. */
-export interface HeldImport extends Claimant {
+export interface HeldImport extends ClaimingRun {
   readonly imageId: string;
   readonly epoch: number;
   readonly stores: readonly string[];

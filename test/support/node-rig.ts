@@ -82,6 +82,8 @@ export interface NodeRigOptions {
   readonly formatPolicy?: Partial<FormatPolicy>;
   /** Workflow ids whose runs are open in Temporal. Default: none is. */
   readonly openRuns?: readonly string[];
+  /** Runs that have closed, by their own ids. Default: none. */
+  readonly closedRuns?: readonly string[];
   /** Default: none. */
   readonly transforms?: readonly Transform[];
   /** Changes of {@link WEB_SETTINGS}. */
@@ -167,18 +169,24 @@ export class NodeRig {
     return imageId;
   }
 
-  /** Accepts the import of an image, by a new run. */
+  /**
+   * Accepts the import of an image.
+   *
+   * @param runId - default: a new run
+   */
   async claim(
     imageId: string,
     fields: { stores?: string[]; uri?: string } = {},
+    runId: string = randomUUID(),
   ): Promise<ImportPlan> {
-    const claimant = {
-      workflowId: `image-import/${imageId}`,
-      runId: randomUUID(),
-      taskId: randomUUID(),
-    };
+    const workflowId = `image-import/${imageId}`;
+    const claimant = { workflowId, runId, taskId: randomUUID() };
+    const request = { image_id: imageId, stores: ["fast"], ...fields };
     return planOf(
-      await this.control.claimImport({ image_id: imageId, stores: ["fast"], ...fields }, claimant),
+      await runStep(
+        () => this.control.claimImport(request, claimant),
+        activityEnvironment({ workflowExecution: { workflowId, runId } }),
+      ),
     );
   }
 
@@ -529,6 +537,7 @@ export async function openNode(
     verifyOnPublish = false,
     limits = NO_LIMITS,
     openRuns = [],
+    closedRuns = [],
     transforms = [],
     formatPolicy = {},
     web = {},
@@ -574,7 +583,8 @@ export async function openNode(
     hashAlgo: "sha512",
     limits,
     version: "1.2.3",
-    isRunOpen: async (workflowId: string) => openRuns.includes(workflowId),
+    isRunOpen: async (workflowId: string, runId?: string) =>
+      runId === undefined ? openRuns.includes(workflowId) : !closedRuns.includes(runId),
     lastFailuresOf: async () => [],
   };
   return new NodeRig(directory, catalogue, dependencies, settings, webSettings);

@@ -399,4 +399,38 @@ describe("importImage() after a run that was terminated", () => {
       fast: ["@.2"],
     });
   });
+
+  it("keeps its claim when the terminated run's own claim comes late", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const [claiming, storing] = [new Hold(), new Hold()];
+    const late: Promise<unknown>[] = [];
+    rig.fail("claimImport", (step) => {
+      late.push(claiming.standsStill(step));
+      return Promise.all(late);
+    });
+    rig.fail("storeImage fast", storing.before);
+    await rig.temporal.workflow.start("importImage", {
+      workflowId: `image-import/${imageId}`,
+      taskQueue: "image-import",
+      args: [{ image_id: imageId }],
+    });
+    await claiming.reached;
+    await rig.run(imageId).terminate();
+    const { task_id: taskId } = await rig.client.imports.start(imageId);
+    await storing.reached;
+
+    claiming.release();
+    const failure = await failureOf(Promise.all(late));
+    storing.release();
+    const outcome = await rig.client.imports.wait(imageId);
+
+    expect(failure.code).toBe("ImportLost");
+    expect(outcome.task_id).toBe(taskId);
+    expect(await rig.state(imageId)).toMatchObject({
+      task: ["success", "", { image_id: imageId }],
+      locations: ["fast active"],
+      fast: ["@.1"],
+    });
+  });
 });
