@@ -67,11 +67,13 @@ export class HeldCopies {
   /** @param {AbortSignal} signal */
   async #wait(signal) {
     this.#reached.resolve();
-    if (signal.aborted) return;
+    signal.throwIfAborted();
     const cancelled = withResolvers();
     signal.addEventListener("abort", cancelled.resolve, { once: true });
     await Promise.race([this.#released.promise, cancelled.promise]);
     signal.removeEventListener("abort", cancelled.resolve);
+    // A cancelled copy must not write the held bytes: the next attempt would find them, and pass.
+    signal.throwIfAborted();
   }
 }
 

@@ -71,6 +71,8 @@ function heldSource({ source, signal }, hold) {
     place: source.place,
     read: async (buffer, offset, length, position) => {
       await untilReleased(hold, position, signal);
+      // A cancelled copy must not write the held bytes: the next attempt would find them.
+      signal.throwIfAborted();
       return source.read(buffer, offset, length, position);
     },
   };
