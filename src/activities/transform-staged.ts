@@ -20,6 +20,7 @@ import { runTransform, type Outcome } from "../transforms/run-transform.ts";
 import type { Transform } from "../transforms/transform.ts";
 import { attemptKey, currentAttempt } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { Doubts } from "./doubts.ts";
 import { holdLease, type HeldLease } from "./hold-lease.ts";
 import { withProgress, type Progress } from "./progress.ts";
 import { releaseLease } from "./release-lease.ts";
@@ -63,6 +64,7 @@ export interface Transformed {
 /** One transform of the staged bytes. Its undo is {@link discardProductsActivities}. */
 export function transformStagedActivities(dependencies: NodeDependencies) {
   const { transforms, idleTimeoutMs, staging } = dependencies;
+  const doubts = new Doubts();
   return {
     /**
      * Runs a transform on the upload, the download or the previous product, and publishes its
@@ -97,7 +99,10 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
                 promiseEffects(db, staging.node, transform, order, attempt),
             },
             progress,
-            (held, stoppable) => makeProduct(dependencies, transform, order, held, stoppable),
+            (held, stoppable) =>
+              doubts.settle(held.id, () =>
+                makeProduct(dependencies, transform, order, held, stoppable),
+              ),
           ),
       );
     },

@@ -7,3 +7,28 @@ export function hasErrorCode(error: unknown, ...codes: readonly string[]): boole
     codes.includes(error.code)
   );
 }
+
+const MACHINE_CODES = [
+  "EAGAIN",
+  "EBUSY",
+  "EHOSTDOWN",
+  "EINTR",
+  "EIO",
+  "EMFILE",
+  "ENFILE",
+  "ENODEV",
+  "ENOMEM",
+  "ENOTCONN",
+  "ENXIO",
+  "EREMOTEIO",
+  "ESTALE",
+  "ETIMEDOUT",
+];
+
+/**
+ * True for an error of the system that means a broken or exhausted machine, whatever the work was
+ * that met it.
+ */
+export function isMachineError(error: unknown): error is Error {
+  return hasErrorCode(error, ...MACHINE_CODES);
+}

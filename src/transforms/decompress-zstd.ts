@@ -23,7 +23,8 @@ const ZSTD_WINDOW_BYTES = 128 * 1024 * 1024;
  * to twice the time.
  *
  * @throws ImportError `DecompressionFailed` when the bytes are damaged, cut off, or followed by
- *   others; `ProductTooLarge`, `NoSpace`, `StagedDataChanged`
+ *   others; `ProductTooLarge`, `NoSpace`, `StagedDataChanged`; retried: `StagingUnavailable`,
+ *   `TransformUnavailable`
  * @throws the signal's reason when it is aborted
  */
 export async function decompressZstd(
@@ -127,9 +128,11 @@ async function assertMade(
   if (ending.killedBy === "SIGXFSZ" || /File too large/.test(ending.stderr)) {
     assertNotTooMuch(largestProduct(limits, compressedBytes) + 1, compressedBytes, limits);
   }
-  if (/No space left on device|Disk quota exceeded/.test(ending.stderr)) {
+  // zstd says so only if the system refuses a read or a write. A file that is cut off has a "Read
+  // error (39)".
+  if (/error 37 : Read error|Input\/output error/.test(ending.stderr)) {
     const said = ending.stderr.trim();
-    throw new ImportError("NoSpace", `Cannot use the staging area: no space is left (${said})`);
+    throw new ImportError("StagingUnavailable", `Cannot use the staging area: ${said}`);
   }
   assertEndedWell(limits.programs.zstd, ending);
 }

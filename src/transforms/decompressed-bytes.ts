@@ -5,6 +5,7 @@ import { ChunkReader } from "./chunk-reader.ts";
 import { damaged, gunzip } from "./inflate.ts";
 import { startLimited } from "./limited-program.ts";
 import type { ProgramEnding, RunningProgram } from "./limited-program.ts";
+import { requireUndisturbed } from "./program-failure.ts";
 import { unzipMember } from "./unzip-member.ts";
 
 /** The limits of a decompression, and the programs that it needs. */
@@ -42,7 +43,8 @@ export interface Decompression extends DecompressionLimits {
  *   aborted
  * @throws ImportError `DecompressionFailed` when they are damaged, cut off, or followed by other
  *   bytes
- * @throws ImportError `ProductTooLarge` when the result is larger than allowed
+ * @throws ImportError `ProductTooLarge` when the result is larger than allowed; retried:
+ *   `TransformUnavailable` when the program was disturbed
  * @throws the signal's reason when it is aborted; errors of `compressed`
  */
 export async function* decompressedBytes(
@@ -136,12 +138,14 @@ async function wasTaken({ stdin }: RunningProgram, chunk: Buffer): Promise<boole
   });
 }
 
-/** @throws ImportError `DecompressionFailed` with what a program said that did not end well */
-export function assertEndedWell(
-  command: string,
-  { exitCode, killedBy, stderr }: ProgramEnding,
-): void {
+/**
+ * @throws ImportError `DecompressionFailed` with what a program said that did not end well;
+ *   `NoSpace`; retried: `TransformUnavailable`
+ */
+export function assertEndedWell(command: string, ending: ProgramEnding): void {
+  const { exitCode, killedBy, stderr } = ending;
   if (exitCode === 0) return;
+  requireUndisturbed(ending, (reason, hint) => damaged(`${command} ${reason}`, { hint }));
   const how = killedBy === null ? `ended with ${String(exitCode)}` : `was ended by ${killedBy}`;
   const said = stderr.trim().replaceAll(/\s*\n\s*/g, "; ");
   throw damaged(said === "" ? `${command} ${how}` : `${command} ${how}: ${said}`);

@@ -4,7 +4,7 @@ import type { FileHandle } from "node:fs/promises";
 import type { Readable, Writable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
-import { hasErrorCode } from "../bytes/system-error.ts";
+import { hasErrorCode, isMachineError } from "../bytes/system-error.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
 /** The resources that a program may use. Above them, the kernel refuses a call or kills it. */
@@ -70,8 +70,9 @@ const UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"';
  * Each of the programs that limit it replaces itself by the next one, so that the started process
  * becomes the program itself.
  *
- * @throws the signal's reason when it is aborted already. `ended` rejects with ImportError
- *   `BadConfiguration` when the programs that limit it are missing.
+ * @throws the signal's reason when it is aborted already
+ * @throws ImportError `BadConfiguration` when the programs that limit it are missing; retried:
+ *   `TransformUnavailable` when the machine cannot start another program now
  */
 export async function startLimited(program: LimitedProgram): Promise<RunningProgram> {
   const { child, ...running } = await launch(program, "pipe", "pipe");
@@ -101,13 +102,7 @@ async function launch(
   program.signal.throwIfAborted();
   const [command = "setpriv", ...args] = [...isolation, ...commandLine(program)];
   const files = program.files ?? [];
-  const child = spawn(command, args, {
-    stdio: [input, output, "pipe", ...files.map(({ fd }) => fd)],
-    detached: true,
-    // None of the worker's secrets. One arena: each takes 64 MiB of address space that is not used.
-    // eslint-disable-next-line no-restricted-properties -- Finds the program.
-    env: { PATH: process.env["PATH"], LC_ALL: "C", MALLOC_ARENA_MAX: "1" },
-  }) as ChildProcess & { stderr: Readable };
+  const child = await spawned(command, args, [input, output, "pipe", ...files.map(({ fd }) => fd)]);
   const kill = (): void => {
     killGroup(child);
   };
@@ -118,6 +113,42 @@ async function launch(
   // It may end before it is awaited: that is not an unhandled rejection.
   ended.catch(() => undefined);
   return { child, ended, kill };
+}
+
+/**
+ * Starts a process.
+ *
+ * @throws ImportError `BadConfiguration`, `TransformUnavailable`
+ */
+async function spawned(
+  command: string,
+  args: readonly string[],
+  stdio: ("pipe" | number)[],
+): Promise<ChildProcess & { readonly stderr: Readable }> {
+  try {
+    const child = spawn(command, args, {
+      stdio,
+      detached: true,
+      // None of the worker's secrets. One arena: each takes 64 MiB of address space that is not
+      // used.
+      // eslint-disable-next-line no-restricted-properties -- Finds the program.
+      env: { PATH: process.env["PATH"], LC_ALL: "C", MALLOC_ARENA_MAX: "1" },
+    });
+    // A process without an id did not start, and may have no pipes: its error follows.
+    if (child.pid === undefined) throw await new Promise((resolve) => child.once("error", resolve));
+    return child as ChildProcess & { stderr: Readable };
+  } catch (error) {
+    throw startFailure(error);
+  }
+}
+
+function startFailure(error: unknown): unknown {
+  if (hasErrorCode(error, "ENOENT", "EACCES")) return toolMissing(error);
+  if (!isMachineError(error)) return error;
+  return new ImportError("TransformUnavailable", `Cannot start a program: ${error.message}`, {
+    cause: error,
+    hint: "Let this machine run more processes, open more files or use more memory; the step is retried automatically.",
+  });
 }
 
 /**
@@ -186,20 +217,22 @@ async function endOf(child: ChildProcess & { readonly stderr: Readable }): Promi
     stderr = Buffer.concat([stderr, chunk.subarray(0, KEPT_STDERR_BYTES - stderr.length)]);
   });
   return new Promise((resolve, reject) => {
-    child.once("error", (error) => {
-      reject(hasErrorCode(error, "ENOENT", "EACCES") ? toolMissing(error) : error);
-    });
+    child.once("error", reject);
     child.once("close", (exitCode, killedBy) => {
       resolve({ exitCode, killedBy, stderr: stderr.toString() });
     });
   });
 }
 
-function toolMissing(error: Error): ImportError {
-  return new ImportError("BadConfiguration", `Cannot limit a program: ${error.message}`, {
-    cause: error,
-    hint: "Install the Debian package util-linux, which contains setpriv and prlimit.",
-  });
+function toolMissing(error: unknown): ImportError {
+  return new ImportError(
+    "BadConfiguration",
+    `Cannot limit a program: ${error instanceof Error ? error.message : String(error)}`,
+    {
+      cause: error,
+      hint: "Install the Debian package util-linux, which contains setpriv and prlimit.",
+    },
+  );
 }
 
 function killGroup(child: ChildProcess): void {

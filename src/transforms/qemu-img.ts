@@ -1,7 +1,9 @@
 import type { FileHandle } from "node:fs/promises";
+import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { startLimited } from "./limited-program.ts";
 import type { ProgramEnding, ProgramLimits, RunningProgram } from "./limited-program.ts";
+import { requireUndisturbed } from "./program-failure.ts";
 
 /** A file, and QEMU's name of the format in which it is read or written. It is never guessed. */
 export interface DiskFile {
@@ -43,24 +45,36 @@ const INFO_TIME_LIMIT_MS = 30_000;
 /**
  * Inspects a disk by `qemu-img info`.
  *
- * @throws ImportError `ConversionFailed` when it fails, or prints a warning
+ * @throws ImportError `ConversionFailed` when it fails, or prints a warning; retried:
+ *   `TransformUnavailable`
  */
 export async function inspectDisk(
   qemuImg: string,
   { handle, driver }: DiskFile,
   signal: AbortSignal,
+  timeLimitMs = INFO_TIME_LIMIT_MS,
 ): Promise<DiskInfo> {
+  const time = AbortSignal.timeout(timeLimitMs);
   const running = await startLimited({
     command: qemuImg,
     arguments: ["info", "-f", driver, "--output=json", fileAt(0)],
     limits: INFO_LIMITS,
     files: [handle],
-    signal: AbortSignal.any([signal, AbortSignal.timeout(INFO_TIME_LIMIT_MS)]),
+    signal: AbortSignal.any([signal, time]),
   });
   running.stdin.end();
   const output = await outputOf(running);
   signal.throwIfAborted();
-  assertEndedWell("info", await running.ended);
+  const ending = await running.ended;
+  if (time.aborted && ending.killedBy === "SIGKILL") {
+    // Its processor time is limited, too: it waited for a disk, whatever the image is.
+    throw new ImportError(
+      "TransformUnavailable",
+      `Cannot convert the image: qemu-img info did not end within ${formatDuration(timeLimitMs)}`,
+      { hint: "Check the staging volume; the step is retried automatically." },
+    );
+  }
+  assertEndedWell("info", ending);
   return parseInfo(output);
 }
 
@@ -92,7 +106,7 @@ const ONLY_LEAKS = 3;
  * Makes sure by `qemu-img check` that a disk is complete. The conversion of a cut-off disk would
  * succeed: the missing bytes read as zeros.
  *
- * @throws ImportError `ConversionFailed` when it is not
+ * @throws ImportError `ConversionFailed` when it is not; retried: `TransformUnavailable`
  */
 export async function checkDisk(
   qemuImg: string,
@@ -118,7 +132,8 @@ export async function checkDisk(
  * Converts a disk. The target then has all of its bytes, but is not yet synced.
  *
  * @throws ImportError `ConversionFailed` when qemu-img fails or complains; `NoSpace` when the disk
- *   is full; `ProductTooLarge` when the target became larger than its limit
+ *   is full; `ProductTooLarge` when the target became larger than its limit; retried:
+ *   `TransformUnavailable`
  * @throws the signal's reason when it is aborted
  */
 export async function convertDisk(qemuImg: string, conversion: DiskConversion): Promise<void> {
@@ -187,10 +202,10 @@ function parseInfo(output: string): DiskInfo {
 function assertEndedWell(what: string, { exitCode, killedBy, stderr }: ProgramEnding): void {
   // A warning counts: a disk that qemu-img does not fully understand is not converted.
   if (exitCode === 0 && stderr === "") return;
+  requireUndisturbed({ exitCode, killedBy, stderr }, (reason, hint) =>
+    conversionFailed(`qemu-img ${what} ${reason}`, hint),
+  );
   const said = stderr.trim().replaceAll(/\s*\n\s*/g, "; ");
-  if (/No space left on device|Disk quota exceeded/.test(said)) {
-    throw new ImportError("NoSpace", `Cannot use the staging area: no space is left (${said})`);
-  }
   if (killedBy === "SIGXFSZ" || /File too large/.test(said)) {
     throw new ImportError(
       "ProductTooLarge",
@@ -207,6 +222,8 @@ function howItEnded({ exitCode, killedBy, stderr }: ProgramEnding): string {
 }
 
 /** @returns an `ImportError` `ConversionFailed` */
-export function conversionFailed(reason: string): ImportError {
-  return new ImportError("ConversionFailed", `Cannot convert the image: ${reason}`);
+export function conversionFailed(reason: string, hint?: string): ImportError {
+  return new ImportError("ConversionFailed", `Cannot convert the image: ${reason}`, {
+    ...(hint === undefined ? {} : { hint }),
+  });
 }

@@ -1,5 +1,5 @@
 import { lstat } from "node:fs/promises";
-import { hasErrorCode } from "../bytes/system-error.ts";
+import { hasErrorCode, isMachineError } from "../bytes/system-error.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { isDiskFormat, type DiskFormat } from "../domain/disk-format.ts";
 import { formatBytes } from "../domain/byte-size.ts";
@@ -21,8 +21,8 @@ const LONGEST_TOOL = 200;
  * Runs a transform, which may be the user's own, and checks everything that it returns.
  *
  * @throws ImportError `TransformFailed` naming the transform and the reason, `NoSpace`; retried:
- *   `TransformUnavailable`, if the error of the transform has `retryable`. An `ImportError` of the
- *   transform is thrown as it is.
+ *   `TransformUnavailable`, if the error of the transform has `retryable` or is one of the machine,
+ *   such as `EIO`. An `ImportError` of the transform is thrown as it is.
  */
 export async function runTransform(transform: Transform, work: TransformWork): Promise<Outcome> {
   const result = await resultOf(transform, work);
@@ -56,9 +56,10 @@ async function resultOf(
 }
 
 function failed({ name }: Transform, reason: string, cause?: unknown): ImportError {
-  const isRetryable =
+  const isDeclared =
     typeof cause === "object" && cause !== null && "retryable" in cause && cause.retryable === true;
-  const code = isRetryable ? "TransformUnavailable" : "TransformFailed";
+  // Bytes that cannot be read now say nothing about the image.
+  const code = isDeclared || isMachineError(cause) ? "TransformUnavailable" : "TransformFailed";
   return new ImportError(code, `The transform "${name}" failed: ${reason}`, { cause });
 }
 

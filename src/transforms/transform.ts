@@ -15,8 +15,9 @@ export interface Transform {
    * safe to run again from the start: an attempt whose process died is not resumed, and its product
    * is removed.
    *
-   * An error that it throws fails the import, unless its property `retryable` is true: then the
-   * step is tried again.
+   * An error that it throws fails the import, unless its property `retryable` is true, or it is an
+   * error of a broken or exhausted machine, such as `EIO`, `ESTALE` or `EMFILE`: then the step is
+   * tried again.
    */
   run(work: TransformWork): Promise<TransformResult | undefined>;
   /**

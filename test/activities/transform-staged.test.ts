@@ -7,6 +7,7 @@ import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import { findImage } from "../../src/db/image-records.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
+import { DoubtfulFailure } from "../../src/transforms/program-failure.ts";
 import type { Transform, TransformImage, TransformWork } from "../../src/transforms/transform.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
@@ -390,6 +391,35 @@ describe("transformStaged() that fails", () => {
     const plan = await rig.stageAndClaim(someBytes(100));
 
     expect(await failureOf(rig.transform(plan, "it"))).toMatchObject(failure);
+    expect(await rig.names("staging")).toEqual([plan.image_id]);
+  });
+
+  it.each(["EIO", "ESTALE", "EMFILE"])("is tried again after %s", async (code) => {
+    const error = Object.assign(new Error(`${code}: of the system`), { code });
+    const rig = await openNode(catalogue, { transforms: [running(() => Promise.reject(error))] });
+    const plan = await rig.stageAndClaim(someBytes(100));
+
+    expect(await failureOf(rig.transform(plan, "it"))).toMatchObject({
+      code: "TransformUnavailable",
+      message: `The transform "it" failed: ${code}: of the system`,
+    });
+  });
+
+  it("fails permanently when its program is killed in each of three attempts", async () => {
+    const lasting = new ImportError("ConversionFailed", "qemu-img convert was killed by SIGKILL");
+    const failures: unknown[] = [];
+    const transform = running(async () => {
+      // Other failures do not count.
+      if (failures.length === 1) throw new ImportError("TransformUnavailable", "It is unreachable");
+      throw new DoubtfulFailure(lasting);
+    });
+    const rig = await openNode(catalogue, { transforms: [transform] });
+    const plan = await rig.stageAndClaim(someBytes(100));
+
+    while (failures.length < 4) failures.push((await failureOf(rig.transform(plan, "it"))).code);
+
+    const retried = "TransformUnavailable";
+    expect(failures).toEqual([retried, retried, retried, "ConversionFailed"]);
     expect(await rig.names("staging")).toEqual([plan.image_id]);
   });
 

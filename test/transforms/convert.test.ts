@@ -13,6 +13,8 @@ import { promisify } from "node:util";
 import { describe, expect, it, vi } from "vitest";
 import type { ConvertSettings } from "../../src/domain/transform-settings.ts";
 import { convert } from "../../src/transforms/convert.ts";
+import { DoubtfulFailure } from "../../src/transforms/program-failure.ts";
+import { inspectDisk } from "../../src/transforms/qemu-img.ts";
 import { ChildProgram, runProgram } from "../support/child-program.ts";
 import { makeRawDisk, writeRandomFile } from "../support/disk-images.ts";
 import { failureOf } from "../support/failure-of.ts";
@@ -423,6 +425,53 @@ describe.skipIf(WHY_NOT !== undefined)(
       expect(failure.code).toBe("ConversionFailed");
       expect(failure.message).toContain(message);
       expect(work.left()).toEqual([]);
+    });
+
+    it.each([
+      ["is ended by a stop of its service", "kill -TERM $$", /convert was killed by SIGTERM/],
+      ["is killed", "kill -KILL $$", /convert was killed by SIGKILL/],
+      ["loses its mount", "echo 'qemu-img: Stale file handle' >&2; exit 1", /Stale file handle/],
+      ["cannot read", "echo 'qemu-img: Input/output error' >&2; exit 1", /Input\/output error/],
+    ])("is to be tried again when qemu-img %s", async (_, lines, message) => {
+      const work = await workOn(await makeRawDisk(makeTemporaryDirectory()));
+      const transform = transformTo("qcow2", { qemuImg: failingQemuImg(lines) });
+
+      const failure = await failureOf(transform.run(work));
+
+      expect(failure.code).toBe("TransformUnavailable");
+      expect(failure.message).toMatch(message);
+      expect(work.left()).toEqual([]);
+    });
+
+    it.each([
+      ["is killed", "kill -KILL $$", /memory ran out/],
+      ["cannot read", "echo 'qemu-img: Input/output error' >&2; exit 1", /Convert the image/],
+    ])("blames the image when qemu-img %s in each attempt", async (_, lines, hint) => {
+      const work = await workOn(await makeRawDisk(makeTemporaryDirectory()));
+
+      const failure = await failureOf(
+        transformTo("qcow2", { qemuImg: failingQemuImg(lines) }).run(work),
+      );
+
+      expect(failure).toBeInstanceOf(DoubtfulFailure);
+      const { message } = failure;
+      const lasting = {
+        code: "ConversionFailed",
+        message,
+        hint: expect.stringMatching(hint) as string,
+      };
+      expect(failure).toMatchObject({ lasting });
+    });
+
+    it("is to be tried again when qemu-img hangs while it reads a header", async () => {
+      const { source: handle, signal } = await workOn(await makeRawDisk(makeTemporaryDirectory()));
+      const hanging = join(makeTemporaryDirectory(), "qemu-img");
+      writeFileSync(hanging, "#!/bin/sh\nexec sleep 600\n", { mode: 0o755 });
+
+      const failure = await failureOf(inspectDisk(hanging, { handle, driver: "raw" }, signal, 100));
+
+      expect(failure.code).toBe("TransformUnavailable");
+      expect(failure.message).toContain("qemu-img info did not end within 100 ms");
     });
 
     it("kills qemu-img, and its children, when it is cancelled", async () => {

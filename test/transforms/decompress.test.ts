@@ -441,6 +441,25 @@ describe.skipIf(MISSING_COMPRESSOR !== undefined)(
       expect(work.left()).toEqual([]);
     });
 
+    it.each([
+      ["xz", "kill -TERM $$", "TransformUnavailable"],
+      ["xz", "kill -KILL $$", "TransformUnavailable"],
+      ["xz", "kill -SEGV $$", "DecompressionFailed"],
+      ["zstd", "kill -TERM $$", "TransformUnavailable"],
+      ["zstd", "kill -KILL $$", "TransformUnavailable"],
+      ["zstd", "echo 'zstd: error 37 : Read error' >&2; exit 37", "StagingUnavailable"],
+      ["zstd", "kill -SEGV $$", "DecompressionFailed"],
+    ] as const)("distinguishes what ended %s: %s", async (tool, lines, code) => {
+      const ended = fileOf(`#!/bin/sh\n${lines}\n`, `ended-${tool}`);
+      chmodSync(ended, 0o755);
+      const work = await workOn(await compress(tool, fileOf(randomBytes(MIB))));
+
+      const failure = await failureOf(decompress({ ...DECOMPRESSORS, [tool]: ended }).run(work));
+
+      expect(failure.code).toBe(code);
+      expect(work.left()).toEqual([]);
+    });
+
     it("stops zstd in the middle when it is cancelled", async () => {
       const slow = fileOf("#!/bin/sh\nhead -c 4194304\nsleep 600\n", "slow-zstd");
       chmodSync(slow, 0o755);

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
@@ -122,6 +122,26 @@ describe("startLimited()", () => {
     expect(failure.code).toBe("BadConfiguration");
     expect(failure.hint).toContain("util-linux");
     expect(await whyNotRunnable("true", "coreutils")).toContain("util-linux");
+  });
+
+  it("is to be tried again when the machine cannot start a program now", async () => {
+    const signal = new AbortController().signal;
+    const program = { command: "true", arguments: [], limits: LIMITS, signal };
+    await (
+      await startLimited(program)
+    ).ended;
+    const taken: number[] = [];
+    onTestFinished(() => {
+      for (const fd of taken) closeSync(fd);
+    });
+    expect(() => {
+      for (;;) taken.push(openSync("/dev/null", "r"));
+    }).toThrow("EMFILE");
+
+    const failure = await failureOf(startLimited(program));
+
+    expect(failure.code).toBe("TransformUnavailable");
+    expect(failure.message).toContain("Cannot start a program: spawn");
   });
 
   it("does not start when it is aborted already", async () => {
