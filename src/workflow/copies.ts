@@ -1,12 +1,17 @@
 import { ApplicationFailure, CancellationScope, condition, setHandler } from "@temporalio/workflow";
 import type { ImportPlan } from "../activities/claim-import.ts";
 import type { StoredCopy } from "../activities/store-image.ts";
+import type { FailureDetails } from "../domain/failure-details.ts";
 import { dropStore } from "./contract.ts";
 import { wasStopped } from "./failure-report.ts";
 import { shown } from "./message-arguments.ts";
 
 /** The reason for which an import continues without a store. */
 export type GivenUp = "failed" | "dropped";
+
+// The last look at the copies waits for a store that does not answer.
+const ALL_MADE_HINT =
+  "The image becomes active as soon as every store that has a copy works. To go on without one, stop the import (`image-import cancel <image-id>`) and start it with the other stores (`image-import start <image-id> --store NAME`).";
 
 interface Copy {
   /** The scope of this copy alone: its cancellation does not stop other copies. */
@@ -144,7 +149,7 @@ export class Copies {
       );
     }
     if (!this.#isAnyToBeMade()) {
-      throw refusal(`Cannot drop store "${store}": all copies are made`);
+      throw refusal(`Cannot drop store "${store}": all copies are made`, ALL_MADE_HINT);
     }
     if (left.length > 1) return;
     throw refusal(
@@ -197,6 +202,9 @@ function begin(copy: Copy): CancellationScope {
   return copy.scope;
 }
 
-function refusal(message: string): ApplicationFailure {
-  return ApplicationFailure.nonRetryable(message, "ImageConflict");
+/** @param hint - default: that of the code */
+function refusal(message: string, hint?: string): ApplicationFailure {
+  const code = "ImageConflict";
+  const details = hint === undefined ? [] : [{ code, hint } satisfies FailureDetails];
+  return ApplicationFailure.nonRetryable(message, code, ...details);
 }

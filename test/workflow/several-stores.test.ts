@@ -409,6 +409,21 @@ describe("the update dropStore", () => {
     await rig.client.imports.wait(imageId).catch(() => undefined);
   });
 
+  it("names the way out while the last look at the copies waits for a store", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const saving = new Hold();
+    rig.fail("saveImage", saving.before);
+    await rig.client.imports.start(imageId, BOTH);
+    await saving.reached;
+
+    const failure = await failureOf(rig.client.imports.dropStore(imageId, "fast"));
+
+    expect(failure.hint).toContain("`image-import cancel <image-id>`");
+    saving.release();
+    await rig.client.imports.wait(imageId);
+  });
+
   it.each([[undefined], [7], [{ store: "fast" }], [null]])(
     "refuses %j for the name of a store as a bad request",
     async (store) => {
