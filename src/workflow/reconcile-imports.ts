@@ -14,7 +14,7 @@ import { copyRemovalWorkflowId, deletionWorkflowId, type Reconciled } from "./co
 import { deleteImage, removeImageCopy } from "./delete-image.ts";
 import { describeFailure, type FailureReport } from "./failure-report.ts";
 import { countImport, countReconciled, countReconcileFailure } from "./import-metrics.ts";
-import { control, probeSteps, sweepSteps, undoSteps } from "./steps.ts";
+import { control, probeSteps, reconciling, sweepSteps, undoSteps } from "./steps.ts";
 
 /**
  * Undoes the work of imports that do not run any more: of a terminated or reset run, of a run whose
@@ -22,6 +22,7 @@ import { control, probeSteps, sweepSteps, undoSteps } from "./steps.ts";
  * is independent of the others.
  */
 export async function reconcileImports(): Promise<Reconciled> {
+  // Without a bound: what cannot be found now is not found by another reconciliation either.
   const found = await control.findAbandoned.executeWithOptions(
     { summary: "find the work of imports that do not run" },
     [],
@@ -75,7 +76,7 @@ class Reconciliation {
   /** Deletes the records of tasks whose time to live has passed. */
   async expireTasks(): Promise<void> {
     await this.#attempt(undefined, "records of tasks", async () => {
-      this.#done.tasks = await control.expireTasks.executeWithOptions(
+      this.#done.tasks = await reconciling.expireTasks.executeWithOptions(
         { summary: "remove expired tasks" },
         [],
       );
@@ -244,7 +245,7 @@ async function release(claim: {
   readonly run_id: string;
 }): Promise<void> {
   const { image_id, workflow_id, run_id } = claim;
-  await control.releaseImport.executeWithOptions({ summary: `release ${image_id}` }, [
+  await reconciling.releaseImport.executeWithOptions({ summary: `release ${image_id}` }, [
     {
       image_id,
       workflow_id,

@@ -42,6 +42,18 @@ export const control = proxyActivities<ControlActivities>({
 });
 
 /**
+ * Steps of the reconciler that need only the catalogue. They are bounded: the next reconciliation
+ * begins only when this one has ended, and one claim that cannot be released must not stop all.
+ */
+export const reconciling = proxyActivities<ControlActivities>({
+  taskQueue: CONTROL_QUEUE,
+  cancellationType,
+  startToCloseTimeout: "30s",
+  scheduleToCloseTimeout: "2m",
+  retry: QUICK_RETRIES,
+});
+
+/**
  * Queries for the text of a failure. They are bounded: they must not delay the end of an import.
  */
 export const looks = proxyActivities<ControlActivities>({

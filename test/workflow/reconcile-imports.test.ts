@@ -257,6 +257,29 @@ describe("reconcileImports()", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "queued", staging: [] });
   });
 
+  it("bounds every step that it retries", async () => {
+    const rig = await createRig();
+    const imageId = await rig.stagedImage(randomBytes(1000));
+    const storing = new Hold();
+    rig.fail("storeImage fast", () => storing.before(cancelled));
+    await rig.client.imports.start(imageId);
+    await storing.reached;
+    await rig.run(imageId).terminate();
+    await rig.reconcile();
+
+    const { events } = await rig.temporal.workflow.getHandle("reconcile").fetchHistory();
+
+    const scheduled = (events ?? []).flatMap(
+      ({ activityTaskScheduledEventAttributes: step }) => step ?? [],
+    );
+    const bounded = scheduled.filter(
+      ({ scheduleToCloseTimeout: bound }) => Number(bound?.seconds ?? 0) > 0,
+    );
+    const names = bounded.map(({ activityType }) => activityType?.name);
+    expect(names).toEqual(expect.arrayContaining(["releaseImport", "expireTasks"]));
+    expect(bounded).toHaveLength(scheduled.length - 1);
+  });
+
   it("finds nothing when all imports have ended and undone their steps", async () => {
     const rig = await createRig();
     const [imported, failed] = [
