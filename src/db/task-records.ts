@@ -1,5 +1,6 @@
 import { and, count, eq, inArray, isNull, lt, sql } from "drizzle-orm";
 import { ImportError } from "../domain/import-failure.ts";
+import { storableText } from "../domain/storable-text.ts";
 import type { TaskFailure } from "../domain/task-failure.ts";
 import { taskStatusesBefore, type TaskStatus } from "../domain/task-status.ts";
 import type { TaskFilter } from "../domain/image-filter.ts";
@@ -105,24 +106,26 @@ export async function succeedTask(
 }
 
 /**
- * Ends a task with a failure. Returns false, and changes nothing, when it is gone or has ended
- * already.
+ * Ends a task with a failure, whose text may quote anything. Returns false, and changes nothing,
+ * when it is gone or has ended already.
  */
 export async function failTask(
   db: Queries,
   taskId: string,
-  { message, failure }: TaskFailure,
+  ending: TaskFailure,
   timeToLiveMs = DEFAULT_TASK_TIME_TO_LIVE_MS,
 ): Promise<boolean> {
+  const { code, hint, step, store } = ending.failure ?? {};
+  const stored = (text: string | undefined) => text && storableText(text);
   const ended = await db
     .update(tasks)
     .set({
       status: "failure",
-      message,
-      code: failure?.code,
-      hint: failure?.hint,
-      step: failure?.step,
-      store: failure?.store,
+      message: storableText(ending.message),
+      code: stored(code),
+      hint: stored(hint),
+      step: stored(step),
+      store: stored(store),
       updatedAt: sql`now()`,
       expiresAt: expiresIn(timeToLiveMs),
     })

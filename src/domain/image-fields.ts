@@ -1,5 +1,6 @@
 import type { ContainerFormat, DiskFormat } from "./disk-format.ts";
 import { ImportError } from "./import-failure.ts";
+import { isStorable } from "./storable-text.ts";
 import type { Visibility } from "./visibility.ts";
 
 /** The fields of an image that its owner sets freely. */
@@ -98,8 +99,8 @@ export function mistakeInPropertyName(name: string): string | undefined {
 export function mistakeInPropertyValue(name: string, value: string): string | undefined {
   const what = `The value of the property "${name}"`;
   if (lengthOf(value) > LONGEST_VALUE) return tooLong(what, value, LONGEST_VALUE);
-  // Postgres does not store this character; line ends and tabs are harmless in a value.
-  return value.includes("\0") ? `${what} has a NUL character` : undefined;
+  // Line ends and tabs are harmless in a value.
+  return mistakeInCharacters(what, value);
 }
 
 function mistakeInMinimum(field: string, minimum: number | undefined): string | undefined {
@@ -116,7 +117,14 @@ export function mistakeInMember(member: string): string | undefined {
 function mistakeInText(what: string, text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
   if (lengthOf(text) > LONGEST_NAME) return tooLong(what, text, LONGEST_NAME);
-  return hasControlCharacter(text) ? `${what} has a control character` : undefined;
+  if (hasControlCharacter(text)) return `${what} has a control character`;
+  return mistakeInCharacters(what, text);
+}
+
+/** Postgres does not keep such characters. */
+function mistakeInCharacters(what: string, text: string): string | undefined {
+  if (isStorable(text)) return undefined;
+  return `${what} has ${text.includes("\0") ? "a NUL character" : "half of a surrogate pair"}`;
 }
 
 function tooLong(what: string, text: string, longest: number): string {

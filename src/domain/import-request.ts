@@ -6,6 +6,7 @@ import {
 } from "./disk-format.ts";
 import { parseChecksum } from "./given-checksum.ts";
 import { ImportError } from "./import-failure.ts";
+import { isStorable } from "./storable-text.ts";
 
 /** The import methods that exist. Glance's words. */
 export const IMPORT_METHODS = ["glance-direct", "web-download", "copy-image"] as const;
@@ -257,11 +258,4 @@ function isSmallObject(value: unknown): value is object {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
   const isSmall = new TextEncoder().encode(JSON.stringify(value)).length <= MOST_BYTES_OF_OBJECT;
   return isSmall && isStorable(value);
-}
-
-// JSON escapes NUL and halves of surrogate pairs, which Postgres keeps in no text.
-const NOT_STORABLE = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/;
-
-function isStorable(value: unknown): boolean {
-  return !NOT_STORABLE.test(JSON.stringify(value));
 }

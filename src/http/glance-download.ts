@@ -1,6 +1,7 @@
 import type { FastifyRequest } from "fastify";
 import type { StartOptions } from "../client/start-options.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { storableText } from "../domain/storable-text.ts";
 import type { ApiContext } from "./context.ts";
 import { credentialsIn } from "./identity.ts";
 import { IMPORT_METHODS_HERE, type MethodHere, type PlacedImage } from "./import-body.ts";
@@ -46,6 +47,6 @@ export async function remoteDownload(
     return { method: "web-download", ...found };
   } catch (error) {
     if (!(error instanceof ImportError) || error.code !== "SourceRefused") throw error;
-    return { method: "web-download", sourceFailure: error.message };
+    return { method: "web-download", sourceFailure: storableText(error.message) };
   }
 }

@@ -5,6 +5,7 @@ import { isDiskFormat, type DiskFormat } from "../domain/disk-format.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { mistakeInPropertyName, mistakeInPropertyValue } from "../domain/image-fields.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { isStorable } from "../domain/storable-text.ts";
 import type { Transform, TransformResult, TransformWork } from "./transform.ts";
 
 /** The checked result of a transform, with its defaults. */
@@ -67,8 +68,8 @@ function mistakeIn({ hasProduct, diskFormat, properties, tool }: Outcome): strin
   if (typeof hasProduct !== "boolean") return "`hasProduct` must be true or false";
   if (!isDiskFormat(diskFormat)) return `"${String(diskFormat)}" is not a disk format`;
   if (typeof properties !== "object") return "`properties` must be an object";
-  if (tool !== undefined && !(typeof tool === "string" && tool.length <= LONGEST_TOOL)) {
-    return `\`tool\` must be text of at most ${LONGEST_TOOL} characters`;
+  if (tool !== undefined && !isTool(tool)) {
+    return `\`tool\` must be text of at most ${LONGEST_TOOL} characters, none of them NUL`;
   }
   for (const [name, value] of Object.entries(properties)) {
     if (typeof value !== "string") return `the property "${name}" must be text`;
@@ -76,6 +77,10 @@ function mistakeIn({ hasProduct, diskFormat, properties, tool }: Outcome): strin
     if (mistake !== undefined) return mistake;
   }
   return undefined;
+}
+
+function isTool(tool: unknown): boolean {
+  return typeof tool === "string" && tool.length <= LONGEST_TOOL && isStorable(tool);
 }
 
 async function mistakeInProduct(

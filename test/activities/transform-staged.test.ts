@@ -444,7 +444,17 @@ describe("transformStaged() that fails", () => {
     [
       "a tool that is not text",
       { hasProduct: false, tool: { version: 1 } },
-      "`tool` must be text of at most 200 characters",
+      "`tool` must be text of at most 200 characters, none of them NUL",
+    ],
+    [
+      "a tool with NUL",
+      { hasProduct: false, tool: "marker\0" },
+      "`tool` must be text of at most 200 characters, none of them NUL",
+    ],
+    [
+      "a property with half of a surrogate pair",
+      { hasProduct: false, properties: { a: "\ud800" } },
+      'The value of the property "a" has half of a surrogate pair',
     ],
     [
       "a product that is not there",

@@ -184,6 +184,22 @@ describe("failTask()", () => {
     expect(await catalogue.task(taskId)).toMatchObject({ status: "failure", ...failure });
   });
 
+  it("records a failure that quotes characters which Postgres does not keep", async () => {
+    const taskId = await taskIn("processing");
+    const failure = { code: "Bad\0Magic", hint: "Use \ud800.", step: "transform" };
+
+    await catalogue.database.query((db) =>
+      failTask(db, taskId, { message: "Error: bad magic \0\0 \udc00 \u{1f986}", failure }),
+    );
+
+    expect(await catalogue.task(taskId)).toMatchObject({
+      status: "failure",
+      message: "Error: bad magic \ufffd\ufffd \ufffd \u{1f986}",
+      code: "Bad\ufffdMagic",
+      hint: "Use \ufffd.",
+    });
+  });
+
   it("lets the record expire 48 hours later", async () => {
     const taskId = await taskIn("pending");
 

@@ -61,6 +61,8 @@ describe("requireImageFields()", () => {
     ["a reserved property", { properties: { status: "active" } }],
     ["a long value", { properties: { a: "x".repeat(65_536) } }],
     ["a value with NUL", { properties: { a: "x\0" } }],
+    ["a value with half of a surrogate pair", { properties: { a: "x\ud800" } }],
+    ["a name with half of a surrogate pair", { name: "x\udc00" }],
     ["a long tag", { tags: ["x".repeat(256)] }],
     ["an empty tag", { tags: [""] }],
     ["a disk that is negative", { minDisk: -1 }],
