@@ -10,6 +10,7 @@ import {
   type ImportRequest,
   type TakenOver,
 } from "../domain/import-request.ts";
+import { dropAdopted } from "../db/adoption-records.ts";
 import { releaseClaim, requireCopyable, takeClaim, type Claimant } from "../db/claim-records.ts";
 import type { Queries } from "../db/connect.ts";
 import { listLiveLocations, type ImageRow, type LocationRow } from "../db/image-records.ts";
@@ -131,6 +132,11 @@ export function claimImportActivities(dependencies: Dependencies) {
         const targets = copying ? copying.stores : wanted;
         const claim = await takeClaim(db, limits, request, targets, claiming);
         const staged = await findUpload(db, request.image_id);
+        // An earlier import adopted a file, and failed. Its owner may have corrected it since: this
+        // import adopts the named file as it is now. A late call leaves what its run has adopted.
+        if (claim.isNew && claim.earlierStatus === "queued" && request.uri !== undefined) {
+          await dropAdopted(db, request.image_id);
+        }
         const node = copying ? copying.node : staged?.node;
         return {
           image_id: request.image_id,

@@ -37,6 +37,9 @@ type EarlierStatus = NonNullable<ImageRow["claimEarlierStatus"]>;
 export interface Claim {
   readonly taskId: string;
   readonly epoch: number;
+  /** False if the run held it already. */
+  readonly isNew: boolean;
+  readonly earlierStatus: EarlierStatus;
   readonly owner: string | null;
   readonly name: string | null;
   /** Null: it is detected from the bytes. */
@@ -62,8 +65,10 @@ export async function takeClaim(
   const image = await lockImage(db, request.image_id);
   requireExpectedOwner(image, request);
   const frozen = { owner: image.owner, name: image.name, ...requireFormats(image, request) };
-  if (image.claimRunId === claimant.runId && image.claimTaskId !== null) {
-    return { taskId: image.claimTaskId, epoch: image.epoch, ...frozen };
+  const { claimTaskId, claimEarlierStatus } = image;
+  if (image.claimRunId === claimant.runId && claimTaskId !== null && claimEarlierStatus !== null) {
+    const held = { taskId: claimTaskId, epoch: image.epoch, earlierStatus: claimEarlierStatus };
+    return { ...held, isNew: false, ...frozen };
   }
   const earlierStatus = await requireImportable(db, image, request, claimant);
   const epoch = image.epoch + 1;
@@ -95,7 +100,7 @@ export async function takeClaim(
     input: inputOf(request, stores),
   });
   await reserveImport(db, limits, image, stores.length);
-  return { taskId: claimant.taskId, epoch, ...frozen };
+  return { taskId: claimant.taskId, epoch, isNew: true, earlierStatus, ...frozen };
 }
 
 /** Refuses an image that changed hands after it was decided who may import it. */

@@ -77,6 +77,35 @@ describe("verifyStaging()", () => {
     expect(await rig.verify(plan)).toMatchObject({ size: 700, digests: null });
   });
 
+  it("takes a file as it is now that was corrected after its import failed", async () => {
+    const rig = await openNode(catalogue);
+    const uri = rig.uri("disk.raw");
+    await writeFile(rig.staged("disk.raw"), someBytes(700));
+    const failed = await rig.claim(await catalogue.newImage(), { uri });
+    await rig.verify(failed);
+    await rig.digest(failed, 700);
+    await rig.release(failed);
+    await writeFile(rig.staged("disk.raw"), someBytes(800));
+
+    const plan = await rig.claim(failed.image_id, { uri });
+
+    expect(await rig.verify(plan)).toMatchObject({ size: 800, digests: null });
+  });
+
+  it("refuses a file that is changed while it is imported", async () => {
+    const rig = await openNode(catalogue);
+    const uri = rig.uri("disk.raw");
+    await writeFile(rig.staged("disk.raw"), someBytes(700));
+    const plan = await rig.claim(await catalogue.newImage(), { uri });
+    await rig.verify(plan);
+    await writeFile(rig.staged("disk.raw"), someBytes(800));
+
+    const again = await rig.claim(plan.image_id, { uri }, plan.run_id);
+
+    expect(again.epoch).toBe(plan.epoch);
+    expect((await failureOf(rig.verify(again))).code).toBe("StagedDataChanged");
+  });
+
   it("returns the same when it is run again, and changes nothing", async () => {
     const rig = await openNode(catalogue);
     const plan = await rig.adoptAndClaim(someBytes(700));
