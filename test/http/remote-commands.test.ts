@@ -121,6 +121,17 @@ test("failures are those of the host, with their code and hint", async () => {
   expect(forbidden).toMatchObject({ exitCode: 2, failure: { code: "BadRequest" } });
 });
 
+test("an upload is kept for another start when the options of the import are refused", async () => {
+  const remote = away();
+  const id = randomUUID();
+  const args = ["import", writeDisk(70_000), "--id", id, "--transform", "nosuch"];
+  const { exitCode, failure } = await remote.json(...args);
+  expect([exitCode, failure]).toMatchObject([2, { code: "BadRequest", image: "kept" }]);
+  const again = ["start", id, "--detect-format"];
+  expect((failure as { hint: string }).hint).toContain(`\`image-import ${again.join(" ")}\``);
+  expect(await remote.answer(...again, "--wait")).toMatchObject({ status: "active" });
+});
+
 test("a running import is steered", async () => {
   const remote = away();
   const { image_id: id } = await stack.runningImport();

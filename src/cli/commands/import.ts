@@ -153,6 +153,7 @@ async function importSource(
   } catch (error) {
     throw await failedImport(client, id, error, {
       keep: options.keep === true || !isNew,
+      detectFormat: source.diskFormat === undefined,
       isStaged,
     });
   }
@@ -272,6 +273,16 @@ function requireTransforms({ transforms }: Config, wanted: readonly string[] = [
   throw unknownTransform(unknown, known);
 }
 
+/** The state of an import that failed. */
+interface FailedWork {
+  /** True to keep its image. */
+  readonly keep: boolean;
+  /** True if its upload was complete. */
+  readonly isStaged: boolean;
+  /** True if its start also asks for the format. */
+  readonly detectFormat: boolean;
+}
+
 /**
  * The failure of an import, for the user. Removes the image that this command created for it,
  * unless the user wants to keep it or it may still be imported.
@@ -280,13 +291,14 @@ async function failedImport(
   client: Service,
   imageId: string,
   error: unknown,
-  { keep = false, isStaged }: { readonly keep?: boolean; readonly isStaged: boolean },
+  { keep, isStaged, detectFormat }: FailedWork,
 ): Promise<unknown> {
   if (!(error instanceof ImportError)) return error;
   // It may be imported: this command must leave it alone.
   if (error instanceof UnansweredStart) return error;
   if (isStaged && mayStillStart(client, error)) {
-    const hint = `${error.hint} Its data stays staged: \`image-import start ${imageId}\` tries again.`;
+    const start = `image-import start ${imageId}${detectFormat ? " --detect-format" : ""}`;
+    const hint = `${error.hint} Its data stays staged: \`${start}\` tries again.`;
     return new FailedImport(error, imageId, "kept", hint);
   }
   // The data there is not of this command.
