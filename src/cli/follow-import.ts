@@ -35,7 +35,7 @@ export async function followImport(
     observer.status(status);
   };
   const ended = whileUnreachable(() => client.imports.wait(imageId, runId), {
-    code: "TemporalUnavailable",
+    codes: ["TemporalUnavailable"],
     signal,
     onWait: () => {
       observer.note("Temporal does not answer; the import continues when it does");

@@ -1,11 +1,12 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Service } from "../client/service.ts";
+import { sleep } from "../client/sleep.ts";
 import type { ImportReport } from "../client/import-report.ts";
 import { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 import { followImport } from "./follow-import.ts";
 import { goesOn } from "./import-report-fields.ts";
 import type { Answering } from "./session.ts";
 import { showRun } from "./shown-run.ts";
+import { untilLeft } from "./until-left.ts";
 
 // Another run continues, or Temporal is unreachable; neither has news at once.
 const BETWEEN_RUNS_MS = 500;
@@ -20,7 +21,13 @@ export async function followReport(
   { imageId, signal }: { readonly imageId: string; readonly signal: AbortSignal },
 ): Promise<ImportReport> {
   const observer = session.progress.follow();
-  let report = await client.imports.report(imageId);
+  const first = await untilLeft(client.imports.report(imageId), signal);
+  if (first === undefined) {
+    throw new ImportError("Interrupted", `The state of image "${imageId}" did not come in time`, {
+      hint: "Run the command again: it changes nothing.",
+    });
+  }
+  let report = first;
   aboutReport(session, report);
   while (goesOn(report)) {
     const run = { image_id: imageId, run_id: report.run_id ?? "" };
@@ -32,10 +39,10 @@ export async function followReport(
         throw error;
       },
     );
-    report = await client.imports.report(imageId);
+    report = (await untilLeft(client.imports.report(imageId), signal)) ?? report;
     aboutReport(session, report);
-    if (followed?.kind === "left") return report;
-    if (goesOn(report)) await sleep(BETWEEN_RUNS_MS);
+    if (followed?.kind === "left" || signal.aborted) return report;
+    if (goesOn(report)) await sleep(BETWEEN_RUNS_MS, signal);
   }
   return report;
 }

@@ -6,6 +6,7 @@ import { redact } from "../domain/redact.ts";
 import { settleEach } from "./at-once.ts";
 import { SeveralFailed, shownFailure, type FailedItem } from "./failure.ts";
 import { endOfParts, PartAnswer } from "./part-answer.ts";
+import { OwnLabels } from "./own-labels.ts";
 import { table } from "./render.ts";
 import type { Answering, Session } from "./session.ts";
 
@@ -80,11 +81,14 @@ export async function importMany(
   if (failures.size > 0) throw new SeveralFailed([...failures.values()], sources.length);
 }
 
-/** The names of files, as far as they differ. */
-function labelsOf(sources: readonly string[]): string[] {
+/** The names of files, as far as they differ. @internal */
+export function labelsOf(sources: readonly string[]): string[] {
   const names = sources.map((source) => basename(redact(source, [])));
+  const isAlone = (name: string): boolean => names.indexOf(name) === names.lastIndexOf(name);
+  const labels = new OwnLabels();
+  for (const name of names.filter(isAlone)) labels.take(name);
   return names.map((name, index) =>
-    names.indexOf(name) === names.lastIndexOf(name) ? name : `${name} (${index + 1})`,
+    isAlone(name) ? name : labels.take(`${name} (${String(index + 1)})`),
   );
 }
 

@@ -1,13 +1,15 @@
 import type { Service } from "../client/service.ts";
 import type { RunningImport } from "../client/running-import.ts";
 import { sleep } from "../client/sleep.ts";
-import { whileUnreachable } from "../client/while-unreachable.ts";
+import { whileUnreachable, type WaitOptions } from "../client/while-unreachable.ts";
 import { failureOfImport, type ImportReport } from "../client/import-report.ts";
+import type { ImportError, ImportFailureCode } from "../domain/import-failure.ts";
 import type { ImportStatus } from "../workflow/contract.ts";
 import type { ImportObserver } from "./import-observer.ts";
 import { failureEvent } from "./failure-event.ts";
 import { endOf, goesOn, hasFailed } from "./import-report-fields.ts";
 import type { ProgressDisplay } from "./progress-display.ts";
+import { untilLeft } from "./until-left.ts";
 
 // Temporal lists a new import within seconds.
 const LIST_EVERY_MS = 3_000;
@@ -16,6 +18,8 @@ const LIST_EVERY_MS = 3_000;
 export interface WatchAllOptions {
   /** The display of one import. */
   readonly displayOf: (running: RunningImport) => ProgressDisplay;
+  /** Called when the service does not answer any more. */
+  readonly onAway: (message: string) => void;
   /** Called when no import runs. */
   readonly onIdle: () => void;
   /** Aborted when the user wants to leave. */
@@ -25,12 +29,19 @@ export interface WatchAllOptions {
 /** Follows all imports that run, and those that begin meanwhile, until the user leaves. */
 export async function watchAll(
   client: Service,
-  { displayOf, onIdle, signal }: WatchAllOptions,
+  { displayOf, onAway, onIdle, signal }: WatchAllOptions,
 ): Promise<void> {
   const followed = new Map<string, Followed>();
   let wasIdle = false;
+  // An API that never answered may be none.
+  const codes: ImportFailureCode[] = ["TemporalUnavailable"];
+  const onWait = ({ message }: ImportError): void => {
+    onAway(message);
+  };
   while (!signal.aborted) {
-    const running = await listed(client, signal);
+    const running = await listed(client, { codes, onWait, signal });
+    if (running === undefined) break;
+    if (codes.length === 1) codes.push("ApiUnavailable");
     for (const each of running) {
       const known = followed.get(each.run_id) ?? new Followed(displayOf(each));
       followed.set(each.run_id, known);
@@ -75,7 +86,8 @@ class Followed {
         this.#observer.status(status);
         if (signal.aborted) return;
       }
-      const report = await client.imports.report(imageId);
+      const report = await untilLeft(client.imports.report(imageId), signal);
+      if (report === undefined) return;
       if (report.run_id === runId) showReport(report, this.#display);
       else if (last !== undefined) showLast(last, this.#display);
     } catch (error) {
@@ -90,14 +102,13 @@ class Followed {
   }
 }
 
-async function listed(client: Service, signal: AbortSignal): Promise<readonly RunningImport[]> {
-  const code = "TemporalUnavailable";
-  try {
-    return await whileUnreachable(() => client.imports.running(), { code, signal });
-  } catch (error) {
-    if (signal.aborted) return [];
-    throw error;
-  }
+/** The imports that run; undefined once the user has left. */
+async function listed(
+  client: Service,
+  options: WaitOptions,
+): Promise<readonly RunningImport[] | undefined> {
+  const list = whileUnreachable(() => client.imports.running(), options);
+  return untilLeft(list, options.signal);
 }
 
 function showReport(report: ImportReport, display: ProgressDisplay): void {

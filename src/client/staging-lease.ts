@@ -77,7 +77,7 @@ export class StagingLease {
    */
   async patiently<T>(work: () => Promise<T>): Promise<T> {
     return whileUnreachable(work, {
-      code: "DatabaseUnavailable",
+      codes: ["DatabaseUnavailable"],
       giveUpAfterMs: CATALOGUE_PATIENCE_MS,
       signal: this.#signal,
     });

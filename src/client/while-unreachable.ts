@@ -3,13 +3,13 @@ import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts
 
 /** Options of {@link whileUnreachable}. */
 export interface WaitOptions {
-  /** The code with which the work fails while the other side is unreachable. */
-  readonly code: ImportFailureCode;
+  /** The codes with which the work fails while the other side is unreachable. */
+  readonly codes: readonly ImportFailureCode[];
   /** Default: no limit. */
   readonly giveUpAfterMs?: number;
   readonly signal: AbortSignal;
   /** Called once, before the first wait. */
-  readonly onWait?: () => void;
+  readonly onWait?: (failure: ImportError) => void;
 }
 
 // A restarted server answers within seconds.
@@ -22,16 +22,16 @@ const RETRY_EVERY_MS = 1_000;
  */
 export async function whileUnreachable<T>(
   work: () => Promise<T>,
-  { code, giveUpAfterMs = Infinity, signal, onWait }: WaitOptions,
+  { codes, giveUpAfterMs = Infinity, signal, onWait }: WaitOptions,
 ): Promise<T> {
   const giveUpAtMs = Date.now() + giveUpAfterMs;
   for (let isFirst = true; ; isFirst = false) {
     try {
       return await work();
     } catch (error) {
-      const isUnreachable = error instanceof ImportError && error.code === code;
-      if (!isUnreachable || Date.now() > giveUpAtMs) throw error;
-      if (isFirst) onWait?.();
+      if (!(error instanceof ImportError && codes.includes(error.code))) throw error;
+      if (Date.now() > giveUpAtMs) throw error;
+      if (isFirst) onWait?.(error);
       await sleep(RETRY_EVERY_MS, undefined, { signal }).catch(() => undefined);
       signal.throwIfAborted();
     }

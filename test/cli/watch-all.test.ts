@@ -2,7 +2,9 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { EventLines } from "../../src/cli/event-lines.ts";
 import { watchAll } from "../../src/cli/watch-all.ts";
 import type { ImageImportClient } from "../../src/client/image-import-client.ts";
+import { ImportError } from "../../src/domain/import-failure.ts";
 import type { ImportStatus } from "../../src/workflow/contract.ts";
+import { failureOf } from "../support/failure-of.ts";
 import { importIn } from "../support/shown-states.ts";
 
 beforeEach(() => {
@@ -58,6 +60,7 @@ describe("watchAll()", () => {
         };
         return new EventLines({ write }, false);
       },
+      onAway: (message) => seen.push(message),
       onIdle: () => seen.push("idle"),
       signal: leaving.signal,
     });
@@ -80,6 +83,7 @@ describe("watchAll()", () => {
 
     const watching = watchAll(client, {
       displayOf: () => new EventLines({ write }, false),
+      onAway: (message) => seen.push(message),
       onIdle: () => seen.push("idle"),
       signal: leaving.signal,
     });
@@ -88,5 +92,65 @@ describe("watchAll()", () => {
     await watching;
 
     expect(seen).toEqual(["Temporal does not answer", "succeeded", "succeeded"]);
+  });
+
+  /** A service whose lists of running imports are these, one after the other. */
+  function listing(...lists: readonly (() => Promise<unknown[]>)[]): ImageImportClient {
+    const left = [...lists];
+    const imports = { running: () => left.shift()?.() ?? Promise.resolve([]) };
+    return { imports } as unknown as ImageImportClient;
+  }
+
+  const none = (): Promise<never[]> => Promise.resolve([]);
+  const away = (): Promise<never> =>
+    Promise.reject(new ImportError("ApiUnavailable", "The API does not answer"));
+
+  it("waits for an API that has answered before, and says so once", async () => {
+    const seen: string[] = [];
+    const leaving = new AbortController();
+
+    const watching = watchAll(listing(none, away, away, away), {
+      displayOf: () => new EventLines({ write: () => true }, false),
+      onAway: (message) => seen.push(message),
+      onIdle: () => seen.push("idle"),
+      signal: leaving.signal,
+    });
+    await vi.advanceTimersByTimeAsync(60_000);
+    leaving.abort();
+    await watching;
+
+    expect(seen).toEqual(["idle", "The API does not answer"]);
+  });
+
+  it("fails at once for an API that has never answered", async () => {
+    const watching = watchAll(listing(away), {
+      displayOf: () => new EventLines({ write: () => true }, false),
+      onAway: () => undefined,
+      onIdle: () => undefined,
+      signal: new AbortController().signal,
+    });
+
+    expect(await failureOf(watching)).toMatchObject({ code: "ApiUnavailable" });
+  });
+
+  it("ends within moments of the user's wish while the API is unreachable", async () => {
+    const leaving = new AbortController();
+    let hasEnded = false;
+    const silent = (): Promise<never> => new Promise(() => undefined);
+
+    const watching = watchAll(listing(none, silent), {
+      displayOf: () => new EventLines({ write: () => true }, false),
+      onAway: () => undefined,
+      onIdle: () => undefined,
+      signal: leaving.signal,
+    }).then(() => {
+      hasEnded = true;
+    });
+    await vi.advanceTimersByTimeAsync(10_000);
+    leaving.abort();
+    await vi.advanceTimersByTimeAsync(2_000);
+
+    expect(hasEnded).toBe(true);
+    await watching;
   });
 });

@@ -23,7 +23,7 @@ describe("whileUnreachable()", () => {
     };
 
     const work = failing("TemporalUnavailable", "TemporalUnavailable");
-    const result = await whileUnreachable(work, { code: "TemporalUnavailable", signal, onWait });
+    const result = await whileUnreachable(work, { codes: ["TemporalUnavailable"], signal, onWait });
 
     expect({ result, waits }).toEqual({ result: "done", waits: 1 });
   });
@@ -32,7 +32,7 @@ describe("whileUnreachable()", () => {
     const work = failing("ImageNotFound");
 
     const failure = await failureOf(
-      whileUnreachable(work, { code: "TemporalUnavailable", signal }),
+      whileUnreachable(work, { codes: ["TemporalUnavailable"], signal }),
     );
 
     expect(failure).toMatchObject({ code: "ImageNotFound" });
@@ -41,7 +41,7 @@ describe("whileUnreachable()", () => {
   it("gives up after the limit", async () => {
     const work = failing("DatabaseUnavailable", "DatabaseUnavailable", "DatabaseUnavailable");
 
-    const options = { code: "DatabaseUnavailable", giveUpAfterMs: 500, signal } as const;
+    const options = { codes: ["DatabaseUnavailable"], giveUpAfterMs: 500, signal } as const;
     const failure = await failureOf(whileUnreachable(work, options));
 
     expect(failure).toMatchObject({ code: "DatabaseUnavailable" });
@@ -52,7 +52,7 @@ describe("whileUnreachable()", () => {
     const reason = new Error("the user left");
 
     const waiting = whileUnreachable(failing("TemporalUnavailable"), {
-      code: "TemporalUnavailable",
+      codes: ["TemporalUnavailable"],
       signal: leave.signal,
       onWait: () => {
         leave.abort(reason);

@@ -8,6 +8,7 @@ import { followReport } from "../follow-report.ts";
 import { endOf, hasFailed, reportFields } from "../import-report-fields.ts";
 import { Interruption } from "../interruption.ts";
 import { namedImage } from "../named-image.ts";
+import { OwnLabels } from "../own-labels.ts";
 import { inSession, type Answering, type Session } from "../session.ts";
 import { watchAll } from "../watch-all.ts";
 
@@ -44,7 +45,7 @@ async function status(
     await onEachImage(session, client, references, { work, text });
     return;
   }
-  using interruption = new Interruption();
+  using interruption = new Interruption({ onlyShows: true });
   const { signal } = interruption;
   const work = async (imageId: string, part: Answering): Promise<ImportReport> => {
     return followReport(part, client, { imageId, signal });
@@ -63,7 +64,7 @@ async function watch(session: Session, reference: string | undefined): Promise<v
     return;
   }
   const imageId = await namedImage(session, client, reference);
-  using interruption = new Interruption();
+  using interruption = new Interruption({ onlyShows: true });
   const { signal } = interruption;
   const report = await followReport(session, client, { imageId, signal });
   if (hasFailed(report)) throw failureOfImport(report);
@@ -79,10 +80,17 @@ async function watchRunning(session: Session, client: Service): Promise<void> {
       "Name an image, or give --json-lines instead of --json.",
     );
   }
-  using interruption = new Interruption();
+  using interruption = new Interruption({ onlyShows: true });
+  const labels = new OwnLabels();
   await watchAll(client, {
-    displayOf: ({ image_id: id, run_id: runId, name }) =>
-      session.progress.part({ label: name ?? id, subject: { image_id: id, run_id: runId } }),
+    displayOf: ({ image_id: id, run_id: runId, name }) => {
+      const named = name === null ? [] : [name, `${name} (${id})`];
+      const label = labels.take(...named, id, `${id} (run ${runId})`);
+      return session.progress.part({ label, subject: { image_id: id, run_id: runId } });
+    },
+    onAway: (message) => {
+      session.progress.note(`${message}; the imports continue`);
+    },
     onIdle: () => {
       session.progress.note("No import runs; waiting for the next one");
     },

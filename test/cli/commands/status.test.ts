@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import type { ImportReport } from "../../../src/client/import-report.ts";
 import { findFreePort } from "../../../src/stack/ports.ts";
 import { CommandLine, linesOf } from "../../support/command-line.ts";
@@ -208,6 +208,23 @@ describe("status", () => {
 });
 
 describe("watch", () => {
+  it("gives imports of images with the same name other labels", async () => {
+    const client = await stack.connect();
+    const name = `same ${randomUUID()}`;
+    for (const imageId of [await stack.heldImage(), await stack.heldImage()]) {
+      await client.images.change(imageId, { name });
+      await client.imports.start(imageId, { stores: ["slow"] });
+      onTestFinished(async () => {
+        await client.imports.cancel(imageId, { wait: true });
+      });
+    }
+
+    const watching = commandLine.open("watch", "--no-progress");
+
+    await watching.shows(`${name} verifying`);
+    await watching.shows(`${name} (`);
+  });
+
   it("ends as a running import ends", async () => {
     const { image_id: imageId } = await stack.runningImport();
     const watching = commandLine.json("watch", imageId);
