@@ -1,7 +1,19 @@
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
+/** Settings of an {@link Interruption}. */
+interface InterruptionOptions {
+  /**
+   * True for a command that changes nothing: without a reader of its output it may end at once.
+   * Default: false
+   */
+  readonly onlyShows?: boolean;
+}
+
 /** Turns Ctrl-C and the signals that ask a process to end into an abort. */
 export class Interruption implements Disposable {
+  /** Those that are not disposed of, and whose work must not end halfway. */
+  static readonly #working = new Set<Interruption>();
+
   readonly #controller = new AbortController();
   readonly #listener = (): void => {
     // At the second signal the process ends at once. The sweeper removes what it leaves behind.
@@ -9,7 +21,18 @@ export class Interruption implements Disposable {
     this.#controller.abort();
   };
 
-  constructor() {
+  /**
+   * Aborts all work that must not end halfway, as a signal does.
+   *
+   * @returns false if there is none
+   */
+  static abortWork(): boolean {
+    for (const each of Interruption.#working) each.#controller.abort();
+    return Interruption.#working.size > 0;
+  }
+
+  constructor({ onlyShows = false }: InterruptionOptions = {}) {
+    if (!onlyShows) Interruption.#working.add(this);
     for (const signal of SIGNALS) process.on(signal, this.#listener);
   }
 
@@ -20,6 +43,7 @@ export class Interruption implements Disposable {
 
   /** Gives the signals their ordinary effect again. */
   [Symbol.dispose](): void {
+    Interruption.#working.delete(this);
     for (const signal of SIGNALS) process.off(signal, this.#listener);
   }
 }

@@ -1,17 +1,30 @@
 #!/usr/bin/env node
-import { runCommandLine } from "./run-command-line.ts";
+import { Interruption } from "./interruption.ts";
+import { reportLostAnswer, runCommandLine } from "./run-command-line.ts";
+import { writeWholeOutput } from "./whole-output.ts";
 
-// The reader of a pipe may end early (`… | head`); the rest of the output is not needed.
-process.stdout.on("error", endQuietly);
-process.stderr.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
+const args = process.argv.slice(2);
+let lost: NodeJS.ErrnoException | undefined;
+
+writeWholeOutput();
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (lost !== undefined) return;
+  lost = error;
+  // Work that has begun is ended as on a signal. Where there is none, no further output is needed.
+  if (!Interruption.abortWork()) end();
+});
+// The exit code remains.
+process.stderr.on("error", () => undefined);
+
+await runCommandLine(args);
+// Not left to the event loop: a call that is no longer awaited would keep the process alive.
+process.stdout.write("", (error) => {
+  lost ??= error ?? undefined;
+  end();
 });
 
-await runCommandLine(process.argv.slice(2));
-// Not left to the event loop: a call that is no longer awaited would keep the process alive.
-process.stdout.write("", () => process.exit());
-
-function endQuietly(error: NodeJS.ErrnoException): void {
-  if (error.code !== "EPIPE") throw error;
+function end(): void {
+  // The reader of a pipe may end early (`… | head`), and does not want the rest.
+  if (lost !== undefined && lost.code !== "EPIPE") reportLostAnswer(lost, args);
   process.exit();
 }

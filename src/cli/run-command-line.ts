@@ -1,7 +1,11 @@
 import { CommanderError } from "commander";
+import { IMPORT_FAILURES, ImportError } from "../domain/import-failure.ts";
 import { renderFailure, shownFailure, UsageError } from "./failure.ts";
 import { buildProgram } from "./program.ts";
 import { json } from "./render.ts";
+
+// A full disk, a quota, a limit on the size of files.
+const NO_SPACE = ["ENOSPC", "EDQUOT", "EFBIG"];
 
 /**
  * Runs one command, and sets the exit code of the process: 0 done, 1 failed or cancelled, 2 wrong
@@ -26,6 +30,24 @@ export async function runCommandLine(args: readonly string[]): Promise<void> {
     }
     fail(withoutCommand(error), isJson);
   }
+}
+
+/**
+ * Reports that the output of a command could not be written, unless a program has its failure
+ * already.
+ *
+ * @param cause - the system's error
+ */
+export function reportLostAnswer(cause: NodeJS.ErrnoException, args: readonly string[]): void {
+  const isJson = wantsJson(args);
+  const hasFailed = [1, 2, 3, 4].includes(Number(process.exitCode ?? 0));
+  const code = NO_SPACE.includes(cause.code ?? "") ? "NoSpace" : "UnusableFile";
+  const lost = new ImportError(code, `Cannot write the answer: ${cause.message}`, {
+    cause,
+    hint: "Write it to another place. What the command was to do may be done: look before you run it again.",
+  });
+  if (!hasFailed) process.exitCode = IMPORT_FAILURES[code].exitCode;
+  if (!(hasFailed && isJson)) process.stderr.write(renderFailure(lost, isJson));
 }
 
 /** Looked for without the parser, which may be what fails. */

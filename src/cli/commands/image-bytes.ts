@@ -133,7 +133,7 @@ async function download(
   }
   const client = await session.hostService();
   const imageId = await namedImage(session, client, reference);
-  using interruption = new Interruption();
+  using interruption = new Interruption({ onlyShows: true });
   const { signal } = interruption;
   const work = { label: "downloading", done: "downloaded" };
   const image = await showingWork(session.progress, work, (report) =>
