@@ -1,3 +1,4 @@
+import { log } from "@temporalio/activity";
 import { fingerprintOf } from "../bytes/fingerprint.ts";
 import { hashFile } from "../bytes/hash-file.ts";
 import { beginProcessing } from "../db/task-records.ts";
@@ -10,6 +11,7 @@ import {
   type GivenChecksum,
 } from "../domain/given-checksum.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { isUnreachable } from "./patiently.ts";
 import { withProgress, type ProgressOptions } from "./progress.ts";
 import { openTrustedStaged, requireUnchanged, type StagedOrder } from "./staged-data.ts";
 
@@ -60,7 +62,14 @@ export function digestStagedActivities(dependencies: NodeDependencies) {
         await requireUnchanged(staged, before);
         requireExpected(order.expected ?? {}, { size, digests });
         const fingerprint = await fingerprintOf(staged.handle);
-        await database.query((db) => updateStaged(db, staged.row, { fingerprint, digests }));
+        await database
+          .query((db) => updateStaged(db, staged.row, { fingerprint, digests }))
+          .catch((error: unknown) => {
+            // Only a later attempt would miss this note. The result must not be lost.
+            if (!isUnreachable(error)) throw error;
+            const about = { image_id: order.image_id, reason: error.message };
+            log.warn("Cannot note the digests of staged data in the catalogue", about);
+          });
         return digests;
       });
     },

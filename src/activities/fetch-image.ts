@@ -18,6 +18,7 @@ import {
 } from "../db/staged-facts.ts";
 import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { hasQuotas } from "../domain/quota.ts";
 import type { UndoOrder } from "../domain/undo-order.ts";
 import type { WebDownload } from "../sources/web-download.ts";
 import { displayedUrl, parseWebUrl, splitToken, type TokenedUrl } from "../sources/web-url.ts";
@@ -27,6 +28,7 @@ import { writeStaged } from "../staging/write-staged.ts";
 import { attemptKey, currentAttempt } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { holdLease, type HeldLease } from "./hold-lease.ts";
+import { isUnreachable, patiently } from "./patiently.ts";
 import { withProgress, type Progress } from "./progress.ts";
 import { releaseLease } from "./release-lease.ts";
 
@@ -144,7 +146,7 @@ async function fetchBytes(
   const digests =
     (await digestsOfWhole(dependencies, held)) ??
     (await download(dependencies, held, from, progress));
-  await publishOrDiscard(dependencies, held);
+  await publishOrDiscard(dependencies, held, progress);
   return fetched(digests, held.path);
 }
 
@@ -187,7 +189,7 @@ async function writePart(
   const { sizeBytes } = source.state;
   if (sizeBytes !== null) await staging.requireRoom(sizeBytes - source.offset);
   const grow = (growth: ReservationGrowth): Promise<number> =>
-    database.transaction((db) => growReservation(db, limits, id, growth));
+    reserve(dependencies, id, growth, progress);
   const room = new RoomAhead(grow, sizeBytes === null ? 0 : await grow({ imageBytes: sizeBytes }));
   const ledger = await SourceLedger.open(dependencies, held, from.url, target, source);
   const zeroBlocks = new ZeroBlocks();
@@ -229,12 +231,33 @@ async function writePart(
     timeToLiveMs: dependencies.stagingTimeToLiveMs,
   };
   // Before it gets its final name: after a death the next attempt needs only its fingerprint.
-  await database.transaction(async (db) => {
-    await requireLease(db, id, token);
-    await updateLease(db, id, token);
-    await recordStaged(db, id, whole);
-  });
+  await patiently(progress, () =>
+    database.transaction(async (db) => {
+      await requireLease(db, id, token);
+      await updateLease(db, id, token);
+      await recordStaged(db, id, whole);
+    }),
+  );
   return digests;
+}
+
+/**
+ * Reserves room for more bytes. While the catalogue is unreachable, a download goes on where no
+ * quota could stop it, and waits otherwise: many sources cannot continue in the middle.
+ */
+async function reserve(
+  { database, limits }: NodeDependencies,
+  id: HeldLease["id"],
+  growth: ReservationGrowth,
+  progress: Progress,
+): Promise<number> {
+  const ask = (): Promise<number> =>
+    database.transaction((db) => growReservation(db, limits, id, growth));
+  if (hasQuotas(limits)) return patiently(progress, ask);
+  return ask().catch((error: unknown) => {
+    if (isUnreachable(error)) return growth.welcomeBytes ?? growth.imageBytes;
+    throw error;
+  });
 }
 
 /**
@@ -335,9 +358,13 @@ class SourceLedger {
  * The attempt that took over, or the undo, removes the files that it knows. Only the late writer
  * knows the files that it made after that.
  */
-async function publishOrDiscard(dependencies: NodeDependencies, held: HeldLease): Promise<void> {
+async function publishOrDiscard(
+  dependencies: NodeDependencies,
+  held: HeldLease,
+  progress: Progress,
+): Promise<void> {
   try {
-    await publish(dependencies, held);
+    await publish(dependencies, held, progress);
   } catch (error) {
     if (isLost(error)) {
       await dependencies.staging.discard({ part: held.part, path: held.path });
@@ -358,11 +385,14 @@ function isLost(error: unknown): boolean {
 async function publish(
   { database, staging }: NodeDependencies,
   { id, token, part, path }: HeldLease,
+  progress: Progress,
 ): Promise<void> {
-  const row = await database.transaction(async (db) => {
-    await requireLease(db, id, token);
-    return findStaged(db, id);
-  });
+  const row = await patiently(progress, () =>
+    database.transaction(async (db) => {
+      await requireLease(db, id, token);
+      return findStaged(db, id);
+    }),
+  );
   const published = await openPublished(staging, id, path);
   await published?.handle.close();
   const isPublished =
@@ -376,10 +406,12 @@ async function publish(
   // The real path: the import looks for it.
   const staged = await staging.openStaged(id.imageId, pathToFileURL(path).href);
   await staged.handle.close();
-  await database.transaction(async (db) => {
-    await finishLease(db, id, token, { path: staged.path });
-    await updateStaged(db, { ...id, token }, { fingerprint: staged.fingerprint });
-  });
+  await patiently(progress, () =>
+    database.transaction(async (db) => {
+      await finishLease(db, id, token, { path: staged.path });
+      await updateStaged(db, { ...id, token }, { fingerprint: staged.fingerprint });
+    }),
+  );
 }
 
 /**

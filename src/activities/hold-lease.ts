@@ -81,7 +81,7 @@ export async function holdLease<Result>(
       const taken = await take(dependencies, { id, order, policy, attempt, previous, signal });
       if ("result" in taken) return taken.result;
       try {
-        return await work(taken, { signal, report: progress.report });
+        return await work(taken, { signal, report: progress.report, showLife: progress.showLife });
       } catch (error) {
         // Bytes that cannot be removed now keep their lease, and the reconciler removes them. The
         // caller must get the reason.

@@ -4,6 +4,8 @@ import { findQuotaLeft, growReservation } from "../db/quota-records.ts";
 import type { ImportId } from "../db/claim-guard.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { patiently } from "./patiently.ts";
+import type { Progress } from "./progress.ts";
 
 // A transform may write in another process: only the size of its file shows how far it is.
 const LOOK_EVERY_MS = 1_000;
@@ -42,7 +44,8 @@ export class ProductRoom implements AsyncDisposable {
     this.#timer = setInterval(() => {
       if (isReserving) return;
       isReserving = true;
-      this.#reserving = this.reserve()
+      this.#reserving = sizeOf(path)
+        .then((imageBytes) => this.#reserve(imageBytes))
         .catch((error: unknown) => {
           // Keep the work of hours while the catalogue is unreachable for a moment.
           if (!(error instanceof ImportError && error.retryable)) this.#stop.abort(error);
@@ -72,13 +75,17 @@ export class ProductRoom implements AsyncDisposable {
   }
 
   /**
-   * Reserves room for the bytes that are there now.
+   * Reserves room for the finished product; waits while the catalogue is unreachable.
    *
    * @throws ImportError `ImageTooLarge`, `QuotaExceeded`, `ImportLost`
    */
-  async reserve(): Promise<void> {
-    const { database, limits } = this.#dependencies;
+  async reserveAll(progress: Progress): Promise<void> {
     const imageBytes = await sizeOf(this.#path);
+    await patiently(progress, () => this.#reserve(imageBytes));
+  }
+
+  async #reserve(imageBytes: number): Promise<void> {
+    const { database, limits } = this.#dependencies;
     if (imageBytes === 0) return;
     const productBytes = imageBytes + this.#besideBytes;
     await database.transaction((db) =>

@@ -39,6 +39,8 @@ export interface Progress {
   readonly signal: AbortSignal;
   /** Takes the bytes that are done now, and their total. Default of the total: as it was. */
   readonly report: Report;
+  /** Says that the step waits for something that has time limits of its own. No byte moves. */
+  readonly showLife: () => void;
 }
 
 /** Settings of {@link withProgress}. */
@@ -104,7 +106,8 @@ class ProgressWatch implements Progress {
   #isReported = false;
   #doneBytes = 0;
   #totalBytes: number | undefined;
-  #movedAtMs = Date.now();
+  // The wall clock may jump.
+  #movedAtMs = performance.now();
 
   constructor(options: ProgressOptions) {
     this.#options = options;
@@ -125,7 +128,11 @@ class ProgressWatch implements Progress {
     this.#isReported = true;
     this.#doneBytes = doneBytes;
     this.#totalBytes = totalBytes;
-    this.#movedAtMs = Date.now();
+    this.showLife();
+  };
+
+  readonly showLife = (): void => {
+    this.#movedAtMs = performance.now();
   };
 
   /** The bytes that are done now; undefined before the first report. */
@@ -145,13 +152,13 @@ class ProgressWatch implements Progress {
   #beat(): void {
     const { idleTimeoutMs, idleFailure } = this.#options;
     // A resumed copy reports first the bytes that it continues: they have no rate.
-    if (this.#isReported) this.#pace.observe(this.#doneBytes, Date.now());
+    if (this.#isReported) this.#pace.observe(this.#doneBytes, performance.now());
     const { bytesPerSecond } = this.#pace;
     const rate = bytesPerSecond === undefined ? {} : { bytesPerSecond };
     heartbeat({ ...this.#progress(), ...rate } satisfies ByteProgress);
     const isPastLastByte = this.#doneBytes >= (this.#totalBytes ?? Infinity);
     const limitMs = idleTimeoutMs * (isPastLastByte ? IDLE_FACTOR_AFTER_LAST_BYTE : 1);
-    if (Date.now() - this.#movedAtMs < limitMs) return;
+    if (performance.now() - this.#movedAtMs < limitMs) return;
     const failure = new ImportError(
       idleFailure,
       `No byte has moved for ${formatDuration(limitMs)} at byte ${String(this.#doneBytes)} of ${String(this.#totalBytes ?? "an unknown number")}`,

@@ -17,6 +17,7 @@ import { attemptKey, currentAttempt } from "./attempts.ts";
 import { openSource, type OpenSource, type SourceOrder } from "./copy-source.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { holdLease, type HeldLease, type LeasePolicy } from "./hold-lease.ts";
+import { patiently } from "./patiently.ts";
 import { withProgress, type Progress } from "./progress.ts";
 import { releaseLease } from "./release-lease.ts";
 import { StoreCalls } from "./store-calls.ts";
@@ -158,7 +159,9 @@ async function writeCopy(
   const writing = { dependencies, store, lease, source, copied, progress };
   await source.requireInPlace(copied);
   await requireAgreement(writing);
-  await database.transaction((db) => requireLease(db, lease.id, lease.token));
+  await patiently(progress, () =>
+    database.transaction((db) => requireLease(db, lease.id, lease.token)),
+  );
   await source.whilePublishing(copied, () => publish(store, copied));
   // Taken before the checks that follow: a copy that changes after them has another version, and is
   // read again when it goes live.
@@ -167,12 +170,14 @@ async function writeCopy(
   if (dependencies.verifyOnPublish && found === undefined) {
     await requireReadBack(writing);
   }
-  await database.transaction(async (db) => {
-    const { crc32, shared } = copied;
-    const copy = { sizeBytes: source.sizeBytes, crc32, shared, version };
-    await finishLease(db, lease.id, lease.token, { copy });
-    await recordStored(db, lease.id, order.store);
-  });
+  await patiently(progress, () =>
+    database.transaction(async (db) => {
+      const { crc32, shared } = copied;
+      const copy = { sizeBytes: source.sizeBytes, crc32, shared, version };
+      await finishLease(db, lease.id, lease.token, { copy });
+      await recordStored(db, lease.id, order.store);
+    }),
+  );
   return {
     store: order.store,
     url: store.urlOf(lease.path),
@@ -279,7 +284,8 @@ async function requireReadBack(writing: Writing): Promise<void> {
     // Every byte was copied before; this only shows that the step still moves.
     progress.report(source.sizeBytes);
   };
-  const found = await copyUnderKey(store, lease, source, { signal: progress.signal, report: all });
+  const { signal, showLife } = progress;
+  const found = await copyUnderKey(store, lease, source, { signal, showLife, report: all });
   if (found?.crc32 === copied.crc32) return;
   await throwAway(writing);
   await source.requireSound(progress);

@@ -22,6 +22,7 @@ import { attemptKey, currentAttempt } from "./attempts.ts";
 import type { NodeDependencies } from "./dependencies.ts";
 import { Doubts } from "./doubts.ts";
 import { holdLease, type HeldLease } from "./hold-lease.ts";
+import { patiently } from "./patiently.ts";
 import { withProgress, type Progress } from "./progress.ts";
 import { releaseLease } from "./release-lease.ts";
 import {
@@ -183,11 +184,13 @@ async function makeProduct(
     const outcome = await runOn(dependencies, transform, order, held, progress);
     const { hasProduct, diskFormat, properties, tool } = outcome;
     if (hasProduct) {
-      await publish(dependencies, transform, held, outcome);
+      await publish(dependencies, transform, held, outcome, progress);
       await dropSource(dependencies, order);
     } else {
       await staging.discard({ part: held.part });
-      await database.transaction((db) => dropLease(db, held.id, held.token));
+      await patiently(progress, () =>
+        database.transaction((db) => dropLease(db, held.id, held.token)),
+      );
     }
     const product = hasProduct ? order.product + 1 : order.product;
     return {
@@ -236,7 +239,7 @@ async function runOn(
     report: progress.report,
   });
   signal.throwIfAborted();
-  await room.reserve();
+  await room.reserveAll(progress);
   // If the source changed during the run, this product was not made from the verified bytes.
   await requireUnchanged(source, before);
   return outcome;
@@ -256,27 +259,31 @@ async function publish(
   transform: Transform,
   { id, token, part, path }: HeldLease,
   { diskFormat, properties, tool }: Outcome,
+  progress: Progress,
 ): Promise<void> {
   const handle = await staging.openPart(part);
   try {
     await staging.syncPart(handle, part);
     const requireOurs = async (): Promise<void> => {
-      await database.transaction((db) => requireLease(db, id, token));
+      await patiently(progress, () => database.transaction((db) => requireLease(db, id, token)));
     };
     await requireOurs();
     await staging.publish(part, path, requireOurs);
     const fingerprint = await fingerprintOf(handle);
-    await database.transaction(async (db) => {
-      await finishLease(db, id, token);
-      await recordStaged(db, id, {
-        sizeBytes: Number(fingerprint.sizeBytes),
-        fingerprint,
-        // The digest step reads it beside the copies.
-        digests: undefined,
-        timeToLiveMs: stagingTimeToLiveMs,
-        made: { transform: transform.name, diskFormat, properties, tool },
-      });
-    });
+    const made = { transform: transform.name, diskFormat, properties, tool };
+    await patiently(progress, () =>
+      database.transaction(async (db) => {
+        await finishLease(db, id, token);
+        await recordStaged(db, id, {
+          sizeBytes: Number(fingerprint.sizeBytes),
+          fingerprint,
+          // The digest step reads it beside the copies.
+          digests: undefined,
+          timeToLiveMs: stagingTimeToLiveMs,
+          made,
+        });
+      }),
+    );
   } finally {
     await handle.close();
   }

@@ -49,6 +49,12 @@ export function quotaLimitsOf(limits: Limits, owner: string | null): QuotaLimits
   return (owner === null ? undefined : limits.owners.get(owner)) ?? limits.everyOwner;
 }
 
+/** True if any owner has a quota. */
+export function hasQuotas({ everyOwner, owners }: Limits): boolean {
+  const all = [everyOwner, ...owners.values()];
+  return all.some((limits) => QUOTAS.some((quota) => limits[quota] !== Infinity));
+}
+
 /**
  * Refuses an image above the size cap.
  *

@@ -7,6 +7,7 @@ import { describe, expect, it, vi } from "vitest";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { useCatalogue } from "../support/catalogue.ts";
+import { breakDatabase } from "../support/broken-database.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
@@ -54,6 +55,27 @@ describe("digestStaged()", () => {
     const plan = await rig.stageAndClaim(bytes);
 
     expect(await rig.digest(plan, bytes.length)).toEqual(digestsOf(bytes));
+  });
+
+  it("returns the digests when the catalogue cannot note them", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(MIB);
+    let calls = 0;
+    const countCalls = (call: number): boolean => {
+      calls = call + 1;
+      return false;
+    };
+    const counted = await rig.adoptAndClaim(bytes);
+    const counting = breakDatabase(catalogue.database, countCalls);
+    await rig.digest(counted, bytes.length);
+    counting.mend();
+    const plan = await rig.adoptAndClaim(bytes);
+    const { mend, failures } = breakDatabase(catalogue.database, (call) => call === calls - 1);
+
+    expect(await rig.digest(plan, bytes.length)).toEqual(digestsOf(bytes));
+    expect(failures()).toBe(1);
+    mend();
+    expect(await catalogue.staged(plan.image_id)).toMatchObject({ checksum: null });
   });
 
   it("returns the same when it is run again", async () => {

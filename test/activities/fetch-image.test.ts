@@ -14,6 +14,7 @@ import { SealingKeys } from "../../src/sources/sealing-keys.ts";
 import { RANGE_BYTES } from "../../src/sources/side-by-side.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import type { ImportError } from "../../src/domain/import-failure.ts";
+import { breakDatabase, everyOther, type BrokenDatabase } from "../support/broken-database.ts";
 import { failureOf } from "../support/failure-of.ts";
 import {
   beginAnswer,
@@ -23,6 +24,7 @@ import {
   type Behaviour,
   type Exchange,
 } from "../support/hostile-origin.ts";
+import { limitsOf } from "../support/limited-owner.ts";
 import { MIB } from "../support/mib.ts";
 import {
   activityEnvironment,
@@ -113,6 +115,12 @@ function chunked(send: Behaviour): Behaviour {
     exchange.head(200, { "transfer-encoding": "chunked" });
     await send(exchange);
   };
+}
+
+/** Waits until the source of a download is recorded, right before its first byte is written. */
+async function begun(imageId: string): Promise<void> {
+  const isBegun = async () => (await catalogue.staged(imageId))?.fetchedFrom != null;
+  await vi.waitUntil(isBegun, PATIENCE);
 }
 
 /** Answers with a head of its own, and all bytes. */
@@ -228,6 +236,52 @@ describe("fetchImage() from an origin that is odd, but sends all bytes", () => {
     ]);
     expect(origin.requests).toHaveLength(requests);
     expect(origin.requests.every(({ method }) => method === "GET")).toBe(true);
+  });
+
+  it("goes on without a length while the catalogue is unreachable now and then", async () => {
+    let broken: BrokenDatabase | undefined;
+    let imageId = "";
+    const origin = await HostileOrigin.start(
+      chunked(async (exchange) => {
+        await exchange.chunk(BYTES.subarray(0, 1000));
+        await begun(imageId);
+        broken = breakDatabase(catalogue.database, everyOther);
+        await exchange.chunk(BYTES.subarray(1000));
+        await exchange.send("0\r\n\r\n");
+      }),
+    );
+    const limits = limitsOf({ image_stage_total: 1024 ** 4 });
+    const rig = await nodeFor(origin, { limits, web: { idleTimeoutMs: 60_000 } });
+    const plan = await rig.claimForFetch();
+    imageId = plan.image_id;
+
+    const fetched = await rig.fetch(plan, origin.url());
+
+    expect(fetched.digests).toEqual(digestsOf(BYTES));
+    expect(origin.requests).toHaveLength(1);
+    expect(broken?.failures()).toBeGreaterThan(1);
+  });
+
+  it("does not wait for the catalogue where no quota could stop it", async () => {
+    // More than the connection takes before it is read.
+    const bytes = someBytes(24 * MIB);
+    let imageId = "";
+    const origin = await HostileOrigin.start(
+      chunked(async (exchange) => {
+        await exchange.chunk(bytes.subarray(0, 1000));
+        await begun(imageId);
+        const { mend } = breakDatabase(catalogue.database, () => true);
+        await exchange.chunk(bytes.subarray(1000));
+        mend();
+        await exchange.send("0\r\n\r\n");
+      }),
+    );
+    const rig = await nodeFor(origin, { web: { idleTimeoutMs: 60_000 } });
+    const plan = await rig.claimForFetch();
+    imageId = plan.image_id;
+
+    expect(await rig.fetch(plan, origin.url())).toMatchObject({ digests: digestsOf(bytes) });
+    expect(origin.requests).toHaveLength(1);
   });
 
   it("requests only the missing bytes after a drop at 60 %", async () => {

@@ -99,7 +99,7 @@ describe("withProgress()", () => {
 
 /** Lets time pass only where the running test says so. */
 function stopTheClock(): void {
-  vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date"] });
+  vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance"] });
   onTestFinished(() => {
     vi.useRealTimers();
   });
@@ -150,6 +150,37 @@ describe("withProgress() when nothing moves", () => {
 
     await expect(result).resolves.toBeUndefined();
     expect(beats).toHaveLength(6);
+  });
+
+  it("does not abort work that shows life while it waits", async () => {
+    stopTheClock();
+    const { beats, result } = start(
+      async (progress) => {
+        progress.report(3);
+        for (let second = 1; second <= 3; second += 1) {
+          vi.advanceTimersByTime(1_000);
+          progress.showLife();
+        }
+      },
+      { idleTimeoutMs: 1500 },
+    );
+
+    await expect(result).resolves.toBeUndefined();
+    expect(beats.at(-1)).toMatchObject({ doneBytes: 3 });
+  });
+
+  it("does not abort work when the wall clock jumps", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const { result } = start(async (progress, beats) => {
+      vi.setSystemTime(Date.now() + 24 * 3_600_000);
+      await vi.waitUntil(() => beats.length >= 2, PATIENCE);
+      progress.signal.throwIfAborted();
+    });
+
+    await expect(result).resolves.toBeUndefined();
   });
 
   it("is ten times as patient after the last byte, which has to reach the disk", async () => {

@@ -11,6 +11,7 @@ import { DoubtfulFailure } from "../../src/transforms/program-failure.ts";
 import type { Transform, TransformImage, TransformWork } from "../../src/transforms/transform.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
+import { breakDatabase, everyOther, type BrokenDatabase } from "../support/broken-database.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
 import {
@@ -126,6 +127,44 @@ describe("transformStaged()", () => {
     expect(await productBytes(plan, 1)).toEqual(marked(bytes));
     expect(await readFile(before?.path ?? "")).toEqual(bytes);
     expect(await catalogue.staged(plan.image_id)).toEqual(before);
+  });
+
+  it("keeps the work of a run while the catalogue is unreachable now and then", async () => {
+    const bytes = someBytes(MIB);
+    let broken: BrokenDatabase | undefined;
+    let runs = 0;
+    const transform = running(async (work) => {
+      runs += 1;
+      await writeMarked(work);
+      broken = breakDatabase(catalogue.database, everyOther);
+      return { hasProduct: true };
+    });
+    const rig = await openNode(catalogue, { transforms: [transform] });
+    const plan = await rig.stageAndClaim(bytes);
+
+    expect(await rig.transform(plan, "it")).toMatchObject({ product: 1 });
+    expect(runs).toBe(1);
+    expect(broken?.failures()).toBeGreaterThan(1);
+    broken?.mend();
+    expect(await productBytes(plan, 1)).toEqual(marked(bytes));
+  });
+
+  it("ends its wait for the catalogue when it is cancelled", async () => {
+    const environment = activityEnvironment();
+    const transform = running(async (work) => {
+      await writeMarked(work);
+      breakDatabase(catalogue.database, (call) => {
+        if (call === 1) environment.cancel();
+        return true;
+      });
+      return { hasProduct: true };
+    });
+    const rig = await openNode(catalogue, { transforms: [transform] });
+    const plan = await rig.stageAndClaim(someBytes(100));
+
+    await expect(rig.transform(plan, "it", {}, environment)).rejects.toBeInstanceOf(
+      CancelledFailure,
+    );
   });
 
   it("goes on from the earlier product, and removes it", async () => {
