@@ -5,6 +5,7 @@ import { directToLoopback } from "../config/proxy-environment.ts";
 import { temporalAddress, type TemporalAddress } from "../config/temporal-address.ts";
 import type { Database } from "../db/connect.ts";
 import type { StagingArea } from "../staging/staging-area.ts";
+import type { VolumeRecords } from "../staging/volume-id.ts";
 import type { Stores } from "../stores/open-stores.ts";
 
 /**
@@ -98,10 +99,17 @@ export class Connections {
       return this.#staging;
     }
     const { StagingArea } = await import("../staging/staging-area.ts");
-    const opened = await StagingArea.open(nodeStagingUri);
+    const opened = await StagingArea.open(nodeStagingUri, await this.volumeRecords());
     // Of two calls at once, the first decides.
     this.#staging ??= opened;
     return this.#staging;
+  }
+
+  /** The staging volumes that this host has used; undefined without a catalogue. */
+  async volumeRecords(): Promise<VolumeRecords | undefined> {
+    if (this.databaseUrl === undefined) return undefined;
+    const { VolumeUseRecords } = await import("../db/volume-use-records.ts");
+    return new VolumeUseRecords(await this.catalogue());
   }
 
   /**

@@ -8,8 +8,8 @@ import {
 } from "../db/migration-status.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { ImportError } from "../domain/import-failure.ts";
-import { SealingKeys } from "../sources/sealing-keys.ts";
 import { StagingArea } from "../staging/staging-area.ts";
+import { SealingKeys } from "../sources/sealing-keys.ts";
 import { Transforms } from "../transforms/open-transforms.ts";
 import { Connections } from "./connections.ts";
 import { examineApi } from "./examine-api.ts";
@@ -78,15 +78,18 @@ function newerDatabase(): ImportError {
 /** Checks staging area, keys, transforms and stores of this host. */
 async function examineHost(connections: Connections, config: Config): Promise<Finding[]> {
   return [
-    await runCheck("staging", () => examineStaging(config)),
+    await runCheck("staging", () => examineStaging(connections, config)),
     ...(await examineKeys(config)),
     ...(await examineTransforms(config)),
     ...(await examineStores(connections, config)),
   ];
 }
 
-async function examineStaging({ nodeStagingUri }: Config): Promise<string> {
-  const staging = await StagingArea.open(nodeStagingUri);
+async function examineStaging(
+  connections: Connections,
+  { nodeStagingUri }: Config,
+): Promise<string> {
+  const staging = await StagingArea.open(nodeStagingUri, await connections.volumeRecords());
   return `${staging.root}, volume ${staging.node}, ${formatBytes(await staging.freeBytes())} free`;
 }
 

@@ -346,6 +346,22 @@ export const storeMarks = pgTable("store_marks", {
   recordedAt: instant("recorded_at").notNull().defaultNow(),
 });
 
+/**
+ * The staging volume that each host has used at each path. A directory without an id at such a path
+ * is an empty mount point, and no new volume.
+ */
+export const volumeUses = pgTable(
+  "volume_uses",
+  {
+    /** Machine id and host name, as a process identity has them. */
+    machine: text("machine").notNull(),
+    root: text("root").notNull(),
+    node: text("node").notNull(),
+    recordedAt: instant("recorded_at").notNull().defaultNow(),
+  },
+  (use) => [primaryKey({ columns: [use.machine, use.root] })],
+);
+
 /** The result of each request to import. */
 export const tasks = pgTable(
   "tasks",

@@ -22,7 +22,7 @@ import { systemFailure } from "../bytes/system-failure.ts";
 import { formatBytes } from "../domain/byte-size.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { pathOfStagingUri } from "./staging-uri.ts";
-import { readVolumeId, volumeIdOf } from "./volume-id.ts";
+import { readVolumeId, volumeIdOf, type VolumeRecords } from "./volume-id.ts";
 
 /** A staged file, open for reading. The caller closes the handle. */
 export interface OpenStaged {
@@ -49,16 +49,19 @@ export class StagingArea {
   /**
    * Opens the staging area, and gives its volume an id if it has none.
    *
+   * @param records - the volumes that this host used before. Default: none
    * @throws ImportError `BadTaskConfiguration` in Glance's words, when the URI does not begin with
-   *   `file:///` or the directory cannot be used
+   *   `file:///` or the directory cannot be used; `StagingUnavailable` when the volume is not
+   *   mounted; `DatabaseUnavailable`
    */
-  static async open(nodeStagingUri: string): Promise<StagingArea> {
+  static async open(nodeStagingUri: string, records?: VolumeRecords): Promise<StagingArea> {
     const root = pathOfStagingUri(nodeStagingUri);
     try {
       await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
       if (!(await stat(root)).isDirectory()) throw new Error(`"${root}" is not a directory`);
-      return new StagingArea(root, await volumeIdOf(root));
+      return new StagingArea(root, await volumeIdOf(root, records));
     } catch (cause) {
+      if (cause instanceof ImportError) throw cause;
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new ImportError(
         "BadTaskConfiguration",

@@ -7,6 +7,7 @@ import type { Config } from "../config/config.ts";
 import { packageVersion } from "../config/package-version.ts";
 import { Database } from "../db/connect.ts";
 import { StoreMarkRecords } from "../db/store-mark-records.ts";
+import { VolumeUseRecords } from "../db/volume-use-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { openWebSource } from "../sources/open-web-source.ts";
 import { SealingKeys } from "../sources/sealing-keys.ts";
@@ -33,7 +34,7 @@ export async function buildDependencies(
     database,
     stores: await Stores.open(config.stores, config.defaultStore, new StoreMarkRecords(database)),
     transforms,
-    staging: await openStaging(config.nodeStagingUri),
+    staging: await openStaging(config.nodeStagingUri, new VolumeUseRecords(database)),
     attempts: new Attempts(),
     web: await openWebSource(config.web),
     sealingKeys:
@@ -58,12 +59,18 @@ export async function buildDependencies(
   };
 }
 
-/** Without a staging area a worker still runs workflows, and refuses imports with the reason. */
-async function openStaging(nodeStagingUri: string): Promise<StagingArea | ImportError> {
+/**
+ * Without a staging area a worker still runs workflows, and refuses imports with the reason. While
+ * its volume is not mounted, it does not start: the imports wait.
+ */
+async function openStaging(
+  nodeStagingUri: string,
+  records: VolumeUseRecords,
+): Promise<StagingArea | ImportError> {
   try {
-    return await StagingArea.open(nodeStagingUri);
+    return await StagingArea.open(nodeStagingUri, records);
   } catch (error) {
-    if (error instanceof ImportError) return error;
+    if (error instanceof ImportError && error.code === "BadTaskConfiguration") return error;
     throw error;
   }
 }

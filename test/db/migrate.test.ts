@@ -23,6 +23,7 @@ const TABLES = [
   "staged_files",
   "store_marks",
   "tasks",
+  "volume_uses",
 ];
 
 /** A new empty database for the running test, and a connection to it. */

@@ -20,6 +20,7 @@ import { fingerprintOf } from "../../src/bytes/fingerprint.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { StagingArea } from "../../src/staging/staging-area.ts";
 import { pathOfStagingUri } from "../../src/staging/staging-uri.ts";
+import type { VolumeRecords } from "../../src/staging/volume-id.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { asUnprivileged } from "../support/unprivileged.ts";
@@ -87,6 +88,30 @@ describe("StagingArea.open()", () => {
 
     expect(new Set(areas.map(({ node }) => node)).size).toBe(1);
     expect(await readdir(root)).toEqual([NODE_FILE]);
+  });
+
+  it("gives no id to the empty mount point of a volume that this host has used", async () => {
+    const used = new Map<string, string>();
+    const records: VolumeRecords = {
+      find: async (path) => Promise.resolve(used.get(path)),
+      record: async (path, node) => {
+        await Promise.resolve(used.set(path, node));
+      },
+    };
+    const uri = pathToFileURL(root).href;
+    const { node } = await StagingArea.open(uri, records);
+    await rename(root, join(directory, "unmounted"));
+    await mkdir(root);
+
+    expect(await failureOf(StagingArea.open(uri, records))).toMatchObject({
+      code: "StagingUnavailable",
+      message: expect.stringContaining(node) as string,
+      hint: expect.stringContaining(`echo ${node} > ${root}/${NODE_FILE}`) as string,
+    });
+    expect(await readdir(root)).toEqual([]);
+
+    await writeFile(join(root, NODE_FILE), `${node}\n`);
+    expect((await StagingArea.open(uri, records)).node).toBe(node);
   });
 
   it("refuses another URI than a file URI, in Glance's words", async () => {

@@ -96,6 +96,8 @@ describe("doctor", () => {
     const config = join(directory, "image-import.yaml");
     writeFileSync(config, "stores: { archive: { type: file, path: archive } }");
     mkdirSync(join(directory, "staging"));
+    // Only the catalogue knows whether a volume without an id is a new one.
+    writeFileSync(join(directory, "staging", ".image-import-node"), "0123456789ab\n");
 
     const result = await away.json("doctor", "--config", config);
 

@@ -1,5 +1,6 @@
-import { writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { dirname, join } from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { findFreePort } from "../../../src/stack/ports.ts";
 import { findProcessesWithEnvironment } from "../../../src/processes/process-table.ts";
@@ -76,6 +77,33 @@ describe("worker", () => {
         error: { code: "BadConfiguration", hint: expect.stringMatching(/./) as string },
       },
     ]);
+  });
+
+  it("does not start on the empty mount point of its staging volume, nor does any command use it", async () => {
+    const { commandLine, config } = await makeSeparateService(stack);
+    await commandLine.answer("migrate");
+    const { id } = (await commandLine.answer("image", "create")) as { readonly id: string };
+    await commandLine.answer("image", "stage", id, writeDisk());
+    const staging = join(dirname(config), "staging");
+    renameSync(staging, `${staging}.away`);
+    mkdirSync(staging);
+
+    const worker = await commandLine.json("worker");
+    const { answer: findings } = await commandLine.json("doctor");
+    const { id: next } = (await commandLine.answer("image", "create")) as { readonly id: string };
+    const stage = await commandLine.json("image", "stage", next, writeDisk());
+
+    const failure = { code: "StagingUnavailable", hint: expect.stringMatching(/^Mount/) as string };
+    expect(worker.failure).toMatchObject(failure);
+    expect(worker.exitCode).not.toBe(0);
+    expect(findings).toContainEqual(
+      expect.objectContaining({
+        check: "staging",
+        detail: expect.stringContaining("has no id") as string,
+      }),
+    );
+    expect(stage.failure).toMatchObject(failure);
+    expect(readdirSync(staging)).toEqual([]);
   });
 
   it("refuses a log level that does not exist, and names those that do", async () => {
