@@ -7,8 +7,8 @@ import { requireExpected, type Expected } from "../domain/given-checksum.ts";
 import { assertSafe } from "../formats/assert-safe.ts";
 import { diskFormatOf, type DeclaredFormats } from "../formats/declared-format.ts";
 import { judgeImage, type Verdict } from "../formats/judge-image.ts";
-import { adoptFile } from "../db/adoption-records.ts";
-import { requireClaim } from "../db/claim-guard.ts";
+import { adoptFile, type FileToAdopt } from "../db/adoption-records.ts";
+import { requireClaim, type ImportId } from "../db/claim-guard.ts";
 import { findDirectUpload } from "../db/direct-upload-records.ts";
 import { growReservation } from "../db/quota-records.ts";
 import { findStagedSource } from "../db/staged-facts.ts";
@@ -52,7 +52,7 @@ const STRICT = { requireImageFormatMatch: true };
  * The verdict on staged bytes. It has no undo: it only records the file in the catalogue.
  */
 export function verifyStagingActivities(dependencies: NodeDependencies) {
-  const { database, idleTimeoutMs, limits, formatPolicy } = dependencies;
+  const { database, idleTimeoutMs, formatPolicy } = dependencies;
   return {
     /**
      * Judges the staged bytes before any store is touched: a regular file below the staging root,
@@ -63,12 +63,7 @@ export function verifyStagingActivities(dependencies: NodeDependencies) {
      *   `QuotaExceeded`, `ImportLost`
      */
     async verifyStaging(order: VerifyOrder): Promise<VerifiedStaging> {
-      const claim = { imageId: order.image_id, epoch: order.epoch };
-      await database.transaction((db) => requireClaim(db, claim));
-      const totalBytes = await sizeOf(dependencies, order);
-      await database.transaction((db) =>
-        growReservation(db, limits, claim, { imageBytes: totalBytes }),
-      );
+      const totalBytes = await admit(dependencies, order);
       return withProgress(
         {
           about: { step: "verify", totalBytes },
@@ -169,23 +164,43 @@ function watchedReader(handle: PositionalReader, progress: Progress): Positional
   };
 }
 
-/** The size of the bytes to judge. A file that the catalogue does not know is adopted first. */
-async function sizeOf(dependencies: NodeDependencies, order: VerifyOrder): Promise<number> {
-  const { database, staging, limits, stagingTimeToLiveMs } = dependencies;
-  if ((order.product ?? 0) > 0) {
-    const row = await database.query((db) =>
-      findStagedSource(db, { imageId: order.image_id, epoch: order.epoch, product: order.product }),
-    );
-    return row?.sizeBytes ?? 0;
-  }
-  const { handle, path, fingerprint } = await staging.openStaged(
-    order.image_id,
-    order.uri ?? undefined,
-  );
-  await handle.close();
+/**
+ * Reserves room for the bytes to judge. A file that the catalogue does not know is adopted in the
+ * same transaction, which begins with the claim: a late attempt adopts nothing.
+ *
+ * @returns their size
+ */
+async function admit(dependencies: NodeDependencies, order: VerifyOrder): Promise<number> {
+  const { database, limits } = dependencies;
+  const claim = { imageId: order.image_id, epoch: order.epoch };
+  const isProduct = (order.product ?? 0) > 0;
+  const file = isProduct ? undefined : await findFile(dependencies, order, claim);
+  return database.transaction(async (db) => {
+    await requireClaim(db, claim);
+    if (file !== undefined) await adoptFile(db, limits, file);
+    const imageBytes =
+      file === undefined
+        ? ((await findStagedSource(db, { ...claim, product: order.product }))?.sizeBytes ?? 0)
+        : Number(file.fingerprint.sizeBytes);
+    // It may lock the lease of a download when the owner is locked already. Who holds that lease
+    // and waits for the owner has locked the image before, as this transaction has.
+    await growReservation(db, limits, claim, { imageBytes });
+    return imageBytes;
+  });
+}
+
+/** Looks at the file to judge. That it is gone matters only to an import that holds its image. */
+async function findFile(
+  { database, staging, stagingTimeToLiveMs }: NodeDependencies,
+  order: VerifyOrder,
+  claim: ImportId,
+): Promise<FileToAdopt> {
   const writer = await thisProcess();
-  await database.transaction((db) =>
-    adoptFile(db, limits, {
+  try {
+    const uri = order.uri ?? undefined;
+    const { handle, path, fingerprint } = await staging.openStaged(order.image_id, uri);
+    await handle.close();
+    return {
       imageId: order.image_id,
       node: staging.node,
       writer,
@@ -193,7 +208,9 @@ async function sizeOf(dependencies: NodeDependencies, order: VerifyOrder): Promi
       fingerprint,
       isOwnFile: staging.isOwnFile(path),
       timeToLiveMs: stagingTimeToLiveMs,
-    }),
-  );
-  return Number(fingerprint.sizeBytes);
+    };
+  } catch (error) {
+    await database.transaction((db) => requireClaim(db, claim));
+    throw error;
+  }
 }

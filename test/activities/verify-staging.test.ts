@@ -3,7 +3,7 @@ import { appendFile, mkdir, rm, symlink, unlink, writeFile } from "node:fs/promi
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { useCatalogue } from "../support/catalogue.ts";
 import {
   be,
@@ -122,6 +122,34 @@ describe("verifyStaging()", () => {
     const late = await lose(rig, plan);
 
     expect(await failureOf(rig.verify(late))).toMatchObject({ code: "ImportLost" });
+  });
+});
+
+describe("verifyStaging() of an import that loses its image meanwhile", () => {
+  it("adopts no file", async () => {
+    const rig = await openNode(catalogue);
+    const { staging } = rig.dependencies;
+    await writeFile(rig.staged("disk.raw"), someBytes(700));
+    const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("disk.raw") });
+    const open = staging.openStaged.bind(staging);
+    vi.spyOn(staging, "openStaged").mockImplementationOnce(async (...place) => {
+      const opened = await open(...place);
+      await rig.release(plan);
+      return opened;
+    });
+
+    const failure = await failureOf(rig.verify(plan));
+
+    expect(failure.code).toBe("ImportLost");
+    expect(await catalogue.allLeases(plan.image_id)).toEqual([]);
+  });
+
+  it("says so, and not that the file is gone", async () => {
+    const rig = await openNode(catalogue);
+    const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("gone.raw") });
+    await rig.release(plan);
+
+    expect((await failureOf(rig.verify(plan))).code).toBe("ImportLost");
   });
 });
 
