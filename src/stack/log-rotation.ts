@@ -47,8 +47,8 @@ function emptyAfter(logFile: string, copiedBytes: number): void {
     for (;;) {
       const bytes = readSync(log, buffer, 0, buffer.length, position);
       if (bytes === 0) break;
-      writeSync(copy, buffer, 0, bytes);
-      position += bytes;
+      // The system may take only a part of them; the rest is read again.
+      position += writeSync(copy, buffer, 0, bytes);
     }
     ftruncateSync(log, 0);
   } finally {

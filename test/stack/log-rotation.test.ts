@@ -1,3 +1,4 @@
+import * as fs from "node:fs";
 import {
   appendFileSync,
   closeSync,
@@ -8,9 +9,11 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { rotateIfLong } from "../../src/stack/log-rotation.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
+
+vi.mock("node:fs", { spy: true });
 
 describe("rotateIfLong()", () => {
   it("keeps the requested number of logs, newest first, and the file that programs have open", () => {
@@ -40,5 +43,22 @@ describe("rotateIfLong()", () => {
     rotateIfLong(log, { maxSizeBytes: 3, keep: 2 });
 
     expect(readFileSync(log, "utf8")).toBe("one");
+  });
+
+  it("keeps every byte that came while it copied, also where the system writes some at a time", () => {
+    const log = join(makeTemporaryDirectory(), "worker.log");
+    writeFileSync(log, "one\n");
+    const line = "two, which is longer\n";
+    vi.mocked(fs.copyFileSync).mockImplementationOnce((from, to) => {
+      writeFileSync(to, readFileSync(from));
+      appendFileSync(log, line);
+      vi.mocked(fs.writeSync).mockImplementationOnce((fd, bytes) =>
+        writeSync(fd, bytes.slice(0, 3)),
+      );
+    });
+
+    rotateIfLong(log, { maxSizeBytes: 3, keep: 1 });
+
+    expect(readFileSync(`${log}.1`, "utf8")).toBe(`one\n${line}`);
   });
 });
