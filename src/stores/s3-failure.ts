@@ -32,6 +32,11 @@ const CODE_OF_STATUS: Readonly<Record<number, string>> = {
 const PASSING = ["ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown"];
 const PASSING_STATUS = [408, 429, 500, 502, 503, 504];
 
+/**
+ * The longest wait that a server can ask for: it must not be able to delay an import without end.
+ */
+export const LONGEST_WAIT_MS = 30_000;
+
 /** The failure of a request that an S3 server refused, or never answered. */
 export class S3Failure extends ImportError {
   /** Code of the response, such as `NoSuchUpload`; or of a connection, such as `ECONNRESET`. */
@@ -90,7 +95,9 @@ function answerOf(error: unknown): Answer {
   if (error instanceof Error) Reflect.deleteProperty(error, "$response");
   return {
     status: $metadata?.httpStatusCode,
-    retryAfterMs: Number.isFinite(seconds) ? seconds * 1000 : undefined,
+    retryAfterMs: Number.isFinite(seconds)
+      ? Math.min(Math.max(seconds * 1000, 0), LONGEST_WAIT_MS)
+      : undefined,
   };
 }
 

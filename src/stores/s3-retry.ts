@@ -1,10 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { S3Failure } from "./s3-failure.ts";
+import { LONGEST_WAIT_MS, S3Failure } from "./s3-failure.ts";
 
 const TRIES = 5;
 const FIRST_WAIT_MS = 500;
-// Where a server asks for a longer wait, the next attempt of the step comes back to it.
-const LONGEST_WAIT_MS = 30_000;
 
 /**
  * Does some work up to five times, with growing waits, while its failures are passing ones. It is

@@ -114,6 +114,15 @@ describe("S3Failure", () => {
   });
 
   it.each([
+    ["86400", 30_000],
+    ["-5", 0],
+  ])("does not wait for as long as %s s", (seconds, waitMs) => {
+    const failure = new S3Failure(REQUEST, refusal("SlowDown", 503, { "retry-after": seconds }));
+
+    expect(failure.retryAfterMs).toBe(waitMs);
+  });
+
+  it.each([
     ["names none", {}],
     ["names a word", { "retry-after": "soon" }],
   ])("knows no time when the server %s", (_, headers) => {
