@@ -24,13 +24,13 @@ export async function whileUnreachable<T>(
   work: () => Promise<T>,
   { codes, giveUpAfterMs = Infinity, signal, onWait }: WaitOptions,
 ): Promise<T> {
-  const giveUpAtMs = Date.now() + giveUpAfterMs;
+  const giveUpAtMs = performance.now() + giveUpAfterMs;
   for (let isFirst = true; ; isFirst = false) {
     try {
       return await work();
     } catch (error) {
       if (!(error instanceof ImportError && codes.includes(error.code))) throw error;
-      if (Date.now() > giveUpAtMs) throw error;
+      if (performance.now() > giveUpAtMs) throw error;
       if (isFirst) onWait?.(error);
       await sleep(RETRY_EVERY_MS, undefined, { signal }).catch(() => undefined);
       signal.throwIfAborted();

@@ -4,7 +4,13 @@ import { uploadOf } from "../domain/place.ts";
 import type { ProcessIdentity } from "../processes/process-identity.ts";
 import type { Queries } from "./connect.ts";
 import { findImage, lockImage } from "./image-records.ts";
-import { isUnrenewed, takeLeaseAway, type LeaseRow, type LeaseTaker } from "./lease-records.ts";
+import {
+  isUnrenewed,
+  lockLease,
+  takeLeaseAway,
+  type LeaseRow,
+  type LeaseTaker,
+} from "./lease-records.ts";
 import { images, leases, tasks } from "./schema.ts";
 
 /** The import that an upload is recorded for; null: none, or the image is active by now. */
@@ -21,8 +27,12 @@ export interface FreeUpload {
   readonly writer: ProcessIdentity;
   /** The last sign of life of its writer. */
   readonly renewedAt: Date;
+  /** The time since then, in ms, by the clock of the database. */
+  readonly silentMs: number;
   /** Until then it may wait for a writer; null: it ends with its writer. */
   readonly resumableUntil: Date | null;
+  /** True if that time is over, by the clock of the database. */
+  readonly isExpired: boolean;
   /** True if its writer did not renew the lease in time. */
   readonly isUnrenewed: boolean;
   /** The import that follows when it is complete. */
@@ -41,7 +51,9 @@ export async function listFreeUploads(db: Queries, node: string): Promise<FreeUp
       state: leases.state,
       writer: leases.writer,
       renewedAt: leases.renewedAt,
+      silentMs: sql`extract(epoch FROM now() - ${leases.renewedAt}) * 1000`.mapWith(Number),
       resumableUntil: leases.resumableUntil,
+      isExpired: sql<boolean>`coalesce(${leases.resumableUntil} < now(), false)`,
       isUnrenewed: sql<boolean>`${isUnrenewed}`,
       directUpload: images.directUpload,
       task: tasks.status,
@@ -66,28 +78,23 @@ export async function listFreeUploads(db: Queries, node: string): Promise<FreeUp
 }
 
 /**
- * Takes an upload away for its removal, if it is as it was listed.
+ * Takes an upload away for its removal, if it is as it was listed: its writer has not renewed it
+ * since.
  *
  * @returns the lease before; undefined when it has changed
  * @throws ImportError `ImageNotFound`
  */
 export async function takeFreeUpload(
   db: Queries,
-  upload: Pick<FreeUpload, "imageId" | "token" | "state">,
+  upload: Pick<FreeUpload, "imageId" | "token" | "state" | "renewedAt">,
   taker: LeaseTaker,
 ): Promise<LeaseRow | undefined> {
   const image = await lockImage(db, upload.imageId);
   if (image.claimTaskId !== null) return undefined;
-  const [lease] = await db
-    .select({ token: leases.token, state: leases.state })
-    .from(leases)
-    .where(
-      and(
-        eq(leases.imageId, upload.imageId),
-        eq(leases.place, "upload"),
-        eq(leases.token, upload.token),
-        eq(leases.state, upload.state),
-      ),
-    );
-  return lease === undefined ? undefined : takeLeaseAway(db, uploadOf(upload.imageId), taker);
+  const lease = await lockLease(db, uploadOf(upload.imageId));
+  const isAsListed =
+    lease?.token === upload.token &&
+    lease.state === upload.state &&
+    lease.renewedAt.getTime() === upload.renewedAt.getTime();
+  return isAsListed ? takeLeaseAway(db, uploadOf(upload.imageId), taker) : undefined;
 }

@@ -14,12 +14,16 @@ export class KeptAnswers<Answer> {
     const kept = this.#answers.get(key);
     if (kept === undefined) return undefined;
     this.#answers.delete(key);
-    if (kept.untilMs <= Date.now()) return undefined;
+    if (kept.untilMs <= performance.now()) return undefined;
     this.#answers.set(key, kept);
     return kept.answer;
   }
 
-  /** Keeps an answer, also in place of another one. */
+  /**
+   * Keeps an answer, also in place of another one.
+   *
+   * @param untilMs - by `performance.now()`: the wall clock may be set back
+   */
   keep(key: string, answer: Answer, untilMs: number): void {
     this.#answers.delete(key);
     this.#answers.set(key, { answer, untilMs });

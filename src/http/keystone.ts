@@ -163,7 +163,7 @@ export class Keystone implements Identity {
     token: string,
     service: string | undefined,
   ): Promise<Validated | undefined> {
-    const askedAtMs = Date.now();
+    const askedAtMs = performance.now();
     const asked = this.#ask(token, service);
     this.#running.set(key, asked);
     try {

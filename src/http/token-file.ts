@@ -38,7 +38,7 @@ export class TokenFile implements Identity {
   readonly #path: string;
   #holders: ReadonlyMap<string, Holder>;
   #state: string;
-  #lookedAtMs = Date.now();
+  #lookedAtMs = performance.now();
   #looking: Promise<void> | undefined;
   readonly #report: Report;
 
@@ -88,8 +88,8 @@ export class TokenFile implements Identity {
   }
 
   async #lookAgain(): Promise<void> {
-    if (Date.now() - this.#lookedAtMs < LOOK_EVERY_MS) return this.#looking;
-    this.#lookedAtMs = Date.now();
+    if (performance.now() - this.#lookedAtMs < LOOK_EVERY_MS) return this.#looking;
+    this.#lookedAtMs = performance.now();
     this.#looking = this.#reload();
     await this.#looking;
   }

@@ -29,9 +29,9 @@ function sendSignal(target: LocalProcess, signal: NodeJS.Signals): void {
 }
 
 async function isGoneWithin(target: LocalProcess, limitMs: number): Promise<boolean> {
-  const deadline = Date.now() + limitMs;
+  const deadline = performance.now() + limitMs;
   while (isRunning(target)) {
-    if (Date.now() > deadline) return false;
+    if (performance.now() > deadline) return false;
     await sleep(50);
   }
   return true;

@@ -58,7 +58,7 @@ export class ApiConnection {
    */
   async json<Answer>({ json, isRepeatable, ...wanted }: JsonRequest): Promise<Answer> {
     const isSafe = isRepeatable ?? wanted.method === "GET";
-    const giveUpAtMs = Date.now() + PATIENCE_MS;
+    const giveUpAtMs = performance.now() + PATIENCE_MS;
     for (;;) {
       try {
         const { body, statusCode } = await this.send({
@@ -74,7 +74,7 @@ export class ApiConnection {
         wanted.signal?.throwIfAborted();
         const failure = this.unavailable(error);
         const isWorthIt = this.#hasAnswered && (isSafe || wasNeverSent(failure));
-        if (!isUnavailable(failure) || !isWorthIt || Date.now() > giveUpAtMs) throw failure;
+        if (!isUnavailable(failure) || !isWorthIt || performance.now() > giveUpAtMs) throw failure;
         await sleep(RETRY_EVERY_MS, undefined, { signal: wanted.signal });
       }
     }

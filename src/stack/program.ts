@@ -121,11 +121,11 @@ export async function waitUntilReady(
 ): Promise<void> {
   let end: ProgramEnd | undefined;
   void program.ended.then((how) => (end = how));
-  const deadline = Date.now() + limitMs;
+  const deadline = performance.now() + limitMs;
   while (!(await isReadyNow(isReady))) {
     signal?.throwIfAborted();
     if (end !== undefined) throw notReady(program, `it ended: ${end}`);
-    if (Date.now() > deadline)
+    if (performance.now() > deadline)
       throw notReady(program, `it was not ready within ${limitMs / 1000} s`);
     await sleep(50);
   }

@@ -110,7 +110,7 @@ export class SupervisedProgram {
     let program = first;
     let delayMs = FIRST_DELAY_MS;
     for (;;) {
-      const startedAt = Date.now();
+      const startedAt = performance.now();
       const end = await program.ended;
       if (this.#isStopping()) return;
       if (this.#program !== undefined && this.#program !== program) {
@@ -118,7 +118,7 @@ export class SupervisedProgram {
         continue;
       }
 
-      if (Date.now() - startedAt > HEALTHY_AFTER_MS) delayMs = FIRST_DELAY_MS;
+      if (performance.now() - startedAt > HEALTHY_AFTER_MS) delayMs = FIRST_DELAY_MS;
       this.#announce(program, end, delayMs);
       await sleep(delayMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
       if (this.#isStopping()) return;

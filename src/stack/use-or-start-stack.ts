@@ -24,7 +24,7 @@ export interface UsableStack extends Stack {
  */
 export async function useOrStartStack(options: StackOptions): Promise<UsableStack> {
   const log = options.log ?? (() => undefined);
-  const deadline = Date.now() + START_LIMIT_MS;
+  const deadline = performance.now() + START_LIMIT_MS;
   const started = await startIfFree(options);
   if (started !== undefined) return started;
   return whileSaying(log, "waiting for the stack that runs on the data directory", async () => {
@@ -32,7 +32,7 @@ export async function useOrStartStack(options: StackOptions): Promise<UsableStac
       // A stack that is ending releases the directory: then the next attempt starts one.
       const stack = useIfReady(options) ?? (await startIfFree(options));
       if (stack !== undefined) return stack;
-      if (Date.now() > deadline) throw notReady(options);
+      if (performance.now() > deadline) throw notReady(options);
       await sleep(200, undefined, { signal: options.signal });
     }
   });

@@ -72,8 +72,8 @@ export function rememberSearchAttributes(
     }
   };
   return async () => {
-    if (known === undefined || known.untilMs < Date.now()) {
-      known = { untilMs: Date.now() + KNOWN_FOR_MS, names: ask() };
+    if (known === undefined || known.untilMs < performance.now()) {
+      known = { untilMs: performance.now() + KNOWN_FOR_MS, names: ask() };
     }
     return known.names;
   };

@@ -19,7 +19,7 @@ export class TemporalUpkeep {
   readonly #reconcileEveryMs: number;
   readonly #logger: Logger;
   readonly #stopping = new AbortController();
-  #reconciledAtMs = Date.now();
+  #reconciledAtMs = performance.now();
 
   constructor(client: Client, namespace: string, reconcileEveryMs: number, logger: Logger) {
     this.#client = client;
@@ -51,8 +51,9 @@ export class TemporalUpkeep {
     const isScheduled = await this.#trying("make the Schedule of the reconciler", () =>
       ensureReconcilerSchedule(this.#client, this.#reconcileEveryMs),
     );
-    if (isScheduled) this.#reconciledAtMs = Date.now();
-    else if (Date.now() - this.#reconciledAtMs >= this.#reconcileEveryMs) await this.#reconcile();
+    if (isScheduled) this.#reconciledAtMs = performance.now();
+    else if (performance.now() - this.#reconciledAtMs >= this.#reconcileEveryMs)
+      await this.#reconcile();
   }
 
   /** Registers the search attributes. A failure does not stop the worker: they only show facts. */
@@ -67,7 +68,7 @@ export class TemporalUpkeep {
    * them do it.
    */
   async #reconcile(): Promise<void> {
-    this.#reconciledAtMs = Date.now();
+    this.#reconciledAtMs = performance.now();
     await this.#trying("start the reconciler", async () => {
       await this.#client.workflow
         .start("reconcileImports", { workflowId: RECONCILER_ID, taskQueue: CONTROL_QUEUE })

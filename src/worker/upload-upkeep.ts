@@ -63,16 +63,15 @@ export class UploadUpkeep {
   }
 
   async #goOn(upload: FreeUpload): Promise<void> {
-    const { imageId, state, writer, directUpload, task, renewedAt, resumableUntil, isUnrenewed } =
+    const { imageId, state, writer, directUpload, task, silentMs, resumableUntil, isUnrenewed } =
       upload;
     if (state === "writing" && resumableUntil !== null) {
       // Its writers renew this time, and it may do without one.
-      if (resumableUntil.getTime() < Date.now()) await this.#remove(upload, "it has expired");
+      if (upload.isExpired) await this.#remove(upload, "it has expired");
       return;
     }
     if (state === "writing") {
       const liveness = await livenessOf(writer);
-      const silentMs = Date.now() - renewedAt.getTime();
       // The process may be one of another container, which cannot be looked at from here.
       const isSilent = isUnrenewed && (liveness !== "running" || silentMs > SLOW_PROCESS_MS);
       if (liveness === "dead") await this.#remove(upload, "its process has died");
@@ -84,7 +83,7 @@ export class UploadUpkeep {
       await this.#remove(upload, "its import has failed");
       return;
     }
-    if (task !== null || Date.now() - renewedAt.getTime() < START_PATIENCE_MS) return;
+    if (task !== null || silentMs < START_PATIENCE_MS) return;
     if (await this.#wasRefused(imageId, directUpload.request_id)) {
       await this.#remove(upload, "its import was refused");
       return;
