@@ -12,6 +12,7 @@ import {
   type LeaseTaker,
 } from "./lease-records.ts";
 import { images, leases, tasks } from "./schema.ts";
+import type { TaskRow } from "./task-records.ts";
 
 /** The import that an upload is recorded for; null: none, or the image is active by now. */
 export async function findDirectUpload(db: Queries, imageId: string): Promise<DirectUpload | null> {
@@ -37,8 +38,8 @@ export interface FreeUpload {
   readonly isUnrenewed: boolean;
   /** The import that follows when it is complete. */
   readonly directUpload: DirectUpload | null;
-  /** The status of the task of that import; null: it has not begun. */
-  readonly task: "pending" | "processing" | "success" | "failure" | null;
+  /** The newest task of that import; null: it has not begun. */
+  readonly task: Pick<TaskRow, "status" | "code"> | null;
 }
 
 /** Lists the uploads on a node that no import holds. */
@@ -56,16 +57,17 @@ export async function listFreeUploads(db: Queries, node: string): Promise<FreeUp
       isExpired: sql<boolean>`coalesce(${leases.resumableUntil} < now(), false)`,
       isUnrenewed: sql<boolean>`${isUnrenewed}`,
       directUpload: images.directUpload,
-      task: tasks.status,
+      task: { status: tasks.status, code: tasks.code },
     })
     .from(leases)
     .innerJoin(images, eq(images.id, leases.imageId))
     .leftJoin(
       tasks,
-      and(
-        eq(tasks.imageId, images.id),
-        sql`${tasks.requestId} = ${images.directUpload}->>'request_id'`,
-      ),
+      sql`${tasks.id} = (
+        SELECT newest.id FROM ${tasks} AS newest
+        WHERE newest.image_id = ${images.id}
+          AND newest.request_id = ${images.directUpload}->>'request_id'
+        ORDER BY newest.created_at DESC LIMIT 1)`,
     )
     .where(
       and(

@@ -1,4 +1,9 @@
-import { ImportError, isImportFailureCode, UnlistedFailure } from "./import-failure.ts";
+import {
+  ImportError,
+  isImportFailureCode,
+  UnlistedFailure,
+  type ImportFailureCode,
+} from "./import-failure.ts";
 
 /**
  * A failure on its way from the step that failed to the caller: in the details of Temporal's
@@ -34,6 +39,30 @@ const FIELDS: readonly string[] = [
   "step",
   "store",
 ] satisfies readonly (keyof FailureDetails)[];
+
+/** Codes of a claim that the request, the image or the owner's quota does not allow. */
+const REFUSALS: readonly string[] = [
+  "BadRequest",
+  "UnknownStore",
+  "ImageNotFound",
+  "ImageConflict",
+  "ImageBusy",
+  "StagingBusy",
+  "CopyNotFound",
+  "ImageTooLarge",
+  "QuotaExceeded",
+] satisfies readonly ImportFailureCode[];
+
+/** True if the start of an import was refused, which is not a failure of this service. */
+export function isRefusal({
+  step,
+  code,
+}: {
+  readonly step?: string | undefined;
+  readonly code: string;
+}): boolean {
+  return step === "claim" && REFUSALS.includes(code);
+}
 
 /** The place of a failure: `store "fast"`, or a step alone; empty if the step is unknown. */
 export function placeText({ step, store }: Omit<FailureDetails, "code">): string {

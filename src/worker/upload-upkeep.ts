@@ -1,16 +1,21 @@
 import {
   WorkflowExecutionAlreadyStartedError,
+  WorkflowFailedError,
   WorkflowNotFoundError,
   type Client,
+  type WorkflowHandle,
 } from "@temporalio/client";
 import type { Logger } from "@temporalio/worker";
 import type { NodeDependencies } from "../activities/dependencies.ts";
 import { removeTaken } from "../activities/release-lease.ts";
 import { listFreeUploads, takeFreeUpload, type FreeUpload } from "../db/direct-upload-records.ts";
 import { requestOfUpload } from "../domain/direct-upload.ts";
+import { isRefusal } from "../domain/failure-details.ts";
+import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
 import { repeat } from "../health/repeat.ts";
 import { livenessOf } from "../processes/process-identity.ts";
-import { CONTROL_QUEUE, importWorkflowId } from "../workflow/contract.ts";
+import { failureFrom } from "../temporal/failure-from.ts";
+import { CONTROL_QUEUE, importWorkflowId, type RefusedImport } from "../workflow/contract.ts";
 
 const EVERY_MS = 5_000;
 // The process that took the upload starts its import within moments, if it lives.
@@ -18,6 +23,15 @@ const START_PATIENCE_MS = 4_000;
 // A process that runs on this host may be slow, on a machine that does far too much; or it has left
 // an upload that it could not remove.
 const SLOW_PROCESS_MS = 60_000;
+
+// A run that cannot succeed yet, because of a worker or a database that must be corrected first,
+// ends within moments.
+const RESTART_PAUSE_MS = 60_000;
+
+const ABANDONED: ImportFailureCode = "ImportAbandoned";
+
+/** The next step for a complete upload. */
+type NextStep = "import" | "wait" | { readonly removeFor: string };
 
 /** The needs of {@link UploadUpkeep}. */
 export interface UploadUpkeepOptions {
@@ -34,6 +48,8 @@ export interface UploadUpkeepOptions {
 export class UploadUpkeep {
   readonly #options: UploadUpkeepOptions;
   readonly #stopping = new AbortController();
+  /** The runs after which an import is to be started again, by the image. */
+  readonly #closedRuns = new Map<string, { readonly runId: string; readonly sinceMs: number }>();
 
   constructor(options: UploadUpkeepOptions) {
     this.#options = options;
@@ -41,7 +57,7 @@ export class UploadUpkeep {
 
   /** Looks after them until {@link UploadUpkeep.stop}. */
   start(): void {
-    void repeat(EVERY_MS, this.#stopping.signal, () => this.#look());
+    void repeat(EVERY_MS, this.#stopping.signal, () => this.look());
   }
 
   /** Ends the looks. */
@@ -49,11 +65,15 @@ export class UploadUpkeep {
     this.#stopping.abort();
   }
 
-  async #look(): Promise<void> {
+  /** Looks after them once. */
+  async look(): Promise<void> {
     const { dependencies } = this.#options;
     const { database, staging } = dependencies;
     await this.#trying("look after uploads", async () => {
       const uploads = await database.query((db) => listFreeUploads(db, staging.node));
+      for (const imageId of this.#closedRuns.keys()) {
+        if (!uploads.some((each) => each.imageId === imageId)) this.#closedRuns.delete(imageId);
+      }
       for (const upload of uploads) {
         await this.#trying(`go on with the upload of image ${upload.imageId}`, () =>
           this.#goOn(upload),
@@ -79,28 +99,48 @@ export class UploadUpkeep {
       return;
     }
     if (directUpload === null) return;
-    if (task === "failure") {
+    // Its run was terminated, or lost: nothing has been found out about the upload.
+    const wasAbandoned = task?.code === ABANDONED;
+    if (task?.status === "failure" && !wasAbandoned) {
       await this.#remove(upload, "its import has failed");
       return;
     }
-    if (task !== null || silentMs < START_PATIENCE_MS) return;
-    if (await this.#wasRefused(imageId, directUpload.request_id)) {
-      await this.#remove(upload, "its import was refused");
-      return;
-    }
-    await this.#import(imageId, directUpload);
+    if (task !== null && !wasAbandoned) return;
+    if (silentMs < START_PATIENCE_MS) return;
+    const next = await this.#nextAfterRun(imageId, directUpload.request_id);
+    if (next === "import") await this.#import(imageId, directUpload);
+    else if (next !== "wait") await this.#remove(upload, next.removeFor);
   }
 
-  /** True if the import was started and has ended: a refused one leaves no task. */
-  async #wasRefused(imageId: string, requestId: string): Promise<boolean> {
+  /**
+   * Decides by the run of the import, of which no task says how it ended. The upload is removed
+   * only if an answer was found: the request was refused, or the import cancelled. A run that was
+   * terminated, or that a worker with a wrong configuration refused, is followed by another one.
+   */
+  async #nextAfterRun(imageId: string, requestId: string): Promise<NextStep> {
+    const { workflow } = this.#options.client;
+    const workflowId = importWorkflowId(imageId);
     try {
-      const handle = this.#options.client.workflow.getHandle(importWorkflowId(imageId));
-      const { memo, status } = await handle.describe();
-      return memo?.["request_id"] === requestId && status.name !== "RUNNING";
+      const { memo, status, runId } = await workflow.getHandle(workflowId).describe();
+      if (memo?.["request_id"] !== requestId) return "import";
+      if (status.name === "RUNNING" || status.name === "PAUSED") return "wait";
+      if (status.name === "CANCELLED") return { removeFor: "its import was cancelled" };
+      if (await wasRefused(workflow.getHandle(workflowId, runId))) {
+        return { removeFor: "its import was refused" };
+      }
+      return this.#hasPaused(imageId, runId) ? "import" : "wait";
     } catch (error) {
-      if (error instanceof WorkflowNotFoundError) return false;
+      if (error instanceof WorkflowNotFoundError) return "import";
       throw error;
     }
+  }
+
+  /** True if the pause after a closed run is over, by the clock of this process alone. */
+  #hasPaused(imageId: string, runId: string): boolean {
+    const found = this.#closedRuns.get(imageId);
+    if (found?.runId === runId) return performance.now() - found.sinceMs >= RESTART_PAUSE_MS;
+    this.#closedRuns.set(imageId, { runId, sinceMs: performance.now() });
+    return false;
   }
 
   async #remove(upload: FreeUpload, reason: string): Promise<void> {
@@ -135,5 +175,17 @@ export class UploadUpkeep {
       const reason = error instanceof Error ? error.message : String(error);
       this.#options.logger.warn(`Cannot ${what}; this worker tries again`, { reason });
     }
+  }
+}
+
+/** True if a closed run was refused: a client got the refusal, or the run has failed with it. */
+async function wasRefused(run: WorkflowHandle): Promise<boolean> {
+  try {
+    const result = (await run.result()) as Partial<RefusedImport> | undefined;
+    return result?.status === "refused";
+  } catch (error) {
+    if (!(error instanceof WorkflowFailedError)) throw error;
+    const failure = failureFrom(error);
+    return failure instanceof ImportError && isRefusal(failure);
   }
 }

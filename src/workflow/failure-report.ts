@@ -44,24 +44,6 @@ export function placeOf(failure: unknown): Pick<FailureDetails, "step" | "store"
   return failure instanceof StepFailure ? failure.place : {};
 }
 
-/** Codes of a claim that the request, the image or the owner's quota does not allow. */
-const REFUSALS: readonly string[] = [
-  "BadRequest",
-  "UnknownStore",
-  "ImageNotFound",
-  "ImageConflict",
-  "ImageBusy",
-  "StagingBusy",
-  "CopyNotFound",
-  "ImageTooLarge",
-  "QuotaExceeded",
-] satisfies readonly ImportFailureCode[];
-
-/** True if the start of an import was refused, which is not a failure of this service. */
-export function isRefusal({ step, code }: FailureDetails): boolean {
-  return step === "claim" && REFUSALS.includes(code);
-}
-
 /** Finds the failure that matters under the wrappings of Temporal. */
 export function describeFailure(failure: unknown): FailureReport {
   const error = causeOf(failure);

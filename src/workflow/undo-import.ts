@@ -5,12 +5,11 @@ import {
   isCancellation,
   patched,
 } from "@temporalio/workflow";
-import { placeText } from "../domain/failure-details.ts";
+import { isRefusal, placeText } from "../domain/failure-details.ts";
 import { taskFailure } from "../domain/task-failure.ts";
 import {
   causeOf,
   describeFailure,
-  isRefusal,
   placeOf,
   wasStopped,
   type FailureReport,
