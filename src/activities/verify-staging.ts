@@ -198,7 +198,8 @@ async function findFile(
   const writer = await thisProcess();
   try {
     const uri = order.uri ?? undefined;
-    const { handle, path, fingerprint } = await staging.openStaged(order.image_id, uri);
+    const opened = await staging.openStaged(order.image_id, uri);
+    const { handle, path, fingerprint, ownName } = opened;
     await handle.close();
     return {
       imageId: order.image_id,
@@ -207,6 +208,7 @@ async function findFile(
       path,
       fingerprint,
       isOwnFile: staging.isOwnFile(path),
+      ownName,
       timeToLiveMs: stagingTimeToLiveMs,
     };
   } catch (error) {

@@ -321,7 +321,7 @@ export async function adoptStagedFile(
 ): Promise<StagedImage> {
   // Before the file is looked for: an unknown image is the first thing to report.
   await database.query((db) => findImage(db, imageId));
-  const { handle, path, fingerprint } = await staging.openStaged(imageId, uri);
+  const { handle, path, fingerprint, ownName } = await staging.openStaged(imageId, uri);
   await handle.close();
   const writer = await thisProcess();
   const sizeBytes = Number(fingerprint.sizeBytes);
@@ -340,6 +340,7 @@ export async function adoptStagedFile(
       path,
       fingerprint,
       isOwnFile: staging.isOwnFile(path),
+      ownName,
       timeToLiveMs,
     });
     await moveToUploading(db, imageId, sizeBytes);

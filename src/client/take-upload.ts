@@ -56,7 +56,7 @@ export async function takeUpload(
 ): Promise<HeldUpload | ResumableRow> {
   const { database, staging } = tools;
   const { imageId } = key;
-  const giveUpAtMs = Date.now() + BUSY_PATIENCE_MS;
+  const giveUpAtMs = performance.now() + BUSY_PATIENCE_MS;
   const holder = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
   for (;;) {
     const before = await findHere(tools, key);
@@ -74,7 +74,7 @@ export async function takeUpload(
       if (isTaken) return { before, token: holder.token, ...names };
       continue;
     }
-    if (Date.now() > giveUpAtMs) {
+    if (performance.now() > giveUpAtMs) {
       throw new ImportError(
         "StagingBusy",
         `Another request sends bytes of the upload of image "${imageId}" now`,

@@ -19,6 +19,8 @@ export interface FileToAdopt {
   readonly fingerprint: Fingerprint;
   /** True if the staging area itself uses that name. */
   readonly isOwnFile: boolean;
+  /** Its name, if the area gives such names and the file lies in its root. Default: neither. */
+  readonly ownName?: string | undefined;
   readonly timeToLiveMs: number;
 }
 
@@ -34,11 +36,12 @@ export interface FileToAdopt {
 export async function adoptFile(db: Queries, limits: Limits, file: FileToAdopt): Promise<void> {
   const { imageId, node, writer, path } = file;
   const image = await lockImage(db, imageId);
-  const owner = await findStagedByPath(db, path);
+  const owner = await findStagedByPath(db, file);
   if (owner !== undefined && isKnownTo(image, owner)) return;
   if (owner !== undefined) requireAdoptable(owner, file);
   const before = await findUpload(db, imageId);
-  if (before !== undefined && before.path !== path) requireReplaceable(image, before, file);
+  const isSame = owner?.place === "upload" && owner.imageId === imageId;
+  if (before !== undefined && !isSame) requireReplaceable(image, before, file);
   if (file.isOwnFile) throw refused(file, "the staging area itself uses it");
   const sizeBytes = Number(file.fingerprint.sizeBytes);
   requireBelowCap(limits, imageId, sizeBytes);

@@ -1,3 +1,4 @@
+import { basename, dirname, relative } from "node:path";
 import {
   and,
   desc,
@@ -97,13 +98,35 @@ export async function findStagedSource(
   return row;
 }
 
-/** Finds the staged bytes at this path. */
-export async function findStagedByPath(db: Queries, path: string): Promise<StagedRow | undefined> {
-  const [row] = await selectStaged(db).where(
-    and(eq(leases.path, path), sql`NOT starts_with(${leases.place}, 'store/')`),
-  );
-  return row;
+/** A file below the root of a staging area. */
+export interface FoundFile {
+  readonly node: string;
+  readonly path: string;
+  /** Its name, if the area gives such names and the file lies in its root. Default: neither. */
+  readonly ownName?: string | undefined;
 }
+
+/**
+ * Finds the staged bytes at this path; also those that were recorded when the root of their volume
+ * was at another path.
+ */
+export async function findStagedByPath(
+  db: Queries,
+  { node, path, ownName }: FoundFile,
+): Promise<StagedRow | undefined> {
+  const isStaged = sql`NOT starts_with(${leases.place}, 'store/')`;
+  const [row] = await selectStaged(db).where(and(eq(leases.path, path), isStaged));
+  if (row !== undefined || ownName === undefined) return row;
+  // Each of these names begins with the id of its image.
+  const imageId = ownName.slice(0, UUID_LENGTH);
+  const rows = await selectStaged(db).where(
+    and(eq(leases.imageId, imageId), eq(leases.node, node), isStaged),
+  );
+  const isElsewhere = (recorded: string) => relative(dirname(path), recorded).startsWith("../");
+  return rows.find((each) => basename(each.path) === ownName && isElsewhere(each.path));
+}
+
+const UUID_LENGTH = 36;
 
 /** Facts of complete staged bytes. */
 export interface StagedData {

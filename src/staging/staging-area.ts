@@ -1,5 +1,5 @@
-import { access, constants, open, stat, statfs } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { access, constants, open, realpath, stat, statfs } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { FileHandle } from "node:fs/promises";
 import {
@@ -24,16 +24,27 @@ import { ImportError } from "../domain/import-failure.ts";
 import { pathOfStagingUri } from "./staging-uri.ts";
 import { readVolumeId, volumeIdOf, type VolumeRecords } from "./volume-id.ts";
 
+const IMAGE_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
 /** A staged file, open for reading. The caller closes the handle. */
 export interface OpenStaged {
   readonly handle: FileHandle;
   readonly path: string;
   readonly fingerprint: Fingerprint;
+  /**
+   * Its name, if it lies in the root itself and has a name that this area gives: its bytes are
+   * known by it wherever the volume is mounted.
+   */
+  readonly ownName: string | undefined;
 }
 
 /**
  * The directory where uploads, downloads and products wait to be imported. A file has a private
  * name until it is complete.
+ *
+ * The catalogue records absolute paths. The same volume may be at another path by now, or on
+ * another worker: a recorded path that leads out of the root, to a name that this area gives, means
+ * the file of that name in the root.
  */
 export class StagingArea {
   /** Absolute path of the directory. */
@@ -170,9 +181,10 @@ export class StagingArea {
    */
   async publish(part: string, path: string, requireMayReplace: () => Promise<void>): Promise<void> {
     await this.#inVolume(async () => {
-      while ((await publishNoReplace(join(this.root, part), path)) === "exists") {
+      const target = this.#publishedPathOf(path);
+      while ((await publishNoReplace(join(this.root, part), target)) === "exists") {
         await requireMayReplace();
-        await removeDurably(path);
+        await removeDurably(target);
       }
     });
   }
@@ -182,7 +194,9 @@ export class StagingArea {
    * attempt that has ended, and that nothing reads it.
    */
   async unpublish(path: string, part: string): Promise<void> {
-    await this.#inVolume(() => publishNoReplace(path, join(this.root, part)));
+    await this.#inVolume(() =>
+      publishNoReplace(this.#publishedPathOf(path), join(this.root, part)),
+    );
   }
 
   /**
@@ -194,9 +208,12 @@ export class StagingArea {
   async openStaged(imageId: string, uri?: string): Promise<OpenStaged> {
     const wanted = uri === undefined ? this.pathOf(imageId) : pathOfStagingUri(uri);
     try {
-      const path = await pathUnder(this.root, wanted);
+      // A person may name the path, too: what has the name of an image may be another file.
+      const path = await this.#pathHere(wanted, isAttemptsFile);
+      const isInRoot = dirname(path) === (await realpath(this.root));
+      const ownName = isInRoot && isOwnName(basename(path)) ? basename(path) : undefined;
       const handle = await openRegularFile(path);
-      return { handle, path, fingerprint: await fingerprintOf(handle) };
+      return { handle, path, fingerprint: await fingerprintOf(handle), ownName };
     } catch (error) {
       // Only in the right volume is a file missing that is not found.
       await this.#inVolume(() => Promise.resolve());
@@ -250,11 +267,26 @@ export class StagingArea {
 
   async #removeStaged(path: string): Promise<void> {
     try {
-      await removeDurably(await pathUnder(this.root, path));
+      await removeDurably(await this.#pathHere(path, isOwnName));
     } catch (error) {
       // The file may have gone with a directory inside the area that a user removed.
       if (!hasErrorCode(error, "ENOENT", "ENOTDIR")) throw error;
     }
+  }
+
+  /** The canonical path of a file, which may have been recorded when the root was elsewhere. */
+  async #pathHere(path: string, isOurs: (name: string) => boolean): Promise<string> {
+    try {
+      return await pathUnder(this.root, path);
+    } catch (error) {
+      if (!(error instanceof OutsideRootError && isOurs(basename(path)))) throw error;
+      return pathUnder(this.root, basename(path));
+    }
+  }
+
+  /** The path of an upload, a download or a product, which lies in the root itself. */
+  #publishedPathOf(path: string): string {
+    return isOwnName(basename(path)) ? join(this.root, basename(path)) : path;
   }
 
   #stagedFailure(error: unknown, path: string): unknown {
@@ -286,4 +318,9 @@ export class StagingArea {
 
 function isAttemptsFile(name: string): boolean {
   return isPartName(name.replace(/\.product$/, ".part"));
+}
+
+/** True for the names of complete uploads, and of the files of attempts. */
+function isOwnName(name: string): boolean {
+  return IMAGE_ID.test(name) || isAttemptsFile(name);
 }

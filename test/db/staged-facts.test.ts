@@ -128,7 +128,7 @@ describe("findStagedByPath()", () => {
     const imageId = await catalogue.stagedImage();
 
     const found = await catalogue.database.query((db) =>
-      findStagedByPath(db, `/staging/${imageId}`),
+      findStagedByPath(db, { node: NODE, path: `/staging/${imageId}` }),
     );
 
     expect(found?.imageId).toBe(imageId);
@@ -136,7 +136,9 @@ describe("findStagedByPath()", () => {
 
   it("finds nothing at a path without data", async () => {
     expect(
-      await catalogue.database.query((db) => findStagedByPath(db, "/staging/nothing")),
+      await catalogue.database.query((db) =>
+        findStagedByPath(db, { node: NODE, path: "/staging/nothing" }),
+      ),
     ).toBeUndefined();
   });
 });

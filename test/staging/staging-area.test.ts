@@ -504,6 +504,18 @@ describe("StagingArea.discard()", () => {
     expect(await readFile(outside, "utf8")).toBe("theirs");
   });
 
+  it("removes what was recorded while its root was at another path", async () => {
+    const area = await openArea();
+    const product = area.productPathOf(newPartName(IMAGE_ID, 1));
+    await writeFile(area.pathOf(IMAGE_ID), "an upload");
+    await writeFile(product, "a product");
+
+    await area.discard({ path: `/gone/staging/${IMAGE_ID}` });
+    await area.discard({ path: product.replace(root, "/gone/staging") });
+
+    expect(await namesInRoot()).toEqual([]);
+  });
+
   it.each([
     ["the private file", { part: newPartName(IMAGE_ID, 0) }],
     ["the staged file", { path: IMAGE_ID }],
