@@ -53,7 +53,7 @@ describe("import at a terminal", () => {
     }
 
     await commandLine.answer("pause", imageId);
-    await window.shows(/^store slow {2}paused at 2 MiB \(50 %\) since( |$)/, columns);
+    await window.shows(/^store slow {2}paused at 1 MiB \(25 %\) since( |$)/, columns);
     requireWhole(window);
     await commandLine.answer("resume", imageId);
     stack.release(imageId);
