@@ -145,7 +145,7 @@ async function wasTaken({ stdin }: RunningProgram, chunk: Buffer): Promise<boole
 export function assertEndedWell(command: string, ending: ProgramEnding): void {
   const { exitCode, killedBy, stderr } = ending;
   if (exitCode === 0) return;
-  requireUndisturbed(ending, (reason, hint) => damaged(`${command} ${reason}`, { hint }));
+  requireUndisturbed(ending, (reason) => damaged(`${command} ${reason}`));
   const how = killedBy === null ? `ended with ${String(exitCode)}` : `was ended by ${killedBy}`;
   const said = stderr.trim().replaceAll(/\s*\n\s*/g, "; ");
   throw damaged(said === "" ? `${command} ${how}` : `${command} ${how}: ${said}`);

@@ -28,13 +28,9 @@ export async function* inflateRaw(reader: ChunkReader): AsyncGenerator<Buffer> {
 }
 
 /** @returns an `ImportError` `DecompressionFailed` */
-export function damaged(
-  reason: string,
-  { cause, hint }: { readonly cause?: unknown; readonly hint?: string | undefined } = {},
-): ImportError {
+export function damaged(reason: string, cause?: unknown): ImportError {
   return new ImportError("DecompressionFailed", `Cannot decompress the image: ${reason}`, {
     cause,
-    ...(hint === undefined ? {} : { hint }),
   });
 }
 
@@ -48,7 +44,7 @@ async function* throughEngine(
   try {
     for await (const chunk of engine as AsyncIterable<Buffer>) yield chunk;
   } catch (error) {
-    throw isZlibError(error) ? damaged(error.message, { cause: error }) : error;
+    throw isZlibError(error) ? damaged(error.message, error) : error;
   } finally {
     engine.destroy();
     // No read may be in progress when the caller closes the source.

@@ -42,7 +42,7 @@ const MOUNT_FAILED = /Stale file handle|Transport endpoint is not connected/;
  */
 export function requireUndisturbed(
   ending: ProgramEnding,
-  failureFor: (reason: string, hint?: string) => ImportError,
+  failureFor: (reason: string) => ImportError,
 ): void {
   const { killedBy, stderr } = ending;
   const said = stderr.trim().replaceAll(/\s*\n\s*/g, "; ");
@@ -55,11 +55,11 @@ export function requireUndisturbed(
     throw new ImportError("TransformUnavailable", failureFor(reason).message);
   }
   if (killedBy === "SIGKILL") {
+    const { code, message } = failureFor("was killed by SIGKILL");
     throw new DoubtfulFailure(
-      failureFor(
-        "was killed by SIGKILL",
-        "If the kernel killed the program because memory ran out, give this machine, or the container of the worker, more.",
-      ),
+      new ImportError(code, message, {
+        hint: "If the kernel killed the program because memory ran out, give this machine, or the container of the worker, more.",
+      }),
     );
   }
   // qemu-img also says so of a damaged image.

@@ -202,8 +202,8 @@ function parseInfo(output: string): DiskInfo {
 function assertEndedWell(what: string, { exitCode, killedBy, stderr }: ProgramEnding): void {
   // A warning counts: a disk that qemu-img does not fully understand is not converted.
   if (exitCode === 0 && stderr === "") return;
-  requireUndisturbed({ exitCode, killedBy, stderr }, (reason, hint) =>
-    conversionFailed(`qemu-img ${what} ${reason}`, hint),
+  requireUndisturbed({ exitCode, killedBy, stderr }, (reason) =>
+    conversionFailed(`qemu-img ${what} ${reason}`),
   );
   const said = stderr.trim().replaceAll(/\s*\n\s*/g, "; ");
   if (killedBy === "SIGXFSZ" || /File too large/.test(said)) {
@@ -222,8 +222,6 @@ function howItEnded({ exitCode, killedBy, stderr }: ProgramEnding): string {
 }
 
 /** @returns an `ImportError` `ConversionFailed` */
-export function conversionFailed(reason: string, hint?: string): ImportError {
-  return new ImportError("ConversionFailed", `Cannot convert the image: ${reason}`, {
-    ...(hint === undefined ? {} : { hint }),
-  });
+export function conversionFailed(reason: string): ImportError {
+  return new ImportError("ConversionFailed", `Cannot convert the image: ${reason}`);
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { rm, writeFile } from "node:fs/promises";
+import { open, rm, writeFile } from "node:fs/promises";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -31,6 +31,7 @@ import { readSecretFile } from "../../src/sources/secret-file.ts";
 import { WebSource } from "../../src/sources/web-source.ts";
 import { parseWebUrl } from "../../src/sources/web-url.ts";
 import { pathOfStagingUri } from "../../src/staging/staging-uri.ts";
+import { volumeIdOf } from "../../src/staging/volume-id.ts";
 import { FileStore } from "../../src/stores/file-store.ts";
 import { Stores } from "../../src/stores/open-stores.ts";
 import { S3Failure } from "../../src/stores/s3-failure.ts";
@@ -40,6 +41,8 @@ import { noCatalogue } from "../../src/stores/store.ts";
 import { startLimited } from "../../src/transforms/limited-program.ts";
 import { loadTransform } from "../../src/transforms/load-transform.ts";
 import { Transforms } from "../../src/transforms/open-transforms.ts";
+import { DoubtfulFailure, requireUndisturbed } from "../../src/transforms/program-failure.ts";
+import { conversionFailed, inspectDisk } from "../../src/transforms/qemu-img.ts";
 import { claimantOf, useCatalogue } from "../support/catalogue.ts";
 import {
   be,
@@ -202,6 +205,11 @@ const THROWERS: Readonly<Record<string, () => unknown>> = {
     await rm(join(staging.root, ".image-import-node"));
     return staging.listParts(0);
   },
+  "staging/volume-id.ts": () =>
+    volumeIdOf(makeTemporaryDirectory(), {
+      find: async () => "0123456789ab",
+      record: async () => undefined,
+    }),
   "staging/staging-uri.ts": () => pathOfStagingUri("file://relative"),
   "stores/store-directory.ts": async () => {
     const path = join(makeTemporaryDirectory(), "missing/store");
@@ -244,6 +252,20 @@ const THROWERS: Readonly<Record<string, () => unknown>> = {
   "transforms/load-transform.ts": async () =>
     loadTransform(await fileWith("export default {};", 0o600, "transform.mjs")),
   "transforms/open-transforms.ts": () => Transforms.of([]).get("align"),
+  "transforms/program-failure.ts": () => {
+    try {
+      requireUndisturbed({ exitCode: null, killedBy: "SIGKILL", stderr: "" }, conversionFailed);
+    } catch (error) {
+      throw error instanceof DoubtfulFailure ? error.lasting : error;
+    }
+  },
+  "transforms/qemu-img.ts": async () => {
+    const hanging = await fileWith("#!/bin/sh\nexec sleep 60\n", 0o755);
+    const handle = await open(await fileWith("", 0o600, "disk"));
+    onTestFinished(() => handle.close());
+    const { signal } = new AbortController();
+    return inspectDisk(hanging, { handle, driver: "raw" }, signal, 100);
+  },
   "transforms/limited-program.ts": async () => {
     vi.stubEnv("PATH", "/nowhere");
     onTestFinished(() => {
