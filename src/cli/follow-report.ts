@@ -23,9 +23,13 @@ export async function followReport(
   const observer = session.progress.follow();
   const first = await untilLeft(client.imports.report(imageId), signal);
   if (first === undefined) {
-    throw new ImportError("Interrupted", `The state of image "${imageId}" did not come in time`, {
-      hint: "Run the command again: it changes nothing.",
-    });
+    throw new ImportError(
+      "Interrupted",
+      `Cannot show image "${imageId}": the service did not answer before the command was ended`,
+      {
+        hint: "Run the command again: it changes nothing.",
+      },
+    );
   }
   let report = first;
   aboutReport(session, report);

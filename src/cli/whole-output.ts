@@ -20,8 +20,8 @@ class FileOutput extends Writable {
         writtenBytes += writeSync(this.#fd, chunk, writtenBytes);
       }
     } catch (error) {
-      done(error instanceof Error ? error : new Error(String(error)));
-      return;
+      // The stream lives on: a disk that is full now may take the next lines of a long command.
+      this.emit("error", error);
     }
     done();
   }
@@ -38,8 +38,9 @@ export function writeWholeOutput(): void {
   }
 }
 
-/** True for a file, and for a device such as `/dev/full`. */
+/** True for a file, for a disk, and for a device such as `/dev/full`. */
 function isFile(fd: number): boolean {
   const stats = fstatSync(fd);
-  return stats.isFile() || (stats.isCharacterDevice() && !isatty(fd));
+  // Of Node's own streams, the one for a disk writes nothing.
+  return stats.isFile() || stats.isBlockDevice() || (stats.isCharacterDevice() && !isatty(fd));
 }

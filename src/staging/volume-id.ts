@@ -43,7 +43,7 @@ async function newVolumeId(root: string, usedBefore: string | undefined): Promis
       "StagingUnavailable",
       `Cannot use the staging area "${root}": its volume has no id, and this host used the volume ${usedBefore} there`,
       {
-        hint: `Mount the staging volume. If it is lost, let another one take its place: \`echo ${usedBefore} > ${path}\`. Uploads that were on the lost one fail then.`,
+        hint: `Mount the staging volume. If a new volume is to be there, give it an id: \`openssl rand -hex 6 > ${path}\`; the uploads of the other one wait for it. If that one is lost, give its id instead, ${usedBefore}: then they fail.`,
       },
     );
   }

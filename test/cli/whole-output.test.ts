@@ -1,9 +1,10 @@
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { promisify } from "node:util";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { bareEnvironment, BUILT_COMMAND_LINE, CommandLine } from "../support/command-line.ts";
 import { SharedStack } from "../support/shared-stack.ts";
@@ -63,6 +64,35 @@ describe("output that cannot be written", () => {
       stderr: expect.stringContaining("error: Cannot write the answer: EFBIG") as unknown,
     });
   });
+});
+
+/** Writes each line of its input to its output. */
+const WRITING_LINES = `
+import { createInterface } from "node:readline";
+import { writeWholeOutput } from "#dist/cli/whole-output.js";
+writeWholeOutput();
+process.stdout.on("error", ({ code }) => process.stderr.write(code + "\\n"));
+for await (const line of createInterface({ input: process.stdin })) process.stdout.write(line);
+`;
+
+it("takes the next lines of a long command when a full disk has room again", async () => {
+  const file = join(makeTemporaryDirectory(), "lines");
+  const node = [process.execPath, "--input-type=module", "-e", WRITING_LINES];
+  const child = spawn("bash", ["-c", 'ulimit -S -f 1; exec "$@" > "$0"', file, ...node], {
+    env: bareEnvironment(),
+    stdio: ["pipe", "ignore", "pipe"],
+  });
+  onTestFinished(() => {
+    child.kill("SIGKILL");
+  });
+  child.stdin.write(`${"a".repeat(2000)}\n`);
+  const [failure] = (await once(child.stderr, "data")) as [Buffer];
+  await promisify(execFile)("prlimit", ["--pid", String(child.pid), "--fsize=unlimited"]);
+  child.stdin.end("bbb\n");
+  await once(child, "close");
+
+  expect(failure.toString()).toBe("EFBIG\n");
+  expect(readFileSync(file, "utf8")).toBe(`${"a".repeat(1024)}bbb`);
 });
 
 describe("output without a reader", () => {

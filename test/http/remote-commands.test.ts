@@ -1,7 +1,10 @@
 import { createHash, randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, request } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { expect, test, vi } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { CommandLine } from "../support/command-line.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
@@ -23,6 +26,32 @@ function away(url = stack.file.api_url ?? "", env: NodeJS.ProcessEnv = {}): Comm
       ...env,
     },
   });
+}
+
+/**
+ * A proxy of an API, for which the token of the caller has expired at one path. @returns its URL
+ */
+async function refusing(api: string, path: string): Promise<string> {
+  const server = createServer((incoming, response) => {
+    if (incoming.url?.startsWith(path) === true) {
+      response.writeHead(401).end();
+      return;
+    }
+    const { method, headers, url = "" } = incoming;
+    const forwarded = request(new URL(url, api), { method, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 502, answer.headers);
+      answer.pipe(response);
+    });
+    forwarded.on("error", () => response.destroy());
+    incoming.pipe(forwarded);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${String((server.address() as AddressInfo).port)}`;
 }
 
 test("commands about images answer as they do on the host", async () => {
@@ -124,12 +153,23 @@ test("failures are those of the host, with their code and hint", async () => {
 test("an upload is kept for another start when the options of the import are refused", async () => {
   const remote = away();
   const id = randomUUID();
-  const args = ["import", writeDisk(70_000), "--id", id, "--transform", "nosuch"];
+  const common = ["--store", "local", "--size", "70000"];
+  const args = ["import", writeDisk(70_000), "--id", id, ...common, "--transform", "nosuch"];
   const { exitCode, failure } = await remote.json(...args);
   expect([exitCode, failure]).toMatchObject([2, { code: "BadRequest", image: "kept" }]);
-  const again = ["start", id, "--detect-format"];
-  expect((failure as { hint: string }).hint).toContain(`\`image-import ${again.join(" ")}\``);
+  const again = ["start", id, "--detect-format", ...common];
+  const { hint } = failure as { hint: string };
+  expect(hint).toContain(`\`image-import ${again.join(" ")} --transform nosuch\``);
   expect(await remote.answer(...again, "--wait")).toMatchObject({ status: "active" });
+});
+
+test("an import that was accepted is not to be started again when its events are refused", async () => {
+  const id = randomUUID();
+  const proxy = await refusing(stack.file.api_url ?? "", `/v1/imports/${id}/events`);
+  const refused = await away(proxy).json("import", writeDisk(70_000), "--id", id);
+  expect(refused).toMatchObject({ exitCode: 2, failure: { code: "AccessDenied", image: "kept" } });
+  expect((refused.failure as { hint: string }).hint).not.toContain("image-import start");
+  expect(await away().answer("watch", id)).toMatchObject({ status: "active" });
 });
 
 test("a running import is steered", async () => {

@@ -106,7 +106,7 @@ describe("StagingArea.open()", () => {
     expect(await failureOf(StagingArea.open(uri, records))).toMatchObject({
       code: "StagingUnavailable",
       message: expect.stringContaining(node) as string,
-      hint: expect.stringContaining(`echo ${node} > ${root}/${NODE_FILE}`) as string,
+      hint: expect.stringContaining(`openssl rand -hex 6 > ${root}/${NODE_FILE}`) as string,
     });
     expect(await readdir(root)).toEqual([]);
 

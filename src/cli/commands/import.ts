@@ -33,6 +33,7 @@ import { inSession, type Answering, type Session } from "../session.ts";
 import { showingWork, STAGING } from "../shown-work.ts";
 import { requireReadable, STDIN } from "../standard-input.ts";
 import { startAndFollow } from "../start-and-follow.ts";
+import { startCommand } from "../start-command.ts";
 
 interface ImportOptions extends StoreChoice, Expectation, TransformChoice, AcceptPatience {
   readonly name?: string;
@@ -131,15 +132,16 @@ async function importSource(
   requireKnownFormat(source, options);
   const name = options.name ?? imageNameOf(source.name);
   const { id, isNew } = await createImage(session, client, { ...source, name }, options);
-  let isStaged = false;
+  // True while its upload is complete, and no start was accepted.
+  let isStartMissing = false;
   try {
     // A worker downloads a URL: its bytes do not pass through this process.
     if (!isUrl) {
       await stage(session, client, { id, file: given, signal });
-      isStaged = true;
+      isStartMissing = true;
     }
-    const start = () =>
-      client.imports.start(id, {
+    const start = async () => {
+      const accepted = await client.imports.start(id, {
         ...(isUrl ? { method: "web-download", uri: given } : {}),
         ...(source.diskFormat === undefined ? { detectFormat: true } : {}),
         ...storesOf(options),
@@ -149,12 +151,16 @@ async function importSource(
         acceptTimeoutMs: options.acceptTimeout,
         signal,
       });
+      isStartMissing = false;
+      return accepted;
+    };
     await startAndFollow(session, { client, start, follows: options.detach !== true, signal });
   } catch (error) {
     throw await failedImport(client, id, error, {
       keep: options.keep === true || !isNew,
-      detectFormat: source.diskFormat === undefined,
-      isStaged,
+      start: isStartMissing
+        ? startCommand(id, { ...options, detectFormat: source.diskFormat === undefined })
+        : undefined,
     });
   }
 }
@@ -277,10 +283,8 @@ function requireTransforms({ transforms }: Config, wanted: readonly string[] = [
 interface FailedWork {
   /** True to keep its image. */
   readonly keep: boolean;
-  /** True if its upload was complete. */
-  readonly isStaged: boolean;
-  /** True if its start also asks for the format. */
-  readonly detectFormat: boolean;
+  /** The command that starts it, if its upload is complete and its start was refused. */
+  readonly start: string | undefined;
 }
 
 /**
@@ -291,13 +295,12 @@ async function failedImport(
   client: Service,
   imageId: string,
   error: unknown,
-  { keep, isStaged, detectFormat }: FailedWork,
+  { keep, start }: FailedWork,
 ): Promise<unknown> {
   if (!(error instanceof ImportError)) return error;
   // It may be imported: this command must leave it alone.
   if (error instanceof UnansweredStart) return error;
-  if (isStaged && mayStillStart(client, error)) {
-    const start = `image-import start ${imageId}${detectFormat ? " --detect-format" : ""}`;
+  if (start !== undefined && mayStillStart(client, error)) {
     const hint = `${error.hint} Its data stays staged: \`${start}\` tries again.`;
     return new FailedImport(error, imageId, "kept", hint);
   }
