@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
@@ -125,23 +125,15 @@ describe("startLimited()", () => {
   });
 
   it("is to be tried again when the machine cannot start a program now", async () => {
-    const signal = new AbortController().signal;
-    const program = { command: "true", arguments: [], limits: LIMITS, signal };
-    await (
-      await startLimited(program)
-    ).ended;
-    const taken: number[] = [];
-    onTestFinished(() => {
-      for (const fd of taken) closeSync(fd);
+    const { stdout, stderr } = await runProgram("start-limited-without-files.mjs", {
+      arguments: [JSON.stringify({ command: "true", args: [], limits: LIMITS })],
     });
-    expect(() => {
-      for (;;) taken.push(openSync("/dev/null", "r"));
-    }).toThrow("EMFILE");
 
-    const failure = await failureOf(startLimited(program));
-
-    expect(failure.code).toBe("TransformUnavailable");
-    expect(failure.message).toContain("Cannot start a program: spawn");
+    expect(stderr).toBe("");
+    expect(JSON.parse(stdout)).toEqual({
+      code: "TransformUnavailable",
+      message: expect.stringMatching(/^Cannot start a program: spawn .*EMFILE$/) as unknown,
+    });
   });
 
   it("does not start when it is aborted already", async () => {
