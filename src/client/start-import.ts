@@ -30,7 +30,7 @@ import {
 } from "./start-options.ts";
 import { UnansweredStart, type WaitingRun } from "./unanswered-start.ts";
 
-/** The limits of the wait for an acceptance. */
+/** The limits of the wait for an acceptance. The time is one of `performance.now()`. */
 interface Patience {
   readonly acceptUntilMs: number;
   readonly signal: AbortSignal;
@@ -73,7 +73,7 @@ export class ImportStarts {
 
   async #request(imageId: string, options: RequestOptions): Promise<AcceptedCopy> {
     const request = requestOf(imageId, options);
-    const nowMs = Date.now();
+    const nowMs = performance.now();
     const { signal = new AbortController().signal } = options;
     const patience = {
       acceptUntilMs: nowMs + (options.acceptTimeoutMs ?? DEFAULT_ACCEPT_TIMEOUT_MS),
@@ -97,8 +97,8 @@ export class ImportStarts {
           const answer = await this.#withoutAnswer(request, error, patience);
           if (answer !== undefined) return answer;
         } else {
-          if (Date.now() > giveUpAtMs || signal.aborted) throw startFailure(error, imageId);
-          await this.#runs.closeOf(imageId, ending.runId, giveUpAtMs - Date.now());
+          if (performance.now() > giveUpAtMs || signal.aborted) throw startFailure(error, imageId);
+          await this.#runs.closeOf(imageId, ending.runId, giveUpAtMs - performance.now());
           attempt += 1;
         }
       }
@@ -127,7 +127,7 @@ export class ImportStarts {
       if (away instanceof ImportError) throw UnansweredStart.unknown(imageId, away);
       throw away;
     }
-    const isLate = signal.aborted || Date.now() >= acceptUntilMs;
+    const isLate = signal.aborted || performance.now() >= acceptUntilMs;
     if (newest !== undefined && isOf(newest, request)) {
       if (!isOpen(newest)) return this.#answerOf(imageId, newest);
       if (isLate) throw UnansweredStart.started(runOf(imageId, newest), error);
@@ -179,9 +179,10 @@ export class ImportStarts {
         },
       );
     signal.throwIfAborted();
+    const deadlineMs = Date.now() + acceptUntilMs - performance.now();
     // The SDK leaves a listener on its signal for every call.
     return this.#client.withAbortSignal(AbortSignal.any([signal]), () =>
-      this.#client.withDeadline(acceptUntilMs, send),
+      this.#client.withDeadline(deadlineMs, send),
     );
   }
 }

@@ -10,6 +10,7 @@ export class Turns {
   readonly #everyMs: number;
   /** The parties that wait, the next one first. */
   readonly #waiting = new Map<string, Set<Begin>>();
+  // The wall clock may be set back.
   #nextAtMs = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -24,8 +25,8 @@ export class Turns {
    */
   async next(signal: AbortSignal, party = ""): Promise<void> {
     if (signal.aborted) return;
-    if (this.#waiting.size === 0 && Date.now() >= this.#nextAtMs) {
-      this.#nextAtMs = Date.now() + this.#everyMs;
+    if (this.#waiting.size === 0 && performance.now() >= this.#nextAtMs) {
+      this.#nextAtMs = performance.now() + this.#everyMs;
       return;
     }
     await new Promise<void>((resolve) => {
@@ -58,7 +59,7 @@ export class Turns {
         this.#timer = undefined;
         this.#give();
       },
-      Math.max(0, this.#nextAtMs - Date.now()),
+      Math.max(0, this.#nextAtMs - performance.now()),
     );
   }
 
@@ -71,7 +72,7 @@ export class Turns {
     this.#waiting.delete(party);
     if (begin !== undefined) callers.delete(begin);
     if (callers.size > 0) this.#waiting.set(party, callers);
-    this.#nextAtMs = Date.now() + this.#everyMs;
+    this.#nextAtMs = performance.now() + this.#everyMs;
     begin?.();
     if (this.#waiting.size > 0) this.#schedule();
   }

@@ -42,7 +42,7 @@ async function requestsIn(run: Run, ms: number): Promise<string[]> {
 }
 
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] });
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance", "Date"] });
   return () => {
     vi.useRealTimers();
   };
@@ -113,6 +113,19 @@ describe("Turns", () => {
       ...["greedy", "greedy", "a", "b", "greedy", "a"],
       ...["greedy", "greedy", "greedy"],
     ]);
+  });
+
+  it("goes on when the wall clock is set back", async () => {
+    const turns = new Turns(125);
+    const { signal } = new AbortController();
+    await turns.next(signal);
+
+    vi.setSystemTime(Date.now() - 3_600_000);
+    let turn = 0;
+    void turns.next(signal).then(() => (turn += 1));
+    await vi.advanceTimersByTimeAsync(125);
+
+    expect(turn).toBe(1);
   });
 
   it("gives the turn of a caller that left to the next one", async () => {

@@ -1,6 +1,11 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { Client, Connection } from "@temporalio/client";
-import { describe, expect, inject, it, vi } from "vitest";
+import {
+  Client,
+  Connection,
+  WorkflowNotFoundError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+} from "@temporalio/client";
+import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
 import { ImportStarts } from "../../src/client/start-import.ts";
 import { UnansweredStart } from "../../src/client/unanswered-start.ts";
 import { failureOf } from "../support/failure-of.ts";
@@ -22,6 +27,34 @@ describe("ImportStarts", () => {
         message:
           'Cannot import: image_id must be a UUID, not "disk.raw"; stores must be a list of store names, not empty, none twice, not []',
       });
+    });
+
+    it("gives up in time when the wall clock is set back meanwhile", async () => {
+      vi.useFakeTimers({ toFake: ["performance", "Date"] });
+      onTestFinished(() => {
+        vi.useRealTimers();
+      });
+      let sent = 0;
+      const executeUpdateWithStart = async (): Promise<never> => {
+        sent += 1;
+        if (sent > 1) throw new Error("sent again");
+        vi.advanceTimersByTime(10_000);
+        vi.setSystemTime(Date.now() - 3_600_000);
+        throw new WorkflowUpdateRPCTimeoutOrCancelledError("deadline exceeded");
+      };
+      const describeNone = async (): Promise<never> => {
+        throw new WorkflowNotFoundError("none", "", undefined);
+      };
+      const imports = new ImportStarts({
+        withDeadline: (_: number, call: () => unknown) => call(),
+        withAbortSignal: (_: AbortSignal, call: () => unknown) => call(),
+        workflow: { executeUpdateWithStart, getHandle: () => ({ describe: describeNone }) },
+      } as unknown as Client);
+
+      const failure = await failureOf(imports.start(randomUUID(), { acceptTimeoutMs: 10_000 }));
+
+      expect(failure).toMatchObject({ code: "TemporalUnavailable" });
+      expect(sent).toBe(1);
     });
 
     it("fails when no worker answers in time, and the import continues once a worker runs", async () => {
