@@ -1,6 +1,7 @@
 import type { Database } from "../db/connect.ts";
 import { findDirectUpload } from "../db/direct-upload-records.ts";
-import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import { settlesUpload } from "../domain/direct-upload.ts";
+import { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 import type { AcceptedImport, ImportOutcome } from "../workflow/contract.ts";
 import type { StartOptions } from "./start-options.ts";
 
@@ -22,14 +23,9 @@ export interface FinishTools {
   readonly unstage: (imageId: string) => Promise<void>;
 }
 
-// After these the worker begins the import, or it runs: the upload stays.
-const GOES_ON: readonly ImportFailureCode[] = [
-  ...(["NotAcceptedYet", "TemporalUnavailable", "DatabaseUnavailable", "Interrupted"] as const),
-];
-
 /**
  * Imports a complete direct upload, and waits for the end. A failed import takes the upload with
- * it, so that the image is `queued` again.
+ * it, so that the image is `queued` again; see {@link settlesUpload}.
  *
  * @throws ImportError with the code of the import's failure; `ImageNotFound` if the image was
  *   deleted meanwhile; `Interrupted`
@@ -66,7 +62,8 @@ export async function finishDirectUpload(
 
 /** True if an upload stays although its import failed with this here: a worker goes on with it. */
 export function goesOn(error: unknown): boolean {
-  return error instanceof ImportError && GOES_ON.includes(error.code);
+  const isOfImport = error instanceof ImportError || error instanceof UnlistedFailure;
+  return !(isOfImport && settlesUpload(error));
 }
 
 async function unlessAborted<T>(

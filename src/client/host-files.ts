@@ -59,7 +59,8 @@ export class HostFiles {
 
   /**
    * Imports an upload that was staged with `importAfter`, and waits for the end. A failed import
-   * takes the upload with it, so that the image is `queued` again.
+   * takes the upload with it, so that the image is `queued` again. One that has not begun, was
+   * terminated, or reached a wrongly configured worker leaves it: a worker imports it.
    *
    * @throws ImportError with the code of the import's failure; `ImageNotFound`, `ImportLost` if the
    *   image was deleted meanwhile; `Interrupted` if the wait was aborted: the import continues

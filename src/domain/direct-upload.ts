@@ -1,3 +1,5 @@
+import { isRefusal } from "./failure-details.ts";
+import type { ImportFailureCode } from "./import-failure.ts";
 import type { ImportRequest } from "./import-request.ts";
 
 /**
@@ -28,4 +30,35 @@ export function requestOfUpload(imageId: string, upload: DirectUpload): ImportRe
     ...(roles === undefined ? {} : { roles }),
     ...(expected_owner === undefined ? {} : { expected_owner }),
   };
+}
+
+/**
+ * Codes of an import that has not begun, was ended from outside, or reached a worker or a service
+ * that must be corrected first.
+ */
+const UNSETTLED: readonly string[] = [
+  "NotAcceptedYet",
+  "Interrupted",
+  "ImageBusy",
+  "TemporalUnavailable",
+  "DatabaseUnavailable",
+  "ApiUnavailable",
+  "NotConfigured",
+  "BadConfiguration",
+  "BadTaskConfiguration",
+  "ImportNotFound",
+  "ImportAbandoned",
+  "CompensationIncomplete",
+] satisfies readonly ImportFailureCode[];
+
+/**
+ * True if an import that ended with this failure takes its upload with it: it was refused or
+ * cancelled, or has failed. Any other end says nothing about the upload, which stays: a worker
+ * imports it, or knows how the import ended.
+ */
+export function settlesUpload(failure: {
+  readonly step?: string | undefined;
+  readonly code: string;
+}): boolean {
+  return failure.step === "claim" ? isRefusal(failure) : !UNSETTLED.includes(failure.code);
 }

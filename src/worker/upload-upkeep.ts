@@ -9,9 +9,8 @@ import type { Logger } from "@temporalio/worker";
 import type { NodeDependencies } from "../activities/dependencies.ts";
 import { removeTaken } from "../activities/release-lease.ts";
 import { listFreeUploads, takeFreeUpload, type FreeUpload } from "../db/direct-upload-records.ts";
-import { requestOfUpload } from "../domain/direct-upload.ts";
-import { isRefusal } from "../domain/failure-details.ts";
-import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
+import { requestOfUpload, settlesUpload } from "../domain/direct-upload.ts";
+import { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 import { repeat } from "../health/repeat.ts";
 import { livenessOf } from "../processes/process-identity.ts";
 import { failureFrom } from "../temporal/failure-from.ts";
@@ -27,8 +26,6 @@ const SLOW_PROCESS_MS = 60_000;
 // A run that cannot succeed yet, because of a worker or a database that must be corrected first,
 // ends within moments.
 const RESTART_PAUSE_MS = 60_000;
-
-const ABANDONED: ImportFailureCode = "ImportAbandoned";
 
 /** The next step for a complete upload. */
 type NextStep = "import" | "wait" | { readonly removeFor: string };
@@ -99,13 +96,12 @@ export class UploadUpkeep {
       return;
     }
     if (directUpload === null) return;
-    // Its run was terminated, or lost: nothing has been found out about the upload.
-    const wasAbandoned = task?.code === ABANDONED;
-    if (task?.status === "failure" && !wasAbandoned) {
+    if (task !== null && task.status !== "failure") return;
+    // Imports of 0.1.0 have no code.
+    if (task !== null && (task.code === null || settlesUpload({ code: task.code }))) {
       await this.#remove(upload, "its import has failed");
       return;
     }
-    if (task !== null && !wasAbandoned) return;
     if (silentMs < START_PATIENCE_MS) return;
     const next = await this.#nextAfterRun(imageId, directUpload.request_id);
     if (next === "import") await this.#import(imageId, directUpload);
@@ -114,7 +110,7 @@ export class UploadUpkeep {
 
   /**
    * Decides by the run of the import, of which no task says how it ended. The upload is removed
-   * only if an answer was found: the request was refused, or the import cancelled. A run that was
+   * only if this end {@link settlesUpload}, as that of a refused request does. A run that was
    * terminated, or that a worker with a wrong configuration refused, is followed by another one.
    */
   async #nextAfterRun(imageId: string, requestId: string): Promise<NextStep> {
@@ -125,8 +121,8 @@ export class UploadUpkeep {
       if (memo?.["request_id"] !== requestId) return "import";
       if (status.name === "RUNNING" || status.name === "PAUSED") return "wait";
       if (status.name === "CANCELLED") return { removeFor: "its import was cancelled" };
-      if (await wasRefused(workflow.getHandle(workflowId, runId))) {
-        return { removeFor: "its import was refused" };
+      if (await hasSettled(workflow.getHandle(workflowId, runId))) {
+        return { removeFor: "its import was refused, or has failed" };
       }
       return this.#hasPaused(imageId, runId) ? "import" : "wait";
     } catch (error) {
@@ -178,14 +174,15 @@ export class UploadUpkeep {
   }
 }
 
-/** True if a closed run was refused: a client got the refusal, or the run has failed with it. */
-async function wasRefused(run: WorkflowHandle): Promise<boolean> {
+/** True if a closed run was refused, which a client got as its result, or has failed with this. */
+async function hasSettled(run: WorkflowHandle): Promise<boolean> {
   try {
     const result = (await run.result()) as Partial<RefusedImport> | undefined;
     return result?.status === "refused";
   } catch (error) {
     if (!(error instanceof WorkflowFailedError)) throw error;
     const failure = failureFrom(error);
-    return failure instanceof ImportError && isRefusal(failure);
+    const isOfImport = failure instanceof ImportError || failure instanceof UnlistedFailure;
+    return isOfImport && settlesUpload(failure);
   }
 }

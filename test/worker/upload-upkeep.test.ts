@@ -276,6 +276,19 @@ describe("UploadUpkeep, of a complete upload whose import has failed", () => {
     expect(await decide(rig, imageId, run)).toBe("imported");
   });
 
+  it.each(["BadConfiguration", "BadTaskConfiguration"])(
+    "imports it again if it failed with %s",
+    async (code) => {
+      const rig = await openNode(catalogue);
+      const imageId = await uploaded(rig);
+      await failOnce(rig, imageId, taskFailure({ code, step: "verify" }, "it is not configured"));
+      const cause = ApplicationFailure.create({ details: [{ code, step: "verify" }], type: code });
+      const end = new WorkflowFailedError("failed", cause, "NON_RETRYABLE_FAILURE");
+
+      expect(await decide(rig, imageId, { status: "FAILED", end })).toBe("imported");
+    },
+  );
+
   it("goes by the newest task of the request", async () => {
     const rig = await openNode(catalogue);
     const imageId = await uploaded(rig);
