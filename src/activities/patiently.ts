@@ -8,8 +8,8 @@ const RETRY_EVERY_MS = 1_000;
 
 /**
  * Repeats a call of the catalogue while that is unreachable, for a step that would have to do the
- * work of hours again. The step shows life meanwhile; its cancel, its pause and the deadline of the
- * import end the wait.
+ * work of hours again. The step shows life meanwhile, and what it waits for. Its cancel, its pause
+ * and the deadline of the import end the wait.
  *
  * @param progress - the progress of the step
  * @param call - only statements, which have time limits, and are safe to run again
@@ -18,7 +18,10 @@ const RETRY_EVERY_MS = 1_000;
 export async function patiently<T>(progress: Progress, call: () => Promise<T>): Promise<T> {
   const { signal, showLife } = progress;
   // One call to a silent server may take longer than the idle timeout.
-  const life = setInterval(showLife, RETRY_EVERY_MS);
+  let waitsFor: string | undefined;
+  const life = setInterval(() => {
+    showLife(waitsFor);
+  }, RETRY_EVERY_MS);
   try {
     for (let isFirst = true; ; isFirst = false) {
       try {
@@ -26,6 +29,8 @@ export async function patiently<T>(progress: Progress, call: () => Promise<T>): 
       } catch (error) {
         if (!isUnreachable(error)) throw error;
         const { message: reason } = error;
+        waitsFor = reason;
+        showLife(waitsFor);
         if (isFirst) log.warn("The catalogue is unreachable: this step waits for it", { reason });
         await sleep(RETRY_EVERY_MS, undefined, { signal }).catch(() => undefined);
         signal.throwIfAborted();
@@ -33,6 +38,7 @@ export async function patiently<T>(progress: Progress, call: () => Promise<T>): 
     }
   } finally {
     clearInterval(life);
+    showLife();
   }
 }
 

@@ -18,6 +18,8 @@ export interface ByteProgress {
   readonly totalBytes?: number;
   /** Rate over the last ten seconds. Left out until it is known. */
   readonly bytesPerSecond?: number;
+  /** Why the step waits. Left out while it does not. */
+  readonly waitsFor?: string;
 }
 
 /** The failure of the last attempt of a step that is being tried again. */
@@ -39,8 +41,12 @@ export interface Progress {
   readonly signal: AbortSignal;
   /** Takes the bytes that are done now, and their total. Default of the total: as it was. */
   readonly report: Report;
-  /** Says that the step waits for something that has time limits of its own. No byte moves. */
-  readonly showLife: () => void;
+  /**
+   * Says that the step waits for something that has time limits of its own. No byte moves.
+   *
+   * @param waitsFor - the reason, for users; undefined: it waits no more
+   */
+  readonly showLife: (waitsFor?: string) => void;
 }
 
 /** Settings of {@link withProgress}. */
@@ -106,6 +112,7 @@ class ProgressWatch implements Progress {
   #isReported = false;
   #doneBytes = 0;
   #totalBytes: number | undefined;
+  #waitsFor: string | undefined;
   // The wall clock may jump.
   #movedAtMs = performance.now();
 
@@ -131,7 +138,8 @@ class ProgressWatch implements Progress {
     this.showLife();
   };
 
-  readonly showLife = (): void => {
+  readonly showLife = (waitsFor?: string): void => {
+    this.#waitsFor = waitsFor;
     this.#movedAtMs = performance.now();
   };
 
@@ -155,7 +163,8 @@ class ProgressWatch implements Progress {
     if (this.#isReported) this.#pace.observe(this.#doneBytes, performance.now());
     const { bytesPerSecond } = this.#pace;
     const rate = bytesPerSecond === undefined ? {} : { bytesPerSecond };
-    heartbeat({ ...this.#progress(), ...rate } satisfies ByteProgress);
+    const wait = this.#waitsFor === undefined ? {} : { waitsFor: this.#waitsFor };
+    heartbeat({ ...this.#progress(), ...rate, ...wait } satisfies ByteProgress);
     const isPastLastByte = this.#doneBytes >= (this.#totalBytes ?? Infinity);
     const limitMs = idleTimeoutMs * (isPastLastByte ? IDLE_FACTOR_AFTER_LAST_BYTE : 1);
     if (performance.now() - this.#movedAtMs < limitMs) return;

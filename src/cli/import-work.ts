@@ -29,7 +29,7 @@ function ownStep(status: ImportStatus): Work | undefined {
     doneBytes === undefined ? undefined : { doneBytes, totalBytes: status.total_bytes };
   if (status.pause === "paused") return amount && { label, state: pausedAt(amount, status) };
   const nextAttemptAt = status.next_attempt_at;
-  if (reason !== undefined && (nextAttemptAt !== undefined || amount === undefined)) {
+  if (reason !== undefined && (amount === undefined || !isMoving(status))) {
     return { label, state: { kind: "retrying", attempt: attempt ?? 1, nextAttemptAt, reason } };
   }
   if (amount === undefined) return undefined;
@@ -44,11 +44,19 @@ export function stateOfCopy(copy: StoreProgress, status: ImportStatus): WorkStat
   const amount = amountOf(copy, status);
   if (status.pause === "paused") return pausedAt(amount, status);
   // While the next attempt moves bytes, they are the news.
-  if (reason !== undefined && (nextAttemptAt !== undefined || amount === undefined)) {
+  if (reason !== undefined && (amount === undefined || !isMoving(copy))) {
     return { kind: "retrying", attempt, nextAttemptAt, reason };
   }
   if (amount === undefined) return { kind: "still", text: state };
   return { kind: "moving", ...amount, bytesPerSecond: copy.bytes_per_second };
+}
+
+/** False for a step that waits for its next attempt, or within one. */
+function isMoving({
+  next_attempt_at: nextAttemptAt,
+  bytes_per_second: bytesPerSecond,
+}: Pick<StoreProgress, "next_attempt_at" | "bytes_per_second">): boolean {
+  return nextAttemptAt === undefined && bytesPerSecond !== 0;
 }
 
 function amountOf({ done_bytes }: StoreProgress, { size }: ImportStatus): Amount | undefined {

@@ -10,8 +10,8 @@ type PendingActivity = NonNullable<
 type Payloads = NonNullable<PendingActivity["heartbeatDetails"]>;
 
 /**
- * Adds the last heartbeat of the running steps, and the failure of their last attempt, to the
- * status of the workflow.
+ * Adds the last heartbeat of the running steps, and the failure of their last attempt or what they
+ * wait for now, to the status of the workflow.
  */
 export function withLiveProgress(
   status: ImportStatus,
@@ -23,11 +23,16 @@ export function withLiveProgress(
     const beat = lastHeartbeat(activity);
     const { attempt, lastFailure } = activity;
     if (beat === undefined && lastFailure == null) continue;
+    const next = nextAttemptOf(activity);
+    // Of an attempt that has ended, the failure is newer.
+    const waitsFor = "next_attempt_at" in next ? undefined : beat?.waitsFor;
+    const reason = waitsFor ?? lastFailure?.message;
     const live = {
       ...bytesOf(beat),
+      ...(waitsFor === undefined ? {} : { bytes_per_second: 0 }),
       attempt: attempt ?? 1,
-      ...nextAttemptOf(activity),
-      ...(lastFailure?.message == null ? {} : { last_failure: lastFailure.message }),
+      ...next,
+      ...(reason == null ? {} : { last_failure: reason }),
     };
     // With an unreachable store every attempt may fail before its first heartbeat.
     const store = beat?.store ?? storeOf(activity);

@@ -144,7 +144,7 @@ export interface StoreProgress {
   attempt?: number;
   /** Live: begin of that attempt, while the copy waits for it. */
   next_attempt_at?: string;
-  /** Message of its failure; live: of its last attempt's failure. */
+  /** Message of its failure; live: of its last attempt's failure, or what it waits for. */
   last_failure?: string;
 }
 
@@ -193,7 +193,10 @@ export interface ImportStatus {
   attempt?: number;
   /** Live: begin of that attempt, while the step waits for it. */
   next_attempt_at?: string;
-  /** Live: message of its last attempt's failure; also of a step that moves no bytes. */
+  /**
+   * Live: message of its last attempt's failure, or what it waits for; also of a step that moves no
+   * bytes.
+   */
   last_failure?: string;
 }
 

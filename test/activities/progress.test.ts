@@ -169,6 +169,21 @@ describe("withProgress() when nothing moves", () => {
     expect(beats.at(-1)).toMatchObject({ doneBytes: 3 });
   });
 
+  it("beats with what the work waits for, until a byte moves", async () => {
+    stopTheClock();
+    const { beats, result } = start(async (progress) => {
+      progress.report(3);
+      progress.showLife("no answer");
+      vi.advanceTimersByTime(500);
+      progress.report(4);
+      vi.advanceTimersByTime(500);
+    });
+
+    await result;
+
+    expect(beats.map(({ waitsFor }) => waitsFor)).toEqual(["no answer", undefined]);
+  });
+
   it("does not abort work when the wall clock jumps", async () => {
     vi.useFakeTimers({ toFake: ["Date"] });
     onTestFinished(() => {

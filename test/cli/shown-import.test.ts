@@ -108,4 +108,16 @@ describe("ShownImport", () => {
       "store slow: 7 %, 79 MiB of 1.1 GiB",
     ]);
   });
+
+  it("shows what a step waits for whose bytes stand still", () => {
+    const waiting = { ...slow, bytes_per_second: 0, attempt: 1, last_failure: "no answer" };
+    const digesting = { done_bytes: MIB, bytes_per_second: 0, attempt: 1, last_failure: "away" };
+
+    expect(shown([importIn({ slow: waiting }, digesting)])).toEqual(
+      expect.arrayContaining([
+        "digesting: try 1 runs, after: away",
+        "store slow: try 1 runs, after: no answer",
+      ]),
+    );
+  });
 });

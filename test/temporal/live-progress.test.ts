@@ -121,6 +121,37 @@ describe("withLiveProgress()", () => {
     });
   });
 
+  it("adds what a step waits for within its attempt; meanwhile nothing moves", () => {
+    const beat = { step: "store", store: "fast", doneBytes: 700, waitsFor: "no answer" };
+
+    const live = withLiveProgress(
+      statusWith({ fast: { state: "copying" } }),
+      describing({ beat, attempt: 2, lastFailure: "it does not work" }),
+    );
+
+    expect(live.stores).toEqual({
+      fast: {
+        state: "copying",
+        done_bytes: 700,
+        bytes_per_second: 0,
+        attempt: 2,
+        last_failure: "no answer",
+      },
+    });
+  });
+
+  it("adds the failure of an attempt that ended while it waited", () => {
+    const beat = { step: "store", store: "fast", doneBytes: 700, waitsFor: "no answer" };
+    const nextAttemptScheduleTime = { seconds: 1_900_000_000, nanos: 0 };
+
+    const live = withLiveProgress(
+      statusWith({ fast: { state: "copying" } }),
+      describing({ beat, attempt: 2, nextAttemptScheduleTime, lastFailure: "it does not work" }),
+    );
+
+    expect(live.stores["fast"]).toMatchObject({ last_failure: "it does not work" });
+  });
+
   it("names the store whose copy fails before its first heartbeat", () => {
     const live = withLiveProgress(
       statusWith({ fast: { state: "copying" }, slow: { state: "copying" } }),
