@@ -4,6 +4,7 @@ import type { Digests } from "../domain/digests.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { mayHaveChanged } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { patiently } from "./patiently.ts";
 import { withProgress, type Progress } from "./progress.ts";
 
 /** The copies to confirm. */
@@ -61,7 +62,7 @@ async function confirm(
   const isWhole = bytes.sizeBytes === digests.sizeBytes;
   const now = isWhole ? await hashFile(bytes, hashing(digests, progress)) : undefined;
   if (now?.osHashValue !== digests.osHashValue) throw changed(copy);
-  await database.query((db) => recordVersion(db, copy, bytes.version));
+  await patiently(progress, () => database.query((db) => recordVersion(db, copy, bytes.version)));
 }
 
 function hashing({ sizeBytes, osHashAlgo: hashAlgo }: Digests, progress: Progress) {

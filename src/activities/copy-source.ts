@@ -18,6 +18,7 @@ import {
   type PrivateCopy,
 } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { patiently } from "./patiently.ts";
 import type { Progress } from "./progress.ts";
 import {
   changeStaged,
@@ -177,7 +178,7 @@ async function lookAt(
   try {
     const { copy, damage } = await lookAtCopy(dependencies.stores, location, signal);
     if (damage !== undefined) {
-      await rememberDamage(dependencies, location, damage);
+      await rememberDamage(dependencies, location, damage, progress);
       return { location, damage };
     }
     if (location.damage === null) return { location, copy };
@@ -197,7 +198,7 @@ async function lookAgain(
 ): Promise<Look> {
   try {
     const damage = await damageOf(copy, location, progress);
-    await rememberDamage(dependencies, location, damage);
+    await rememberDamage(dependencies, location, damage, progress);
     if (damage === null) return { location, copy };
     await copy.close();
     return { location, damage };
@@ -222,12 +223,13 @@ async function rememberDamage(
   { database }: NodeDependencies,
   location: LocationRow,
   damage: string | null,
+  progress: Progress,
 ): Promise<void> {
   if (damage === location.damage) return;
   const { imageId, store, key } = location;
   if (damage === null) log.info("A copy that was damaged is whole again", { imageId, store, key });
   else log.error("A copy of an image is damaged", { imageId, store, key, damage });
-  await database.query((db) => recordDamage(db, location, damage));
+  await patiently(progress, () => database.query((db) => recordDamage(db, location, damage)));
 }
 
 function publishedSource(
@@ -238,9 +240,11 @@ function publishedSource(
   const { imageId, sizeBytes, crc32, version, shared } = location;
   const requireSound = async (progress: Progress): Promise<void> => {
     const damage = await damageOf(copy, location, progress);
-    await rememberDamage(dependencies, location, damage);
+    await rememberDamage(dependencies, location, damage, progress);
     if (damage === null) return;
-    const all = await dependencies.database.query((db) => listLiveLocations(db, imageId));
+    const all = await patiently(progress, () =>
+      dependencies.database.query((db) => listLiveLocations(db, imageId)),
+    );
     const others = all.filter((each) => each.damage === null);
     throw others.length > 0 ? nextSource(location, damage, others) : allDamaged(imageId, all);
   };
@@ -260,7 +264,9 @@ function publishedSource(
       const isAsChecked = !mayHaveChanged(version, copy.version, shared);
       if (isAsChecked && now !== undefined && !mayHaveChanged(copy.version, now.version)) return;
       await requireSound(progress);
-      await dependencies.database.query((db) => recordVersion(db, location, copy.version));
+      await patiently(progress, () =>
+        dependencies.database.query((db) => recordVersion(db, location, copy.version)),
+      );
     },
     requireSound,
     whilePublishing: (_copied, publish) => publish(),

@@ -19,6 +19,7 @@ import { ImportError } from "../domain/import-failure.ts";
 import type { OpenStaged } from "../staging/staging-area.ts";
 import type { CopyOrder, PrivateCopy, Store } from "../stores/store.ts";
 import type { NodeDependencies } from "./dependencies.ts";
+import { patiently } from "./patiently.ts";
 import type { Progress } from "./progress.ts";
 
 /** The staged bytes that a step is about. */
@@ -153,7 +154,9 @@ async function requireSameBytes(
     report: progress.report,
   });
   if (digests.osHashValue !== recorded.osHashValue) throw changed(row);
-  await database.query((db) => updateStaged(db, row, { fingerprint: now, digests }));
+  await patiently(progress, () =>
+    database.query((db) => updateStaged(db, row, { fingerprint: now, digests })),
+  );
 }
 
 function changed(row: StagedRow): ImportError {

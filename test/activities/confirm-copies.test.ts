@@ -1,10 +1,18 @@
 import { chmod, mkdir, open, readdir, rename, stat, unlink, utimes } from "node:fs/promises";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
+import type { ByteProgress } from "../../src/activities/progress.ts";
 import type { Digests } from "../../src/domain/digests.ts";
+import { breakDatabase } from "../support/broken-database.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import {
+  activityEnvironment,
+  openNode,
+  runStep,
+  someBytes,
+  type NodeRig,
+} from "../support/node-rig.ts";
 import { saveOrder } from "../support/step-orders.ts";
 
 const catalogue = useCatalogue();
@@ -29,8 +37,11 @@ async function save(): Promise<Saved> {
   return { rig, plan, digests };
 }
 
-async function confirm({ rig, plan: { image_id, epoch }, digests }: Saved): Promise<void> {
-  await runStep(() => rig.cleanUp.confirmCopies({ image_id, epoch, digests }));
+async function confirm(
+  { rig, plan: { image_id, epoch }, digests }: Saved,
+  environment = activityEnvironment(),
+): Promise<void> {
+  await runStep(() => rig.cleanUp.confirmCopies({ image_id, epoch, digests }), environment);
 }
 
 /** Writes eight other bytes into a file, as its owner can at any time. */
@@ -110,6 +121,30 @@ describe("confirmCopies()", () => {
 
     const after = await catalogue.locations(plan.image_id);
     expect(after.map(({ version }) => version)).not.toEqual(before.map(({ version }) => version));
+    await rig.activate(plan);
+  });
+
+  it("reads a touched copy once while the catalogue is unreachable now and then", async () => {
+    const saved = await save();
+    const { rig, plan } = saved;
+    await utimes(rig.staged(plan.image_id), 1, 1);
+    await utimes(rig.copyPath(plan, "slow"), 1, 1);
+    const opens = ["fast", "slow"].map((name) =>
+      vi.spyOn(rig.dependencies.stores.get(name), "open"),
+    );
+    // The first call is before the work.
+    const { failures, mend } = breakDatabase(catalogue.database, (call) => call % 2 === 1);
+
+    const environment = activityEnvironment();
+    const waits = new Set<string | undefined>();
+    environment.on("heartbeat", ({ waitsFor }: ByteProgress) => waits.add(waitsFor));
+
+    await confirm(saved, environment);
+
+    expect(failures()).toBe(2);
+    expect(waits).toContain("Postgres: the database system is starting up");
+    expect(opens.map(({ mock }) => mock.calls.length)).toEqual([1, 1]);
+    mend();
     await rig.activate(plan);
   });
 });

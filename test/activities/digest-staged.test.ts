@@ -4,6 +4,7 @@ import { crc32 } from "node:zlib";
 import { CancelledFailure } from "@temporalio/common";
 import { sql } from "drizzle-orm";
 import { describe, expect, it, vi } from "vitest";
+import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import type { Digests } from "../../src/domain/digests.ts";
 import { useCatalogue } from "../support/catalogue.ts";
@@ -11,7 +12,7 @@ import { breakDatabase } from "../support/broken-database.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
-import { activityEnvironment, openNode, someBytes } from "../support/node-rig.ts";
+import { activityEnvironment, openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
@@ -28,6 +29,18 @@ function digestsOf(bytes: Buffer): Digests {
 
 async function pathOf(imageId: string): Promise<string> {
   return (await catalogue.staged(imageId))?.path ?? "";
+}
+
+/** The number of calls of the catalogue that a digest makes. */
+async function callsOfDigest(rig: NodeRig, plan: ImportPlan, sizeBytes: number): Promise<number> {
+  let calls = 0;
+  const { mend } = breakDatabase(catalogue.database, (call) => {
+    calls = call + 1;
+    return false;
+  });
+  await rig.digest(plan, sizeBytes);
+  mend();
+  return calls;
 }
 
 describe("digestStaged()", () => {
@@ -60,15 +73,7 @@ describe("digestStaged()", () => {
   it("returns the digests when the catalogue cannot note them", async () => {
     const rig = await openNode(catalogue);
     const bytes = someBytes(MIB);
-    let calls = 0;
-    const countCalls = (call: number): boolean => {
-      calls = call + 1;
-      return false;
-    };
-    const counted = await rig.adoptAndClaim(bytes);
-    const counting = breakDatabase(catalogue.database, countCalls);
-    await rig.digest(counted, bytes.length);
-    counting.mend();
+    const calls = await callsOfDigest(rig, await rig.adoptAndClaim(bytes), bytes.length);
     const plan = await rig.adoptAndClaim(bytes);
     const { mend, failures } = breakDatabase(catalogue.database, (call) => call === calls - 1);
 
@@ -76,6 +81,27 @@ describe("digestStaged()", () => {
     expect(failures()).toBe(1);
     mend();
     expect(await catalogue.staged(plan.image_id)).toMatchObject({ checksum: null });
+  });
+
+  it("digests an upload that was touched once while the catalogue is unreachable", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(MIB);
+    const touched = async () => {
+      const plan = await rig.stageAndClaim(bytes);
+      await utimes(rig.staged(plan.image_id), 1, 1);
+      return plan;
+    };
+    const calls = await callsOfDigest(rig, await touched(), bytes.length);
+    const plan = await touched();
+    const { mend, failures } = breakDatabase(catalogue.database, (call) => call === calls - 1);
+
+    expect(await rig.digest(plan, bytes.length)).toEqual(digestsOf(bytes));
+    expect(failures()).toBe(1);
+    mend();
+    const { ctimeNs } = await stat(rig.staged(plan.image_id), { bigint: true });
+    expect(await catalogue.staged(plan.image_id)).toMatchObject({
+      fingerprint: { ctimeNs: String(ctimeNs) },
+    });
   });
 
   it("returns the same when it is run again", async () => {

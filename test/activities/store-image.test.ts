@@ -28,6 +28,7 @@ import { storePlace } from "../../src/domain/place.ts";
 import { imageLocations } from "../../src/db/schema.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { storeKey } from "../../src/stores/store.ts";
+import { breakDatabase, type BrokenDatabase } from "../support/broken-database.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess, startOtherProcess } from "../support/child-program.ts";
 import { failureOf } from "../support/failure-of.ts";
@@ -37,10 +38,12 @@ import { MARK_NAME } from "../../src/stores/store-mark.ts";
 import {
   activityEnvironment,
   openNode,
+  runStep,
   someBytes,
   WAYS_TO_LOSE_AN_IMAGE,
   type NodeRig,
 } from "../support/node-rig.ts";
+import { storeOrder } from "../support/step-orders.ts";
 import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/volume.ts";
 import { PATIENCE } from "../support/patience.ts";
 
@@ -892,6 +895,75 @@ describe("storeImage() of staged bytes that changed since they were staged", () 
       code: "StagedDataMissing",
       message: `Cannot find the staged data "${rig.staged(plan.image_id)}": the file does not exist`,
     });
+  });
+});
+
+describe("storeImage() of an active image while the catalogue is unreachable", () => {
+  /** An active image in `fast`, and the accepted import that copies it to `slow`. */
+  async function copying(rig: NodeRig, bytes: Buffer): Promise<ImportPlan> {
+    const { image_id: imageId } = await rig.import(bytes);
+    return rig.claim(imageId, { stores: ["slow"], method: "copy-image" });
+  }
+
+  async function copy(rig: NodeRig, plan: ImportPlan, sizeBytes: number) {
+    const order = { ...storeOrder(plan, sizeBytes, "slow"), from: "stores" as const };
+    return runStep(() => rig.bytes.storeImage(order));
+  }
+
+  /** Breaks the first call of the catalogue that follows. */
+  function breakOnce(): BrokenDatabase {
+    return breakDatabase(catalogue.database, (call) => call === 0);
+  }
+
+  it("notes that a damaged copy is whole again without reading it twice", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(MIB);
+    const plan = await copying(rig, bytes);
+    await catalogue.execute(
+      sql`UPDATE image_locations SET damage = 'it was' WHERE image_id = ${plan.image_id}`,
+    );
+    let broken: BrokenDatabase | undefined;
+    const fast = rig.dependencies.stores.get("fast");
+    const openCopy = fast.open.bind(fast);
+    const opened = vi.spyOn(fast, "open").mockImplementation(async (...args) => {
+      const copy = await openCopy(...args);
+      broken ??= breakOnce();
+      return copy;
+    });
+
+    expect(await copy(rig, plan, bytes.length)).toMatchObject({ store: "slow", method: "copy" });
+
+    expect([broken?.failures(), opened.mock.calls.length]).toEqual([1, 1]);
+    broken?.mend();
+    expect(await catalogue.locations(plan.image_id)).toMatchObject([{ damage: null }]);
+  });
+
+  it("notes that a touched copy, of which another was cloned, is sound", async () => {
+    const rig = await openNode(catalogue);
+    const bytes = someBytes(MIB);
+    const plan = await copying(rig, bytes);
+    const [before] = await catalogue.locations(plan.image_id);
+    await utimes(rig.stored(before?.key ?? ""), 1, 1);
+    const { stores } = rig.dependencies;
+    const [fast, slow] = [stores.get("fast"), stores.get("slow")];
+    vi.spyOn(slow, "clone").mockImplementation(async (order) => ({
+      ...(await slow.copy(order)),
+      method: "reflink",
+    }));
+    let broken: BrokenDatabase | undefined;
+    const findCopy = fast.find.bind(fast);
+    const found = vi.spyOn(fast, "find").mockImplementation(async (...args) => {
+      // The look after the clone was made.
+      if (found.mock.calls.length === 2) broken = breakOnce();
+      return findCopy(...args);
+    });
+
+    expect(await copy(rig, plan, bytes.length)).toMatchObject({ method: "reflink" });
+
+    expect(broken?.failures()).toBe(1);
+    broken?.mend();
+    const [after] = await catalogue.locations(plan.image_id);
+    expect(after?.version).not.toBe(before?.version);
   });
 });
 

@@ -176,7 +176,7 @@ export class NodeRig {
    */
   async claim(
     imageId: string,
-    fields: { stores?: string[]; uri?: string } = {},
+    fields: { stores?: string[]; uri?: string; method?: "copy-image" } = {},
     runId: string = randomUUID(),
   ): Promise<ImportPlan> {
     const workflowId = `image-import/${imageId}`;
