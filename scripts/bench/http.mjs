@@ -1,17 +1,18 @@
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createReadStream, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
-import { performance } from "node:perf_hooks";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { readStackFile } from "#dist/config/stack-file.js";
 import { findFreePort } from "#dist/stack/ports.js";
 import { ensureSystemTool } from "../system-tool.mjs";
-import { inTurns, result, secondsOf } from "./measure.mjs";
-import { copyAndDigest, receiveWithCurl } from "./references.mjs";
+import { inTurns, result } from "./measure.mjs";
+import { copyAndDigest, receiveWithCurl, sendWithCurl } from "./references.mjs";
 
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
+const PUT_FILE = fileURLToPath(new URL("put-file.mjs", import.meta.url));
 
 /** @typedef {import("./service.mjs").Service} Service */
 
@@ -35,9 +36,8 @@ export const HTTP_CASES = [
         async () => {
           const id = await service.createImage();
           await service.warmMemory(sizeBytes);
-          const seconds = await secondsOf(async () => {
-            afterLastByte.push(await upload(service, id, file));
-          });
+          const { seconds, afterLastByteSeconds } = await upload(service, id, file);
+          afterLastByte.push(afterLastByteSeconds);
           await service.client.images.delete(id);
           return seconds;
         },
@@ -84,7 +84,7 @@ export const HTTP_CASES = [
       const before = residentMib(pid);
       const sampler = new Sampler(pid);
       const ids = await Promise.all(Array.from({ length: 64 }, () => service.createImage()));
-      await Promise.all(ids.map((id) => upload(service, id, file)));
+      await Promise.all(ids.map((id) => sendWithCurl(file, dataUrl(service, id))));
       const measured = await sampler.end();
       for (const id of ids) await service.client.images.delete(id);
       return [
@@ -107,23 +107,25 @@ function apiOf({ stack }) {
 }
 
 /**
- * Uploads a file with one PUT. @param {Service} service @param {string} id @param {string} file
+ * Sends a file as the data of an image, in a process of its own, until the image is active.
  *
- * @returns {Promise<number>} the seconds from the last byte to the answer
+ * @param {Service} service
+ * @param {string} id
+ * @param {string} file
+ * @returns {Promise<{ seconds: number, afterLastByteSeconds: number }>}
  */
 async function upload(service, id, file) {
-  const put = request(`${apiOf(service)}/v2/images/${id}/file`, {
-    method: "PUT",
-    headers: { "content-type": "application/octet-stream", "content-length": statSync(file).size },
-  });
-  const answered = once(put, "response");
-  createReadStream(file, { highWaterMark: MIB }).pipe(put);
-  await once(put, "finish");
-  const sentAtMs = performance.now();
-  const [answer] = /** @type {[import("node:http").IncomingMessage]} */ (await answered);
-  answer.resume();
-  if (answer.statusCode !== 204) throw new Error(`PUT answers ${String(answer.statusCode)}`);
-  return (performance.now() - sentAtMs) / 1000;
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    PUT_FILE,
+    dataUrl(service, id),
+    file,
+  ]);
+  return JSON.parse(stdout);
+}
+
+/** @param {Service} service @param {string} id */
+function dataUrl(service, id) {
+  return `${apiOf(service)}/v2/images/${id}/file`;
 }
 
 /** Serves the scratch directory with nginx. @param {Service} service */

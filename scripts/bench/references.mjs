@@ -65,6 +65,12 @@ export async function receiveWithCurl(url) {
   return secondsOf(() => run("curl", "--silent", "--fail", "--output", "/dev/null", url));
 }
 
+/** Sends a file to a URL with curl, by PUT. @param {string} file @param {string} url */
+export async function sendWithCurl(file, url) {
+  const type = ["--header", "content-type: application/octet-stream"];
+  await run("curl", "--silent", "--fail", ...type, "--upload-file", file, url);
+}
+
 /**
  * Sends a file to an S3 server with s5cmd and its defaults, and removes the object again.
  *

@@ -1,16 +1,10 @@
 import { randomBytes, createHash } from "node:crypto";
-import { setFlagsFromString } from "node:v8";
 import type { Command } from "commander";
 import type { ApiSettings } from "../../config/api-settings.ts";
 import { logLevelOption, portOf } from "../arguments.ts";
+import { collectChunksCheaply } from "../chunk-collection.ts";
 import { shownFailure } from "../failure.ts";
 import { inSession, type Session } from "../session.ts";
-
-// Each chunk of an upload is a buffer of its own outside of V8's heap, with a small object in it.
-// Those objects fill V8's young generation of 16 MiB only after a GiB of chunks, so that complete
-// collections free them; a small one is collected often and at little cost. Must be set before the
-// API is loaded.
-const KEEP_YOUNG_GENERATION_SMALL = "--semi-space-growth-factor=1";
 
 interface ApiCommandOptions {
   readonly host?: string;
@@ -47,7 +41,7 @@ export function addApiCommands(program: Command): void {
 }
 
 async function serve(session: Session, options: ApiCommandOptions): Promise<void> {
-  setFlagsFromString(KEEP_YOUNG_GENERATION_SMALL);
+  collectChunksCheaply();
   const { openLog } = await import("../../config/json-log.ts");
   const { knownSecrets } = await import("../../config/known-secrets.ts");
   const { namedLogLevel } = await import("../../config/log-settings.ts");
