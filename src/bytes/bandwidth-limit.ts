@@ -1,5 +1,4 @@
-// setTimeout takes 31 bits at most; a longer wait is cut into pieces.
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+import { timerMs } from "../domain/timer-ms.ts";
 
 interface Waiter {
   readonly bytes: number;
@@ -87,7 +86,8 @@ export class BandwidthLimit {
       () => {
         this.#serve();
       },
-      Math.min(waitMs, LONGEST_TIMER_MS),
+      // A longer wait is cut into pieces.
+      timerMs(waitMs),
     );
   }
 }

@@ -1,4 +1,5 @@
 import type { Expectation, StoreChoice, TransformChoice } from "./arguments.ts";
+import { shellQuoted } from "./shell-quoted.ts";
 
 /** The options that `import` and `start` have in common, and the need to detect the format. */
 interface StartChoice extends StoreChoice, Expectation, TransformChoice {
@@ -7,8 +8,8 @@ interface StartChoice extends StoreChoice, Expectation, TransformChoice {
 
 /** The command that starts the import of an upload again, with the options that `import` had. */
 export function startCommand(imageId: string, choice: StartChoice): string {
-  const { store, allStores, allStoresMustSucceed, checksum, size, role, transform } = choice;
-  const { detectFormat } = choice;
+  const { detectFormat, store, allStores, allStoresMustSucceed } = choice;
+  const { checksum, size, role, transform } = choice;
   const each = (option: string, values: readonly string[] | false | undefined): string[] =>
     (values === false ? [] : (values ?? [])).flatMap((value) => [option, word(value)]);
   return [
@@ -27,5 +28,5 @@ export function startCommand(imageId: string, choice: StartChoice): string {
 
 /** A word of a command line, quoted where a shell would read it as something else. */
 function word(value: string): string {
-  return /^[\w.:/@%+=,-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`;
+  return /^[\w.:/@%+=,-]+$/.test(value) ? value : shellQuoted(value);
 }

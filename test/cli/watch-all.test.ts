@@ -47,26 +47,37 @@ function serviceOfTwoRuns(): ImageImportClient {
   return { imports } as unknown as ImageImportClient;
 }
 
+/**
+ * Watches for a minute, and leaves. Adds what the display says to `seen`, and what watchAll says.
+ */
+async function watchAMinute(
+  client: ImageImportClient,
+  seen: unknown[],
+  displayOf: (run: string) => EventLines = () => new EventLines({ write: () => true }, false),
+): Promise<void> {
+  const leaving = new AbortController();
+  const watching = watchAll(client, {
+    displayOf: ({ run_id: run }) => displayOf(run),
+    onAway: (message) => seen.push(message),
+    onIdle: () => seen.push("idle"),
+    signal: leaving.signal,
+  });
+  await vi.advanceTimersByTimeAsync(60_000);
+  leaving.abort();
+  await watching;
+}
+
 describe("watchAll()", () => {
   it("shows the end of each of two imports of one image", async () => {
     const seen: unknown[] = [];
-    const leaving = new AbortController();
 
-    const watching = watchAll(serviceOfTwoRuns(), {
-      displayOf: ({ run_id: run }) => {
-        const write = (line: string): void => {
-          const { event, message } = JSON.parse(line) as Record<string, unknown>;
-          if (event === "note") seen.push(`${run}: ${String(message)}`);
-        };
-        return new EventLines({ write }, false);
-      },
-      onAway: (message) => seen.push(message),
-      onIdle: () => seen.push("idle"),
-      signal: leaving.signal,
+    await watchAMinute(serviceOfTwoRuns(), seen, (run) => {
+      const write = (line: string): void => {
+        const { event, message } = JSON.parse(line) as Record<string, unknown>;
+        if (event === "note") seen.push(`${run}: ${String(message)}`);
+      };
+      return new EventLines({ write }, false);
     });
-    await vi.advanceTimersByTimeAsync(60_000);
-    leaving.abort();
-    await watching;
 
     expect(seen.toSorted()).toEqual(["first: failed: It is full", "second: succeeded"]);
   });
@@ -79,17 +90,8 @@ describe("watchAll()", () => {
       const { event, message } = JSON.parse(line) as Record<string, unknown>;
       if (event !== "phase") seen.push(message ?? event);
     };
-    const leaving = new AbortController();
 
-    const watching = watchAll(client, {
-      displayOf: () => new EventLines({ write }, false),
-      onAway: (message) => seen.push(message),
-      onIdle: () => seen.push("idle"),
-      signal: leaving.signal,
-    });
-    await vi.advanceTimersByTimeAsync(60_000);
-    leaving.abort();
-    await watching;
+    await watchAMinute(client, seen, () => new EventLines({ write }, false));
 
     expect(seen).toEqual(["Temporal does not answer", "succeeded", "succeeded"]);
   });
@@ -106,18 +108,9 @@ describe("watchAll()", () => {
     Promise.reject(new ImportError("ApiUnavailable", "The API does not answer"));
 
   it("waits for an API that has answered before, and says so once", async () => {
-    const seen: string[] = [];
-    const leaving = new AbortController();
+    const seen: unknown[] = [];
 
-    const watching = watchAll(listing(none, away, away, away), {
-      displayOf: () => new EventLines({ write: () => true }, false),
-      onAway: (message) => seen.push(message),
-      onIdle: () => seen.push("idle"),
-      signal: leaving.signal,
-    });
-    await vi.advanceTimersByTimeAsync(60_000);
-    leaving.abort();
-    await watching;
+    await watchAMinute(listing(none, away, away, away), seen);
 
     expect(seen).toEqual(["idle", "The API does not answer"]);
   });

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { notConfigured } from "../../config/environment.ts";
 import { inSession, type Session } from "../session.ts";
+import { shellQuoted } from "../shell-quoted.ts";
 
 /** `env`: the addresses of the service, for programs. */
 export function addEnvCommand(program: Command): void {
@@ -22,11 +23,6 @@ async function env(session: Session): Promise<void> {
     IMAGE_IMPORT_CONFIG: configPath,
   }).filter((entry): entry is [string, string] => entry[1] !== undefined);
   session.answer(Object.fromEntries(variables), () =>
-    variables.map(([name, value]) => `export ${name}=${quoted(value)}\n`).join(""),
+    variables.map(([name, value]) => `export ${name}=${shellQuoted(value)}\n`).join(""),
   );
-}
-
-/** The value as one word of a POSIX shell. */
-function quoted(value: string): string {
-  return `'${value.replaceAll("'", "'\\''")}'`;
 }

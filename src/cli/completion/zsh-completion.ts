@@ -5,6 +5,7 @@ import {
   type CompletedOption,
   type Values,
 } from "./completed-command.ts";
+import { shellQuoted } from "../shell-quoted.ts";
 
 const END = `
 # A file of $fpath is called as the function; otherwise it is read by a shell that starts.
@@ -44,7 +45,7 @@ ${functionOf(path)}() {
 function group({ path, commands }: CompletedCommand, options: readonly CompletedOption[]): string {
   const name = functionOf(path);
   const named = commands.flatMap((command) =>
-    command.names.map((each) => quoted(`${each}:${command.description}`)),
+    command.names.map((each) => shellQuoted(`${each}:${command.description}`)),
   );
   const cases = commands.map(
     (command) => `    (${command.names.join("|")}) ${functionOf(command.path)} ;;`,
@@ -79,16 +80,16 @@ function optionSpecs({ flags, description, values }: CompletedOption): string[] 
   const about = `[${description.replace(/[[\]\\:]/g, "\\$&")}]`;
   if (values === undefined) {
     const others = flags.length > 1 ? `(${flags.join(" ")})` : "";
-    return flags.map((flag) => quoted(`${others}${flag}${about}`));
+    return flags.map((flag) => shellQuoted(`${others}${flag}${about}`));
   }
   return flags.map((flag) => {
     const taking = flag.startsWith("--") ? `${flag}=` : `${flag}+`;
-    return quoted(`*${taking}${about}:value:${action(values)}`);
+    return shellQuoted(`*${taking}${about}:value:${action(values)}`);
   });
 }
 
 function argumentSpec({ name, values, isVariadic }: CompletedArgument): string {
-  return quoted(`${isVariadic ? "*" : ""}:${name}:${action(values)}`);
+  return shellQuoted(`${isVariadic ? "*" : ""}:${name}:${action(values)}`);
 }
 
 function action(values: Values): string {
@@ -102,8 +103,4 @@ function action(values: Values): string {
     case "any":
       return " ";
   }
-}
-
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
 }
