@@ -88,6 +88,14 @@ export function described(
   return { schema, config: { refusesBody, takesBytes: takesBytes !== false } };
 }
 
+/** The options of a route that needs no identification. */
+export function openRoute(summary: string): {
+  readonly schema: FastifySchema;
+  readonly config: FastifyContextConfig;
+} {
+  return { schema: { summary }, config: { isOpen: true } };
+}
+
 const FAILURE = {
   description: "Refused, or failed",
   type: "object",
@@ -136,5 +144,5 @@ export async function openApi(app: FastifyInstance): Promise<void> {
       security: [{ token: [] }, { basic: [] }],
     },
   });
-  app.get("/openapi.json", { config: { isOpen: true } }, () => app.swagger());
+  app.get("/openapi.json", openRoute("Show this description of the API"), () => app.swagger());
 }

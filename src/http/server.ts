@@ -22,7 +22,7 @@ import { infoRoutes } from "./info-routes.ts";
 import { isLoopback } from "./loopback.ts";
 import { linger } from "./linger.ts";
 import { memberRoutes } from "./member-routes.ts";
-import { openApi } from "./open-api.ts";
+import { openApi, openRoute } from "./open-api.ts";
 import { hasBody, isTooDeep, sendContinue } from "./request-body.ts";
 import { runRoutes } from "./run-routes.ts";
 import { serviceRoutes } from "./service-routes.ts";
@@ -81,11 +81,13 @@ export async function buildApi(context: ApiContext, logger: Logger): Promise<Api
   app.setNotFoundHandler((request, reply) => {
     answerUnknown(context, seen, request, reply);
   });
-  app.get("/", { config: { isOpen: true } }, (request, reply) => choices(context, request, reply));
-  app.get("/v2", { config: { isOpen: true } }, (request, reply) =>
+  app.get("/", openRoute("List the versions of the API"), (request, reply) =>
     choices(context, request, reply),
   );
-  app.get("/versions", { config: { isOpen: true } }, (request) =>
+  app.get("/v2", openRoute("List the versions of the API"), (request, reply) =>
+    choices(context, request, reply),
+  );
+  app.get("/versions", openRoute("List the versions of the API, with status 200"), (request) =>
     versionsDocument(rootUrl(context, request)),
   );
   serveHealth(app, context);
@@ -318,14 +320,18 @@ async function allowOrigins(app: Api, origins: readonly string[]): Promise<void>
 }
 
 function serveHealth(app: Api, { health }: ApiContext): void {
-  for (const url of ["/livez", "/readyz"]) {
-    app.get(url, { config: { isOpen: true } }, (request, reply) => {
+  const summaries = {
+    "/livez": "Show whether the API runs",
+    "/readyz": "Show whether it takes requests and reaches what it needs",
+  };
+  for (const [url, summary] of Object.entries(summaries)) {
+    app.get(url, openRoute(summary), (request, reply) => {
       reply.hijack();
       if (isLoopback(request.ip)) answerHealth(health, request.raw, reply.raw);
       else answerStatusOnly(health, url, reply.raw);
     });
   }
-  app.get("/healthcheck", { config: { isOpen: true } }, (_request, reply) =>
+  app.get("/healthcheck", openRoute("Answer OK, as Glance's health check"), (_request, reply) =>
     reply.type("text/plain; charset=utf-8").send("OK"),
   );
 }

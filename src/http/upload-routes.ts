@@ -14,7 +14,7 @@ import {
 } from "./context.ts";
 import { badRequest, conflict, HttpFailure, notFound } from "./http-failure.ts";
 import { headerOf } from "./identity.ts";
-import { described } from "./open-api.ts";
+import { described, openRoute } from "./open-api.ts";
 import { receive } from "./receive.ts";
 import { hasBody, mediaTypeOf } from "./request-body.ts";
 import { CHECKSUMS, readMetadata, TUS_TYPE, TUS_VERSION } from "./tus.ts";
@@ -37,7 +37,9 @@ export const uploadRoutes: Routes = (app, context) => {
   };
 
   for (const path of ["/uploads", "/uploads/:upload"]) {
-    app.options(path, { config: { isOpen: true } }, (_request, reply) => noContent(reply));
+    app.options(path, openRoute("Show what uploads can do (tus)"), (_request, reply) =>
+      noContent(reply),
+    );
   }
 
   app.post(

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { commandsOf, commandText } from "../../scripts/docs/commands.mjs";
 import { failureList } from "../../scripts/docs/failures.mjs";
+import { routeList } from "../../scripts/docs/routes.mjs";
 import { settingsOf, settingsText } from "../../scripts/docs/settings.mjs";
 
 describe("commandText()", () => {
@@ -96,6 +97,24 @@ describe("failureList()", () => {
 
     expect(failureList(failures, ({ retryable }) => retryable)).toBe(
       "- `StoreUnavailable`: Check the store.",
+    );
+  });
+});
+
+describe("routeList()", () => {
+  it("has each route with its summary", () => {
+    const paths = {
+      "/v2/images": { get: { summary: "List images" }, post: { summary: "Create" } },
+    };
+
+    expect(routeList({ paths })).toBe(
+      "- `GET /v2/images`: List images\n- `POST /v2/images`: Create",
+    );
+  });
+
+  it("refuses a route without a summary", () => {
+    expect(() => routeList({ paths: { "/v2": { get: {} } } })).toThrow(
+      "The route GET /v2 has no summary",
     );
   });
 });
