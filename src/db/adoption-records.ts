@@ -19,7 +19,10 @@ export interface FileToAdopt {
   readonly fingerprint: Fingerprint;
   /** True if the staging area itself uses that name. */
   readonly isOwnFile: boolean;
-  /** Its name, if the area gives such names and the file lies in its root. Default: neither. */
+  /**
+   * The name of the file, if it lies in the root of the area and has a name as the area gives them.
+   * Default: undefined, it does not.
+   */
   readonly ownName?: string | undefined;
   readonly timeToLiveMs: number;
 }
@@ -59,7 +62,10 @@ export async function dropAdopted(db: Queries, imageId: string): Promise<void> {
   if (upload?.ours === false && upload.state === "whole") await dropLease(db, upload, upload.token);
 }
 
-/** True for the bytes of the import that holds the image. It finds out itself if they are gone. */
+/**
+ * True if the file is the upload or the download of the import that holds the image. That import
+ * finds out if the bytes are gone.
+ */
 function isKnownTo(image: ImageRow, owner: StagedRow): boolean {
   if (image.claimTaskId === null || owner.imageId !== image.id) return false;
   return owner.place === "upload" || (owner.place === "download" && owner.epoch === image.epoch);
@@ -69,7 +75,7 @@ function requireAdoptable(owner: StagedRow, file: FileToAdopt): void {
   if (owner.imageId !== file.imageId || owner.place.startsWith("product/")) {
     throw refused(file, `it belongs to image "${owner.imageId}"`);
   }
-  // Not adopted: the sweeper removes the lease together with its file.
+  // A download is not adopted: the sweeper removes its lease together with the file.
   if (owner.place === "download") {
     throw refused(file, "it is the download of an earlier import, which removes it");
   }
@@ -77,7 +83,8 @@ function requireAdoptable(owner: StagedRow, file: FileToAdopt): void {
 }
 
 /**
- * A queued image has no upload: its lease is that of an import, which adopted a file and failed.
+ * Refuses to replace the upload of a user. The lease on a queued image is not that of a user's
+ * upload: an import adopted a file, and failed.
  */
 function requireReplaceable(image: ImageRow, upload: StagedRow, file: FileToAdopt): void {
   if ((image.claimEarlierStatus ?? image.status) === "queued") return;

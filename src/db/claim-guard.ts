@@ -11,8 +11,8 @@ export interface ImportId {
 }
 
 const WHILE_IMPORTED: readonly ImageStatus[] = ["importing", "saving"];
-// Of an active image more copies are made without a change of its status; a person may deactivate
-// it meanwhile.
+// More copies of an active image are made without a change of its status. A user may deactivate it
+// meanwhile.
 const WHILE_COPIED: readonly ImageStatus[] = ["active", "deactivated"];
 
 /**
@@ -38,7 +38,7 @@ export async function requireClaim(db: Queries, claim: ImportId): Promise<void> 
   }
 }
 
-/** The condition that the import of this epoch still holds its image. */
+/** The condition that the import of this epoch still holds its image, whatever its status. */
 export function isClaimedBy(claim: ImportId) {
   return and(
     eq(images.id, claim.imageId),
@@ -50,7 +50,7 @@ export function isClaimedBy(claim: ImportId) {
 /**
  * The failure of an import that does not hold its image any more.
  *
- * @param status - of the image by now, where it is known
+ * @param status - the current status of the image. Default: unknown
  */
 export function importLost(imageId: string, status?: string): ImportError {
   const now = status === undefined ? "" : ` (it is ${status})`;

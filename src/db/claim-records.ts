@@ -24,7 +24,7 @@ export interface Claimant {
   readonly taskId: string;
 }
 
-/** A claimant that has asked for a claim now, or long ago: its step may be late. */
+/** The run whose claim step runs now. The step may be late: the run may have closed since. */
 export interface ClaimingRun extends Claimant {
   /** Asks Temporal whether this run is still open. */
   readonly isOpen: () => Promise<boolean>;
@@ -131,7 +131,7 @@ function requireFormats(
   if (taken !== undefined) {
     return { diskFormat: taken.disk_format, containerFormat: taken.container_format };
   }
-  // The import fails with that, whatever the image is.
+  // The import fails with the failure of its source, whatever formats the image has.
   if (request.source_failure !== undefined) {
     return { diskFormat, containerFormat: containerFormat ?? "bare" };
   }
@@ -302,9 +302,10 @@ export async function releaseClaim(
 const CONTENT_REFUSED = ["UnsafeImage", "FormatMismatch", "FormatNotAllowed"];
 
 /**
- * A client of Glance waits for the image to be `queued` again, and can correct its format only
- * then: an upload whose content is refused is given to the worker to remove, as one that came with
- * its import. A user of our own client keeps it.
+ * The entry that lets a worker remove a refused upload, as one that came with its import; undefined
+ * if the upload stays. It is removed if its content was refused and a client of Glance asked for
+ * the import: such a client waits for the image to be `queued` again, and can correct its format
+ * only then.
  */
 async function refusedUpload(
   db: Queries,
@@ -338,7 +339,7 @@ async function requireNoLaterWriter(
   );
 }
 
-/** Locations of the import that holds the image; readers never saw them. */
+/** Removes the pending locations of the import that holds the image; readers never saw them. */
 async function dropPendingLocations(db: Queries, image: ImageRow): Promise<void> {
   await db
     .delete(imageLocations)
@@ -355,7 +356,10 @@ function isImporting(image: ImageRow): boolean {
   return image.status === "importing" || image.status === "saving";
 }
 
-/** An image whose staged data is gone meanwhile (deleted under us) can't go back to `uploading`. */
+/**
+ * The columns with which an image goes back to its earlier status. If its staged data is gone
+ * meanwhile, it becomes `queued`.
+ */
 function stateBefore(image: ImageRow, stagedBytes: number | null) {
   const earlier = stagedBytes === null ? "queued" : (image.claimEarlierStatus ?? "queued");
   return {
@@ -385,7 +389,7 @@ export async function summarizeClaims(
   return row ?? { running: 0, oldestSeconds: 0 };
 }
 
-/** Claims that exist now: the reconciler asks Temporal whether their runs are still open. */
+/** Lists the claims. The reconciler asks Temporal for each if its run is still open. */
 export async function listClaims(db: Queries): Promise<(ClaimId & { readonly epoch: number })[]> {
   const rows = await db.select().from(images).where(isNotNull(images.claimTaskId));
   return rows.flatMap((row) =>

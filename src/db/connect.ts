@@ -16,8 +16,7 @@ export interface DatabaseOptions {
   /** `postgres://user:password@host:port/database`. */
   readonly url: string;
   /**
-   * Connections at most, beside the one for renewals. Default: 8, a little more than the database
-   * steps that one worker runs at once.
+   * The largest number of connections, not counting the one for renewals. Default: 8
    */
   readonly maxConnections?: number;
   /**
@@ -34,7 +33,7 @@ const CLIENT_MARGIN_MS = 5_000;
 // A renewal that meets a lock of its own upload must not hold up the others behind it; it is tried
 // again with the next one.
 const RENEWAL_LOCK_TIMEOUT_MS = 1_000;
-/** For statements under way on connections that are to end. */
+/** Time that running statements get before their connection is closed. */
 const LAST_SECONDS = 1;
 
 function connectionsOf({ maxConnections = 8 }: DatabaseOptions): number {
@@ -46,12 +45,13 @@ function closedBefore(): ImportError {
   return new ImportError("Interrupted", "The connection to Postgres was closed");
 }
 
-/** Statements of one lane wait for one another's connections. */
+/** A group of statements with connections of its own. */
 type Lane = "statements" | "renewals";
 
 /**
- * The catalogue. Every statement has a time limit in the server and one here, which begins when it
- * has a connection: a long queue on a busy machine does not mean that the database is silent.
+ * The catalogue. Every statement has a time limit in the server. A call with all its statements has
+ * one in this process, which begins when a connection is free: a long queue on a busy machine does
+ * not mean that the database is silent.
  */
 export class Database {
   readonly #options: DatabaseOptions;
@@ -68,7 +68,7 @@ export class Database {
   }
 
   /**
-   * Runs a single statement, or several that need not agree.
+   * Runs a single statement, or several that need not see the same state.
    *
    * @throws ImportError `DatabaseUnavailable` when the database is unreachable, does not respond in
    *   time, or cannot do it now; `BadConfiguration` when DATABASE_URL is not a URL, or an operator
@@ -123,7 +123,7 @@ export class Database {
           "DatabaseUnavailable",
           `Postgres did not respond within ${String(limitMs)} ms`,
         );
-        // Those that wait for a connection would meet the same silence, one after the other.
+        // Calls that wait for a connection would meet the same silence, one after the other.
         this.#queues[lane].rejectWaiting(failure);
         reject(failure);
       }, limitMs);
@@ -200,8 +200,8 @@ export function connectTo(
 }
 
 /**
- * A transaction whose work outlives its connection. postgres.js (3.4.9) writes the statements of a
- * broken connection into a missing socket, and throws where no caller can catch it: the next
+ * Runs a transaction whose work may outlive its connection. postgres.js (3.4.9) writes statements
+ * for a broken connection into a missing socket, and throws where no caller can catch it: the next
  * statement of the work would end this process, and so would the automatic ROLLBACK when the work
  * fails. So the work gets no further statement, and does not seem to fail: postgres.js learns from
  * the connection that the transaction failed.

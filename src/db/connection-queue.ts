@@ -3,12 +3,12 @@ interface Waiter {
   reject(reason: unknown): void;
 }
 
-/** Lets as many works run at once as there are connections; the others wait in their order. */
+/** Runs as many calls at once as there are connections; the others wait in their order. */
 export class ConnectionQueue {
   readonly #waiting: Waiter[] = [];
   #free: number;
 
-  /** @param atOnce - works that run at once */
+  /** @param atOnce - the largest number of calls that run at once */
   constructor(atOnce: number) {
     this.#free = atOnce;
   }
@@ -30,7 +30,7 @@ export class ConnectionQueue {
     }
   }
 
-  /** Rejects those that wait; the works that run are left alone. */
+  /** Rejects the calls that wait; those that run go on. */
   rejectWaiting(reason: unknown): void {
     for (const waiter of this.#waiting.splice(0)) waiter.reject(reason);
   }

@@ -73,7 +73,7 @@ const CONDITIONS: Readonly<Record<string, Condition>> = {
   // Broken files or a broken server.
   "58": { kind: "away", hint: `Look into the log of Postgres and at its disks; ${RETRIED}` },
   XX: { kind: "away", hint: `Look into the log of Postgres and at its disks; ${RETRIED}` },
-  // A statement or its values are wrong, which no repetition mends.
+  // A statement or its values are wrong: a retry would fail in the same way.
   "0B": { kind: "bug" },
   "0L": { kind: "bug" },
   "0P": { kind: "bug" },
@@ -100,7 +100,7 @@ const UNKNOWN: Condition = { kind: "away" };
 // Class 08: connection; 57P: operator intervention; 25006: after a fail-over DATABASE_URL leads to
 // another server; 0A000, 26000: the session's prepared statements are of no use any more.
 const LAST_STATES = /^(08|57P|25006|25P03|25P04|0A000|26000)/;
-// postgres.js' own words for a call that it does not understand.
+// Codes of postgres.js for calls that it does not understand.
 const MISUSES = [
   "COPY_IN_PROGRESS",
   "MAX_PARAMETERS_EXCEEDED",
@@ -204,7 +204,7 @@ function ofServer(error: Error, code: string): Error {
   }
   // A server that ends the session refuses the session, not the statement.
   if (condition.kind === "away" || isFatal(error)) return away(error, condition);
-  // Of class 22 are values: Postgres quotes the value.
+  // Class 22 is about a value, which Postgres quotes. It may be a secret.
   const text = code.startsWith("22") ? error.message.replace(/".*"/s, '"…"') : error.message;
   return new StatementError(code, `Postgres ${code}: ${text}`, constraintOf(error));
 }
@@ -234,8 +234,8 @@ function codeOf(error: Error): string {
 }
 
 /**
- * Codes of the system for a server that is reached by a socket file; other missing files belong to
- * the work.
+ * True if the socket file of the server is missing or forbidden. Such an error of another system
+ * call than `connect` belongs to the work.
  */
 function isMissingSocket(error: Error): boolean {
   return (

@@ -17,9 +17,9 @@ import { imageLocations, imageMembers, images, leases } from "./schema.ts";
  * Begins the deletion of an image, in one transaction with its locations: from here on no reader
  * sees it, it has no members, and only its bytes remain to be removed.
  *
- * @throws ImportError `ImageNotFound`; `ImageProtected`; to delete an image again that is being
- *   deleted is not an
- *   error
+ * Does nothing for an image whose deletion has begun already.
+ *
+ * @throws ImportError `ImageNotFound`; `ImageProtected`
  */
 export async function beginDeletion(db: Queries, imageId: string): Promise<void> {
   const image = await lockImageRow(db, imageId);
@@ -45,8 +45,8 @@ export async function beginDeletion(db: Queries, imageId: string): Promise<void>
 }
 
 /**
- * Begins the deletion of an image, see {@link beginDeletion}, that no import holds, that was
- * never published, and that is not protected.
+ * Begins the deletion of an image, as {@link beginDeletion} does, if no import holds it, it was
+ * never published, and it is not protected.
  *
  * @returns false, and changes nothing, for any other image
  * @throws ImportError `ImageNotFound` also for an image that is being deleted
@@ -60,7 +60,7 @@ export async function beginDiscarding(db: Queries, imageId: string): Promise<boo
   return true;
 }
 
-/** Ends a deletion: no bytes and no claim are left. Returns true if the image moved. */
+/** Ends a deletion, once no bytes and no claim are left. Returns true if this call ended it. */
 export async function endDeletion(db: Queries, imageId: string): Promise<boolean> {
   const moved = await db
     .update(images)
@@ -98,7 +98,7 @@ const hasBytes = notLike(leases.place, "transform/%");
 export interface Remains {
   /** Workflow of the import that still holds the image. */
   readonly claimWorkflowId: string | undefined;
-  /** Staging volumes where bytes of it lie. */
+  /** Staging volumes whose workers reach bytes of the image. */
   readonly nodes: readonly string[];
 }
 
@@ -158,8 +158,8 @@ export async function findNodeBytes(
 }
 
 /**
- * Begins the removal of one copy of a published image, and never of its last: from here on readers
- * do not see it, and only its bytes remain to be removed.
+ * Begins the removal of one copy of a published image: from here on readers do not see it, and only
+ * its bytes remain to be removed. The last copy of an image is never removed.
  *
  * @returns the copy; also when its removal began before and has not ended
  * @throws ImportError `ImageNotFound` also for an image that is being deleted; `ImageConflict` when
@@ -256,8 +256,8 @@ export async function findCopyToRemove(
 }
 
 /**
- * Copies of images that stay whose removal began more than `olderThanMs` ago and has not ended:
- * their workflow may have been lost.
+ * Copies whose removal began more than `olderThanMs` ago and has not ended: their workflow may have
+ * been lost. Their images stay.
  */
 export async function listUnfinishedCopyRemovals(
   db: Queries,

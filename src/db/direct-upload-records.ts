@@ -14,7 +14,10 @@ import {
 import { images, leases, tasks } from "./schema.ts";
 import type { TaskRow } from "./task-records.ts";
 
-/** The import that an upload is recorded for; null: none, or the image is active by now. */
+/**
+ * Reads the import that is to follow the upload of an image; null: none, or the image is active by
+ * now.
+ */
 export async function findDirectUpload(db: Queries, imageId: string): Promise<DirectUpload | null> {
   return (await findImage(db, imageId)).image.directUpload;
 }
@@ -28,15 +31,15 @@ export interface FreeUpload {
   readonly writer: ProcessIdentity;
   /** The last sign of life of its writer. */
   readonly renewedAt: Date;
-  /** The time since then, in ms, by the clock of the database. */
+  /** The time since `renewedAt`, in ms, by the clock of the database. */
   readonly silentMs: number;
-  /** Until then it may wait for a writer; null: it ends with its writer. */
+  /** The end of the time for which it may wait for a writer; null: it ends with its writer. */
   readonly resumableUntil: Date | null;
-  /** True if that time is over, by the clock of the database. */
+  /** True if `resumableUntil` has passed, by the clock of the database. */
   readonly isExpired: boolean;
   /** True if its writer did not renew the lease in time. */
   readonly isUnrenewed: boolean;
-  /** The import that follows when it is complete. */
+  /** The import that follows when the upload is complete; null: none. */
   readonly directUpload: DirectUpload | null;
   /** The newest task of that import; null: it has not begun. */
   readonly task: Pick<TaskRow, "status" | "code"> | null;

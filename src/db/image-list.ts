@@ -41,7 +41,7 @@ export async function listImages(db: Queries, filter: ImageFilter = {}): Promise
     marker === undefined ? undefined : await isAfter(db, images, chosen, marker, isSeen);
   const isListed = and(isWanted(db, filter), isNext);
   if (seenBy === undefined) return recordsOf(db, isListed, { sort, limit });
-  // A page of each circle: the circles together would have no index.
+  // The first images of a page of each circle: no index serves all circles together.
   const pages = circlesOf(db, seenBy).map(
     (isInCircle) =>
       sql`(${db
@@ -78,7 +78,7 @@ export function mayBeSeen(db: Queries, seenBy: SeenBy): SQL | undefined {
   return or(...circlesOf(db, { ...seenBy, memberStatus: "all", community: true }));
 }
 
-/** The conditions of being seen; no image fulfils two of them. */
+/** The circles of images that a caller sees, as conditions. No image is in two of them. */
 function circlesOf(db: Queries, { project, memberStatus, community }: SeenBy): SQL[] {
   const isPublic = eq(images.visibility, "public");
   if (project === null)
@@ -167,7 +167,7 @@ function isBetween(value: SQLWrapper, least?: number, most?: number): SQL | unde
   );
 }
 
-/** A time is shown in whole seconds, cut off. */
+/** The condition of a time as users see it: in whole seconds, cut off. */
 function isAtTime({ field, op, at }: TimeCondition): SQL | undefined {
   const column = field === "created_at" ? images.createdAt : images.updatedAt;
   const begins = new Date(Math.ceil(at.getTime() / 1000) * 1000);
@@ -199,7 +199,7 @@ function likeOf(pattern: string): string {
   });
 }
 
-/** The image can be read from the store. */
+/** The condition that the image can be read from the store. */
 function isIn(db: Queries, store: string): SQL {
   return exists(
     db
@@ -224,7 +224,7 @@ function hasTag(db: Queries, tag: string): SQL {
   );
 }
 
-// Of `value_start`.
+// Characters in `value_start`.
 const INDEXED_LENGTH = 100;
 
 function hasProperty(db: Queries, name: string, value: string): SQL {
@@ -239,8 +239,8 @@ function hasProperty(db: Queries, name: string, value: string): SQL {
           eq(imageProperties.imageId, images.id),
           eq(imageProperties.name, name),
           eq(imageProperties.valueStart, beginning),
-          // A shorter value is its own beginning. Postgres would take a second condition for a
-          // second choice, and expect too few images.
+          // A shorter value is its own beginning. Postgres would count the second condition as a
+          // further restriction, and expect too few images.
           characters.length < INDEXED_LENGTH ? undefined : eq(imageProperties.value, value),
         ),
       ),

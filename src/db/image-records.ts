@@ -37,7 +37,10 @@ export interface ImageRecord {
   readonly tags: readonly string[];
   /** The live copies only. */
   readonly locations: readonly LocationRow[];
-  /** The answer of the project that was asked about; null: it is not a member, or none was. */
+  /**
+   * The answer of the project for which the image was read; null: the project is not a member, or
+   * none was named.
+   */
   readonly membership: MemberStatus | null;
 }
 
@@ -152,7 +155,7 @@ export async function lockImage(db: Queries, imageId: string): Promise<ImageRow>
  * Reads one image and what belongs to it; an image that is being deleted is found, a deleted one is
  * not.
  *
- * @param project - whose membership is read. Default: none's
+ * @param project - the project whose membership is read. Default: none
  * @throws ImportError `ImageNotFound`
  */
 export async function findImage(
@@ -265,7 +268,7 @@ type SortedColumn =
   | "containerFormat"
   | "id";
 
-/** The keys by which images are sorted, from the columns of their table or of a part of it. */
+/** The keys by which images are sorted, from the columns of their table or of a subquery. */
 export function imageKeys(
   image: Readonly<Record<SortedColumn, AnyPgColumn>>,
 ): Readonly<Record<(typeof IMAGE_SORT_KEYS)[number], SortKey>> {
@@ -286,7 +289,7 @@ export function imageKeys(
 interface RecordOrder {
   readonly sort?: ImageFilter["sort"];
   readonly limit: number;
-  /** Default: none's. */
+  /** The project whose membership is read. Default: none. */
   readonly project?: string | null;
 }
 
@@ -357,8 +360,8 @@ async function selectWithLocations(
 }
 
 /**
- * Changes just the columns named, so that an import that runs and a person who edits don't undo
- * each other.
+ * Changes only the columns that are named, so that a running import and a user do not undo each
+ * other's changes.
  *
  * @throws ImportError `BadRequest` for a reserved name; `ImageNotFound`; `ImageConflict` when
  *   formats are changed after the import froze them; `QuotaExceeded` by the new owner

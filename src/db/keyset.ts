@@ -97,8 +97,8 @@ export async function isAfter(
 }
 
 /**
- * The condition that the values of a row do not come before the last ones, in words that tell an
- * index where to begin.
+ * The condition that the values of a row do not come before the last ones, in a form with which an
+ * index can begin there.
  */
 function isNotBefore(order: readonly (Ordered & { readonly last: SQL })[]): SQL | undefined {
   const [first, ...others] = order;

@@ -41,7 +41,7 @@ export interface LeaseNames {
   /** Null: there are no bytes under a private name. */
   readonly part: string | null;
   readonly path: string;
-  /** Private names of the attempts before it that may not be gone yet. Default: none. */
+  /** Private names of earlier attempts whose files may still exist. Default: none. */
   readonly earlierParts?: readonly string[];
   /**
    * True if the attempt continues with the bytes that are there. Default: it begins with none, and
@@ -62,7 +62,7 @@ export interface WholeBytes {
 export interface LeaseFilter {
   readonly node?: string;
   readonly id?: LeaseId;
-  /** True: those of copies alone. */
+  /** True: only the leases of copies. */
   readonly copies?: boolean;
 }
 
@@ -258,7 +258,10 @@ export async function takeLeaseAway(
   return lease;
 }
 
-/** The part is not continued any more: its writer may be alive, and the taker removes it. */
+/**
+ * Gives a lease to its taker. From now on its part is not continued, even if the writer is alive:
+ * the taker removes it.
+ */
 async function takeFrom(db: Queries, lease: LeaseRow, taker: LeaseTaker): Promise<void> {
   const { token, writer, attempt = null } = taker;
   const { earlierParts, part } = lease;
@@ -275,11 +278,11 @@ async function takeFrom(db: Queries, lease: LeaseRow, taker: LeaseTaker): Promis
 }
 
 /**
- * Forgets a lease whose bytes are gone, and what was known of them: a linked copy is not shared any
- * more, or another store may link the staged file.
+ * Drops a lease whose bytes are gone, together with their facts. If they were staged bytes, a
+ * linked copy is not shared any more. If they were a copy, another store may link the staged file.
  *
- * @param token - with which it must be held. Default: any
- * @returns true if it was there
+ * @param token - the token that must hold the lease. Default: any
+ * @returns true if there was such a lease
  */
 export async function dropLease(db: Queries, id: LeaseId, token?: string): Promise<boolean> {
   const lease = await lockLease(db, id);
@@ -309,9 +312,13 @@ async function isPublished(db: Queries, { imageId, epoch, place }: LeaseId): Pro
   return location !== undefined;
 }
 
-/** The image does not have this claim any more: its import ended, or another one has the image. */
+/**
+ * The condition that an image does not have the claim of a lease any more: the import ended, or
+ * another one has the image.
+ */
 const isUnclaimed = or(sql`${images.claimTaskId} IS NULL`, ne(images.epoch, leases.epoch));
 
+/** The condition that an upload has no owner: see {@link listAbandonedLeases}. */
 const isUploadToRemove = and(
   sql`${images.claimTaskId} IS NULL`,
   or(
@@ -349,10 +356,10 @@ export async function listAbandonedLeases(
 }
 
 /**
- * Takes an abandoned lease away for the removal of its bytes; see {@link listAbandonedLeases}.
- * Until it is dropped no process imports or uploads them.
+ * Takes an abandoned lease away for the removal of its bytes; see {@link listAbandonedLeases}. No
+ * import reads these bytes from then on.
  *
- * @param token - with which it must be held. Default: any
+ * @param token - the token that must hold the lease. Default: any
  * @returns the lease before; undefined when it has an owner, is gone, or is that of a published
  *   copy
  */

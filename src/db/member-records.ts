@@ -10,7 +10,7 @@ import { imageMembers } from "./schema.ts";
 export type MemberRow = typeof imageMembers.$inferSelect;
 
 /**
- * The members of an image, the first offered first.
+ * Lists the members of an image, the oldest first.
  *
  * @throws ImportError `ImageNotFound`
  */

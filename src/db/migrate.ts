@@ -39,7 +39,7 @@ export async function migrateDatabase(url: string): Promise<void> {
   } catch (error) {
     throw databaseFailure(error);
   } finally {
-    // Ends the session, and so the lock. It may be gone already.
+    // Ends the session, and with it the lock. The connection may be gone already.
     await pool.end({ timeout: 5 }).catch(() => undefined);
   }
 }

@@ -13,7 +13,10 @@ import { publicationOf, readEndingImport } from "./publication-event.ts";
 import { imageLocations, images, leases } from "./schema.ts";
 import { DEFAULT_TASK_TIME_TO_LIVE_MS, succeedTask } from "./task-records.ts";
 
-/** The image stays active meanwhile, or is deactivated and activated again. */
+/**
+ * The condition that more copies of a published image are made. It stays active meanwhile, unless a
+ * user deactivates it.
+ */
 const isBeingCopied = and(
   eq(images.claimEarlierStatus, "active"),
   inArray(images.status, ["active", "deactivated"]),
@@ -114,10 +117,10 @@ export interface Activation {
 }
 
 /**
- * `saving → active`, or the end of copying an active image: the point of no return: locations go
- * live, the task succeeds, the claim is free, the leases end and the history has the publication,
- * all in the caller's one transaction. Idempotent: an unknown COMMIT is resolved by reading back
- * our epoch.
+ * `saving → active`, or the end of copying an active image. This is the point of no return: in the
+ * caller's one transaction, locations go live, the task succeeds, the claim is free, the leases end
+ * and the history has the publication. Idempotent: after a COMMIT whose response was lost, the live
+ * locations of this epoch show that it took effect.
  *
  * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
  */
@@ -162,8 +165,8 @@ export async function activate(
   const live = await db.update(imageLocations).set({ status: "active" }).where(isOurs).returning();
   const isOfImport = and(eq(leases.imageId, claim.imageId), eq(leases.epoch, claim.epoch));
   const places = live.map(({ store }) => storePlace(store));
-  // The lease of a store that was given up stays while bytes may be left there: the reconciler goes
-  // on.
+  // The lease of a store that was given up stays while bytes may be left there: the reconciler
+  // removes them.
   const published = await db
     .delete(leases)
     .where(and(isOfImport, inArray(leases.place, places), eq(leases.state, "whole")))
@@ -234,7 +237,7 @@ async function isActivatedByUs(db: Queries, claim: ImportId): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** A store has its copy: it leaves `os_glance_importing_to_stores`. */
+/** Removes a store that has its copy from `os_glance_importing_to_stores`. */
 export async function recordStored(db: Queries, claim: ImportId, store: string): Promise<void> {
   await db
     .update(images)
@@ -246,8 +249,10 @@ export async function recordStored(db: Queries, claim: ImportId, store: string):
 }
 
 /**
- * A store is given up and the import goes on without it: it leaves `os_glance_importing_to_stores`,
- * and one that failed enters `os_glance_failed_import`. Idempotent.
+ * Removes a store without which the import goes on from `os_glance_importing_to_stores`.
+ * Idempotent.
+ *
+ * @param hasFailed - true to add the store to `os_glance_failed_import`
  */
 export async function recordGivenUp(
   db: Queries,

@@ -13,7 +13,7 @@ import { images, tasks } from "./schema.ts";
 import { findStagedSource, type StagedRow } from "./staged-facts.ts";
 import type { TaskRow } from "./task-records.ts";
 
-/** The rows of an import that is about to end: most of them go with it. */
+/** The rows of an import that is about to end. Most of them are removed at its end. */
 export interface EndingImport {
   /** True if it makes more copies of a published image. */
   readonly isCopying: boolean;
@@ -93,7 +93,8 @@ function requestOf(
     user_id: task?.userId ?? null,
     roles: input.roles ?? [],
     method,
-    // A URL that holds a secret is sealed in the request; the lease of the download has the rest.
+    // A URL that holds a secret is sealed in the request. The lease of the download has it without
+    // the secret.
     source: staged?.fetchedFrom?.url ?? input.uri ?? null,
     expected_checksum: input.checksum ?? null,
     accepted_at: task?.createdAt.toISOString() ?? null,

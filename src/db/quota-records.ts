@@ -79,7 +79,10 @@ function usageIn(row: Readonly<Record<keyof ReturnType<typeof sums>, number>>) {
   };
 }
 
-/** Products of transforms are counted by what their import reserved for them. */
+/**
+ * The condition that the bytes of a lease count in staging. Products count by the reservation of
+ * their import instead.
+ */
 const isStagedItself = inArray(leases.place, ["upload", "download"]);
 
 const isAlive = notInArray(images.status, ["pending_delete", "deleted"]);

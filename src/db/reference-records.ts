@@ -18,9 +18,10 @@ export interface Candidate {
 export const MOST_CANDIDATES = 11;
 
 /**
- * The images that a name or the beginning of an id means, newest first. Images of that name come
- * before images whose id begins with it, and in both groups images that are being deleted come
- * last: only the first group that has one counts. With `seenBy`, only images that this caller sees.
+ * The images that a reference means, newest first: those of the first group that is not empty. The
+ * groups are the images of that name, those of that name whose deletion has begun, the images whose
+ * id begins with it, and those whose deletion has begun. With `seenBy`, only images that this
+ * caller sees.
  */
 export async function findReferencedImages(
   db: Queries,

@@ -30,7 +30,7 @@ export interface ResumableRow extends StagedRow {
 /**
  * Begins an upload as `beginStaging` does, without a writer: it waits for its first bytes.
  *
- * @returns the upload before; the caller removes its files
+ * @returns the earlier upload; the caller removes its files
  * @throws ImportError as `beginStaging`
  */
 export async function beginResumable(
@@ -124,7 +124,8 @@ export async function wantResumable(db: Queries, imageId: string, token: string)
 /**
  * Records facts for the writer of an upload, and renews its lease.
  *
- * @returns the upload
+ * @returns `isWanted`: another request asks for the lease; `resumableUntil`: the new end of its
+ *   time
  * @throws ImportError `StagingBusy` when another process took over, or the image was deleted
  */
 export async function renewResumable(
@@ -164,7 +165,7 @@ export async function forgetEarlierParts(
   await db.update(leases).set({ earlierParts: [] }).where(isStager(imageId, token));
 }
 
-/** Other requests change other facts at the same time. */
+/** Changes these facts alone: other requests change others at the same time. */
 function merged(facts: Partial<ResumableUpload>) {
   return sql`${leases.resumable} || ${JSON.stringify(facts)}::jsonb`;
 }
@@ -187,7 +188,7 @@ export async function takeResumableAway(
   return (await takeLeaseAway(db, row, taker)) ?? row;
 }
 
-/** The address of the upload of an image that waits for bytes or for its import; null: none. */
+/** The generation of the upload of an image that is not complete; null: there is none. */
 export async function findGeneration(db: Queries, imageId: string): Promise<string | null> {
   const [row] = await db
     .select({ resumable: leases.resumable })

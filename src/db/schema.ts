@@ -45,7 +45,7 @@ export interface FetchedFrom {
   readonly sizeBytes: number | null;
   /** Bytes that also survive the death of the machine. */
   readonly syncedBytes: number;
-  /** The boot of the machine that wrote those behind them. */
+  /** The boot of the machine that wrote the bytes after `syncedBytes`: they survive only in it. */
   readonly bootId: string;
   /** The early end of the attempts so far. Default: none, or the last one got further. */
   readonly end?: EarlyEnd | undefined;
@@ -64,9 +64,12 @@ export interface ResumableUpload {
   readonly isWanted: boolean;
   /** Bytes that also survive the death of the machine. */
   readonly syncedBytes: number;
-  /** The boot of the machine that wrote those behind them. */
+  /** The boot of the machine that wrote the bytes after `syncedBytes`: they survive only in it. */
   readonly bootId: string;
-  /** Those behind them came with a checksum that was not compared yet; null: there are none. */
+  /**
+   * The number of bytes before a request whose checksum was not compared yet: later bytes do not
+   * count. Null: there is no such request.
+   */
   readonly checkedBytes: number | null;
   /** The bytes that are being copied into the part. Null or absent: the part has them all. */
   readonly source?: UploadSource | null;
@@ -83,7 +86,10 @@ export interface ResumableUpload {
  */
 export interface UploadSource {
   readonly part: string;
-  /** Bytes of it that count, those that its writer adds later do not; null: not decided yet. */
+  /**
+   * The number of bytes of the part that count; bytes that its writer adds later do not. Null: not
+   * decided yet.
+   */
   readonly lengthBytes: number | null;
   /** The boot of the machine that writes the copy; null: its writing has not begun. */
   readonly bootId: string | null;
@@ -106,9 +112,9 @@ export const images = pgTable(
     diskFormat: text("disk_format", { enum: DISK_FORMATS }),
     containerFormat: text("container_format", { enum: CONTAINER_FORMATS }),
     visibility: text("visibility", { enum: VISIBILITIES }).notNull().default("shared"),
-    /** It can neither be deleted nor its staged data replaced. */
+    /** True: the image cannot be deleted, and its staged data cannot be replaced. */
     protected: boolean("protected").notNull().default(false),
-    /** Lists leave it out unless they ask for it. */
+    /** True: lists leave the image out unless their caller asks for hidden images. */
     osHidden: boolean("os_hidden").notNull().default(false),
     /** The disk that a machine needs to boot it, in GiB. */
     minDisk: integer("min_disk").notNull().default(0),
@@ -195,9 +201,9 @@ export const images = pgTable(
       image.id,
     ),
     index("images_size_index").on(sql`coalesce(${image.sizeBytes}, 0)`, image.createdAt, image.id),
-    // What lists choose by beside these.
+    // Other columns by which lists are filtered.
     index("images_visibility_index").on(image.visibility, image.createdAt, image.id),
-    // Of the usual value an index would only look cheap: almost every image has it.
+    // Without the usual value: almost every image has it, and an index of it would only look cheap.
     index("images_protected_index")
       .on(image.createdAt, image.id)
       .where(sql`${image.protected}`),
@@ -312,7 +318,7 @@ export const imageLocations = pgTable(
     url: text("url").notNull(),
     sizeBytes: sizeBytes("size").notNull(),
     crc32: sizeBytes("crc32").notNull(),
-    /** The copy is still another name of the staged file's inode. */
+    /** True while the copy is another name of the staged file's inode. */
     shared: boolean("shared").notNull().default(false),
     /**
      * The version of the copy when it was checked, in the terms of its store; null: from before
@@ -386,7 +392,7 @@ export const tasks = pgTable(
     store: text("store"),
     createdAt: instant("created_at").notNull().defaultNow(),
     updatedAt: instant("updated_at").notNull().defaultNow(),
-    /** Glance's: when the record of an ended task may go, 48 h after its end. */
+    /** The time from which the record of an ended task may be removed; null before its end. */
     expiresAt: instant("expires_at"),
   },
   (task) => [
@@ -405,7 +411,7 @@ export interface MadeProduct {
   readonly tool?: string | undefined;
 }
 
-/** The facts of a copy that lies under its key, checked. */
+/** The facts of a copy that has its final name and was checked. */
 export interface FinishedCopy {
   readonly sizeBytes: number;
   readonly crc32: number;
@@ -429,8 +435,8 @@ export interface TransformEffects {
 /**
  * The writers of bytes. A row says who writes an upload, a download, a product or a copy before its
  * first byte exists, and names the files to remove; it also promises to undo the outside effects of
- * a transform. An upload renews `renewed_at`, and another process may take over a lease that is too
- * old; the others live by the claim of their import.
+ * a transform. The writer of an upload renews `renewed_at`, and another process may take over a
+ * lease that was not renewed in time. All other leases live as long as the claim of their import.
  */
 export const leases = pgTable(
   "leases",
@@ -445,13 +451,13 @@ export const leases = pgTable(
     token: uuid("token").notNull(),
     writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
     /**
-     * The place of the writer among the attempts of its import; null: an upload, or a version wrote
-     * it that recorded no order.
+     * The place of the writer among the attempts of its import; null: an upload, or a row of a
+     * version that recorded no order.
      */
     attempt: jsonb("attempt").$type<AttemptOrder>(),
     /** Attempt-private name, inside the staging root or the store; null: no bytes have one. */
     part: text("part"),
-    /** Private names of earlier attempts that may not be gone yet. */
+    /** Private names of earlier attempts whose files may still exist. */
     earlierParts: text("earlier_parts")
       .array()
       .notNull()
@@ -467,11 +473,11 @@ export const leases = pgTable(
     reservedBytes: sizeBytes("reserved").notNull().default(0),
     /** The facts to resume a download. */
     fetchedFrom: jsonb("fetched_from").$type<FetchedFrom>(),
-    /** The facts to go on with an upload; null: it ends with its writer. */
+    /** The facts to continue an upload; null: it ends with its writer. */
     resumable: jsonb("resumable").$type<ResumableUpload>(),
-    /** Until then an incomplete upload that has such facts is kept without a writer. */
+    /** The time until which an incomplete upload with such facts is kept without a writer. */
     resumableUntil: instant("resumable_until"),
-    /** Several connections to the origin of a download failed: every later attempt takes one. */
+    /** True once a download over several connections failed: later attempts use one. */
     singleConnection: boolean("single_connection").notNull().default(false),
     /** The facts of a copy that is whole. */
     copy: jsonb("copy").$type<FinishedCopy>(),

@@ -59,7 +59,7 @@ function selectStaged(db: Queries) {
  */
 export type StagedRow = Awaited<ReturnType<typeof selectStaged>>[number];
 
-/** Finds the lease of bytes in staging, and what is known of them. */
+/** Finds the lease of bytes in staging, and their facts. */
 export async function findStaged(db: Queries, id: StagedId): Promise<StagedRow | undefined> {
   const [row] = await selectStaged(db).where(isLease(id));
   return row;
@@ -102,7 +102,10 @@ export async function findStagedSource(
 export interface FoundFile {
   readonly node: string;
   readonly path: string;
-  /** Its name, if the area gives such names and the file lies in its root. Default: neither. */
+  /**
+   * The name of the file, if it lies in the root of the area and has a name as the area gives them.
+   * Default: undefined, it does not.
+   */
   readonly ownName?: string | undefined;
 }
 
@@ -168,7 +171,7 @@ export async function recordStaged(db: Queries, id: StagedId, staged: StagedData
     });
 }
 
-/** Image `queued → uploading` for an adopted file. */
+/** Moves an image `queued → uploading` for an adopted file. */
 export async function moveToUploading(
   db: Queries,
   imageId: string,
@@ -181,8 +184,8 @@ export async function moveToUploading(
 }
 
 /**
- * Takes the new fingerprint after a change of our own (chmod, link, rename), or digests that were
- * just computed, unless other bytes took the place meanwhile.
+ * Records the new fingerprint after a change by this service (chmod, link, rename), or digests that
+ * were just computed. Changes nothing if another attempt has the lease by now.
  */
 export async function updateStaged(
   db: Queries,
@@ -236,8 +239,8 @@ export async function recordLink(db: Queries, staged: StagedId, store: string): 
 }
 
 /**
- * Gives the right to link back, after the link is gone. A later import may have linked into that
- * store meanwhile: its lease stands before its link does, and keeps the right.
+ * Returns the right to link the staged file, after the link is gone. If a later import has a lease
+ * on a copy in that store, it may have linked too, and keeps the right.
  */
 export async function returnLinkRight(
   db: Queries,
@@ -265,7 +268,10 @@ export async function returnLinkRight(
     );
 }
 
-/** Locks staged bytes against changes of their inode by other steps. */
+/**
+ * Locks staged bytes against changes of their inode by other steps; undefined if another attempt
+ * has the lease by now.
+ */
 export async function lockStaged(
   db: Queries,
   staged: StagedId & { readonly token: string },
@@ -279,7 +285,9 @@ export async function lockStaged(
   return locked === undefined ? undefined : findStaged(db, staged);
 }
 
-/** Forgets the facts of bytes that are gone, and that a linked copy was shared with them. */
+/**
+ * Removes the facts of bytes that are gone. A copy that was linked to them is not shared any more.
+ */
 export async function dropStagedFacts(db: Queries, id: StagedId): Promise<void> {
   const dropped = await db
     .delete(stagedFiles)

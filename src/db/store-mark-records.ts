@@ -6,7 +6,7 @@ import { imageLocations, storeMarks } from "./schema.ts";
 type MarkRow = Pick<typeof storeMarks.$inferSelect, "store" | "mark">;
 
 /**
- * The marks of stores: which id the place of a store must carry.
+ * The marks of stores: the id that the place of each store must carry.
  *
  * All methods throw `DatabaseUnavailable` when the catalogue cannot be reached.
  */
@@ -26,7 +26,7 @@ export class StoreMarkRecords {
   }
 
   /**
-   * Copies in a store, those that readers see before others and the newest first, `limit` at most.
+   * Lists `limit` copies in a store at most: first those that readers see, each group newest first.
    */
   async listCopies(store: string, limit: number): Promise<{ readonly key: string }[]> {
     return this.#database.query((db) =>

@@ -134,7 +134,9 @@ export async function failTask(
   return ended.length > 0;
 }
 
-/** The condition that the record of a task may go, where the image is joined that it holds. */
+/**
+ * The condition that the record of a task may be removed, in a join with the image that it holds.
+ */
 const isExpired = and(
   inArray(tasks.status, ["success", "failure"]),
   lt(tasks.expiresAt, sql`now()`),

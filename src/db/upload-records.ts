@@ -49,7 +49,7 @@ export interface StagingAttempt {
  * Begins an upload: image `queued → uploading`, and a lease with a reservation. An upload whose
  * process died is taken over.
  *
- * @returns the upload before; the caller removes its files
+ * @returns the earlier upload; the caller removes its files
  * @throws ImportError `ImageNotFound`, `ImageConflict`, `ImageProtected`, `StagingBusy`,
  *   `ImageTooLarge`, `QuotaExceeded`
  */
@@ -147,9 +147,9 @@ export async function renewStaging(db: Queries, imageId: string, token: string):
 }
 
 /**
- * Renews the lease of a stager now and then. A lease that a transaction has locked is left to the
- * next renewal: mostly it is one of the same upload, and the renewals of others must not wait for
- * it.
+ * Renews the lease of a stager, which does so every few seconds. A lease that a transaction has
+ * locked is left to the next renewal: mostly that is a transaction of the same upload, and the
+ * renewals of other uploads must not wait for it.
  *
  * @throws ImportError `StagingBusy` when another process took over, or the image was deleted
  */
@@ -223,7 +223,7 @@ export async function growStaging(
 /**
  * Finishes an upload, and records its size with the image.
  *
- * @param staged - `path`: of the file
+ * @param staged - `path` is the final path of the file
  * @throws ImportError `StagingBusy` when another process took over meanwhile
  */
 export async function finishStaging(
@@ -235,7 +235,7 @@ export async function finishStaging(
   await lockImage(db, imageId);
   const upload = await findUpload(db, imageId);
   if (upload?.token !== token) throw takenOver(imageId);
-  // It may have taken effect before, and its response was lost.
+  // An earlier call took effect, and its response was lost.
   if (upload.state === "whole") return;
   await finishLease(db, upload, token, { path: staged.path });
   await recordStaged(db, upload, staged);
@@ -254,7 +254,7 @@ async function setStagedSize(db: Queries, imageId: string, sizeBytes: number): P
  * this.
  */
 export async function dropStaging(db: Queries, imageId: string, token: string): Promise<void> {
-  // In the order in which all others lock.
+  // The image before its lease: all transactions lock in this order.
   await lockImageRow(db, imageId);
   await dropLease(db, uploadOf(imageId), token);
   const upload = db
@@ -295,7 +295,7 @@ export async function takeStagedAway(
     throw new ImportError("ImageBusy", `Image "${imageId}" is being imported`);
   }
   const upload = await takeLeaseAway(db, uploadOf(imageId), taker);
-  // One that waits for its bytes has no writer, or one that notices the loss.
+  // A resumable upload has no writer, or one that notices the loss of its lease.
   if (upload === undefined || (upload.state !== "whole" && upload.resumable === null)) {
     throw takenOver(imageId);
   }

@@ -58,7 +58,7 @@ export class VolumeUseRecords {
   }
 }
 
-/** Tables that are not there yet, or may not be read: the steps of an import report it. */
+/** True if the table is missing or may not be read. The steps of an import report that. */
 function isLasting(error: unknown): boolean {
   return error instanceof ImportError && error.code !== "DatabaseUnavailable";
 }
