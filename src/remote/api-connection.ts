@@ -9,7 +9,7 @@ import { refusalOf, WAY_TO_THE_ADDRESS } from "./refusal.ts";
 /** One request. */
 export interface ApiRequest {
   readonly method: Dispatcher.HttpMethod;
-  /** Such as `/v1/images`, with the query. */
+  /** The path below the address of the API, such as `/v1/images`, with the query. */
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Dispatcher.DispatchOptions["body"];
@@ -18,14 +18,14 @@ export interface ApiRequest {
   readonly headWithinMs?: number;
   /** The longest time in which no byte of the answer comes, in ms. Default: 60 s. */
   readonly idleMs?: number;
-  /** Statuses from 400 on that are answers, too. Default: none, all are refusals. */
+  /** Statuses from 400 on that are returned. Default: none, all are thrown as refusals. */
   readonly expects?: readonly number[];
 }
 
 /** A request with an answer in JSON. */
 export interface JsonRequest extends Omit<ApiRequest, "body"> {
   readonly json?: unknown;
-  /** True if it may be sent again when its answer is lost. Default: those with GET. */
+  /** True if it may be sent again when its answer is lost. Default: true for GET alone. */
   readonly isRepeatable?: boolean;
 }
 
@@ -35,7 +35,7 @@ const PATIENCE_MS = 30_000;
 const CONNECT_WITHIN_MS = 10_000;
 const ANSWER_WITHIN_MS = 60_000;
 
-/** The way to an API, with the token of the user. */
+/** The connection to an API, with the token of the user. */
 export class ApiConnection {
   readonly #access: ApiAccess;
   readonly #agent = new EnvHttpProxyAgent({ connect: { timeout: CONNECT_WITHIN_MS } });
@@ -51,10 +51,11 @@ export class ApiConnection {
   }
 
   /**
-   * Sends a request and returns the answer in JSON. An API that has answered before is waited for,
-   * while it is restarted.
+   * Sends a request and returns the answer in JSON. If this API has answered before, waits for its
+   * restart, up to 30 s.
    *
-   * @throws ImportError the refusal; `ApiUnavailable`, `AccessDenied`
+   * @throws ImportError the refusal; `ApiUnavailable`; `BadConfiguration` for an answer that does
+   *   not come from the API
    */
   async json<Answer>({ json, isRepeatable, ...wanted }: JsonRequest): Promise<Answer> {
     const isSafe = isRepeatable ?? wanted.method === "GET";
@@ -81,9 +82,10 @@ export class ApiConnection {
   }
 
   /**
-   * Sends a request once, and returns the head of the answer with its body, which must be read.
+   * Sends a request once, and returns the head of the answer with its body. The caller must read or
+   * dump the body.
    *
-   * @throws ImportError the refusal; `ApiUnavailable`, `AccessDenied`
+   * @throws ImportError the refusal; `ApiUnavailable`; `BadConfiguration` for a redirect
    */
   async send(wanted: ApiRequest): Promise<Dispatcher.ResponseData> {
     const { method, path, headers = {}, body = null, signal } = wanted;
@@ -118,7 +120,7 @@ export class ApiConnection {
     throw this.refusal(answer.statusCode, await answer.body.text().catch(() => ""));
   }
 
-  /** The API redirects nothing: the answer is that of a proxy, or of another server. */
+  /** The API sends no redirects: this answer comes from a proxy, or from another server. */
   #redirected(location: string | readonly string[] | undefined, path: string): ImportError {
     const asked = `${this.url}${path}`;
     const isNamed = typeof location === "string" && URL.canParse(location, asked);
@@ -136,9 +138,9 @@ export class ApiConnection {
     );
   }
 
-  /** @throws ImportError `BadConfiguration` for an answer that is none of the API */
+  /** @throws ImportError `BadConfiguration` for an answer that does not come from the API */
   #documentIn(text: string, method: string, status: number): unknown {
-    // A write may have nothing to tell.
+    // The answer to a write may have no body.
     if (text === "" && method !== "GET") return undefined;
     try {
       const document: unknown = JSON.parse(text);
@@ -160,8 +162,8 @@ export class ApiConnection {
   }
 
   /**
-   * The path of an address that an answer names. Behind a proxy the API may not know its own
-   * address: the token goes nowhere else.
+   * The path of a `location` in an answer, below the address of the API. Its host is ignored:
+   * behind a proxy the API may not know its own address, and the token is sent to no other host.
    */
   pathOf(location: string, path: string): `/${string}` {
     const base = new URL(this.url).pathname.replace(/\/$/, "");

@@ -9,19 +9,19 @@ import type { ApiConnection } from "./api-connection.ts";
 import { Patience } from "./patience.ts";
 import { RunningDigests } from "./running-digests.ts";
 
-/** The way to the bytes. */
+/** The API that has the bytes, and the receiver of notes. */
 export interface Source {
   readonly api: ApiConnection;
   /** Takes the reason of a wait, for the user. */
   readonly note: (text: string) => void;
 }
 
-/** Takes the bytes at a position. */
+/** Writes the bytes of a position. */
 type Sink = (bytes: Buffer, position: number) => Promise<unknown>;
 
 /**
  * Reads an active image, and compares its digest on the way. After a failure of the connection or
- * of the API it goes on with the next byte.
+ * of the API, the download continues with the next byte.
  *
  * @throws ImportError `ImageConflict` if the image is not active, `DigestMismatch`,
  *   `UnusableFile`, `FileNotFound`
@@ -58,7 +58,7 @@ async function readToStream(
   options: ReadOptions,
   stream: Writable,
 ): Promise<void> {
-  // The write that fails rejects, and is awaited; the event must not end the process.
+  // `writeTo` rejects if a write fails. Without a listener the event would end this process, too.
   const ignore = (): void => undefined;
   stream.on("error", ignore);
   await readAll(source, image, options, (bytes) => writeTo(stream, bytes, options.signal));
@@ -108,7 +108,7 @@ async function* bytesFrom(
     ...(offset === 0 ? {} : { headers: { range: `bytes=${String(offset)}-` } }),
     signal,
   });
-  // A proxy on the way may not pass the range on: then everything comes again.
+  // A proxy may drop the range: then the answer begins with byte 0.
   let superfluous = statusCode === 206 ? 0 : offset;
   const iterator = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   try {

@@ -4,7 +4,7 @@ export interface ServerEvent {
   readonly data: unknown;
 }
 
-/** The events of an answer, as they come. Comments keep the connection alive, and are left out. */
+/** Yields the events of an answer, without the comments that keep the connection alive. */
 export async function* serverEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<ServerEvent> {
   const decoder = new TextDecoder();
   let text = "";

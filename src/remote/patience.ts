@@ -4,17 +4,17 @@ import { isUnavailable } from "./api-connection.ts";
 
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 15_000;
-// Another request of this upload that is still open gives way within seconds.
+// About six minutes. An earlier request for this upload that is still open ends within seconds.
 const MOST_REFUSALS = 30;
 
-/** The waits of a transfer that goes on after failures, longer and longer while nothing moves. */
+/** The waits between the attempts of a transfer: each is longer, until bytes move again. */
 export class Patience {
   readonly #promise: string;
   readonly #note: (text: string) => void;
   readonly #signal: AbortSignal | undefined;
   #failures = 0;
 
-  /** @param promise - what happens when the API answers again */
+  /** @param promise - the end of the note, such as `the upload goes on when it does` */
   constructor(
     promise: string,
     to: { readonly note: (text: string) => void; readonly signal?: AbortSignal | undefined },
@@ -24,15 +24,17 @@ export class Patience {
     this.#signal = to.signal;
   }
 
-  /** Something has moved. */
+  /** Begins with the shortest wait again: bytes have moved. */
   renew(): void {
     this.#failures = 0;
   }
 
   /**
-   * Waits until the next attempt, which has no limit while the API does not answer.
+   * Waits until the next attempt. While the API is unreachable, the number of attempts has no
+   * limit.
    *
-   * @throws the failure, if no attempt mends it; the reason of the signal
+   * @throws the failure, if another attempt would fail, too, or after 30 refusals in a row; the
+   *   reason of the signal
    */
   async wait(failure: unknown): Promise<void> {
     this.#signal?.throwIfAborted();
@@ -48,7 +50,7 @@ export class Patience {
   }
 }
 
-/** True for a refusal that may be another one, or none, when the offset is asked for again. */
+/** True for a refusal that the next attempt, which asks for the offset again, may not meet. */
 function mayPass(failure: unknown): boolean {
   if (!(failure instanceof ImportError)) return false;
   return failure.retryable || failure.code === "StagingBusy";

@@ -11,7 +11,7 @@ export interface Asked {
   readonly hasToken: boolean;
 }
 
-/** The error of an answer, as far as it was sent. */
+/** The members of the error in an answer. An answer of a proxy has none of them. */
 interface ErrorDocument {
   readonly message?: string;
   readonly failure?: string;
@@ -20,7 +20,7 @@ interface ErrorDocument {
   readonly store?: string;
 }
 
-// For what only HTTP refuses, and for what a proxy answers.
+// For answers without a code of the failure table: refusals of HTTP alone, and those of a proxy.
 const CODES: Readonly<Record<number, ImportFailureCode>> = {
   400: "BadRequest",
   401: "AccessDenied",
@@ -32,7 +32,7 @@ const CODES: Readonly<Record<number, ImportFailureCode>> = {
   423: "StagingBusy",
 };
 
-/** The failure that an answer of the API is about: the same as on the host of the service. */
+/** The failure in an answer of the API: the one that a command on a host of the service reports. */
 export function refusalOf(
   status: number,
   text: string,
@@ -58,7 +58,7 @@ export function failureOf(
       : new UnlistedFailure(failure, said, { ...place, ...(hint === undefined ? {} : { hint }) });
   }
   if (status === 404 && message === undefined) {
-    // The API says what it does not find.
+    // A 404 of the API has a message.
     return new ImportError("BadConfiguration", said, {
       hint: `Is this the address of an Image Import API? ${WAY_TO_THE_ADDRESS}`,
     });
@@ -66,7 +66,7 @@ export function failureOf(
   const code =
     CODES[status] ??
     ([408, 429].includes(status) || status >= 500 ? "ApiUnavailable" : "BadRequest");
-  // The API speaks of headers, which are not what a user of the command line names.
+  // The hint of the API names headers, and the user of a command needs the names of its options.
   const wayOut = status === 401 ? howToIdentify(hasToken) : hint;
   return new ImportError(code, said, wayOut === undefined ? {} : { hint: wayOut });
 }
@@ -84,12 +84,14 @@ function isListed(code: string): code is ImportFailureCode {
   return Object.hasOwn(IMPORT_FAILURES, code);
 }
 
-/** A proxy answers with something else: then nothing is known but the status. */
+/**
+ * Reads the error in an answer; empty for an answer of a proxy, of which only the status counts.
+ */
 function errorIn(text: string): ErrorDocument {
   try {
     const { error } = JSON.parse(text) as { readonly error?: unknown };
     if (typeof error !== "object" || error === null) return {};
-    // Another server may have other things under these names.
+    // In an answer of another server, these members may have other types.
     const texts = Object.entries(error).filter(([, value]) => typeof value === "string");
     return Object.fromEntries(texts);
   } catch {

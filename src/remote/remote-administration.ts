@@ -53,7 +53,7 @@ export class RemoteAdministration implements Pick<Service["admin"], keyof Servic
   }
 }
 
-/** The refusal of something that only a host of the service does. */
+/** The refusal of an action that only a host of the service can do. */
 export function onHostOnly(what: string): ImportError {
   return new ImportError("BadRequest", `${what} does not work over the API`, {
     hint: "Run it on a host of the service, without `--api` and IMAGE_IMPORT_API.",

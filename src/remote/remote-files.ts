@@ -23,7 +23,7 @@ export class RemoteFiles implements Files {
     this.#note = note;
   }
 
-  /** A file is continued where an earlier upload of it broke off, also by another command. */
+  /** Stages data. For a file, continues an earlier upload of it, also one of another command. */
   async stage(
     imageId: string,
     source: string | Readable,
@@ -34,7 +34,7 @@ export class RemoteFiles implements Files {
       const makeRoom = async (): Promise<void> => {
         if (replace) await this.#unstageIfStaged(imageId);
       };
-      // The earlier upload goes only once the file that takes its place can be read.
+      // Remove the earlier upload only once the new file can be read.
       if (typeof source === "string") return await uploadFile(upload, source, makeRoom);
       await makeRoom();
       return await uploadStream(upload, source);

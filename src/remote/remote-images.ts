@@ -11,7 +11,7 @@ import { fullId } from "../domain/reference.ts";
 import type { ApiConnection } from "./api-connection.ts";
 import { onHostOnly } from "./remote-administration.ts";
 
-// The API waits 30 s for the bytes of a deleted image.
+// The API waits up to 30 s until the bytes of a deleted image are removed.
 const DELETED_WITHIN_MS = 90_000;
 
 type Images = Service["images"];
@@ -25,7 +25,7 @@ export class RemoteImages implements Images {
   }
 
   async create(image: CreateImage): Promise<ImageView> {
-    // In the document below, an attribute would take the place of a property of its name.
+    // Refuse a property with the name of an attribute: the document below would lose it.
     requireImageFields(image);
     const id = image.id ?? randomUUID();
     const json = {

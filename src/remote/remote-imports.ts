@@ -22,12 +22,12 @@ import { failureOf } from "./refusal.ts";
 type Imports = Service["imports"];
 
 const ACCEPT_TIMEOUT_MS = 60_000;
-// The API answers a moment after the end of its own wait.
+// The time in which the API must answer once its own wait is over.
 const ANSWER_AFTER_MS = 30_000;
 // The API sends a comment every 15 s.
 const SILENCE_MS = 45_000;
 const RETRY_EVERY_MS = 1_000;
-// The last status of an import that has ended comes at once.
+// Once an import has ended, its last status comes at once.
 const LAST_LOOK_MS = 1_500;
 
 /** Imports, over HTTP. See the methods of the same name of the client. */
@@ -42,7 +42,7 @@ export class RemoteImports implements Imports {
   }
 
   async start(imageId: string, options: StartOptions = {}): Promise<AcceptedImport> {
-    // Only copies of an image that is there already may turn out to be nothing to do.
+    // Only the answer to a copy may be without a task: all the stores may have the image already.
     return (await this.#request(imageId, options)) as AcceptedImport;
   }
 
@@ -82,7 +82,7 @@ export class RemoteImports implements Imports {
       throw UnansweredStart.started(run, undefined);
     } catch (error) {
       if (signal?.aborted === true) {
-        const left = new ImportError("Interrupted", "The command was left before the answer");
+        const left = new ImportError("Interrupted", "The command ended before the API answered");
         throw UnansweredStart.unknown(imageId, left);
       }
       if (error instanceof ImportError && isUnavailable(error)) {
@@ -132,7 +132,7 @@ export class RemoteImports implements Imports {
     throw new ImportError("ApiUnavailable", "The API ended the answer before the import did");
   }
 
-  /** The events of an import; a failure among them is thrown. */
+  /** Yields the events of an import; throws the failure of a `failure` event. */
   async *#events(
     imageId: string,
     { runId, signal }: { readonly runId: string | undefined; readonly signal?: AbortSignal },
@@ -186,7 +186,7 @@ export class RemoteImports implements Imports {
     try {
       await this.wait(imageId, runId);
     } catch (error) {
-      // The end of a cancelled import is its failure.
+      // A cancelled import ends with this failure.
       if (error instanceof ImportError && error.code === "ImportCancelled") return true;
       throw error;
     }

@@ -7,7 +7,7 @@ import { RemoteImages } from "./remote-images.ts";
 import { RemoteImports } from "./remote-imports.ts";
 import { RemoteMembers } from "./remote-members.ts";
 
-/** The part of the typed client that an API gives to any machine. */
+/** The interface of the typed client, over HTTP: for any machine that reaches an API. */
 export class RemoteService implements Service {
   readonly isRemote = true;
   readonly images: RemoteImages;

@@ -12,18 +12,24 @@ export class RunningDigests {
   readonly #multihash: Hash;
   #doneBytes = 0;
 
-  /** @param algo - the multihash, as node:crypto names it */
+  /**
+   * @param algo - the multihash, as node:crypto names it. Default, also for an unknown name: sha512
+   */
   constructor(algo = "sha512") {
     this.#algo = getHashes().includes(algo) ? algo : "sha512";
     this.#multihash = createHash(this.#algo);
   }
 
-  /** The number of bytes that are digested. */
+  /** The number of bytes that were digested. */
   get doneBytes(): number {
     return this.#doneBytes;
   }
 
-  /** Takes the bytes at a position that is reached already; those that it knows are left out. */
+  /**
+   * Digests the bytes of a position. Those that were digested before are skipped.
+   *
+   * @throws Error if bytes before the position are missing
+   */
   update(bytes: Uint8Array, position: number): void {
     const fresh = bytes.subarray(this.#doneBytes - position);
     if (position > this.#doneBytes) throw new Error("The bytes before it are not digested");
@@ -32,7 +38,7 @@ export class RunningDigests {
     this.#doneBytes += fresh.length;
   }
 
-  /** Reads a file up to a position that is not reached yet. */
+  /** Reads and digests a file up to a position, or to its end. */
   async reach(
     handle: FileHandle,
     position: number,
@@ -49,9 +55,11 @@ export class RunningDigests {
   }
 
   /**
-   * Compares the digests with those that the service found. They are final after this.
+   * Compares the digests with those that the service found.
    *
-   * @param found - by the service; a digest that is null is not compared
+   * @param what - the message of a failure
+   * @param found - by the service. A digest that is null is not compared, nor is a multihash of
+   *   another algorithm
    * @throws ImportError `DigestMismatch`
    */
   requireSame(

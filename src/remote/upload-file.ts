@@ -13,21 +13,21 @@ import { stagedBytes, uploadStream, type Upload } from "./upload-stream.ts";
 
 const TUS = { "tus-resumable": "1.0.0" };
 const BLOCK_BYTES = 1024 * 1024;
-// A connection that takes no byte for this long is dead: a laptop slept, a network has gone.
+// A connection that takes no byte for this long is dead: a laptop slept, or a network was left.
 const STALLED_AFTER_MS = 30_000;
-// The API reads and digests what an earlier request has brought before it answers.
+// After the last byte, the API may read and digest the bytes of earlier requests before it answers.
 const LAST_ANSWER_WITHIN_MS = 600_000;
 const LOOK_EVERY_MS = 1_000;
-// The most that is sent again after a failure: more than that is not on the way.
+// The most bytes on the way to the API: no more than these are sent again after a failure.
 const WINDOW_BYTES = 4 * 1024 * 1024;
 const ASK_EVERY_MS = 25;
 const SHORTEST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 500;
 
-/** The path of an upload. */
+/** The path of an upload, below the address of the API. */
 type Place = `/${string}`;
 
-/** A file that is sent. */
+/** An upload of a file. */
 interface Sent extends Upload {
   readonly path: string;
   readonly handle: FileHandle;
@@ -36,11 +36,11 @@ interface Sent extends Upload {
 }
 
 /**
- * Stages a file. After a failure of the connection or of the API it goes on where the API has the
- * bytes, and waits as long as that takes. What an earlier command has sent of the file is not sent
- * again.
+ * Stages a file. After a failure of the connection or of the API, the upload continues with the
+ * first byte that the API lacks, and waits without a limit for an API that is unreachable. Bytes
+ * that an earlier command has sent are not sent again.
  *
- * @param prepare - called once the file is open, before anything is asked of the API
+ * @param prepare - called once the file is open, before the first request
  * @throws ImportError `FileNotFound`, `UnusableFile`, `DigestMismatch`, the refusal of the API
  */
 export async function uploadFile(
@@ -74,7 +74,7 @@ export async function uploadFile(
 async function sendFile(sent: Sent): Promise<StagedImage> {
   const { sizeBytes } = sent;
   for (let isComplete = false; !isComplete;) {
-    // An empty file has nothing that could go on.
+    // An upload that can be continued has at least one byte.
     const place = sizeBytes === 0 ? undefined : await beginUpload(sent);
     if (place === undefined) {
       return uploadStream(sent, bytesOf(sent), sizeBytes);
@@ -85,7 +85,7 @@ async function sendFile(sent: Sent): Promise<StagedImage> {
   return stagedBytes(sent, sent.digests);
 }
 
-/** The bytes that the file had when it was opened: no more are announced. */
+/** The bytes that the file had when it was opened, as many as the request announces. */
 function bytesOf({ handle, sizeBytes }: Sent): Readable {
   return sizeBytes === 0
     ? Readable.from([])
@@ -95,8 +95,8 @@ function bytesOf({ handle, sizeBytes }: Sent): Readable {
 /**
  * Makes an upload, or finds the one that an earlier command began.
  *
- * @returns its address; `staged` if the image has complete data; undefined if the API has no
- *   uploads that go on
+ * @returns its path; `staged` if the image has complete data; undefined if the API has no uploads
+ *   that can be continued
  */
 async function beginUpload(sent: Sent): Promise<Place | "staged" | undefined> {
   const { api, imageId, sizeBytes, signal } = sent;
@@ -126,7 +126,7 @@ function metadataOf(imageId: string): string {
 /**
  * Sends the bytes that the API does not have yet, until it has all of them.
  *
- * @returns false if it does not know the upload any more
+ * @returns false if the API no longer knows the upload
  */
 async function sendAll(sent: Sent, place: Place): Promise<boolean> {
   const patience = new Patience("the upload goes on when it does", sent);
@@ -145,7 +145,7 @@ async function sendAll(sent: Sent, place: Place): Promise<boolean> {
   }
 }
 
-/** The number of bytes that the API has; undefined if it does not know the upload any more. */
+/** The number of bytes that the API has; undefined if it no longer knows the upload. */
 async function offsetOf(sent: Sent, path: Place): Promise<number | undefined> {
   const { api, imageId, sizeBytes, signal } = sent;
   const { statusCode, headers, body } = await api.send({
@@ -178,7 +178,7 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
   }, LOOK_EVERY_MS);
   let asking: Promise<void> | undefined;
   let askedAtMs = 0;
-  /** Asks how far the API came, one question at a time. */
+  /** Asks how many bytes the API has. */
   const ask = async (): Promise<void> => {
     askedAtMs = Date.now();
     const found = await offsetOf(sent, path);
@@ -192,13 +192,13 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
     });
     return asking;
   };
-  /** Asks before the window is full: far away, the connection would stand still meanwhile. */
+  /** Asks before the window is full: a slow answer would make the connection idle. */
   const askAhead = (end: number): void => {
     if (end - safeBytes <= WINDOW_BYTES / 2 || Date.now() - askedAtMs < ASK_EVERY_MS) return;
-    // A failure that matters comes again where the answer is waited for.
+    // `arrived` asks again, and throws a failure that lasts.
     askOnce().catch(() => undefined);
   };
-  /** Waits until the API has so much that no more than a window is on the way. */
+  /** Waits until no more than a window is on the way to the API. */
   const arrived = async (end: number): Promise<void> => {
     while (end - safeBytes > WINDOW_BYTES) {
       await askOnce();

@@ -14,7 +14,7 @@ export interface Upload {
   readonly note: (text: string) => void;
 }
 
-/** Stages a stream to its end, with one request: what is read once cannot be sent again. */
+/** Stages a stream to its end, with one request: its bytes cannot be read and sent again. */
 export async function uploadStream(
   { api, imageId, signal, report }: Upload,
   source: Readable,
@@ -44,7 +44,7 @@ export async function uploadStream(
 }
 
 /**
- * The upload as the service has it, compared with what was sent.
+ * Shows the upload, after its digests were compared with those of the bytes that were sent.
  *
  * @throws ImportError `DigestMismatch`
  */
