@@ -20,7 +20,7 @@ export const actionRoutes: Routes = (app, context) => {
       }),
       async (request, reply) => {
         const { image, guard } = await requireImage(context, request, request.params.id, action);
-        // A repeat has nothing to do.
+        // A repeated request has nothing to do.
         if (image.status === to) return noContent(reply);
         try {
           await move(image.id, guard);

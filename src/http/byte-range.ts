@@ -1,17 +1,17 @@
 import { badRequest, HttpFailure } from "./http-failure.ts";
 
-/** A part of an image: both positions are of bytes in it. */
+/** A range of bytes of an image. Both positions lie inside the image. */
 export interface ByteRange {
   readonly start: number;
-  /** The last byte, included. */
+  /** The position of the last byte of the range. */
   readonly end: number;
 }
 
 /**
- * The part of an image that a request asks for; undefined: all of it.
+ * The range of an image that a request asks for; undefined: the complete image.
  *
  * @param header - `Range`, or the `Content-Range` that old clients send in a request
- * @throws HttpFailure 400 for two parts; 416 for one that cannot be read, or behind the end
+ * @throws HttpFailure 400 for several ranges; 416 for one that is malformed, or behind the end
  */
 export function readRange(header: string | undefined, sizeBytes: number): ByteRange | undefined {
   if (header === undefined) return undefined;

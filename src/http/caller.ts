@@ -1,4 +1,4 @@
-/** The sender of a request, as one of the three ways of identification found out. */
+/** The sender of a request, as one of the three ways of identification found it. */
 export interface Caller {
   /** Null: without identification. */
   readonly user: string | null;
@@ -8,7 +8,7 @@ export interface Caller {
   readonly roles: ReadonlySet<string>;
 }
 
-// Keystone's implied roles; a token file may name only the first.
+// Keystone's implied roles. Keystone names them all in a token; a file of tokens need not.
 const IMPLIED: Readonly<Record<string, readonly string[]>> = {
   admin: ["manager", "member", "reader"],
   manager: ["member", "reader"],

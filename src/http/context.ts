@@ -26,7 +26,7 @@ declare module "fastify" {
     caller: Caller;
   }
   interface FastifyContextConfig {
-    /** Everyone may read it, and no token is looked at. */
+    /** Every caller may use the route; a token is neither needed nor checked. */
     readonly isOpen?: boolean;
     /** The handler reads the body itself, as it comes. */
     readonly takesBytes?: boolean;
@@ -49,7 +49,7 @@ export interface ApiContext {
 /** A group of routes. */
 export type Routes = (app: FastifyInstance, context: ApiContext) => void;
 
-/** An image, as far as the caller may see it. */
+/** An image that the caller may see, and the judgement of the policy. */
 export interface SeenImage {
   readonly image: ImageView;
   readonly judged: Judged;
@@ -58,9 +58,10 @@ export interface SeenImage {
 }
 
 /**
- * Reads the image of a request, and asks the policy: what may not be seen is not found.
+ * Reads the image of a request, and asks the policy. An image that the caller may not see gets the
+ * answer of an absent one.
  *
- * @param rule - what else the image must be, also when it is written; throws if it is not
+ * @param rule - a further check of the image, repeated at each write. It throws if it fails
  * @throws HttpFailure 404, 403; what the rule throws
  */
 export async function requireImage(
@@ -74,7 +75,7 @@ export async function requireImage(
   const { caller } = request;
   const { project } = caller;
   const id = imageId.toLowerCase();
-  // Some clients ask for an image by its name, and list when it is not found.
+  // Some clients send a name here, and list the images by name after a 404.
   if (!isUuid(id)) throw noImage(imageId);
   const judge = (seen: Seen | undefined): Judged => {
     if (seen === undefined || seen.image.status === "pending_delete") throw noImage(imageId);
@@ -87,12 +88,12 @@ export async function requireImage(
   };
   const seen = await images.showFor(id, project).catch(undefinedIfAbsent);
   const judged = judge(seen);
-  // The judge has refused an image that is gone.
+  // `judge` throws for an absent image.
   const { image } = seen as Seen;
   return { image, judged, guard: { project, judge } };
 }
 
-/** True if the caller may read the imports and tasks of an image, which may be gone. */
+/** True if the caller may read the imports and tasks of an image; false also if it is deleted. */
 export async function mayReadTasks(
   context: ApiContext,
   request: FastifyRequest,
@@ -118,8 +119,8 @@ function undefinedIfAbsent(error: unknown): undefined {
 }
 
 /**
- * The worker claims an image for its import later than the policy is asked: it refuses one that
- * has another owner by then. Undefined: the caller may import the image of any owner.
+ * The owner that the image must still have when the worker claims it, which is after the policy was
+ * asked. Undefined: the caller may import the image of any owner.
  */
 export function expectedOwner(caller: Caller, { owner }: ImageView): string | null | undefined {
   return isAdmin(caller) ? undefined : owner;
@@ -145,8 +146,8 @@ export function requireUse({ caller }: FastifyRequest, action: ServiceAction): v
 }
 
 /**
- * The failure of a start that this server, which ends, did not make; any other failure is returned
- * as it is.
+ * The failure of an import that was not started because this server stops. Any other failure is
+ * returned unchanged.
  */
 export function atTheEnd({ stopping }: ApiContext, imageId: string, error: unknown): unknown {
   const isInterrupted = error instanceof ImportError && error.code === "Interrupted";
@@ -154,7 +155,7 @@ export function atTheEnd({ stopping }: ApiContext, imageId: string, error: unkno
   return serverEnds(`The import of image ${imageId} was not started: the server ends.`, error);
 }
 
-/** The refusal of a request because this server ends. */
+/** The refusal of a request because this server stops. */
 export function serverEnds(message: string, cause?: unknown): HttpFailure {
   return new HttpFailure(503, message, {
     cause,
@@ -164,9 +165,10 @@ export function serverEnds(message: string, cause?: unknown): HttpFailure {
 }
 
 /**
- * Waits for work that may outlast the end of this server, which continues without the answer.
+ * Waits for work of the workers, but not longer than this server runs. The work continues without
+ * the wait.
  *
- * @throws HttpFailure 503
+ * @throws HttpFailure 503 if this server stops first
  */
 export async function untilTheEnd<T>({ stopping }: ApiContext, work: Promise<T>): Promise<T> {
   let leave = (): void => undefined;
@@ -184,7 +186,7 @@ export async function untilTheEnd<T>({ stopping }: ApiContext, work: Promise<T>)
   }
 }
 
-/** The query as it was sent: repeated parameters stay. @throws HttpFailure 400 */
+/** The parameters of the query, repeated ones included. @throws HttpFailure 400 */
 export function queryOf(request: FastifyRequest): URLSearchParams {
   const question = request.raw.url?.indexOf("?") ?? -1;
   const query = new URLSearchParams(question < 0 ? "" : request.raw.url?.slice(question + 1));
@@ -200,7 +202,7 @@ export function rootUrl({ settings }: ApiContext, request: FastifyRequest): stri
   return settings.publicUrl ?? `${request.protocol}://${request.host}`;
 }
 
-/** Answers that it is done, without a body. */
+/** Answers with 204, without a body. */
 export function noContent(reply: FastifyReply): FastifyReply {
   return reply.code(204).send();
 }

@@ -5,7 +5,7 @@ import { Health } from "../health/health.ts";
 import { openIdentity } from "./open-identity.ts";
 import { buildApi } from "./server.ts";
 
-/** The OpenAPI document of the API, made without a service: it is checked in. */
+/** The OpenAPI document of the API, made without a running service. `npm run docs` writes it. */
 export async function describeApi(): Promise<object> {
   const config = parseConfig("stores: { local: { type: file, path: /local } }", "/config.yaml");
   const app = await buildApi(

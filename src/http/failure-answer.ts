@@ -29,26 +29,26 @@ export interface FailureAnswer {
   readonly status: number;
   readonly headers: OutgoingHttpHeaders;
   readonly document: FailureDocument;
-  /** The level at which its cause is logged; undefined: the caller has it. */
+  /** The level at which the failure is logged; undefined: it is not, the answer names its cause. */
   readonly level: "error" | "warn" | undefined;
 }
 
 /** The request whose failure is answered. */
 export interface Refused {
   readonly id: string;
-  /** Undefined: it is not known who sent it. */
+  /** Undefined: the sender was not identified. */
   readonly caller: Caller | undefined;
 }
 
 /**
- * Turns whatever a request failed with into its answer. A bug shows no internals, and only an
- * administrator reads the words of the servers and disks behind the service.
+ * Turns the failure of a request into its answer. The answer to a bug has no internals, and only an
+ * administrator reads the messages of the servers and disks behind the service.
  */
 export function answerTo(error: unknown, request: Refused): FailureAnswer {
   const isPlain = request.caller === undefined || !isAdmin(request.caller);
   if (error instanceof HttpFailure) {
     const { status, message, hint, headers, cause } = error;
-    // The text of a cause may have been taken over.
+    // The message may repeat that of its cause.
     const text = isPlain && cause instanceof ImportError ? plainText(message) : message;
     return answer(status, { message: text, ...(hint === undefined ? {} : { hint }) }, headers);
   }
@@ -64,7 +64,7 @@ export function answerTo(error: unknown, request: Refused): FailureAnswer {
   return answer(500, { message }, {});
 }
 
-/** The document of a failure that has a status and a message, and no more. */
+/** The document of a failure that has only a status and a message. */
 export function failureDocument(status: number, message: string): FailureDocument {
   return answer(status, { message }, {}).document;
 }

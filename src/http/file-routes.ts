@@ -114,7 +114,7 @@ function requireReady(image: SeenImage["image"]): void {
   }
 }
 
-/** Imports an upload at once, as the record of the upload asks for, and waits for the end. */
+/** Imports an upload as its record (`images.direct_upload`) asks for, and waits for the end. */
 async function importUpload(
   { client, stopping }: ApiContext,
   imageId: string,
@@ -145,13 +145,13 @@ async function send(
   reply: FastifyReply,
 ): Promise<void> {
   const sizeBytes = size ?? 0;
-  // Old clients ask with the header of answers.
+  // Old clients ask with `Content-Range`, a header of answers.
   const range = readRange(request.headers.range ?? request.headers["content-range"], sizeBytes);
   const prefer = [request.query.prefer ?? []].flat().flatMap((names) => names.split(","));
   const unknown = prefer.find((name) => !Object.hasOwn(config.stores, name));
   if (unknown !== undefined) throw badRequest(`Store ${unknown} is not available on this node`);
   const { start, end } = range ?? { start: 0, end: sizeBytes - 1 };
-  // The caller may be gone since the image was looked for.
+  // The caller may have left while the image was looked up.
   if (reply.raw.destroyed) {
     reply.hijack();
     return;
@@ -162,12 +162,12 @@ async function send(
     reply.raw.destroy();
   };
   stopping.addEventListener("abort", stop, { once: true });
-  // Also after a failure that is answered.
+  // The event also follows the answer to a failure below.
   reply.raw.once("close", () => {
     stopping.removeEventListener("abort", stop);
     gone.abort();
   });
-  // A copy that may have changed is read whole before its first byte is sent.
+  // A copy that may have changed is read to its end before its first byte is sent.
   const image = await client.files.open(id, { prefer, signal: gone.signal });
   request.raw.socket.setTimeout(settings.idleTimeoutMs);
   reply.hijack();
@@ -191,7 +191,7 @@ async function send(
 }
 
 /**
- * The size that a client names; undefined: it does not.
+ * The size that a client announces; undefined: none.
  *
  * @throws HttpFailure 400
  */

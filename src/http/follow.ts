@@ -6,19 +6,19 @@ import { inWordsFor, type ApiContext } from "./context.ts";
 import { answerTo } from "./failure-answer.ts";
 import { partyOf } from "./listeners.ts";
 
-// A proxy on the way may drop a connection on which nothing moves for longer.
+// A proxy may drop a connection on which no byte moves for longer than this.
 const KEEP_ALIVE_MS = 15_000;
 const MOST_UNREAD_BYTES = 1024 * 1024;
 
-/** An import; without a run it is the newest one of the image. */
+/** The import to follow: the given run, or the newest import of the image. */
 interface Followed {
   readonly imageId: string;
   readonly runId: string | undefined;
 }
 
 /**
- * Sends each status as an event until the import has ended. The last event is the report of it; for
- * a run that is named it is the outcome.
+ * Sends each status as an event until the import has ended. The last event is `end` with the
+ * report; for a given run it is `outcome`, or `failure`.
  */
 export async function follow(
   { client, stopping }: ApiContext,
@@ -30,7 +30,7 @@ export async function follow(
   reply.raw.once("close", () => {
     gone.abort();
   });
-  // It may be gone since the image was looked for.
+  // The client may have left while the image was looked up.
   if (reply.raw.destroyed) gone.abort();
   const report = (): Promise<ImportReport> =>
     client.imports.report(imageId, { withCanceller: isAdmin(request.caller) });
@@ -46,7 +46,7 @@ export async function follow(
   const send = (event: string, document: unknown): void => {
     const text = JSON.stringify(inWordsFor(request, document));
     reply.raw.write(`event: ${event}\ndata: ${text}\n\n`);
-    // A client that does not read has no use for more.
+    // Do not collect events in memory for a client that does not read them.
     if (reply.raw.writableLength > MOST_UNREAD_BYTES) reply.raw.destroy();
   };
   if (first === undefined) reply.raw.write(": following\n\n");

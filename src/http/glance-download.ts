@@ -17,13 +17,13 @@ export function importMethods({ config, settings, identity }: ApiContext): reado
   return IMPORT_METHODS_HERE.filter((each) => each !== "glance-download");
 }
 
-/** The settings that a site needs so that `glance-download` is one of {@link importMethods}. */
+/** The hint for a site where `glance-download` is not one of {@link importMethods}. */
 export const GLANCE_DOWNLOAD_HINT =
   "Set `secrets.key_file`, and `api.glance_regions` unless `api.identity` is keystone.";
 
 /**
- * The download of an image of another service, as its import takes it. As with Glance, a wrong
- * region and a missing image are accepted, and fail the import.
+ * The options of an import that downloads an image of another service. As with Glance, a request
+ * with a wrong region or a missing image is accepted, and its import fails.
  *
  * @throws HttpFailure 503; ImportError `SourceForbidden`, `SourceUnavailable`
  */

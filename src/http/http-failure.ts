@@ -24,22 +24,22 @@ export class HttpFailure extends Error {
   }
 }
 
-/** 400. */
+/** A refusal with 400: the request is wrong. */
 export function badRequest(message: string, options?: HttpFailureOptions): HttpFailure {
   return new HttpFailure(400, message, options);
 }
 
-/** 403: the caller may see the image, and may not do this. */
+/** A refusal with 403: the caller may see the image, but may not do this. */
 export function forbidden(message: string, options?: HttpFailureOptions): HttpFailure {
   return new HttpFailure(403, message, options);
 }
 
-/** 404. */
+/** A refusal with 404: absent, or hidden from the caller. */
 export function notFound(message: string, options?: HttpFailureOptions): HttpFailure {
   return new HttpFailure(404, message, options);
 }
 
-/** 409. */
+/** A refusal with 409: the state of the image does not allow this. */
 export function conflict(message: string, options?: HttpFailureOptions): HttpFailure {
   return new HttpFailure(409, message, options);
 }

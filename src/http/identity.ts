@@ -24,20 +24,21 @@ export interface Identity {
   /**
    * Finds out who sends a request.
    *
-   * @throws HttpFailure 401; 503 if that cannot be found out now
+   * @throws HttpFailure 401, 403; 503 while the identity service is unreachable
    */
   identify(credentials: Credentials): Promise<Caller>;
   /**
-   * Looks up the image service of a region, as the caller sees it. Absent: there is no catalogue.
+   * Looks up the image service of a region, as the caller sees it. Absent: this way of
+   * identification has no catalogue of services.
    *
-   * @returns undefined if there is none
-   * @throws HttpFailure 503 if that cannot be found out now
+   * @returns its URL; undefined if the region has none
+   * @throws HttpFailure 503 while the identity service is unreachable
    */
   imageEndpoint?(place: ServicePlace, headers: IncomingHttpHeaders): Promise<string | undefined>;
   close(): Promise<void>;
 }
 
-/** The digest by which a token is known: the token itself is kept nowhere. */
+/** The digest that stands for a token: the token itself is not stored. */
 export function digestOf(token: string): string {
   return createHash("sha256").update(token).digest("hex");
 }

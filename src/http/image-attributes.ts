@@ -4,9 +4,9 @@ import { CONTAINER_FORMATS, DISK_FORMATS } from "../domain/disk-format.ts";
 import { VISIBILITIES } from "../domain/visibility.ts";
 import { badRequest, forbidden, HttpFailure } from "./http-failure.ts";
 
-// What a client may set of an image, and what it may not: Glance's three groups of names.
+// The names that a client may set, and Glance's three groups of names that it may not.
 
-/** The largest number of properties, and of tags, that an image may have. Glance's default. */
+/** The largest number of properties, of tags and of members of an image. Glance's default. */
 export const MOST_PROPERTIES = 128;
 
 const LONGEST = 255;
@@ -47,7 +47,7 @@ const READ_ONLY = [
   ...["created_at", "updated_at", "status", "checksum", "size", "virtual_size", "direct_url"],
   ...["self", "file", "schema", "stores", "locations"],
 ];
-// Glance takes them in a new image, and drops them; nothing may change them.
+// Glance accepts and ignores them in a new image; no request may change them.
 const DROPPED = ["os_hash_algo", "os_hash_value"];
 const RESERVED = ["location", "deleted", "deleted_at"];
 
@@ -100,14 +100,14 @@ export function readProperty(name: string, value: unknown): string {
   );
 }
 
-/** The kind of a value in a document, which may be as deep as a client likes. */
+/** The kind of a value. A message does not quote the value itself, which may be large. */
 function kindOf(value: unknown): string {
   if (value === null) return "null";
   return Array.isArray(value) ? "a list" : `a ${typeof value}`;
 }
 
 /**
- * Refuses more than an image may have.
+ * Refuses more properties, tags or members than an image may have.
  *
  * @throws HttpFailure 413
  */

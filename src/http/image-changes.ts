@@ -15,11 +15,11 @@ const names = z
 /** The body of a change, with all that the typed client takes. */
 export const changesBody = z.strictObject({
   attributes: z.record(z.string(), z.unknown()).default({}).meta({
-    description: "Attributes to set, `tags` among them: all others are removed then.",
+    description: "Attributes to set. A value of `tags` replaces all tags.",
   }),
   set_properties: z.record(z.string(), z.string()).default({}),
   remove_properties: names.meta({
-    description: "One that the image does not have is passed over.",
+    description: "A name that the image does not have is ignored.",
   }),
   add_tags: names,
   remove_tags: names,
@@ -40,7 +40,7 @@ export function readChanges(body: unknown): Changes {
   return data;
 }
 
-/** The operations that make a change of an image as it is now. */
+/** The operations that make these changes to the image as it is now. */
 export function operationsIn(image: ImageView, wanted: Changes): Operation[] {
   const { attributes, set_properties: set, add_tags: added, remove_tags: removed } = wanted;
   const { tags: given = image.tags } = attributes;
@@ -60,7 +60,7 @@ export function operationsIn(image: ImageView, wanted: Changes): Operation[] {
 }
 
 /**
- * The changes that these operations make of an image as it is now, which the policy allows.
+ * The changes that these operations make to the image as it is now, if the policy allows them.
  *
  * @throws HttpFailure 400, 403, 409, 413
  */

@@ -25,7 +25,7 @@ export interface ImportBody {
   readonly allStoresMustSucceed: boolean;
 }
 
-/** An image of another service, which the catalogue of services leads to. */
+/** An image of another service, and the place of that service in the catalogue of services. */
 export interface PlacedImage extends ServicePlace {
   readonly imageId: string;
 }
@@ -75,7 +75,7 @@ function flag(given: Readonly<Record<string, unknown>>, name: string, otherwise:
   throw badRequest(`'${name}' must be boolean value only`);
 }
 
-/** One client sends the header and the list together: that is fine as long as they agree. */
+/** Reads the stores. One client sends both the header and the list: both must name one store. */
 function readStores(given: unknown, header: string | undefined): readonly string[] | undefined {
   if (
     given !== undefined &&

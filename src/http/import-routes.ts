@@ -78,7 +78,7 @@ export const importRoutes: Routes = (app, context) => {
         }
       }
     } catch (error) {
-      // It is started, and continues once a worker runs.
+      // The import was started, and continues once a worker runs.
       if (error instanceof UnansweredStart && error.run !== undefined) return;
       throw inWordsOfGlance(atTheEnd(context, imageId, error));
     }

@@ -1,4 +1,4 @@
-/** Answers that are kept for a time. Of too many, the one goes that was not used for longest. */
+/** Answers that are kept for a time. If there are too many, the least recently used is dropped. */
 export class KeptAnswers<Answer> {
   readonly #most: number;
   // In the order of their last use.
@@ -9,7 +9,7 @@ export class KeptAnswers<Answer> {
     this.#most = most;
   }
 
-  /** The answer for a key, which counts as its use; undefined: none, or its time is over. */
+  /** Finds the answer for a key, and marks it as used; undefined: none, or its time is over. */
   find(key: string): Answer | undefined {
     const kept = this.#answers.get(key);
     if (kept === undefined) return undefined;
@@ -20,7 +20,7 @@ export class KeptAnswers<Answer> {
   }
 
   /**
-   * Keeps an answer, also in place of another one.
+   * Keeps an answer. It replaces an earlier one with its key.
    *
    * @param untilMs - by `performance.now()`: the wall clock may be set back
    */

@@ -15,10 +15,10 @@ import {
   type ServicePlace,
 } from "./identity.ts";
 
-// A refusal is kept for less long than an answer: the token may be valid in a moment.
+// A refusal is kept for a shorter time than an acceptance: the token may be valid in a moment.
 const REFUSAL_MS = 10_000;
-// Refusals have a room of their own: invalid tokens, of which everyone can send any number, must
-// not take that of the valid ones.
+// Refusals have a limit of their own: any caller can send any number of invalid tokens, and these
+// must not displace the valid ones.
 const MOST_KEPT = { accepted: 10_000, refused: 1_000 };
 const PATIENCE_MS = 10_000;
 
@@ -135,8 +135,8 @@ export class Keystone implements Identity {
   }
 
   /**
-   * The token of a service that sends the request for a user. It lets the user's own token expire
-   * while the service works.
+   * The token of a service that sends the request for a user. With it, a token of the user that
+   * expired while the service worked is still valid.
    */
   async #serviceToken(headers: Credentials["headers"]): Promise<string | undefined> {
     const token = headerOf(headers, "x-service-token");
@@ -177,7 +177,9 @@ export class Keystone implements Identity {
     }
   }
 
-  /** A token may validate itself; that of a service validates others, also expired ones. */
+  /**
+   * Asks Keystone. A token may validate itself; a service's token also validates expired tokens.
+   */
   async #ask(token: string, service: string | undefined): Promise<Validated | undefined> {
     const query = service === undefined ? "?nocatalog" : "?nocatalog&allow_expired=1";
     const answer = await this.#get(`/auth/tokens${query}`, {
@@ -234,7 +236,7 @@ function unreachable(cause: unknown): HttpFailure {
 function validatedOf({ token }: z.output<typeof tokenDocument>): Validated {
   const roles = token.roles.map(({ name }) => name);
   return {
-    // Roles on the system, or on a domain, are none on images: as in Glance.
+    // Roles on the system or on a domain give no rights to images, as in Glance.
     caller: callerOf(
       token.user.id,
       token.project?.id ?? null,
@@ -248,8 +250,9 @@ function validatedOf({ token }: z.output<typeof tokenDocument>): Validated {
 /** True if an access rule allows this: `*` is any segment, `**` any rest, `{name}` any segment. */
 function allows(rule: z.output<typeof accessRule>, method: string, path: string): boolean {
   if (rule.service !== "image" || rule.method.toUpperCase() !== method) return false;
-  // Whether the pattern reaches a position of the path, part by part: a pattern of a user costs no
-  // more than its length times that of the path.
+  // For each position of the path: true if the pattern up to here matches the path up to there.
+  // Users write patterns. This match costs at most the length of the pattern times that of the
+  // path.
   let reached = Array.from({ length: path.length + 1 }, (_, position) => position === 0);
   for (const part of rule.path.split(/(\*\*|\*|\{[^}]*\})/).filter((each) => each !== "")) {
     reached = reachedBehind(part, path, reached);

@@ -14,7 +14,7 @@ import { MOST_PROPERTIES } from "./image-attributes.ts";
 
 type ImageSortKey = (typeof IMAGE_SORT_KEYS)[number];
 
-/** The page size if a request names none, and the largest. Glance's. */
+/** Glance's default page size, and its largest. */
 const DEFAULT_LIMIT = 25;
 const LARGEST_LIMIT = 1000;
 
@@ -27,7 +27,7 @@ const TIME_OPERATORS = ["gt", "gte", "lt", "lte", "eq", "neq"] as const;
 const MOST_MINIMUM = 2 ** 31 - 1;
 const RANGED = ["size", "min_disk", "min_ram"] as const;
 
-/** The choice of a list of images, and its page. */
+/** The images that a list shows, and the size of its page. */
 export interface ListQuery {
   readonly filter: ImageFilter;
   readonly limit: number;
@@ -80,7 +80,7 @@ export function readListQuery(query: URLSearchParams, caller: Caller): ListQuery
   return { filter, limit };
 }
 
-/** A path with the parameters of the request, and another marker. */
+/** The path of a page: with the parameters of the request, and with the marker of the page. */
 export function pagePath(path: string, query: URLSearchParams, marker: string | undefined): string {
   const next = new URLSearchParams(query);
   next.delete("marker");
@@ -103,7 +103,7 @@ export function readLimit(query: URLSearchParams): number {
   return Math.min(limit, LARGEST_LIMIT);
 }
 
-/** Glance's default, and its tie-breakers, which the catalogue adds. */
+/** Glance's default order. The catalogue adds Glance's tie-breakers. */
 const NEWEST: Sort<ImageSortKey> = { key: "created_at", direction: "desc" };
 
 function readSort(query: URLSearchParams): readonly Sort<ImageSortKey>[] {
@@ -196,7 +196,7 @@ function readTime(field: TimeCondition["field"], text: string): TimeCondition {
       `Unable to filter on an unknown operator: ${field}=${text}. It must be one of ${TIME_OPERATORS.join(", ")}.`,
     );
   }
-  // Without a zone it is UTC.
+  // A time without a zone is in UTC.
   const isZoned = /(?:z|[+-]\d\d:?\d\d)$/i.test(rest ?? "");
   const at = new Date(isZoned ? (rest ?? "") : `${rest ?? ""}Z`);
   const year = at.getUTCFullYear();

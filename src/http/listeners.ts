@@ -4,7 +4,9 @@ import { HttpFailure } from "./http-failure.ts";
 /** The number of imports that the callers of one project may follow at once, on one server. */
 export const MOST_LISTENERS = 64;
 
-/** The callers that share their part of a service: those of a project, else those of a user. */
+/**
+ * The name of the group of callers that share a limit: those of a project, else those of a user.
+ */
 export function partyOf({ project, user }: Caller): string {
   return project === null ? `user ${user ?? ""}` : `project ${project}`;
 }
@@ -14,10 +16,10 @@ export class Listeners {
   readonly #open = new Map<string, number>();
 
   /**
-   * Counts one more.
+   * Counts one more answer.
    *
-   * @returns the function that ends it, to be called once
-   * @throws HttpFailure 429
+   * @returns a function to call once, at the end of the answer
+   * @throws HttpFailure 429 if the party has too many
    */
   add(caller: Caller): () => void {
     const party = partyOf(caller);

@@ -1,5 +1,5 @@
-// The schemas of Glance's metadata definitions, which this service has none of: some clients and
-// test suites read the schemas all the same.
+// The schemas of Glance's metadata definitions. This service has no such definitions, but some
+// clients and test suites read the schemas.
 
 type JsonSchema = Readonly<Record<string, unknown>>;
 

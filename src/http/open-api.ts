@@ -50,15 +50,15 @@ type AnswerName = "image" | "images" | "member" | "members" | "task" | "tasks";
 /** The facts of a route for the OpenAPI document. */
 interface Description {
   readonly body?: keyof typeof BODIES;
-  /** By status; undefined: a body that is described in words, or none. */
+  /** By status; undefined: a body without a schema, or none. */
   readonly answers: Readonly<Record<number, AnswerName | undefined>>;
   /** A body is refused. */
   readonly refusesBody?: boolean;
-  /** The body is the bytes of an image; a text: their content type is not that of octets. */
+  /** True: the body is the bytes of an image; a text: with this content type instead of octets. */
   readonly takesBytes?: boolean | string;
 }
 
-/** The options of a route that stands in the OpenAPI document. */
+/** The options of a route that the OpenAPI document describes. */
 export function described(
   summary: string,
   { body, answers, refusesBody = false, takesBytes = false }: Description,
@@ -122,7 +122,7 @@ function plain(schema: object): object {
 
 /** Collects the routes that are registered after this into `/openapi.json`. */
 export async function openApi(app: FastifyInstance): Promise<void> {
-  // The schemas describe; each handler reads its body itself, in the words of Glance.
+  // The schemas are documentation. Each handler checks its body, and refuses in Glance's words.
   app.setValidatorCompiler(() => () => true);
   app.setSerializerCompiler(() => (document) => JSON.stringify(document));
   await app.register(swagger, {

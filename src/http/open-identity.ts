@@ -5,7 +5,7 @@ import type { Identity } from "./identity.ts";
 import { isLoopbackHost } from "./loopback.ts";
 
 /**
- * Opens the way that is configured.
+ * Opens the configured way of identification.
  *
  * @param report - takes lines for the operator. Default: they are dropped
  * @throws ImportError `BadConfiguration`
@@ -31,8 +31,8 @@ export async function openIdentity(
 const ADMINISTRATOR = callerOf(null, null, ["admin", "service"]);
 
 /**
- * Mode `none`: every caller is the administrator. A page in a browser of this host is not: it comes
- * with an origin, or by a name that leads here.
+ * Mode `none`: every caller is the administrator, except foreign pages in a browser of this host.
+ * Their requests have an origin, or a host name that was made to lead here (DNS rebinding).
  */
 function anyone({ allowAnyone, origins }: Extract<IdentitySettings, { mode: "none" }>): Identity {
   return {

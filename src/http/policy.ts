@@ -2,9 +2,9 @@ import type { ImageView } from "../client/image-view.ts";
 import type { MemberStatus } from "../domain/visibility.ts";
 import { isAdmin, type Caller } from "./caller.ts";
 
-// Who may do what: the defaults of Glance's policy. Every read and write of an image asks here.
+// The defaults of Glance's policy. Every read and write of an image asks it.
 
-/** The actions on one image. Glance's names of its rules. */
+/** The actions on one image. The names are those of Glance's rules, except `steer_import`. */
 export const IMAGE_ACTIONS = [
   "get_image",
   "download_image",
@@ -39,7 +39,7 @@ export type ServiceAction =
 export interface Judged {
   readonly owner: string | null;
   readonly visibility: ImageView["visibility"];
-  /** The state of the caller's project among the members of the image; null: it is none. */
+  /** The answer of the caller's project as a member of the image; null: it is not a member. */
   readonly membership: MemberStatus | null;
 }
 
@@ -48,7 +48,7 @@ export function isOwn({ project }: Caller, { owner }: Pick<Judged, "owner">): bo
   return project !== null && owner === project;
 }
 
-/** True if the caller may see the image at all; what may not be seen is not found. */
+/** True if the caller may see the image at all. To other callers it is absent. */
 export function maySee(caller: Caller, image: Judged): boolean {
   if (isAdmin(caller)) return true;
   if (!caller.roles.has("reader")) return false;

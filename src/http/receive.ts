@@ -6,10 +6,10 @@ import { HttpFailure } from "./http-failure.ts";
 import { sendContinue } from "./request-body.ts";
 
 /**
- * Runs the work that takes the bytes of a request as they come. It is aborted when the sender goes
- * away, sends nothing for too long, or when the server must end.
+ * Runs the work that takes the bytes of a request as they come. The work is aborted when the sender
+ * closes the connection or sends nothing for too long, and when this server must stop.
  *
- * @throws HttpFailure 408, 503; what the work throws
+ * @throws HttpFailure 400, 408, 503; what the work throws
  */
 export async function receive<T>(
   { settings, stopping }: ApiContext,
@@ -31,7 +31,7 @@ export async function receive<T>(
   };
   // With a listener on the request, the server does not drop an idle connection.
   raw.on("timeout", onTimeout);
-  // What follows the last byte takes as long as it takes, and no byte moves meanwhile.
+  // The work after the last byte may take longer than a connection may be idle.
   raw.once("end", () => socket.setTimeout(0));
   socket.on("close", onClose);
   if (socket.destroyed) onClose();

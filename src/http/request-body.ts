@@ -10,7 +10,8 @@ export function mediaTypeOf({ headers }: Pick<FastifyRequest, "headers">): strin
   return headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
 }
 
-// Deeper than any document of this API; functions that call themselves for each level must not end.
+// Deeper than any document of this API. Deeper ones would overflow the stack of recursive
+// functions.
 const MOST_LEVELS = 100;
 
 /** True if a JSON text has more levels of arrays and objects than any document of this API. */
@@ -30,7 +31,7 @@ export function isTooDeep(json: string): boolean {
   return false;
 }
 
-/** Asks a client that waits with its body to send it. */
+/** Asks a client that waits for permission to send its body. */
 export function sendContinue({ headers }: FastifyRequest, { raw }: FastifyReply): void {
   if (headers.expect?.toLowerCase() === "100-continue") raw.writeContinue();
 }

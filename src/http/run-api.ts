@@ -30,7 +30,7 @@ export async function runApi(options: ApiOptions): Promise<void> {
     logger.warn(line);
   });
   const stopping = new AbortController();
-  // Every running request listens for the end.
+  // Every running request has a listener on it.
   setMaxListeners(0, stopping.signal);
   const health = new Health("api");
   const context = {
@@ -48,7 +48,10 @@ export async function runApi(options: ApiOptions): Promise<void> {
     options.onReady({ api_url: urlOf(host, taken) });
     const signal = await nextSignal();
     stage = "stopping";
-    logger.info({ signal }, "The API takes no new requests, and ends when the running ones have");
+    logger.info(
+      { signal },
+      "The API takes no new requests, and stops once the running ones have ended",
+    );
     const drained = setTimeout(() => {
       stopping.abort(new ImportError("Interrupted", "The server ends"));
     }, timerMs(config.api.drainMs));
@@ -80,7 +83,7 @@ async function nextSignal(): Promise<string> {
   });
 }
 
-/** Checks again and again the servers and the volume that the API needs. */
+/** Checks regularly the servers and the volume that the API needs. */
 function watch(health: Health, client: ImageImportClient): void {
   health.watch("postgres", { work: () => client.admin.requireCatalogue() });
   health.watch("temporal", { work: () => client.admin.requireTemporal() });

@@ -29,7 +29,9 @@ interface IdRoute {
 
 const dropStore = z.strictObject({ store: z.string().min(1) });
 
-/** Steering of our own: imports are started, shown, followed, paused, cancelled. */
+/**
+ * The routes of this service for imports: list, start, show, follow, pause, cancel, drop a store.
+ */
 export const runRoutes: Routes = (app, context) => {
   const { client, config } = context;
   const listeners = new Listeners();
@@ -167,7 +169,7 @@ async function start(
   };
   if (method === "copy-image") return imports.copy(id, options);
   if (method === "web-download") await checkOrigin(context, uri ?? "");
-  // A client does not name files of the host.
+  // With another method, a uri names a file of this host: callers of the API may not.
   else if (uri !== undefined) throw badRequest("Only web-download takes a uri.");
   return imports.start(id, {
     ...options,

@@ -8,7 +8,7 @@ interface NameRoute {
   Params: { name: string };
 }
 
-/** Schemas; and the metadata definitions, of which there are none. */
+/** Schemas, and empty lists of metadata definitions. */
 export const schemaRoutes: Routes = (app) => {
   app.get<NameRoute>(
     "/v2/schemas/:name",

@@ -4,8 +4,8 @@ import { IMAGE_STATUSES } from "../domain/image-status.ts";
 import { TASK_STATUSES } from "../domain/task-status.ts";
 import { imageAttributes } from "./image-attributes.ts";
 
-// The schemas of `/v2/schemas`, which some clients build their models of. The same attributes make
-// the OpenAPI document.
+// The schemas of `/v2/schemas`, from which some clients build their models. The OpenAPI document
+// has the same attributes.
 
 type JsonSchema = Readonly<Record<string, unknown>>;
 
@@ -25,7 +25,7 @@ function settable(name: keyof typeof imageAttributes): JsonSchema {
   return { ...flattened(without(z.toJSONSchema(imageAttributes[name]), "$schema")), is_base: true };
 }
 
-/** A value or null is `{"type": ["null", "string"]}`, which old clients understand. */
+/** Writes "a value or null" as `{"type": ["null", "string"]}`, the form that old clients know. */
 function flattened(schema: JsonSchema): JsonSchema {
   const choices = schema["anyOf"];
   if (!Array.isArray(choices)) return schema;

@@ -5,9 +5,9 @@ import type { ByteRange } from "./byte-range.ts";
 const BLOCK_BYTES = 1024 * 1024;
 
 /**
- * Sends a part of an image as the body of an answer, and ends the answer. One block is read while
- * the one before is sent; no more is held. When it fails, the connection is dropped, so that the
- * client sees that the answer is not whole.
+ * Sends a range of an image as the body of an answer, and ends the answer. One block is read while
+ * the one before it is sent; memory holds no more. A failure drops the connection: so the client
+ * sees that the answer is not complete.
  */
 export async function sendBytes(
   image: OpenImage,
@@ -26,7 +26,7 @@ export async function sendBytes(
       if (lengthBytes === 0) throw new Error(`The copy ends at byte ${String(position)}`);
       await sending;
       sending = sent(response, block.subarray(0, lengthBytes));
-      // It is awaited below; a failure before that is not an unhandled one.
+      // Awaited below: until then, a failure must not count as an unhandled rejection.
       sending.catch(() => undefined);
       position += lengthBytes;
     }

@@ -34,7 +34,7 @@ import { uploadRoutes } from "./upload-routes.ts";
 import { API_PREFIX, versionsDocument } from "./versions.ts";
 import { viewRoutes } from "./view-routes.ts";
 
-/** A body that is not bytes of an image is read whole, up to this size. */
+/** The largest body that is not bytes of an image: memory holds all of it. */
 const LARGEST_DOCUMENT_BYTES = 1024 * 1024;
 const HEADERS_WITHIN_MS = 60_000;
 const DOCUMENT_WITHIN_MS = 60_000;
@@ -43,12 +43,12 @@ const LONGEST_LOGGED_PATH = 300;
 
 // Paths that clients send without `/v2`, where their endpoint is the root.
 const ROOT_FORMS = /^\/(?:images|info|schemas|stores|tasks|metadefs|tenants)(?=\/|$|\?)/;
-// Those of tus.
+// The paths of tus.
 const UPLOADS = /^\/uploads(?=[/?]|$)/;
-// Our own.
+// The paths that Glance does not have.
 const OWN = /^\/(?:v1|uploads)(?=\/|$|\?)/;
 
-/** The fastify of this API: its logger is pino's. */
+/** The Fastify server of this API. Its logger is one of pino. */
 export type Api = FastifyInstance;
 
 /** Builds the server; it does not listen yet. */
@@ -133,7 +133,7 @@ function serverOf(
   // A connection on which no byte moves is ended; a handler that waits for an import switches this
   // off.
   server.timeout = idleTimeoutMs;
-  // Only who may send the body is asked for it.
+  // The handler asks for the body with `sendContinue`, once it knows that the caller may send it.
   server.on("checkContinue", handler);
   return server;
 }
@@ -141,7 +141,7 @@ function serverOf(
 function readBodies(app: Api): void {
   const parseJson = app.getDefaultJsonParser("error", "error");
   app.removeAllContentTypeParsers();
-  // Clients of Glance name many types, and the first of these also without a body.
+  // Clients of Glance send many content types, and `application/octet-stream` also without a body.
   app.addContentTypeParser(["application/octet-stream", TUS_TYPE], (_request, _payload, done) => {
     done(null, undefined);
   });
@@ -155,10 +155,10 @@ function readBodies(app: Api): void {
   });
 }
 
-/** A connection on which no request runs must not keep the server from its end. */
+/** Closes connections on which no request runs when the server stops: they would hold it up. */
 function endWithLastAnswer(app: Api): void {
   let isClosing = false;
-  // Node does not count them as idle: their first request may be under way.
+  // Connections before their first request. Node does not count them as idle.
   const unused = new Set<Socket>();
   app.server.on("connection", (socket) => {
     unused.add(socket);
@@ -203,7 +203,7 @@ function identifyCallers(
     requireTarget(request);
     if (/%00/.test(pathOf(request))) throw notFound("There is nothing at this address.");
     const { isOpen, takesBytes, refusesBody } = request.routeOptions.config;
-    // A body would be read before anything is known of its sender.
+    // Answered here: the handler for unknown paths runs only after the body was read.
     if (request.is404) {
       answerUnknown(context, seen, request, reply);
       return reply;
@@ -230,7 +230,7 @@ function identifyCallers(
   });
   app.addHook("onResponse", async (request, reply) => {
     const { method } = request;
-    // A request that was refused has none.
+    // A request that was refused before its identification has none.
     const caller = request.caller as Caller | undefined;
     request.log.info(
       {
@@ -267,7 +267,7 @@ function requireTarget({ raw: { url = "" } }: FastifyRequest): void {
   if (url.includes("#")) throw badRequest("The target of a request has no fragment: remove the #.");
 }
 
-/** A document that does not come within its time is given up: it is held until it is whole. */
+/** Drops a request whose document does not come in time: memory holds it until it is complete. */
 function endSlowDocument({ raw }: FastifyRequest): void {
   if (raw.complete) return;
   const timer = setTimeout(() => raw.socket.destroy(), DOCUMENT_WITHIN_MS);
@@ -287,8 +287,9 @@ function requireShortId({ headers }: FastifyRequest): void {
 }
 
 /**
- * Each answer about an upload names the version of tus, refusals before the route, too. Answers to
- * OPTIONS tell what uploads can do, also those to browsers that ask for permission.
+ * Adds the version of tus to each answer about an upload, also to refusals before the route.
+ * Answers to OPTIONS name the extensions, too, also for browsers that ask for permission
+ * (preflight).
  */
 function announceUploads(app: Api, largestBytes: number): void {
   app.addHook("onRequest", async ({ method, url }, reply) => {
@@ -314,7 +315,7 @@ async function allowOrigins(app: Api, origins: readonly string[]): Promise<void>
       "tus-checksum-algorithm",
     ],
     maxAge: 3600,
-    // A client of tus asks without an origin what the server can do.
+    // Clients of tus send OPTIONS without an origin, to learn the extensions of the server.
     strictPreflight: false,
   });
 }
@@ -348,19 +349,19 @@ function answerStatusOnly(
   response.end(`${JSON.stringify({ status })}\n`);
 }
 
-/** Answers with the failure; the log has that of the service with its cause. */
+/** Answers with the failure. A failure of the service is also logged, with its cause. */
 function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const { status, headers, document, level } = answerTo(error, request);
   if (level !== undefined) {
     request.log[level]({ err: error, request_id: request.id }, "A request failed");
   }
   if (reply.raw.headersSent) {
-    // The client sees that the answer is not whole.
+    // So the client sees that the answer is not complete.
     reply.raw.destroy();
     return;
   }
   if (!request.raw.complete) linger(request.raw, reply.raw);
-  // A request that the framework refuses meets no hook.
+  // No hook runs for a request that the framework refuses.
   if (UPLOADS.test(request.url)) reply.headers(TUS_ANSWER);
   void reply.code(status).headers(headers).type("application/json").send(document);
 }
@@ -413,8 +414,8 @@ function answerUnknown(
     return;
   }
   if (/^\/v2\/tenants(?=\/|$)/.test(path)) {
-    // The OpenStack client looks for a project here if no Keystone is known; after this it takes
-    // the id as it is given.
+    // Without a Keystone, the OpenStack client looks up a project here. After a 403 it uses the
+    // given text as the id.
     refuse(new HttpFailure(403, "Projects cannot be looked up here."), request, reply);
     return;
   }

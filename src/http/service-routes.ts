@@ -64,7 +64,7 @@ export const serviceRoutes: Routes = (app, context) => {
     },
   );
 
-  /** Finds a task for those who may read it: to others it is as if there were none. */
+  /** Finds a task that the caller may read; undefined: absent, or not for this caller. */
   async function findTask(
     request: FastifyRequest,
     reference: string,
@@ -87,7 +87,7 @@ export const serviceRoutes: Routes = (app, context) => {
       requireUse(request, "get_usage");
       const { caller } = request;
       const named = queryOf(request).get("owner") ?? caller.project;
-      // Named, and empty: for administrators the images without an owner.
+      // `owner=`: for administrators the images without an owner.
       const unnamed = isAdmin(caller) ? null : caller.project;
       const owner = named === "" ? unnamed : named;
       if (owner !== caller.project && !isAdmin(caller)) {
@@ -102,7 +102,7 @@ export const serviceRoutes: Routes = (app, context) => {
     described("List the stores, each of them checked, for administrators", document),
     async (request) => {
       requireUse(request, "stores_info_detail");
-      // It has the words of the stores.
+      // The answer has messages of the stores' servers and disks.
       if (!isAdmin(request.caller))
         throw forbidden("Only administrators read the stores as checked.");
       return { stores: inWordsFor(request, await admin.listStores()) };

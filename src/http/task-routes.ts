@@ -13,7 +13,7 @@ interface IdRoute {
   Params: { id: string };
 }
 
-// The tasks of one image: its record expires, and an image has few.
+// More than an image has: tasks expire.
 const MOST_OF_AN_IMAGE = 500;
 
 /** Tasks: the imports of an image, and those of all images. */
@@ -75,7 +75,7 @@ export const taskRoutes: Routes = (app, context) => {
     "/v2/tasks",
     described("Refused: images are imported by their own route", { answers: {} }),
     async (request) => {
-      // A mistake in it is reported first, as Glance does.
+      // A forbidden URL in it is reported first, as Glance does.
       requireUse(request, "add_image");
       const { input } = newTask.safeParse(request.body).data ?? {};
       if (input !== undefined) await checkOrigin(context, input.import_from);

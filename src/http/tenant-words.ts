@@ -13,15 +13,15 @@ const HIDDEN = "[hidden]";
 const PATH = /(?<=^|[\s"'`(=])(?:file:\/\/)?\/[^\s"'`(),;]+/g;
 const ADDRESS =
   /(?<![\w./-])(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:.]{2,}\]|::1)(?::\d+)?(?![\w-])/gi;
-// Words of the system, with the host behind them.
+// Error codes of the system, each followed by a host.
 const HOST = /\b(ENOTFOUND|EAI_AGAIN|ECONN[A-Z]+|EHOST[A-Z]+|ENET[A-Z]+|ETIMEDOUT)\s+[^\s"',;)]+/g;
 
 const PROCESS = /\bprocess \d+ on node "[^"]*"/g;
 
-/** Members that name those who operate the service. */
+/** The members of documents that name an operator of the service. */
 const OPERATORS = ["cancelled_by"];
 
-/** Their text is about the request, although a part of the service fails. */
+/** Failures with a status of 500 or more whose text is about the request. */
 const ABOUT_THE_REQUEST = ["NotAcceptedYet", "SourceUnavailable", "ImportDeadlineExceeded"];
 
 /** True for a failure of the service itself, also one that the table does not list. */
@@ -113,7 +113,7 @@ function plainEnd({ message, failure }: Readonly<Record<string, unknown>>): obje
   return taskFailure({ code, ...place }, "a part of the service failed; its log has the cause");
 }
 
-/** A copy fails for a reason of its store, whose words are those of a server or a disk. */
+/** A copy without the message of its store, which is that of a server or a disk. */
 function plainCopy(progress: Readonly<Record<string, unknown>>): object {
   const { last_failure: failure } = progress;
   const plain = failure === undefined ? {} : { last_failure: "The store cannot be written now" };

@@ -57,7 +57,7 @@ export class TokenFile implements Identity {
   /**
    * Reads the file.
    *
-   * @param report - takes the reason why a changed file is not used: the tokens before it count
+   * @param report - takes the reason why a changed file is not used: the earlier tokens stay valid
    * @throws ImportError `BadConfiguration` for a file that cannot be read
    */
   static async open(path: string, report: Report): Promise<TokenFile> {
@@ -94,7 +94,7 @@ export class TokenFile implements Identity {
     await this.#looking;
   }
 
-  /** A file that is being written, or wrong, changes nothing: the last good one counts. */
+  /** Reads a changed file. If it is incomplete or wrong, the earlier tokens stay valid. */
   async #reload(): Promise<void> {
     try {
       const state = await stateOf(this.#path);
@@ -103,12 +103,12 @@ export class TokenFile implements Identity {
       this.#state = state;
     } catch (error) {
       if (!(error instanceof ImportError)) throw error;
-      this.#report(`${error.message}. The tokens that were read before count`);
+      this.#report(`${error.message}. The tokens that were read before stay valid`);
     }
   }
 }
 
-/** A file that was replaced or changed has another state. */
+/** A text that differs once the file was replaced or changed. */
 async function stateOf(path: string): Promise<string> {
   const facts = await stat(path, { bigint: true }).catch((cause: unknown) => {
     throw unusable(path, cause instanceof Error ? cause.message : String(cause));

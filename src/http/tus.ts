@@ -14,7 +14,7 @@ export const CHECKSUMS = ["sha1", "sha256", "md5"] as const;
 /** The headers of each answer about an upload. */
 export const TUS_ANSWER = { "tus-resumable": TUS_VERSION, "cache-control": "no-store" } as const;
 
-/** The headers that tell what this server can do. */
+/** The headers that name the extensions and limits of this server. */
 export function tusHeaders(largestBytes: number): Readonly<Record<string, string>> {
   return {
     "tus-resumable": TUS_VERSION,

@@ -27,7 +27,7 @@ type SeenUpload = Awaited<ReturnType<typeof requireUpload>>;
 
 const ADDRESS = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9a-f]{8})$/;
 
-/** Uploads that survive: tus 1.0. All state is in the catalogue and the staging area. */
+/** Uploads that can be continued: tus 1.0. All state is in the catalogue and the staging area. */
 export const uploadRoutes: Routes = (app, context) => {
   const { files } = context.client;
   const tus = {
@@ -55,7 +55,7 @@ export const uploadRoutes: Routes = (app, context) => {
       const view = await begin(context, request);
       reply.header("location", `${rootUrl(context, request)}${pathOf(view)}`);
       const isWithBytes = mediaTypeOf(request) === TUS_TYPE && hasBody(request);
-      // As it is now: with an import that follows.
+      // Read again: `begin` has recorded the import that follows.
       const seen = await requireUpload(context, request, keyOf(view));
       const now = isWithBytes ? await append(context, seen, 0, request, reply) : view;
       return showOffset(reply, now).code(201).send();
@@ -102,7 +102,7 @@ export const uploadRoutes: Routes = (app, context) => {
     { ...described("End an upload", { answers: { 204: undefined } }), ...tus },
     end,
   );
-  // For clients that can send nothing else.
+  // For clients that can send neither PATCH nor DELETE.
   app.post<UploadRoute>(
     "/uploads/:upload",
     {
@@ -174,7 +174,7 @@ async function begin(context: ApiContext, request: FastifyRequest): Promise<Resu
     });
   } catch (error) {
     if (!(error instanceof ImportError) || error.code !== "StagingBusy") throw error;
-    // Its sender may have died before it knew the address.
+    // The sender of that upload may have died before it knew the address.
     const generation = await client.files.findIncomplete(image.id);
     if (generation === null) throw error;
     const address = pathOf({ image_id: image.id, generation });
@@ -186,7 +186,7 @@ async function begin(context: ApiContext, request: FastifyRequest): Promise<Resu
   }
 }
 
-/** A request has its own: so an upload that began with it is found after its import, too. */
+/** The generation of an upload, from the id of the request that began it: a task keeps this id. */
 function generationOf(requestId: string): string {
   return requestId.slice("req-".length).slice(0, 8);
 }
@@ -199,7 +199,7 @@ function pathOf(view: Pick<ResumableView, "image_id" | "generation">): string {
   return `/uploads/${keyOf(view)}`;
 }
 
-/** Reads the image of an upload. Who may not upload it does not see the upload. */
+/** Reads the image of an upload. The upload is absent for a caller who may not upload the image. */
 async function requireUpload(context: ApiContext, request: FastifyRequest, address: string) {
   const [, imageId = "", generation = ""] = ADDRESS.exec(address) ?? [];
   const absent = notFound(`No upload found with ID ${address}`);
@@ -213,7 +213,7 @@ async function requireUpload(context: ApiContext, request: FastifyRequest, addre
   }
 }
 
-/** An upload that was imported is complete: its sender may have missed the last answer. */
+/** Finds an upload, also one that was imported: its sender may have missed the last answer. */
 async function findOrImported(
   { client }: ApiContext,
   { image, imageId, generation }: SeenUpload,
@@ -230,7 +230,7 @@ async function findOrImported(
   }
 }
 
-/** Takes the bytes of a request; with the last one the import begins that was to follow. */
+/** Writes the bytes of a request. After the last one, begins the import that was asked for. */
 async function append(
   context: ApiContext,
   { image, generation }: Pick<SeenUpload, "image" | "generation">,
@@ -268,7 +268,7 @@ function inTermsOfTus(error: unknown): unknown {
   return error;
 }
 
-/** Begins the import of a complete upload. It ends after the answer, which does not wait for it. */
+/** Begins the import of a complete upload. The answer does not wait for its end. */
 async function beginImport(
   { client, stopping }: ApiContext,
   { id, name }: SeenUpload["image"],

@@ -6,7 +6,7 @@ const SUPPORTED = [
   ...["v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0"],
 ];
 
-/** A first segment of a path that is the API: `/v2`, `/v2.0` to the newest minor. */
+/** The first segment of a path of the API: `/v2`, or `/v2.0` to the newest minor. */
 export const API_PREFIX = /^\/v2(?:\.(?:[0-9]|1[0-3]|15))?(?=\/|$|\?)/;
 
 /**

@@ -81,7 +81,7 @@ const filterSchema = z.strictObject({
   updatedBefore: time.optional(),
 });
 
-/** Images as the typed client shows them, for `image-import --api`: complete, and to the ms. */
+/** Images as the typed client shows them, for `image-import --api`: complete, with times in ms. */
 export const viewRoutes: Routes = (app, context) => {
   const { images, files } = context.client;
 

@@ -3,8 +3,8 @@ import type { ImageView, MemberView, TaskView } from "../client/image-view.ts";
 /** An image as clients of Glance read it; properties of users stand beside the attributes. */
 export type WireImage = Readonly<Record<string, unknown>>;
 
-// Test suites look at these two properties after an import; a tool that copies the properties of an
-// image to a new one must not meet them for ever.
+// Test suites read these two properties after an import. Later they are not shown: a tool that
+// copies all properties of an image to a new one would fail on them.
 const SHOWN_EMPTY_MS = 10 * 60_000;
 
 /** Shows an image. Times are whole seconds in UTC, as Glance's. */
@@ -40,8 +40,8 @@ export function wireImage(image: ImageView): WireImage {
 }
 
 /**
- * The status as Glance says it: an image whose bytes come with one PUT of `file` is `saving` until
- * it is active.
+ * The status as Glance reports it: an image whose bytes come with one PUT of `file` is `saving`
+ * until it is active.
  */
 export function wireStatus({ status, is_direct_upload: isDirect }: ImageView): string {
   return isDirect && (status === "uploading" || status === "importing") ? "saving" : status;
