@@ -29,7 +29,7 @@ export function importWorkflowId(imageId: string): string {
   return `image-import/${imageId}`;
 }
 
-/** The image that a workflow id of {@link importWorkflowId} is about. */
+/** Id of the image in a workflow id of {@link importWorkflowId}. */
 export function imageIdOf(workflowId: string): string {
   return workflowId.slice(workflowId.indexOf("/") + 1);
 }
@@ -40,7 +40,8 @@ export function deletionWorkflowId(imageId: string): string {
 }
 
 /**
- * Workflow id of the removal of one copy. Each copy has its own: none waits for a store of another.
+ * Workflow id of the removal of one copy. Each copy has a workflow of its own: an unreachable store
+ * delays only the removals from it.
  */
 export function copyRemovalWorkflowId({ image_id, epoch, store }: RemovalOrder): string {
   return `image-remove-copy/${image_id}/${store}/${String(epoch)}`;
@@ -134,7 +135,7 @@ export interface StoreProgress {
   method?: string;
   /** Begin of the copy, as ISO 8601. Absent before it, and in runs of 0.1.0. */
   started_at?: string;
-  /** End of the copy, with whatever result. */
+  /** End of the copy, successful or not, as ISO 8601. */
   ended_at?: string;
   /** Bytes of the source that are in the copy: live, or those at which a pause stopped it. */
   done_bytes?: number;
@@ -144,7 +145,10 @@ export interface StoreProgress {
   attempt?: number;
   /** Live: begin of that attempt, while the copy waits for it. */
   next_attempt_at?: string;
-  /** Message of its failure; live: of its last attempt's failure, or what it waits for. */
+  /**
+   * Message of its failure, if the import continues without this store. Live: message of the last
+   * attempt's failure, or the reason for which the copy waits.
+   */
   last_failure?: string;
 }
 
@@ -194,8 +198,8 @@ export interface ImportStatus {
   /** Live: begin of that attempt, while the step waits for it. */
   next_attempt_at?: string;
   /**
-   * Live: message of its last attempt's failure, or what it waits for; also of a step that moves no
-   * bytes.
+   * Live: message of the last attempt's failure, or the reason for which the step waits. Steps that
+   * move no bytes have it, too.
    */
   last_failure?: string;
 }
@@ -224,7 +228,7 @@ export interface ImportOutcome extends AcceptedCopy {
    * has lost the run.
    */
   readonly detected_format?: string;
-  /** The same of the upload or download, if transforms made other bytes of it. */
+  /** Format of the upload or download. Absent if no transform made other bytes of it. */
   readonly staged_format?: string;
   readonly checksum: string;
   readonly os_hash_algo: string;
@@ -265,7 +269,7 @@ export const dropStore = defineUpdate<{ readonly stores: readonly string[] }, [s
 
 /**
  * Failure type of {@link acceptImport} from a run that is about to end. The detail of the failure
- * is the id of that run: start again when it has closed.
+ * is the id of that run: the client starts again when that run has closed.
  */
 export const IMPORT_ENDING = "ImportEnding";
 

@@ -9,7 +9,8 @@ import { shown } from "./message-arguments.ts";
 /** The reason for which an import continues without a store. */
 export type GivenUp = "failed" | "dropped";
 
-// The last look at the copies waits for a store that does not answer.
+// When all copies are made, the step `confirm` may wait for a store that does not respond. A user
+// may then try to drop that store.
 const ALL_MADE_HINT =
   "The image becomes active as soon as every store that has a copy works. To go on without one, stop the import (`image-import cancel <image-id>`) and start it with the other stores (`image-import start <image-id> --store NAME`).";
 
@@ -101,7 +102,10 @@ export class Copies {
     }
   }
 
-  /** Waits until the drop of a store is recorded whose copy has not begun. */
+  /**
+   * Waits until the catalogue has recorded that the import continues without this store. The copy
+   * has not begun.
+   */
   async #leftOut(copy: Copy): Promise<undefined> {
     await condition(() => copy.state !== "giving up");
     return undefined;
@@ -202,7 +206,7 @@ function begin(copy: Copy): CancellationScope {
   return copy.scope;
 }
 
-/** @param hint - default: that of the code */
+/** @param hint - default: the hint of `ImageConflict` */
 function refusal(message: string, hint?: string): ApplicationFailure {
   const code = "ImageConflict";
   const details = hint === undefined ? [] : [{ code, hint } satisfies FailureDetails];

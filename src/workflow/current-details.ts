@@ -2,7 +2,7 @@ import { formatBytes } from "../domain/byte-size.ts";
 import { cutTo, markdownText } from "../domain/markdown-text.ts";
 import type { ImportStatus } from "./contract.ts";
 
-/** A row of the table of stores, beside the state in the status. */
+/** The values in the row of a store that are not in the status. */
 export interface StoreRow {
   /** The time at which its state began, as ISO 8601. */
   readonly since: string;
@@ -18,7 +18,7 @@ export interface Shown {
   /** The time at which the phase or the pause began, as ISO 8601. */
   readonly since: string;
   readonly stores: Readonly<Record<string, StoreRow>>;
-  /** Sentences about messages with wrong arguments. */
+  /** Sentences about signals that had arguments. */
   readonly notes: readonly string[];
 }
 

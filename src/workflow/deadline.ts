@@ -7,7 +7,7 @@ import { looks } from "./steps.ts";
  * Runs work with a deadline. When the time has passed, calls `onPassed` while the steps of the work
  * still run, and then cancels the work.
  *
- * @param timeMs - from now on
+ * @param timeMs - in milliseconds from the call on
  */
 export async function withinDeadline<T>(
   timeMs: number,
@@ -20,7 +20,7 @@ export async function withinDeadline<T>(
     await onPassed();
     scope.cancel();
   });
-  // It rejects if the work ends in time, or if the run is cancelled.
+  // The clock rejects if the work ends in time, or if the run is cancelled.
   passing.catch(() => undefined);
   try {
     return await scope.run(work);

@@ -6,12 +6,13 @@ import type { Leftover, Leftovers } from "./contract.ts";
 import { describeFailure } from "./failure-report.ts";
 import { control, probeSteps, sweepSteps } from "./steps.ts";
 
-// The result is one payload, of which Temporal takes 2 MiB.
+// The result is one payload, and Temporal accepts payloads of up to 2 MiB.
 const MOST = 5_000;
 
 /**
- * Finds what `reconcileImports` would do now, and changes nothing. It is a workflow of its own: a
- * worker of an earlier version does not know it, where it would ignore an argument of the other.
+ * Finds what `reconcileImports` would do now, and changes nothing. It is not an argument of
+ * `reconcileImports`: a worker of an earlier version would ignore the argument, and change things.
+ * It does not know this workflow, and so changes nothing.
  */
 export async function findLeftovers(): Promise<Leftovers> {
   const found = await control.findAbandoned.executeWithOptions(
@@ -42,7 +43,7 @@ const NOTHING: Found = { leftovers: [], left_out: 0 };
 /** The leftovers on a staging volume and in its stores. */
 async function findOn(node: string, failures: string[]): Promise<Found> {
   try {
-    // A node without a worker is found out within seconds.
+    // Without a worker on the node, this call fails within 20 s.
     await probeSteps(node).probeStores.executeWithOptions(
       { summary: `probe the stores of ${node}` },
       [],

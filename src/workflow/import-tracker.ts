@@ -24,7 +24,7 @@ import { countImport, measurePhase } from "./import-metrics.ts";
 import { logWith } from "./log-attributes.ts";
 import { given, shown } from "./message-arguments.ts";
 
-// Any client may send signals, and a person reads the last notes.
+// A client may send any number of signals, and users read only the last notes.
 const MOST_NOTES = 3;
 
 /** The verified facts about the bytes. */

@@ -4,8 +4,8 @@ import { cutTo } from "../domain/markdown-text.ts";
 const MOST_OF_A_VALUE = 100;
 
 /**
- * Takes the arguments of a message as they are. An argument that cannot be read would otherwise
- * fail the workflow task each time, and the import would stand still.
+ * The option of a query or signal that takes its arguments as they are. An argument that cannot be
+ * read would otherwise fail the workflow task each time, and the import would stand still.
  */
 export const ANY_ARGUMENTS = {
   typeInfo: { inputTypes: new Proxy([], { get: () => rawValueTypeInfo }) },
@@ -17,7 +17,7 @@ export function shown(values: readonly unknown[]): string {
   return texts.length === 0 ? "nothing" : cutTo(MOST_OF_A_VALUE, texts.join(", "));
 }
 
-/** Arguments that were taken as they are, without those that say nothing. */
+/** The values of arguments that were taken as they are, without null and undefined. */
 export function given(values: readonly RawValue[]): unknown[] {
   return values.map(read).filter((value) => value != null);
 }

@@ -100,7 +100,10 @@ export class Pause {
     }
   }
 
-  /** Waits while paused. Throws if a cancel came that the previous step ignored. */
+  /**
+   * Waits while the import is paused. Throws `CancelledFailure` if the import is cancelled, also if
+   * the previous step ignored the cancel.
+   */
   async #pass(): Promise<void> {
     this.#waiting += 1;
     this.#report();

@@ -17,9 +17,7 @@ export interface PreparedImage {
   readonly digests: Digests | null;
   readonly detected_format?: string;
   readonly checks?: Readonly<Record<string, string>>;
-  /**
-   * The product of a transform that has the bytes. Undefined if the upload or download has them.
-   */
+  /** Number of the product that has the bytes. Undefined if the upload or download has them. */
   readonly product?: number;
   /** Changes of the image by its source and by transforms; the activation writes them. */
   readonly changes?: Pick<ActivateOrder, "disk_format" | "container_format" | "properties">;

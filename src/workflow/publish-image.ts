@@ -35,7 +35,10 @@ export async function publishImage(
   return plan.known !== undefined || (await unstageImage(plan, run));
 }
 
-/** A further copy of an active image is not: that image has no status for saved copies. */
+/**
+ * True if the image is small enough to be published in one step. A further copy of an active image
+ * is not: that image has no status for saved copies.
+ */
 function isPublishedAtOnce({ known, at_once_bytes: most }: ImportPlan, { size }: KnownImage) {
   if (known !== undefined || most === undefined || size > most) return false;
   // An earlier version may have run steps of an import whose plan is of this version.
@@ -44,7 +47,8 @@ function isPublishedAtOnce({ known, at_once_bytes: most }: ImportPlan, { size }:
 
 /**
  * Publishes a small image in one step. If that step fails or is cancelled, an attempt may have
- * published the image, or may still do so. Any worker finds out, and prevents it from then on.
+ * published the image, or may still do so. `settlePublication` finds out on any worker, and
+ * prevents a later publication.
  */
 async function publishAtOnce(
   plan: ImportPlan,
@@ -89,7 +93,7 @@ async function wasPublished(
   }
 }
 
-/** The last look at the copies of a saved image, and its activation. */
+/** Checks the copies of a saved image a last time, and activates the image. */
 async function publishSaved(plan: ImportPlan, image: KnownImage, run: ImportRun): Promise<void> {
   run.enter("activating");
   await confirmCopies(plan, image.digests, run);

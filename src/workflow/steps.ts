@@ -9,20 +9,23 @@ const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED;
 /** A staging volume, and the times of the import that uses it. */
 interface Volume {
   readonly node: string;
-  /** Default: those of the configuration's default, for steps that belong to no running import. */
+  /**
+   * Default: the defaults of the configuration. The steps of reconciliations use them, because they
+   * belong to no running import.
+   */
   readonly times?: { readonly heartbeatTimeoutMs: number };
 }
 
 const DEFAULT_TIMES = { heartbeatTimeoutMs: 15_000 };
 
-// Steps that need moments.
+// Steps that usually take less than a second.
 const QUICK_RETRIES = {
   initialInterval: "200ms",
   backoffCoefficient: 2,
   maximumInterval: "10s",
 } as const;
 
-// Steps that begin again with bytes.
+// Steps of which a retry may read many bytes again.
 const BYTE_RETRIES = {
   initialInterval: "500ms",
   backoffCoefficient: 2,
@@ -43,7 +46,8 @@ export const control = proxyActivities<ControlActivities>({
 
 /**
  * Steps of the reconciler that need only the catalogue. They are bounded: the next reconciliation
- * begins only when this one has ended, and one claim that cannot be released must not stop all.
+ * begins only when this one has ended, and a claim that cannot be released must not block the other
+ * claims.
  */
 export const reconciling = proxyActivities<ControlActivities>({
   taskQueue: CONTROL_QUEUE,
@@ -54,7 +58,8 @@ export const reconciling = proxyActivities<ControlActivities>({
 });
 
 /**
- * Queries for the text of a failure. They are bounded: they must not delay the end of an import.
+ * Steps that find the causes for the text of a failure. They are bounded: they must not delay the
+ * end of an import.
  */
 export const looks = proxyActivities<ControlActivities>({
   taskQueue: CONTROL_QUEUE,
@@ -73,9 +78,9 @@ export const waiting = proxyActivities<ControlActivities>({
 });
 
 /**
- * Steps that move bytes. A missing heartbeat reveals a dead worker, and its response carries the
- * cancel. No `maximumAttempts`: each deployment costs an attempt, and the import's deadline is the
- * bound.
+ * Steps that move bytes. A missing heartbeat reveals a dead worker, and the server's response to a
+ * heartbeat carries the cancel. No `maximumAttempts`: each deployment costs an attempt, and the
+ * import's deadline is the bound.
  */
 export function byteSteps({ node, times = DEFAULT_TIMES }: Volume) {
   return proxyActivities<ByteActivities>({
@@ -118,8 +123,8 @@ export function publishSteps({ node, times = DEFAULT_TIMES }: Volume) {
 }
 
 /**
- * Undos on a staging volume. They are bounded: the next undo must not wait for a store that never
- * comes back. A missing heartbeat reveals a dead worker, and the undo is retried within the bound.
+ * Undos on a staging volume. They are bounded: the next undo must not wait for a store that stays
+ * unreachable. A missing heartbeat reveals a dead worker, and the undo is retried within the bound.
  */
 export function undoSteps({ node, times = DEFAULT_TIMES }: Volume) {
   return proxyActivities<CleanUpActivities>({

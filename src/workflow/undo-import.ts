@@ -20,7 +20,7 @@ import type { ImportRun } from "./import-run.ts";
 /**
  * Undoes an import that failed, was cancelled, or passed its deadline.
  *
- * @returns the refusal of its start, if its client has it: then nothing has failed
+ * @returns the refusal, if the client that started the run has received it: then the run succeeds
  * @throws the failure with which the run ends
  */
 export async function undoImport(error: unknown, run: ImportRun): Promise<RefusedImport> {
@@ -77,7 +77,7 @@ export function failedRun(report: FailureReport, cause: unknown): ApplicationFai
     message: place === "" ? text : `${place}: ${text}`,
     nonRetryable: true,
     details: [details],
-    // Not counted and not logged as a failure of the service.
+    // The worker neither counts nor logs it as a failure of the service.
     ...(isRefusal(report) ? { category: "BENIGN" as const } : {}),
     ...(cause instanceof Error ? { cause } : {}),
   });
