@@ -9,9 +9,12 @@ export interface ActivateOrder {
   readonly image_id: string;
   readonly epoch: number;
   readonly task_id: string;
-  /** Disk format of the last product. Default, and in histories of 0.1.0: as it was declared. */
+  /**
+   * Disk format that the image gets: taken over from its source, of the last product, or detected
+   * if none was declared. Default, and in histories of 0.1.0: as it was declared.
+   */
   readonly disk_format?: DiskFormat;
-  /** Container format of the source that the image was made from. Default: as it was declared. */
+  /** Container format that the image takes over from its source. Default: as it was declared. */
   readonly container_format?: ContainerFormat;
   /** Properties that its source and transforms give the image. Default: none. */
   readonly properties?: Readonly<Record<string, string>>;
@@ -44,7 +47,7 @@ export function activateImageActivities({ database, taskTimeToLiveMs, version }:
   };
 }
 
-/** The changes of an order. */
+/** The changes of the image in an order. */
 export function transformedBy(order: ActivateOrder): Transformations {
   const { disk_format: diskFormat, container_format: containerFormat } = order;
   const { properties, preparation } = order;

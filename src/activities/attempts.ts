@@ -15,13 +15,16 @@ interface Attempt {
 /** Settings of {@link Attempts}. */
 export interface AttemptsOptions {
   /**
-   * Time to wait for an attempt that is ended, in ms. It stops within a block; one that
-   * takes longer hangs in a call to the file system. Default: 5 s.
+   * Time to wait until an aborted attempt has stopped, in ms. It stops after a block at most,
+   * unless a call of the file system hangs. Default: 5 s.
    */
   readonly patienceMs?: number;
 }
 
-/** State of the attempts that had the key before: they write no more, or did not end in time. */
+/**
+ * State of the earlier attempts with the same key: all have stopped writing, or one did not end in
+ * time.
+ */
 export type Previous = "over" | "hanging";
 
 /** The place of this activity among all attempts of its import. */
@@ -49,7 +52,7 @@ export function attemptKey(lease: LeaseId): string {
 }
 
 /**
- * Makes sure that an attempt is not late: one that runs must not come after it.
+ * Makes sure that an attempt is not late: no running attempt may be a later one.
  *
  * @throws ImportError `AttemptOvertaken`
  */
@@ -62,9 +65,9 @@ function requireNotLate(held: AttemptOrder | null, attempt: AttemptOrder, what: 
 }
 
 /**
- * The attempts that run in this process, by what they write. Temporal may start a second attempt
- * while the first one still runs (it missed a heartbeat); the second one ends the first before it
- * touches anything. A late attempt begins after its successor did, and ends none.
+ * The attempts that run in this process, by the place that they write. Temporal may start a second
+ * attempt while the first one still runs (it missed a heartbeat); the second one ends the first
+ * before it touches anything. A late attempt begins after its successor did, and ends none.
  */
 export class Attempts {
   readonly #patienceMs: number;
@@ -77,8 +80,8 @@ export class Attempts {
   /**
    * Ends the attempts that have this key now, including one that was given up because it hangs.
    *
-   * @param order - of the undo that ends them. Attempts that come after it go on. Default: it ends
-   *   all
+   * @param order - the place of the undo among the attempts. Later attempts go on. Default: all
+   *   attempts are ended
    * @returns "over" when no ended attempt writes any more, "hanging" when one did not end in time
    */
   async end(key: string, order?: AttemptOrder): Promise<Previous> {
@@ -91,7 +94,7 @@ export class Attempts {
    * Runs an attempt under this key, after it has ended those before it.
    *
    * @param work - its signal is aborted when another attempt takes over
-   * @param order - of this attempt. Default: null, no attempt is late
+   * @param order - the place of this attempt among all. Default: null, no attempt is late
    * @throws ImportError `AttemptOvertaken` when a later attempt runs here already
    */
   async run<T>(

@@ -37,18 +37,18 @@ export interface ImportPlan {
   readonly owner: string | null;
   /** Absent in histories of 0.1.0, and of an image without a name. */
   readonly image_name?: string;
-  /** Null when the verdict is to read it from the bytes. */
+  /** Null if the verdict detects it in the bytes. */
   readonly disk_format: DiskFormat | null;
   readonly container_format: string;
   readonly stores: readonly string[];
   readonly all_stores_must_succeed: boolean;
-  /** URI of the upload. Null: it lies at the default place. */
+  /** URI of the upload. Null: the upload is at the default place. */
   readonly uri: string | null;
-  /** Absent in histories of 0.1.0, which knew `glance-direct` alone. */
+  /** Absent in histories of 0.1.0, which had only `glance-direct`. */
   readonly method?: ImportMethod;
   /** `web-download`: the URL of the bytes, sealed if it holds a secret. */
   readonly source_uri?: string;
-  /** The facts that the image takes over from that of another service. */
+  /** Formats and properties that the image takes over from an image of another service. */
   readonly takes_over?: TakenOver;
   /** `web-download`: the reason for which there is nothing to download. */
   readonly source_failure?: string;
@@ -254,7 +254,7 @@ async function planCopies(
     stores: wanted.filter((store) => !has.includes(store)),
     has,
     known,
-    // This worker is alive; that of the oldest copy may be gone permanently.
+    // This worker is alive. The worker of the oldest copy may not exist any more.
     node: (locations.find(({ node }) => node === here) ?? locations[0])?.node ?? "",
   };
 }
@@ -325,15 +325,18 @@ function requireStagingFor(
   throw badTaskConfiguration(claimant, staging);
 }
 
-/** A secret that stands in the history of a run can't be taken back; the next one can be sealed. */
+/**
+ * Rejects a URL that may contain a secret and is not sealed. The history of this run keeps it, but
+ * the next start can seal it.
+ */
 function requireWebUri({ method, uri }: ImportRequest): void {
   if (method !== "web-download" || uri === undefined || isSealed(uri)) return;
   parseWebUrl(uri);
   if (!needsSealing(uri)) return;
   throw new ImportError(
     "BadRequest",
-    "The URL has a query, which may be a secret and is readable in the history of this run",
-    { hint: "Start it with `image-import` or its client, which seal such URLs." },
+    "Cannot import from this URL: its query or fragment may be a secret, and is readable in the history of this run",
+    { hint: "Start the import with `image-import` or its client, which seal such URLs." },
   );
 }
 

@@ -20,8 +20,8 @@ export function confirmCopiesActivities(dependencies: NodeDependencies) {
   return {
     /**
      * Makes sure that no copy has changed since it was checked. A copy that may have changed is
-     * read again and compared with the digests. A link may: it is another name of the staged file,
-     * and the owner of that file can still write to it.
+     * read again and compared with the digests. A link always may have changed: it is another name
+     * of the staged file, and the owner of that file can still write to it.
      *
      * @throws ImportError `StagedDataChanged` for a copy that is still the staged file,
      *   `DigestMismatch` for any other, `CopyNotFound`; retried: `StoreUnavailable`

@@ -42,7 +42,7 @@ export interface SourceOrder extends StagedOrder {
 export interface OpenSource extends AsyncDisposable {
   readonly bytes: CopySource;
   readonly sizeBytes: number;
-  /** Undefined: they have not been read yet. */
+  /** Undefined if no step has read the bytes yet. */
   readonly crc32: number | undefined;
   readonly zeroBlocks?: ZeroBlocks;
   /**
@@ -70,8 +70,8 @@ export interface OpenSource extends AsyncDisposable {
    */
   requireSound(progress: Progress): Promise<void>;
   /**
-   * Publishes a copy. Other steps do not mistake the change of a shared inode for a change of the
-   * source.
+   * Publishes a copy. That changes a shared inode, which other steps must not mistake for a change
+   * of the source.
    */
   whilePublishing(copied: Copied, publish: () => Promise<void>): Promise<void>;
 }
@@ -163,9 +163,9 @@ interface Look {
   readonly location: LocationRow;
   /** Open for reading, when it can be the source. */
   readonly copy?: OpenCopy | undefined;
-  /** Why it is not the image. */
+  /** The difference from the image. */
   readonly damage?: string | undefined;
-  /** Why it cannot be read now. */
+  /** The error of the read. */
   readonly failure?: unknown;
 }
 
@@ -227,7 +227,7 @@ async function rememberDamage(
 ): Promise<void> {
   if (damage === location.damage) return;
   const { imageId, store, key } = location;
-  if (damage === null) log.info("A copy that was damaged is whole again", { imageId, store, key });
+  if (damage === null) log.info("A damaged copy is intact again", { imageId, store, key });
   else log.error("A copy of an image is damaged", { imageId, store, key, damage });
   await patiently(progress, () => database.query((db) => recordDamage(db, location, damage)));
 }
@@ -260,7 +260,8 @@ function publishedSource(
       if (method === "copy") return;
       const { store, key } = location;
       const now = await dependencies.stores.get(store).find(key, progress.signal);
-      // Bytes that were neither read nor written since they were checked are those of the crc32.
+      // The copy was made without reading the source. If the source did not change since it was
+      // checked, the copy has the bytes of the recorded crc32.
       const isAsChecked = !mayHaveChanged(version, copy.version, shared);
       if (isAsChecked && now !== undefined && !mayHaveChanged(copy.version, now.version)) return;
       await requireSound(progress);

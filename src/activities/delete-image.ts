@@ -41,7 +41,7 @@ export function deleteImageActivities({ database }: Dependencies) {
     },
 
     /**
-     * Waits, by being retried, until no import holds the image.
+     * Fails as long as an import holds the image. Temporal retries the step, which thus waits.
      *
      * @throws ImportError `ImageStillClaimed` while one does
      */
@@ -82,8 +82,8 @@ export function removeImageBytesActivities(
   };
   return {
     /**
-     * Removes all bytes of a deleted image on this node, and the rows that named them. Nothing
-     * there is success. An image that is not being deleted is not touched. An unreachable store
+     * Removes all bytes of a deleted image on this node, and the rows that named them. Succeeds if
+     * nothing is there. An image that is not being deleted is not touched. An unreachable store
      * does not delay the removal from others.
      *
      * @throws ImportError `StoreUnavailable`, `StagingUnavailable`, retried until they are back
@@ -100,8 +100,8 @@ export function removeImageBytesActivities(
     },
 
     /**
-     * Removes the bytes of one copy on this node whose removal has begun, and then its row. Nothing
-     * there is success. A copy that readers see is not touched.
+     * Removes the bytes of one copy on this node, and then its row, if the removal of that copy has
+     * begun. Succeeds if nothing is there. A copy that readers see is not touched.
      *
      * @throws ImportError `StoreUnavailable`, retried until the store is back
      */
@@ -114,8 +114,8 @@ export function removeImageBytesActivities(
 }
 
 /**
- * A removal was promised: it also waits for the permission, or for the store to be configured
- * again.
+ * Runs a removal, and makes its permanent failures retryable. The removal was promised: it waits
+ * until this process gets the permission, or until the store is configured again.
  */
 async function patiently(
   remove: () => Promise<void>,

@@ -11,8 +11,8 @@ import type { Attempts } from "./attempts.ts";
 import type { LastFailure } from "./progress.ts";
 
 /**
- * The times that an import runs with; they travel in its history, so that a replay sees the same.
- * In ms.
+ * The time limits of an import, in ms. They are in its history, so that a replay uses the same
+ * ones.
  */
 export interface ImportTimes {
   readonly deadlineMs: number;
@@ -48,8 +48,8 @@ export interface Dependencies {
   /** Version of this software, for the history of images. */
   readonly version: string;
   /**
-   * True if a run of this workflow id is open in Temporal. A run that Temporal no longer knows is
-   * not.
+   * True if a run of this workflow id is open in Temporal. False for a run that Temporal no longer
+   * knows.
    *
    * @param runId - default: the newest run
    */

@@ -30,7 +30,7 @@ export interface CheckOrder extends DigestOrder {
   readonly checksum: GivenChecksum;
 }
 
-/** The digests of bytes that this service did not write. It has no undo: it only reads. */
+/** The digests of bytes that this service did not write. It has no undo: it changes no bytes. */
 export function digestStagedActivities(dependencies: NodeDependencies) {
   const { database, idleTimeoutMs, hashAlgo } = dependencies;
   const aboutDigest = ({ size }: DigestOrder): ProgressOptions => ({
@@ -65,10 +65,11 @@ export function digestStagedActivities(dependencies: NodeDependencies) {
         await database
           .query((db) => updateStaged(db, staged.row, { fingerprint, digests }))
           .catch((error: unknown) => {
-            // Only a later attempt would miss this note. The result must not be lost.
+            // The digests are the result of this step, and must not be lost. Their record only
+            // saves a later attempt the work.
             if (!isUnreachable(error)) throw error;
             const about = { image_id: order.image_id, reason: error.message };
-            log.warn("Cannot note the digests of staged data in the catalogue", about);
+            log.warn("Cannot record the digests of staged data in the catalogue", about);
           });
         return digests;
       });

@@ -2,7 +2,7 @@ import type { LeaseId } from "../db/lease-records.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import { DoubtfulFailure } from "../transforms/program-failure.ts";
 
-// The machine had its chance to recover, and each attempt may take hours.
+// Enough for the machine to recover, and few because each attempt may take hours.
 const MOST_ATTEMPTS = 3;
 
 /**
@@ -14,9 +14,9 @@ export class Doubts {
   readonly #counts = new Map<string, number>();
 
   /**
-   * Runs an attempt. When it fails as doubtfully as those before it, the image is the cause.
+   * Runs an attempt. If it is the third one that fails doubtfully, the image counts as the cause.
    *
-   * @throws ImportError as the work; the lasting failure instead of the third doubtful one
+   * @throws ImportError as the attempt does; instead of the third doubtful failure, the lasting one
    */
   async settle<T>({ imageId, epoch, place }: LeaseId, attempt: () => Promise<T>): Promise<T> {
     const key = [imageId, epoch, place].join("/");

@@ -74,7 +74,7 @@ export function fetchImageActivities(dependencies: NodeDependencies) {
             {
               pathOf: (part) => staging.productPathOf(part),
               resultOf: finishedDownload,
-              // A lease without a source was taken away: a writer before its holder may be alive.
+              // Without a recorded source, no byte of the part can be continued.
               mayResume: ({ fetchedFrom }) => fetchedFrom !== null,
               // A queued image has no upload: an earlier import adopted a file and failed. The file
               // stays where its owner put it.
@@ -93,8 +93,8 @@ export function discardFetchedActivities(dependencies: NodeDependencies) {
   return {
     /**
      * Undoes `fetchImage`: removes the download of this import, complete or not, then its lease.
-     * Never touches an upload, nor the download of a later run of the same import. Nothing there is
-     * success.
+     * Never touches an upload, nor the download of a later run of the same import. Succeeds if
+     * nothing is there.
      *
      * @throws ImportError retried: `StagingUnavailable`, `AttemptOvertaken`
      */
@@ -195,7 +195,7 @@ async function writePart(
   const zeroBlocks = new ZeroBlocks();
   const total = sizeBytes ?? undefined;
   progress.report(source.offset, total);
-  // A slow source moves long before a block is full.
+  // Each read is reported, not each block: a slow source takes long to fill a block.
   const moving: ByteSource = {
     read: async (buffer) => {
       const readBytes = await source.read(buffer);
@@ -214,8 +214,8 @@ async function writePart(
       ledger.writtenBytes = doneBytes;
     },
   }).catch(async (error: unknown) => {
-    // A late attempt must not decide that the import fails. If the catalogue is unreachable,
-    // another attempt ends in the same way.
+    // A late attempt must not make the import fail: it throws the loss of its lease instead. While
+    // the catalogue is unreachable, the findings are lost, and the next attempt makes them again.
     await ledger.recordFindings().catch((failure: unknown) => {
       if (isLost(failure) && !progress.signal.aborted) throw failure;
     });
@@ -230,7 +230,8 @@ async function writePart(
     zeroBlocks,
     timeToLiveMs: dependencies.stagingTimeToLiveMs,
   };
-  // Before it gets its final name: after a death the next attempt needs only its fingerprint.
+  // Recorded before the file gets its final name: if this process dies in between, the next attempt
+  // recognises the file by its fingerprint.
   await patiently(progress, () =>
     database.transaction(async (db) => {
       await requireLease(db, id, token);
@@ -261,7 +262,8 @@ async function reserve(
 }
 
 /**
- * Bytes that were written before the machine went down are safe only as far as they were synced.
+ * The number of bytes of a part that are safe to continue. After a restart of the machine, only the
+ * synced bytes are.
  */
 async function trustedBytes(target: FileHandle, left: StagedRow | undefined): Promise<number> {
   if (left?.fetchedFrom == null) return 0;
@@ -272,7 +274,9 @@ async function trustedBytes(target: FileHandle, left: StagedRow | undefined): Pr
 
 /** Records in the catalogue the source of a download, and the number of bytes that are safe. */
 class SourceLedger {
-  /** Takes the number of bytes that were written; the last block may be under way. */
+  /**
+   * The number of bytes that the writer has reported. The last block may still be being written.
+   */
   writtenBytes = 0;
   readonly #dependencies: NodeDependencies;
   readonly #held: HeldLease;
@@ -301,7 +305,7 @@ class SourceLedger {
     target: FileHandle,
     source: WebDownload,
   ): Promise<SourceLedger> {
-    // Cut first: a part must never be longer than its recorded source.
+    // Truncated before the source is recorded: the part must hold no bytes of another state of it.
     await target.truncate(source.offset);
     const ledger = new SourceLedger(dependencies, held, target, source, {
       ...source.state,
@@ -355,8 +359,8 @@ class SourceLedger {
 }
 
 /**
- * The attempt that took over, or the undo, removes the files that it knows. Only the late writer
- * knows the files that it made after that.
+ * Publishes a download. An attempt that lost its lease removes its own files: the attempt that took
+ * over, or the undo, does not know the files that this attempt made after the loss.
  */
 async function publishOrDiscard(
   dependencies: NodeDependencies,
@@ -401,9 +405,9 @@ async function publish(
     compareFingerprints(row.fingerprint, published.fingerprint) !== "changed";
   // The attempt that published it may have died before it removed the private name.
   if (isPublished) await staging.discard({ part });
-  // Otherwise the name belongs to bytes that were changed since. They were downloaded again.
+  // Otherwise no file has the name, or a changed one. This download replaces that file.
   else await staging.publish(part, path, async () => undefined);
-  // The real path: the import looks for it.
+  // Opened for its canonical path, which the catalogue records.
   const staged = await staging.openStaged(id.imageId, pathToFileURL(path).href);
   await staged.handle.close();
   await patiently(progress, () =>
@@ -415,7 +419,8 @@ async function publish(
 }
 
 /**
- * Only an attempt whose part this one took over can have published this name.
+ * Opens the file of the final name, if there is one. Only an attempt whose part this one took over
+ * can have published it.
  */
 async function openPublished(
   staging: StagingArea,

@@ -83,7 +83,7 @@ export function findAbandonedActivities({ database, isRunOpen, staging }: Depend
   };
 }
 
-/** The items for which the answer is yes, in their order. */
+/** The items for which `ask` returns true, in their order. */
 async function filterSideBySide<Item>(
   items: readonly Item[],
   ask: (item: Item) => Promise<boolean>,

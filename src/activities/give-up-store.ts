@@ -14,8 +14,8 @@ export interface GiveUpOrder {
 export function giveUpStoreActivities({ database }: Dependencies) {
   return {
     /**
-     * The store leaves `os_glance_importing_to_stores`, and enters `os_glance_failed_import` if it
-     * failed.
+     * Removes the store from `os_glance_importing_to_stores`, and adds it to
+     * `os_glance_failed_import` if it failed.
      */
     async giveUpStore(order: GiveUpOrder): Promise<void> {
       const claim = { imageId: order.image_id, epoch: order.epoch };

@@ -20,7 +20,7 @@ export interface HeldLease {
   readonly token: string;
   /** Private name of the bytes while they are written. */
   readonly part: string;
-  /** Name of the whole bytes: an absolute path in staging, a key in a store. */
+  /** Name of the complete bytes: an absolute path in staging, a key in a store. */
   readonly path: string;
   /** The lease of the earlier attempt of this import; undefined: there was none. */
   readonly before: StagedRow | undefined;
@@ -30,9 +30,9 @@ export interface HeldLease {
 
 /** The rules of one kind of bytes. */
 export interface LeasePolicy<Result> {
-  /** The name that the whole bytes of a part will have. */
+  /** Returns the name that the complete bytes of a part will have. */
   readonly pathOf: (part: string) => string;
-  /** The result of an earlier attempt that finished; undefined: there is none. */
+  /** Returns the result of an earlier attempt that finished; undefined if there is none. */
   readonly resultOf: (
     lease: StagedRow,
     signal: AbortSignal,
@@ -54,10 +54,10 @@ interface WritingOrder {
 }
 
 /**
- * Writes bytes as the one attempt that may: ends the earlier attempts in this process, takes the
- * lease, and runs the work. The part of an attempt that is over is continued where the policy
- * allows it; the others are removed. An attempt whose import lost its claim meanwhile removes its
- * bytes.
+ * Writes bytes as the only attempt that may write them: ends the earlier attempts in this process,
+ * takes the lease, and runs the work. The part of an attempt that is over is continued where the
+ * policy allows it; the others are removed. An attempt whose import lost its claim meanwhile
+ * removes its bytes.
  *
  * @param work - writes the bytes and finishes the lease; its signal is aborted when another attempt
  *   takes over
@@ -119,8 +119,8 @@ async function take<Result>(
     const left = resumes ? before : undefined;
     const part = left?.part ?? newPartName(id.imageId, id.epoch);
     const path = left?.path ?? policy.pathOf(part);
-    // A writer that may still be alive keeps its file without a name. Its bytes are never
-    // published.
+    // A part that is not continued is removed. If its writer is still alive, it goes on writing to
+    // a file without a name, which is never published.
     const earlierParts = [...(before?.earlierParts ?? []), before?.part].flatMap((name) =>
       name == null || name === part ? [] : [name],
     );
@@ -135,8 +135,8 @@ async function take<Result>(
     // attempt.
     if (!isTaken) continue;
     if (earlierParts.length > 0) {
-      // After the lease was taken: an attempt that stood still before this line would remove the
-      // part of a later one.
+      // Removed after the lease was taken: an attempt that stood still before this line would
+      // otherwise remove the part of a later one.
       await removeEarlierParts(dependencies, { ...id, earlierParts });
       await database.query((db) => updateLease(db, id, holder.token, { earlierParts: [] }));
     }
@@ -149,7 +149,7 @@ async function isResumable<Result>(
   policy: LeasePolicy<Result>,
   previous: Previous,
 ): Promise<boolean> {
-  // A lease that was taken away has no part: its writer before the taker may be alive.
+  // A lease that was taken away has no part: the writer that lost it may be alive.
   if (lease?.part == null || policy.mayResume?.(lease) !== true) return false;
   return isOver(lease.writer, previous);
 }
@@ -163,7 +163,10 @@ function mayBeLost(error: unknown): boolean {
   return isLost(error) || cancellationDetails()?.notFound === true;
 }
 
-/** The undo of a lost import may have come before this attempt took its lease. */
+/**
+ * Removes the bytes of this attempt's lease: the undo of the lost import may have run before this
+ * attempt took the lease.
+ */
 async function removeOrphaned(
   dependencies: NodeDependencies,
   { id, token }: HeldLease,
@@ -172,8 +175,9 @@ async function removeOrphaned(
 }
 
 /**
- * The undo of a lost import may have come before this attempt made its file in staging, and only
- * this attempt knows the name. No later import has it: it contains the epoch.
+ * Removes this attempt's file in staging: the undo of the lost import may have run before the file
+ * was made, and only this attempt knows the name. No later import uses that name: it contains the
+ * epoch.
  */
 async function discardOwn(
   { staging }: NodeDependencies,

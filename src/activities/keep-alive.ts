@@ -1,8 +1,8 @@
 import { activityInfo, cancelled, heartbeat } from "@temporalio/activity";
 
-// As often as the steps that move bytes: the SDK throttles what it sends on.
+// As often as in steps that move bytes: the SDK sends only some of them to the server.
 const HEARTBEAT_EVERY_MS = 500;
-// A step that checks for a cancel needs less; one that needs more hangs in a call.
+// A step that checks for a cancel stops earlier. A step that takes longer hangs in a call.
 const STOP_PATIENCE_MS = 5_000;
 
 type Steps = Record<string, (...args: never[]) => Promise<unknown>>;

@@ -7,9 +7,9 @@ import type { Progress } from "./progress.ts";
 const RETRY_EVERY_MS = 1_000;
 
 /**
- * Repeats a call of the catalogue while that is unreachable, for a step that would have to do the
- * work of hours again. The step shows life meanwhile, and what it waits for. Its cancel, its pause
- * and the deadline of the import end the wait.
+ * Repeats a call of the catalogue while the catalogue is unreachable, for a step that would
+ * otherwise repeat hours of work. Meanwhile the step sends heartbeats that name the reason for the
+ * wait. Its cancel, its pause and the deadline of the import end the wait.
  *
  * @param progress - the progress of the step
  * @param call - only statements, which have time limits, and are safe to run again

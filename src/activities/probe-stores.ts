@@ -4,8 +4,8 @@ import { StoreCalls } from "./store-calls.ts";
 /** The reason why each store does not work, by its name; null for a store that works. */
 export type ProbedStores = Readonly<Record<string, string | null>>;
 
-// A store that works responds within milliseconds; a probe must not wait as long as the work that
-// it saves.
+// A store that works responds within milliseconds. A probe must be shorter than the work that it
+// avoids.
 const PROBE_LIMIT_MS = 5_000;
 
 /** The check of the stores of a node before the reconciler works in them. */

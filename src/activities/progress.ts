@@ -18,7 +18,7 @@ export interface ByteProgress {
   readonly totalBytes?: number;
   /** Rate over the last ten seconds. Left out until it is known. */
   readonly bytesPerSecond?: number;
-  /** Why the step waits. Left out while it does not. */
+  /** Reason for which the step waits. Left out while it does not wait. */
   readonly waitsFor?: string;
 }
 
@@ -42,9 +42,9 @@ export interface Progress {
   /** Takes the bytes that are done now, and their total. Default of the total: as it was. */
   readonly report: Report;
   /**
-   * Says that the step waits for something that has time limits of its own. No byte moves.
+   * Reports that the step waits for something that has time limits of its own, and moves no byte.
    *
-   * @param waitsFor - the reason, for users; undefined: it waits no more
+   * @param waitsFor - the reason, for users; undefined: the step waits no longer
    */
   readonly showLife: (waitsFor?: string) => void;
 }
@@ -58,7 +58,8 @@ export interface ProgressOptions {
   readonly idleFailure: ImportFailureCode;
 }
 
-// A fifth of the shortest heartbeat timeout that makes sense. The SDK throttles what it sends on.
+// A fifth of the shortest heartbeat timeout that makes sense. The SDK sends only some of them to
+// the server.
 const HEARTBEAT_EVERY_MS = 500;
 // After the last byte come fsync and rename, which report nothing and may flush gigabytes to a slow
 // disk.

@@ -21,9 +21,10 @@ export interface Published {
   readonly isUnstaged: boolean;
 }
 
-// A store that works answers within a few round trips, and a cancel waits for the answer.
+// A store that works responds within a few round trips. A cancel waits for the response.
 const LOOK_PATIENCE_MS = 2_000;
-// The run ends after it. What hangs longer has a step of its own, which is bounded.
+// The end of the run waits for it. If it takes longer, it runs again in a step of its own, which is
+// bounded.
 const UNSTAGE_PATIENCE_MS = 5_000;
 
 /** The publication of a small image. It has no undo: after it the import only goes forward. */
@@ -74,7 +75,10 @@ export function settlePublicationActivities(dependencies: Dependencies) {
   };
 }
 
-/** An earlier attempt may have published the image, and lost its answer. */
+/**
+ * Saves the image without publishing it. If an earlier attempt has published it, and its result was
+ * lost, nothing changes.
+ */
 async function saveOnly({ database }: Dependencies, order: SaveOrder): Promise<Publication> {
   const isPublished = await database.transaction((db) => recordSaved(db, savedBy(order)));
   return { isPublished, taskEnded: true };
@@ -101,13 +105,17 @@ async function isUnchanged(
 ): Promise<boolean> {
   const id = { imageId: image_id, epoch, place: storePlace(store) };
   const lease = await database.query((db) => findLease(db, id));
-  // The copy is published already, or lost: the transaction finds out.
+  // Either the copy is published already, or the import has lost it. The transaction finds out
+  // which.
   if (lease === undefined) return true;
   const found = await stores.get(store).find(lease.path, signal);
   return found !== undefined && !mayHaveChanged(lease.copy?.version ?? null, found.version);
 }
 
-/** No failure after the activation may fail the step: the workflow tries again in a step for it. */
+/**
+ * Deletes the staged data, after the activation. A failure must not fail the step: the workflow
+ * tries again in a step of its own.
+ */
 async function tryToUnstage(
   dependencies: NodeDependencies,
   { image_id }: PublishOrder,

@@ -18,11 +18,11 @@ import { undoTransform } from "./undo-transform.ts";
 
 /**
  * The undo of every step that writes: takes the lease away, removes all bytes that it names, and
- * forgets it. A late writer that begins after that cannot finish. A published copy stays. Nothing
- * there is success.
+ * forgets it. A late writer that begins after that cannot finish. A published copy stays. Succeeds
+ * if nothing is there.
  *
- * @param attempt - of the undo: what a later attempt writes is not removed. Default: no attempt is
- *   later
+ * @param attempt - the place of the undo among the attempts: bytes of a later attempt are not
+ *   removed. Default: no attempt is later
  * @param calls - through which a store is called. Default: it is called directly
  * @throws ImportError `AttemptOvertaken`; what {@link removeLeased} throws
  */
@@ -67,7 +67,7 @@ export async function removeTaken(
 
 /**
  * Removes the bytes that a lease names from its store or from staging, or undoes the effects of its
- * transform. Nothing there is success.
+ * transform. Succeeds if nothing is there.
  *
  * @param calls - through which a store is called. Default: it is called directly
  * @throws ImportError retried: `StoreUnavailable`, `StagingUnavailable`, `TransformUnavailable`;

@@ -29,7 +29,7 @@ export function saveImageActivities({ database }: Dependencies) {
   };
 }
 
-/** The records of an order. */
+/** The facts in an order, as the catalogue records them. */
 export function savedBy(order: SaveOrder): SavedImage {
   return {
     imageId: order.image_id,

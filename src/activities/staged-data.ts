@@ -25,9 +25,9 @@ import type { Progress } from "./progress.ts";
 /** The staged bytes that a step is about. */
 export interface StagedOrder {
   readonly image_id: string;
-  /** The import. Absent in orders of 0.1.0: the one that holds the image. */
+  /** The import. Absent in orders of 0.1.0: then the import that holds the image. */
   readonly epoch?: number;
-  /** URI of the upload or download. Null: it lies at the default place. */
+  /** URI of the upload or download. Null: it is at the default place. */
   readonly uri: string | null;
   /** Number of the product. Default: 0, the upload or download. */
   readonly product?: number | undefined;
@@ -40,7 +40,7 @@ export interface TrustedStaged extends AsyncDisposable {
   readonly row: StagedRow;
   readonly sizeBytes: number;
   readonly digests: Digests | undefined;
-  /** Blocks that are zero; true as long as the digests are. */
+  /** Blocks that are zero; valid as long as the digests are. */
   readonly zeroBlocks: ZeroBlocks;
 }
 
@@ -60,7 +60,8 @@ export async function openTrustedStaged(
     dependencies.database.query((db) => findStagedSource(db, { imageId, epoch, product }));
   const opened = await dependencies.staging.openStaged(order.image_id, await uriOf(order, find));
   try {
-    // After the file: a file that replaced it meanwhile differs from the row.
+    // Read after the file was opened: if another file has replaced it since, the open file differs
+    // from the row.
     const row = await find();
     if (row?.state !== "whole") throw missing(order.image_id);
     return await trusted(dependencies, opened, row, progress);
@@ -70,7 +71,10 @@ export async function openTrustedStaged(
   }
 }
 
-/** Only the catalogue knows under which name the last attempt left a product. */
+/**
+ * The URI of the bytes. The name of a product depends on the attempt that made it, and is only in
+ * the catalogue.
+ */
 async function uriOf(
   { image_id, uri, product = 0 }: StagedOrder,
   find: () => Promise<StagedRow | undefined>,
@@ -169,9 +173,9 @@ function changed(row: StagedRow): ImportError {
 /**
  * Changes the ctime of a staged file (by a chmod, a link, the removal of another name) and records
  * its new fingerprint. Both happen under the lock of its lease: no other step takes the change for
- * a stranger's, and a process that is killed in between leaves the earlier fingerprint, so that the
- * next step digests the bytes again. The change gets the row as it is then, and must not take
- * longer than a transaction may stand still.
+ * that of another program. A process that is killed in between leaves the earlier fingerprint, and
+ * the next step digests the bytes again. `change` gets the current row, and must end before the
+ * database ends an idle transaction.
  *
  * @param db - a transaction
  */
@@ -215,7 +219,7 @@ export async function linkStaged(
   { store, order, lease }: Linking,
 ): Promise<PrivateCopy | undefined> {
   if (store.canLink !== true || order.crc32 === undefined) return undefined;
-  // Mostly known without the lock.
+  // Decides most cases without the lock.
   if (!mayLink(staged.row, store.name)) return undefined;
   return database.transaction(async (db) => {
     // A late attempt must not take the right of a later one.

@@ -82,8 +82,8 @@ export function removeCopyActivities(dependencies: NodeDependencies, removals = 
   return {
     /**
      * Undoes `storeImage`: removes part and copy of this epoch, then the lease. Never touches a
-     * copy that the catalogue publishes, nor the copy of a later run of the same import. Nothing
-     * there is success.
+     * copy that the catalogue publishes, nor the copy of a later run of the same import. Succeeds
+     * if nothing is there.
      *
      * @throws ImportError retried: `StoreUnavailable`, `AttemptOvertaken`
      */

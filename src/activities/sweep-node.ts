@@ -48,7 +48,7 @@ export interface Unowned {
   readonly left_out: number;
 }
 
-// Of leases, and of parts: Temporal takes results of 2 MiB.
+// Limit of the leases, and of the parts: Temporal accepts results of up to 2 MiB.
 const MOST_LISTED = 1_000;
 
 /** The sweep as a step of the reconciler, and the look that changes nothing. */
@@ -95,7 +95,10 @@ async function findLeases({ database, staging }: NodeDependencies): Promise<Leas
   return abandoned.filter(({ place }) => storeAt(place) === undefined);
 }
 
-/** Removes what abandoned leases name. The reconciler removes their copies, store by store. */
+/**
+ * Removes the bytes that abandoned leases name, and undoes effects of transforms. The reconciler
+ * removes copies, store by store.
+ */
 async function sweepLeases(dependencies: NodeDependencies): Promise<number> {
   const byTool = new Map<string, LeaseRow[]>();
   for (const lease of await findLeases(dependencies)) {
@@ -110,7 +113,7 @@ async function sweepLeases(dependencies: NodeDependencies): Promise<number> {
   );
 }
 
-/** @returns the number of staged files, or of what would be one, that it removed */
+/** @returns 1 if it removed an upload, download or product, complete or not; else 0 */
 async function sweepLease(dependencies: NodeDependencies, lease: LeaseRow): Promise<number> {
   const isRemoved = await removeTaken(dependencies, (db, taker) =>
     takeAbandonedLease(db, lease, taker),
@@ -154,8 +157,8 @@ async function sweepStore(database: Database, store: Store): Promise<number> {
 async function findStoreParts(database: Database, store: Store): Promise<string[]> {
   if (!(await store.check()).works) return [];
   const parts = await store.listParts(STAGING_LEASE_SECONDS * 1000);
-  // A running import owns all private names of its key; those of earlier attempts go when it has
-  // ended.
+  // A running import owns all private names of its key; those of its earlier attempts are removed
+  // when it has ended.
   const rows = await database.query((db) => listStoreLeases(db, storePlace(store.name)));
   const leased = new Set(rows.map(({ path }) => path));
   return parts.filter((part) => !leased.has(keyOfPart(part)));

@@ -119,7 +119,7 @@ export function discardProductsActivities(dependencies: NodeDependencies) {
   return {
     /**
      * Undoes all transforms of an import: removes their products, and undoes their outside effects.
-     * The upload or download stays. Nothing there is success.
+     * The upload or download stays. Succeeds if nothing is there.
      *
      * @throws ImportError retried `AttemptOvertaken` when a later run of the same import makes a
      *   product; `BadConfiguration`, or retried `TransformUnavailable`, for a transform that can't
@@ -299,7 +299,7 @@ async function dropSource(
   try {
     await releaseLease(dependencies, source, currentAttempt());
   } catch (error) {
-    // After a reset the later run has just made it once more.
+    // After a reset, the later run has just made this product again, and needs it.
     if (!(error instanceof ImportError && error.code === "AttemptOvertaken")) throw error;
   }
 }

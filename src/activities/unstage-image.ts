@@ -13,7 +13,7 @@ export function unstageImageActivities(dependencies: NodeDependencies) {
   return {
     /**
      * Deletes the upload or download of a published image, and all products. A linked copy is not
-     * shared after that. Nothing there is success.
+     * shared after that. Succeeds if nothing is there.
      */
     async unstageImage({ image_id: imageId }: UnstageOrder): Promise<void> {
       await unstage(dependencies, imageId);

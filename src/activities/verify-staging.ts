@@ -39,7 +39,7 @@ export interface VerifiedStaging {
    * declared.
    */
   readonly disk_format?: DiskFormat | null;
-  /** The checks of the verdict: `pass`, or why the image fails one that the policy tolerates. */
+  /** The checks of the verdict: `pass`, or the reason of a failure that the policy tolerates. */
   readonly checks: Readonly<Record<string, string>>;
   /** Digests of bytes that this service wrote; null if the digest step must read them. */
   readonly digests: Digests | null;
@@ -101,8 +101,8 @@ export function verifyStagingActivities(dependencies: NodeDependencies) {
 }
 
 /**
- * True if the bytes came with one PUT of `file`: clients of Glance send none now and then, and read
- * an empty image as that.
+ * True if the bytes came with one PUT of `file`. Clients of Glance sometimes send an empty body,
+ * and expect an empty image.
  */
 async function isDirectUpload(database: NodeDependencies["database"], imageId: string) {
   return (await database.query((db) => findDirectUpload(db, imageId))) !== null;
@@ -182,14 +182,18 @@ async function admit(dependencies: NodeDependencies, order: VerifyOrder): Promis
       file === undefined
         ? ((await findStagedSource(db, { ...claim, product: order.product }))?.sizeBytes ?? 0)
         : Number(file.fingerprint.sizeBytes);
-    // It may lock the lease of a download when the owner is locked already. Who holds that lease
-    // and waits for the owner has locked the image before, as this transaction has.
+    // This call may lock the lease of a download after the owner. There is no deadlock: a
+    // transaction that holds that lease and waits for the owner must hold the image, too, which
+    // this transaction has locked.
     await growReservation(db, limits, claim, { imageBytes });
     return imageBytes;
   });
 }
 
-/** Looks at the file to judge. That it is gone matters only to an import that holds its image. */
+/**
+ * Looks at the file to judge. An import that has lost its image fails for that reason, not because
+ * the file is missing.
+ */
 async function findFile(
   { database, staging, stagingTimeToLiveMs }: NodeDependencies,
   order: VerifyOrder,
