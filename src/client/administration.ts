@@ -58,7 +58,8 @@ export class Administration {
   }
 
   /**
-   * The id of the task that a text means: a full id, or the beginning of one, in any case.
+   * The id of the task that a text stands for: a full id, or the beginning of one. Upper case
+   * counts as lower case.
    *
    * @throws ImportError `BadRequest` if several tasks fit, listing them; `TaskNotFound`
    */
@@ -127,7 +128,7 @@ export class Administration {
    * Checks everything that imports depend on, and changes nothing. A check that fails does not stop
    * the others.
    *
-   * @param places - parts of the service that are examined, too
+   * @param places - further parts of the service to check. Default: none
    */
   async doctor(places: ServicePlaces = {}): Promise<Finding[]> {
     const { examineService } = await import("./examine-service.ts");
@@ -148,8 +149,8 @@ export class Administration {
   }
 
   /**
-   * Finds what {@link reconcile} would do now, and changes nothing. What the release of a claim
-   * sets free is not in it.
+   * Finds the work that {@link reconcile} would do now, and changes nothing. Work that becomes
+   * possible only after the release of a claim is not included.
    *
    * @param waitMs - how long to wait for the workers. Default: 10 min
    * @throws ImportError `NotAcceptedYet` if they have not answered by then; `TemporalUnavailable`

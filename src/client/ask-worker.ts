@@ -19,9 +19,9 @@ export type WorkerAnswer =
   | { readonly state: "ready" }
   /** Its servers and its volume that do not work, by name. */
   | { readonly state: "not ready"; readonly status: string; readonly failing: readonly Failing[] }
-  /** It does not run any more, or takes no more work. */
+  /** It has ended, or takes no more work. */
   | { readonly state: "gone" }
-  /** It may run; `isHere`: on this host, where it would have answered. */
+  /** It may run. `isHere`: it runs on this host, so that a healthy worker would have answered. */
   | { readonly state: "silent"; readonly isHere: boolean };
 
 /** A check of a worker that fails. */
@@ -44,7 +44,7 @@ export async function askWorker(
   const isHere = name.endsWith(`@${hostname()}`);
   if (healthUrl === undefined) return { state: "silent", isHere: false };
   try {
-    // The loopback address of another host leads to a program of this one.
+    // A loopback address leads to a program of this host.
     if (!isHere && isThisMachine(new URL(healthUrl).host)) return { state: "silent", isHere };
     const signal = AbortSignal.timeout(PATIENCE_MS);
     const response = await fetch(`${healthUrl}/readyz`, { signal });
@@ -69,7 +69,7 @@ function answerIn(document: z.infer<typeof readiness> | undefined, identity: str
   return { state: "not ready", status, failing };
 }
 
-/** True if no program has this port of this host. */
+/** True if no program listens on the port. */
 function isRefused(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const { cause } = error;

@@ -27,7 +27,7 @@ async function addressesOf(host: string): Promise<{ readonly address: string }[]
     return await lookup(host, { all: true });
   } catch (error) {
     const isUnknown = error instanceof Error && "code" in error && error.code === "ENOTFOUND";
-    // That a resolver is unreachable is not the mistake of the caller: the worker tries again.
+    // The caller cannot mend an unreachable resolver. The worker looks the name up again.
     if (!isUnknown) return [];
     throw new ImportError("SourceForbidden", `There is no host "${host}"`, {
       cause: error,

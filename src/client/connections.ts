@@ -9,8 +9,8 @@ import type { VolumeRecords } from "../staging/volume-id.ts";
 import type { Stores } from "../stores/open-stores.ts";
 
 /**
- * The addresses of the service. A method that needs one that is not given fails with
- * `NotConfigured`.
+ * The addresses of the service. A method fails with `NotConfigured` if it needs an address that is
+ * not given.
  */
 export interface ClientOptions {
   /** Temporal's address. Default: Temporal's own environment variables, then `localhost:7233`. */
@@ -87,8 +87,8 @@ export class Connections {
   }
 
   /**
-   * The staging area of this host. It is opened once: in a program that lives long, an empty mount
-   * point in its place is not taken for a new volume.
+   * The staging area of this host. It is opened once, so that a long-lived program does not take an
+   * empty mount point for a new volume.
    *
    * @throws ImportError `NotConfigured`, `StagingUnavailable`
    */

@@ -20,7 +20,7 @@ export function stateOf({ status }: WorkflowExecutionDescription): RunState {
   return RUN_STATES[status.name] ?? "failed";
 }
 
-/** The first run of the chain: a reset begins no new one. */
+/** The id of the first run of the chain. A run that a reset makes belongs to the same chain. */
 export function chainOf({ raw, runId }: WorkflowExecutionDescription): string {
   const { firstRunId } = raw.workflowExecutionInfo ?? {};
   return firstRunId == null || firstRunId === "" ? runId : firstRunId;

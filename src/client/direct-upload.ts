@@ -24,8 +24,8 @@ export interface FinishTools {
 }
 
 /**
- * Imports a complete direct upload, and waits for the end. A failed import takes the upload with
- * it, so that the image is `queued` again; see {@link settlesUpload}.
+ * Imports a complete direct upload, and waits for the end. A failed import removes the upload, so
+ * that the image is `queued` again; see {@link settlesUpload}.
  *
  * @throws ImportError with the code of the import's failure; `ImageNotFound` if the image was
  *   deleted meanwhile; `Interrupted`
@@ -54,13 +54,13 @@ export async function finishDirectUpload(
     onAccepted?.();
     return await unlessAborted(wait(imageId, runId), imageId, signal);
   } catch (error) {
-    // The worker removes what this process cannot.
+    // A worker removes an upload that this process cannot remove.
     if (!goesOn(error)) await unstage(imageId).catch(() => undefined);
     throw error;
   }
 }
 
-/** True if an upload stays although its import failed with this here: a worker goes on with it. */
+/** True if the upload stays after this failure of its import: a worker imports it later. */
 export function goesOn(error: unknown): boolean {
   const isOfImport = error instanceof ImportError || error instanceof UnlistedFailure;
   return !(isOfImport && settlesUpload(error));

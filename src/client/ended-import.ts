@@ -1,6 +1,6 @@
 import { ImportError } from "../domain/import-failure.ts";
 
-/** A request came after the end of its run. */
+/** The failure of a request that came after the end of its run. */
 export function ended(imageId: string, status: string): ImportError {
   return new ImportError(
     "ImportEnded",
@@ -8,7 +8,7 @@ export function ended(imageId: string, status: string): ImportError {
   );
 }
 
-/** A cancel came after the activation. */
+/** The failure of a cancellation that came after the activation. */
 export function tooLate(imageId: string): ImportError {
   return new ImportError(
     "ImportEnded",

@@ -32,7 +32,7 @@ async function readinessOf(apiUrl: string): Promise<z.output<typeof readiness>> 
   } catch (cause) {
     throw new ImportError("NotConfigured", `No API answers at ${apiUrl}`, {
       cause,
-      hint: "`npm start` and `image-import api` serve one; the log of a stack's is logs/api.log.",
+      hint: "`npm start` and `image-import api` serve one. In the data directory of a stack, its log is logs/api.log.",
     });
   }
 }

@@ -26,8 +26,8 @@ interface ListedWorker {
  * version and this configuration.
  *
  * @param configPath - the configuration with which workers should run; undefined if unknown
- * @returns who they are
- * @throws ImportError for the first thing that is wrong
+ * @returns the names and the states of the workers
+ * @throws ImportError for the first of these conditions that is not met
  */
 export async function examineWorkers(
   connection: Connection,

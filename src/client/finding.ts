@@ -22,14 +22,14 @@ export async function runCheck(check: string, work: () => Promise<string>): Prom
   } catch (error) {
     if (!(error instanceof ImportError)) throw error;
     const { code, message: detail } = error;
-    // A hint from the place of the failure knows more than that of the table.
+    // A hint of the failing code is more exact than the hint of the table.
     const isOfTable = error.hint === IMPORT_FAILURES[code].hint;
     const hint = isOfTable ? (WAYS_OUT[code] ?? error.hint) : error.hint;
     return { check, ok: false, detail, code, hint };
   }
 }
 
-// The table's hints for these codes name the command that is running here.
+// For these codes, the hints of the table would name `doctor` itself.
 const WAYS_OUT: Readonly<Partial<Record<ImportFailureCode, string>>> = {
   DatabaseUnavailable: "Start Postgres, or correct DATABASE_URL.",
   TemporalUnavailable: "Start the Temporal server, or correct TEMPORAL_ADDRESS.",

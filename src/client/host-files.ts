@@ -59,8 +59,8 @@ export class HostFiles {
 
   /**
    * Imports an upload that was staged with `importAfter`, and waits for the end. A failed import
-   * takes the upload with it, so that the image is `queued` again. One that has not begun, was
-   * terminated, or reached a wrongly configured worker leaves it: a worker imports it.
+   * removes the upload, so that the image is `queued` again. An import that has not begun, was
+   * terminated, or reached a wrongly configured worker keeps it: a worker imports it later.
    *
    * @throws ImportError with the code of the import's failure; `ImageNotFound`, `ImportLost` if the
    *   image was deleted meanwhile; `Interrupted` if the wait was aborted: the import continues
@@ -103,9 +103,9 @@ export class HostFiles {
   }
 
   /**
-   * Finds such an upload, and how far it came.
+   * Finds an upload of {@link beginUpload}, and the number of bytes that it has.
    *
-   * @throws ImportError `ImportLost` if it is not there any more; `StagingUnavailable`
+   * @throws ImportError `ImportLost` if it no longer exists; `StagingUnavailable`
    */
   async findUpload(key: ResumableKey): Promise<ResumableView> {
     return (await this.#resumable()).findUpload(await this.#staging(), key);
@@ -117,9 +117,10 @@ export class HostFiles {
   }
 
   /**
-   * Writes the next bytes of such an upload. What was written before a failure or an abort stays.
+   * Writes the next bytes of an upload of {@link beginUpload}. Bytes that were written before a
+   * failure or an abort stay.
    *
-   * @throws ImportError `ImportLost` if the upload is not there any more, `StagingBusy` if another
+   * @throws ImportError `ImportLost` if the upload no longer exists, `StagingBusy` if another
    *   writer writes, `ImageConflict` for another offset, `ImageTooLarge`, `ChecksumMismatch`,
    *   `NoSpace`, `StagingUnavailable`
    */
@@ -128,9 +129,9 @@ export class HostFiles {
   }
 
   /**
-   * Ends such an upload, complete or not; the image is `queued` again.
+   * Ends an upload of {@link beginUpload}, complete or not; the image is `queued` again.
    *
-   * @throws ImportError `ImportLost` if it is not there any more, `ImageBusy`
+   * @throws ImportError `ImportLost` if it no longer exists, `ImageBusy`
    */
   async endUpload(key: ResumableKey, guard?: WriteGuard): Promise<void> {
     await (await this.#resumable()).endUpload(await this.#staging(), key, guard);
@@ -166,7 +167,7 @@ export class HostFiles {
   }
 
   /**
-   * Opens a published image for reading any part of it. Its bytes are those that were checked when
+   * Opens a published image to read bytes at any position. They are those that were checked when
    * the copy was published; a reader that needs proof compares the digest of the image.
    *
    * @throws ImportError `ImageNotFound`; `DigestMismatch`, `CopyNotFound`, `StoreUnavailable` if no

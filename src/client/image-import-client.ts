@@ -18,7 +18,7 @@ import { Members } from "./members.ts";
  * ```
  */
 export class ImageImportClient {
-  /** False: it is connected to Temporal, the catalogue and the stores themselves. */
+  /** False: this client connects to Temporal, the catalogue and the stores directly. */
   readonly isRemote = false;
   /** Starts, steers and follows imports; Temporal alone is enough. */
   readonly imports: Imports;

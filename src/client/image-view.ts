@@ -13,7 +13,7 @@ export interface ImageView {
   readonly disk_format: string | null;
   readonly container_format: string | null;
   readonly visibility: Visibility;
-  /** True: it can neither be deleted nor its staged data replaced. */
+  /** True: the image cannot be deleted, and its staged data cannot be replaced. */
   readonly protected: boolean;
   /** True: Glance's lists leave it out unless they ask for it. */
   readonly os_hidden: boolean;
@@ -49,7 +49,7 @@ export interface ImageView {
 /** An image as a project may see it. */
 export interface SeenImage {
   readonly image: ImageView;
-  /** The answer of the project to the offer of the image; null: it is not offered to it. */
+  /** The answer of the project to the offer of the image; null: the image is not offered to it. */
   readonly membership: MemberStatus | null;
 }
 

@@ -23,7 +23,7 @@ export interface CreateImage {
   readonly containerFormat?: ContainerFormat | undefined;
   /** Default: `shared`. */
   readonly visibility?: Visibility | undefined;
-  /** True: it can neither be deleted nor its staged data replaced. Default: false. */
+  /** True: the image cannot be deleted, nor its staged data replaced. Default: false. */
   readonly protected?: boolean | undefined;
   /** True: Glance's lists leave it out unless they ask for it. Default: false. */
   readonly osHidden?: boolean | undefined;
@@ -93,9 +93,9 @@ export class Images {
   }
 
   /**
-   * Lists what happened to an image from its publication on, the oldest first: it stays known after
-   * the records of tasks are removed, until the image is deleted. Empty for an image that is not
-   * published yet; what a version without histories did is missing.
+   * Lists the events of an image from its publication on, the oldest first. They are kept until the
+   * image is deleted, longer than the records of tasks. Empty for an image that is not published
+   * yet. Events from before the first version with histories are missing.
    *
    * @throws ImportError `ImageNotFound`
    */
@@ -107,10 +107,10 @@ export class Images {
   }
 
   /**
-   * Shows an image and the relation of a project to it, both as they are at one moment. Whether the
-   * project may see it is left to the caller.
+   * Shows an image and the relation of a project to it, both as they are at one moment. The caller
+   * decides if the project may see the image.
    *
-   * @param project - its id; null: none, which is a member of nothing
+   * @param project - the id of the project; null: none, and so no membership
    * @throws ImportError `ImageNotFound`
    */
   async showFor(imageId: string, project: string | null): Promise<SeenImage> {
@@ -121,9 +121,9 @@ export class Images {
   }
 
   /**
-   * The id of the image that a text means: a full id in any case; else the exact name of one image;
-   * else the beginning of the id of one image. A full id is returned without a look at the
-   * catalogue.
+   * The id of the image that a text stands for: a full id; else the exact name of one image; else
+   * the beginning of the id of one image. Upper case in an id counts as lower case. A full id is
+   * returned without a query of the catalogue.
    *
    * @param seenBy - only images that this caller sees. Default: all
    * @throws ImportError `BadRequest` if several images fit, listing them; `ImageNotFound`

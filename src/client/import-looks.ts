@@ -37,8 +37,8 @@ const SLOWEST_MS = 4_000;
 
 /**
  * Yields the status of an import until it has ended; the last is that of its end. A look costs the
- * server one request, and a second one only if the run has gone on since: its history is longer.
- * The time between two looks doubles while nothing changes.
+ * server one request, and a second one only if the history of the run has grown since. The time
+ * between two looks doubles while nothing changes.
  */
 export async function* lookAtImport(
   requests: LookRequests,

@@ -47,8 +47,8 @@ export interface ImportReport {
   /** The failure in this message. Null if it did not fail, or if its code is not recorded. */
   readonly failure: FailureDetails | null;
   /**
-   * The one who cancelled it, such as `ann@desk`; Temporal's own programs give their process.
-   * Absent if it was not cancelled, or Temporal does not know it any more.
+   * The user who cancelled it, such as `ann@desk`, or the process of a program of Temporal. Absent
+   * if it was not cancelled, or if Temporal no longer knows it.
    */
   readonly cancelled_by?: string;
 }
@@ -232,7 +232,7 @@ function asItIs(
   return { ...status, stores: Object.fromEntries(stores) };
 }
 
-/** The error that the caller gets of an import that failed, was refused or abandoned. */
+/** The error to throw for an import that failed, was refused or abandoned. */
 export function failureOfImport({
   message,
   failure,

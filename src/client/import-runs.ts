@@ -45,7 +45,7 @@ export class ImportRuns {
     this.#client = client;
   }
 
-  /** The newest run of an image, asked for in seconds; undefined when Temporal has none. */
+  /** Finds the newest run of an image, within 5 s; undefined when Temporal has none. */
   async newest(imageId: string): Promise<WorkflowExecutionDescription | undefined> {
     try {
       return await this.#client.withDeadline(Date.now() + LOOK_PATIENCE_MS, () =>
@@ -64,8 +64,8 @@ export class ImportRuns {
       let followed = run?.runId ?? runId;
       for (;;) {
         try {
-          // The id may stand for a later run of the same image: a given run is followed, and what a
-          // reset made of it.
+          // The id of the workflow may lead to a later import of this image. Follow the given run,
+          // and the run that a reset made of it.
           return accepted(await resultOf(this.#handle(imageId, followed)));
         } catch (error) {
           run = await this.#successorOf(imageId, followed, error);
@@ -78,7 +78,7 @@ export class ImportRuns {
     }
   }
 
-  /** The run with which a reset goes on, when that is why a run ended. */
+  /** The run that a reset made of a run; undefined if the run ended for another reason. */
   async #successorOf(
     imageId: string,
     runId: string | undefined,
@@ -109,7 +109,7 @@ export class ImportRuns {
         .withDeadline(Date.now() + ANSWER_PATIENCE_MS, () =>
           handle.query<ImportStatus>("importStatus"),
         )
-        // No worker runs, or the one that runs stands still.
+        // No worker runs, or the running one hangs.
         .catch(() => null);
       const isRefused =
         status === null && stateOf(description) === "completed"
@@ -183,7 +183,7 @@ export class ImportRuns {
         ? await this.#endedMeanwhile(imageId)
         : temporalFailure(error);
     }
-    // A run answers a query after it has taken what was sent before.
+    // A run answers a query after it has received the earlier signals.
     const status = (await this.run(imageId, runId))?.status ?? null;
     if (status === null) return false;
     if (name === "pauseImport" && status.pause === "running") {
@@ -249,7 +249,7 @@ export class ImportRuns {
   }
 
   /**
-   * Finds who cancelled a run of an image's import, in seconds.
+   * Finds the canceller of a run of an image's import, within 3 s.
    *
    * @returns undefined when Temporal does not know it
    */

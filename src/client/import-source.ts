@@ -9,14 +9,14 @@ import { openUpload } from "./open-upload.ts";
 
 /** The source of an import, as far as it is known before an image is created. */
 export interface ImportSource {
-  /** The last part of its path. */
+  /** The last segment of its path. */
   readonly name: string;
   /** Undefined if only the import can find it out. */
   readonly diskFormat: DiskFormat | undefined;
 }
 
 /**
- * Describes a URL by the last part of its path. The name is without what may be a secret.
+ * Describes a URL by the last segment of its path. The query, which may be a secret, is left out.
  *
  * @throws ImportError `BadRequest` for a URL that cannot be imported
  */
@@ -37,7 +37,7 @@ function nameOf({ pathname }: URL): string {
 /**
  * Describes a file of this host: its format is the declared one, else that of its bytes.
  *
- * @param config - undefined: the service that imports it has another one, and judges it
+ * @param config - undefined: a service with another configuration imports the file, and judges it
  * @throws ImportError `FileNotFound`, `UnusableFile`, `FormatNotAllowed`, `UnsafeImage`
  */
 export async function describeFile(
@@ -69,7 +69,7 @@ export async function describeFile(
   return { name, diskFormat: detected };
 }
 
-// Endings of several formats, such as `.img`, are missing.
+// An ending that several formats have, such as `.img`, is left out.
 const FORMAT_OF_ENDING: Readonly<Record<string, DiskFormat>> = {
   raw: "raw",
   qcow2: "qcow2",

@@ -25,13 +25,13 @@ import { Turns } from "./turns.ts";
 export interface CancelOptions {
   /** Returns only after the undo. Default: false */
   readonly wait?: boolean;
-  /** The one who cancels, for the history of the run. Default: the user and host of this process */
+  /** The canceller, for the history of the run. Default: the user and host of this process */
   readonly by?: string;
 }
 
 /** Options of a report. */
 export interface ReportOptions {
-  /** Finds who cancelled the import, at the end of its history in Temporal. Default: true */
+  /** Looks for the canceller at the end of the run's history in Temporal. Default: true */
   readonly withCanceller?: boolean;
 }
 
@@ -44,8 +44,8 @@ export interface WatchOptions {
   /** Aborted when the import is known to have ended: the last look follows at once. */
   readonly ended?: AbortSignal | undefined;
   /**
-   * The callers that share the looks of one, such as a project: parties look in turn. Default: all
-   * share them.
+   * The name of a group of callers, such as a project. The groups look in turn, whatever the number
+   * of callers in each. Default: all callers are one group.
    */
   readonly party?: string | undefined;
 }
@@ -90,7 +90,7 @@ export class Imports {
 
   /**
    * Reads the document of an image of another service that speaks Glance's API, by the rules of
-   * this host for downloads. The result belongs into the options of {@link Imports.start}.
+   * this host for downloads. The result is for the options of {@link Imports.start}.
    *
    * @throws ImportError `SourceRefused` if there is no such image with data; `SourceForbidden`,
    *   `SourceUnavailable`, `NotConfigured`
@@ -184,8 +184,8 @@ export class Imports {
 
   /**
    * Yields the status of an import of an image until it has ended; the last is its end.
-   * While nothing changes, requests are rare. All imports that a client watches share eight
-   * requests per second.
+   * While nothing changes, looks are rare. All imports that a client watches share eight looks per
+   * second, of one or two requests each.
    */
   async *watch(imageId: string, options: WatchOptions = {}): AsyncGenerator<ImportStatus> {
     const { runId, everyMs = 250, ended = new AbortController().signal, party } = options;

@@ -1,4 +1,4 @@
-// The public door: what `import … from "image-import"` gives.
+// The public interface: the exports of the package "image-import".
 export { ImageImportClient } from "./image-import-client.ts";
 export type { ClientOptions } from "./connections.ts";
 export type { CancelOptions, Imports, ReportOptions, WatchOptions } from "./imports.ts";

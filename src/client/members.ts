@@ -6,8 +6,8 @@ import { requireId } from "./require-id.ts";
 import { askGuard, type WriteGuard } from "./write-guard.ts";
 
 /**
- * The members of images: the projects to which their owners offer them. They go with the deletion
- * of their image.
+ * The members of images: the projects to which their owners offer them. The deletion of an image
+ * removes its members.
  */
 export class Members {
   readonly #connections: Connections;

@@ -40,7 +40,7 @@ export async function openUpload(path: string): Promise<FileHandle> {
   }
 }
 
-/** No file can have this path. */
+/** The failure for a path that no file can have. */
 function unreachable(path: string, cause: unknown): ImportError {
   const reason = hasErrorCode(cause, "ELOOP")
     ? "the path leads through too many symbolic links"

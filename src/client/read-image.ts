@@ -43,14 +43,14 @@ export interface VerifiedLocation {
   readonly reason: string | null;
 }
 
-/** Options of reading parts of an image. */
+/** Options of reading from an image at any position. */
 export interface OpenOptions {
   /** Stores whose copies are read first, in this order. Default: none */
   readonly prefer?: readonly string[];
   readonly signal?: AbortSignal;
 }
 
-/** A published image, open for reading any part of it. The caller closes it. */
+/** A published image, open for reading at any position. The caller closes it. */
 export interface OpenImage extends AsyncDisposable {
   readonly sizeBytes: number;
   /**
@@ -95,9 +95,10 @@ export async function readImage(
 
 /**
  * Opens a published image. A copy that has not changed since it was checked is read as it is; one
- * that may have changed is read once before, and left if it is not the image.
+ * that may have changed is read to its end first, and skipped if its bytes are not those of the
+ * image.
  *
- * @throws ImportError `ImageConflict`, `DigestMismatch`, `StoreUnavailable`, `CopyNotFound`
+ * @throws ImportError `ImageNotFound`, `DigestMismatch`, `StoreUnavailable`, `CopyNotFound`
  * @internal
  */
 export async function openImage(
@@ -162,8 +163,8 @@ class Copies implements AsyncDisposable {
   }
 
   /**
-   * Writes the image to a target that may be written again from its beginning, until a copy is the
-   * image.
+   * Writes copy after copy to a target that may be written again from its beginning, until the
+   * bytes are those of the image.
    *
    * @param restart - empties the target
    */
@@ -183,8 +184,8 @@ class Copies implements AsyncDisposable {
   }
 
   /**
-   * Opens the next copy that is the image, as far as that is known: one that may have changed is
-   * read first.
+   * Opens the next copy whose bytes are those of the image. A copy that may have changed is read to
+   * its end first.
    */
   async openWhole(): Promise<void> {
     const nowhere: Sink = async () => undefined;
@@ -219,8 +220,8 @@ class Copies implements AsyncDisposable {
         this.#failures.push(error instanceof Error ? error : new Error(String(error)));
       }
     }
-    // A damaged copy needs a person, an unreachable one may come back; only then it matters that
-    // another one is missing.
+    // First report a damaged copy, which needs a person; else an unreachable one, which may come
+    // back; else a missing one.
     const isOf = (code: ImportFailureCode) => (error: Error) =>
       error instanceof ImportError && error.code === code;
     const isMissing = isOf("CopyNotFound");
@@ -245,8 +246,8 @@ class Copies implements AsyncDisposable {
   }
 
   /**
-   * Writes the open copy, and others from where one breaks off. @returns whether the bytes were
-   * those of the image
+   * Writes the open copy, and continues with another one where it breaks off. @returns true if the
+   * bytes were those of the image
    */
   async #isImage(sink: Sink): Promise<boolean> {
     const { signal, report } = this.#options;
@@ -267,8 +268,8 @@ class Copies implements AsyncDisposable {
     if (digests.osHashValue === this.#image.os_hash_value) return true;
     const last = this.#open;
     if (last === undefined) return false;
-    // Where two copies were put together, the digest does not show which is damaged: the second is
-    // read alone.
+    // If the bytes came from two copies, the digest does not show which is damaged: read the second
+    // one alone.
     if (last === first) await this.#damaged(last.location, `its ${algo} differs`);
     else this.#left.unshift(last.location);
     return false;
@@ -322,8 +323,8 @@ class Copies implements AsyncDisposable {
 }
 
 /**
- * Readers take other copies first from then on. If the catalogue cannot record it, reading
- * continues.
+ * Records the damage of a copy, null for none, so that readers take other copies first. If the
+ * catalogue cannot record it, reading continues.
  */
 async function rememberDamage(
   database: Database,
@@ -345,7 +346,7 @@ async function readToFile(copies: Copies, path: string): Promise<void> {
 }
 
 async function readToStream(copies: Copies, stream: Writable, options: ReadOptions): Promise<void> {
-  // The write that fails rejects, and is awaited; the event must not end the process.
+  // `writeTo` rejects if a write fails. Without a listener the event would end this process, too.
   const ignore = (): void => undefined;
   stream.on("error", ignore);
   await copies.writeOnce((bytes) => writeTo(stream, bytes, options.signal));

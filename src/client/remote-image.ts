@@ -22,7 +22,8 @@ export type FoundRemote = Pick<StartOptions, "uri" | "token" | "takesOver" | "ch
 const LARGEST_DOCUMENT_BYTES = 1024 * 1024;
 const PATIENCE_MS = 30_000;
 const LONGEST_NAME = 255;
-// What Glance takes over by default; anything else may have a meaning of that service alone.
+// The properties that Glance takes over by default. Others may have a meaning in that service
+// alone.
 const TAKEN_PREFIXES = ["hw_", "trait:", "os_distro", "os_secure_boot", "os_type"];
 
 const remoteDocument = z.looseObject({

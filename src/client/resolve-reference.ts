@@ -8,11 +8,11 @@ import type { Connections } from "./connections.ts";
 type Kind = "image" | "task";
 
 /**
- * The id that a user means with a text. The first of these that fits counts:
+ * The id that a text of a user stands for, the first of these that fits:
  *
- * 1. a full id, in any case: the catalogue is not asked, and need not be there;
+ * 1. a full id, in upper or lower case: this works without a catalogue;
  * 2. the exact name of one image;
- * 3. the beginning of the id of one image or task, in any case, with or without hyphens.
+ * 3. the beginning of the id of one image or task, in upper or lower case, with or without hyphens.
  *
  * @param seenBy - only images that this caller sees. Default: all
  * @throws ImportError `BadRequest` if several fit, listing them; `ImageNotFound`, `TaskNotFound`;
@@ -66,7 +66,7 @@ function unknown(kind: Kind, reference: string): ImportError {
       );
 }
 
-// As many as one look takes in.
+// More than these would hide the message.
 const MOST_LISTED = 10;
 
 function ambiguous(kind: Kind, reference: string, candidates: readonly Candidate[]): ImportError {

@@ -16,11 +16,11 @@ import { requireFitting, requireOffset, UploadWriter, type NextBytes } from "./u
 import { askGuard, type WriteGuard } from "./write-guard.ts";
 import { countBytes, findBytes } from "./uploaded-bytes.ts";
 
-/** An upload to begin that outlives its writers. */
+/** The facts of an upload to begin. It outlives its writers. */
 export interface ResumableOrder extends ResumableKey {
   /** The number of its bytes. */
   readonly size: number;
-  /** Kept and returned as it is. */
+  /** Kept and returned unchanged. */
   readonly metadata: string;
   /** The import that begins when the upload is complete. Default: none. */
   readonly importAfter?: DirectUpload | undefined;
@@ -33,7 +33,7 @@ export interface ResumableView {
   readonly image_id: string;
   readonly generation: string;
   readonly size: number;
-  /** The bytes that are there: the next one to send. */
+  /** The number of bytes that are kept: the position of the next one to send. */
   readonly offset: number;
   readonly metadata: string;
   /** ISO 8601. Null: it is complete. */
@@ -66,10 +66,10 @@ export async function beginUpload(
 }
 
 /**
- * Finds an upload, and how far it came.
+ * Finds an upload, and the number of bytes that it has.
  *
- * @throws ImportError `ImportLost` if it is not there any more, `StagingUnavailable` if its bytes
- *   are on another staging volume
+ * @throws ImportError `ImportLost` if it no longer exists, `StagingUnavailable` if its bytes are on
+ *   another staging volume
  * @internal
  */
 export async function findUpload(tools: StagingTools, key: ResumableKey): Promise<ResumableView> {
@@ -98,11 +98,11 @@ function viewOf(
 }
 
 /**
- * Writes the next bytes of an upload; with the last one it is complete, as after `stageData`. What
- * was written before a failure or an abort stays. A writer before this one is waited for; it gives
- * way if its bytes have stopped.
+ * Writes the next bytes of an upload; with the last one it is complete, as after `stageData`. Bytes
+ * that were written before a failure or an abort stay. Waits some seconds for an earlier writer,
+ * which gives way if its bytes have stopped.
  *
- * @throws ImportError `ImportLost` if the upload is not there any more, `StagingBusy` if another
+ * @throws ImportError `ImportLost` if the upload no longer exists, `StagingBusy` if another
  *   writer writes, `ImageConflict` for another offset, `ImageTooLarge`, `ChecksumMismatch`,
  *   `NoSpace`, `StagingUnavailable`; the signal's reason
  * @internal
@@ -125,7 +125,7 @@ export async function continueUpload(
     const isOurs = await giveUp(tools, held).catch(() => undefined);
     if (isOurs === false) {
       await discardUnknown(tools, held).catch(() => undefined);
-      // Says that the upload is gone, if it is.
+      // Throws `ImportLost` if the upload is gone.
       await findHere(tools, key);
     }
     throw error;
@@ -136,7 +136,7 @@ export async function continueUpload(
 /**
  * Ends an upload, complete or not, that no import holds; the image is `queued` again.
  *
- * @throws ImportError `ImportLost` if it is not there any more, `ImageBusy`
+ * @throws ImportError `ImportLost` if it no longer exists, `ImageBusy`
  * @internal
  */
 export async function endUpload(

@@ -13,7 +13,7 @@ export function endedBeforeItAnswered({ cause }: WorkflowUpdateFailedError): boo
   return cause instanceof ApplicationFailure && cause.type === "AcceptedUpdateCompletedWorkflow";
 }
 
-/** Runs a request to a run. Its failures are those of this software. */
+/** Sends a request to a run, and translates Temporal's errors to failures of the table. */
 export async function translating<T>(imageId: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

@@ -10,11 +10,11 @@ import type { Members } from "./members.ts";
 import type { StagedImage } from "./stage-image.ts";
 
 /**
- * The part of the typed client that can be had from any machine: the client itself is one, and
- * `remote` is another, over HTTP.
+ * The part of the typed client that works from any machine. The client implements it, and so does
+ * `remote`, over HTTP.
  */
 export interface Service {
-  /** True over HTTP: an upload goes on where it broke off, also in another process. */
+  /** True over HTTP: an upload continues where it broke off, also in another process. */
   readonly isRemote: boolean;
   readonly images: Pick<
     Images,

@@ -48,7 +48,7 @@ export interface StageOptions {
   /** Replace data that is already staged. Default: false, staged data is a conflict. */
   readonly replace?: boolean;
   readonly signal?: AbortSignal;
-  /** The number of bytes of a stream; another one fails. Default: any. */
+  /** The number of bytes of a stream. A stream with another number fails. Default: any. */
   readonly size?: number;
   /**
    * The import that begins when the upload is complete: `finishUpload` starts it, or a worker if
@@ -148,7 +148,7 @@ async function stageSource(
     const staged = await publishUpload(tools, lease, { ...attempt, digests, zeroBlocks });
     return stagedImage(imageId, staged, digests.sizeBytes, digests);
   } catch (error) {
-    // The lease of what cannot be undone now is taken over later. The failure itself matters more.
+    // If the undo fails, another process takes over the lease later. Report the first failure.
     await undoStaging(tools, imageId, { token, part, path }).catch(() => undefined);
     throw interrupted(error, imageId, options.signal);
   }
@@ -171,7 +171,7 @@ export async function showUpload(database: Database, imageId: string): Promise<S
   return stagedImage(imageId, staged.path, staged.sizeBytes, knownDigests(staged));
 }
 
-/** The bytes of a source, which must be as many as were announced. */
+/** A source that fails if its bytes are not as many as were announced. */
 function exactly(sizeBytes: number, source: ByteSource): ByteSource {
   let doneBytes = 0;
   const wrong = (found: string): ImportError =>
@@ -350,7 +350,7 @@ export async function adoptStagedFile(
 }
 
 /**
- * The bytes of an upload on another volume cannot be removed here.
+ * Refuses an upload on another staging volume, whose bytes this process cannot reach.
  *
  * @throws ImportError `StagingUnavailable`
  * @internal
@@ -380,7 +380,7 @@ export async function dropStagedData(
 ): Promise<void> {
   const taker = { token: randomUUID(), writer: await thisProcess() };
   const taken = await database.transaction(async (db) => {
-    // Also an image without an upload may be one that the caller must not see by now.
+    // Asked even if the image has no upload: the caller may no longer be allowed to see the image.
     await askGuard(db, imageId, guard);
     const upload = await findUpload(db, imageId);
     if (upload === undefined) return undefined;

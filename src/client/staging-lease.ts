@@ -59,7 +59,7 @@ export class StagingLease {
     await this.#renew();
   }
 
-  /** The same, {@link patiently}. */
+  /** Renews {@link patiently}. */
   async renewPatiently(): Promise<void> {
     await this.patiently(() => this.renew());
   }
@@ -93,9 +93,9 @@ export class StagingLease {
   }
 
   /**
-   * Renews while the work runs, one renewal at a time. It continues while the database is
-   * unreachable: no process can take over without it. No renewal is under way when this returns: it
-   * would take what the caller does next with the lease for the work of another process.
+   * Renews while the work runs, one renewal at a time. The work continues while the database is
+   * unreachable: no process can take over without it. No renewal is under way when this returns: a
+   * late one would report the lease as lost once the caller has ended it.
    */
   async during<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     let renewing: Promise<void> | undefined;

@@ -62,7 +62,7 @@ export class ImportStarts {
 
   /** See `Imports.start`. */
   async start(imageId: string, options: StartOptions): Promise<AcceptedImport> {
-    // Only copies of an image that is there already may turn out to be nothing to do.
+    // Only the answer to a copy may be without a task: all the stores may have the image already.
     return (await this.#request(imageId, options)) as AcceptedImport;
   }
 
@@ -109,7 +109,8 @@ export class ImportStarts {
    * Finds the result of a request without an answer.
    *
    * @returns undefined if it must be sent again
-   * @throws the refusal, or that the import is started, or that it is not
+   * @throws the refusal; `UnansweredStart` if the import was started, or may have been; else the
+   *   reason why it was not
    */
   async #withoutAnswer(
     request: ImportRequest,
@@ -180,7 +181,7 @@ export class ImportStarts {
       );
     signal.throwIfAborted();
     const deadlineMs = Date.now() + acceptUntilMs - performance.now();
-    // The SDK leaves a listener on its signal for every call.
+    // The SDK leaves a listener on the signal at every call: give each call a signal of its own.
     return this.#client.withAbortSignal(AbortSignal.any([signal]), () =>
       this.#client.withDeadline(deadlineMs, send),
     );
@@ -188,8 +189,8 @@ export class ImportStarts {
 }
 
 /**
- * The run that is ending, when that is why the start was refused; also when it closed before it
- * could answer.
+ * The earlier run that has not closed yet, if it is the reason why the start was refused. Without
+ * an id if it closed before it could answer.
  */
 function endingRun(error: unknown): { readonly runId: string | undefined } | undefined {
   if (!(error instanceof WorkflowUpdateFailedError)) return undefined;
@@ -235,7 +236,7 @@ function runOf(imageId: string, { runId }: WorkflowExecutionDescription): Waitin
   return { image_id: imageId, workflow_id: importWorkflowId(imageId), run_id: runId };
 }
 
-/** The reason for no start: another open import, an interruption, or Temporal is unreachable. */
+/** The reason why no import was started: another one is open, an interruption, or the failure. */
 function notStarted(
   imageId: string,
   newest: WorkflowExecutionDescription | undefined,
@@ -252,7 +253,7 @@ function notStarted(
   if (!signal.aborted) return failure;
   return new ImportError(
     "Interrupted",
-    `The start of the import of image "${imageId}" was interrupted before it was made`,
+    `The import of image "${imageId}" was not started: the request was interrupted`,
     { cause: failure },
   );
 }

@@ -11,9 +11,9 @@ import { redactValues } from "../domain/redact.ts";
 export interface CopyOptions {
   /** The stores to fill. Default: the configured default store. */
   readonly stores?: readonly string[] | undefined;
-  /** Fill every store that takes images. Default: false. */
+  /** True: fill every store that takes images. Default: false. */
   readonly allStores?: boolean | undefined;
-  /** True if the first store that fails permanently fails the import. Default: true. */
+  /** True: the import fails once one store has failed permanently. Default: true. */
   readonly allStoresMustSucceed?: boolean | undefined;
   /**
    * The name of the image, for the title of the run in the Web UI. Default: the title has the id.
@@ -22,20 +22,20 @@ export interface CopyOptions {
   /** The user who requests it, for the record of the task. Default: unknown. */
   readonly userId?: string | undefined;
   /**
-   * The owner that the image must have; null: none. The import is refused if the image changed
-   * hands meanwhile. Default: any.
+   * The owner that the image must have; null: none. The import is refused if the image has another
+   * owner by then. Default: any.
    */
   readonly expectedOwner?: string | null | undefined;
   /**
-   * The body of the HTTP request that asks for it, for the record of the task: at most 64 KiB of
-   * JSON. What may be a secret in it is not sent. Default: none does.
+   * The body of the HTTP request for the import, for the record of the task: at most 64 KiB of
+   * JSON. Values in it that may be secrets are redacted first. Default: none.
    */
   readonly apiRequest?: Readonly<Record<string, unknown>> | undefined;
   /** Makes a repeated start harmless. Default: a new UUID. */
   readonly requestId?: string | undefined;
   /** Limit of the wait until a worker accepts or refuses the request, in ms. Default: 60 s. */
   readonly acceptTimeoutMs?: number | undefined;
-  /** Ends that wait; an import that is started continues. */
+  /** Ends that wait; an import that was started continues. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -49,7 +49,7 @@ export interface StartOptions extends CopyOptions {
    */
   readonly uri?: string | undefined;
   /**
-   * Detect the disk format of an image that has none. Default: false, such an image is refused.
+   * True: detect the disk format of an image that has none. Default: such an image is refused.
    */
   readonly detectFormat?: boolean | undefined;
   /** The expected digest: `sha256:<hex>`, `md5:<hex>` or `sha512:<hex>`. Default: any. */

@@ -21,11 +21,11 @@ const LOOK_EVERY_MS = 100;
 
 /** An upload that this process writes. @internal */
 export interface HeldUpload {
-  /** As it was found before. */
+  /** Its row before this process took the lease. */
   readonly before: ResumableRow;
   readonly token: string;
   readonly part: string;
-  /** Parts of writers before it, to be removed once their bytes are in the part. */
+  /** Parts of earlier writers, to be removed once their bytes are in the part. */
   readonly earlierParts: readonly string[];
   /** The bytes to copy into the part first; null: it has them. */
   readonly source: UploadSource | null;
@@ -42,7 +42,7 @@ export async function findHere(
 }
 
 /**
- * Takes the lease of an upload for a writer. A writer before this one is waited for; it gives way
+ * Takes the lease of an upload for a writer. Waits up to 5 s for an earlier writer, which gives way
  * if its bytes have stopped.
  *
  * @returns the upload as it was found, if it is complete
@@ -88,9 +88,10 @@ export async function takeUpload(
 }
 
 /**
- * The part in which a writer goes on; undefined while another one writes. A writer that may still
- * be alive keeps its part: the bytes go on in a copy of it. A writer that copied has written
- * nothing but copies, and what it copied from is still there.
+ * The part in which this writer continues; undefined while another writer writes. A writer that may
+ * still be alive keeps its part: this writer continues in a copy of it. If that writer itself was
+ * still copying, its part has no other bytes, and its source still exists: this writer copies the
+ * source.
  */
 async function nextPart({
   imageId,
@@ -105,13 +106,13 @@ async function nextPart({
   }
   if (!isUnrenewed) return undefined;
   const ofWriter = part === null ? null : { part, lengthBytes: null, bootId: null };
-  // Another copy: what was written of the one before does not count.
+  // A new copy: no bytes of the unfinished one are used.
   const again = source === null ? ofWriter : { ...source, bootId: null };
   return { part: newPartName(imageId, 0), source: again };
 }
 
 /**
- * Lets the next writer go on.
+ * Gives the lease up, so that the next writer can continue.
  *
  * @returns false if the upload has another writer, or is gone
  * @internal
@@ -132,8 +133,8 @@ export async function giveUp(
 }
 
 /**
- * Removes the part of a writer that has lost the upload, unless the next writer knows it: that one
- * copies it first.
+ * Removes the part of a writer that has lost the upload, unless the lease still names the part: the
+ * next writer copies it first.
  *
  * @internal
  */

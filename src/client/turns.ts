@@ -2,15 +2,15 @@
 type Begin = () => void;
 
 /**
- * Turns of several callers, one after another, with a least distance in time. Callers belong to
- * parties: the party that waits for longest since its last turn is next, however many callers
- * another one has.
+ * The turns of several callers, one after another, with a minimum time between two turns. Callers
+ * belong to parties, and the parties take turns: a party with many callers gets no more turns than
+ * another one.
  */
 export class Turns {
   readonly #everyMs: number;
   /** The parties that wait, the next one first. */
   readonly #waiting = new Map<string, Set<Begin>>();
-  // The wall clock may be set back.
+  // A time of `performance.now()`: the wall clock may be set back.
   #nextAtMs = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -21,7 +21,7 @@ export class Turns {
   /**
    * Waits for the turn of the caller, or until the signal is aborted.
    *
-   * @param party - those that share the turns of one. Default: all callers do
+   * @param party - the party of the caller. Default: one for all callers without a party
    */
   async next(signal: AbortSignal, party = ""): Promise<void> {
     if (signal.aborted) return;
@@ -63,7 +63,9 @@ export class Turns {
     );
   }
 
-  /** Gives the turn to the first caller of the first party, which is the last one then. */
+  /**
+   * Gives the turn to the first caller of the first party. The party is the last one after that.
+   */
   #give(): void {
     const [first] = this.#waiting;
     if (first === undefined) return;

@@ -8,7 +8,8 @@ export interface WaitingRun {
 }
 
 /**
- * An import is started, or may be, and no worker has accepted or refused it yet.
+ * The failure of a start without an answer: the import was started, or may have been, and no worker
+ * has accepted or refused it yet.
  */
 export class UnansweredStart extends ImportError {
   /** Undefined if it is unknown whether the import was started. */
@@ -39,7 +40,7 @@ export class UnansweredStart extends ImportError {
     );
   }
 
-  /** Temporal became unreachable before it could be queried. */
+  /** Temporal, or the API, became unreachable before the answer. */
   static unknown(imageId: string, failure: ImportError): UnansweredStart {
     return new UnansweredStart(
       "TemporalUnavailable",
@@ -47,7 +48,7 @@ export class UnansweredStart extends ImportError {
       undefined,
       {
         cause: failure,
-        hint: `\`image-import status ${imageId}\` shows it when Temporal answers again; \`image-import start ${imageId}\` is refused if it was.`,
+        hint: `\`image-import status ${imageId}\` shows it once the service answers again; \`image-import start ${imageId}\` is refused if it was.`,
       },
     );
   }

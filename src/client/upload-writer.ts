@@ -30,12 +30,12 @@ export interface NextBytes {
   readonly bytes: Readable;
   /** Their number. Default: unknown. */
   readonly size?: number | undefined;
-  /** They count only if they have this digest. Default: all that come count. */
+  /** The digest that the bytes must have to be kept. Default: none, all that arrive are kept. */
   readonly checksum?: { readonly algo: "md5" | "sha1" | "sha256"; readonly digest: Buffer };
   readonly signal: AbortSignal;
 }
 
-/** @internal */
+/** Refuses bytes behind the end of the upload. @throws ImportError `ImageTooLarge` @internal */
 export function requireFitting({ imageId, resumable }: ResumableRow, endBytes: number): void {
   const { lengthBytes } = resumable;
   if (endBytes <= lengthBytes) return;
@@ -46,7 +46,7 @@ export function requireFitting({ imageId, resumable }: ResumableRow, endBytes: n
   );
 }
 
-/** @internal */
+/** Refuses bytes for another position. @throws ImportError `ImageConflict` @internal */
 export function requireOffset({ imageId }: ResumableKey, sent: number, expected: number): void {
   if (sent === expected) return;
   throw new ImportError(
@@ -89,7 +89,7 @@ export class UploadWriter {
       await this.#lease.patiently(() => giveUp(this.#tools, this.#held, { checkedBytes: null }));
       return;
     }
-    // After the death of this process the next writer finds the file by it.
+    // If this process dies, the next writer finds the file by its fingerprint (`complete`).
     const { lengthBytes } = before.resumable;
     const facts = { complete: this.#complete, syncedBytes: lengthBytes, checkedBytes: null };
     await this.#recordPatiently(facts);
@@ -108,9 +108,9 @@ export class UploadWriter {
       try {
         return await this.#receive(target, signal);
       } catch (error) {
-        // None of the bytes was compared with the checksum, or they differ.
+        // The checksum was not compared yet, or differs: keep none of the bytes.
         if (this.#next.checksum !== undefined) await target.truncate(this.#next.offset);
-        // A process on another host counts what is synced, and no more.
+        // A process on another host counts only bytes that are synced.
         else if (this.#writtenBytes > this.#syncedBytes) await this.#sync(target);
         throw error;
       }
@@ -128,7 +128,7 @@ export class UploadWriter {
     const bytes = await findBytes(staging, row);
     const startBytes = await countBytes(row, bytes);
     this.#syncedBytes = Math.min(resumable.syncedBytes, startBytes);
-    // Before a long copy that would be for nothing.
+    // Checked before the copy, which may take long.
     requireOffset({ ...resumable, imageId }, this.#next.offset, startBytes);
     if (source !== null) await this.#copy(source, startBytes, signal);
     else if (bytes?.isPublished === true) await staging.unpublish(path, part);
@@ -136,7 +136,7 @@ export class UploadWriter {
   }
 
   /**
-   * Copies the part of a writer that may be alive: what that one writes from here on does not
+   * Copies the part of a writer that may be alive. Bytes that this writer adds from now on do not
    * count.
    */
   async #copy(source: UploadSource, lengthBytes: number, signal: AbortSignal): Promise<void> {
@@ -144,7 +144,7 @@ export class UploadWriter {
     const { part } = this.#held;
     const { bootId } = await thisProcess();
     await using target = await staging.reopenPart(part);
-    // What another boot wrote of the copy may be lost.
+    // Bytes of the copy from before a restart of the machine may be lost.
     if (source.bootId !== bootId) await target.truncate(0);
     await this.#recordPatiently({ source: { ...source, lengthBytes, bootId } });
     if (lengthBytes > 0) {
@@ -178,7 +178,7 @@ export class UploadWriter {
     const { offset, checksum } = this.#next;
     const { size } = await target.stat();
     requireOffset({ ...resumable, imageId }, offset, Math.min(size, offset));
-    // Cut first: what is recorded holds for all bytes of the part.
+    // Cut before the record below, which is about all bytes of the part.
     await target.truncate(offset);
     const { bootId } = await thisProcess();
     const checkedBytes = checksum === undefined ? null : offset;
@@ -209,7 +209,7 @@ export class UploadWriter {
     this.#isReceiving = false;
     this.#writtenBytes = endBytes;
     if (endBytes < lengthBytes) {
-      // What is answered survives the death of the machine, too.
+      // The offset of the answer must survive a crash of the machine.
       await this.#sync(target);
       return undefined;
     }
@@ -250,7 +250,7 @@ export class UploadWriter {
     const syncedBytes = Math.min(this.#writtenBytes, (await target.stat()).size);
     await this.#tools.staging.syncPart(target, this.#held.part);
     this.#syncedBytes = syncedBytes;
-    // Goes on while the catalogue is unreachable; the lease says if it is lost.
+    // The upload continues while the catalogue is unreachable. The renewal notices a lost lease.
     await this.#record({ syncedBytes }).catch(() => undefined);
   }
 

@@ -4,11 +4,11 @@ import { ImportError } from "../domain/import-failure.ts";
 import { thisProcess } from "../processes/process-identity.ts";
 import type { StagingArea } from "../staging/staging-area.ts";
 
-/** The bytes of an upload that is not complete, as they lie in the staging area. */
+/** The bytes of an incomplete upload in the staging area. */
 export interface UploadedBytes {
   readonly sizeBytes: number;
   /**
-   * True if they have their final name already: their writer ended before the catalogue knew it.
+   * True if they have their final name already: their writer died before it recorded that.
    */
   readonly isPublished: boolean;
 }
@@ -25,7 +25,7 @@ export async function findBytes(
   try {
     const { handle, fingerprint } = await staging.openStaged(imageId);
     await handle.close();
-    // The user, too, may have put a file there.
+    // A user may have put a file of this name there.
     if (compareFingerprints(complete, fingerprint) === "changed") return undefined;
     return { sizeBytes: Number(fingerprint.sizeBytes), isPublished: true };
   } catch (error) {
@@ -38,11 +38,11 @@ export async function findBytes(
 }
 
 /**
- * Bytes that were written before the machine went down are safe only as far as they were synced,
- * and those whose checksum was not compared do not count. Neither does the last one until the
- * upload is complete: no client would go on with an upload whose writer died before that.
+ * Counts the bytes of an incomplete upload. After a restart of the machine only synced bytes count.
+ * Bytes whose checksum was not compared do not count. The last byte never does: it must be sent
+ * again, since a client would not continue an upload that has all its bytes.
  *
- * @returns the number of bytes that count: the next one to send
+ * @returns the number of bytes that count: the position of the next one to send
  * @internal
  */
 export async function countBytes(

@@ -10,6 +10,7 @@ export interface UsageView {
   readonly usage: Readonly<Record<Quota, QuotaView>>;
 }
 
+/** The usage and the limit of one quota. */
 export interface QuotaView {
   /** Null: no limit. */
   readonly limit: number | null;

@@ -18,7 +18,8 @@ const RETRY_EVERY_MS = 1_000;
 /**
  * Repeats the work while the other side is unreachable.
  *
- * @throws the reason of the signal once it is aborted
+ * @throws the failure of the work, if it has another code or the time is over; the reason of the
+ *   signal once it is aborted
  */
 export async function whileUnreachable<T>(
   work: () => Promise<T>,

@@ -6,12 +6,12 @@ import type { SeenImage } from "./image-view.ts";
  * write, so that the row that it judges is the row that is changed.
  */
 export interface WriteGuard {
-  /** The project whose membership is read; null: none, which is a member of nothing. */
+  /** The project whose membership is read; null: none, and so no membership. */
   readonly project: string | null;
   /**
    * Judges the image as it is now. If it throws, nothing is changed.
    *
-   * @param seen - undefined: it is gone
+   * @param seen - undefined: the image is absent, or being deleted
    */
   readonly judge: (seen: SeenImage | undefined) => void;
 }
