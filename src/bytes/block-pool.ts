@@ -1,13 +1,13 @@
 import { BLOCK_BYTES } from "./block-size.ts";
 
 /**
- * A 1 MiB block of shared memory, lent until every holder has released it. `using` it gives up the
- * hold with which it was lent.
+ * A 1 MiB block of shared memory, lent until every holder has released it. The end of a `using`
+ * releases the hold with which it was lent.
  */
 export interface SharedBlock extends Disposable {
   /** The complete block; filled from its start. It must not change once it was submitted. */
   readonly bytes: Buffer;
-  /** Holds the block once more, for one more user beside the first. */
+  /** Adds a hold, for one more user of the block. */
   retain(): void;
   /**
    * Gives up one hold. The last one frees the block.
@@ -25,8 +25,8 @@ export interface PooledBlock extends SharedBlock {
 /** Limits of a {@link BlockPool}. */
 export interface BlockPoolLimits {
   /**
-   * Blocks that are lent at a time, but for those of streams that waited too long. Default: 24,
-   * which is 24 MiB
+   * Blocks that are lent at a time. Blocks for streams that waited too long come on top. Default:
+   * 24, which is 24 MiB
    */
   readonly budget?: number;
   /**
@@ -49,7 +49,7 @@ interface Waiter {
 /**
  * The 1 MiB blocks of all streams of bytes in a process. A few streams read ahead, and many take
  * turns. A stream that waited too long for its only block gets it beyond the budget, and from then
- * on at once: strangers whose disk, quota or network stands still do not hold it up.
+ * on at once: other streams, whose disk, quota or network stands still, do not block it.
  */
 export class BlockPool {
   readonly #budget: number;
@@ -72,7 +72,7 @@ export class BlockPool {
 
   /** @internal */
   async acquire(share: BlockShare): Promise<PooledBlock> {
-    // Those who wait already are served as soon as they may be: there is no queue to jump.
+    // No stream is overtaken: each waiting stream is served as soon as it may have a block.
     if (this.mayHave(share)) return this.#lend(share);
     return new Promise((resolve, reject) => {
       const waiter: Waiter = { share, resolve, reject };
@@ -145,7 +145,10 @@ export class BlockPool {
     this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
   }
 
-  /** A stream that has a block gets the next one when it gives that back, or when another does. */
+  /**
+   * Starts the patience of a stream without a block. A stream that has one waits until that one, or
+   * one of another stream, is released.
+   */
   #grantLater(waiter: Waiter): void {
     if (waiter.share.heldBlocks > 0) return;
     waiter.timer ??= setTimeout(() => {

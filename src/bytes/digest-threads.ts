@@ -73,7 +73,7 @@ class DigestThread {
     this.#worker = new Worker(THREAD_PROGRAM, {
       name: `digests ${number}`,
       execArgv: [],
-      // Its only garbage are messages. By default a thread lets 48 MiB of them come together.
+      // The only garbage of the thread is messages. By default 48 MiB of it would accumulate.
       resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
     });
     this.#worker.on("message", (answer: DigestThreadAnswer) => {

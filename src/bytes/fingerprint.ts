@@ -8,11 +8,11 @@ export interface Fingerprint {
   readonly dev: string;
   readonly ino: string;
   readonly sizeBytes: string;
-  /** When the bytes last changed, in ns since the Unix epoch. */
+  /** Time of the last change of the bytes, in ns since the Unix epoch. */
   readonly mtimeNs: string;
   /**
-   * When the bytes, the mode, the owner or the number of links last changed, in ns since the Unix
-   * epoch.
+   * Time of the last change of the bytes, the mode, the owner or the number of links, in ns since
+   * the Unix epoch.
    */
   readonly ctimeNs: string;
 }

@@ -22,7 +22,7 @@ export function isPartName(name: string): boolean {
 
 /**
  * The private files in a directory that were last written more than `olderThanMs` ago. Files with
- * other names are none of our business.
+ * other names belong to other programs, and are not listed.
  *
  * @param isOurs - true for the names to list; default: private names of attempts
  */

@@ -26,8 +26,7 @@ const MACHINE_CODES = [
 ];
 
 /**
- * True for an error of the system that means a broken or exhausted machine, whatever the work was
- * that met it.
+ * True for an error of the system that means a broken or exhausted machine, in any kind of work.
  */
 export function isMachineError(error: unknown): error is Error {
   return hasErrorCode(error, ...MACHINE_CODES);

@@ -2,7 +2,7 @@ import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts
 
 const NO_SPACE = ["ENOSPC", "EDQUOT", "EFBIG"];
 const NOT_PERMITTED = ["EACCES", "EPERM", "EROFS"];
-// Errors of a wrong call, never of a disk: a bug in this program, which no retry mends.
+// Errors of a wrong call, never of a disk: a bug in this program, which a retry does not correct.
 const MISUSES = [
   "E2BIG",
   "EBADF",
