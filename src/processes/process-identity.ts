@@ -37,7 +37,8 @@ export async function livenessOf(
   identity: ProcessIdentity,
 ): Promise<"running" | "dead" | "unknown"> {
   const { machine, bootId, pidNamespace } = await thisMachine();
-  // Every process of another machine has another boot id, too.
+  // The machine is compared first: a process of another machine has another boot id, and may be
+  // alive.
   if (identity.machine !== machine) return "unknown";
   if (identity.bootId !== bootId) return "dead";
   if (identity.pidNamespace !== pidNamespace) return "unknown";
@@ -49,7 +50,8 @@ export async function livenessOf(
 }
 
 async function thisMachine(): Promise<Omit<ProcessIdentity, keyof LocalProcess>> {
-  // Containers often have none, and clones of a virtual machine may share theirs.
+  // Containers often have no machine id, and clones of a virtual machine may share one. The host
+  // name distinguishes some of them.
   const machineId = await readFile("/etc/machine-id", "utf8").catch(() => "");
   return {
     machine: `${machineId.trim()}@${hostname()}`,

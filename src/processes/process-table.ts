@@ -1,7 +1,10 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { hasEnded, readProcessStat, type ProcessStat } from "./process-stat.ts";
 
-/** One process of this machine. Its id alone is given to another process some day. */
+/**
+ * One process of this machine. The id alone does not identify it: a later process may get the same
+ * id.
+ */
 export interface LocalProcess {
   readonly pid: number;
   /** The time at which the process started, in clock ticks since the boot. */

@@ -10,7 +10,10 @@ export interface StopOptions {
   readonly withinMs: number;
 }
 
-/** Ends one process: sends the signal, waits, kills. Returns when the process has ended. */
+/**
+ * Ends one process: sends the signal, waits, kills. Returns when the process has ended, or 10 s
+ * after the kill.
+ */
 export async function stopProcess(target: LocalProcess, options: StopOptions): Promise<void> {
   sendSignal(target, options.signal);
   if (await isGoneWithin(target, options.withinMs)) return;
