@@ -15,11 +15,11 @@ export interface StagingAppend extends SparseWriterOptions {
 
 /**
  * Writes a source to its end behind the bytes that a private file has, and digests nothing. The
- * length of the file says at any time how far it came, zeros included.
+ * length of the file shows the progress at any time, zeros included.
  *
  * @returns the length of the file
  * @throws the signal's reason when it is aborted, what the source throws, else the system's own
- *   error; the bytes before it are written
+ *   error; the bytes that were read before it are written
  */
 export async function appendStaged(
   source: ByteSource,
@@ -35,7 +35,7 @@ export async function appendStaged(
       signal?.throwIfAborted();
       await unlessAborted(source.ready?.(), signal);
       using block = await blocks.acquire();
-      // To the end of a block of the file: whole zero blocks become holes.
+      // Reads to the end of a block of the file, so that complete zero blocks become holes.
       const wantedBytes = BLOCK_BYTES - (endBytes % BLOCK_BYTES);
       const { lengthBytes, failure } = await fillBlock(source, block, wantedBytes, signal);
       if (lengthBytes > 0) {

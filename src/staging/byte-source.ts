@@ -6,8 +6,8 @@ import { BLOCK_BYTES } from "../bytes/block-size.ts";
 /** A source of bytes, one after the other. */
 export interface ByteSource {
   /**
-   * Waits until the first of the next bytes is there, or the end, or a failure: a source that is
-   * silent needs no buffer meanwhile. Default: the bytes are always there
+   * Waits until the next byte is there, or the end, or a failure. The caller takes a buffer only
+   * then: a silent source needs none. Default: the bytes are always there
    */
   ready?(): Promise<void>;
   /**
@@ -105,7 +105,7 @@ export function streamSource(stream: Readable): ByteSource {
       openStreams -= 1;
       stream.off("data", onData);
       stream.pause();
-      // A read that was left behind ends, and gives its block back.
+      // Ends a read that an abort left behind, so that it releases its block.
       end ??= {};
       wake();
     },
@@ -117,8 +117,8 @@ function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
 }
 
 /**
- * Fills the first `wantedBytes` of a block. Less comes at the end of the source, and when the
- * source fails.
+ * Fills the first `wantedBytes` of a block. Fills fewer bytes at the end of the source, and when
+ * the source fails.
  */
 export async function fillBlock(
   source: ByteSource,
@@ -141,8 +141,8 @@ export async function fillBlock(
 }
 
 /**
- * A read that an abort leaves behind may still put bytes into the block: another stream must not
- * get the block before that.
+ * Reads into a block, and holds the block until the read ends. A read that an abort leaves behind
+ * may still write into the block, which another stream must not get before.
  */
 async function readInto(source: ByteSource, block: SharedBlock, room: Buffer): Promise<number> {
   block.retain();

@@ -1,10 +1,10 @@
-// Rarely enough for a database, and never so much that other images of the same owner miss it for
-// long.
+// Large enough to ask the database rarely, and small enough to leave quota to other images of the
+// owner.
 const LONGEST_STEP_BYTES = 64 * 1024 * 1024;
 
 /**
- * Reserves quota ahead of a write whose final size is unknown: for a few bytes at first, then for
- * as many again as there are, 64 MiB at most.
+ * Reserves quota ahead of a write whose final size is unknown: each time for the bytes so far and
+ * as many again, at most 64 MiB more.
  */
 export class RoomAhead {
   readonly #grow: (growth: { imageBytes: number; welcomeBytes: number }) => Promise<number>;
@@ -23,7 +23,7 @@ export class RoomAhead {
     this.#grantedBytes = grantedBytes;
   }
 
-  /** Waits until there is room for so many bytes in all. @throws what `grow` throws */
+  /** Waits until room for this many bytes in all is granted. @throws what `grow` throws */
   async reach(imageBytes: number): Promise<void> {
     if (imageBytes <= this.#grantedBytes) return;
     const aheadBytes = Math.min(imageBytes, LONGEST_STEP_BYTES);

@@ -32,8 +32,8 @@ export interface OpenStaged {
   readonly path: string;
   readonly fingerprint: Fingerprint;
   /**
-   * Its name, if it lies in the root itself and has a name that this area gives: its bytes are
-   * known by it wherever the volume is mounted.
+   * Its name, if the file is in the root itself and this area gives such names. It identifies the
+   * file wherever the volume is mounted.
    */
   readonly ownName: string | undefined;
 }
@@ -138,7 +138,8 @@ export class StagingArea {
   }
 
   /**
-   * Makes sure that the directory is there, may be written, and is on the volume that was opened.
+   * Makes sure that the directory exists, that this process may write to it, and that it is on the
+   * volume that was opened.
    *
    * @throws ImportError `StagingUnavailable`
    */
@@ -155,7 +156,7 @@ export class StagingArea {
   }
 
   /**
-   * Fails before the first byte rather than at the last.
+   * Makes sure that this many bytes have room, before the first of them is written.
    *
    * @throws ImportError `NoSpace`
    */
@@ -168,7 +169,7 @@ export class StagingArea {
     );
   }
 
-  /** Makes the bytes of a part durable. A part of which that fails is removed. */
+  /** Makes the bytes of a part durable. A part whose sync fails is removed. */
   async syncPart(handle: FileHandle, part: string): Promise<void> {
     await this.#translating(() => syncOrDiscard(handle, join(this.root, part)));
   }
@@ -208,14 +209,15 @@ export class StagingArea {
   async openStaged(imageId: string, uri?: string): Promise<OpenStaged> {
     const wanted = uri === undefined ? this.pathOf(imageId) : pathOfStagingUri(uri);
     try {
-      // A person may name the path, too: what has the name of an image may be another file.
+      // A user may name the path, too. A file with the name of an image may then be another file,
+      // so that only names of attempts are looked up in the root.
       const path = await this.#pathHere(wanted, isAttemptsFile);
       const isInRoot = dirname(path) === (await realpath(this.root));
       const ownName = isInRoot && isOwnName(basename(path)) ? basename(path) : undefined;
       const handle = await openRegularFile(path);
       return { handle, path, fingerprint: await fingerprintOf(handle), ownName };
     } catch (error) {
-      // Only in the right volume is a file missing that is not found.
+      // A file that is not found is missing only if the right volume is mounted.
       await this.#inVolume(() => Promise.resolve());
       throw this.#stagedFailure(error, wanted);
     }

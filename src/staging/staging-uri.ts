@@ -17,8 +17,8 @@ export function pathOfStagingUri(uri: string): string {
 }
 
 function pathOfFileUri(uri: string): string | undefined {
-  // They would end the path: a file with an unencoded one in its name would be mistaken for another
-  // file.
+  // An unencoded `?` or `#` would end the path: a file that has one in its name would be mistaken
+  // for another file.
   if (uri.includes("?") || uri.includes("#")) return undefined;
   try {
     // fileURLToPath refuses an encoded slash, but accepts a zero byte.

@@ -43,11 +43,11 @@ async function newVolumeId(root: string, usedBefore: string | undefined): Promis
       "StagingUnavailable",
       `Cannot use the staging area "${root}": its volume has no id, and this host used the volume ${usedBefore} there`,
       {
-        hint: `Mount the staging volume. If a new volume is to be there, give it an id: \`openssl rand -hex 6 > ${path}\`; the uploads of the other one wait for it. If that one is lost, give its id instead, ${usedBefore}: then they fail.`,
+        hint: `Mount the staging volume. To use a new volume there, give it an id: \`openssl rand -hex 6 > ${path}\`; the uploads on the earlier volume then wait until that one is mounted. If the earlier volume is lost, give the new one its id, ${usedBefore}: those uploads then fail.`,
       },
     );
   }
-  // Of two workers that start at once, the first wins.
+  // If two workers start at once, the id of the first one counts.
   await writeUnlessThere(path, `${randomBytes(6).toString("hex")}\n`, 0o644);
   const chosen = await readVolumeId(root);
   if (chosen === undefined)

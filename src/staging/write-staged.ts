@@ -19,7 +19,7 @@ export interface StagingWrite {
    * Default: no right is needed
    */
   readonly reserve?: ((sizeBytes: number) => Promise<void>) | undefined;
-  /** Gets every block that is zero. */
+  /** Every block that is zero is added to it. Default: they are not recorded */
   readonly zeroBlocks?: ZeroBlocks | undefined;
   /**
    * Makes the bytes written so far durable; called after every 128 MiB, beside the writing, when
@@ -97,7 +97,7 @@ async function writeAndDigest(
       ? isZeroBlock(filled)
       : await writer.writeLent(block, lengthBytes, position);
     if (isZero) zeroBlocks?.add(position / BLOCK_BYTES);
-    // An attempt that resumes this one sees by the length of the file how far it came.
+    // An attempt that resumes this one sees its progress in the length of the file.
     if (isZero && !isHeld && resumeAt !== undefined) await target.truncate(end);
     doneBytes = end;
     options.report?.(doneBytes);
