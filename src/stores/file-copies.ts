@@ -24,7 +24,7 @@ export interface FileCopiesOptions {
   readonly limiter?: BandwidthLimit | undefined;
 }
 
-// Published images are read-only, also to their owner: no code of this project opens them for
+// Published images are read-only, also to their owner. No code of this project opens them for
 // writing.
 const DEFAULT_MODE = 0o440;
 /** Permissions of a part. */
@@ -43,7 +43,7 @@ export class FileCopies {
   }
 
   /**
-   * Fails before the first byte is copied rather than after the last.
+   * Makes sure, before a byte is copied, that this process may give files to the configured owner.
    *
    * @throws ImportError `PermissionDenied` when this process may not give files to their owner
    */
@@ -71,7 +71,7 @@ export class FileCopies {
     }
     try {
       const mode = constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL;
-      // The open file: another one may have its path by now.
+      // Cloned from the open file: its path may lead to another file by now.
       await copyFile(`/proc/self/fd/${String(source.place.handle.fd)}`, path, mode);
     } catch {
       // No clones here, or not between these two places. Another way of copying will show what is
@@ -159,7 +159,7 @@ export class FileCopies {
     if (owner !== undefined) await handle.chown(owner.uid, owner.gid);
   }
 
-  /** Fails before the first byte is copied rather than at the last. Holes need no room. */
+  /** Makes sure, before a byte is copied, that the copy has room. Holes need no room. */
   async #requireRoom(
     order: CopyOrder,
     target: FileHandle,
@@ -179,7 +179,7 @@ export class FileCopies {
 
 /**
  * True if an earlier attempt has written bytes to the part that are worth keeping. A link or an
- * empty file is not, and is removed.
+ * empty file has none, and is removed.
  */
 async function holdsBytes(part: string): Promise<boolean> {
   const found = await lstat(part).catch(() => undefined);

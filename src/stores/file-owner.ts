@@ -5,8 +5,8 @@ import type { FileOwner } from "../domain/store-settings.ts";
 const CHOWN_BIT = 1n;
 
 /**
- * True if this process may give its files to this owner. The rule of chown(2) decides: a trial
- * would change a file, and the superuser of a container may lack the right.
+ * True if this process may give its files to this owner. It applies the rule of chown(2), because a
+ * trial would change a file, and looks at the capability, because root in a container may lack it.
  */
 export async function mayGiveFilesTo({ uid, gid }: FileOwner): Promise<boolean> {
   const groups = [process.getegid?.(), ...(process.getgroups?.() ?? [])];

@@ -90,7 +90,7 @@ export class FileStore implements Store {
   }
 
   async find(key: string): Promise<FoundCopy | undefined> {
-    // The next copy creates it.
+    // The store has no directory yet: the first copy creates it.
     if (await this.#translating(() => this.#directory.isYetToCreate())) return undefined;
     return this.#inside("read", async (directory) => {
       const found = await lstatIfThere(directory.pathOf(key));

@@ -183,7 +183,7 @@ export class Stores {
   }
 }
 
-/** Any error of a store, as its failure: the other stores can be used all the same. */
+/** The failure for any error of a store. It must not prevent the use of other stores. */
 function failureOfStore(name: string, error: unknown): ImportError {
   const failure = systemFailure(error, `store "${name}"`, "StoreUnavailable");
   if (failure instanceof ImportError) return failure;
@@ -239,7 +239,7 @@ async function readAuthorities(
  * A store in which nothing changes. A deletion that must remove a copy from it waits: its image
  * stays `pending_delete` with this reason until the store may be written again. An image is
  * `deleted` only when its bytes are gone. The removal of names that are not there succeeds, as in
- * any store: an import whose copy was refused has left nothing.
+ * any store: an import whose copy was refused has nothing to remove.
  */
 function readOnly(store: Store): Store {
   const refuse = async (): Promise<never> => {

@@ -6,11 +6,14 @@ export interface RecordedCopy {
   readonly store: string;
   readonly key: string;
   readonly sizeBytes: number;
-  /** Why it was not the image when it was last read; null: it was, or was never read. */
+  /**
+   * The difference from the image when the copy was last read. Null if there was none, or if it was
+   * never read.
+   */
   readonly damage: string | null;
 }
 
-/** The copy, open for reading; or why it cannot be the image. */
+/** The copy, open for reading; or the reason for which it is not the image. */
 export type CopyLook =
   | { readonly copy: OpenCopy; readonly damage?: undefined }
   | { readonly copy?: undefined; readonly damage: string };
@@ -22,8 +25,8 @@ export const MISSING = "it is not in its store";
  * Copies of one image in the order in which to read them: the default store before others, as
  * Glance does, and copies that are known to be damaged last.
  *
- * @param attempt - from 1. Each attempt begins with another of the good copies, because a copy that
- *   reads back wrong is found out only at its end. Default: 1
+ * @param attempt - from 1. Each attempt begins with another of the good copies, because a copy with
+ *   wrong bytes is noticed only at its end. Default: 1
  */
 export function inReadingOrder<Copy extends RecordedCopy>(
   copies: readonly Copy[],

@@ -66,7 +66,7 @@ export class S3Connection {
       forcePathStyle: options.pathStyle,
       requestChecksumCalculation: whenToSum,
       responseChecksumValidation: whenToSum,
-      // It would need a new connection for every part.
+      // `Expect: 100-continue` would need a new connection for every part.
       expectContinueHeader: false,
       logger: SILENT,
       requestHandler: {

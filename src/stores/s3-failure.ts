@@ -90,8 +90,8 @@ function answerOf(error: unknown): Answer {
     readonly $response?: { readonly headers?: Readonly<Record<string, string>> };
   };
   const seconds = Number($response?.headers?.["retry-after"] ?? Number.NaN);
-  // It holds the connection and the signed headers, which must not be logged with the causes of a
-  // failure.
+  // `$response` holds the connection and the signed headers, which must not be logged with the
+  // causes of a failure.
   if (error instanceof Error) Reflect.deleteProperty(error, "$response");
   return {
     status: $metadata?.httpStatusCode,

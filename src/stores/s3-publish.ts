@@ -14,7 +14,7 @@ export interface WholeUpload {
   readonly parts: readonly ArrivedPart[];
 }
 
-// After these there may be an object, ours or that of another attempt, or none.
+// After these codes there may be an object of this attempt, one of another attempt, or none.
 const UNDECIDED = ["NoSuchUpload", "PreconditionFailed", "ConditionalRequestConflict"];
 const TRIES = 4;
 
@@ -43,6 +43,8 @@ export async function publishUpload(
 }
 
 /**
+ * Completes the upload.
+ *
  * @returns a failure after which there may be an object or not; undefined when the server reports
  *   success
  */

@@ -66,8 +66,8 @@ export async function copyOnServer(
 }
 
 /**
- * Aborts an upload to which the server may still be copying a part. What it still keeps after that
- * is left to the undo of the copy.
+ * Aborts an upload to which the server may still be copying a part. The undo of the copy removes
+ * the bytes that the server still keeps after that.
  */
 async function abortCopy(
   { uploads }: S3Bucket,

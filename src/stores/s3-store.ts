@@ -96,7 +96,7 @@ export class S3Store implements Store {
   async find(key: string, signal?: AbortSignal): Promise<FoundCopy | undefined> {
     const object = await this.#bucket.find(key, signal);
     if (object !== undefined) return { sizeBytes: object.sizeBytes, version: object.etag };
-    // Only in the place of the store is an object missing that is not found.
+    // An object that is not found is missing only if this bucket has the mark of the store.
     await this.#requirePlace("read", signal);
     return undefined;
   }
@@ -122,7 +122,8 @@ export class S3Store implements Store {
 
   async check(look: StoreLook = "writable"): Promise<StoreHealth> {
     try {
-      // First the request whose response can name the S3 error: one to HEAD has no body.
+      // The first request is one whose response can name the S3 error: a response to HEAD has no
+      // body.
       if (look !== "readable") await this.#bucket.uploads.requireAccess();
       await this.#bucket.head();
       const mark = await this.#mark?.look(this.#place());

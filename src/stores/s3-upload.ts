@@ -211,7 +211,7 @@ class Upload {
     return leave;
   }
 
-  /** Makes sure that bytes were spoilt on the way, and that the source did not change. */
+  /** Makes sure that the source did not change: then the bytes were corrupted on the way. */
   async #requireUnchanged(part: PlannedPart, { sha256 }: PartDigests): Promise<void> {
     const { source, signal } = this.#order;
     const now = await hashPart(source, part, { crcSoFar: 0, withMd5: false, signal });
@@ -228,7 +228,10 @@ class Upload {
     this.#taken(part, part.lengthBytes);
   }
 
-  /** Bytes that are sent again do not count again, but are reported as a sign of life. */
+  /**
+   * Counts the bytes that were sent. Bytes that are sent again do not count again, but are
+   * reported, because the step is not idle.
+   */
   #taken(part: PlannedPart, takenBytes: number): void {
     const before = this.#takenBytes.get(part.number) ?? 0;
     if (takenBytes > before) {
@@ -256,7 +259,8 @@ async function takeUpBegun(
   for (const upload of await bucket.uploads.list(key, signal)) {
     // The request names a prefix, and the key of another epoch may begin with this key.
     if (upload.key !== key) continue;
-    // The settings of the store have changed since it began.
+    // The settings of the store have changed since the upload began. The server would refuse our
+    // parts.
     if (!upload.isLikeOurs) await bucket.uploads.abort(upload);
     const found = await partsOf(bucket, upload, signal);
     if (found === undefined) continue;

@@ -13,7 +13,10 @@ import {
 import type { S3Connection, S3Place } from "./s3-connection.ts";
 import { hasS3Code } from "./s3-failure.ts";
 
-/** S3 warns that a part in flight may survive an abort. More rounds than this were never needed. */
+/**
+ * The limit of rounds of aborts: AWS warns that a part in flight may survive an abort. More rounds
+ * were never needed.
+ */
 export const ABORT_ROUNDS = 10;
 
 /** An upload that is neither complete nor aborted. */
@@ -33,7 +36,7 @@ export interface SentPart {
   readonly sha256: string | undefined;
 }
 
-/** The facts about a part that a server needs to complete an upload. */
+/** The values of a part that the server needs to complete an upload. */
 export type ArrivedPart = Pick<SentPart, "etag" | "sha256">;
 
 /** A part to send. */

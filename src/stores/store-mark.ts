@@ -68,7 +68,7 @@ export interface StoreMarkOptions {
   readonly isReadOnly: boolean;
 }
 
-// A single copy that is there is proof enough; others may have been lost.
+// One copy that is there proves that the place is right. Others may have been lost.
 const LOOKED_FOR = 64;
 
 /**
@@ -179,7 +179,7 @@ export class StoreMark {
     };
   }
 
-  /** Gives the store its first mark. Processes that do so at once agree on one. */
+  /** Gives the store its first mark. Processes that do so at the same time agree on one mark. */
   async #begin(place: MarkedPlace, found: string | undefined): Promise<void> {
     const { records, store } = this.#options;
     // The place first: a mark that only the catalogue has would make the store unreachable.
@@ -190,7 +190,10 @@ export class StoreMark {
     this.#recorded = mark;
   }
 
-  /** A store that was renamed before it held anything takes its mark with it. */
+  /**
+   * Records a mark. A mark of a store that is no longer configured and has no copies moves to this
+   * store: the store was renamed.
+   */
   async #recordOver(record: () => Promise<RecordedMark>): Promise<RecordedMark> {
     const { records, store, isConfigured } = this.#options;
     const outcome = await record();

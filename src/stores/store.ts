@@ -48,7 +48,7 @@ export interface Copied {
   readonly crc32: number;
   /** True if the copy is another name of the source's inode. */
   readonly shared: boolean;
-  /** The way in which it was made, for people. */
+  /** The way in which it was made, for users. */
   readonly method: "link" | "reflink" | "server copy" | "copy";
   /** Bytes that this attempt really wrote. */
   readonly writtenBytes: number;
@@ -116,8 +116,8 @@ export interface Store {
    */
   clone?(order: CopyOrder): Promise<PrivateCopy | undefined>;
   /**
-   * True if {@link link} may make a copy. The caller locks the source's row for a link, and must
-   * not do that for nothing. Default: false
+   * True if {@link link} may make a copy. If it is false, the caller need not lock the source's
+   * row, as it does for a link. Default: false
    */
   readonly canLink?: boolean;
   /**
@@ -125,8 +125,8 @@ export interface Store {
    * right to that (one store at most has), and records the new fingerprint of the file also when
    * the result is undefined or a failure: its mode and ctime have changed.
    *
-   * It is called after {@link clone}, in a transaction of the catalogue, and so takes a moment and
-   * does not ask the catalogue.
+   * It is called after {@link clone}, in a transaction of the catalogue. So it must be short, and
+   * must not ask the catalogue.
    *
    * @returns as {@link clone}
    */
