@@ -27,7 +27,8 @@ const METADATA_ADDRESSES = [
   "fd20:ce::254",
 ].map((text) => ipaddr.parse(text));
 
-// All addresses for public use. Other addresses are not public, even those without a purpose yet.
+// All IPv6 addresses for public use. Other addresses are not public, even if they have no purpose
+// yet.
 const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR("2000::/3");
 
 type Network = ReturnType<typeof ipaddr.parseCIDR>;
@@ -143,7 +144,7 @@ export class EgressPolicy {
 /** A rule that a URL breaks, and the setting in `sources.web` that makes the rule. */
 interface Mistake {
   readonly rule: string;
-  /** Undefined when no setting allows such a URL. */
+  /** Undefined if no setting allows such a URL. */
   readonly setting:
     "schemes" | "ports" | "allowed_networks" | "allowed_hosts" | "denied_hosts" | undefined;
 }

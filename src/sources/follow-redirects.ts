@@ -65,7 +65,7 @@ async function get(
   const { answerTimeoutMs, aheadBytes, signal } = request;
   const isFirst = url.origin === request.url.origin;
   const headers = { ...request.headers, ...(isFirst ? request.secretHeaders : {}) };
-  // Not the timeout of undici, which an origin can extend without end by interim responses.
+  // undici's own timeout is not used: an origin can extend it without end by interim responses.
   const patience = new AbortController();
   const timer = setTimeout(() => {
     patience.abort(

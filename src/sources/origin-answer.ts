@@ -141,7 +141,7 @@ function lengthOf(headers: IncomingHttpHeaders, where: string): number | null {
   throw refused(where, `its Content-Length is "${shown(length)}"`);
 }
 
-/** A text of an origin, shortened. */
+/** A text from an origin, shortened for messages. */
 function shown(text: string): string {
   return text.slice(0, 60);
 }

@@ -28,7 +28,7 @@ export class ProxyError extends Error {
   }
 }
 
-/** The end of a tunnel, and how to reach it. */
+/** The end of a tunnel, and the settings for opening it. */
 export interface TunnelOrder {
   /** An address, so that the proxy does not resolve a name. */
   readonly address: string;
@@ -60,7 +60,7 @@ export async function openTunnel(proxy: OutboundProxy, order: TunnelOrder): Prom
       "user-agent": "image-import",
       ...(basic === undefined ? {} : { "proxy-authorization": basic }),
     },
-    // Not the agent of the process, which may use the proxies of the environment.
+    // Without the agent of the process, which may use the proxies of the environment.
     agent: false as const,
     ...(order.authorities === undefined ? {} : { ca: [...order.authorities] }),
   };
@@ -97,7 +97,7 @@ export async function openTunnel(proxy: OutboundProxy, order: TunnelOrder): Prom
 
 function failureOf(status: number, head: Buffer): ProxyError | undefined {
   if (status >= 200 && status < 300) {
-    // The first bytes of a tunnel are this process's.
+    // The first bytes in a tunnel must come from this process.
     if (head.length === 0) return undefined;
     return new ProxyError("it sent bytes of its own into the tunnel", true);
   }

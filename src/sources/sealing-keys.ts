@@ -4,7 +4,8 @@ import { readSecretFile, unusableSecret } from "./secret-file.ts";
 
 const CIPHER = "aes-256-gcm";
 const KEY_BYTES = 32;
-// The length that GCM is designed for. Random nonces are safe for 2^32 URIs of a key.
+// The length that GCM is designed for. Random nonces of this length are safe for 2^32 URIs of one
+// key.
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const PREFIX = "sealed:v1:";

@@ -225,7 +225,10 @@ export class WebDownload implements AsyncDisposable {
     return next.value;
   }
 
-  /** Counts only the time of waiting for the origin: the reader may be slow. */
+  /**
+   * Throws if the origin is too slow. Only the time of waiting for the origin counts: the reader
+   * may be slow.
+   */
   #watchRate(waitedMs: number, lengthBytes: number): void {
     const { idleTimeoutMs, minimumRate } = this.#settings;
     this.#windowMs += waitedMs;

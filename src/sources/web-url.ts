@@ -91,18 +91,21 @@ export interface TokenedUrl {
 const TOKENED = /^x-auth-token ([\x21-\x7e]+) /;
 
 /**
- * One text of a URL and its token, to be sealed. It is not a URL, so that no user can give it for
- * one.
+ * Joins a URL and its token to one text, to be sealed. The text is not a URL, so that a user cannot
+ * give it as the URL of a download.
  *
  * @throws ImportError `BadRequest` for a token that cannot stand in a header
  */
 export function joinToken(url: string, token: string): string {
   const joined = `x-auth-token ${token} ${url}`;
   if (TOKENED.exec(joined)?.[1] === token) return joined;
-  throw new ImportError("BadRequest", "The token has characters that no header can have");
+  throw new ImportError(
+    "BadRequest",
+    "Cannot send the token: it has characters that a header cannot contain",
+  );
 }
 
-/** Takes apart what {@link joinToken} has joined; any other text is a URL alone. */
+/** Splits a text of {@link joinToken}. Any other text is a URL without a token. */
 export function splitToken(text: string): TokenedUrl {
   const [head = "", token] = TOKENED.exec(text) ?? [];
   return token === undefined ? { url: text } : { url: text.slice(head.length), token };
