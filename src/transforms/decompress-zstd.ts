@@ -32,7 +32,7 @@ export async function decompressZstd(
   product: FileHandle,
   limits: DecompressionLimits,
 ): Promise<void> {
-  // With a position of its own, which begins at 0.
+  // Opened again, for a position of its own that begins at 0.
   const input = await open(`/proc/self/fd/${source.fd}`);
   const behind = new WriteBehind(() => product.datasync());
   try {
@@ -45,7 +45,7 @@ export async function decompressZstd(
     await whileRunning(running, async () => {
       const before = madeBytes;
       madeBytes = await positionOf(product);
-      // Holes do not count for the kernel's limit before their end.
+      // The kernel's limit of the file size does not notice a hole before bytes follow it.
       assertNotTooMuch(madeBytes, sizeBytes, limits);
       behind.wrote(madeBytes - before);
       report(await positionOf(input), sizeBytes);
@@ -87,7 +87,10 @@ function largestProduct(
   return Math.min(maxBytes, Math.max(ratioFreeBytes, Math.floor(maxRatio * compressedBytes)));
 }
 
-/** Calls `look` again and again until the program has ended. It has ended in any case. */
+/**
+ * Calls `look` again and again until the program has ended. The program has ended when this returns
+ * or throws.
+ */
 async function whileRunning(running: RunningFilter, look: () => Promise<void>): Promise<void> {
   const over = new AbortController();
   const ended = running.ended.finally(() => {
@@ -128,8 +131,8 @@ async function assertMade(
   if (ending.killedBy === "SIGXFSZ" || /File too large/.test(ending.stderr)) {
     assertNotTooMuch(largestProduct(limits, compressedBytes) + 1, compressedBytes, limits);
   }
-  // zstd says so only if the system refuses a read or a write. A file that is cut off has a "Read
-  // error (39)".
+  // zstd prints this only if the system refuses a read or a write. For a file that is cut off it
+  // prints "Read error (39)".
   if (/error 37 : Read error|Input\/output error/.test(ending.stderr)) {
     const said = ending.stderr.trim();
     throw new ImportError("StagingUnavailable", `Cannot use the staging area: ${said}`);

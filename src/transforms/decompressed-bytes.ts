@@ -98,7 +98,7 @@ async function* throughProgram(
     signal,
   });
   const feeding = feed(running, reader);
-  // It may fail before it is awaited: that is not an unhandled rejection.
+  // It may fail before it is awaited, which must not count as an unhandled rejection.
   feeding.catch(() => undefined);
   try {
     for await (const chunk of running.stdout as AsyncIterable<Buffer>) yield chunk;
@@ -139,8 +139,10 @@ async function wasTaken({ stdin }: RunningProgram, chunk: Buffer): Promise<boole
 }
 
 /**
- * @throws ImportError `DecompressionFailed` with what a program said that did not end well;
- *   `NoSpace`; retried: `TransformUnavailable`
+ * Makes sure that a program ended successfully.
+ *
+ * @throws ImportError `DecompressionFailed` with the error output of the program; `NoSpace`;
+ *   retried: `TransformUnavailable`
  */
 export function assertEndedWell(command: string, ending: ProgramEnding): void {
   const { exitCode, killedBy, stderr } = ending;
@@ -152,7 +154,9 @@ export function assertEndedWell(command: string, ending: ProgramEnding): void {
 }
 
 /**
- * @param takenBytes - the compressed bytes that have come so far
+ * Makes sure that the decompressed bytes are not more than the limits allow.
+ *
+ * @param takenBytes - the number of compressed bytes that have come so far
  * @throws ImportError `ProductTooLarge` when the decompressed bytes are more than allowed
  */
 export function assertNotTooMuch(

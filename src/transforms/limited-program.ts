@@ -83,8 +83,8 @@ export async function startLimited(program: LimitedProgram): Promise<RunningProg
 }
 
 /**
- * The same for a program that reads and writes files: no byte passes through this process. It reads
- * and writes from the positions of these open files, and moves them.
+ * Starts a program as {@link startLimited} does, but between two files: no byte passes through this
+ * process. The program begins at the positions of these open files, and moves them.
  */
 export async function startFilter(
   program: LimitedProgram,
@@ -110,7 +110,7 @@ async function launch(
   const ended = endOf(child).finally(() => {
     program.signal.removeEventListener("abort", kill);
   });
-  // It may end before it is awaited: that is not an unhandled rejection.
+  // It may fail before it is awaited, which must not count as an unhandled rejection.
   ended.catch(() => undefined);
   return { child, ended, kill };
 }
@@ -129,8 +129,8 @@ async function spawned(
     const child = spawn(command, args, {
       stdio,
       detached: true,
-      // None of the worker's secrets. One arena: each takes 64 MiB of address space that is not
-      // used.
+      // The program gets none of the worker's secrets. One arena for malloc: each further one takes
+      // 64 MiB of the address space, and uses little of it.
       // eslint-disable-next-line no-restricted-properties -- Finds the program.
       env: { PATH: process.env["PATH"], LC_ALL: "C", MALLOC_ARENA_MAX: "1" },
     });
@@ -174,7 +174,7 @@ export async function whyNotRunnable(
 
 const LONGEST_VERSION = 200;
 
-/** The name and version of a program, as it says them; undefined if it does not. */
+/** The name and version of a program, as it prints them; undefined if it prints none. */
 export async function versionOf(command: string): Promise<string | undefined> {
   try {
     const { exitCode, stdout } = await askVersion(command);
@@ -200,7 +200,8 @@ async function askVersion(command: string): Promise<ProgramEnding & { readonly s
 function commandLine({ command, arguments: args, limits }: LimitedProgram): readonly string[] {
   const { memoryBytes, cpuSeconds, fileBytes } = limits;
   return [
-    // After `unshare`: a change of credentials would make the kernel forget the request.
+    // `setpriv` runs after `unshare`: a change of credentials would make the kernel forget the
+    // request to kill the program with its parent.
     ...["setpriv", "--no-new-privs", "--pdeathsig", "KILL", "--"],
     ...["sh", "-c", UNLESS_ORPHANED, String(process.pid)],
     ...["prlimit", `--as=${memoryBytes}`, `--fsize=${fileBytes}`, "--core=0", "--nofile=64"],
@@ -236,7 +237,8 @@ function toolMissing(error: unknown): ImportError {
 }
 
 function killGroup(child: ChildProcess): void {
-  // The id stays its own until it was waited for, and its group's until the last member has ended.
+  // Only a process that Node has not yet waited for still has its id. Later, the id may belong to
+  // another process.
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   try {
     process.kill(-child.pid, "SIGKILL");
@@ -249,8 +251,8 @@ function killGroup(child: ChildProcess): void {
 let isolation: Promise<readonly string[]> | undefined;
 
 /**
- * The command that takes the network from a program: for root a namespace, else one inside a user
- * namespace, else none.
+ * The command that starts a program without a network: in a network namespace, which another user
+ * than root needs inside a user namespace. Empty if the machine allows neither.
  */
 async function networkIsolation(): Promise<readonly string[]> {
   isolation ??= firstThatRuns([

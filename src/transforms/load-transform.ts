@@ -18,7 +18,7 @@ export async function loadTransform(path: string): Promise<Transform> {
   throw new ImportError(
     "BadConfiguration",
     `Cannot use the transform "${path}": ${mistakes.join("; ")}`,
-    { hint: "docs/writing-a-transform.md says what a transform exports." },
+    { hint: "See docs/writing-a-transform.md for the exports of a transform." },
   );
 }
 

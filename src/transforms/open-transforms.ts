@@ -26,8 +26,7 @@ export class Transforms {
    * Opens all configured transforms, and loads those of the user.
    *
    * @throws ImportError `BadConfiguration` when one cannot be loaded, is not a transform, or has
-   *   the
-   *   name of another
+   *   the name of another one
    */
   static async open(settings: TransformSettings): Promise<Transforms> {
     const transforms: Transform[] = [];
@@ -83,6 +82,8 @@ export class Transforms {
   }
 
   /**
+   * Makes sure that all transforms can work on this machine.
+   *
    * @throws ImportError `BadConfiguration` naming every transform that cannot work, and the reason
    */
   async requireWorking(): Promise<void> {

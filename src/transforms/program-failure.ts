@@ -3,10 +3,10 @@ import type { ProgramEnding } from "./limited-program.ts";
 
 /**
  * A failure that the machine or the image may have caused. The step is tried again a few times;
- * then it was the image.
+ * then the image counts as the cause.
  */
 export class DoubtfulFailure extends ImportError {
-  /** The failure of the import if each attempt fails so. */
+  /** The failure of the import if all attempts fail in this way. */
   readonly lasting: ImportError;
 
   /** @param lasting - the failure of the import if each attempt fails so */
@@ -16,9 +16,9 @@ export class DoubtfulFailure extends ImportError {
   }
 }
 
-// A person, the supervisor of a service or the end of a session sends them. No image does: a
-// program that its bytes confuse dies of SIGSEGV, SIGABRT and the like, and our limits send SIGXCPU
-// and SIGXFSZ.
+// Signals that a user, the supervisor of a service or the end of a session sends. An image does not
+// cause them: a program that its bytes confuse dies of SIGSEGV, SIGABRT and the like, and our
+// limits send SIGXCPU and SIGXFSZ.
 const SENT_FROM_OUTSIDE: readonly (string | null)[] = [
   "SIGHUP",
   "SIGINT",
@@ -27,8 +27,8 @@ const SENT_FROM_OUTSIDE: readonly (string | null)[] = [
   "SIGUSR1",
   "SIGUSR2",
 ];
-// Errors of a mount, in the words of the C library. Those of a machine that is short of something
-// may come from our own limits.
+// Errors of a mount, in the words of the C library. Errors of a lack of memory or files do not
+// count: our own limits may cause them.
 const MOUNT_FAILED = /Stale file handle|Transport endpoint is not connected/;
 
 /**
@@ -62,6 +62,6 @@ export function requireUndisturbed(
       }),
     );
   }
-  // qemu-img also says so of a damaged image.
+  // qemu-img also prints this for a damaged image.
   if (said.includes("Input/output error")) throw new DoubtfulFailure(failureFor(`failed: ${said}`));
 }

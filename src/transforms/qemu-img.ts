@@ -38,7 +38,7 @@ export interface DiskConversion {
 
 const GIB = 1024 ** 3;
 
-/** Reading a header takes milliseconds; Glance's limits. */
+/** Limits of Glance. Reading a header takes milliseconds. */
 const INFO_LIMITS: ProgramLimits = { memoryBytes: GIB, cpuSeconds: 2, fileBytes: 0 };
 const INFO_TIME_LIMIT_MS = 30_000;
 
@@ -67,7 +67,8 @@ export async function inspectDisk(
   signal.throwIfAborted();
   const ending = await running.ended;
   if (time.aborted && ending.killedBy === "SIGKILL") {
-    // Its processor time is limited, too: it waited for a disk, whatever the image is.
+    // Its processor time is limited to 2 s. So it waited for a disk, and the image is not the
+    // cause.
     throw new ImportError(
       "TransformUnavailable",
       `Cannot convert the image: qemu-img info did not end within ${formatDuration(timeLimitMs)}`,
@@ -131,8 +132,8 @@ export async function checkDisk(
 /**
  * Converts a disk. The target then has all of its bytes, but is not yet synced.
  *
- * @throws ImportError `ConversionFailed` when qemu-img fails or complains; `NoSpace` when the disk
- *   is full; `ProductTooLarge` when the target became larger than its limit; retried:
+ * @throws ImportError `ConversionFailed` when qemu-img fails, or prints a warning; `NoSpace` when
+ *   the disk is full; `ProductTooLarge` when the target became larger than its limit; retried:
  *   `TransformUnavailable`
  * @throws the signal's reason when it is aborted
  */

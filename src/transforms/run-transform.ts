@@ -59,7 +59,7 @@ async function resultOf(
 function failed({ name }: Transform, reason: string, cause?: unknown): ImportError {
   const isDeclared =
     typeof cause === "object" && cause !== null && "retryable" in cause && cause.retryable === true;
-  // Bytes that cannot be read now say nothing about the image.
+  // An error of the machine does not mean that the image is wrong.
   const code = isDeclared || isMachineError(cause) ? "TransformUnavailable" : "TransformFailed";
   return new ImportError(code, `The transform "${name}" failed: ${reason}`, { cause });
 }
