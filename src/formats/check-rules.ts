@@ -126,8 +126,8 @@ function ruleOf(check: string): CheckRule {
 }
 
 /**
- * The setting that can tolerate a finding. No policy allows some encryption, such as AES in a
- * qcow2.
+ * The setting that can tolerate a finding; undefined if there is none. No setting tolerates an
+ * encryption without a name in the policy, such as AES in a qcow2.
  */
 function toleranceOf(check: string, finding: Finding): Tolerance | undefined {
   if (check === "encryption" && finding.encryption === undefined) return undefined;
@@ -142,8 +142,7 @@ export function heldAgainst(check: string, finding: Finding, policy: FormatPolic
 /** The reason of a check that refuses an image, with the setting that would accept the image. */
 export function withSetting(check: string, finding: Finding): string {
   const tolerance = toleranceOf(check, finding);
-  // The usual way out of a wrong declaration is a right one, so that only the hint names the
-  // setting.
+  // Usually the user corrects a wrong declaration. So only the hint names the setting.
   if (tolerance === undefined || check === "declared_format") return finding.reason;
   return `${finding.reason} (\`${tolerance.setting}\`)`;
 }

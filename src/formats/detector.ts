@@ -97,9 +97,7 @@ export interface Detector {
   readonly isWeak?: boolean;
   /** True if the image has the mark of the format. */
   matches(image: ImageBytes): boolean;
-  /**
-   * Formats whose marks may occur in an image of this format without a meaning. Default: none.
-   */
+  /** Formats whose marks have no meaning in an image of this format. Default: none. */
   covers?(image: ImageBytes): readonly RecognisedFormat[];
   /**
    * Examines an image that matches.

@@ -14,7 +14,7 @@ const HEAD_BYTES = 4096;
 const BTRFS = { at: 64 * 1024, bytes: 512, magicAt: 64, deviceBytesAt: 209 };
 
 /**
- * File systems by whose size a cut-off raw disk is found: raw disks have no other mark of their
+ * File systems whose size shows that a raw disk is cut off: a raw disk has no other mark of its
  * end. Offsets are those of the superblocks in Linux (fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h,
  * fs/f2fs, fs/erofs/erofs_fs.h, fs/squashfs), of Microsoft's specifications of FAT and exFAT, of
  * Apple's TN1150 (HFS+) and of its File System Reference (APFS).

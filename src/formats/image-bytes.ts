@@ -74,7 +74,7 @@ export class ImageBytes {
    * Reads exactly `lengthBytes`.
    *
    * @param what - for the error: "vdi header"
-   * @param position - as a header states it: it may lie anywhere
+   * @param position - as a header states it: it may be outside of the image
    * @throws BrokenImage when the image ends earlier
    */
   async read(what: string, position: bigint | number, lengthBytes: number): Promise<Buffer> {

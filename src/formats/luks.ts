@@ -22,7 +22,7 @@ const SLOTS = {
 const HEADER_BYTES = 592;
 const SECTOR_BYTES = 512;
 
-// Every program that tries a passphrase computes them. Nova's bound.
+// Every program that tries a passphrase computes all iterations. The bound is that of Nova.
 const MOST_ITERATIONS = 12_000_000;
 
 /** An encrypted disk. Only its header can be judged. */

@@ -54,7 +54,7 @@ async function gptChecks(image: ImageBytes): Promise<Examination["checks"]> {
       complete: endProblem(image, start.endBytes),
     };
   }
-  // Systems follow the copy at the end then.
+  // Systems then follow the copy at the end of the disk.
   const copy = await gptAt(image, atEnd, sectorBytes);
   const isSound = copy !== undefined && copy.problem === undefined;
   return {

@@ -27,7 +27,7 @@ export function extensionsOf(
   while (position + 8 <= limit) {
     const type = first.readUInt32BE(position);
     const lengthBytes = first.readUInt32BE(position + 4);
-    // QEMU requires that also of the end mark, which has no data.
+    // QEMU also requires this of the end mark, which has no data.
     if (position + 8 + lengthBytes > clusterBytes) break;
     if (type === EXTENSION.end) return { extensions, problem: undefined };
     // Of two extensions of a type, some programs follow the first and some the last.

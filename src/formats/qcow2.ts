@@ -203,8 +203,8 @@ function layoutOf(
             position: Number(crypto.readBigUInt64BE(0)),
             lengthBytes: Number(crypto.readBigUInt64BE(8)),
           },
-    // Without that bit some program has written the image that did not know them, and they count
-    // for nothing.
+    // Without that bit, a program that does not know bitmaps has written the image since. The
+    // bitmaps are invalid then.
     bitmaps:
       bitmaps === undefined || !hasBitmaps
         ? undefined

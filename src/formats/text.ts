@@ -71,8 +71,8 @@ function textKind({ first, last, sizeBytes }: ImageBytes): string | undefined {
 }
 
 /**
- * True for a size that a disk may have, and that a written text or the page of a server has not:
- * whole sectors, and many. Test data for raw disks is often a repeated line.
+ * True for the size of a disk rather than of a text or a page: whole sectors, 64 KiB or more. Test
+ * data for raw disks is often a repeated line.
  */
 function mayBeDisk(sizeBytes: number): boolean {
   return sizeBytes % SECTOR_BYTES === 0 && sizeBytes >= SMALLEST_DISK_BYTES;
@@ -98,7 +98,7 @@ function begin(decodedText: string): string {
   return decodedText.slice(0, 4096).replace(/^(?:[\s\ufeff]|<!--[^]{0,2000}?-->)+/, "");
 }
 
-/** The bytes up to the first zero: a page that was padded. */
+/** The bytes up to the first zero, which are the page if it was padded with zeros. */
 function pageOf(first: Buffer, encoding: (typeof ENCODINGS)[number]): Buffer {
   const zero = first.indexOf(encoding === "utf-8" ? "\0" : "\0\0", "latin1");
   const end = zero === -1 ? first.length : zero;

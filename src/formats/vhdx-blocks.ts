@@ -35,7 +35,7 @@ export class BlockWalk {
   readonly #chunk: number;
   readonly #entries: number;
 
-  /** `grownBytes` is the length of the file after its log is replayed. */
+  /** Takes as `grownBytes` the length of the file after a replay of its log. */
   constructor(
     blockTable: Extent,
     { disk }: VhdxLayout,

@@ -80,8 +80,8 @@ async function replayOf(image: ImageBytes, { log }: VhdxLayout): Promise<LogRepl
 }
 
 /**
- * The finding of a log that changes the image. A program writes it over the file when it opens the
- * image, which must not become another one than the judged one.
+ * The finding of a log that changes the image. A program writes the log over the file when it opens
+ * the image. After that, the image must still be the one that was judged.
  */
 function logProblem({ writes }: LogReplay, { metadata, log }: VhdxLayout): string | undefined {
   const judged = [

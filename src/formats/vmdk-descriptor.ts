@@ -75,7 +75,8 @@ export interface DescriptorBytes {
  * the sectors that the header states, QEMU always twenty, each up to the first NUL. Every
  * occurrence of a word counts, in any line: QEMU searches some words as plain text, even in
  * comments.
- * `capacitySectors` is the size of the disk by the header.
+ *
+ * @param capacitySectors - the size of the disk, as the header states it
  */
 export function descriptorChecks(
   { region, declaredBytes }: DescriptorBytes,
@@ -106,8 +107,8 @@ const LONGEST_REST = 7;
 
 /**
  * True if bytes after the end of a descriptor are not just the rest of an earlier one. QEMU writes
- * the content id without leading zeros over the text before, and so leaves the last bytes of that
- * behind the new end if the new id is shorter (`vmdk_write_cid`).
+ * the content id without leading zeros over the earlier text. If the new id is shorter, the last
+ * bytes of the earlier text stay behind the new end (`vmdk_write_cid`).
  */
 function hidesText(after: Buffer, text: string): boolean {
   const rest = after.subarray(1).toString("latin1").replace(/\0+$/, "");

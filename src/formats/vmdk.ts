@@ -44,7 +44,8 @@ const MOST_GRAIN_SECTORS = 0x200000n;
 const MOST_ENTRIES_PER_TABLE = 512;
 const MOST_TABLES = 32n * 1024n * 1024n;
 
-// In place of the grain directory: a copy of the header at the end of the file states its place.
+// This value as the place of the grain directory means: the footer, a copy of the header at the end
+// of the file, states the place.
 const DIRECTORY_AT_END = 2n ** 64n - 1n;
 const FOOTER_MARKER = 3;
 
