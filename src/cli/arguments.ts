@@ -36,7 +36,7 @@ export function logLevelOption(): Option {
       "log lines of this level and above; default: IMAGE_IMPORT_LOG_LEVEL, else `logging.level` of the configuration, else info",
     )
       .choices(LOG_LEVELS)
-      // Parsed with IMAGE_IMPORT_LOG_LEVEL.
+      // Not checked here: `namedLogLevel` checks it as it checks IMAGE_IMPORT_LOG_LEVEL.
       .argParser(String)
   );
 }
@@ -149,7 +149,7 @@ export function addTransformChoice(command: Command): void {
     .option("--no-transform", "run no transform: import the data as it is");
 }
 
-/** Collects names of transforms, each of them once. Behind `--no-transform` they win. */
+/** Collects names of transforms, each of them once. After `--no-transform`, the names win. */
 function transformOf(value: string, earlier?: readonly string[] | boolean): readonly string[] {
   return onceOf(value, typeof earlier === "boolean" ? [] : earlier);
 }
@@ -159,7 +159,7 @@ export function transformsOf({ transform }: TransformChoice): readonly string[] 
   return transform === false ? [] : transform;
 }
 
-/** Parses a checksum, before gigabytes are staged in vain. */
+/** Parses a checksum. A mistake in it is reported before gigabytes are staged. */
 function checksumOf(value: string): string {
   if (parseChecksum(value) !== undefined) return value;
   throw new InvalidArgumentError(

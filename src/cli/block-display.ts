@@ -15,7 +15,7 @@ const REDRAW_EVERY_MS = 100;
 export class BlockDisplay extends TextDisplay {
   readonly #wishes: Pick<ProgressWishes, "isVerbose" | "paint">;
   readonly #states = new Map<string, WorkState>();
-  /** The last attempt of each piece of work that failed before it. */
+  /** The number of the attempt after the last noted failure, by the label of its work. */
   readonly #attempts = new Map<string, number>();
   readonly #paces = new Paces();
   readonly #terminal: Terminal;
@@ -76,7 +76,7 @@ export class BlockDisplay extends TextDisplay {
     return this.#block;
   }
 
-  /** Work that ended, and before which none runs any more, leaves the block when more follows. */
+  /** Removes the ended work above the first running work from the block, and returns its lines. */
   #takeEnded(): string[] {
     const works = [...this.#states].map(([label, state]) => ({ label, state }));
     const running = works.findIndex(({ state }) => state.kind !== "ended");

@@ -5,7 +5,8 @@ import { setFlagsFromString } from "node:v8";
  * of its own outside of V8's heap, with a small object in it. Only collections of the young
  * generation free chunks at little cost:
  *
- * - It must be small. One of 16 MiB is full of those objects only after a GiB of chunks.
+ * - The young generation must be small. One of 16 MiB is full of those objects only after a GiB of
+ *   chunks.
  * - The old generation must have room. A process that was idle for seconds collects everything, and
  *   by default lets the heap grow by a tenth from then on, chunks included: V8 then marked the
  *   complete heap every 16 MiB of an upload, and an upload took twice the time.

@@ -12,9 +12,9 @@ export interface EachImage<Result extends object> {
   readonly work: (imageId: string, part: Answering) => Promise<Result>;
   /** Finds the image that a reference means. Default: `client.images.resolve` */
   readonly resolve?: ((reference: string) => Promise<string>) | undefined;
-  /** The result for people. */
+  /** Returns the text of a result, for people. */
   readonly text: (result: Result) => string;
-  /** The kind of end that a result is. Default: `succeeded`. */
+  /** Returns the kind of end of a result. Default: `succeeded`. */
   readonly endOf?: (result: Result) => End;
   /** The largest number of images at a time. Default: 8. */
   readonly atOnce?: number;
@@ -77,7 +77,7 @@ export async function resolveAll(
   return [...ids];
 }
 
-/** The failures, by their place in the list. */
+/** The failures, by the index of their image. */
 export function failuresOf(
   ids: readonly string[],
   ends: readonly PromiseSettledResult<unknown>[],

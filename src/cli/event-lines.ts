@@ -6,7 +6,7 @@ import { printableJson } from "./printable.ts";
 import type { Part, ProgressDisplay } from "./progress-display.ts";
 import type { Subject } from "./subject.ts";
 
-// Each line costs the reader as much as a change does.
+// Often enough to show progress; the reader has to parse each line.
 const PROGRESS_EVERY_MS = 1_000;
 
 /** Facts that each line has. */
@@ -40,7 +40,7 @@ export class EventLines implements ProgressDisplay {
     });
   }
 
-  /** Work of this process reports its bytes; all else is an event. */
+  /** Writes nothing: `bytes` reports the work of this process, and events report all other work. */
   work(): void {
     return;
   }
@@ -53,7 +53,7 @@ export class EventLines implements ProgressDisplay {
     this.event({ event: "warning", message });
   }
 
-  /** Events have all details. */
+  /** Writes nothing: events have all details. */
   detail(): void {
     return;
   }
@@ -81,7 +81,10 @@ export class EventLines implements ProgressDisplay {
     this.#progress.clear();
   }
 
-  /** The last bytes of a piece of work are always written, and standstill never. */
+  /**
+   * True if the line is to be written: the last bytes of a piece of work always, and no bytes
+   * twice.
+   */
   #isDue({ work, store, done_bytes: doneBytes, total_bytes: totalBytes }: ProgressEvent): boolean {
     if (this.#isQuiet) return false;
     const name = `${work} ${store ?? ""}`;

@@ -5,9 +5,9 @@ import type { End } from "./import-event.ts";
 const LEFT_EXIT_CODE = 6;
 
 /**
- * Sets the exit code of this process for an end other than a failure. Of the parts of a command the
- * worst decides: one that the user left, before one that no worker has accepted yet. A failure of
- * the command is worse, and sets its own code later.
+ * Sets the exit code of this process for an end other than a failure. If a command has several
+ * parts, the worst end decides: `left` is worse than `waiting`. A failure of the command is worse
+ * than both, and sets its own code later.
  */
 export function exitWith(end: End): void {
   const code = codeOf(end);

@@ -17,8 +17,8 @@ export class UsageError extends Error {
 }
 
 /**
- * An import failed whose image the same command had made: reports that, and whether the image was
- * kept.
+ * The failure of an import whose image the same command had made. It reports whether the command
+ * kept the image.
  */
 export class FailedImport extends ImportError {
   readonly image_id: string;
@@ -42,7 +42,7 @@ export interface FailedItem extends Subject {
   readonly failure: ShownFailure;
 }
 
-/** A command was about several images, and failed for some of them. */
+/** The failure of a command that was about several images, and failed for some of them. */
 export class SeveralFailed extends Error {
   readonly failures: readonly FailedItem[];
 
@@ -140,7 +140,7 @@ export function failureDocument(error: unknown): FailureDocument {
  * The text of a failure on stderr: `error: …` and a hint for people, one JSON document for
  * programs.
  *
- * @param isJson - whether `--json` was given
+ * @param isJson - true for the JSON document
  */
 export function renderFailure(error: unknown, isJson: boolean): string {
   if (isJson) return `${printableJson(failureDocument(error))}\n`;

@@ -17,10 +17,10 @@ const RETRY_EVERY_MS = 1_000;
 const LAST_LOOK_MS = 2_000;
 
 /**
- * Shows the progress of an import until it has ended. It waits while the Temporal server or the
- * worker is unreachable: the import continues, too.
+ * Shows the progress of an import until it has ended. Waits while the Temporal server or the worker
+ * is unreachable: the import goes on when they are back.
  *
- * The signal is aborted when the user wants to leave.
+ * The user wants to leave when `signal` is aborted.
  *
  * @throws ImportError with the code of the import's failure
  */
@@ -69,7 +69,7 @@ function isNotFound(error: unknown): boolean {
   return error instanceof ImportError && error.code === "ImportNotFound";
 }
 
-/** The run existed when following it began. */
+/** The failure of an import whose run is gone: it existed when this command began to follow it. */
 function lost(imageId: string, runId: string): ImportError {
   return new ImportError(
     "ImportAbandoned",
@@ -83,7 +83,7 @@ interface Showing {
   readonly signal: AbortSignal;
 }
 
-/** Best effort: a status that cannot be read is skipped. */
+/** Shows each status until the end. A status that cannot be read is skipped. */
 async function showStatus(
   client: Service,
   imageId: string,

@@ -8,12 +8,15 @@ import type { Answering } from "./session.ts";
 import { showRun } from "./shown-run.ts";
 import { untilLeft } from "./until-left.ts";
 
-// Another run continues, or Temporal is unreachable; neither has news at once.
+// Another run of the import continues, or Temporal is unreachable: in both cases a new
+// state takes a moment.
 const BETWEEN_RUNS_MS = 500;
 
 /**
- * Shows the newest import of an image until it has ended, and returns the last report. The import
- * goes on if the user has left.
+ * Shows the newest import of an image until it has ended or the user has left, and returns the last
+ * report.
+ *
+ * @throws ImportError `Interrupted` if the user leaves before the first report
  */
 export async function followReport(
   session: Pick<Answering, "about" | "page" | "progress">,

@@ -43,7 +43,7 @@ export const USUAL_IMAGE_COLUMNS = [
 export function taskColumns(now = new Date()): ListColumn<TaskView>[] {
   return [
     { name: "id", value: ({ id }) => id },
-    // Its beginning names the image, too.
+    // May be cut: the beginning of an id also names the image.
     { name: "image_id", heading: "IMAGE", value: (task) => task.image_id, minWidth: 9 },
     { name: "owner", value: ({ owner }) => owner, minWidth: 5 },
     { name: "status", value: ({ status }) => status },

@@ -18,7 +18,7 @@ export type ImportEvent =
     }
   | EndEvent;
 
-/** The work of which an event reports. */
+/** The work that an event is about. */
 interface EventWork {
   /** `copying` into a store, or the name of a step. */
   readonly work: string;
@@ -26,7 +26,7 @@ interface EventWork {
   readonly store?: string | undefined;
 }
 
-/** More bytes are done. */
+/** The event of more bytes that are done. */
 export interface ProgressEvent extends EventWork {
   readonly event: "progress";
   readonly done_bytes: number;
@@ -34,7 +34,7 @@ export interface ProgressEvent extends EventWork {
   readonly bytes_per_second?: number | undefined;
 }
 
-/** An attempt of a step has failed, and another one follows. */
+/** The event of a failed attempt of a step; another attempt follows. */
 export interface FailedAttempt extends EventWork {
   readonly event: "attempt_failed";
   /** Number of the attempt that failed. */
@@ -44,7 +44,7 @@ export interface FailedAttempt extends EventWork {
   readonly message: string;
 }
 
-/** The copy in a store has another state. */
+/** The event of a new state of the copy in a store. */
 export interface StoreEvent {
   readonly event: "store";
   readonly store: string;
@@ -59,8 +59,8 @@ export interface StoreEvent {
 }
 
 /**
- * The end of the command, or of one of several imports: `left` if it continues, `waiting` if no
- * worker has accepted it yet.
+ * The end of the command, or of one of several imports. `left`: the user has left, and the import
+ * continues. `waiting`: no worker has accepted it yet.
  */
 export interface EndEvent {
   readonly event: "succeeded" | "failed" | "cancelled" | "left" | "waiting";
@@ -70,5 +70,5 @@ export interface EndEvent {
   readonly error?: FailureDocument | undefined;
 }
 
-/** The kind of an end. With `accepted` the command does not follow the import. */
+/** The kind of an end. `accepted`: the command did not follow the import. */
 export type End = EndEvent["event"] | "accepted";

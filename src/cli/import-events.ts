@@ -11,7 +11,7 @@ interface EventWork {
 
 type Attempts = Pick<StoreProgress, "attempt" | "next_attempt_at" | "last_failure">;
 
-/** Reports each change of an import that is followed to programs. */
+/** Reports to programs each change of an import that a command follows. */
 export class ImportEvents implements ImportObserver {
   readonly #display: ProgressDisplay;
   readonly #phases = new Set<string>();
@@ -36,7 +36,10 @@ export class ImportEvents implements ImportObserver {
     this.#display.note(text);
   };
 
-  /** A reset runs some phases again, at other times. The end is an event of the command. */
+  /**
+   * Reports each phase once. A reset runs some phases again, which then have another time. The last
+   * phase is not reported: the command reports the end.
+   */
   #tellPhases({ phases }: ImportStatus): void {
     for (const { phase, started_at: startedAt } of phases) {
       const known = `${phase} ${startedAt}`;

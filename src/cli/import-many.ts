@@ -81,7 +81,10 @@ export async function importMany(
   if (failures.size > 0) throw new SeveralFailed([...failures.values()], sources.length);
 }
 
-/** The names of files, as far as they differ. @internal */
+/**
+ * The label of each source: the name of its file, with a number if it is not the only one.
+ * @internal
+ */
 export function labelsOf(sources: readonly string[]): string[] {
   const names = sources.map((source) => basename(redact(source, [])));
   const isAlone = (name: string): boolean => names.indexOf(name) === names.lastIndexOf(name);

@@ -1,7 +1,7 @@
 import type { EndPhase, ImportPhase, ImportStatus, StoreProgress } from "../workflow/contract.ts";
 import type { Amount, Work, WorkState } from "./work-state.ts";
 
-/** The work of an import that has something to show: its own step, and the copy in each store. */
+/** The work of an import: the step that concerns no store, if it has news, and each copy. */
 export function workOf(status: ImportStatus): Work[] {
   const own = ownStep(status);
   return [
@@ -13,7 +13,9 @@ export function workOf(status: ImportStatus): Work[] {
   ];
 }
 
-/** True for the last phase of an import. It is not that of the contract, which loads Temporal. */
+/**
+ * True for the last phase of an import. Repeats `isEndPhase` of the contract, which loads Temporal.
+ */
 export function isEnd(phase: ImportPhase): phase is EndPhase {
   return ["done", "failed", "refused", "cancelled"].includes(phase);
 }
@@ -43,7 +45,7 @@ export function stateOfCopy(copy: StoreProgress, status: ImportStatus): WorkStat
   if (state === "waiting") return { kind: "still", text: state };
   const amount = amountOf(copy, status);
   if (status.pause === "paused") return pausedAt(amount, status);
-  // While the next attempt moves bytes, they are the news.
+  // Once the next attempt moves bytes, they are more important than the failure of the last one.
   if (reason !== undefined && (amount === undefined || !isMoving(copy))) {
     return { kind: "retrying", attempt, nextAttemptAt, reason };
   }
@@ -51,7 +53,7 @@ export function stateOfCopy(copy: StoreProgress, status: ImportStatus): WorkStat
   return { kind: "moving", ...amount, bytesPerSecond: copy.bytes_per_second };
 }
 
-/** False for a step that waits for its next attempt, or within one. */
+/** False for a step that waits for its next attempt, or moves no bytes in the current one. */
 function isMoving({
   next_attempt_at: nextAttemptAt,
   bytes_per_second: bytesPerSecond,

@@ -13,7 +13,7 @@ const TENTHS = 10;
 interface Said {
   readonly change: string;
   readonly atMs: number;
-  /** False if only the clock has started. */
+  /** False if no line was written, and only the clock has started. */
   readonly isWritten: boolean;
 }
 
@@ -50,7 +50,7 @@ export class LineDisplay extends TextDisplay {
     if (isWritten) this.note(`${padded(printable(label), SHORTEST_LABEL)}  ${stateText(state)}`);
   }
 
-  /** Brief work needs no line: the first bytes only start the clock. */
+  /** False for the first bytes, which only start the clock, and for the end of brief work. */
   #isNews(label: string, state: WorkState): boolean {
     const said = this.#said.get(label);
     if (state.kind === "still") return false;
@@ -59,7 +59,7 @@ export class LineDisplay extends TextDisplay {
     return !isBriefWork || state.isFailed;
   }
 
-  /** True if the reason was said before: an unreachable store is tried hundreds of times. */
+  /** True if a line had this reason before: an unreachable store is tried hundreds of times. */
   #isKnownReason(label: string, state: WorkState): boolean {
     if (state.kind !== "retrying") return false;
     const attempt = this.#wishes.isVerbose ? `${String(state.attempt)} ` : "";
@@ -101,7 +101,7 @@ function changeOf(state: WorkState): string {
   }
 }
 
-/** Without a total each gigabyte counts. */
+/** The number of tenths that are done: of the total, or of a GiB if the total is unknown. */
 function tenthOf(state: WorkState & { readonly kind: "moving" }): string {
   const { doneBytes, totalBytes } = state;
   const share = totalBytes === undefined ? doneBytes / 2 ** 30 : shareOf(doneBytes, totalBytes);

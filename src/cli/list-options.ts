@@ -76,7 +76,7 @@ function columnsOf(names: readonly string[]) {
   };
 }
 
-/** The filter of a list in the options of every list. */
+/** The part of a filter that every list has, from the options of the command. */
 export function pageOf<Key extends string>({
   createdAfter,
   createdBefore,
@@ -109,7 +109,7 @@ export async function answerList<Row extends { readonly id: string }>(
   const end: { lastId?: string; isMore: boolean } = { isMore: false };
   const shown = async function* (): AsyncGenerator<readonly Row[]> {
     let left = limit;
-    // One more than is shown: whether there are more.
+    // One row more than is shown, to find out if there are more.
     for await (const rows of pages(limit < MOST_AT_ONCE ? { limit: limit + 1 } : {})) {
       const some = rows.slice(0, left);
       left -= some.length;

@@ -9,15 +9,15 @@ export type ListFormat = (typeof LIST_FORMATS)[number];
 
 /** A column of a list. */
 export interface ListColumn<Row> {
-  /** As users choose it, and as the documents have it. */
+  /** The name by which users choose it, and the field of documents. */
   readonly name: string;
-  /** In a table. Default: the name in capital letters. */
+  /** The heading in a table. Default: the name in capital letters. */
   readonly heading?: string;
   /** The value for programs. */
   readonly value: (row: Row) => unknown;
   /** The value for people. Default: the value for programs. */
   readonly text?: (row: Row) => string;
-  /** Characters to which a table may cut it. Default: it is never cut. */
+  /** The width to which a table may cut it. Default: it is never cut. */
   readonly minWidth?: number;
 }
 
@@ -29,7 +29,7 @@ export interface ListLayout<Row> {
   readonly usual: readonly ListColumn<Row>[];
   /** Columns of the terminal. Default: no limit */
   readonly width?: number | undefined;
-  /** True if a terminal shows it, and obeys the control characters in it. Default: false */
+  /** True if a terminal shows the list: control characters are escaped. Default: false */
   readonly isTerminal?: boolean;
 }
 

@@ -77,7 +77,9 @@ export class LiveBlock {
       .reduce((sum, rows) => sum + rows, 0);
   }
 
-  /** No row may leave the screen at its top: the cursor does not come there any more. */
+  /**
+   * The lines that fit on the screen: the cursor cannot reach a row that has left it at the top.
+   */
   #fitting(lines: readonly string[]): readonly string[] {
     const rows = (reported(this.#terminal.rows) ?? USUAL_ROWS) - 1;
     if (this.#rowsOf(lines) <= rows) return lines;

@@ -10,7 +10,8 @@ writeWholeOutput();
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (lost !== undefined) return;
   lost = error;
-  // Work that has begun is ended as on a signal. Where there is none, no further output is needed.
+  // Ends running work as a signal does. Without such work only output is left, and the process
+  // ends.
   if (!Interruption.abortWork()) end();
 });
 // The exit code remains.

@@ -19,8 +19,8 @@ export async function namedImage(
 }
 
 /**
- * The id of an image of which a command removes something. A few digits do not name it: they may
- * have been meant as a name that no image has any more, such as `cafe`. `doing` is the verb of the
+ * The id of an image of which a command removes something. A few digits do not name it: the user
+ * may have meant the name of an image that is gone, such as `cafe`. `doing` is the verb of the
  * command, for the failure.
  *
  * @throws ImportError `BadRequest`, and as {@link namedImage}

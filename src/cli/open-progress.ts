@@ -6,7 +6,9 @@ import { TextDisplay } from "./text-display.ts";
 
 const NOTHING = (): undefined => undefined;
 
-/** A live block on a terminal, a line for each change elsewhere. */
+/**
+ * Opens the display that the user wishes: a live block, a line for each change, or warnings only.
+ */
 export function openProgressDisplay(
   stream: NodeJS.WriteStream,
   wishes: ProgressWishes,
@@ -15,7 +17,7 @@ export function openProgressDisplay(
   return wishes.isPlain ? new LineDisplay(stream, wishes) : new BlockDisplay(stream, wishes);
 }
 
-/** Warnings alone. */
+/** A display of warnings only. */
 class QuietDisplay extends TextDisplay {
   readonly #stream: NodeJS.WriteStream;
 

@@ -1,5 +1,5 @@
 /**
- * The labels of several pieces of work, each of them another: displays know the pieces by their
+ * Gives each of several pieces of work a label of its own: displays know the pieces by their
  * labels.
  */
 export class OwnLabels {
@@ -8,7 +8,7 @@ export class OwnLabels {
   /**
    * Takes the first label that no other piece has.
    *
-   * @param labels - the best one first; the last one is made longer if it is taken, too
+   * @param labels - the best one first. If all are taken, a number is added to the last one
    */
   take(...labels: readonly string[]): string {
     let label = labels.find((each) => !this.#taken.has(each)) ?? labels.at(-1) ?? "";

@@ -9,9 +9,9 @@ const NO_SPACE = ["ENOSPC", "EDQUOT", "EFBIG"];
 
 /**
  * Runs one command, and sets the exit code of the process: 0 done, 1 failed or cancelled, 2 wrong
- * use, 3 not found, 4 conflict, 5 requested, and no worker has answered yet.
+ * use, 3 not found, 4 conflict, 5 requested, and no worker has answered yet, 6 left before the end.
  *
- * @param args - what follows the program's name
+ * @param args - the arguments after the name of the program
  */
 export async function runCommandLine(args: readonly string[]): Promise<void> {
   const isJson = wantsJson(args);
@@ -50,7 +50,7 @@ export function reportLostAnswer(cause: NodeJS.ErrnoException, args: readonly st
   if (!(hasFailed && isJson)) process.stderr.write(renderFailure(lost, isJson));
 }
 
-/** Looked for without the parser, which may be what fails. */
+/** True if the answer is to be JSON. Does not use the parser: a wrong argument may make it fail. */
 function wantsJson(args: readonly string[]): boolean {
   const end = args.indexOf("--");
   return (end === -1 ? args : args.slice(0, end)).some(

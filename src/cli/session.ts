@@ -116,7 +116,7 @@ export class Session implements Answering {
     throw notConfigured("the catalogue", "DATABASE_URL");
   }
 
-  /** True if an API takes the place of the service on this host. */
+  /** True once the command has used an API in place of the service on this host. */
   get isRemote(): boolean {
     return this.#remote !== undefined;
   }
@@ -130,13 +130,13 @@ export class Session implements Answering {
     return apiAccess(this.#options);
   }
 
-  /** A client that has all that needs no configuration, here or over HTTP. */
+  /** A client for all work that needs no configuration file, on this host or over HTTP. */
   async service(): Promise<Service> {
     return this.#overHttp() ?? this.client();
   }
 
   /**
-   * A client that also reads and writes bytes, here or over HTTP. @throws ImportError
+   * A client that also reads and writes bytes, on this host or over HTTP. @throws ImportError
    * `BadConfiguration`
    */
   async hostService(): Promise<Service> {
@@ -213,7 +213,7 @@ export class Session implements Answering {
 
   /** The place where reports of imports are shown. */
   readonly page = async (): Promise<ReportPage> => {
-    // Of Temporal's Web UI a user of the API knows nothing.
+    // A user of the API has no access to Temporal's Web UI.
     const location = this.api === undefined ? await this.location() : undefined;
     const { webUi, temporal } = location ?? {};
     return {
@@ -284,7 +284,7 @@ export function inSession<Arguments extends readonly unknown[]>(
   };
 }
 
-/** The error, with a hint that fits the place where the service was looked for. */
+/** The error, with a hint that fits the servers and the configuration that were tried. */
 async function withKnownPlace(error: unknown, session: Session): Promise<unknown> {
   if (!(error instanceof ImportError) || session.isRemote) return error;
   if (error.code === "UnknownStore") return whereWorkerDiffers(error, session);
@@ -292,7 +292,7 @@ async function withKnownPlace(error: unknown, session: Session): Promise<unknown
   return error;
 }
 
-/** A store that only the configuration of this host has: that of the worker is another one. */
+/** Adds a hint if the configuration of this host has the store, and that of the worker lacks it. */
 async function whereWorkerDiffers(error: ImportError, session: Session): Promise<ImportError> {
   const [, name = ""] = /"([^"]*)"/.exec(error.message) ?? [];
   if (!(await storesHere(session)).includes(name)) return error;
@@ -311,7 +311,7 @@ async function storesHere(session: Session): Promise<string[]> {
   }
 }
 
-/** With no stack running and nothing configured, the hint says so. */
+/** Adds a hint if no stack runs and no Temporal server is configured. */
 async function whereNothingIsNamed(error: ImportError, session: Session): Promise<ImportError> {
   if ((await session.location()).isTemporalNamed) return error;
   return new ImportError(error.code, error.message, {

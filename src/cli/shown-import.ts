@@ -58,7 +58,9 @@ export class ShownImport implements ImportObserver {
     this.#progress.work(phase, state);
   }
 
-  /** The digest step has no phase of its own: at its end it reports no bytes any more. */
+  /**
+   * Shows the end of the digest step, which has no phase: it has ended once it reports no bytes.
+   */
   #endDigest(works: readonly Work[]): void {
     const before = this.#shown.get(DIGESTING);
     const isOver = works.every(({ label }) => label !== DIGESTING);
@@ -68,12 +70,15 @@ export class ShownImport implements ImportObserver {
   }
 }
 
-/** The store of a copy that waits for earlier phases has no line yet. */
+/** False for a copy that waits for earlier phases: it has no line yet. */
 function hasBegun({ state }: Work): boolean {
   return state.kind !== "still" || state.text !== "waiting";
 }
 
-/** An end takes no time, and the answer of the command names it. */
+/**
+ * True for a phase that has ended. The last phase of an import has no line: it takes no time, and
+ * the answer of the command names it.
+ */
 function hasEnded({ phase, ended_at: endedAt }: PhaseTime): boolean {
   return endedAt !== null && !isEnd(phase);
 }

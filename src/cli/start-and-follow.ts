@@ -52,8 +52,8 @@ export async function startAndFollow(session: Answering, request: Start): Promis
 }
 
 /**
- * While no worker answers, the terminal says so. If none has answered in the end, the command
- * answers with the run, and ends with exit code 5.
+ * Starts an import, and shows a note while no worker answers. If none has answered in time, the
+ * command answers with the run, and ends with exit code 5.
  *
  * @returns undefined for an import that is started and not accepted yet
  */

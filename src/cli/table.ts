@@ -23,7 +23,7 @@ export class Table {
     this.#widths = columns.map(({ heading }) => stringWidth(heading));
   }
 
-  /** The line of the headings, as wide as the widest cells of the rows laid out so far. */
+  /** The line of the headings, in the columns for which room was made so far. */
   heading(): string {
     return this.#line(this.#columns.map(({ heading }) => heading));
   }

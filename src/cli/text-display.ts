@@ -12,7 +12,7 @@ export abstract class TextDisplay implements ProgressDisplay {
   abstract detail(text: string): void;
   abstract stop(): void;
 
-  /** People see it in the answer. */
+  /** Shows nothing: people see the import in the answer. */
   about(): void {
     return;
   }
@@ -25,7 +25,7 @@ export abstract class TextDisplay implements ProgressDisplay {
     return new ShownImport(this);
   }
 
-  /** People see it as work and notes. */
+  /** Shows nothing: people see changes as work and notes. */
   event(): void {
     return;
   }
@@ -62,7 +62,7 @@ class LabelledDisplay extends TextDisplay {
     this.#whole.detail(`${this.#label}: ${text}`);
   }
 
-  /** The others go on. */
+  /** Stops nothing: the displays of the other imports go on. */
   stop(): void {
     return;
   }

@@ -18,7 +18,8 @@ export function timesOf(
       `It must be ${FIELDS.join(" or ")}, one of ${OPERATORS.join(", ")}, and a time, separated by colons.`,
     );
   }
-  // Times are compared to the second: that of a document, which has more digits, fits its image.
+  // Times are compared to the second. So a time copied from a document, which has more digits,
+  // equals that of its image.
   const seconds = Math.floor(instantOf(time).getTime() / 1000);
   return [...earlier, { field, op, at: new Date(seconds * 1000) }];
 }

@@ -4,10 +4,10 @@ import { sleep } from "../client/sleep.ts";
 const LAST_ANSWER_MS = 1_500;
 
 /**
- * Waits for work, and for a moment only once the user wants to leave: an unreachable service may
- * keep it waiting much longer.
+ * Waits for work. Once the user wants to leave, it waits for a moment only: an unreachable service
+ * may take much longer.
  *
- * @returns undefined if the user has left before its end, or it failed after that
+ * @returns undefined if the user left before the work ended, or if it failed after that
  */
 export async function untilLeft<Result>(
   work: Promise<Result>,

@@ -33,7 +33,7 @@ export async function watchAll(
 ): Promise<void> {
   const followed = new Map<string, Followed>();
   let wasIdle = false;
-  // An API that never answered may be none.
+  // `ApiUnavailable` is added after the first answer: before it, the address may not be an API.
   const codes: ImportFailureCode[] = ["TemporalUnavailable"];
   const onWait = ({ message }: ImportError): void => {
     onAway(message);
@@ -66,12 +66,12 @@ class Followed {
     this.#observer = display.follow();
   }
 
-  /** Waits until it is not followed any more. */
+  /** Waits until the import is not followed any more. */
   async left(): Promise<void> {
     await this.#ended;
   }
 
-  /** Follows it to its end. Does nothing if it is followed now, or has ended. */
+  /** Follows the import to its end. Does nothing if it is followed now, or has ended. */
   begin(client: Service, running: RunningImport, signal: AbortSignal): void {
     this.#ended ??= this.#follow(client, running, signal);
   }
@@ -121,7 +121,10 @@ function showReport(report: ImportReport, display: ProgressDisplay): void {
   display.event({ event: endOf(report), answer: report });
 }
 
-/** Shows the end of a run after which another import of the image began: no report is about it. */
+/**
+ * Shows the end of a run by its last status. Another import of the image has begun since, and the
+ * report is about that one.
+ */
 function showLast({ phase, message, failure }: ImportStatus, display: ProgressDisplay): void {
   if (phase === "done") {
     display.note("succeeded");

@@ -41,6 +41,6 @@ export function writeWholeOutput(): void {
 /** True for a file, for a disk, and for a device such as `/dev/full`. */
 function isFile(fd: number): boolean {
   const stats = fstatSync(fd);
-  // Of Node's own streams, the one for a disk writes nothing.
+  // Node's own stream for a block device writes nothing.
   return stats.isFile() || stats.isBlockDevice() || (stats.isCharacterDevice() && !isatty(fd));
 }

@@ -47,7 +47,7 @@ export function workLines(given: readonly Work[], page: Page): string[] {
   });
 }
 
-/** Aligned, unless one label takes more than a third of the line. */
+/** The common width of the labels: that of the widest, and at most a third of the line. */
 function labelWidthOf(works: readonly Work[], width: number): number {
   if (width < NARROWEST_WITH_BARS) return 0;
   const widest = Math.max(SHORTEST_LABEL, ...works.map(({ label }) => widthOf(label)));
@@ -79,7 +79,7 @@ function numbersText(state: WorkState & { readonly kind: "moving" }): string {
   return `${percentOf(state).padStart(5)}  ${amountText(state)}`;
 }
 
-/** Colour where a user should look: at the end, at a failure, and where nothing moves. */
+/** A line, in colour if a user should look at it: an end, a failure, or work that stands still. */
 function painted(line: string, state: WorkState, paint: Paint): string {
   switch (state.kind) {
     case "ended":

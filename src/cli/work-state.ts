@@ -25,7 +25,7 @@ export type WorkState =
       /** ISO 8601. */
       readonly since: string | undefined;
     }
-  /** It has not begun, or reports no bytes. */
+  /** Work that has not begun, or reports no bytes. */
   | { readonly kind: "still"; readonly text: string }
   | {
       readonly kind: "ended";
@@ -72,13 +72,15 @@ export function amountText(state: WorkState & { readonly kind: "moving" }): stri
   ].join(", ");
 }
 
-/** `50 %`; empty if the total is unknown. 100 % are all bytes, and not almost all. */
+/**
+ * `50 %`; empty if the total is unknown. It is rounded down: `100 %` is shown for all bytes only.
+ */
 export function percentOf({ doneBytes, totalBytes }: Amount): string {
   if (totalBytes === undefined) return "";
   return `${String(Math.floor(100 * shareOf(doneBytes, totalBytes)))} %`;
 }
 
-/** From 0 to 1. Nothing is completely done at once. */
+/** The share of the bytes that are done, from 0 to 1. Work without bytes is done: 1. */
 export function shareOf(doneBytes: number, totalBytes: number): number {
   return totalBytes === 0 ? 1 : Math.min(1, doneBytes / totalBytes);
 }

@@ -6,8 +6,8 @@ import wrapAnsi from "wrap-ansi";
  * path, stays in one piece: a user can still copy it.
  */
 export function wrapped(text: string, width: number, indent = 0): string[] {
-  // `wrapAnsi` also normalizes, and takes spaces off the beginning: without that its first line is
-  // not the beginning of the text.
+  // Done here because `wrapAnsi` does it, too: else its first line would not be the beginning of
+  // the text.
   const glued = text.trimStart().normalize().replace(BEFORE_A_UNIT, GLUE);
   const [head = "", ...later] = wrapAnsi(glued, Math.max(1, width)).split("\n");
   const rest = later.length === 0 ? "" : glued.slice(head.length).trimStart();

@@ -74,7 +74,7 @@ export function addImageCommands(program: Command): void {
   const change = image
     .command("set")
     .addArgument(imageArgument())
-    .description("change an image, also while an import runs; its formats before it")
+    .description("change an image, also while an import runs; its formats only before the import")
     .option("--name <name>", "new name")
     .option("--owner <owner>", "new owner, in whose quotas the image counts then")
     .addOption(diskFormatOption("new disk format"))

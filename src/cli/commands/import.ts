@@ -165,7 +165,11 @@ async function importSource(
   }
 }
 
-/** Fails before an image is created if the file or the URL cannot be imported. */
+/**
+ * Finds the name and the format of a source, before an image is created for it.
+ *
+ * @throws ImportError if the file or the URL cannot be imported
+ */
 async function describe(
   given: string,
   {
@@ -175,7 +179,7 @@ async function describe(
   }: Pick<ImportContext, "config" | "options"> & { readonly isUrl: boolean },
 ): Promise<ImportSource> {
   const { describeFile, describeUrl } = await import("../../client/import-source.ts");
-  // Only the import can find out the format of what is read once.
+  // Standard input is read once, so that only the import can detect its format.
   const unknown: ImportSource = { name: "stdin", diskFormat: undefined };
   const found = isUrl
     ? describeUrl(given)
@@ -233,7 +237,10 @@ async function createImage(
   return { id, isNew };
 }
 
-/** True for an image that an earlier command over the API made, and whose import has not begun. */
+/**
+ * True if the image that already exists was made by an earlier command over the API, and its import
+ * has not begun.
+ */
 async function isUnfinished(
   { isRemote, images }: Service,
   id: string | undefined,
@@ -271,7 +278,10 @@ async function requireStores({ admin }: Service, wanted: readonly string[] = [])
   );
 }
 
-/** The same for a transform. The names of the user's own modules are known only to a worker. */
+/**
+ * Rejects a transform that is not configured before gigabytes are staged for it. Only a worker
+ * knows the names of the user's own modules.
+ */
 function requireTransforms({ transforms }: Config, wanted: readonly string[] = []): void {
   const known = transforms.order.filter((each) => typeof each === "string");
   const unknown = wanted.find((name) => !known.includes(name));
@@ -298,13 +308,13 @@ async function failedImport(
   { keep, start }: FailedWork,
 ): Promise<unknown> {
   if (!(error instanceof ImportError)) return error;
-  // It may be imported: this command must leave it alone.
+  // The import may have begun: this command must not remove its image.
   if (error instanceof UnansweredStart) return error;
   if (start !== undefined && mayStillStart(client, error)) {
     const hint = `${error.hint} Its data stays staged: \`${start}\` tries again.`;
     return new FailedImport(error, imageId, "kept", hint);
   }
-  // The data there is not of this command.
+  // The staged data is that of another command.
   const isOthers = error.code === "ImageConflict" || error.code === "StagingBusy";
   const isRemoved = !(keep && isOthers) && (await removeMade(client, imageId, keep));
   if (!isRemoved) return new FailedImport(error, imageId, "kept", error.hint);
@@ -316,15 +326,20 @@ async function failedImport(
 }
 
 /**
- * True for a start that another request may make good. Over the API this command cannot judge the
- * options of the import before the upload: a refused one must not cost all its bytes.
+ * True if another request may still start the import. Over the API this command cannot check the
+ * options of the import before the upload: after a refused option, the upload must stay.
  */
 function mayStillStart({ isRemote }: Service, { code }: ImportError): boolean {
   if (code === "TemporalUnavailable") return true;
   return isRemote && (code === "BadRequest" || code === "AccessDenied");
 }
 
-/** A failure here must not hide the failure of the import. */
+/**
+ * Removes the image of a failed import, or only its upload if the image is to be kept. A failure to
+ * do so is not reported: it must not hide the failure of the import.
+ *
+ * @returns true if the image was removed
+ */
 async function removeMade(client: Service, imageId: string, keep: boolean): Promise<boolean> {
   try {
     if (!keep) return await client.images.discard(imageId);

@@ -54,8 +54,8 @@ async function status(
 }
 
 /**
- * Ends as the import ends: with exit code 1 when it failed, was refused or was left without an
- * undo.
+ * Follows one import, or all. If the one has failed, was refused or ended without an undo, this
+ * throws its failure, which sets the exit code.
  */
 async function watch(session: Session, reference: string | undefined): Promise<void> {
   const client = await session.service();

@@ -90,7 +90,7 @@ interface SteeringRequest {
  * Sends a request to the imports of images. Exit code 5 if no worker has received one of them:
  * Temporal keeps it for a worker.
  *
- * @param status - of an import that has received it
+ * @param status - the status of an import that has received the request
  */
 async function steer(
   session: Session,

@@ -16,7 +16,7 @@ export const imageDocument: z.ZodType<ImageView> = z
     os_hidden: z.boolean().describe("lists over HTTP leave it out unless they ask for it"),
     min_disk: z.int().describe("disk that a machine needs to boot it, in GiB"),
     min_ram: z.int().describe("memory that a machine needs to boot it, in MiB"),
-    size: z.int().nullable().describe("in bytes; null before the image is active"),
+    size: z.int().nullable().describe("in bytes; null while it is unknown"),
     virtual_size: z.int().nullable().describe("in bytes"),
     checksum: z.string().nullable().describe("MD5"),
     os_hash_algo: z.string().nullable(),
