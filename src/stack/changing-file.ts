@@ -4,24 +4,27 @@ import { statSync } from "node:fs";
 // the same time.
 const SETTLED_AFTER_MS = 2_000;
 
-/** A file that is asked again and again if it has changed: one call of the system, and no bytes. */
+/** A file that is checked for changes again and again, with one system call and without a read. */
 export class ChangingFile {
   readonly #path: string;
   #last = "";
 
-  /** It is not asked yet. */
+  /** Does not look at the file yet. */
   constructor(path: string) {
     this.#path = path;
   }
 
-  /** False if the file is certainly the same as at the last question. */
+  /** False if the file is certainly the same as at the last call. */
   mayHaveChanged(): boolean {
     const last = this.#last;
     this.#last = this.#state();
     return this.#last === "" || this.#last !== last;
   }
 
-  /** Empty if it cannot be read, or has changed a moment ago: a later change may look the same. */
+  /**
+   * The state of the file. Empty if the file cannot be looked at, or has changed a moment ago: a
+   * later change may look the same.
+   */
   #state(): string {
     try {
       const { dev, ino, size, ctimeMs, mtimeNs, ctimeNs } = statSync(this.#path, { bigint: true });

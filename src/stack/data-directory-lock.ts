@@ -19,10 +19,10 @@ export async function lockDataDirectory(dataDir: string): Promise<NameLock> {
 }
 
 /**
- * Takes the turn of a demo on a data directory. The first of two demos at once has started the
- * stack and stops it at its end, so that the second must not use it.
+ * Takes the turn of a demo on a data directory, so that demos run one after another: a demo stops
+ * the stack that it started, while another one might use it.
  *
- * @returns undefined while another demo has it
+ * @returns undefined while another demo has the turn
  */
 export async function tryToTakeDemoTurn(dataDir: string): Promise<NameLock | undefined> {
   return tryToLockName(lockName("demo", dataDir));

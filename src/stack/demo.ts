@@ -31,13 +31,13 @@ those of \`image-import\`. A stack that runs on the data directory is used, and 
 const COMMAND_LINE = fileURLToPath(new URL("../cli/main.js", import.meta.url));
 
 interface DemoOptions {
-  /** Undefined: one that the demo makes. */
+  /** Undefined: the demo makes a disk image. */
   readonly file: string | undefined;
   readonly dataDir: string;
   readonly keepsImage: boolean;
 }
 
-/** A command of the demo failed, and has reported why. */
+/** The failure of a command of the demo, which has reported why. */
 class CommandFailed extends Error {
   readonly exitCode: number;
 
@@ -50,7 +50,7 @@ class CommandFailed extends Error {
 
 process.exitCode = await demo();
 
-/** @returns the exit code: 0 done, 1 failed, 2 wrong use, 3 no such file */
+/** Runs the demo. @returns the exit code: 0 done, 1 failed, 2 wrong use, 3 no such file */
 async function demo(): Promise<number> {
   let options: DemoOptions | undefined;
   try {
@@ -157,7 +157,7 @@ async function importAndVerify(
   if (options.file === undefined) await timed("making a disk image", () => writeDemoDisk(file));
   const id = randomUUID();
   const run = (...args: readonly string[]) => runCommand(args, { dataDir, file, signal });
-  // If it fails, it removes the image itself.
+  // If the import fails, its command removes the image.
   await run("import", file, "--id", id);
   try {
     await run("image", "verify", id);

@@ -24,8 +24,8 @@ type KeptPorts = Readonly<z.infer<typeof portsFile>>;
 export type StackPorts = { readonly [Name in keyof KeptPorts]-?: number };
 
 /**
- * The ports of the stack that records them in `path`. They are the same at every start, so that
- * addresses stay valid, except for a port that another program has taken meanwhile.
+ * Chooses the ports of a stack, and records them in the file `path`. They are those of the last
+ * start, so that addresses stay valid, except for a port that another program has taken meanwhile.
  */
 export async function choosePorts(path: string): Promise<StackPorts> {
   const kept = readPorts(path);

@@ -135,7 +135,8 @@ export class PostgresServer {
   }
 
   /**
-   * Creates the cluster beside its place and renames it, so that an interrupted one is repeated.
+   * Creates the cluster beside its place and renames it: if this is interrupted, the next start
+   * creates it again.
    */
   async #makeCluster(): Promise<void> {
     const unfinished = join(this.#options.directory, "cluster.new");
@@ -169,7 +170,7 @@ export class PostgresServer {
   }
 }
 
-/** @returns the reason of its failure, or undefined */
+/** Runs initdb. @returns the reason of its failure, or undefined */
 async function runInitdb(command: string, args: readonly string[]): Promise<string | undefined> {
   const initdb = spawn(command, args, {
     env: serverEnvironment("PG"),

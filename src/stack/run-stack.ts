@@ -10,12 +10,13 @@ export interface RunStackOptions {
   readonly temporalCli: string;
   /** Takes one line at a time for the person at the terminal. */
   readonly log: (line: string) => void;
-  /** Called once, when the worker polls. */
+  /** Called once, when the worker polls and the API listens. */
   readonly onReady: (stack: Stack) => void;
 }
 
 /**
- * Runs Postgres, Temporal and one worker until a signal ends them, or an interrupted start.
+ * Runs Postgres, Temporal, one worker and the HTTP API until a signal ends them. A signal during
+ * the start ends it, too.
  *
  * @throws StackBusyError, StackError; ImportError if the database refuses the start
  */
@@ -36,9 +37,9 @@ export async function runStack({ onReady, ...options }: RunStackOptions): Promis
 }
 
 /**
- * Aborts at the first signal that asks this process to end; later ones change nothing, each program
- * has its own limit. SIGHUP asks for that if the terminal was closed; else it asks the stack to
- * read its configuration again, as other services do.
+ * Aborts at the first signal that asks this process to end. Later ones change nothing: each program
+ * is killed at its own limit. SIGHUP asks for the end if the terminal was closed, or if the stack
+ * has not started yet. Otherwise the stack reads its configuration again, as other services do.
  */
 function interruptedBySignal(running: () => OwnStack | undefined): AbortSignal {
   const interruption = new AbortController();

@@ -21,8 +21,8 @@ const DATABASE = "image_import";
 
 // Short enough that a log is not much longer than its limit.
 const ROTATE_EVERY_MS = 10_000;
-// The file is read, and no event is waited for: a network file system and a container's volume may
-// send none.
+// The stack looks at the file instead of waiting for events: a network file system and a
+// container's volume may send none.
 const LOOK_AT_CONFIGURATION_EVERY_MS = 1_000;
 /** The limits while the configuration cannot be read. */
 const DEFAULT_ROTATION: RotationLimits = { maxSizeBytes: 16 * 1024 * 1024, keep: 5 };
@@ -44,7 +44,7 @@ export interface Stack {
   readonly addresses: StackAddresses;
   /** The paths of its data. */
   readonly directory: DataDirectory;
-  /** Ends API, worker, Temporal and Postgres, in this order, and releases the data directory. */
+  /** Ends the API, then the worker, then the servers, and releases the data directory. */
   stop(): Promise<void>;
 }
 
@@ -70,7 +70,8 @@ export async function startStack(options: StackOptions): Promise<OwnStack> {
   const directory = openDataDirectory(options.dataDir);
   const lock = await lockDataDirectory(directory.path);
   try {
-    // A mistake in it would otherwise come to light when the worker starts, as the last of all.
+    // Read first: otherwise the worker would report a mistake in it, after the servers have
+    // started.
     readConfig(directory.config);
     const log = options.log ?? (() => undefined);
     const orphans = await stopOrphans(directory);

@@ -60,7 +60,10 @@ export class SupervisedProgram {
     await this.#replacing;
   }
 
-  /** Ends the program, so that it is started again: for one whose port only one process has. */
+  /**
+   * Ends the program, so that it is started again. For a program that has a fixed port, which a
+   * second process cannot take meanwhile.
+   */
   async restart(): Promise<void> {
     await this.#program?.stop();
   }

@@ -30,7 +30,7 @@ export interface TemporalOptions {
   readonly port: number;
   /** Port of the Web UI on 127.0.0.1. */
   readonly webUiPort: number;
-  /** The database file. Default: none, the data is lost when the server ends. */
+  /** The database file. Default: none, and the data is lost when the server ends. */
   readonly databaseFile?: string;
   /** The file for the server's output. */
   readonly logFile: string;

@@ -55,8 +55,8 @@ function asOtherUser(): UnprivilegedLaunch {
     "--clear-groups",
     `--inh-caps=${capabilities}`,
     `--ambient-caps=${capabilities}`,
-    // Without it the kernel ignores capabilities in access(2). Postgres finds its own parts with
-    // that call.
+    // Without this, access(2) ignores capabilities. Postgres looks for its own files with that
+    // call.
     "--securebits=+no_setuid_fixup",
     "--",
   ];
@@ -72,7 +72,7 @@ function ordinaryUser(): { readonly uid: number; readonly gid: number } {
     users.find(([name]) => name === "postgres") ??
     // eslint-disable-next-line plain-english/words -- the name of a user
     users.find(([name]) => name === "nobody");
-  // Every Linux has that user, with the id 65534.
+  // Linux reserves the id 65534 for that user.
   return { uid: Number(user?.[2] ?? 65534), gid: Number(user?.[3] ?? 65534) };
 }
 

@@ -18,7 +18,7 @@ export interface UsableStack extends Stack {
 /**
  * Uses the stack that runs on the data directory, or starts one.
  *
- * @returns when its worker polls
+ * @returns when its worker polls and its API listens
  * @throws StackError when none can be started, or the running one does not become ready within 2
  *   minutes
  */

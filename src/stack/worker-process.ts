@@ -30,7 +30,7 @@ export function startWorker(
 ): Program {
   return new Program({
     name: "worker",
-    // A new worker starts while the old one still has its ports.
+    // Any free port: a new worker starts while the old one still has its ports.
     command: [
       process.execPath,
       COMMAND_LINE,
