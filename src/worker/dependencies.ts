@@ -17,10 +17,10 @@ import { Transforms } from "../transforms/open-transforms.ts";
 import { rememberSearchAttributes } from "../temporal/search-attributes.ts";
 
 /**
- * Builds what the activities of a worker need. The caller closes the database.
+ * Builds the dependencies of the activities of a worker. The caller closes the database.
  *
- * @throws ImportError `BadConfiguration` for a transform that can't work here: found out now, not
- *   in the first import
+ * @throws ImportError `BadConfiguration` for a transform that cannot work here, so that the start
+ *   reports it, and not the first import
  */
 export async function buildDependencies(
   config: Config,
@@ -60,8 +60,10 @@ export async function buildDependencies(
 }
 
 /**
- * Without a staging area a worker still runs workflows, and refuses imports with the reason. While
- * its volume is not mounted, it does not start: the imports wait.
+ * Opens the staging area. If its directory cannot be used, returns the reason: the worker runs
+ * workflows, and refuses imports.
+ *
+ * @throws ImportError while the volume is not mounted: the worker does not start, and imports wait
  */
 async function openStaging(
   nodeStagingUri: string,
@@ -81,8 +83,11 @@ export function hasStaging(dependencies: Dependencies): dependencies is NodeDepe
 }
 
 /**
- * The reconciler asks for the newest run of the workflow id, not for the run that took the claim:
- * after a reset the newest run goes on with that claim, and a new import takes it over.
+ * True if a run is open.
+ *
+ * @param runId - default: the newest run of the workflow id. The reconciler asks about that, not
+ *   about the run that took the claim: after a reset the newest run goes on with the claim, and a
+ *   new import takes it over
  */
 async function isRunOpen(client: Client, workflowId: string, runId?: string): Promise<boolean> {
   try {

@@ -10,7 +10,7 @@ export type SetGauge = <Name extends GaugeName>(
 
 /** Settings of a {@link GaugeReading}. */
 export interface GaugeReadingOptions {
-  /** Reads the facts, and sets the gauges. What it does not set has no value any more. */
+  /** Reads the facts, and sets the gauges. A gauge that it does not set becomes NaN. */
   readonly read: (set: SetGauge) => void | Promise<void>;
   /** The pause between two readings, in ms. */
   readonly everyMs: number;
@@ -29,7 +29,7 @@ export class GaugeReading {
   readonly #meter: Meter;
   readonly #options: GaugeReadingOptions;
   readonly #check: RepeatedCheck;
-  /** Takes the value of each gauge that has one, by its name and labels. */
+  /** Functions that set a gauge to NaN, for each gauge with a value, by its name and labels. */
   readonly #unset = new Map<string, () => void>();
 
   /** Reads nothing yet. */

@@ -11,7 +11,7 @@ import { GaugeReading, type SetGauge } from "./gauge-reading.ts";
 import type { WorkerHealth } from "./worker-health.ts";
 
 const EVERY_MS = 15_000;
-// It sums up the images of every owner.
+// Longer than the others: this reading sums up the images of every owner.
 const SHARES_EVERY_MS = 60_000;
 // Longer than a statement of the database may take.
 const LIMIT_MS = 30_000;
@@ -48,12 +48,12 @@ export class Gauges {
     ];
   }
 
-  /** Sets them until {@link Gauges.stop}. */
+  /** Sets the gauges until {@link Gauges.stop}. */
   start(): void {
     for (const reading of this.#readings) reading.start();
   }
 
-  /** Sets them no further. */
+  /** Ends the readings. */
   stop(): void {
     for (const reading of this.#readings) reading.stop();
   }
@@ -85,7 +85,8 @@ export class Gauges {
     set("image_import_running", {}, running);
     set("image_import_oldest_seconds", {}, oldestSeconds);
     set("image_import_paused", {}, paused.count);
-    // It stays when the others have no value: an alert is raised by its age.
+    // Set without `set`, so that it keeps its value when a reading fails: an alert looks at its
+    // age.
     setGauge(this.#meter, "image_import_looked_timestamp_seconds", {}, Date.now() / 1000);
   }
 

@@ -26,14 +26,14 @@ export interface WorkerRuntime {
 }
 
 /**
- * Installs the process-wide runtime of a worker: its logger, for what the SDK and its core report,
- * too, and the exporter of the metrics. To be called once, before anything else touches the SDK.
+ * Installs the process-wide runtime of a worker: its logger, which the SDK and its core also use,
+ * and the exporter of the metrics. Must be called once, before any other use of the SDK.
  *
  * @throws ImportError `BadConfiguration` when the exporter cannot listen
  */
 export async function installRuntime({ log, metrics }: RuntimeOptions): Promise<WorkerRuntime> {
   const logger = createLogger(log);
-  // The exporter takes no names.
+  // The exporter takes an IP address, and no host name.
   const { address: ip, family } = await lookup(metrics.host).catch((error: unknown) => {
     throw cannotListen("metrics", metrics, error);
   });

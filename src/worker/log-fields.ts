@@ -2,11 +2,11 @@ import { ApplicationFailure } from "@temporalio/common";
 import { readFailureDetails } from "../domain/failure-details.ts";
 import { IMPORT_FAILURES, ImportError, isImportFailureCode } from "../domain/import-failure.ts";
 
-// Causes go round in circles rarely, and are deep rarely; a log line ends in any case.
+// Enough for real chains of causes. A chain may be a circle, and the log line must end.
 const DEEPEST_CAUSE = 8;
-// Names of the SDK that only repeat what another field says.
+// Fields of the SDK that repeat another field.
 const SUPERFLUOUS = ["namespace", "timestampNanos", "taskToken", "activityId", "isLocal"];
-// One word for each thing, also where the SDK has two.
+// The SDK has two names for the run.
 const RENAMED: Readonly<Record<string, string>> = { workflowRunId: "run_id" };
 
 /**
@@ -27,8 +27,8 @@ export function logFields(meta: Readonly<Record<string, unknown>>): Record<strin
 }
 
 /**
- * An error of a workflow arrives as a copy that has lost its type; the run names it in fields of
- * its own.
+ * Adds the code and the hint to an error of a workflow. The error arrives as a copy without its
+ * type; the workflow logs both beside it.
  */
 function withCode(error: object, { code, hint }: Readonly<Record<string, unknown>>): object {
   if ("code" in error || typeof code !== "string") return error;
@@ -44,8 +44,8 @@ function withCode(error: object, { code, hint }: Readonly<Record<string, unknown
 }
 
 /**
- * An error as a log line has it. Only what is listed: other properties of an error may hold
- * statements or requests.
+ * An error as a log line has it. It has no other properties of the error: they may hold statements
+ * or requests.
  */
 export interface ErrorFields {
   readonly name: string;
@@ -99,7 +99,7 @@ function wordsOf(
   };
 }
 
-/** Temporal's failure is put around ours with the same words. */
+/** True for a failure of Temporal that wraps our error and has the same message. */
 function repeats(error: Error, cause: Error): boolean {
   return cause.message === error.message && cause.cause === undefined;
 }

@@ -9,13 +9,13 @@ export function createLogger(options: LogOptions): Logger {
   return new PinoLogger(openLog(options));
 }
 
-/** At its own INFO the core reports each poll that ends. */
+/** The level of the SDK's core, which at INFO reports each poll that ends. */
 export function coreLevel(level: Threshold): "DEBUG" | "INFO" | "WARN" {
   if (level === "trace") return "DEBUG";
   return level === "debug" ? "INFO" : "WARN";
 }
 
-// What the SDK reports at a level that a normal start, stop or reconnect does not deserve.
+// Messages of a normal start, stop or reconnect, which the SDK logs at too high a level.
 const ROUTINE: readonly RegExp[] = [
   /^No workflows registered, not polling/,
   /^No activities registered, not polling/,
@@ -23,7 +23,7 @@ const ROUTINE: readonly RegExp[] = [
   /^Worker state changed/,
 ];
 
-/** The SDK's routine messages become those of level debug. */
+/** Returns a logger that logs the SDK's routine messages at level debug. */
 export function withoutNoise(logger: Logger): Logger {
   const log = (level: LogLevel, message: string, meta?: LogMetadata): void => {
     const isRoutine = ROUTINE.some((pattern) => pattern.test(message));

@@ -108,10 +108,11 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
 const STORE_PATIENCE_MS = 5_000;
 
 /**
- * Makes directories and marks of stores that were never used, and names those that do not work.
+ * Makes the directories and marks of stores that were never used, and logs the stores that do not
+ * work.
  *
- * @throws ImportError for a store that was never used and cannot be: a worker with such a
- *   configuration is refused
+ * @throws ImportError for a store that never worked: a worker does not start with such a
+ *   configuration
  */
 async function prepareStores({ stores }: Dependencies, logger: Logger): Promise<void> {
   const unready = await stores.prepare(STORE_PATIENCE_MS);
@@ -138,10 +139,11 @@ async function createWorkers(
     namespace: temporal.namespace,
     interceptors: { activity },
     identity,
-    // Short steps finish within it; a long copy stops after it, and resumes at the next start.
+    // Short steps finish within this time. A long copy is stopped after it, and resumes at the next
+    // start.
     shutdownGraceTime: "5s",
     shutdownForceTime: "15s",
-    // A cancel comes with the answer to a heartbeat: at most a second late.
+    // A cancel arrives with the answer to a heartbeat, and so at most a second late.
     maxHeartbeatThrottleInterval: "1s",
   } as const;
   const workers = [
@@ -175,7 +177,10 @@ async function createWorkers(
   return workers;
 }
 
-/** Sweeps now, and once more when a stager that died just before would be found out. */
+/**
+ * Sweeps now, and once more after the lease of an upload whose process died just before has run
+ * out.
+ */
 function sweepAtStart(dependencies: NodeDependencies, logger: Logger): { stop(): void } {
   const sweep = async (): Promise<void> => {
     try {

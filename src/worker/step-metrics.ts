@@ -7,13 +7,13 @@ import { codeLabel, count, observe } from "../domain/metrics.ts";
 import { byteQueue, cleanUpQueue, CONTROL_QUEUE } from "../workflow/contract.ts";
 
 /**
- * Measures each step: its wait for a worker, the bytes that it has moved, and its failures. It
- * stands around the interceptor that gives failures their codes.
+ * Measures each step: its wait for a worker, the bytes that it has moved, and its failures. It must
+ * be installed before the interceptor that gives failures their codes, and so wraps it.
  */
 export const stepMetrics: ActivityInterceptorsFactory = () => ({
   inbound: {
     async execute(input, next) {
-      // That of an activity adds the task queue, and so the node, to each label set.
+      // Not the meter of the activity: it would add the task queue, and so the node, to all labels.
       const meter = Runtime.instance().metricMeter;
       const { activityType, taskQueue, currentAttemptScheduledTimestampMs } = activityInfo();
       const waitedMs = Date.now() - currentAttemptScheduledTimestampMs;

@@ -5,7 +5,7 @@ import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
 import { ensureReconcilerSchedule, scheduleReconciler } from "../temporal/reconcile-schedule.ts";
 import { registerSearchAttributes } from "../temporal/search-attributes.ts";
 
-// A server that lost its data is put right within a minute: runs that wait for it try again more
+// A server that lost its data is repaired within a minute. Runs that wait for that try again more
 // and more rarely.
 const LOOK_EVERY_MS = 30_000;
 
@@ -29,8 +29,8 @@ export class TemporalUpkeep {
   }
 
   /**
-   * Puts all in its place once, with the interval that is configured now, and looks after it until
-   * it is stopped.
+   * Registers the search attributes, and creates or updates the Schedule with the configured
+   * interval. From then on creates again what is missing, until it is stopped.
    */
   async start(): Promise<void> {
     await this.#attributes();
@@ -41,7 +41,7 @@ export class TemporalUpkeep {
     void repeat(everyMs, this.#stopping.signal, () => this.#look(), "later");
   }
 
-  /** Ends the looks. */
+  /** Stops looking after Temporal. */
   stop(): void {
     this.#stopping.abort();
   }
@@ -64,8 +64,8 @@ export class TemporalUpkeep {
   }
 
   /**
-   * Without a Schedule the workers' own clocks start the reconciler; its workflow id lets one of
-   * them do it.
+   * Starts the reconciler. Without a Schedule each worker does so by its own clock; the workflow id
+   * lets one run at a time.
    */
   async #reconcile(): Promise<void> {
     this.#reconciledAtMs = performance.now();

@@ -10,8 +10,8 @@ type Step = keyof (ControlActivities & ByteActivities & CleanUpActivities);
 
 /**
  * The steps that end their import when they fail again and again with an error that this software
- * does not know. All others are undos, removals and sweeps: those are tried again whatever they
- * fail with, because what they leave stays.
+ * does not know. Undos, removals and sweeps are not among them: they are tried again whatever the
+ * error, because without them bytes or claims are left behind.
  */
 const GIVEN_UP: readonly string[] = [
   "claimImport",
@@ -26,8 +26,8 @@ const GIVEN_UP: readonly string[] = [
   "publishImage",
 ] satisfies readonly Step[];
 
-// An error that this software does not know is a bug, or a fault that we have not met: some
-// patience, and then a person must see it.
+// An error that this software does not know is a bug or an unforeseen fault: a few retries may
+// help, and then a person must see it.
 const PATIENCE_ATTEMPTS = 10;
 
 /**
@@ -44,7 +44,7 @@ export const translateFailures: ActivityInboundCallsInterceptor = {
   },
 };
 
-/** One store of several may be unreachable: a person who watches must see which. */
+/** The store that a step is about: of several stores, a user must see which one is unreachable. */
 function storeOf([order]: readonly unknown[]): Pick<FailureDetails, "store"> {
   if (typeof order !== "object" || order === null || !("store" in order)) return {};
   return typeof order.store === "string" ? { store: order.store } : {};
@@ -75,8 +75,9 @@ function translated(error: unknown, store: Pick<FailureDetails, "store">): unkno
 }
 
 /**
- * Before an import is accepted, a refusal of the database answers the person who asks. Afterwards
- * there is finished work, and an undo that must run: both wait for the operator.
+ * True if a step is not retried after this failure. Before an import is accepted, a refusal of the
+ * database is the answer to its request. Afterwards there is finished work, and an undo that must
+ * run: both wait for the operator.
  */
 function isPermanent(error: ImportError): boolean {
   if (error instanceof DatabaseRefusal) return activityInfo().activityType === "claimImport";

@@ -19,12 +19,12 @@ import { CONTROL_QUEUE, importWorkflowId, type RefusedImport } from "../workflow
 const EVERY_MS = 5_000;
 // The process that took the upload starts its import within moments, if it lives.
 const START_PATIENCE_MS = 4_000;
-// A process that runs on this host may be slow, on a machine that does far too much; or it has left
-// an upload that it could not remove.
+// A process that still runs on this host may be slow, on an overloaded machine. After this time it
+// counts as one that has left an upload that it could not remove.
 const SLOW_PROCESS_MS = 60_000;
 
-// A run that cannot succeed yet, because of a worker or a database that must be corrected first,
-// ends within moments.
+// The pause before another run. A run ends within moments while a worker or a database must be
+// corrected first.
 const RESTART_PAUSE_MS = 60_000;
 
 /** The next step for a complete upload. */
@@ -45,24 +45,27 @@ export interface UploadUpkeepOptions {
 export class UploadUpkeep {
   readonly #options: UploadUpkeepOptions;
   readonly #stopping = new AbortController();
-  /** The runs after which an import is to be started again, by the image. */
+  /**
+   * The closed run after which another import is to be started, by image; `sinceMs`: when it was
+   * seen.
+   */
   readonly #closedRuns = new Map<string, { readonly runId: string; readonly sinceMs: number }>();
 
   constructor(options: UploadUpkeepOptions) {
     this.#options = options;
   }
 
-  /** Looks after them until {@link UploadUpkeep.stop}. */
+  /** Looks after the uploads until {@link UploadUpkeep.stop}. */
   start(): void {
     void repeat(EVERY_MS, this.#stopping.signal, () => this.look());
   }
 
-  /** Ends the looks. */
+  /** Stops looking after the uploads. */
   stop(): void {
     this.#stopping.abort();
   }
 
-  /** Looks after them once. */
+  /** Looks after the uploads once. */
   async look(): Promise<void> {
     const { dependencies } = this.#options;
     const { database, staging } = dependencies;
@@ -83,13 +86,13 @@ export class UploadUpkeep {
     const { imageId, state, writer, directUpload, task, silentMs, resumableUntil, isUnrenewed } =
       upload;
     if (state === "writing" && resumableUntil !== null) {
-      // Its writers renew this time, and it may do without one.
+      // Each writer extends this time, until which the upload is kept without a writer.
       if (upload.isExpired) await this.#remove(upload, "it has expired");
       return;
     }
     if (state === "writing") {
       const liveness = await livenessOf(writer);
-      // The process may be one of another container, which cannot be looked at from here.
+      // The process may run in another container, which this worker cannot look into.
       const isSilent = isUnrenewed && (liveness !== "running" || silentMs > SLOW_PROCESS_MS);
       if (liveness === "dead") await this.#remove(upload, "its process has died");
       else if (isSilent) await this.#remove(upload, "its process gives no sign of life");
@@ -109,9 +112,9 @@ export class UploadUpkeep {
   }
 
   /**
-   * Decides by the run of the import, of which no task says how it ended. The upload is removed
-   * only if this end {@link settlesUpload}, as that of a refused request does. A run that was
-   * terminated, or that a worker with a wrong configuration refused, is followed by another one.
+   * Decides by the run of the import, whose end no task records. The upload is removed only if this
+   * end {@link settlesUpload}, as that of a refused request does. Another run follows one that was
+   * terminated, or that a worker with a wrong configuration refused.
    */
   async #nextAfterRun(imageId: string, requestId: string): Promise<NextStep> {
     const { workflow } = this.#options.client;
@@ -174,7 +177,10 @@ export class UploadUpkeep {
   }
 }
 
-/** True if a closed run was refused, which a client got as its result, or has failed with this. */
+/**
+ * True if a closed run was refused, which is the result of the run, or has failed with an error
+ * that settles its upload.
+ */
 async function hasSettled(run: WorkflowHandle): Promise<boolean> {
   try {
     const result = (await run.result()) as Partial<RefusedImport> | undefined;

@@ -10,7 +10,7 @@ import { Health, type LifeStage } from "../health/health.ts";
 import { HealthServer } from "../health/health-server.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
 
-// Less than a check may take, so that the reason is that of the server.
+// Less than a check may take, so that the report has the reason of the server, and not the limit.
 const PATIENCE_MS = 1_800;
 
 /** The servers and the volume that a worker cannot work without. */
@@ -33,7 +33,7 @@ export class WorkerHealth implements AsyncDisposable {
   }
 
   /**
-   * Reports from now on: the worker is starting.
+   * Opens the server, which reports from now on that the worker is starting.
    *
    * @throws ImportError `BadConfiguration` when it cannot listen
    */
@@ -76,7 +76,7 @@ export class WorkerHealth implements AsyncDisposable {
     });
   }
 
-  /** The worker runs, as these parts of it do. */
+  /** Reports from now on that the worker runs, for as long as these parts of it do. */
   follow(workers: readonly Worker[]): void {
     this.#health.follow(() => stageOf(workers));
   }
