@@ -29,7 +29,7 @@ function nameOfUser(): string {
 }
 
 /**
- * Requests the cancellation of a run. `handle.cancel()` says only which process asks for it.
+ * Requests the cancellation of a run. `handle.cancel()` would record only the process that asks.
  *
  * @param by - the person or program that asks for it, as the history of the run records it
  * @throws WorkflowNotFoundError when the run has closed

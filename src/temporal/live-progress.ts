@@ -10,8 +10,8 @@ type PendingActivity = NonNullable<
 type Payloads = NonNullable<PendingActivity["heartbeatDetails"]>;
 
 /**
- * Adds the last heartbeat of the running steps, and the failure of their last attempt or what they
- * wait for now, to the status of the workflow.
+ * Adds to the status of the workflow the last heartbeat of each running step, and the failure of
+ * its last attempt or the reason for which the current one waits.
  */
 export function withLiveProgress(
   status: ImportStatus,
@@ -24,7 +24,7 @@ export function withLiveProgress(
     const { attempt, lastFailure } = activity;
     if (beat === undefined && lastFailure == null) continue;
     const next = nextAttemptOf(activity);
-    // Of an attempt that has ended, the failure is newer.
+    // After an attempt has ended, its failure is newer than its last heartbeat.
     const waitsFor = "next_attempt_at" in next ? undefined : beat?.waitsFor;
     const reason = waitsFor ?? lastFailure?.message;
     const live = {
@@ -85,14 +85,14 @@ function bytesOf(beat: ByteProgress | undefined) {
   return { done_bytes: doneBytes, ...rate };
 }
 
-/** The begin of the next attempt of a step that waits for it. Nothing moves meanwhile. */
+/** The start of the next attempt of a step that waits for it. No bytes move meanwhile. */
 function nextAttemptOf({ nextAttemptScheduleTime: time }: PendingActivity) {
   if (time == null || Number(time.seconds ?? 0) === 0) return {};
   const atMs = Number(time.seconds) * 1000 + Math.floor((time.nanos ?? 0) / 1e6);
   return { next_attempt_at: new Date(atMs).toISOString(), bytes_per_second: 0 };
 }
 
-/** The total of a copy is the size of the image, which the status has. */
+/** The total of a step that concerns no store. That of a copy is the size in the status. */
 function totalOf(beat: ByteProgress | undefined) {
   return beat?.totalBytes === undefined ? {} : { total_bytes: beat.totalBytes };
 }

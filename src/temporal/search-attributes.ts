@@ -52,8 +52,9 @@ export async function missingSearchAttributes(
 const KNOWN_FOR_MS = 5_000;
 
 /**
- * Makes the lookup of each acceptance: the search attributes of imports that the namespace has. It
- * registers the missing ones for later imports. A server that does not list them has none.
+ * Makes the function with which the acceptance of an import finds out which search attributes the
+ * namespace has. It also registers the missing ones, for later imports. If the server does not list
+ * its search attributes, the function returns none.
  */
 export function rememberSearchAttributes(
   connection: Pick<ConnectionLike, "operatorService">,

@@ -7,7 +7,7 @@ import {
 import { proxyBefore } from "../config/proxy-environment.ts";
 import { ImportError } from "../domain/import-failure.ts";
 
-// Answers of a server that it would repeat each time: INVALID_ARGUMENT, NOT_FOUND (of a namespace),
+// Answers that a server repeats each time: INVALID_ARGUMENT, NOT_FOUND (of a namespace),
 // PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED.
 // https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 const REFUSALS: readonly unknown[] = [3, 5, 7, 12, 16];

@@ -2,7 +2,7 @@ import { hostname } from "node:os";
 import { configDigest } from "../config/config-digest.ts";
 import { packageVersion } from "../config/package-version.ts";
 
-// The end is missing in the names of the first workers of 0.1.0.
+// The names of the first workers of 0.1.0 end after the time.
 const NAME = /^(\S+) config (\S+) since (\S+)(?: version (\S+) health (\S+))?$/;
 
 /** The parts of a worker's name in Temporal. */
@@ -35,7 +35,7 @@ export function parseIdentity(identity: string): WorkerIdentity | undefined {
   return { process: worker, config, since, version, healthUrl };
 }
 
-/** True for an ended process of this host; the server lists it for some minutes. */
+/** True for an ended process of this host, which the server still lists for some minutes. */
 export function hasEnded({ process: name }: WorkerIdentity): boolean {
   const [pid = "", host] = name.split("@");
   if (host !== hostname()) return false;
