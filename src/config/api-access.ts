@@ -9,11 +9,11 @@ export interface ApiOptions {
   readonly apiToken?: string | undefined;
 }
 
-/** The way to an API. */
+/** The address of an API, and the token to send there. */
 export interface ApiAccess {
   /** Its address, without a slash at the end. */
   readonly url: string;
-  /** Sent as `X-Auth-Token`; shown nowhere. */
+  /** Sent as `X-Auth-Token`; never shown. */
   readonly token: string | undefined;
 }
 

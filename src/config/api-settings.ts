@@ -9,7 +9,7 @@ const keystone = z.strictObject({
     .url({ protocol: /^https?$/ })
     .meta({ description: "The address of Keystone, with `/v3`.", values: "URL" }),
   ca_file: z.string().min(1).optional().meta({
-    description: "Certificates that Keystone's is checked against, beside those of Node.",
+    description: "Certificate authorities for Keystone, in addition to those of Node.",
     values: "path",
     default: "none",
   }),
@@ -22,7 +22,8 @@ const keystone = z.strictObject({
 export const api = z
   .strictObject({
     host: z.string().min(1).default("127.0.0.1").meta({
-      description: "The address that the HTTP API is served on. `0.0.0.0` is all of them.",
+      description:
+        "The address that the HTTP API is served on. `0.0.0.0`: every address of the host.",
       values: "IP address or name of this host",
     }),
     port: z.int().min(0).max(65_535).default(9292).meta({
@@ -48,7 +49,7 @@ export const api = z
     }),
     tokens_file: z.string().min(1).optional().meta({
       description:
-        "The file of the tokens: their digests, users, projects and roles. A change counts within a second.",
+        "The file of the tokens: their digests, users, projects and roles. A change takes effect within a second.",
       values: "path",
       default: "none; `identity: tokens` needs it",
     }),
@@ -73,7 +74,7 @@ export const api = z
       description: "A request or an answer that moves no byte for this long is ended.",
     }),
     drain: durationMs.default(30_000).meta({
-      description: "How long running uploads may go on after SIGTERM.",
+      description: "How long running uploads may continue after SIGTERM.",
     }),
   })
   .prefault({})
@@ -115,7 +116,7 @@ export interface ApiSettings {
 export type IdentitySettings =
   | {
       readonly mode: "none";
-      /** Also callers that name another host than this one. */
+      /** True: requests that name another host than this one are served, too. */
       readonly allowAnyone: boolean;
       /** Origins of web pages that may call. */
       readonly origins: readonly string[];

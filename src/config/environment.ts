@@ -40,7 +40,7 @@ function defaultDataDir(env: NodeJS.ProcessEnv): string {
 /**
  * The failure of a caller that needs a part which is not configured.
  *
- * @param what - the part, for people
+ * @param what - the part, as users know it
  * @param variable - the environment variable that would name it
  */
 export function notConfigured(what: string, variable: string): ImportError {

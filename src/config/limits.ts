@@ -18,7 +18,7 @@ function quotas(owner: string, fallback: string) {
 /** The section `limits`. */
 export const limits = z
   .strictObject({
-    // Glance's.
+    // Glance's default.
     image_size_cap: bytes.default(1024 ** 4).meta({
       description: "The largest image that is accepted.",
     }),
@@ -32,7 +32,7 @@ export const limits = z
   })
   .prefault({});
 
-/** The limits that the section sets, with the defaults of what it leaves out. */
+/** The limits of the section, with defaults for the settings that it leaves out. */
 export function limitsOf({
   image_size_cap: imageSizeCapBytes,
   owners,

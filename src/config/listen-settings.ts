@@ -9,7 +9,7 @@ function listening(what: string) {
         .min(1)
         .default("127.0.0.1")
         .meta({
-          description: `The address that a worker serves ${what} on. \`0.0.0.0\` is all of them.`,
+          description: `The address that a worker serves ${what} on. \`0.0.0.0\`: every address of the host.`,
           values: "IP address or name of this host",
         }),
       port: z.int().min(0).max(65_535).default(0).meta({

@@ -56,7 +56,7 @@ export function locateService(
     databaseUrl: setting(env, "DATABASE_URL") ?? stack?.database_url,
     temporal: stack === undefined ? explicit : readTemporal(stack),
     isTemporalNamed: stack !== undefined || explicit.connection.address !== undefined,
-    // Another server than that of the stack has another Web UI.
+    // The Web UI of the stack shows nothing of another server.
     webUi:
       setting(env, "IMAGE_IMPORT_WEB_UI") ??
       (explicit.connection.address === undefined ? stack?.web_ui : undefined),

@@ -10,7 +10,8 @@ export const logging = z
       description:
         "The least important level that a worker logs. `IMAGE_IMPORT_LOG_LEVEL` and `worker --log-level` take precedence.",
     }),
-    // Only a stack rotates logs: the stderr of any other worker belongs to whatever started it.
+    // Only a stack rotates logs: the stderr of another worker belongs to the program that started
+    // it.
     max_size: bytes.default(16 * 1024 * 1024).meta({
       description: "`npm start` rotates a log that is larger.",
     }),

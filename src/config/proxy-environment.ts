@@ -13,7 +13,7 @@ export interface ProxyBetween {
 const GRPC_PROXIES = ["grpc_proxy", "https_proxy", "http_proxy"];
 const GRPC_EXCEPTIONS = ["no_grpc_proxy", "no_proxy"];
 
-/** The variables, in any case, that name a proxy, or hosts that are reached without one. */
+/** Variables, in upper or lower case, that name a proxy, or hosts that are reached without one. */
 const PROXY_VARIABLE = /^(no_)?([a-z]+_)?proxy$/i;
 
 /**

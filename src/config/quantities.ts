@@ -18,7 +18,7 @@ export const quotaBytes = quota(parseBytes, "a size such as 500GiB").meta({
   unit: "size or `unlimited`",
 });
 
-/** The same for a number of images. */
+/** The limit of a quota of images: a number, or 0; `unlimited` becomes `Infinity`. */
 export const quotaCount = quota(() => undefined, "a number such as 100").meta({
   unit: "number or `unlimited`",
 });

@@ -50,7 +50,7 @@ export const webSource = z
       .meta({
         description: "The schemes that the URL of a download, and each redirect, may have.",
       }),
-    // Glance's.
+    // Glance's default.
     ports: z.array(z.int().min(1).max(65535)).min(1).default([80, 443]).meta({
       description:
         "The ports that a download, and each redirect, may use, whether the URL names the port or not.",

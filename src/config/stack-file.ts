@@ -92,7 +92,7 @@ export function readStackFile(dataDir: string): StackFile | undefined {
  */
 export function writeStackFile(file: StackFile): void {
   const path = stackFilePath(file.data_dir);
-  // Synchronous, so that a new process of the stack is soon in the file.
+  // Synchronous: a new process of the stack must be in the file before anything else happens.
   writeFileSync(`${path}.new`, `${JSON.stringify(file, null, 2)}\n`, { mode: 0o600 });
   chmodSync(`${path}.new`, 0o600);
   renameSync(`${path}.new`, path);

@@ -170,7 +170,7 @@ export const configuredStore = z.discriminatedUnion("type", [fileStore, s3Store]
   error: 'must be of the type "file" or "s3"',
 });
 
-// The words of AWS, of Glance's s3 driver and of the other tools that ask for the same.
+// The names that AWS, Glance's s3 driver and other tools give to credentials.
 const CREDENTIAL = /access.?key|secret|password|token|credential/i;
 
 /** The mistake of a name that the schema does not have. */

@@ -1,6 +1,6 @@
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from "yaml";
 
-/** A YAML document whose values know their lines. */
+/** A YAML document, and the lines of its values. */
 export class YamlLines {
   readonly #document: Document;
   readonly #lines = new LineCounter();
