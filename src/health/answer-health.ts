@@ -2,10 +2,10 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Health } from "./health.ts";
 
 /**
- * Answers `/livez` and `/readyz`: 200 if it is so, 503 if it is not, with a JSON document. It
- * answers at once, from the results of the last checks.
+ * Answers `/livez` and `/readyz` with a JSON document: 200 if this program is live or ready, else
+ * 503. The answer comes at once, from the results of the last checks.
  *
- * @returns false for any other path, which it leaves to the caller
+ * @returns false for any other path, which the caller must answer
  */
 export function answerHealth(
   health: Health,

@@ -20,9 +20,9 @@ export class HealthServer implements AsyncDisposable {
   }
 
   /**
-   * Listens.
+   * Opens a server, and listens.
    *
-   * @throws ImportError `BadConfiguration` when it cannot
+   * @throws ImportError `BadConfiguration` if the address cannot be used
    */
   static async open(health: Health, { host, port }: ListenAddress): Promise<HealthServer> {
     const server = createServer((request, response) => {
@@ -34,8 +34,8 @@ export class HealthServer implements AsyncDisposable {
     } catch (error) {
       throw cannotListen("health", { host, port }, error);
     }
-    // A connection that cannot be taken, such as for want of file descriptors. Without a listener
-    // it would end the program.
+    // The server reports here a connection that it cannot accept, for example without a free file
+    // descriptor. Without a listener the error would end this program.
     server.on("error", () => undefined);
     return new HealthServer(server, host);
   }
@@ -51,7 +51,7 @@ export class HealthServer implements AsyncDisposable {
 /**
  * The failure of a server that cannot listen.
  *
- * @param section - of the configuration that names the address
+ * @param section - the section of the configuration that names the address
  */
 export function cannotListen(
   section: string,
@@ -75,8 +75,8 @@ export function cannotListen(
 }
 
 /**
- * The URL under which other programs reach a server: one that listens on all addresses is reached
- * by the name of its host.
+ * The URL under which other programs reach a server. It has the name of this host if the server
+ * listens on all addresses.
  */
 export function urlOf(host: string, port: number): string {
   const name = host === "0.0.0.0" || host === "::" ? hostname() : host;

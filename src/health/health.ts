@@ -10,7 +10,7 @@ export class Health {
   #identity: string;
   #stage: () => LifeStage = () => "starting";
 
-  /** It is starting, and needs nothing yet. */
+  /** The health of a program that is starting, without checks yet. */
   constructor(identity: string) {
     this.#identity = identity;
   }
@@ -25,7 +25,7 @@ export class Health {
     this.#stage = stage;
   }
 
-  /** Checks from now on, again and again, something that this program needs. */
+  /** Starts to check regularly something that this program needs. */
   watch(name: string, check: RepeatedCheckOptions): void {
     const repeated = new RepeatedCheck(check);
     this.#checks.set(name, repeated);

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 /**
- * Does work again and again until the signal is aborted. The next begins some time after the last
- * has ended. It does not keep the process alive.
+ * Repeats work until the signal is aborted, with a pause after each time. The pauses do not keep
+ * this process alive.
  *
- * @param everyMs - the pause between two of them
- * @param work - never rejects
- * @param begin - `later`: with a pause
+ * @param everyMs - the pause, in ms
+ * @param work - must not reject
+ * @param begin - `later`: begins with a pause. Default: `now`
  */
 export async function repeat(
   everyMs: number,

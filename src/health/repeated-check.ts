@@ -4,7 +4,7 @@ import { repeat } from "./repeat.ts";
 
 /** Settings of a {@link RepeatedCheck}. */
 export interface RepeatedCheckOptions {
-  /** Rejects if what it checks does not work; the message is the reason. */
+  /** The check. It rejects if the checked part does not work; the message is the reason. */
   readonly work: () => Promise<void>;
   /** The pause between two checks, in ms. Default: 2 s. */
   readonly everyMs?: number;
@@ -15,7 +15,7 @@ export interface RepeatedCheckOptions {
 }
 
 /**
- * One thing that a program needs, checked again and again. Its result is always at hand. A check
+ * A regular check of one thing that a program needs. The last result is always available. A check
  * that hangs has failed, and no second one begins before it ends.
  */
 export class RepeatedCheck {
@@ -30,7 +30,7 @@ export class RepeatedCheck {
     reason: "It is checked for the first time",
   };
 
-  /** Checks nothing yet. */
+  /** A check that has not started yet. */
   constructor({
     work,
     everyMs = 2_000,
@@ -43,7 +43,7 @@ export class RepeatedCheck {
     this.#onFailure = onFailure;
   }
 
-  /** The result of the last check, and since when it is so. */
+  /** The result of the last check, and the time of its last change. */
   get result(): CheckDocument {
     return this.#result;
   }
