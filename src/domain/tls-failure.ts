@@ -8,7 +8,7 @@ export interface TlsFailure {
 
 interface Kind {
   readonly codes: RegExp;
-  readonly reason: string;
+  readonly reason: string | ((where: TlsSettings) => string);
   readonly hint: (where: TlsSettings) => string;
 }
 
@@ -18,6 +18,21 @@ export interface TlsSettings {
   readonly caFile: string;
   /** The place of the server's address: "the URL". */
   readonly address: string;
+  /** The program that connects: the worker, or the command of the user. Default: `worker` */
+  readonly program?: "worker" | "command";
+}
+
+function nameOf({ program }: TlsSettings): string {
+  return program === "command" ? "this command" : "the worker";
+}
+
+function machineOf({ program }: TlsSettings): string {
+  return program === "command" ? "this machine" : "the worker's machine";
+}
+
+/** The name of the setting of further authorities, with its place. */
+function authoritiesIn({ program, caFile }: TlsSettings): string {
+  return program === "command" ? caFile : `${caFile} of the configuration`;
 }
 
 // Node's names: those of OpenSSL's verification (`CERT_HAS_EXPIRED`), its own
@@ -32,13 +47,13 @@ const KINDS: readonly Kind[] = [
   {
     codes: /^(CERT_HAS_EXPIRED|CRL_HAS_EXPIRED|ERR_SSL_(SSLV3|TLSV1)_ALERT_CERTIFICATE_EXPIRED)$/,
     reason: "its certificate has expired",
-    hint: () =>
-      "Have the certificate of the server renewed, and check the clock of the worker's machine.",
+    hint: (where) =>
+      `Have the certificate of the server renewed, and check the clock of ${machineOf(where)}.`,
   },
   {
     codes: /^(CERT|CRL)_NOT_YET_VALID$/,
     reason: "its certificate is not valid yet",
-    hint: () => "Check the clock of the worker's machine.",
+    hint: (where) => `Check the clock of ${machineOf(where)}.`,
   },
   {
     codes: /^(ERR_TLS_CERT_ALTNAME_INVALID|HOSTNAME_MISMATCH)$/,
@@ -47,15 +62,19 @@ const KINDS: readonly Kind[] = [
   },
   {
     codes: /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(GET_ISSUER|VERIFY))/,
-    reason: "its certificate comes from an authority that the worker does not trust",
-    hint: ({ caFile }) =>
-      `If you trust that authority, name a PEM file with its certificate in ${caFile} of the configuration, and restart the worker. A server that does not send the intermediate certificates causes the same failure.`,
+    reason: (where) =>
+      `its certificate comes from an authority that ${nameOf(where)} does not trust`,
+    hint: (where) =>
+      `If you trust that authority, name a PEM file with its certificate in ${authoritiesIn(where)}${where.program === "command" ? "" : ", and restart the worker"}. A server that does not send the intermediate certificates causes the same failure.`,
   },
   {
     codes:
       /_ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|CERTIFICATE_UNKNOWN|UNKNOWN_CA|ACCESS_DENIED)$/,
     reason: "the server requires a client certificate",
-    hint: () => "The worker has no client certificate: get the data in another way.",
+    hint: ({ program }) =>
+      program === "command"
+        ? "This command has no client certificate: name an address that requires none."
+        : "The worker has no client certificate: get the data in another way.",
   },
   {
     codes: /UNRECOGNIZED_NAME$/,
@@ -65,15 +84,15 @@ const KINDS: readonly Kind[] = [
   {
     codes:
       /^ERR_SSL_.*(PROTOCOL|HANDSHAKE_FAILURE|NO_SHARED|TOO_SMALL|INSUFFICIENT_SECURITY|NO_CIPHERS|LEGACY)/,
-    reason: "the server has no TLS version or cipher that the worker accepts",
-    hint: () => "The worker accepts TLS 1.2 and 1.3: have the server updated.",
+    reason: (where) => `the server has no TLS version or cipher that ${nameOf(where)} accepts`,
+    hint: () => "TLS 1.2 and 1.3 are accepted: have the server updated.",
   },
   {
     codes:
       /^(CERT_|CA_|EE_|CRL_|ERR_TLS_CERT|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|ERR_SSL_.*CERT)/,
     reason: "its certificate is not accepted",
-    hint: ({ caFile }) =>
-      `Have the certificate of the server corrected, or name further authorities in ${caFile} of the configuration.`,
+    hint: (where) =>
+      `Have the certificate of the server corrected, or name further authorities in ${authoritiesIn(where)}.`,
   },
   {
     codes: /^ERR_SSL_/,
@@ -98,7 +117,8 @@ export function tlsFailure(error: Error, settings: TlsSettings): TlsFailure | un
   if (kind === undefined) return undefined;
   const names = namesOf(error);
   const said = names === undefined ? code : `${code}: it has ${names}`;
-  return { reason: `${kind.reason} (${said})`, hint: kind.hint(settings) };
+  const reason = typeof kind.reason === "string" ? kind.reason : kind.reason(settings);
+  return { reason: `${reason} (${said})`, hint: kind.hint(settings) };
 }
 
 // A certificate may have hundreds of names.

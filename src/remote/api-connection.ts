@@ -183,6 +183,7 @@ export class ApiConnection {
     const tls = tlsFailure(error, {
       caFile: "the environment variable NODE_EXTRA_CA_CERTS",
       address: "the address of the API",
+      program: "command",
     });
     const reason = tls?.reason ?? (error.message === "" ? code : error.message);
     return new ImportError("ApiUnavailable", `The API at ${this.url} does not answer: ${reason}`, {

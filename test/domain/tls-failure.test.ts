@@ -32,6 +32,17 @@ describe("tlsFailure()", () => {
     expect(failure?.hint).toContain(hint);
   });
 
+  it.each(["CERT_HAS_EXPIRED", "DEPTH_ZERO_SELF_SIGNED_CERT", "ERR_SSL_DH_KEY_TOO_SMALL"])(
+    "names no worker for %s when a command of the user connects",
+    (code) => {
+      const settings = { ...SETTINGS, program: "command" } as const;
+      const failure = tlsFailure(Object.assign(new Error(code), { code }), settings);
+
+      expect(`${failure?.reason ?? ""}: ${failure?.hint ?? ""}`).toMatch(/this (command|machine)/);
+      expect(JSON.stringify(failure)).not.toMatch(/worker|configuration/);
+    },
+  );
+
   it.each([
     "ECONNRESET",
     "ENOTFOUND",
