@@ -19,7 +19,7 @@ export type Compression = keyof typeof FORMS;
 /** All compressions that `decompress` removes. */
 export const COMPRESSIONS = Object.keys(FORMS) as readonly Compression[];
 
-/** This many bytes from the start are enough to recognise a compression. */
+/** The number of bytes from the start that are enough to recognise a compression. */
 export const COMPRESSION_MARK_BYTES = 6;
 
 /**

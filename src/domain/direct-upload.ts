@@ -13,7 +13,7 @@ export interface DirectUpload {
   readonly stores?: readonly string[] | undefined;
   readonly user_id?: string | undefined;
   readonly roles?: readonly string[] | undefined;
-  /** The owner of the image when it was sent; a later owner does not get it. Default: any */
+  /** The owner that the image must still have when the import begins; null: none. Default: any */
   readonly expected_owner?: string | null | undefined;
 }
 
@@ -33,8 +33,8 @@ export function requestOfUpload(imageId: string, upload: DirectUpload): ImportRe
 }
 
 /**
- * Codes of an import that has not begun, was ended from outside, or reached a worker or a service
- * that must be corrected first.
+ * Codes of an import that has not begun or was ended from outside, or whose worker or service must
+ * be corrected first.
  */
 const UNSETTLED: readonly string[] = [
   "NotAcceptedYet",
@@ -52,9 +52,9 @@ const UNSETTLED: readonly string[] = [
 ] satisfies readonly ImportFailureCode[];
 
 /**
- * True if an import that ended with this failure takes its upload with it: it was refused or
- * cancelled, or has failed. Any other end says nothing about the upload, which stays: a worker
- * imports it, or knows how the import ended.
+ * True if the upload is removed after this failure of its import: the import was refused or
+ * cancelled, or has failed. After any other failure the upload stays: a worker imports it, or finds
+ * out how its import ended.
  */
 export function settlesUpload(failure: {
   readonly step?: string | undefined;

@@ -23,7 +23,7 @@ export interface FailureDetails {
 /**
  * Reads failure details that another process sent.
  *
- * @param code - used if they have none: those of 0.1.0 have hint and store alone
+ * @param code - the code if the details have none: those of 0.1.0 have only a hint and a store
  */
 export function readFailureDetails(details: unknown, code: string): FailureDetails {
   const given = typeof details === "object" && details !== null ? { ...details } : {};
@@ -70,7 +70,7 @@ export function placeText({ step, store }: Omit<FailureDetails, "code">): string
 }
 
 /**
- * The error that the caller gets.
+ * The error to throw for a failure.
  *
  * @returns an `ImportError`; an `UnlistedFailure` if the table does not list its code
  */

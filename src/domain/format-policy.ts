@@ -11,7 +11,7 @@ export const VMDK_TYPES = ["monolithicSparse", "streamOptimized"] as const;
 /** The `createType` of a VMDK that contains its data. */
 export type VmdkType = (typeof VMDK_TYPES)[number];
 
-/** Ways of encryption that can be accepted; what is inside is then not judged. */
+/** Ways of encryption that can be accepted. The encrypted content is not judged. */
 export const ENCRYPTIONS = ["luks1", "luks2", "qcow2_luks"] as const;
 
 /** A way of encryption that can be accepted. */
@@ -46,7 +46,7 @@ export interface FormatPolicy {
 }
 
 /**
- * The policy where nothing is configured. It refuses dangerous and incomplete images, and accepts
+ * The policy of an empty configuration. It refuses dangerous and incomplete images, and accepts
  * unusual ones.
  */
 export const DEFAULT_FORMAT_POLICY: FormatPolicy = {

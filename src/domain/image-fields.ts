@@ -13,7 +13,7 @@ export interface ImageFields {
   readonly tags?: readonly string[] | undefined;
 }
 
-/** Changes of an image. `undefined` changes nothing, null takes a value away. */
+/** Changes of an image. `undefined` changes nothing, null removes a value. */
 export interface ImageChanges {
   readonly name?: string | null | undefined;
   /** The image counts in the quotas of its new owner. */
@@ -21,7 +21,7 @@ export interface ImageChanges {
   readonly diskFormat?: DiskFormat | null | undefined;
   readonly containerFormat?: ContainerFormat | null | undefined;
   readonly visibility?: Visibility | undefined;
-  /** True: it can neither be deleted nor its staged data replaced. */
+  /** True: the image cannot be deleted, and its staged data cannot be replaced. */
   readonly protected?: boolean | undefined;
   /** True: Glance's lists leave it out unless they ask for it. */
   readonly osHidden?: boolean | undefined;
@@ -37,7 +37,7 @@ export interface ImageChanges {
   readonly removeTags?: readonly string[] | undefined;
 }
 
-// Glance's columns.
+// The widths of Glance's columns.
 const LONGEST_NAME = 255;
 const LONGEST_VALUE = 65_535;
 const MOST_OF_A_MINIMUM = 2 ** 31 - 1;
@@ -121,7 +121,7 @@ function mistakeInText(what: string, text: string | undefined): string | undefin
   return mistakeInCharacters(what, text);
 }
 
-/** Postgres does not keep such characters. */
+/** The reason against characters that Postgres cannot store; undefined if there are none. */
 function mistakeInCharacters(what: string, text: string): string | undefined {
   if (isStorable(text)) return undefined;
   return `${what} has ${text.includes("\0") ? "a NUL character" : "half of a surrogate pair"}`;

@@ -63,13 +63,13 @@ export interface TimeCondition {
 export interface SeenBy {
   /** The project of the caller; null: it has none, so that nothing is its own. */
   readonly project: string | null;
-  /** Its answer to the offer of shared images: those with another one are left out. */
+  /** The answer of the project to shared images. Images that it answered otherwise are left out. */
   readonly memberStatus: MemberStatus | "all";
   /** True adds the `community` images of others. */
   readonly community: boolean;
 }
 
-/** A choice of images: those to which everything that is given applies. */
+/** A choice of images: those that meet all given conditions. */
 export interface ImageFilter extends TimeFilter, Page<(typeof IMAGE_SORT_KEYS)[number]> {
   /** One of these ids. */
   readonly id?: readonly string[] | undefined;
@@ -112,11 +112,11 @@ export interface ImageFilter extends TimeFilter, Page<(typeof IMAGE_SORT_KEYS)[n
   readonly minRamMax?: number | undefined;
   /** All these apply. */
   readonly times?: readonly TimeCondition[] | undefined;
-  /** Only what this caller sees. Default: everything. */
+  /** Only the images that this caller sees. Default: all. */
   readonly seenBy?: SeenBy | undefined;
 }
 
-/** A choice of tasks: those to which everything that is given applies. */
+/** A choice of tasks: those that meet all given conditions. */
 export interface TaskFilter extends TimeFilter, Page<(typeof TASK_SORT_KEYS)[number]> {
   readonly imageId?: string | undefined;
   readonly status?: TaskStatus | undefined;

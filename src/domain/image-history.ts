@@ -1,6 +1,6 @@
 import type { ImportMethod } from "./import-request.ts";
 
-/** Bytes that were digested. What is null was not recorded. */
+/** Bytes that were digested. Null: not recorded. */
 export interface RecordedBytes {
   /** In bytes. */
   readonly size: number | null;
@@ -35,7 +35,7 @@ export interface Preparation {
   readonly transforms: readonly RanTransform[];
 }
 
-/** The request for an import, as its task had it. What is null was not given, or is unknown. */
+/** The request for an import, as its task had it. Null: not given, or unknown. */
 export interface RecordedRequest {
   readonly task_id: string;
   readonly run_id: string | null;

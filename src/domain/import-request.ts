@@ -14,7 +14,7 @@ export const IMPORT_METHODS = ["glance-direct", "web-download", "copy-image"] as
 /** The source of the bytes: staging, a URL, or a store that already has the image. */
 export type ImportMethod = (typeof IMPORT_METHODS)[number];
 
-/** The facts that an image takes over from the image of another service that it is made from. */
+/** The facts that an image takes over from the image of another service, its origin. */
 export interface TakenOver {
   readonly disk_format: DiskFormat;
   readonly container_format: ContainerFormat;
@@ -56,8 +56,8 @@ export interface ImportRequest {
   /** The expected number of bytes. Default: unknown. */
   readonly size?: number;
   /**
-   * `web-download` of an image of another service: what the image takes over from it. Its own
-   * formats do not count then; a failed import leaves them as they were. Default: nothing.
+   * `web-download` of an image of another service: the facts that the image takes over from it.
+   * They take the place of its own formats, unless the import fails. Default: none.
    */
   readonly takes_over?: TakenOver;
   /**
@@ -70,8 +70,8 @@ export interface ImportRequest {
   /** The user who requests it, for the record of the task. Default: unknown. */
   readonly user_id?: string;
   /**
-   * The owner that the image has if the user may import it; null: none. The import is refused if
-   * the image changed hands meanwhile. Default: any.
+   * The owner that the image must have; null: none. The import is refused if the image has another
+   * owner by then. Default: any.
    */
   readonly expected_owner?: string | null;
   /**
@@ -81,7 +81,7 @@ export interface ImportRequest {
   readonly direct_upload?: boolean;
   /**
    * The body of the HTTP request that asked for it, for the record of the task: at most 64 KiB of
-   * JSON, without secrets. Default: none did.
+   * JSON, without secrets. Default: none.
    */
   readonly api_request?: Readonly<Record<string, unknown>>;
   /**
@@ -186,7 +186,7 @@ function unknownFields(fields: Record<string, unknown>): string[] {
 }
 
 function mistake(field: string, value: unknown, rule: string): string {
-  // It may be as long as the body of a request, and hold a secret.
+  // Not quoted: it may be as long as the body of a request, and may contain a secret.
   if (field === "api_request") return `${field} must be ${rule}`;
   return `${field} must be ${rule}, not ${value === undefined ? "absent" : JSON.stringify(value)}`;
 }

@@ -1,4 +1,6 @@
-/** The levels of log lines, least important first. A worker logs its level and those behind it. */
+/**
+ * The levels of log lines, least important first. A worker logs its level and more important ones.
+ */
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 
 /** A level of {@link LOG_LEVELS}. */

@@ -4,13 +4,13 @@ export function markdownText(text: string): string {
     text
       .replace(/\s*[\r\n\u2028\u2029]+\s*/g, " ")
       .replace(/[\\`*[\]<>|~&]/g, "\\$&")
-      // Within a word, as in `disk_2.raw`, it means nothing.
+      // Within a word, as in `disk_2.raw`, an underscore has no meaning.
       .replace(/(?<![\p{L}\p{N}])_|_(?![\p{L}\p{N}])/gu, "\\_")
   );
 }
 
 /**
- * A text of at most this many characters; of a longer one the begin, with `…`. A character of
+ * A text of at most this many characters. A longer text is cut, and ends with `…`. A character of
  * several code units is never cut in the middle.
  */
 export function cutTo(most: number, text: string): string {

@@ -37,8 +37,8 @@ const URL_END = /^(\s*[a-z][a-z0-9+.-]*:[\\/]*[^?#]*)[?#][^]*/i;
 const URL_USER = /^(\s*[a-z][a-z0-9+.-]*:[\\/]+)[^\\/?#]*@/i;
 
 /**
- * Replaces what may be a secret by `[hidden]` in all texts of a JSON object, see {@link redact}. A
- * text that is a URL as a whole has neither query, fragment nor user then.
+ * Replaces possible secrets by `[hidden]` in all texts of a JSON object, see {@link redact}. A text
+ * that is just a URL loses its query, fragment and user.
  */
 export function redactValues<Value extends Readonly<Record<string, unknown>>>(value: Value): Value {
   return JSON.parse(JSON.stringify(value), (_name, each: unknown) =>

@@ -6,14 +6,17 @@ export interface IdRange {
   readonly last: string;
 }
 
-/** A full id in any case, as this project writes it; undefined if the text is not a full id. */
+/**
+ * A full id in the spelling of this project, lower case; undefined if the text is not a full id.
+ */
 export function fullId(reference: string): string | undefined {
   const id = reference.toLowerCase();
   return isUuid(id) ? id : undefined;
 }
 
 /**
- * The ids that begin with a text, in any case, with or without hyphens; undefined if no id does.
+ * The ids that begin with a text, in upper or lower case, with or without hyphens; undefined if no
+ * id can.
  */
 export function idsThatBeginWith(reference: string): IdRange | undefined {
   if (!/^[0-9a-f][0-9a-f-]*$/i.test(reference)) return undefined;
@@ -29,7 +32,7 @@ export function idsThatBeginWith(reference: string): IdRange | undefined {
 const FEWEST_DIGITS = 8;
 
 /**
- * True if the id of an image was found by a few digits. They may have been meant as a name that no
+ * True if the id of an image was found by a few digits. The user may have meant a name that no
  * image has any more, such as `cafe` or `2204`.
  */
 export function isFoundByFewDigits(id: string, reference: string): boolean {

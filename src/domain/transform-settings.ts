@@ -41,13 +41,13 @@ export interface ConvertSettings {
 /** Settings of `inject_metadata`. */
 export interface InjectMetadataSettings {
   readonly properties: Readonly<Record<string, string>>;
-  /** A user who has one of these roles sets properties without help. */
+  /** Nothing is set if the user who requests the import has one of these roles. */
   readonly ignoreUserRoles: readonly string[];
 }
 
 /** The settings of all transforms; all paths are absolute. */
 export interface TransformSettings {
-  /** In the order in which they run: a name, or the path of a module of the user's. */
+  /** In the order in which they run: a name, or the path of a module of the operator. */
   readonly order: readonly (string | { readonly module: string })[];
   readonly decompress: DecompressSettings;
   readonly convert: ConvertSettings;
