@@ -97,7 +97,8 @@ function groupsOf(undos: readonly Undo[]): Undo[][] {
 
 /**
  * Runs an undo until the database answers. The last undo, the release of the claim, needs the
- * database too: to skip the others would leave more behind and end nothing sooner.
+ * database too: to skip the other undos would leave more behind, and the import would not end
+ * sooner.
  */
 async function untilDatabaseAnswers(undo: () => Promise<void>): Promise<void> {
   for (;;) {

@@ -7,7 +7,7 @@ import {
 import { readFailureDetails, type FailureDetails } from "../domain/failure-details.ts";
 import type { ImportFailureCode } from "../domain/import-failure.ts";
 
-/** A failure for people: its details, and its text. */
+/** A failure for users: its details, and its text. */
 export interface FailureReport extends FailureDetails {
   readonly text: string;
 }

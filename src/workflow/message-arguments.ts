@@ -5,7 +5,7 @@ const MOST_OF_A_VALUE = 100;
 
 /**
  * The option of a query or signal that takes its arguments as they are. An argument that cannot be
- * read would otherwise fail the workflow task each time, and the import would stand still.
+ * read would otherwise fail the workflow task each time, and the import would not continue.
  */
 export const ANY_ARGUMENTS = {
   typeInfo: { inputTypes: new Proxy([], { get: () => rawValueTypeInfo }) },

@@ -72,7 +72,9 @@ async function publishAtOnce(
   });
 }
 
-/** True if the import has published its image. If not, no attempt of the step does so any more. */
+/**
+ * True if the import has published its image. If it returns false, no later attempt publishes it.
+ */
 async function wasPublished(
   { image_id, epoch }: ImportPlan,
   { digests, virtual_size }: KnownImage,

@@ -22,7 +22,7 @@ import { control, probeSteps, reconciling, sweepSteps, undoSteps } from "./steps
  * is independent of the others.
  */
 export async function reconcileImports(): Promise<Reconciled> {
-  // Without a bound: what cannot be found now is not found by another reconciliation either.
+  // This step has no bound: another reconciliation would need the same database.
   const found = await control.findAbandoned.executeWithOptions(
     { summary: "find the work of imports that do not run" },
     [],
@@ -229,7 +229,7 @@ class Line {
   }
 }
 
-/** True if a step was retried until its bound: the next step of that store would take as long. */
+/** True if a step was retried until its bound: the next step in that store would take as long. */
 function ranOutOfTime(error: unknown): boolean {
   if (!(error instanceof ActivityFailure)) return false;
   return error.cause instanceof TimeoutFailure || error.retryState === "TIMEOUT";
