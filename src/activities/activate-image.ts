@@ -27,9 +27,9 @@ export function activateImageActivities({ database, taskTimeToLiveMs, version }:
   return {
     /**
      * `saving → active` in one transaction: locations live, task → `success` with its result, claim
-     * released. A task that is gone or has ended is left as it is, and the image becomes active
-     * nevertheless. The format and the properties of transforms are set in the same transaction.
-     * Safe to repeat.
+     * released. A task that does not exist any more, or has ended, is not changed, and the image
+     * still becomes active. The format and the properties of transforms are set in the same
+     * transaction. Safe to repeat.
      *
      * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
      */

@@ -79,7 +79,7 @@ export interface KnownImage {
   readonly digests: Digests;
 }
 
-/** Every store that was asked for has the image: no task, and nothing to do. */
+/** The result if every requested store has the image: there is no task, and nothing to do. */
 export interface NothingToCopy extends KnownImage {
   readonly image_id: string;
   /** The stores that have it. */
@@ -168,7 +168,7 @@ export function claimImportActivities(dependencies: Dependencies) {
      * Undoes {@link claimImport}, in one transaction: image back to its earlier status, task →
      * `failure` with the reason, claim released. Does nothing when this run holds no claim.
      *
-     * @throws ImportError retried: `AttemptOvertaken` when a reset of this run goes on with the
+     * @throws ImportError retried: `AttemptOvertaken` when a reset of this run continues with the
      *   claim
      */
     async releaseImport(order: ReleaseOrder): Promise<void> {
@@ -291,8 +291,8 @@ function nothingToCopy(request: ImportRequest, { has, known }: PlannedCopies): N
 }
 
 /**
- * An adopted file lies where its owner put it; an upload that this service wrote lies at the
- * default place.
+ * The URI of an adopted file, which is where its owner put it. Null for an upload that this service
+ * wrote: that is at the default place.
  */
 function uriOfAdopted(staged: StagedRow | undefined): string | null {
   return staged === undefined || staged.ours ? null : pathToFileURL(staged.path).href;

@@ -43,7 +43,7 @@ export interface FetchOrder {
 
 /** A download that is complete and staged. */
 export interface FetchedImage {
-  /** URI of the file. No person and no other attempt uses its name. */
+  /** URI of the file. No user and no other attempt uses its name. */
   readonly uri: string;
   readonly size: number;
   readonly digests: Digests;
@@ -243,8 +243,8 @@ async function writePart(
 }
 
 /**
- * Reserves room for more bytes. While the catalogue is unreachable, a download goes on where no
- * quota could stop it, and waits otherwise: many sources cannot continue in the middle.
+ * Reserves room for more bytes. While the catalogue is unreachable, a download without quotas
+ * continues: many origins cannot resume it. A download with quotas waits.
  */
 async function reserve(
   { database, limits }: NodeDependencies,

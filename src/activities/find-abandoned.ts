@@ -27,7 +27,7 @@ export interface Abandoned {
    * Copies of published images whose removal began and did not end. Absent in histories of 0.1.0.
    */
   readonly removals?: readonly CopyToRemove[];
-  /** All staging volumes that hold something. */
+  /** The staging volume of this worker, and all others with leases, or with copies to remove. */
   readonly nodes: readonly string[];
 }
 
@@ -39,8 +39,8 @@ const DELETION_GRACE_MS = 30_000;
 const MOST_CLAIMS = 300;
 const MOST_COPIES = 1_000;
 const MOST_DELETIONS = 300;
-// Questions to Temporal that are under way at once: thousands of claims must be looked at within
-// the time of a step.
+// Queries to Temporal that run at once: a step must look at thousands of claims within its time
+// limit.
 const QUESTIONS_AT_ONCE = 20;
 
 /** The search for leftovers. */
@@ -108,7 +108,7 @@ function sample<Item>(items: readonly Item[], most: number): Item[] {
   return shuffled.slice(0, most).map(({ item }) => item);
 }
 
-/** The copies among leases. What lies in staging is removed by the sweeper of its node. */
+/** The copies among leases. The sweeper of the node removes uploads, downloads and products. */
 function copiesOf(leases: readonly LeaseRow[]): CopyToRemove[] {
   return leases.flatMap(({ place, ...lease }) => {
     const store = storeAt(place);

@@ -1,7 +1,7 @@
 import { recordGivenUp } from "../db/outcome-records.ts";
 import type { Dependencies } from "./dependencies.ts";
 
-/** The store that an import goes on without. */
+/** A store without which an import continues. */
 export interface GiveUpOrder {
   readonly image_id: string;
   readonly epoch: number;
@@ -10,7 +10,9 @@ export interface GiveUpOrder {
   readonly has_failed: boolean;
 }
 
-/** The record of a store that an import goes on without; its bytes were removed before. */
+/**
+ * The record that an import continues without a store. The bytes in that store were removed before.
+ */
 export function giveUpStoreActivities({ database }: Dependencies) {
   return {
     /**

@@ -42,7 +42,7 @@ export interface LeasePolicy<Result> {
    * part is.
    */
   readonly mayResume?: (lease: StagedRow) => boolean;
-  /** Written in the transaction that takes the lease. Default: nothing. */
+  /** Runs in the transaction that takes the lease. Default: nothing runs */
   readonly alsoTake?: (db: Queries, attempt: AttemptOrder) => Promise<void>;
 }
 

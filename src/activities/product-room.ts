@@ -47,7 +47,7 @@ export class ProductRoom implements AsyncDisposable {
       this.#reserving = sizeOf(path)
         .then((imageBytes) => this.#reserve(imageBytes))
         .catch((error: unknown) => {
-          // Keep the work of hours while the catalogue is unreachable for a moment.
+          // The product may be the work of hours: keep it while the catalogue is unreachable.
           if (!(error instanceof ImportError && error.retryable)) this.#stop.abort(error);
         })
         .finally(() => {

@@ -12,18 +12,18 @@ export interface StoreCallsOptions {
 // Removing takes milliseconds, and seconds of the largest files; four are half of the slots of a
 // worker's clean-up, so that one store which does not answer leaves the other half to the rest.
 const REMOVALS: StoreCallsOptions = { limitMs: 20_000, atOnce: 4 };
-// A store that answers slowly has this long before further calls are turned away, in ms.
+// Time that a call of a store may take before the limit of unanswered calls applies, in ms.
 const SLOW_MS = 2_000;
-// A call that has not come back after this, in ms, never will: its connection or mount was lost.
+// Time after which a call counts as lost, with its connection or mount, in ms.
 const FORGOTTEN_MS = 300_000;
-// Soon enough to be next when a store is only busy, in ms.
+// The wait before a retry, in ms: short, because the store may only be busy.
 const RETRY_AFTER_MS = 2_000;
 
 /**
  * Calls of stores that may hang: a mount whose server is unreachable, a bucket that accepts the
  * connection and never responds. Each call has a time limit, and calls of a store that does not
- * answer are turned away at once, so that the steps which wait for one store leave the slots of
- * this worker to those of other stores.
+ * answer are rejected at once. So the steps that wait for one store leave slots of this worker to
+ * the steps of other stores.
  */
 export class StoreCalls {
   readonly #options: StoreCallsOptions;
@@ -45,7 +45,7 @@ export class StoreCalls {
     this.#requireAnswering(store);
     const begun = this.#begun.get(store) ?? new Set();
     this.#begun.set(store, begun);
-    // Two calls of one millisecond are two calls.
+    // Distinguishes calls that begin at the same time.
     const sinceMs = performance.now() + begun.size / 1_000_000;
     begun.add(sinceMs);
     const called = call().finally(() => {

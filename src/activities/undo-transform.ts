@@ -5,7 +5,7 @@ import type { NodeDependencies } from "./dependencies.ts";
 /**
  * Undoes the outside effects of a transform.
  *
- * @throws ImportError `BadConfiguration` when this worker has no such transform any more; retried:
+ * @throws ImportError `BadConfiguration` when this worker does not have the transform; retried:
  *   `TransformUnavailable`
  */
 export async function undoTransform(
