@@ -142,7 +142,7 @@ class DigestThread {
     this.#death = new Error(`Cannot compute digests: a thread ${how}`, { cause });
     for (const onDeath of this.#onDeath.values()) onDeath(this.#death);
     this.#onDeath.clear();
-    // A dead thread reads no block any more.
+    // A dead thread reads no blocks: their holders may release them.
     for (const onAnswer of this.#onAnswer.splice(0)) onAnswer({ kind: "updated" });
   }
 }
