@@ -7,15 +7,15 @@ import { fillBlock, unlessAborted, type ByteSource } from "./byte-source.ts";
 
 /** Settings of {@link appendStaged}. */
 export interface StagingAppend extends SparseWriterOptions {
-  /** Length of the target; the source goes on behind it. */
+  /** Length of the target. The bytes of the source are written after it. */
   readonly startAt: number;
   /** Called after every block with the length that the target will have. */
   readonly report?: Report;
 }
 
 /**
- * Writes a source to its end behind the bytes that a private file has, and digests nothing. The
- * length of the file shows the progress at any time, zeros included.
+ * Writes a source to its end after the bytes of a private file, without digests. The length of the
+ * file shows the progress at any time, zeros included.
  *
  * @returns the length of the file
  * @throws the signal's reason when it is aborted, what the source throws, else the system's own

@@ -16,7 +16,9 @@ export interface ByteSource {
    * @returns the number of bytes read; 0 at the end
    */
   read(buffer: Buffer): Promise<number>;
-  /** Takes nothing more: what is left belongs to the owner of the source. Default: nothing to do */
+  /**
+   * Stops reading. The remaining bytes belong to the owner of the source. Default: nothing to do
+   */
   close?(): void;
 }
 
@@ -77,7 +79,7 @@ export function streamSource(stream: Readable): ByteSource {
     }
     if (aheadBytes === 0 && end?.failure !== undefined) throw end.failure;
   };
-  /** Takes what is there. */
+  /** Takes the bytes that have arrived. */
   const take = (buffer: Buffer): number => {
     let lengthBytes = 0;
     for (let chunk = chunks[0]; chunk !== undefined; chunk = chunks[0]) {

@@ -4,7 +4,7 @@ import { appendStaged, type StagingAppend } from "./append-staged.ts";
 import type { ByteSource } from "./byte-source.ts";
 
 /**
- * Copies the first bytes of a file into a part, or goes on with such a copy where the part ends.
+ * Copies the first bytes of a file into a part, or continues such a copy at the end of the part.
  *
  * @throws ImportError `StagingUnavailable` if the file has fewer bytes; what `appendStaged` throws
  */

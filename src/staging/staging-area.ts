@@ -271,7 +271,7 @@ export class StagingArea {
     try {
       await removeDurably(await this.#pathHere(path, isOwnName));
     } catch (error) {
-      // The file may have gone with a directory inside the area that a user removed.
+      // A user may have removed the file with its directory.
       if (!hasErrorCode(error, "ENOENT", "ENOTDIR")) throw error;
     }
   }

@@ -28,8 +28,9 @@ export interface StagingWrite {
   readonly sync?: () => Promise<void>;
   /**
    * Length of the target, where an earlier attempt wrote it: those bytes are read from it and not
-   * written again, and the source goes on behind them. The target then keeps the length of what it
-   * holds, zeros included. Default: the target is empty, and no attempt resumes this one
+   * written again, and the bytes of the source are written after them. The length of the target
+   * then always includes written zeros. Default: the target is empty, and no attempt resumes this
+   * one
    */
   readonly resumeAt?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -101,7 +102,7 @@ async function writeAndDigest(
     if (isZero && !isHeld && resumeAt !== undefined) await target.truncate(end);
     doneBytes = end;
     options.report?.(doneBytes);
-    // The block that the source has left incomplete is written all the same, for the next attempt.
+    // A block that the source left incomplete is written, too, for the next attempt.
     if (failure !== undefined) throw failure.error;
   }
 }
