@@ -116,7 +116,7 @@ export class FileCopies {
   }
 
   /**
-   * Copies the bytes into the part, or goes on with it, and makes it durable.
+   * Copies the bytes into the part, or continues the part, and makes it durable.
    *
    * @throws ImportError `NoSpace`, `StagedDataChanged`; the system's own error
    */
@@ -154,7 +154,8 @@ export class FileCopies {
 
   async #dress(handle: FileHandle): Promise<void> {
     const { mode = DEFAULT_MODE, owner } = this.#options;
-    // The mode first: a process that has given a file away may not change its mode any more.
+    // The mode is changed first: a process may not change the mode of a file that it has given to
+    // another owner.
     await handle.chmod(mode);
     if (owner !== undefined) await handle.chown(owner.uid, owner.gid);
   }
@@ -215,7 +216,7 @@ async function openForWriting(path: string): Promise<FileHandle> {
 }
 
 /**
- * The place from which a copy goes on. Complete blocks of the part are not written again; their
+ * The place from which a copy continues. Complete blocks of the part are not written again; their
  * crc32 is computed from the bytes that are really there.
  */
 async function resumePoint(

@@ -17,7 +17,7 @@ export interface Unready {
   readonly neverWorked: boolean;
 }
 
-/** The configuration of a store, as people see it. */
+/** The configuration of a store, as users see it. */
 export interface StoreDescription {
   readonly name: string;
   readonly type: StoreSettings["type"];
@@ -236,10 +236,10 @@ async function readAuthorities(
 }
 
 /**
- * A store in which nothing changes. A deletion that must remove a copy from it waits: its image
- * stays `pending_delete` with this reason until the store may be written again. An image is
- * `deleted` only when its bytes are gone. The removal of names that are not there succeeds, as in
- * any store: an import whose copy was refused has nothing to remove.
+ * Makes a store read-only. A deletion that must remove a copy from it waits: its image stays
+ * `pending_delete` with this reason until the store may be written again. An image is `deleted`
+ * only when its bytes are gone. The removal of names that are not there succeeds, as in any store:
+ * an import whose copy was refused has nothing to remove.
  */
 function readOnly(store: Store): Store {
   const refuse = async (): Promise<never> => {

@@ -62,7 +62,7 @@ export interface StreamOptions {
 
 /**
  * Reads a part a second time, to send it: from the page cache, because holding complete parts would
- * take up to half a GiB of memory each. After it is closed, it reads the source no more.
+ * take up to half a GiB of memory each. It does not read the source after it is closed.
  *
  * @throws ImportError `StagedDataChanged`, as the stream's error, when the source ends within the
  *   part

@@ -26,8 +26,8 @@ const OTHER_BYTES = ["BadDigest", "XAmzContentSHA256Mismatch"];
  * aborted, and after that no late attempt can complete it. A plain put could arrive at any time.
  *
  * Parts are hashed and sent one after the other; their responses are awaited side by side. Parts
- * that have arrived are kept for a later attempt. After it has returned or thrown, it reads the
- * source no more.
+ * that have arrived are kept for a later attempt. It does not read the source after it has returned
+ * or thrown.
  */
 export async function uploadCopy(
   bucket: S3Bucket,

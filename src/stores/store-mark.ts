@@ -144,7 +144,7 @@ export class StoreMark {
   }
 
   /**
-   * Makes a place that of the store, because an operator says so: takes its mark, or writes one.
+   * Makes a place that of the store, on the order of an operator: takes its mark, or writes one.
    *
    * @throws ImportError `ImageConflict` when the place belongs to another store; `PermissionDenied`
    *   when it has no mark and the store is read-only

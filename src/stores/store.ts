@@ -59,7 +59,7 @@ export interface PrivateCopy extends Copied {
   /**
    * Gives the copy its final key, atomically and durably, never replacing a key that exists.
    *
-   * @returns "exists" when the store had the key already; the private copy is gone then, too
+   * @returns "exists" when the store had the key already; the private copy is removed then, too
    */
   publish(): Promise<"published" | "exists">;
 }
