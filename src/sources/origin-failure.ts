@@ -3,7 +3,7 @@ import { tlsFailure } from "../domain/tls-failure.ts";
 import { ProxyError } from "./proxy-tunnel.ts";
 
 interface Trouble {
-  /** The reason for people, before the system's own text. Default: that text alone. */
+  /** The reason for users, before the system's own text. Default: that text alone. */
   readonly reason?: string;
   /** Default: the hint of the failure's code. */
   readonly hint?: string;
@@ -93,7 +93,7 @@ function proxyFailure({ message, isFinal }: ProxyError, where: string): ImportEr
 }
 
 /**
- * The reason for people, followed by the system's own text. If several addresses failed, each has a
+ * The reason for users, followed by the system's own text. If several addresses failed, each has a
  * text of its own.
  */
 function reasonOf(error: Error, code: string): string {

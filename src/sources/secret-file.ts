@@ -4,7 +4,7 @@ import { ImportError } from "../domain/import-failure.ts";
 /**
  * Reads a file that contains a secret.
  *
- * @param what - its name for people: "key file"
+ * @param what - its name for users: "key file"
  * @throws ImportError `BadConfiguration`, also if other users may read the file or write to it
  */
 export async function readSecretFile(what: string, path: string): Promise<string> {

@@ -109,7 +109,7 @@ export class WebDownload implements AsyncDisposable {
   }
 
   /**
-   * The way to go on after several connections failed. `single`: the rest comes over one
+   * The way to continue after several connections failed. `single`: the rest comes over one
    * connection. `afresh`: the origin responds differently to several requests, so that one response
    * must bring all bytes.
    */

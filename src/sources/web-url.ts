@@ -72,7 +72,7 @@ function hintForScheme(scheme: string): string {
 const SHOWN_PATH_LENGTH = 500;
 
 /**
- * A URL for people, logs, rows and errors: without user info, query and fragment, which may contain
+ * A URL for users, logs, rows and errors: without user info, query and fragment, which may contain
  * secrets.
  */
 export function displayedUrl(url: URL): string {
