@@ -150,7 +150,7 @@ class TableWalk {
       for (let at = 0; at < piece.length; at += entryBytes) {
         const high = piece.readUInt32BE(at);
         const low = piece.readUInt32BE(at + 4);
-        // Nothing, or, by its lowest bit, zeros.
+        // No cluster, or, if the lowest bit is set, zeros.
         if (high === 0 && low <= 1) continue;
         if ((high & COMPRESSED_HIGH) !== 0) {
           this.#compressed(high, low);

@@ -76,7 +76,7 @@ export interface DescriptorBytes {
  * occurrence of a word counts, in any line: QEMU searches some words as plain text, even in
  * comments.
  *
- * @param capacitySectors - the size of the disk, as the header states it
+ * Takes as `capacitySectors` the size of the disk, as the header states it.
  */
 export function descriptorChecks(
   { region, declaredBytes }: DescriptorBytes,
