@@ -14,9 +14,9 @@ import { inspect } from "node:util";
 import { BUILD_STAMP, sourceFingerprint } from "./build-stamp.mjs";
 
 // Builds dist/ from src/: the programs, the migrations beside them, and the workflow bundle, so
-// that a worker need not bundle when it starts. All of it is made beside dist/ and renamed into
-// place. So a file that was deleted in src/ is deleted in dist/ too, and no program starts from a
-// half-written tree: during a build, programs start from the previous one.
+// that a worker need not bundle when it starts. The complete tree is made beside dist/ and renamed
+// into place. So a file that was deleted in src/ is deleted in dist/ too, and during a build,
+// programs start from the previous tree instead of an incomplete one.
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 /** @param {string} path */
@@ -43,8 +43,8 @@ function compile() {
 }
 
 /**
- * The compiler leaves `import("./name.ts")` as it is in a function that contains `using`, and the
- * program then fails when it comes to that line.
+ * Ends the build if the compiler left an `import("./name.ts")` as it is, which it does in a
+ * function that contains `using`: the program would fail at that line.
  */
 function requireRewrittenImports() {
   for (const name of readdirSync(inRoot(".dist-new"), { recursive: true, encoding: "utf8" })) {

@@ -11,7 +11,7 @@ import { ensureTemporalServer } from "./temporal-server.mjs";
 import { ensureVersitygw } from "./versitygw.mjs";
 
 // Runs the processes of docker-compose.yml on this machine, each with its environment, script and
-// configuration from that file; host names, ports and paths of containers are replaced by those of
+// configuration from that file. Host names, ports and paths of containers are replaced by those of
 // this machine. Imports one image into all stores through them. Needs Go for Temporal's server,
 // which is built once (minutes).
 
@@ -31,7 +31,7 @@ import { ensureVersitygw } from "./versitygw.mjs";
  */
 /** @typedef {Record<string, number>} Ports */
 
-/** `interval` of the health checks of the worker and the API. */
+/** The `interval` of the health checks of the worker and the API. */
 const HEALTH_INTERVAL_MS = 10_000;
 
 await prepare();

@@ -57,11 +57,9 @@ export function succeeds(command, args, options = {}) {
  * @param {string} command
  * @param {readonly string[]} args
  * @param {Pick<import("node:child_process").SpawnOptions, "cwd" | "env" | "signal" | "timeout">}
- *   options - an aborted
- *   `signal` kills the program
+ *   options - an aborted `signal` kills the program
  * @returns {Promise<{ isDone: boolean, output: string }>} `isDone`: it ended with exit code 0;
- *   `output`: what it wrote, or
- *   the reason why it cannot be run
+ *   `output`: its output, or the reason why it cannot be run
  */
 export function collect(command, args, options = {}) {
   return new Promise((resolve) => {

@@ -32,7 +32,7 @@ const SUITES = {
   osc: { glance: "10/0/0", goal: "10/0/0" },
   glanceclient: { glance: "7/0/0", goal: "7/0/0" },
   gophercloud: { glance: "8/0/0", goal: "8/0/0" },
-  // Tasks are not created through their own route here, and listed.
+  // The suite creates and lists tasks. Here a task cannot be created through its own route.
   "gophercloud-tasks": { glance: "3/0/0", goal: "2/1/0" },
   "tempest-true": { glance: "52/0/20", goal: "52/0/20" },
   "tempest-lists": { glance: "17/0/0", goal: "17/0/0" },
@@ -179,7 +179,7 @@ function settingsFor(ports) {
 }
 
 /**
- * Postgres, Temporal and a worker, which read `image-import.yaml` of the directory.
+ * Starts Postgres, Temporal, a worker and an API with these settings.
  *
  * @param {object} settings
  */
@@ -190,7 +190,7 @@ async function startStack(settings) {
 }
 
 /**
- * An API beside that of the stack.
+ * Starts an API beside that of the stack.
  *
  * @param {string} name
  * @param {object} settings
@@ -214,7 +214,7 @@ async function startTokenApi(settings, port) {
 }
 
 /**
- * An API and a worker with a staging volume of their own, as on another host.
+ * Starts an API and a worker with a staging volume of their own, as on another host.
  *
  * @param {object} settings
  * @param {object} api
@@ -250,7 +250,7 @@ async function start(name, args, config, isReady) {
   const env = { ...process.env, IMAGE_IMPORT_CONFIG: config };
   const child = spawn(process.execPath, [IMAGE_IMPORT, ...args], {
     env,
-    // Ctrl-C reaches this process alone, which ends them in order.
+    // Ctrl-C reaches this process alone, which ends the programs in order.
     detached: true,
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -258,7 +258,7 @@ async function start(name, args, config, isReady) {
   let log = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (/** @type {string} */ text) => {
-      // The end is enough to say why it does not start.
+      // The end of the output is enough to show why the program does not start.
       log = `${log}${text}`.slice(-20_000);
     });
   }
@@ -272,7 +272,7 @@ async function start(name, args, config, isReady) {
   }
 }
 
-/** Ends everything, and removes what the stack has made. */
+/** Ends all programs, and removes the data of the stack. */
 async function stopAll() {
   if (existsSync(join(lab, "venv"))) {
     await script("suites.sh", ["stop"], {}, false);
@@ -292,7 +292,7 @@ async function stopAll() {
  *
  * @param {string} name
  * @param {readonly string[]} args
- * @param {NodeJS.ProcessEnv} env - beside the environment of all of them
+ * @param {NodeJS.ProcessEnv} env - added to the environment of all scripts
  * @param {boolean} mustSucceed
  */
 async function script(name, args, env = {}, mustSucceed = true) {

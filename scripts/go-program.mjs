@@ -36,7 +36,7 @@ export function versionInGoMod(buildDirectory, module) {
  * @param {string} build.path - its destination
  * @param {string} build.about - the name of the program and the time that the build takes, for the
  *   user
- * @returns true if the program is there; false without Go, and if the build fails, which has
+ * @returns true if the program was built; false without Go, and if the build failed, after it has
  *   reported why
  */
 export async function buildGoProgram({ source, directory, path, about }) {

@@ -42,8 +42,8 @@ const DAY_MS = 24 * 60 * 60 * 1000;
  *
  * @param {object} [options]
  * @param {Promise<unknown>} [options.installed] - resolves once dependencies are installed, which
- *   the SDK's download
- *   needs; default: they are
+ *   the
+ *   download by the SDK needs. Default: they are installed
  * @param {string | undefined} [options.server] - the wanted server, such as `1.31`; default: any of
  *   1.30 or newer
  */
@@ -226,7 +226,7 @@ function makeDownloadDirectory() {
  * Runs `cleanUp` also if this process is ended meanwhile.
  *
  * @param {() => void} cleanUp
- * @returns the function that undoes this
+ * @returns the function after which an end of this process does not run it any more
  */
 function cleanUpAtExit(cleanUp) {
   const signals = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);

@@ -5,7 +5,7 @@ import { ensureSystemTools } from "./system-tool.mjs";
 import { ensureVersitygw } from "./versitygw.mjs";
 
 // Gets the programs that the tests need beside the package's own dependencies and a Temporal CLI.
-// It needs none of the dependencies.
+// Runs without these dependencies.
 
 const FILE_SYSTEM_TOOLS = [
   { program: "xorriso", packageName: "xorriso", variable: "XORRISO" },
@@ -13,13 +13,13 @@ const FILE_SYSTEM_TOOLS = [
   { program: "mkfs.btrfs", packageName: "btrfs-progs", variable: "MKFS_BTRFS" },
 ];
 
-// They try the scripts of `completion`. Not ZSH: a popular configuration of zsh sets that variable.
+// For the tests of `completion`. The variable is not ZSH: a popular configuration of zsh sets that.
 const SHELLS = [
   { program: "zsh", packageName: "zsh", variable: "ZSH_PROGRAM" },
   { program: "fish", packageName: "fish", variable: "FISH_PROGRAM" },
 ];
 
-// It reads the man pages of the package.
+// For the tests of the man pages.
 const MAN = { program: "man", packageName: "man-db", variable: "MAN_PROGRAM" };
 
 // A terminal whose screen can be read.

@@ -54,8 +54,8 @@ function readArguments(args) {
 }
 
 /**
- * Starts the build of the S3 server, which takes minutes, beside everything else. Tests that need
- * S3 before its end wait for it. A run of a few named tests builds it only when one needs it.
+ * Starts the build of the S3 server, which takes minutes, beside all other work. Tests that need S3
+ * wait for the end of the build. A run of a few named tests builds it only if one of them needs it.
  */
 function startBuildOfS3Server() {
   return spawn(process.execPath, [join(PACKAGE_ROOT, "scripts/versitygw.mjs")], {

@@ -1,8 +1,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-// A refused connection fails at once. A network that drops packets must not hold up a start, and a
-// slow one must not be given up.
+// Long enough for a slow network. A network that drops packets must not hold up a start for longer.
 const STANDSTILL_MS = 30_000;
 
 /**
@@ -12,9 +11,9 @@ const STANDSTILL_MS = 30_000;
  * @template Result
  * @param {string} directory - the directory of the download's files
  * @param {AbortSignal} signal - ends the download, too
- * @param {(signal: AbortSignal) => Promise<Result>} work - called with the signal of both; must end
- *   when it aborts
- * @returns the result of `work`; `isStalled`: a standstill ended it
+ * @param {(signal: AbortSignal) => Promise<Result>} work - called with a signal that `signal` and a
+ *   standstill abort; must end then
+ * @returns the result of `work`; `isStalled`: true if a standstill ended it
  */
 export async function untilStandstill(directory, signal, work, limitMs = STANDSTILL_MS) {
   const standstill = new AbortController();

@@ -367,7 +367,7 @@ function wholeNote(seconds) {
 }
 
 /**
- * Does the work for all items, a number of them at once.
+ * Does the work for all items, `atOnce` of them at a time.
  *
  * @template Item
  * @param {readonly Item[]} items

@@ -7,7 +7,7 @@ import { inTurns, result, secondsOf } from "./measure.mjs";
 const COMMAND_LINE = join(PACKAGE_ROOT, "dist/cli/main.js");
 
 /**
- * The time that a user waits for the program itself.
+ * Measurements of the time that a user waits for the program itself.
  *
  * @type {import("./cases.mjs").Case[]}
  */
@@ -50,7 +50,7 @@ async function secondsOfNode(args) {
   );
 }
 
-/** An import that does not exist is a failure of `status`, and none here. @param {unknown} error */
+/** True for the failure of `status` without an import, which is expected. @param {unknown} error */
 function isNotFound(error) {
   return error instanceof Error && "code" in error && error.code === 3;
 }

@@ -8,7 +8,7 @@ const SEVERAL = 4;
 const SLOW_BYTES_PER_SECOND = 32 * MIB;
 
 /**
- * Downloads alone: neither hashed nor written, without an import around them.
+ * Measurements of downloads alone: without an import, and neither hashed nor written.
  *
  * @type {import("./cases.mjs").Case[]}
  */

@@ -1,11 +1,11 @@
 import { connect, createServer } from "node:net";
 import { once } from "node:events";
 
-// Run as a process of its own: a network between clients and a server on 127.0.0.1.
-// `node far-network.mjs PORT DELAY_MS WINDOW_BYTES`: every byte takes the delay in each direction,
-// a connection takes a round trip to open, and has at most the window on the way or not yet
-// acknowledged, as TCP has. Nothing is lost, and connections do not share a link. It writes its
-// own port to stdout.
+// A slow network between clients and a server on 127.0.0.1, as a process of its own:
+// `node far-network.mjs PORT DELAY_MS WINDOW_BYTES`. Every byte takes the delay in each direction.
+// A connection takes a round trip to open. As with TCP, at most WINDOW_BYTES of it are sent and not
+// yet acknowledged. Nothing is lost, and connections do not share a link. The process writes the
+// port of the network to stdout.
 
 /** @typedef {import("node:net").Socket} Socket */
 
@@ -15,7 +15,7 @@ const windowBytes = window ?? Infinity;
 
 const server = createServer({ noDelay: true }, (client) => {
   const far = connect({ port: port ?? 0, host: "127.0.0.1", noDelay: true });
-  // The answer to the first packet of a connection.
+  // A connection opens after the answer to its first packet.
   client.pause();
   setTimeout(() => client.resume(), 2 * delayMs);
   carry(client, far);
@@ -39,8 +39,8 @@ function carry(from, to) {
       onTheWayBytes -= bytes.length;
       if (onTheWayBytes < windowBytes) from.resume();
     };
-    // Timers of one duration end in their order. A receiver that takes nothing acknowledges
-    // nothing.
+    // Timers of one duration end in their order. Bytes are acknowledged once the receiver has taken
+    // them.
     setTimeout(() => {
       if (!to.destroyed) to.write(bytes, () => setTimeout(acknowledge, delayMs));
     }, delayMs);

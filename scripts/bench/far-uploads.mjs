@@ -13,7 +13,7 @@ const WINDOW_BYTES = MIB;
 /** @typedef {import("./service.mjs").Service} Service */
 
 /**
- * Uploads from far away.
+ * Measurements of uploads over a slow network.
  *
  * @type {import("./cases.mjs").Case[]}
  */

@@ -17,7 +17,7 @@ const PUT_FILE = fileURLToPath(new URL("put-file.mjs", import.meta.url));
 /** @typedef {import("./service.mjs").Service} Service */
 
 /**
- * The HTTP API.
+ * Measurements of the HTTP API.
  *
  * @type {import("./cases.mjs").Case[]}
  */
@@ -181,7 +181,7 @@ function residentMib(pid) {
   return Number(kib) / 1024;
 }
 
-/** Looks at the memory of a process until it is ended. */
+/** Looks at the memory of a process again and again, until {@link end}. */
 class Sampler {
   #most = 0;
   #isEnded = false;

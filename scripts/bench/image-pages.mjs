@@ -13,8 +13,8 @@ const GOAL_MS = 20;
 /** @typedef {NonNullable<Parameters<ImageImportClient["images"]["list"]>[0]>} ImageFilter */
 
 /**
- * Pages of long lists: each filter with each sort, from the beginning and from anywhere in the
- * list.
+ * Measurements of pages of long lists: each filter with each sort, from the beginning and from
+ * anywhere in the list.
  *
  * @type {import("./cases.mjs").Case[]}
  */
@@ -32,7 +32,7 @@ export const PAGE_CASES = [
 ];
 
 /**
- * Runs the work with the images in a database of their own, and drops it.
+ * Creates a database with the images, runs the work with it, and drops it.
  *
  * @template T
  * @param {string} serverUrl
@@ -59,8 +59,8 @@ async function withCatalogue(serverUrl, work) {
 }
 
 /**
- * Owners of a fifth, a hundredth and a few of the images, few and many values of properties, common
- * and rare tags.
+ * Fills the catalogue. It has owners of a fifth, a hundredth and a few of the images, few and many
+ * values of properties, and common and rare tags.
  *
  * @param {string} databaseUrl
  */
@@ -68,7 +68,8 @@ async function fill(databaseUrl) {
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => undefined });
   try {
     await sql`SELECT setseed(0.5)`;
-    // Drawn for each pair: Postgres draws random() once for each value of the list.
+    // A random number for each pair, from a hash: random() would give all images the same one for a
+    // value of the list.
     const drawn = (/** @type {string} */ text) =>
       sql.unsafe(`(hashtext(id::text || ${text}) & 1048575) / 1048576.0`);
     await sql`
@@ -159,11 +160,11 @@ async function measurePages(client, perSort) {
 }
 
 /**
- * Images of a list, drawn without regard to its order: ids and times are drawn.
+ * Ids of images anywhere in a list: in the order of their ids or times, which are random.
  *
  * @param {ImageImportClient} client
  * @param {ImageFilter} filter
- * @param {string} key - by which the list is sorted
+ * @param {string} key - the sort key of the list
  */
 async function markersOf(client, filter, key) {
   const sort = /** @type {const} */ ({ key: key === "id" ? "created_at" : "id", direction: "asc" });

@@ -56,7 +56,7 @@ async function bench() {
  */
 async function measureAll(service, { chosen, values, signal }) {
   const interrupted = rejectionWhen(signal);
-  // It may reject while nothing waits for it.
+  // No unhandled rejection if the signal aborts between two cases.
   interrupted.catch(() => undefined);
   /** @type {Result[]} */
   const results = [];
@@ -65,7 +65,7 @@ async function measureAll(service, { chosen, values, signal }) {
     for (const each of chosen) {
       say(`${each.name}: ${each.about} …`);
       const measured = await Promise.race([each.run(service, settingsOf(values)), interrupted]);
-      // Reported at once: a user who interrupts the rest has it.
+      // Reported at once, for a user who interrupts the other cases.
       for (const one of measured) say(`  ${rowOf(one).join("  ")}`);
       results.push(...measured);
     }

@@ -2,9 +2,9 @@ import { once } from "node:events";
 import { createReadStream, statSync } from "node:fs";
 import { request } from "node:http";
 
-// Sends a file with one PUT, and prints the seconds of all of it, and of the wait for the answer
-// after the last byte. A process of its own: in that of the benchmark, in which the Temporal SDK
-// has run workers, a socket takes bytes at a third of the rate.
+// Sends a file with one PUT, and prints the seconds that this took, and those from the last byte to
+// the answer. Runs as a process of its own: the Temporal SDK has run workers in that of the
+// benchmark, and a socket there takes bytes at a third of the rate.
 
 const [, , url = "", file = ""] = process.argv;
 const startedAtMs = performance.now();

@@ -78,7 +78,7 @@ export async function openService(signal) {
  * @property {ImageImportClient} client
  */
 
-/** The stack of the benchmark, and what its cases do with it. */
+/** The stack of the benchmark, and the operations that its cases measure. */
 export class Service {
   #directory;
   #other;
@@ -229,7 +229,7 @@ export class Service {
     return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024;
   }
 
-  /** The peak counts from here. */
+  /** Begins a new peak. */
   forgetPeak() {
     // proc(5): 5 resets the peak resident set size.
     writeFileSync(`/proc/${this.#workerPid}/clear_refs`, "5");

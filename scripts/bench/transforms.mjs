@@ -13,7 +13,7 @@ const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 
 /**
- * The transforms alone, without an import around them.
+ * Measurements of transforms alone, without an import.
  *
  * @type {import("./cases.mjs").Case[]}
  */

@@ -13,7 +13,7 @@ const MIB = 1024 ** 2;
  */
 
 /**
- * The cost of those who watch imports.
+ * Measurements of the cost of clients that watch imports.
  *
  * @type {import("./cases.mjs").Case[]}
  */
@@ -75,7 +75,7 @@ async function importAll(service, file, count, watch) {
 class Watcher {
   /** @type {Map<string, number>} */
   #calls = new Map();
-  // As `Imports.watch` has them.
+  // The same values as in `Imports.watch`.
   #looks = { everyMs: 250, turns: new Turns(125), ended: new AbortController().signal };
   /** @type {Client | undefined} */
   #client;
@@ -88,7 +88,7 @@ class Watcher {
         (options, nextCall) => {
           const name = options.method_definition.path.replace(/.*\//, "");
           this.#calls.set(name, (this.#calls.get(name) ?? 0) + 1);
-          // grpc-js, which has the class, is none of our dependencies.
+          // The class is in grpc-js, which is not a dependency of this package.
           // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
           return /** @type {ReturnType<Interceptor>} */ (nextCall(options));
         },

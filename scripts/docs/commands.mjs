@@ -105,7 +105,7 @@ function optionText(option) {
 }
 
 /**
- * A default that says something to a user.
+ * The text of a default, if it is one that helps a user.
  *
  * @param {unknown} value
  */

@@ -15,10 +15,10 @@ import { lineAt, ROOT } from "./markdown.mjs";
  * @property {string} message
  */
 
-/** The width of a screen. */
+/** The largest width of a line: that of a screen. */
 const WIDTH = 120;
 
-/** README.md is read to its end. */
+/** The largest number of lines of README.md: a reader should read all of it. */
 const README_LINES = 130;
 
 /** Languages of blocks; test/docs runs or checks the blocks of each but `text`. */

@@ -6,11 +6,11 @@ import { wrapped } from "./regions.mjs";
  * @typedef {object} Setting
  * @property {string} name - with dots, such as `import.deadline`; a name that the user chooses is
  *   `NAME`
- * @property {string} values - what it takes
+ * @property {string} values - the values that it takes, in words
  * @property {unknown} fallback - its default, as the program holds it; undefined when there is none
  * @property {boolean} isRequired
  * @property {string} unit - `size`, `duration`, or empty
- * @property {string | undefined} defaultText - what stands for a default that is not a value
+ * @property {string | undefined} defaultText - the words for a default that is not a value
  * @property {string} description
  */
 
@@ -68,7 +68,7 @@ function both(earlier, values) {
 }
 
 /**
- * A schema without what stands around it, and what that says.
+ * The innermost schema, and the metadata and default of the schemas that wrap it.
  *
  * @param {any} schema
  */

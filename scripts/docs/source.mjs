@@ -23,8 +23,8 @@ export function sourceBlock(name) {
 }
 
 /**
- * The head of an example says how it is run; the page says that in its own words. @param {string}
- * text
+ * The text of an example without the comment at its top, which says how it is run: the page says
+ * that in its own words. @param {string} text
  */
 function withoutHead(text) {
   return text.replace(/^(\/\/[^\n]*\n)+\n?/, "");

@@ -3,7 +3,7 @@ import { connect, createServer } from "node:net";
 
 /** @typedef {import("node:net").Socket} Socket */
 
-/** Stands between clients and the API, and lets so many bytes of the clients through. */
+/** A proxy between clients and the API that lets a number of bytes of the clients through. */
 export class Gate {
   /** Bytes of clients that went through, over all connections. */
   passedBytes = 0;
@@ -69,7 +69,7 @@ export class Gate {
     client.on("data", (bytes) => {
       this.passedBytes += bytes.length;
       const isFull = !server.write(bytes);
-      // Questions are answered behind the gate, too: only the bytes of the image wait.
+      // Only the bytes of the image wait: short requests still get through to the API.
       if (this.isReached && bytes.length > LONGEST_QUESTION) this.#hold(client);
       else if (isFull) client.pause();
     });
@@ -91,7 +91,7 @@ export class Gate {
   /** @param {Socket} socket @param {Socket} other */
   #join(socket, other) {
     this.#sockets.add(socket);
-    // A connection that breaks is what this is for.
+    // Connections are broken on purpose.
     socket.on("error", () => undefined);
     socket.on("close", () => {
       this.#sockets.delete(socket);

@@ -15,17 +15,18 @@ import { say } from "../commands.mjs";
 import { PACKAGE_ROOT } from "../prepare.mjs";
 import { Gate } from "./gate.mjs";
 
-// Kills the API, the client, the worker or Temporal (SIGKILL) while half of a large upload is
-// there, a PUT of curl and an upload of `image-import --api`, and measures how long it takes until
-// all is well: `node scripts/killed-uploads.mjs [SIZE] [put|tus]/[api|client|worker|temporal]…`. By
-// default all cases, with 4 GiB. Needs room for three times the size.
+// Kills the API, the client, the worker or Temporal (SIGKILL) in the middle of a large upload, by a
+// PUT of curl or by `image-import --api`. Measures the time until the upload goes on, or until the
+// image is queued and nothing is left:
+// `node scripts/killed-uploads.mjs [SIZE] [put|tus]/[api|client|worker|temporal]…`. By default all
+// cases, with 4 GiB. Needs disk space for three times the size.
 
 const MIB = 1024 * 1024;
-/** After this a PUT that is lost must have left a queued image and nothing else. */
+/** The time after which a lost PUT must have left a queued image and nothing else. */
 const QUEUED_WITHIN_SECONDS = 20;
 /** The most that our client sends again. */
 const AGAIN_BYTES = 4 * MIB;
-/** Heads of requests, and questions how far the upload came. */
+/** The most that heads of requests, and requests for the offset of the upload, take. */
 const HEADS_BYTES = MIB;
 const PATIENCE_MS = 180_000;
 const CLI = join(PACKAGE_ROOT, "dist/cli/main.js");
@@ -85,11 +86,11 @@ async function run(name, work) {
   }
 }
 
-/** A PUT whose bytes are complete when the API dies becomes active. */
+/** Kills the API once the bytes of a PUT are complete: the image must become active. */
 async function completePut() {
   const id = await createImage();
   const client = curl(api, id);
-  // From its commit to the end of its import, a moment for small images.
+  // The upload is complete from its commit to the end of its import: a moment for small images.
   await until("the upload is complete", async () => {
     if ((await statusOf(id)) === "active") throw new Error("the import was quicker than this look");
     const [lease] = await leasesOf(id);
@@ -183,7 +184,7 @@ async function killedUpload(victim) {
 /** @param {Gate} gate @param {string} id */
 async function untilHalf(gate, id) {
   await until("half of the bytes are sent", () => Promise.resolve(gate.isReached));
-  // What the API has read, less the block that it fills.
+  // The part has the bytes that the API has read, except for the block that it is filling.
   await until("half of the bytes are there", () => {
     const [part = ""] = filesOf(id);
     return Promise.resolve(sizeOf(part) > halfBytes - 8 * MIB);

@@ -1,5 +1,5 @@
-// The words that hide who does what to which thing, and the way to say it. CONTRIBUTING.md has the
-// rules behind them.
+// Words that hide the actor or the thing, each with a better way to write it. The rules are in
+// CONTRIBUTING.md.
 
 /**
  * @typedef {object} PlainWord
