@@ -91,6 +91,8 @@ export class WebDownload implements AsyncDisposable {
     this.#limit = limit;
     this.#earlyEnd = order.earlyEnd;
     this.#where = displayedUrl(parseWebUrl(order.url));
+    // undici reports bytes after the end of a response only by this message. The event comes for
+    // each connection of the agent, also for one to an origin that redirected.
     agent.on("disconnect", (_origin, _targets, error) => {
       if (error.message === "bad response") this.#hasExcess = true;
     });
