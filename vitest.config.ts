@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import InterleavedProjects from "./test/support/interleaved-projects.ts";
 
 const build = "./test/support/build.ts";
 const services = "./test/support/services.ts";
@@ -10,7 +11,10 @@ export default defineConfig({
   test: {
     // The Temporal SDK's native module does not survive worker threads.
     pool: "forks",
-    maxWorkers: 2,
+    // Twice the cores of a small machine: the tests wait for servers, timers and deadlines half of
+    // their time.
+    maxWorkers: 4,
+    sequence: { sequencer: InterleavedProjects },
     reporters: ["default", "./test/support/count-reporter.ts"],
     projects: [
       {
