@@ -304,7 +304,11 @@ export async function recordsOf(
   const ids = [...found.keys()];
   if (ids.length === 0) return [];
   const [properties, tags] = await Promise.all([
-    db.select().from(imageProperties).where(inArray(imageProperties.imageId, ids)),
+    db
+      .select()
+      .from(imageProperties)
+      .where(inArray(imageProperties.imageId, ids))
+      .orderBy(imageProperties.name),
     db.select().from(imageTags).where(inArray(imageTags.imageId, ids)).orderBy(imageTags.tag),
   ]);
   return [...found.values()].map(({ membership, ...image }) => ({

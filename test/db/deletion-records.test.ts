@@ -57,8 +57,10 @@ async function deletedImage(): Promise<{ imageId: string; epoch: number }> {
   return claim;
 }
 
+/** Leases in the order of their import: those of the upload first. */
 async function nodeBytes(imageId: string, node = NODE) {
-  return catalogue.database.query((db) => findNodeBytes(db, imageId, node));
+  const bytes = await catalogue.database.query((db) => findNodeBytes(db, imageId, node));
+  return { ...bytes, leases: bytes.leases.toSorted((one, other) => one.epoch - other.epoch) };
 }
 
 async function unstage(imageId: string): Promise<void> {

@@ -29,10 +29,16 @@ async function rowsOf(databaseUrl: string, imageId: string): Promise<unknown> {
   try {
     return {
       image: [...(await sql`SELECT * FROM images WHERE id = ${imageId}`)],
-      locations: [...(await sql`SELECT * FROM image_locations WHERE image_id = ${imageId}`)],
-      leases: [...(await sql`SELECT * FROM leases WHERE image_id = ${imageId}`)],
-      staged: [...(await sql`SELECT * FROM staged_files WHERE image_id = ${imageId}`)],
-      tasks: [...(await sql`SELECT * FROM tasks WHERE image_id = ${imageId}`)],
+      locations: [
+        ...(await sql`SELECT * FROM image_locations WHERE image_id = ${imageId} ORDER BY store, epoch`),
+      ],
+      leases: [
+        ...(await sql`SELECT * FROM leases WHERE image_id = ${imageId} ORDER BY epoch, place`),
+      ],
+      staged: [
+        ...(await sql`SELECT * FROM staged_files WHERE image_id = ${imageId} ORDER BY epoch, place`),
+      ],
+      tasks: [...(await sql`SELECT * FROM tasks WHERE image_id = ${imageId} ORDER BY id`)],
     };
   } finally {
     await sql.end();

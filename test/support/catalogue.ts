@@ -251,7 +251,14 @@ export class Catalogue {
 
   /** The leases of an image: of its uploads, downloads, products, copies and transforms. */
   async allLeases(imageId: string): Promise<LeaseRow[]> {
-    return this.database.query((db) => db.select().from(leases).where(eq(leases.imageId, imageId)));
+    return this.database.query((db) =>
+      db
+        .select()
+        .from(leases)
+        .where(eq(leases.imageId, imageId))
+        // Postgres changes the order when it changes its plan, as after an ANALYZE.
+        .orderBy(leases.epoch, leases.place),
+    );
   }
 
   /** The upload or download of an image, or a product, of its newest import that has one. */
