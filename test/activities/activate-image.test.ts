@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { changeImage, findImage } from "../../src/db/image-records.ts";
 import { storeKey } from "../../src/stores/store.ts";
@@ -7,22 +7,22 @@ import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import {
-  openNode,
+  type NodeRig,
+  onNode,
   runStep,
   someBytes,
   WAYS_TO_LOSE_AN_IMAGE,
-  type NodeRig,
 } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 async function record({ image_id }: ImportPlan) {
   return catalogue.database.query((db) => findImage(db, image_id));
 }
 
 describe("activateImage()", () => {
-  it("publishes the image with its copies, and frees its claim", async () => {
-    const rig = await openNode(catalogue);
+  it("publishes the image with its copies, and frees its claim", async ({ rig }) => {
     const plan = await rig.saved(someBytes(4096), ["fast", "slow"]);
 
     await rig.activate(plan);
@@ -43,8 +43,7 @@ describe("activateImage()", () => {
     ]);
   });
 
-  it("ends the task with its result, and the leases", async () => {
-    const rig = await openNode(catalogue);
+  it("ends the task with its result, and the leases", async ({ rig }) => {
     const plan = await rig.saved(someBytes(4096));
 
     await rig.activate(plan);
@@ -57,8 +56,7 @@ describe("activateImage()", () => {
     expect(await catalogue.leases(plan.image_id)).toEqual([]);
   });
 
-  it("changes nothing when it is run again", async () => {
-    const rig = await openNode(catalogue);
+  it("changes nothing when it is run again", async ({ rig }) => {
     const plan = await rig.saved(someBytes(4096));
     await rig.activate(plan);
     const before = await rig.snapshot(plan);
@@ -68,8 +66,7 @@ describe("activateImage()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("publishes the image also when its task is gone", async () => {
-    const rig = await openNode(catalogue);
+  it("publishes the image also when its task is gone", async ({ rig }) => {
     const plan = await rig.saved(someBytes(4096));
     await catalogue.execute(sql`DELETE FROM tasks WHERE id = ${plan.task_id}`);
 
@@ -78,8 +75,7 @@ describe("activateImage()", () => {
     expect((await catalogue.image(plan.image_id)).status).toBe("active");
   });
 
-  it("publishes the image also when its task has ended, which stays as it is", async () => {
-    const rig = await openNode(catalogue);
+  it("publishes the image also when its task has ended, which stays as it is", async ({ rig }) => {
     const plan = await rig.saved(someBytes(4096));
     await catalogue.execute(
       sql`UPDATE tasks SET status = 'failure', message = 'by hand' WHERE id = ${plan.task_id}`,
@@ -92,8 +88,7 @@ describe("activateImage()", () => {
     expect(await catalogue.task(plan.task_id)).toEqual(task);
   });
 
-  it("keeps what a person changed while the import ran", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps what a person changed while the import ran", async ({ rig }) => {
     const plan = await rig.saved(someBytes(4096));
     const changes = { name: "web", setProperties: { os_distro: "debian" }, addTags: ["lts"] };
     await catalogue.database.transaction((db) =>
@@ -109,23 +104,24 @@ describe("activateImage()", () => {
     });
   });
 
-  it.each(WAYS_TO_LOSE_AN_IMAGE)("refuses an import %s, and changes nothing", async (_, lose) => {
-    const rig = await openNode(catalogue);
-    const plan = await rig.saved(someBytes(4096));
-    const late = await lose(rig, plan);
-    const before = await rig.snapshot(plan);
+  it.for(WAYS_TO_LOSE_AN_IMAGE)(
+    "refuses an import %s, and changes nothing",
+    async ([_, lose], { rig }) => {
+      const plan = await rig.saved(someBytes(4096));
+      const late = await lose(rig, plan);
+      const before = await rig.snapshot(plan);
 
-    const failure = await failureOf(rig.activate(late));
+      const failure = await failureOf(rig.activate(late));
 
-    expect(failure).toMatchObject({
-      code: "ImportLost",
-      message: `Image "${plan.image_id}" was deleted or taken while it was imported`,
-    });
-    expect(await rig.snapshot(plan)).toEqual(before);
-  });
+      expect(failure).toMatchObject({
+        code: "ImportLost",
+        message: `Image "${plan.image_id}" was deleted or taken while it was imported`,
+      });
+      expect(await rig.snapshot(plan)).toEqual(before);
+    },
+  );
 
-  it("refuses an image whose copies are not saved", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses an image whose copies are not saved", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(4096));
     await rig.store(plan, 4096);
 
@@ -145,8 +141,7 @@ describe("activateImage() of an image that was transformed", () => {
     await runStep(() => rig.control.activateImage(order));
   }
 
-  it("sets its format and properties with its activation, and not before", async () => {
-    const rig = await openNode(catalogue);
+  it("sets its format and properties with its activation, and not before", async ({ rig }) => {
     const plan = await rig.saved(someBytes(4096));
     const before = await record(plan);
 
@@ -159,8 +154,9 @@ describe("activateImage() of an image that was transformed", () => {
     });
   });
 
-  it("keeps the other properties, the name and the tags that a user has set meanwhile", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the other properties, the name and the tags that a user has set meanwhile", async ({
+    rig,
+  }) => {
     const plan = await rig.saved(someBytes(4096));
     await catalogue.database.transaction((db) =>
       changeImage(db, NO_LIMITS, plan.image_id, {
@@ -179,8 +175,7 @@ describe("activateImage() of an image that was transformed", () => {
     });
   });
 
-  it("changes nothing when it is run again after a person has set a property", async () => {
-    const rig = await openNode(catalogue);
+  it("changes nothing when it is run again after a person has set a property", async ({ rig }) => {
     const plan = await rig.saved(someBytes(4096));
     await activate(rig, plan);
     await catalogue.database.transaction((db) =>
@@ -192,8 +187,7 @@ describe("activateImage() of an image that was transformed", () => {
     expect((await record(plan)).properties).toMatchObject({ reviewed: "yes" });
   });
 
-  it.each(WAYS_TO_LOSE_AN_IMAGE)("sets nothing for an import %s", async (_, lose) => {
-    const rig = await openNode(catalogue);
+  it.for(WAYS_TO_LOSE_AN_IMAGE)("sets nothing for an import %s", async ([_, lose], { rig }) => {
     const plan = await lose(rig, await rig.saved(someBytes(4096)));
     const before = await record(plan);
 

@@ -1,17 +1,18 @@
 import { randomUUID } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { claimImportActivities, type ImportPlan } from "../../src/activities/claim-import.ts";
 import { adoptStagedFile } from "../../src/client/stage-image.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { StagingArea } from "../../src/staging/staging-area.ts";
 import { claimantOf, NODE, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { openNode, someBytes, type NodeRig, runStep } from "../support/node-rig.ts";
+import { type NodeRig, onNode, openNode, runStep, someBytes } from "../support/node-rig.ts";
 import { planOf } from "../support/step-orders.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 /** The staging area of a worker with a wrong node staging URI. */
 async function unusableStaging(uri: string): Promise<ImportError> {
@@ -28,8 +29,7 @@ async function claimWithout(rig: NodeRig, staging: ImportError, imageId: string)
 }
 
 describe("claimImport()", () => {
-  it("freezes all that the import needs later", async () => {
-    const rig = await openNode(catalogue);
+  it("freezes all that the import needs later", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100), { owner: "ann", diskFormat: "raw" });
     const claimant = claimantOf(imageId);
 
@@ -57,8 +57,7 @@ describe("claimImport()", () => {
     });
   });
 
-  it("moves the image to importing, held by this run", async () => {
-    const rig = await openNode(catalogue);
+  it("moves the image to importing, held by this run", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
 
     const plan = await rig.claim(imageId, { stores: ["slow", "fast"] });
@@ -74,8 +73,7 @@ describe("claimImport()", () => {
     });
   });
 
-  it("inserts the task as pending, with what was asked for", async () => {
-    const rig = await openNode(catalogue);
+  it("inserts the task as pending, with what was asked for", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100), { owner: "ann" });
     const claimant = claimantOf(imageId);
     const request = { image_id: imageId, stores: ["slow"], request_id: "req-1" };
@@ -96,8 +94,7 @@ describe("claimImport()", () => {
     });
   });
 
-  it("fills the default store when none is named", async () => {
-    const rig = await openNode(catalogue);
+  it("fills the default store when none is named", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
 
     const plan = planOf(await rig.control.claimImport({ image_id: imageId }, claimantOf(imageId)));
@@ -105,15 +102,13 @@ describe("claimImport()", () => {
     expect(plan.stores).toEqual(["fast"]);
   });
 
-  it("sends the bytes' steps to where the data is staged", async () => {
-    const rig = await openNode(catalogue);
+  it("sends the bytes' steps to where the data is staged", async ({ rig }) => {
     const imageId = await catalogue.stagedImage();
 
     expect((await rig.claim(imageId)).node).toBe(NODE);
   });
 
-  it("takes a queued image whose bytes lie elsewhere in staging", async () => {
-    const rig = await openNode(catalogue);
+  it("takes a queued image whose bytes lie elsewhere in staging", async ({ rig }) => {
     const imageId = await catalogue.newImage();
 
     const plan = await rig.claim(imageId, { uri: rig.uri("disk.raw") });
@@ -125,8 +120,7 @@ describe("claimImport()", () => {
     });
   });
 
-  it("freezes the URI of a file that was adopted earlier", async () => {
-    const rig = await openNode(catalogue);
+  it("freezes the URI of a file that was adopted earlier", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     await writeFile(rig.staged("a disk.raw"), someBytes(100));
     await adoptStagedFile(rig.stagingTools, imageId, rig.uri("a disk.raw"));
@@ -134,8 +128,7 @@ describe("claimImport()", () => {
     expect((await rig.claim(imageId)).uri).toBe(rig.uri("a disk.raw"));
   });
 
-  it("returns the same plan to the same run again, and inserts no second task", async () => {
-    const rig = await openNode(catalogue);
+  it("returns the same plan to the same run again, and inserts no second task", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     const claimant = claimantOf(imageId);
     const first = planOf(await rig.control.claimImport({ image_id: imageId }, claimant));
@@ -150,8 +143,9 @@ describe("claimImport()", () => {
     expect(await rig.snapshot(first)).toEqual(before);
   });
 
-  it("takes over from a run that ended without its undo, under a new epoch, and fails its task", async () => {
-    const rig = await openNode(catalogue);
+  it("takes over from a run that ended without its undo, under a new epoch, and fails its task", async ({
+    rig,
+  }) => {
     const earlier = await rig.stageAndClaim(someBytes(100));
 
     const plan = await rig.claim(earlier.image_id);
@@ -183,8 +177,7 @@ describe("claimImport()", () => {
 });
 
 describe("claimImport() of a request that it refuses", () => {
-  it("names every mistake in it", async () => {
-    const rig = await openNode(catalogue);
+  it("names every mistake in it", async ({ rig }) => {
     const request = { image_id: "nope", stores: [] };
 
     expect(await failureOf(rig.control.claimImport(request, claimantOf("nope")))).toMatchObject({
@@ -194,8 +187,7 @@ describe("claimImport() of a request that it refuses", () => {
     });
   });
 
-  it("insists on the workflow id that keeps a second run from starting", async () => {
-    const rig = await openNode(catalogue);
+  it("insists on the workflow id that keeps a second run from starting", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     const claimant = { ...claimantOf(imageId), workflowId: "my-import" };
 
@@ -207,8 +199,7 @@ describe("claimImport() of a request that it refuses", () => {
     );
   });
 
-  it("refuses a store that is not configured", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses a store that is not configured", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
 
     const failure = await failureOf(rig.claim(imageId, { stores: ["fast", "nowhere"] }));
@@ -217,10 +208,9 @@ describe("claimImport() of a request that it refuses", () => {
     expect((await catalogue.image(imageId)).status).toBe("uploading");
   });
 
-  it.each(["http://host/disk", "file:/staging/disk", "file://host/disk", "/staging/disk"])(
+  it.for(["http://host/disk", "file:/staging/disk", "file://host/disk", "/staging/disk"])(
     "refuses the staging URI %s in Glance's words",
-    async (uri) => {
-      const rig = await openNode(catalogue);
+    async (uri, { rig }) => {
       const imageId = await catalogue.newImage();
       const claimant = claimantOf(imageId);
 
@@ -235,8 +225,9 @@ describe("claimImport() of a request that it refuses", () => {
     },
   );
 
-  it("refuses every import on a worker whose own staging URI is not a file URI", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses every import on a worker whose own staging URI is not a file URI", async ({
+    rig,
+  }) => {
     const imageId = await rig.stage(someBytes(100));
 
     const { failure, claimant } = await claimWithout(
@@ -252,8 +243,7 @@ describe("claimImport() of a request that it refuses", () => {
     expect((await catalogue.image(imageId)).status).toBe("uploading");
   });
 
-  it("refuses every import on a worker whose staging directory is not there", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses every import on a worker whose staging directory is not there", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     const missing = await unusableStaging(rig.uri("missing"));
 
@@ -265,8 +255,7 @@ describe("claimImport() of a request that it refuses", () => {
     });
   });
 
-  it("refuses an id that no image has", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses an id that no image has", async ({ rig }) => {
     const imageId = randomUUID();
 
     expect(await failureOf(rig.claim(imageId))).toMatchObject({
@@ -275,16 +264,14 @@ describe("claimImport() of a request that it refuses", () => {
     });
   });
 
-  it("refuses an image that is being deleted, as not found", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses an image that is being deleted, as not found", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     await rig.beginDeletion(imageId);
 
     expect(await failureOf(rig.claim(imageId))).toMatchObject({ code: "ImageNotFound" });
   });
 
-  it("refuses an image without staged data", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses an image without staged data", async ({ rig }) => {
     const imageId = await catalogue.newImage();
 
     expect(await failureOf(rig.claim(imageId))).toMatchObject({
@@ -293,11 +280,10 @@ describe("claimImport() of a request that it refuses", () => {
     });
   });
 
-  it.each([
+  it.for([
     ["disk_format", { diskFormat: undefined }],
     ["container_format", { containerFormat: undefined }],
-  ])("wants %s set first", async (field, fields) => {
-    const rig = await openNode(catalogue);
+  ] as const)("wants %s set first", async ([field, fields], { rig }) => {
     const imageId = await rig.stage(someBytes(100), fields);
 
     expect(await failureOf(rig.claim(imageId))).toMatchObject({
@@ -306,8 +292,7 @@ describe("claimImport() of a request that it refuses", () => {
     });
   });
 
-  it("refuses an image that is still being staged", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses an image that is still being staged", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     await catalogue.beginStaging(imageId);
 
@@ -317,8 +302,7 @@ describe("claimImport() of a request that it refuses", () => {
     });
   });
 
-  it("refuses an image that is published already", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses an image that is published already", async ({ rig }) => {
     const { image_id } = await rig.import(someBytes(100));
 
     expect(await failureOf(rig.claim(image_id))).toMatchObject({
@@ -327,8 +311,7 @@ describe("claimImport() of a request that it refuses", () => {
     });
   });
 
-  it("refuses an image that another workflow holds, and names its task", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses an image that another workflow holds, and names its task", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     const other = { ...claimantOf(imageId), workflowId: "other-import" };
     await catalogue.claim(imageId, other);
@@ -341,8 +324,7 @@ describe("claimImport() of a request that it refuses", () => {
 });
 
 describe("releaseImport()", () => {
-  it("moves a staged image back to uploading, as it was staged", async () => {
-    const rig = await openNode(catalogue);
+  it("moves a staged image back to uploading, as it was staged", async ({ rig }) => {
     const plan = await rig.saved(someBytes(100));
 
     await rig.release(plan);
@@ -363,8 +345,7 @@ describe("releaseImport()", () => {
     });
   });
 
-  it("moves an image back to queued when nothing was staged for it", async () => {
-    const rig = await openNode(catalogue);
+  it("moves an image back to queued when nothing was staged for it", async ({ rig }) => {
     const plan = await rig.adoptAndClaim(someBytes(100));
 
     await rig.release(plan);
@@ -375,8 +356,7 @@ describe("releaseImport()", () => {
     });
   });
 
-  it("fails the task with the reason, and remembers which stores failed", async () => {
-    const rig = await openNode(catalogue);
+  it("fails the task with the reason, and remembers which stores failed", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100), ["fast", "slow"]);
 
     await rig.release(plan, 'Error: NoSpace: store "slow": full', ["slow"]);
@@ -389,8 +369,7 @@ describe("releaseImport()", () => {
     expect((await catalogue.image(plan.image_id)).failedImport).toEqual(["slow"]);
   });
 
-  it("leaves the image importable at once", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves the image importable at once", async ({ rig }) => {
     const plan = await rig.saved(someBytes(100));
     await rig.removeCopy(plan);
     await rig.release(plan);
@@ -401,8 +380,7 @@ describe("releaseImport()", () => {
     expect((await catalogue.image(plan.image_id)).status).toBe("active");
   });
 
-  it("changes nothing when it is run again", async () => {
-    const rig = await openNode(catalogue);
+  it("changes nothing when it is run again", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.release(plan);
     const before = await rig.snapshot(plan);
@@ -412,11 +390,10 @@ describe("releaseImport()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it.each([
+  it.for([
     ["a published image", publish],
     ["an image that another run holds", claimAgain],
-  ])("changes nothing of %s", async (_, happen) => {
-    const rig = await openNode(catalogue);
+  ] as const)("changes nothing of %s", async ([_, happen], { rig }) => {
     const plan = await rig.saved(someBytes(100));
     await happen(rig, plan);
     const before = await rig.snapshot(plan);
@@ -434,8 +411,7 @@ describe("releaseImport()", () => {
     await rig.claim(plan.image_id);
   }
 
-  it("releases an image that is being deleted, which stays pending_delete", async () => {
-    const rig = await openNode(catalogue);
+  it("releases an image that is being deleted, which stays pending_delete", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.beginDeletion(plan.image_id);
 
@@ -448,8 +424,7 @@ describe("releaseImport()", () => {
     expect((await catalogue.task(plan.task_id)).status).toBe("failure");
   });
 
-  it("moves an image back to queued when its staged data is gone", async () => {
-    const rig = await openNode(catalogue);
+  it("moves an image back to queued when its staged data is gone", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
     await catalogue.execute(sql`DELETE FROM leases WHERE image_id = ${plan.image_id}`);
 
@@ -461,18 +436,19 @@ describe("releaseImport()", () => {
     });
   });
 
-  it.each(["", "no uuid"])("has nothing to release for a request with the id %j", async (id) => {
-    const rig = await openNode(catalogue);
+  it.for(["", "no uuid"])(
+    "has nothing to release for a request with the id %j",
+    async (id, { rig }) => {
+      const order = {
+        image_id: id,
+        workflow_id: `image-import/${id}`,
+        run_id: randomUUID(),
+        message: "Error: BadRequest: claim: no image",
+        failed_stores: [],
+      };
+      const releasing = runStep(() => rig.control.releaseImport(order));
 
-    const order = {
-      image_id: id,
-      workflow_id: `image-import/${id}`,
-      run_id: randomUUID(),
-      message: "Error: BadRequest: claim: no image",
-      failed_stores: [],
-    };
-    const releasing = runStep(() => rig.control.releaseImport(order));
-
-    await expect(releasing).resolves.toBeUndefined();
-  });
+      await expect(releasing).resolves.toBeUndefined();
+    },
+  );
 });

@@ -1,5 +1,5 @@
 import { chmod, mkdir, open, readdir, rename, stat, unlink, utimes } from "node:fs/promises";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import type { Digests } from "../../src/domain/digests.ts";
@@ -8,14 +8,16 @@ import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import {
   activityEnvironment,
+  type NodeRig,
+  onNode,
   openNode,
   runStep,
   someBytes,
-  type NodeRig,
 } from "../support/node-rig.ts";
 import { saveOrder } from "../support/step-orders.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 interface Saved {
   readonly rig: NodeRig;
@@ -159,8 +161,9 @@ describe("storeImage() of staged data that is written to meanwhile", () => {
     expect(await rig.names("fast")).toEqual([]);
   });
 
-  it("makes a published copy again when it was changed before the import went on", async () => {
-    const rig = await openNode(catalogue);
+  it("makes a published copy again when it was changed before the import went on", async ({
+    rig,
+  }) => {
     const plan = await rig.stageAndClaim(someBytes(3000));
     await rig.store(plan, 3000);
     await overwrite(rig.copyPath(plan));

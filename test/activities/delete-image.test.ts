@@ -1,6 +1,6 @@
 import { mkdir, readFile, rename, rmdir, unlink, writeFile } from "node:fs/promises";
 import { sql } from "drizzle-orm";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { removeImageBytesActivities } from "../../src/activities/delete-image.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
@@ -11,9 +11,10 @@ import { Stores } from "../../src/stores/open-stores.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
-import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, openNode, runStep, someBytes } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 async function removeBytes(rig: NodeRig, imageId: string): Promise<void> {
   await runStep(() => rig.cleanUp.removeImageBytes(imageId));
@@ -48,8 +49,7 @@ async function locationsOf(imageId: string) {
 }
 
 describe("planDeletion()", () => {
-  it("names the nodes where bytes of the image lie", async () => {
-    const rig = await openNode(catalogue);
+  it("names the nodes where bytes of the image lie", async ({ rig }) => {
     const { image_id } = await rig.import(someBytes(100));
     await catalogue.execute(
       sql`UPDATE leases SET node = 'ffffffffffff' WHERE image_id = ${image_id}`,
@@ -62,8 +62,7 @@ describe("planDeletion()", () => {
     });
   });
 
-  it("names the import to cancel first", async () => {
-    const rig = await openNode(catalogue);
+  it("names the import to cancel first", async ({ rig }) => {
     const { image_id } = await rig.stageAndClaim(someBytes(100));
     await rig.beginDeletion(image_id);
 
@@ -73,8 +72,7 @@ describe("planDeletion()", () => {
     });
   });
 
-  it("has nothing to do for an image that is not being deleted", async () => {
-    const rig = await openNode(catalogue);
+  it("has nothing to do for an image that is not being deleted", async ({ rig }) => {
     const { image_id } = await rig.import(someBytes(100));
 
     expect(await rig.control.planDeletion(image_id)).toEqual({
@@ -85,8 +83,7 @@ describe("planDeletion()", () => {
 });
 
 describe("awaitRelease()", () => {
-  it("fails for now while an import holds the image", async () => {
-    const rig = await openNode(catalogue);
+  it("fails for now while an import holds the image", async ({ rig }) => {
     const { image_id } = await rig.stageAndClaim(someBytes(100));
     await rig.beginDeletion(image_id);
 
@@ -97,8 +94,7 @@ describe("awaitRelease()", () => {
     });
   });
 
-  it("succeeds once the import has released the image", async () => {
-    const rig = await openNode(catalogue);
+  it("succeeds once the import has released the image", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.beginDeletion(plan.image_id);
     await rig.release(plan);
@@ -108,8 +104,7 @@ describe("awaitRelease()", () => {
 });
 
 describe("removeImageBytes()", () => {
-  it("removes the copies in all stores, and their rows", async () => {
-    const rig = await openNode(catalogue);
+  it("removes the copies in all stores, and their rows", async ({ rig }) => {
     const plan = await rig.saved(someBytes(100), ["fast", "slow"]);
     await rig.activate(plan);
     await rig.beginDeletion(plan.image_id);
@@ -120,8 +115,7 @@ describe("removeImageBytes()", () => {
     expect(await locationsOf(plan.image_id)).toEqual([]);
   });
 
-  it("removes the staged data, and its row", async () => {
-    const rig = await openNode(catalogue);
+  it("removes the staged data, and its row", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     await rig.beginDeletion(imageId);
 
@@ -131,8 +125,7 @@ describe("removeImageBytes()", () => {
     expect(await catalogue.staged(imageId)).toBeUndefined();
   });
 
-  it("removes the part of an upload that still runs", async () => {
-    const rig = await openNode(catalogue);
+  it("removes the part of an upload that still runs", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     const part = newPartName(imageId, 0);
     await catalogue.beginStaging(imageId);
@@ -148,8 +141,9 @@ describe("removeImageBytes()", () => {
     expect(await rig.names("staging")).toEqual([]);
   });
 
-  it("removes the copies that an import did not remove, in whatever state, and their leases", async () => {
-    const rig = await openNode(catalogue);
+  it("removes the copies that an import did not remove, in whatever state, and their leases", async ({
+    rig,
+  }) => {
     const plan = await rig.stageAndClaim(someBytes(3 * MIB), ["fast", "slow"]);
     await rig.store(plan, 3 * MIB, "slow");
     const { writer } = await rig.heldElsewhere(plan, 3 * MIB);
@@ -163,8 +157,7 @@ describe("removeImageBytes()", () => {
     expect(await catalogue.leases(plan.image_id)).toEqual([]);
   });
 
-  it("succeeds again", async () => {
-    const rig = await openNode(catalogue);
+  it("succeeds again", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
     await rig.beginDeletion(plan.image_id);
     await removeBytes(rig, plan.image_id);
@@ -175,8 +168,7 @@ describe("removeImageBytes()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("succeeds where the bytes are gone already", async () => {
-    const rig = await openNode(catalogue);
+  it("succeeds where the bytes are gone already", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
     await unlink(rig.copyPath(plan));
     await unlink(rig.staged(plan.image_id));
@@ -187,8 +179,7 @@ describe("removeImageBytes()", () => {
     expect(await rig.control.finishDeletion(plan.image_id)).toBe(true);
   });
 
-  it("keeps the row of a copy while its store is unreachable", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the row of a copy while its store is unreachable", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
     await rig.beginDeletion(plan.image_id);
     await rename(rig.stored(""), rig.stored("../away"));
@@ -199,8 +190,9 @@ describe("removeImageBytes()", () => {
     expect(await locationsOf(plan.image_id)).toMatchObject([{ status: "pending_delete" }]);
   });
 
-  it("keeps the row of a copy while the store's volume is not mounted, and ends once it is", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the row of a copy while the store's volume is not mounted, and ends once it is", async ({
+    rig,
+  }) => {
     const plan = await rig.import(someBytes(100));
     await rig.beginDeletion(plan.image_id);
     await rename(rig.stored(""), rig.stored("../away"));
@@ -219,8 +211,7 @@ describe("removeImageBytes()", () => {
     expect(await rig.control.finishDeletion(plan.image_id)).toBe(true);
   });
 
-  it("empties the other stores while one store is unreachable", async () => {
-    const rig = await openNode(catalogue);
+  it("empties the other stores while one store is unreachable", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await rig.beginDeletion(plan.image_id);
     await rename(rig.stored(""), rig.stored("../away"));
@@ -232,8 +223,7 @@ describe("removeImageBytes()", () => {
     expect([await rig.names("slow"), await rig.names("staging")]).toEqual([[], []]);
   });
 
-  it("keeps the row of a copy while its store is not configured", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the row of a copy while its store is not configured", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await rig.beginDeletion(plan.image_id);
     const activities = await withoutSlow(rig);
@@ -244,8 +234,7 @@ describe("removeImageBytes()", () => {
     expect(await locationsOf(plan.image_id)).toMatchObject([{ store: "slow" }]);
   });
 
-  it("removes a copy whose own removal had begun before", async () => {
-    const rig = await openNode(catalogue);
+  it("removes a copy whose own removal had begun before", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
     await rig.beginDeletion(plan.image_id);
@@ -256,8 +245,7 @@ describe("removeImageBytes()", () => {
     expect(await rig.control.finishDeletion(plan.image_id)).toBe(true);
   });
 
-  it("touches nothing of a published image of which one copy is to be removed", async () => {
-    const rig = await openNode(catalogue);
+  it("touches nothing of a published image of which one copy is to be removed", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
     const before = await rig.snapshot(plan);
@@ -267,11 +255,10 @@ describe("removeImageBytes()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it.each([
+  it.for([
     ["is published", async (rig: NodeRig) => rig.import(someBytes(100))],
     ["is being imported", storing],
-  ])("touches nothing of an image that %s", async (_, make) => {
-    const rig = await openNode(catalogue);
+  ] as const)("touches nothing of an image that %s", async ([_, make], { rig }) => {
     const plan = await make(rig);
     const before = await rig.snapshot(plan);
 
@@ -286,8 +273,7 @@ describe("removeImageBytes()", () => {
     return plan;
   }
 
-  it("leaves the bytes on other nodes to their workers", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves the bytes on other nodes to their workers", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
     await catalogue.execute(
       sql`UPDATE image_locations SET node = 'ffffffffffff' WHERE image_id = ${plan.image_id}`,
@@ -310,8 +296,7 @@ describe("removePublishedCopy()", () => {
     return { image_id, epoch, store };
   }
 
-  it("removes the copy and its row, and nothing else of the image", async () => {
-    const rig = await openNode(catalogue);
+  it("removes the copy and its row, and nothing else of the image", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
 
@@ -341,8 +326,7 @@ describe("removePublishedCopy()", () => {
     expect(await readFile(rig.staged(plan.image_id))).toEqual(bytes);
   });
 
-  it("succeeds again", async () => {
-    const rig = await openNode(catalogue);
+  it("succeeds again", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
     await removeCopy(rig, plan, "slow");
@@ -353,8 +337,7 @@ describe("removePublishedCopy()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("succeeds where the bytes are gone already", async () => {
-    const rig = await openNode(catalogue);
+  it("succeeds where the bytes are gone already", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await unlink(rig.copyPath(plan, "slow"));
     await startRemoval(plan, "slow");
@@ -364,8 +347,7 @@ describe("removePublishedCopy()", () => {
     expect(await locationsOf(plan.image_id)).toMatchObject([{ store: "fast" }]);
   });
 
-  it("touches nothing of a copy that readers see", async () => {
-    const rig = await openNode(catalogue);
+  it("touches nothing of a copy that readers see", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
     const before = await rig.snapshot(plan);
@@ -375,8 +357,7 @@ describe("removePublishedCopy()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("leaves a copy on another node to its worker", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves a copy on another node to its worker", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await catalogue.execute(
       sql`UPDATE image_locations SET node = 'ffffffffffff' WHERE image_id = ${plan.image_id}`,
@@ -389,8 +370,9 @@ describe("removePublishedCopy()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("keeps the row while the store is unreachable, and removes the copy afterwards", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the row while the store is unreachable, and removes the copy afterwards", async ({
+    rig,
+  }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
     const [store, away] = [rig.stored("", "slow"), rig.stored("", "away")];
@@ -407,8 +389,9 @@ describe("removePublishedCopy()", () => {
     expect(await rig.names("slow")).toEqual([]);
   });
 
-  it("keeps the row while the store is not configured, and is to be tried again", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the row while the store is not configured, and is to be tried again", async ({
+    rig,
+  }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
     const activities = await withoutSlow(rig);
@@ -426,8 +409,9 @@ describe("removePublishedCopy()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("keeps the row while the store lets nothing be removed, and is to be tried again", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the row while the store lets nothing be removed, and is to be tried again", async ({
+    rig,
+  }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
     const refusal = new ImportError("PermissionDenied", "the directory is read-only");
@@ -445,8 +429,7 @@ describe("removePublishedCopy()", () => {
 });
 
 describe("finishDeletion()", () => {
-  it("ends the deletion of an image of which nothing is left", async () => {
-    const rig = await openNode(catalogue);
+  it("ends the deletion of an image of which nothing is left", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
     await rig.beginDeletion(plan.image_id);
     await removeBytes(rig, plan.image_id);
@@ -458,8 +441,7 @@ describe("finishDeletion()", () => {
     });
   });
 
-  it("says that it is done, again", async () => {
-    const rig = await openNode(catalogue);
+  it("says that it is done, again", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     await rig.beginDeletion(imageId);
     await rig.control.finishDeletion(imageId);
@@ -469,8 +451,7 @@ describe("finishDeletion()", () => {
     expect(await catalogue.image(imageId)).toEqual(image);
   });
 
-  it("does not end it while bytes are left", async () => {
-    const rig = await openNode(catalogue);
+  it("does not end it while bytes are left", async ({ rig }) => {
     const { image_id } = await rig.import(someBytes(100));
     await rig.beginDeletion(image_id);
 
@@ -478,8 +459,7 @@ describe("finishDeletion()", () => {
     expect((await catalogue.image(image_id)).status).toBe("pending_delete");
   });
 
-  it("does not end it while an import holds the image", async () => {
-    const rig = await openNode(catalogue);
+  it("does not end it while an import holds the image", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     await rig.claim(imageId, { uri: rig.uri("disk.raw") });
     await rig.beginDeletion(imageId);
@@ -487,8 +467,7 @@ describe("finishDeletion()", () => {
     expect(await rig.control.finishDeletion(imageId)).toBe(false);
   });
 
-  it("changes nothing of an image that is not being deleted", async () => {
-    const rig = await openNode(catalogue);
+  it("changes nothing of an image that is not being deleted", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
     const before = await rig.snapshot(plan);
 

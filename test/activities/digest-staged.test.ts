@@ -3,7 +3,7 @@ import { appendFile, stat, unlink, utimes } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { CancelledFailure } from "@temporalio/common";
 import { sql } from "drizzle-orm";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import type { Digests } from "../../src/domain/digests.ts";
@@ -12,10 +12,11 @@ import { breakDatabase } from "../support/broken-database.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
-import { activityEnvironment, openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { activityEnvironment, type NodeRig, onNode, someBytes } from "../support/node-rig.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 function digestsOf(bytes: Buffer): Digests {
   return {
@@ -44,8 +45,7 @@ async function callsOfDigest(rig: NodeRig, plan: ImportPlan, sizeBytes: number):
 }
 
 describe("digestStaged()", () => {
-  it("digests a file that the user put into staging, and records the digests", async () => {
-    const rig = await openNode(catalogue);
+  it("digests a file that the user put into staging, and records the digests", async ({ rig }) => {
     const bytes = someBytes(3 * MIB + 11);
     const plan = await rig.adoptAndClaim(bytes);
     const { ctimeNs } = await stat(await pathOf(plan.image_id), { bigint: true });
@@ -62,16 +62,14 @@ describe("digestStaged()", () => {
     });
   });
 
-  it("returns the recorded digests of an upload at once", async () => {
-    const rig = await openNode(catalogue);
+  it("returns the recorded digests of an upload at once", async ({ rig }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
 
     expect(await rig.digest(plan, bytes.length)).toEqual(digestsOf(bytes));
   });
 
-  it("returns the digests when the catalogue cannot note them", async () => {
-    const rig = await openNode(catalogue);
+  it("returns the digests when the catalogue cannot note them", async ({ rig }) => {
     const bytes = someBytes(MIB);
     const calls = await callsOfDigest(rig, await rig.adoptAndClaim(bytes), bytes.length);
     const plan = await rig.adoptAndClaim(bytes);
@@ -83,8 +81,9 @@ describe("digestStaged()", () => {
     expect(await catalogue.staged(plan.image_id)).toMatchObject({ checksum: null });
   });
 
-  it("digests an upload that was touched once while the catalogue is unreachable", async () => {
-    const rig = await openNode(catalogue);
+  it("digests an upload that was touched once while the catalogue is unreachable", async ({
+    rig,
+  }) => {
     const bytes = someBytes(MIB);
     const touched = async () => {
       const plan = await rig.stageAndClaim(bytes);
@@ -104,8 +103,7 @@ describe("digestStaged()", () => {
     });
   });
 
-  it("returns the same when it is run again", async () => {
-    const rig = await openNode(catalogue);
+  it("returns the same when it is run again", async ({ rig }) => {
     const bytes = someBytes(MIB);
     const plan = await rig.adoptAndClaim(bytes);
     const first = await rig.digest(plan, bytes.length);
@@ -115,8 +113,7 @@ describe("digestStaged()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("moves the task to processing", async () => {
-    const rig = await openNode(catalogue);
+  it("moves the task to processing", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(10));
 
     await rig.digest(plan, 10);
@@ -124,8 +121,7 @@ describe("digestStaged()", () => {
     expect((await catalogue.task(plan.task_id)).status).toBe("processing");
   });
 
-  it("changes no task that has ended", async () => {
-    const rig = await openNode(catalogue);
+  it("changes no task that has ended", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(10));
     await catalogue.execute(sql`UPDATE tasks SET status = 'failure' WHERE id = ${plan.task_id}`);
 
@@ -134,8 +130,7 @@ describe("digestStaged()", () => {
     expect((await catalogue.task(plan.task_id)).status).toBe("failure");
   });
 
-  it("beats with the bytes that are read", async () => {
-    const rig = await openNode(catalogue);
+  it("beats with the bytes that are read", async ({ rig }) => {
     const plan = await rig.adoptAndClaim(someBytes(MIB));
     const environment = activityEnvironment();
     const beats: ByteProgress[] = [];
@@ -154,8 +149,9 @@ describe("digestStaged()", () => {
     expect(beats[0]).toEqual({ step: "digest", doneBytes: MIB, totalBytes: MIB });
   });
 
-  it("digests again bytes that were touched, and takes their new fingerprint when they are the same", async () => {
-    const rig = await openNode(catalogue);
+  it("digests again bytes that were touched, and takes their new fingerprint when they are the same", async ({
+    rig,
+  }) => {
     const bytes = someBytes(MIB);
     const plan = await rig.stageAndClaim(bytes);
     await utimes(rig.staged(plan.image_id), new Date(0), new Date(0));
@@ -166,8 +162,7 @@ describe("digestStaged()", () => {
     expect((await catalogue.staged(plan.image_id))?.fingerprint?.mtimeNs).toBe("0");
   });
 
-  it("refuses bytes that changed since they were adopted, and records nothing", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses bytes that changed since they were adopted, and records nothing", async ({ rig }) => {
     const plan = await rig.adoptAndClaim(someBytes(MIB));
     await appendFile(await pathOf(plan.image_id), "more");
 
@@ -177,16 +172,14 @@ describe("digestStaged()", () => {
     expect(await catalogue.staged(plan.image_id)).toMatchObject({ checksum: null, crc32: null });
   });
 
-  it("reports that the bytes are gone", async () => {
-    const rig = await openNode(catalogue);
+  it("reports that the bytes are gone", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await unlink(rig.staged(plan.image_id));
 
     expect(await failureOf(rig.digest(plan, MIB))).toMatchObject({ code: "StagedDataMissing" });
   });
 
-  it("refuses bytes that the catalogue does not know any more", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses bytes that the catalogue does not know any more", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await catalogue.execute(sql`DELETE FROM leases WHERE image_id = ${plan.image_id}`);
 
@@ -196,8 +189,7 @@ describe("digestStaged()", () => {
     });
   });
 
-  it("stops on a cancel, and records nothing", async () => {
-    const rig = await openNode(catalogue);
+  it("stops on a cancel, and records nothing", async ({ rig }) => {
     const plan = await rig.adoptAndClaim(someBytes(MIB));
     const environment = activityEnvironment();
     environment.cancel();

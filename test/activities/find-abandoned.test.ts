@@ -1,13 +1,14 @@
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { findAbandonedActivities, type Abandoned } from "../../src/activities/find-abandoned.ts";
 import { beginCopyRemoval } from "../../src/db/deletion-records.ts";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { useCatalogue } from "../support/catalogue.ts";
-import { openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, openNode, someBytes } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 /** The findings about one image. The catalogue holds the images of other tests, too. */
 async function findOf(rig: NodeRig, imageId: string) {
@@ -38,8 +39,7 @@ async function startRemoval({ image_id }: ImportPlan, store: string): Promise<vo
 }
 
 describe("findAbandoned()", () => {
-  it("finds the claim of a run that is not open any more, with its copies", async () => {
-    const rig = await openNode(catalogue);
+  it("finds the claim of a run that is not open any more, with its copies", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100), ["fast", "slow"]);
     await rig.store(plan, 100, "fast");
     await rig.store(plan, 100, "slow");
@@ -67,15 +67,15 @@ describe("findAbandoned()", () => {
     expect(await findOf(rig, plan.image_id)).toEqual(NOTHING);
   });
 
-  it("finds nothing of an import that ended well", async () => {
-    const rig = await openNode(catalogue);
+  it("finds nothing of an import that ended well", async ({ rig }) => {
     const { image_id } = await rig.import(someBytes(100));
 
     expect(await findOf(rig, image_id)).toEqual(NOTHING);
   });
 
-  it("finds the copies that an import did not remove before it released the image", async () => {
-    const rig = await openNode(catalogue);
+  it("finds the copies that an import did not remove before it released the image", async ({
+    rig,
+  }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.store(plan, 100);
     await rig.release(plan);
@@ -99,8 +99,7 @@ describe("findAbandoned()", () => {
     ]);
   });
 
-  it("finds a deletion that began a while ago and has not ended", async () => {
-    const rig = await openNode(catalogue);
+  it("finds a deletion that began a while ago and has not ended", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     await rig.beginDeletion(imageId);
     await catalogue.execute(
@@ -110,16 +109,14 @@ describe("findAbandoned()", () => {
     expect(await findOf(rig, imageId)).toEqual({ ...NOTHING, deletions: [imageId] });
   });
 
-  it("leaves a deletion that began just now to its own workflow", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves a deletion that began just now to its own workflow", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     await rig.beginDeletion(imageId);
 
     expect(await findOf(rig, imageId)).toEqual(NOTHING);
   });
 
-  it("finds the removal of a copy that began a while ago and has not ended", async () => {
-    const rig = await openNode(catalogue);
+  it("finds the removal of a copy that began a while ago and has not ended", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
     await catalogue.execute(
@@ -132,16 +129,16 @@ describe("findAbandoned()", () => {
     });
   });
 
-  it("leaves the removal of a copy that began just now to its own workflow", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves the removal of a copy that began just now to its own workflow", async ({ rig }) => {
     const plan = await copiedTwice(rig);
     await startRemoval(plan, "slow");
 
     expect(await findOf(rig, plan.image_id)).toEqual(NOTHING);
   });
 
-  it("fails when it cannot find out whether a run is open, rather than undo it", async () => {
-    const rig = await openNode(catalogue);
+  it("fails when it cannot find out whether a run is open, rather than undo it", async ({
+    rig,
+  }) => {
     await rig.claim(await catalogue.newImage(), { uri: rig.uri("disk.raw") });
     const { findAbandoned } = finderWith(rig, {
       isRunOpen: async () => {
@@ -159,14 +156,13 @@ function finderWith(rig: NodeRig, changes: object): { findAbandoned: () => Promi
 }
 
 describe("findAbandoned() names the nodes to sweep", () => {
-  it("its own, also when it holds nothing", async () => {
-    const rig = await openNode(catalogue);
-
+  it("its own, also when it holds nothing", async ({ rig }) => {
     expect((await rig.control.findAbandoned()).nodes).toContain(rig.dependencies.staging.node);
   });
 
-  it("those with staged data, with leases and with copies to delete, each once", async () => {
-    const rig = await openNode(catalogue);
+  it("those with staged data, with leases and with copies to delete, each once", async ({
+    rig,
+  }) => {
     const staged = await rig.stage(someBytes(100));
     const leased = await rig.stageAndClaim(someBytes(100));
     await rig.store(leased, 100);
@@ -182,8 +178,7 @@ describe("findAbandoned() names the nodes to sweep", () => {
     expect(nodes).toEqual([...new Set(nodes)].sort());
   });
 
-  it("but none of its own on a worker without a staging area", async () => {
-    const rig = await openNode(catalogue);
+  it("but none of its own on a worker without a staging area", async ({ rig }) => {
     const staging = new ImportError("BadTaskConfiguration", "no staging area");
 
     const { nodes } = await finderWith(rig, { staging }).findAbandoned();

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Info } from "@temporalio/activity";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { MIN_PART_BYTES } from "../../src/stores/part-plan.ts";
 import { storeKey } from "../../src/stores/store.ts";
@@ -13,11 +13,12 @@ import { beginAnswer, HostileOrigin, type Behaviour } from "../support/hostile-o
 import { MIB } from "../support/mib.ts";
 import {
   activityEnvironment,
+  type NodeRig,
+  onNode,
   openNode,
   outcomeOf,
   runStep,
   someBytes,
-  type NodeRig,
 } from "../support/node-rig.ts";
 import { S3Gate } from "../support/s3-gate.ts";
 import { S3Proxy } from "../support/s3-proxy.ts";
@@ -26,6 +27,7 @@ import { transformOrder } from "../support/step-orders.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 const server = useS3Server();
 
 beforeEach(() => {
@@ -238,8 +240,7 @@ describe("a late release of a claim with which a reset of its run goes on", () =
     workflowExecution: { workflowId: "image-import/x", runId: "the reset" },
   };
 
-  it("changes nothing while the later run has a lease", async () => {
-    const rig = await openNode(catalogue);
+  it("changes nothing while the later run has a lease", async ({ rig }) => {
     const plan = await rig.stageAndClaim(BYTES);
     await rig.store(plan, SIZE_BYTES, "fast", activityEnvironment(later));
     const release = async (scheduledAtMs: number): Promise<void> =>
@@ -261,8 +262,7 @@ describe("a late release of a claim with which a reset of its run goes on", () =
 });
 
 describe("an attempt in the process that runs the one after it", () => {
-  it("steps back, and does not end the later one", async () => {
-    const rig = await openNode(catalogue);
+  it("steps back, and does not end the later one", async ({ rig }) => {
     const copies = rig.holdCopies();
     const plan = await rig.stageAndClaim(BYTES);
     const later = rig.store(plan, SIZE_BYTES, "fast", activityEnvironment({ attempt: 2 }));
@@ -278,8 +278,7 @@ describe("an attempt in the process that runs the one after it", () => {
 });
 
 describe("a late attempt that begins behind its undo", () => {
-  it("leaves no copy and no lease when the import is over before the copy is", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves no copy and no lease when the import is over before the copy is", async ({ rig }) => {
     const copies = rig.holdCopies();
     const plan = await rig.stageAndClaim(BYTES);
     await rig.removeCopy(plan);
@@ -336,8 +335,7 @@ describe("a late transform of a run that was reset", () => {
 });
 
 describe("an attempt that died between taking a lease and removing the part of the earlier attempt", () => {
-  it("leaves that part to the next one, which removes it", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves that part to the next one, which removes it", async ({ rig }) => {
     const plan = await rig.stageAndClaim(BYTES);
     const { writer: first, part } = await rig.heldElsewhere(plan, SIZE_BYTES);
     await first.stop();
@@ -353,8 +351,7 @@ describe("an attempt that died between taking a lease and removing the part of t
     expect(await catalogue.leases(plan.image_id)).toMatchObject([{ earlierParts: [] }]);
   });
 
-  it("leaves that part to the undo, which removes it", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves that part to the undo, which removes it", async ({ rig }) => {
     const plan = await rig.stageAndClaim(BYTES);
     const { writer: first, part } = await rig.heldElsewhere(plan, SIZE_BYTES);
     await first.stop();

@@ -1,5 +1,5 @@
 import { eq } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { StoredCopy } from "../../src/activities/store-image.ts";
 import { imageLocations } from "../../src/db/schema.ts";
@@ -7,10 +7,17 @@ import type { Digests } from "../../src/domain/digests.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { openNode, someBytes, WAYS_TO_LOSE_AN_IMAGE, type NodeRig } from "../support/node-rig.ts";
+import {
+  type NodeRig,
+  onNode,
+  openNode,
+  someBytes,
+  WAYS_TO_LOSE_AN_IMAGE,
+} from "../support/node-rig.ts";
 import { saveOrder } from "../support/step-orders.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 const SIZE_BYTES = 5000;
 
 interface Copied {
@@ -39,8 +46,7 @@ async function locationsOf(plan: ImportPlan) {
 }
 
 describe("saveImage()", () => {
-  it("records size, virtual size and digests, and moves the image to saving", async () => {
-    const rig = await openNode(catalogue);
+  it("records size, virtual size and digests, and moves the image to saving", async ({ rig }) => {
     const { plan, digests, copies } = await copied(rig);
 
     await rig.control.saveImage({ ...saveOrder(plan, digests, copies), virtual_size: 1 << 20 });
@@ -56,8 +62,7 @@ describe("saveImage()", () => {
     });
   });
 
-  it("records a pending location for each copy, which readers don't see", async () => {
-    const rig = await openNode(catalogue);
+  it("records a pending location for each copy, which readers don't see", async ({ rig }) => {
     const { plan, digests, copies } = await copied(rig, ["fast", "slow"]);
 
     await rig.control.saveImage(saveOrder(plan, digests, copies));
@@ -90,8 +95,7 @@ describe("saveImage()", () => {
     expect(await locationsOf(plan)).toMatchObject([{ store: "fast", shared: true }]);
   });
 
-  it("records the same when it is run again", async () => {
-    const rig = await openNode(catalogue);
+  it("records the same when it is run again", async ({ rig }) => {
     const { plan, digests, copies } = await copied(rig);
     await rig.control.saveImage(saveOrder(plan, digests, copies));
     const locations = await locationsOf(plan);
@@ -102,32 +106,33 @@ describe("saveImage()", () => {
     expect((await catalogue.image(plan.image_id)).status).toBe("saving");
   });
 
-  it.each([
+  it.for([
     ["crc32", { crc32: 1 }],
     ["size", { size: SIZE_BYTES + 1 }],
-  ])("refuses a copy whose %s is not that of the digests", async (_, difference) => {
-    const rig = await openNode(catalogue);
-    const { plan, digests, copies } = await copied(rig, ["fast", "slow"]);
-    const [fast, slow] = copies;
-    const order = saveOrder(plan, digests, [
-      { ...fast },
-      { ...slow, ...difference },
-    ] as StoredCopy[]);
-    const before = await rig.snapshot(plan);
+  ] as const)(
+    "refuses a copy whose %s is not that of the digests",
+    async ([_, difference], { rig }) => {
+      const { plan, digests, copies } = await copied(rig, ["fast", "slow"]);
+      const [fast, slow] = copies;
+      const order = saveOrder(plan, digests, [
+        { ...fast },
+        { ...slow, ...difference },
+      ] as StoredCopy[]);
+      const before = await rig.snapshot(plan);
 
-    const failure = await failureOf(rig.control.saveImage(order));
+      const failure = await failureOf(rig.control.saveImage(order));
 
-    expect(failure).toMatchObject({
-      code: "StagedDataChanged",
-      message:
-        'The copy in store "slow" and the digests disagree: the staged data changed while it was imported',
-    });
-    expect(await rig.snapshot(plan)).toEqual(before);
-    expect(await locationsOf(plan)).toEqual([]);
-  });
+      expect(failure).toMatchObject({
+        code: "StagedDataChanged",
+        message:
+          'The copy in store "slow" and the digests disagree: the staged data changed while it was imported',
+      });
+      expect(await rig.snapshot(plan)).toEqual(before);
+      expect(await locationsOf(plan)).toEqual([]);
+    },
+  );
 
-  it("refuses a copy without a lease", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses a copy without a lease", async ({ rig }) => {
     const { plan, digests, copies } = await copied(rig);
     await rig.removeCopy(plan);
 
@@ -137,21 +142,24 @@ describe("saveImage()", () => {
     expect((await catalogue.image(plan.image_id)).status).toBe("importing");
   });
 
-  it.each(WAYS_TO_LOSE_AN_IMAGE)("refuses an import %s, and records nothing", async (_, lose) => {
-    const rig = await openNode(catalogue);
-    const { plan, digests, copies } = await copied(rig);
-    const late = await lose(rig, plan);
-    const before = await rig.snapshot(plan);
+  it.for(WAYS_TO_LOSE_AN_IMAGE)(
+    "refuses an import %s, and records nothing",
+    async ([_, lose], { rig }) => {
+      const { plan, digests, copies } = await copied(rig);
+      const late = await lose(rig, plan);
+      const before = await rig.snapshot(plan);
 
-    const failure = await failureOf(rig.control.saveImage(saveOrder(late, digests, copies)));
+      const failure = await failureOf(rig.control.saveImage(saveOrder(late, digests, copies)));
 
-    expect(failure).toMatchObject({ code: "ImportLost" });
-    expect(await rig.snapshot(plan)).toEqual(before);
-    expect(await locationsOf(plan)).toEqual([]);
-  });
+      expect(failure).toMatchObject({ code: "ImportLost" });
+      expect(await rig.snapshot(plan)).toEqual(before);
+      expect(await locationsOf(plan)).toEqual([]);
+    },
+  );
 
-  it("records its own copies after a run that ended without its undo had recorded others", async () => {
-    const rig = await openNode(catalogue);
+  it("records its own copies after a run that ended without its undo had recorded others", async ({
+    rig,
+  }) => {
     const { plan, digests, copies } = await copied(rig);
     await rig.control.saveImage(saveOrder(plan, digests, copies));
     const next = await rig.claim(plan.image_id);

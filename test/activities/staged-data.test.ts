@@ -1,12 +1,13 @@
 import { mkdir, stat, symlink, writeFile } from "node:fs/promises";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
-import { openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, openNode, someBytes } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 /** An accepted import of the file at a place below the staging root. */
 async function claimAt(rig: NodeRig, name: string, imageId?: string) {
@@ -14,8 +15,9 @@ async function claimAt(rig: NodeRig, name: string, imageId?: string) {
 }
 
 describe("adoptFile(), called by the verdict", () => {
-  it("records a file that the user put into staging as that of the image, with unknown digests", async () => {
-    const rig = await openNode(catalogue);
+  it("records a file that the user put into staging as that of the image, with unknown digests", async ({
+    rig,
+  }) => {
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const plan = await claimAt(rig, "disk.raw");
 
@@ -34,17 +36,14 @@ describe("adoptFile(), called by the verdict", () => {
     });
   });
 
-  it("gives it the time to live of staged data", async () => {
-    const rig = await openNode(catalogue);
-
+  it("gives it the time to live of staged data", async ({ rig }) => {
     const plan = await rig.adoptAndClaim(someBytes(700));
 
     const { stagedAt, expiresAt } = (await catalogue.staged(plan.image_id)) ?? {};
     expect(Number(expiresAt) - Number(stagedAt)).toBe(60_000);
   });
 
-  it("keeps the row of an upload as it is", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the row of an upload as it is", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(700));
     const before = await catalogue.staged(plan.image_id);
 
@@ -53,8 +52,7 @@ describe("adoptFile(), called by the verdict", () => {
     expect(await catalogue.staged(plan.image_id)).toEqual(before);
   });
 
-  it("records a file by its real path, whatever path the request names", async () => {
-    const rig = await openNode(catalogue);
+  it("records a file by its real path, whatever path the request names", async ({ rig }) => {
     await mkdir(rig.staged("inner"));
     await symlink(rig.staged("inner"), rig.staged("alias"));
     await writeFile(rig.staged("inner/disk.raw"), someBytes(700));
@@ -65,8 +63,7 @@ describe("adoptFile(), called by the verdict", () => {
     expect((await catalogue.staged(plan.image_id))?.path).toBe(rig.staged("inner/disk.raw"));
   });
 
-  it("refuses a file that is the staged data of another image", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses a file that is the staged data of another image", async ({ rig }) => {
     const owner = await rig.stage(someBytes(700));
     const plan = await claimAt(rig, owner);
 
@@ -77,8 +74,7 @@ describe("adoptFile(), called by the verdict", () => {
     expect(await catalogue.staged(plan.image_id)).toBeUndefined();
   });
 
-  it("refuses the part of an upload", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses the part of an upload", async ({ rig }) => {
     const part = newPartName(await catalogue.newImage(), 0);
     await writeFile(rig.staged(part), someBytes(700));
     const plan = await claimAt(rig, part);
@@ -89,15 +85,13 @@ describe("adoptFile(), called by the verdict", () => {
     });
   });
 
-  it("refuses a file that the staging area keeps for itself", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses a file that the staging area keeps for itself", async ({ rig }) => {
     const plan = await claimAt(rig, ".image-import-node");
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({ code: "StagedDataRefused" });
   });
 
-  it("refuses another file than the one that was staged", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses another file than the one that was staged", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(700));
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const plan = await claimAt(rig, "disk.raw", imageId);
@@ -108,8 +102,9 @@ describe("adoptFile(), called by the verdict", () => {
     });
   });
 
-  it("takes another file than the one that an earlier import of a queued image failed with", async () => {
-    const rig = await openNode(catalogue);
+  it("takes another file than the one that an earlier import of a queued image failed with", async ({
+    rig,
+  }) => {
     await writeFile(rig.staged("wrong.raw"), someBytes(700));
     await writeFile(rig.staged("right.raw"), someBytes(900));
     const failed = await claimAt(rig, "wrong.raw");
@@ -138,8 +133,9 @@ describe("openTrustedStaged(), called by digests and copies", () => {
     expect(copies.map((copy) => copy.crc32)).toEqual(Array(3).fill(digests.crc32));
   });
 
-  it("lets copies and digests of a file that the user put there run beside each other", async () => {
-    const rig = await openNode(catalogue);
+  it("lets copies and digests of a file that the user put there run beside each other", async ({
+    rig,
+  }) => {
     const plan = await rig.adoptAndClaim(someBytes(3 * MIB), ["fast", "slow"]);
 
     const [digests, ...copies] = await Promise.all([

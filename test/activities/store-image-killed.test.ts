@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { open, readFile, stat, writeFile } from "node:fs/promises";
 import { sql } from "drizzle-orm";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { takeLease } from "../../src/db/lease-records.ts";
@@ -11,10 +11,11 @@ import { useCatalogue } from "../support/catalogue.ts";
 import { deadProcess } from "../support/child-program.ts";
 import { HeldRows } from "../support/held-rows.ts";
 import { MIB } from "../support/mib.ts";
-import { openNode, outcomeOf, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, outcomeOf, runStep, someBytes } from "../support/node-rig.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 const SIZE_BYTES = 10 * MIB + 17;
 
@@ -54,8 +55,9 @@ async function killBeforeRecording(rig: NodeRig, plan: ImportPlan): Promise<stri
 }
 
 describe("storeImage() after its process was killed", () => {
-  it("goes on from the part of a copy that was killed in the middle of its bytes", async () => {
-    const rig = await openNode(catalogue);
+  it("goes on from the part of a copy that was killed in the middle of its bytes", async ({
+    rig,
+  }) => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const part = await killWhileCopying(rig, plan);
@@ -69,8 +71,7 @@ describe("storeImage() after its process was killed", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
   });
 
-  it("publishes the part of a copy that was killed when it had all its bytes", async () => {
-    const rig = await openNode(catalogue);
+  it("publishes the part of a copy that was killed when it had all its bytes", async ({ rig }) => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const part = await killBeforePublishing(rig, plan);
@@ -84,8 +85,7 @@ describe("storeImage() after its process was killed", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
   });
 
-  it("takes a copy that was killed before the catalogue knew of it", async () => {
-    const rig = await openNode(catalogue);
+  it("takes a copy that was killed before the catalogue knew of it", async ({ rig }) => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const key = await killBeforeRecording(rig, plan);
@@ -99,8 +99,9 @@ describe("storeImage() after its process was killed", () => {
     expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "whole" }]);
   });
 
-  it("passes the part of a dead attempt to only one of two attempts that find it", async () => {
-    const rig = await openNode(catalogue);
+  it("passes the part of a dead attempt to only one of two attempts that find it", async ({
+    rig,
+  }) => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const part = newPartName(plan.image_id, plan.epoch);
@@ -140,12 +141,11 @@ describe("storeImage() after its process was killed", () => {
 });
 
 describe("removeCopy() after the process of the copy was killed", () => {
-  it.each([
+  it.for([
     ["in the middle of its bytes", killWhileCopying],
     ["when it had all its bytes", killBeforePublishing],
     ["before the catalogue knew of its copy", killBeforeRecording],
-  ])("leaves nothing of a copy that was killed %s", async (_, kill) => {
-    const rig = await openNode(catalogue);
+  ] as const)("leaves nothing of a copy that was killed %s", async ([_, kill], { rig }) => {
     const plan = await rig.stageAndClaim(someBytes(SIZE_BYTES));
     const left = await kill(rig, plan);
     expect(await rig.names("fast")).toEqual([left]);
@@ -158,8 +158,9 @@ describe("removeCopy() after the process of the copy was killed", () => {
 });
 
 describe("storeImage() in a process that stood still, and goes on late", () => {
-  it("changes nothing of the image that a second attempt has finished meanwhile", async () => {
-    const rig = await openNode(catalogue);
+  it("changes nothing of the image that a second attempt has finished meanwhile", async ({
+    rig,
+  }) => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const { writer: late } = await rig.heldElsewhere(plan, bytes.length);
@@ -176,8 +177,7 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("does not throw away the published copy when its own went wrong", async () => {
-    const rig = await openNode(catalogue);
+  it("does not throw away the published copy when its own went wrong", async ({ rig }) => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const { writer: late } = await rig.heldElsewhere(plan, bytes.length);
@@ -194,8 +194,7 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("leaves nothing in the store when the import was undone meanwhile", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves nothing in the store when the import was undone meanwhile", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(SIZE_BYTES));
     const { writer: late } = await rig.heldElsewhere(plan, SIZE_BYTES);
     await late.stop();
@@ -211,8 +210,7 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
     expect(await rig.names("fast")).toEqual([]);
   });
 
-  it("does not disturb a second attempt that copies beside it", async () => {
-    const rig = await openNode(catalogue);
+  it("does not disturb a second attempt that copies beside it", async ({ rig }) => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const { writer: late, part } = await rig.heldElsewhere(plan, bytes.length);

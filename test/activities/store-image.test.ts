@@ -18,7 +18,7 @@ import {
 import { crc32 } from "node:zlib";
 import { CancelledFailure } from "@temporalio/common";
 import { eq, sql } from "drizzle-orm";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, onTestFinished, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
@@ -37,17 +37,19 @@ import { MIB } from "../support/mib.ts";
 import { MARK_NAME } from "../../src/stores/store-mark.ts";
 import {
   activityEnvironment,
+  type NodeRig,
+  onNode,
   openNode,
   runStep,
   someBytes,
   WAYS_TO_LOSE_AN_IMAGE,
-  type NodeRig,
 } from "../support/node-rig.ts";
 import { storeOrder } from "../support/step-orders.ts";
 import { MAY_MOUNT, mountReadOnlyVolume, mountSmallVolume } from "../support/volume.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount file systems)";
 
 /** Leaves the lease of an earlier attempt, and a part with these bytes. Returns the part's name. */
@@ -85,8 +87,7 @@ async function holds(path: string, bytes: Buffer): Promise<boolean> {
 }
 
 describe("storeImage()", () => {
-  it("copies the staged bytes under a key of this import, read-only", async () => {
-    const rig = await openNode(catalogue);
+  it("copies the staged bytes under a key of this import, read-only", async ({ rig }) => {
     const bytes = someBytes(3 * MIB + 5);
     const plan = await rig.stageAndClaim(bytes);
 
@@ -105,8 +106,7 @@ describe("storeImage()", () => {
     expect((await stat(rig.copyPath(plan))).mode & 0o777).toBe(0o440);
   });
 
-  it("records the copy in its lease, and nowhere that readers look", async () => {
-    const rig = await openNode(catalogue);
+  it("records the copy in its lease, and nowhere that readers look", async ({ rig }) => {
     const bytes = someBytes(MIB);
     const plan = await rig.stageAndClaim(bytes);
 
@@ -125,8 +125,7 @@ describe("storeImage()", () => {
     expect(await locationsOf(plan)).toEqual([]);
   });
 
-  it("moves the task to processing, and the store out of those still to fill", async () => {
-    const rig = await openNode(catalogue);
+  it("moves the task to processing, and the store out of those still to fill", async ({ rig }) => {
     const bytes = someBytes(MIB);
     const plan = await rig.stageAndClaim(bytes, ["fast", "slow"]);
 
@@ -136,8 +135,7 @@ describe("storeImage()", () => {
     expect((await catalogue.image(plan.image_id)).importingToStores).toEqual(["slow"]);
   });
 
-  it("copies an image of no bytes", async () => {
-    const rig = await openNode(catalogue);
+  it("copies an image of no bytes", async ({ rig }) => {
     const plan = await rig.stageAndClaim(Buffer.alloc(0));
 
     const stored = await rig.store(plan, 0);
@@ -146,8 +144,7 @@ describe("storeImage()", () => {
     expect(await holds(rig.copyPath(plan), Buffer.alloc(0))).toBe(true);
   });
 
-  it("keeps a sparse image sparse", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps a sparse image sparse", async ({ rig }) => {
     const bytes = Buffer.concat([someBytes(MIB), Buffer.alloc(15 * MIB)]);
     const plan = await rig.stageAndClaim(bytes);
 
@@ -157,8 +154,7 @@ describe("storeImage()", () => {
     expect((await stat(rig.copyPath(plan))).blocks * 512).toBeLessThan(2 * MIB);
   });
 
-  it("finds its copy when it is run again, and moves no byte", async () => {
-    const rig = await openNode(catalogue);
+  it("finds its copy when it is run again, and moves no byte", async ({ rig }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const first = await rig.store(plan, bytes.length);
@@ -170,8 +166,7 @@ describe("storeImage()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("copies again when the copy that it made is gone from the store", async () => {
-    const rig = await openNode(catalogue);
+  it("copies again when the copy that it made is gone from the store", async ({ rig }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     await rig.store(plan, bytes.length);
@@ -183,8 +178,7 @@ describe("storeImage()", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("beats with the store and the bytes that are done", async () => {
-    const rig = await openNode(catalogue);
+  it("beats with the store and the bytes that are done", async ({ rig }) => {
     const copies = rig.holdCopies();
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -211,20 +205,21 @@ async function locationsOf(plan: ImportPlan) {
 }
 
 describe("storeImage() for an import that no longer holds the image", () => {
-  it.each(WAYS_TO_LOSE_AN_IMAGE)("refuses one %s, and writes nothing", async (_, lose) => {
-    const rig = await openNode(catalogue);
-    const plan = await rig.stageAndClaim(someBytes(MIB));
-    const late = await lose(rig, plan);
+  it.for(WAYS_TO_LOSE_AN_IMAGE)(
+    "refuses one %s, and writes nothing",
+    async ([_, lose], { rig }) => {
+      const plan = await rig.stageAndClaim(someBytes(MIB));
+      const late = await lose(rig, plan);
 
-    const failure = await failureOf(rig.store(late, MIB));
+      const failure = await failureOf(rig.store(late, MIB));
 
-    expect(failure).toMatchObject({ code: "ImportLost" });
-    expect(await rig.names("fast")).toEqual([]);
-    expect(await catalogue.leases(plan.image_id)).toEqual([]);
-  });
+      expect(failure).toMatchObject({ code: "ImportLost" });
+      expect(await rig.names("fast")).toEqual([]);
+      expect(await catalogue.leases(plan.image_id)).toEqual([]);
+    },
+  );
 
-  it("refuses to finish one that was undone while it copied", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses to finish one that was undone while it copied", async ({ rig }) => {
     const copies = rig.holdCopies();
     const bytes = someBytes(4 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -242,8 +237,9 @@ describe("storeImage() for an import that no longer holds the image", () => {
 });
 
 describe("storeImage() after an earlier attempt", () => {
-  it("goes on from the part of a writer that is dead, and writes only what is missing", async () => {
-    const rig = await openNode(catalogue);
+  it("goes on from the part of a writer that is dead, and writes only what is missing", async ({
+    rig,
+  }) => {
     const bytes = someBytes(16 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const left = bytes.subarray(0, 12 * MIB + 1000);
@@ -259,8 +255,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
   });
 
-  it("completes a part that has all its bytes, and was not published", async () => {
-    const rig = await openNode(catalogue);
+  it("completes a part that has all its bytes, and was not published", async ({ rig }) => {
     const bytes = someBytes(3 * MIB + 7);
     const plan = await rig.stageAndClaim(bytes);
     const part = await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes });
@@ -272,8 +267,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("starts from byte 0 when a dead writer had a lease and no part yet", async () => {
-    const rig = await openNode(catalogue);
+  it("starts from byte 0 when a dead writer had a lease and no part yet", async ({ rig }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     await leaveAttempt(rig, plan, { writer: await deadProcess() });
@@ -283,8 +277,9 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("restarts from byte 0 under another name when the writer is alive, and removes the writer's part", async () => {
-    const rig = await openNode(catalogue);
+  it("restarts from byte 0 under another name when the writer is alive, and removes the writer's part", async ({
+    rig,
+  }) => {
     const bytes = someBytes(8 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const other = await startOtherProcess();
@@ -301,8 +296,9 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
   });
 
-  it("restarts from byte 0 when this process cannot find out whether the writer is alive", async () => {
-    const rig = await openNode(catalogue);
+  it("restarts from byte 0 when this process cannot find out whether the writer is alive", async ({
+    rig,
+  }) => {
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const writer = { ...(await deadProcess()), pidNamespace: "pid:[1]" };
@@ -315,8 +311,9 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("restarts from byte 0 when the machine was restarted since, as written bytes may be lost", async () => {
-    const rig = await openNode(catalogue);
+  it("restarts from byte 0 when the machine was restarted since, as written bytes may be lost", async ({
+    rig,
+  }) => {
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const writer = { ...(await deadProcess()), bootId: "00000000-0000-0000-0000-000000000000" };
@@ -330,8 +327,9 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("fails permanently when the upload does not match its recorded CRC, though its file looks unchanged", async () => {
-    const rig = await openNode(catalogue);
+  it("fails permanently when the upload does not match its recorded CRC, though its file looks unchanged", async ({
+    rig,
+  }) => {
     const plan = await rig.stageAndClaim(someBytes(2 * MIB));
     await catalogue.execute(
       sql`UPDATE staged_files SET crc32 = 1 WHERE image_id = ${plan.image_id}`,
@@ -360,16 +358,16 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("does not read the copy back by default", async () => {
-    const rig = await openNode(catalogue);
+  it("does not read the copy back by default", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(3 * MIB));
     spoilNextCopy(rig, plan);
 
     await expect(rig.store(plan, 3 * MIB)).resolves.toMatchObject({ method: "copy" });
   });
 
-  it("throws a part away that does not hold the staged bytes, and makes the copy when it is run again", async () => {
-    const rig = await openNode(catalogue);
+  it("throws a part away that does not hold the staged bytes, and makes the copy when it is run again", async ({
+    rig,
+  }) => {
     const bytes = someBytes(4 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const torn = Buffer.concat([bytes.subarray(0, MIB), Buffer.alloc(2 * MIB)]);
@@ -388,8 +386,9 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("takes the copy that a dead writer published and did not report, without writing it again", async () => {
-    const rig = await openNode(catalogue);
+  it("takes the copy that a dead writer published and did not report, without writing it again", async ({
+    rig,
+  }) => {
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     await leaveAttempt(rig, plan, { writer: await deadProcess() });
@@ -403,8 +402,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await catalogue.leases(plan.image_id)).toMatchObject([{ state: "whole" }]);
   });
 
-  it("leaves one name of a copy whose writer died between its two names", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves one name of a copy whose writer died between its two names", async ({ rig }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const part = await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes });
@@ -416,8 +414,9 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("replaces a published copy that no row names and that does not hold the staged bytes", async () => {
-    const rig = await openNode(catalogue);
+  it("replaces a published copy that no row names and that does not hold the staged bytes", async ({
+    rig,
+  }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     await leaveAttempt(rig, plan, { writer: await deadProcess() });
@@ -430,8 +429,9 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("does not trust the copy that a late writer publishes at the last moment, and checks it when it is run again", async () => {
-    const rig = await openNode(catalogue);
+  it("does not trust the copy that a late writer publishes at the last moment, and checks it when it is run again", async ({
+    rig,
+  }) => {
     const copies = rig.holdCopies();
     const bytes = someBytes(4 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -453,8 +453,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("never writes to a part that is another name of a user's file", async () => {
-    const rig = await openNode(catalogue);
+  it("never writes to a part that is another name of a user's file", async ({ rig }) => {
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     const part = await leaveAttempt(rig, plan, { writer: await deadProcess() });
@@ -468,8 +467,9 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("ends an attempt that still runs in this process, and goes on from its part", async () => {
-    const rig = await openNode(catalogue);
+  it("ends an attempt that still runs in this process, and goes on from its part", async ({
+    rig,
+  }) => {
     const copies = rig.holdCopies();
     const bytes = someBytes(5 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -491,8 +491,9 @@ describe("storeImage() after an earlier attempt", () => {
 });
 
 describe("storeImage() when it is stopped", () => {
-  it("stops within a block on a cancel, keeps its part, and goes on from it when it is run again", async () => {
-    const rig = await openNode(catalogue);
+  it("stops within a block on a cancel, keeps its part, and goes on from it when it is run again", async ({
+    rig,
+  }) => {
     const copies = rig.holdCopies();
     const bytes = someBytes(8 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -532,8 +533,7 @@ describe("storeImage() when it is stopped", () => {
 });
 
 describe("storeImage() on a store that fails", () => {
-  it("reports that the directory of its store is missing, and is retried", async () => {
-    const rig = await openNode(catalogue);
+  it("reports that the directory of its store is missing, and is retried", async ({ rig }) => {
     const bytes = someBytes(MIB);
     const plan = await rig.stageAndClaim(bytes);
     await rm(rig.stored(""), { recursive: true });
@@ -543,8 +543,7 @@ describe("storeImage() on a store that fails", () => {
     expect(failure).toMatchObject({ code: "StoreUnavailable", retryable: true });
   });
 
-  it("refuses a store that is not configured", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses a store that is not configured", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
 
     expect(await failureOf(rig.store(plan, MIB, "nowhere"))).toMatchObject({
@@ -815,13 +814,12 @@ const replacedBySame: Tampering = async (path) => {
 };
 
 describe("storeImage() of staged bytes that changed since they were staged", () => {
-  it.each([
+  it.for([
     ["truncated", truncated],
     ["grown", grown],
     ["replaced by others", replaced],
     ["overwritten in place", overwritten],
-  ])("refuses bytes that were %s", async (_, tamper) => {
-    const rig = await openNode(catalogue);
+  ] as const)("refuses bytes that were %s", async ([_, tamper], { rig }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
     await rig.verify(plan);
@@ -836,36 +834,37 @@ describe("storeImage() of staged bytes that changed since they were staged", () 
     expect(await rig.names("fast")).toEqual([]);
   });
 
-  it.each([
+  it.for([
     ["touched", touched],
     ["chmodded", chmodded],
     ["replaced by the same", replacedBySame],
-  ])("copies bytes that were %s, and remembers their new fingerprint", async (_, tamper) => {
-    const rig = await openNode(catalogue);
-    const bytes = someBytes(2 * MIB);
-    const plan = await rig.stageAndClaim(bytes);
-    await rig.verify(plan);
-    await tamper(rig.staged(plan.image_id), bytes);
+  ] as const)(
+    "copies bytes that were %s, and remembers their new fingerprint",
+    async ([_, tamper], { rig }) => {
+      const bytes = someBytes(2 * MIB);
+      const plan = await rig.stageAndClaim(bytes);
+      await rig.verify(plan);
+      await tamper(rig.staged(plan.image_id), bytes);
 
-    await rig.store(plan, bytes.length);
+      await rig.store(plan, bytes.length);
 
-    const { ino, ctimeNs } = await stat(rig.staged(plan.image_id), { bigint: true });
-    expect((await catalogue.staged(plan.image_id))?.fingerprint).toMatchObject({
-      ino: String(ino),
-      ctimeNs: String(ctimeNs),
-    });
-    expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
-  });
+      const { ino, ctimeNs } = await stat(rig.staged(plan.image_id), { bigint: true });
+      expect((await catalogue.staged(plan.image_id))?.fingerprint).toMatchObject({
+        ino: String(ino),
+        ctimeNs: String(ctimeNs),
+      });
+      expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
+    },
+  );
 
-  it.each([
+  it.for([
     ["truncated", truncated],
     ["grown", grown],
     ["replaced by others", replaced],
     ["overwritten in place", overwritten],
     ["touched", touched],
     ["replaced by the same", replacedBySame],
-  ])("refuses bytes without digests that were %s", async (name, tamper) => {
-    const rig = await openNode(catalogue);
+  ] as const)("refuses bytes without digests that were %s", async ([name, tamper], { rig }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.adoptAndClaim(bytes);
     await tamper((await catalogue.staged(plan.image_id))?.path ?? name, bytes);
@@ -875,8 +874,7 @@ describe("storeImage() of staged bytes that changed since they were staged", () 
     expect(failure).toMatchObject({ code: "StagedDataChanged" });
   });
 
-  it("copies bytes without digests that were chmodded", async () => {
-    const rig = await openNode(catalogue);
+  it("copies bytes without digests that were chmodded", async ({ rig }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.adoptAndClaim(bytes);
     await chmodded((await catalogue.staged(plan.image_id))?.path ?? "", bytes);
@@ -886,8 +884,7 @@ describe("storeImage() of staged bytes that changed since they were staged", () 
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("reports that they are gone", async () => {
-    const rig = await openNode(catalogue);
+  it("reports that they are gone", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await unlink(rig.staged(plan.image_id));
 
@@ -915,8 +912,7 @@ describe("storeImage() of an active image while the catalogue is unreachable", (
     return breakDatabase(catalogue.database, (call) => call === 0);
   }
 
-  it("notes that a damaged copy is whole again without reading it twice", async () => {
-    const rig = await openNode(catalogue);
+  it("notes that a damaged copy is whole again without reading it twice", async ({ rig }) => {
     const bytes = someBytes(MIB);
     const plan = await copying(rig, bytes);
     await catalogue.execute(
@@ -938,8 +934,7 @@ describe("storeImage() of an active image while the catalogue is unreachable", (
     expect(await catalogue.locations(plan.image_id)).toMatchObject([{ damage: null }]);
   });
 
-  it("notes that a touched copy, of which another was cloned, is sound", async () => {
-    const rig = await openNode(catalogue);
+  it("notes that a touched copy, of which another was cloned, is sound", async ({ rig }) => {
     const bytes = someBytes(MIB);
     const plan = await copying(rig, bytes);
     const [before] = await catalogue.locations(plan.image_id);
@@ -968,8 +963,7 @@ describe("storeImage() of an active image while the catalogue is unreachable", (
 });
 
 describe("removeCopy()", () => {
-  it("removes copy and lease", async () => {
-    const rig = await openNode(catalogue);
+  it("removes copy and lease", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await rig.store(plan, MIB);
 
@@ -979,8 +973,7 @@ describe("removeCopy()", () => {
     expect(await catalogue.leases(plan.image_id)).toEqual([]);
   });
 
-  it("removes the part of an attempt that died, and its lease", async () => {
-    const rig = await openNode(catalogue);
+  it("removes the part of an attempt that died, and its lease", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes: someBytes(100) });
 
@@ -990,8 +983,9 @@ describe("removeCopy()", () => {
     expect(await catalogue.leases(plan.image_id)).toEqual([]);
   });
 
-  it("removes a copy that was published and not reported, with both of its names", async () => {
-    const rig = await openNode(catalogue);
+  it("removes a copy that was published and not reported, with both of its names", async ({
+    rig,
+  }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
     const bytes = someBytes(100);
     const part = await leaveAttempt(rig, plan, { writer: await deadProcess(), bytes });
@@ -1002,11 +996,10 @@ describe("removeCopy()", () => {
     expect(await rig.names("fast")).toEqual([]);
   });
 
-  it.each([
+  it.for([
     ["again", true],
     ["where nothing was ever stored", false],
-  ])("succeeds %s", async (_, isStored) => {
-    const rig = await openNode(catalogue);
+  ] as const)("succeeds %s", async ([_, isStored], { rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
     if (isStored) await rig.store(plan, MIB);
     if (isStored) await rig.removeCopy(plan);
@@ -1014,8 +1007,9 @@ describe("removeCopy()", () => {
     await expect(rig.removeCopy(plan)).resolves.toBeUndefined();
   });
 
-  it("ends an attempt that still runs in this process, and leaves nothing of it", async () => {
-    const rig = await openNode(catalogue);
+  it("ends an attempt that still runs in this process, and leaves nothing of it", async ({
+    rig,
+  }) => {
     const copies = rig.holdCopies();
     const bytes = someBytes(5 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -1029,8 +1023,7 @@ describe("removeCopy()", () => {
     expect(await catalogue.leases(plan.image_id)).toEqual([]);
   });
 
-  it("touches no copy of another epoch or store", async () => {
-    const rig = await openNode(catalogue);
+  it("touches no copy of another epoch or store", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB), ["fast", "slow"]);
     await rig.store(plan, MIB, "fast");
     await rig.store(plan, MIB, "slow");
@@ -1044,8 +1037,7 @@ describe("removeCopy()", () => {
     expect(await rig.names("slow")).toEqual([storeKey(plan.image_id, plan.epoch)]);
   });
 
-  it("touches nothing of a published image", async () => {
-    const rig = await openNode(catalogue);
+  it("touches nothing of a published image", async ({ rig }) => {
     const plan = await rig.import(someBytes(MIB));
     const before = await rig.snapshot(plan);
 
@@ -1054,8 +1046,9 @@ describe("removeCopy()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("touches nothing of a published image, even when a lease on its copy turns up", async () => {
-    const rig = await openNode(catalogue);
+  it("touches nothing of a published image, even when a lease on its copy turns up", async ({
+    rig,
+  }) => {
     const plan = await rig.import(someBytes(MIB));
     await leaveAttempt(rig, plan, { writer: await thisProcess() });
     const before = await rig.snapshot(plan);
@@ -1065,8 +1058,7 @@ describe("removeCopy()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("keeps the lease while the store is unreachable", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the lease while the store is unreachable", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await rig.store(plan, MIB);
     await rename(rig.stored(""), rig.staged("../away"));

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, rename, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { sweepNode } from "../../src/activities/sweep-node.ts";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { thisProcess } from "../../src/processes/process-identity.ts";
@@ -13,9 +13,10 @@ import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { storeKey } from "../../src/stores/store.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { MIB } from "../support/mib.ts";
-import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, openNode, runStep, someBytes } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 const NOTHING = { staged: 0, parts: 0 };
 
 async function sweep(rig: NodeRig) {
@@ -56,8 +57,9 @@ async function orphan(path: (name: string) => string): Promise<string> {
 }
 
 describe("sweepNode() in the staging area", () => {
-  it("removes the part of an upload whose process died, and moves the image back to queued", async () => {
-    const rig = await openNode(catalogue);
+  it("removes the part of an upload whose process died, and moves the image back to queued", async ({
+    rig,
+  }) => {
     const { imageId } = await beginToStage(rig);
     await catalogue.silenceStager(imageId, 21);
 
@@ -67,8 +69,7 @@ describe("sweepNode() in the staging area", () => {
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("removes also the final name that an upload got before its process died", async () => {
-    const rig = await openNode(catalogue);
+  it("removes also the final name that an upload got before its process died", async ({ rig }) => {
     const { imageId, part } = await beginToStage(rig);
     await rename(rig.staged(part), rig.staged(imageId));
     await catalogue.silenceStager(imageId, 21);
@@ -78,8 +79,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await rig.names("staging")).toEqual([]);
   });
 
-  it("leaves an upload alone while its process lives, however old its part is", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves an upload alone while its process lives, however old its part is", async ({ rig }) => {
     const { imageId, part } = await beginToStage(rig);
     await age(rig.staged(part));
 
@@ -88,8 +88,9 @@ describe("sweepNode() in the staging area", () => {
     expect((await catalogue.image(imageId)).status).toBe("uploading");
   });
 
-  it("removes staged data past its time to live, and moves the image back to queued", async () => {
-    const rig = await openNode(catalogue);
+  it("removes staged data past its time to live, and moves the image back to queued", async ({
+    rig,
+  }) => {
     const imageId = await rig.stage(someBytes(100));
     await catalogue.expireStaged(imageId);
 
@@ -98,8 +99,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await catalogue.image(imageId)).toMatchObject({ status: "queued", sizeBytes: null });
   });
 
-  it("keeps staged data until then", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps staged data until then", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     await age(rig.staged(imageId));
 
@@ -107,8 +107,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await rig.names("staging")).toEqual([imageId]);
   });
 
-  it("keeps the staged data that an import holds, also past its time to live", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the staged data that an import holds, also past its time to live", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
     await catalogue.expireStaged(plan.image_id);
     const before = await rig.snapshot(plan);
@@ -127,8 +126,9 @@ describe("sweepNode() in the staging area", () => {
     expect((await catalogue.image(plan.image_id)).status).toBe("active");
   });
 
-  it("removes the staged data that a dead sweeper took over and did not remove", async () => {
-    const rig = await openNode(catalogue);
+  it("removes the staged data that a dead sweeper took over and did not remove", async ({
+    rig,
+  }) => {
     const imageId = await rig.stage(someBytes(100));
     await catalogue.expireStaged(imageId);
     const sweeper = { node: rig.dependencies.staging.node, writer: await thisProcess() };
@@ -143,8 +143,7 @@ describe("sweepNode() in the staging area", () => {
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("leaves the staged data of other nodes to their workers", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves the staged data of other nodes to their workers", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     await catalogue.execute(sql`UPDATE leases SET node = 'ffffffffffff'`);
     await catalogue.expireStaged(imageId);
@@ -153,8 +152,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await rig.names("staging")).toEqual([imageId]);
   });
 
-  it("removes private files that no row names, once they are old", async () => {
-    const rig = await openNode(catalogue);
+  it("removes private files that no row names, once they are old", async ({ rig }) => {
     const old = await orphan((name) => rig.staged(name));
     await age(rig.staged(old));
     const young = await orphan((name) => rig.staged(name));
@@ -163,8 +161,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await rig.names("staging")).toEqual([young]);
   });
 
-  it("leaves every other name alone", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves every other name alone", async ({ rig }) => {
     await writeFile(rig.staged("disk.raw"), someBytes(100));
     await age(rig.staged("disk.raw"));
 
@@ -172,8 +169,7 @@ describe("sweepNode() in the staging area", () => {
     expect(await rig.names("staging")).toEqual(["disk.raw"]);
   });
 
-  it("removes nothing when it is run again", async () => {
-    const rig = await openNode(catalogue);
+  it("removes nothing when it is run again", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     await catalogue.expireStaged(imageId);
     await sweep(rig);
@@ -183,8 +179,7 @@ describe("sweepNode() in the staging area", () => {
 });
 
 describe("sweepNode() in the stores", () => {
-  it("removes private files that no lease names, once they are old", async () => {
-    const rig = await openNode(catalogue);
+  it("removes private files that no lease names, once they are old", async ({ rig }) => {
     const old = await orphan((name) => rig.stored(name, "slow"));
     await age(rig.stored(old, "slow"));
     const young = await orphan((name) => rig.stored(name, "slow"));
@@ -193,8 +188,7 @@ describe("sweepNode() in the stores", () => {
     expect(await rig.names("slow")).toEqual([young]);
   });
 
-  it("keeps the part of a copy that has a lease, however old it is", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps the part of a copy that has a lease, however old it is", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(3 * MIB));
     const { writer, part } = await rig.heldElsewhere(plan, 3 * MIB);
     await writer.kill();
@@ -204,8 +198,7 @@ describe("sweepNode() in the stores", () => {
     expect(await rig.names("fast")).toEqual([part]);
   });
 
-  it("keeps published copies, and names that are not ours", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps published copies, and names that are not ours", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
     await runStep(() => rig.cleanUp.unstageImage(plan));
     await writeFile(rig.stored("README"), "theirs");
@@ -216,8 +209,7 @@ describe("sweepNode() in the stores", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch), "README"].sort());
   });
 
-  it("leaves out a store that is unreachable", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves out a store that is unreachable", async ({ rig }) => {
     const old = await orphan((name) => rig.stored(name, "slow"));
     await age(rig.stored(old, "slow"));
     await rename(rig.stored("", "fast"), rig.stored("", "away"));
@@ -240,8 +232,7 @@ describe("sweepNode() when something can't be removed", () => {
     return imageId;
   }
 
-  it("removes all the rest, and then fails", async () => {
-    const rig = await openNode(catalogue);
+  it("removes all the rest, and then fails", async ({ rig }) => {
     await unsweepable(rig);
     const imageId = await rig.stage(someBytes(100));
     await catalogue.expireStaged(imageId);
@@ -254,8 +245,7 @@ describe("sweepNode() when something can't be removed", () => {
     expect(await rig.names("fast")).toEqual([]);
   });
 
-  it("touches nothing outside", async () => {
-    const rig = await openNode(catalogue);
+  it("touches nothing outside", async ({ rig }) => {
     const imageId = await unsweepable(rig);
 
     await expect(sweep(rig)).rejects.toThrow("does not lie below");
@@ -265,8 +255,7 @@ describe("sweepNode() when something can't be removed", () => {
 });
 
 describe("sweepNode(), called by a worker that starts", () => {
-  it("needs no activity around it", async () => {
-    const rig = await openNode(catalogue);
+  it("needs no activity around it", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     await catalogue.expireStaged(imageId);
 

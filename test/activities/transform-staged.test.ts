@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { link, mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 import { CancelledFailure } from "@temporalio/common";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, onTestFinished, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { ByteProgress } from "../../src/activities/progress.ts";
 import { findImage } from "../../src/db/image-records.ts";
@@ -16,17 +16,19 @@ import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
 import {
   activityEnvironment,
+  type NodeRig,
+  onNode,
   openNode,
   runStep,
   someBytes,
   WAYS_TO_LOSE_AN_IMAGE,
-  type NodeRig,
 } from "../support/node-rig.ts";
 import { PATIENCE } from "../support/patience.ts";
 import { saveOrder, storeOrder } from "../support/step-orders.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../support/volume.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount file systems)";
 
 /** The product: the source with a mark at its end. */
@@ -360,8 +362,7 @@ describe("the product of transformStaged()", () => {
     expect(await failureOf(rig.verify(thief))).toMatchObject({ code: "StagedDataRefused" });
   });
 
-  it("is missing for a step when no transform made it", async () => {
-    const rig = await openNode(catalogue);
+  it("is missing for a step when no transform made it", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
 
     expect(await failureOf(rig.verify(plan, { product: 1 }))).toMatchObject({
@@ -562,8 +563,7 @@ describe("transformStaged() that fails", () => {
     expect(await rig.names("staging")).toHaveLength(1);
   });
 
-  it("refuses a transform that this worker does not have", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses a transform that this worker does not have", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
 
     expect(await failureOf(rig.transform(plan, "convert"))).toMatchObject({

@@ -1,20 +1,20 @@
 import { mkdir, readFile, rename, rm, stat, unlink, writeFile } from "node:fs/promises";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { findImage } from "../../src/db/image-records.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, openNode, runStep, someBytes } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 async function unstage(rig: NodeRig, { image_id }: ImportPlan): Promise<void> {
   await runStep(() => rig.cleanUp.unstageImage({ image_id }));
 }
 
 describe("unstageImage()", () => {
-  it("deletes the staged data of a published image", async () => {
-    const rig = await openNode(catalogue);
+  it("deletes the staged data of a published image", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
 
     await unstage(rig, plan);
@@ -38,8 +38,7 @@ describe("unstageImage()", () => {
     expect(locations).toMatchObject([{ store: "fast", shared: false }]);
   });
 
-  it("deletes a file that the user put into staging", async () => {
-    const rig = await openNode(catalogue);
+  it("deletes a file that the user put into staging", async ({ rig }) => {
     await mkdir(rig.staged("inner"));
     await writeFile(rig.staged("inner/disk.raw"), someBytes(100));
     const uri = rig.uri("inner/disk.raw");
@@ -52,8 +51,7 @@ describe("unstageImage()", () => {
     expect(await rig.names("staging/inner")).toEqual([]);
   });
 
-  it("succeeds again", async () => {
-    const rig = await openNode(catalogue);
+  it("succeeds again", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
     await unstage(rig, plan);
     const before = await rig.snapshot(plan);
@@ -63,8 +61,7 @@ describe("unstageImage()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("succeeds where the file is gone already, and forgets it", async () => {
-    const rig = await openNode(catalogue);
+  it("succeeds where the file is gone already, and forgets it", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
     await unlink(rig.staged(plan.image_id));
 
@@ -73,8 +70,9 @@ describe("unstageImage()", () => {
     expect(await catalogue.staged(plan.image_id)).toBeUndefined();
   });
 
-  it("succeeds where the directory of the file is gone already, and forgets it", async () => {
-    const rig = await openNode(catalogue);
+  it("succeeds where the directory of the file is gone already, and forgets it", async ({
+    rig,
+  }) => {
     await mkdir(rig.staged("inner"));
     await writeFile(rig.staged("inner/disk.raw"), someBytes(100));
     const uri = rig.uri("inner/disk.raw");
@@ -88,8 +86,9 @@ describe("unstageImage()", () => {
     expect(await catalogue.staged(plan.image_id)).toBeUndefined();
   });
 
-  it("fails for now while the staging area is unreachable, and turns nothing back", async () => {
-    const rig = await openNode(catalogue);
+  it("fails for now while the staging area is unreachable, and turns nothing back", async ({
+    rig,
+  }) => {
     const plan = await rig.import(someBytes(100));
     await rename(rig.staged(""), rig.stored("../away"));
 

@@ -3,7 +3,7 @@ import { appendFile, mkdir, rm, symlink, unlink, writeFile } from "node:fs/promi
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { sql } from "drizzle-orm";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, vi } from "vitest";
 import { useCatalogue } from "../support/catalogue.ts";
 import {
   be,
@@ -17,10 +17,17 @@ import {
 } from "../support/crafted-images.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
-import { openNode, someBytes, WAYS_TO_LOSE_AN_IMAGE, type NodeRig } from "../support/node-rig.ts";
+import {
+  type NodeRig,
+  onNode,
+  openNode,
+  someBytes,
+  WAYS_TO_LOSE_AN_IMAGE,
+} from "../support/node-rig.ts";
 import { MAY_MOUNT } from "../support/volume.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 /** Bytes with a text at some place, else zero. */
 function marked(mark: string, offset = 0, sizeBytes = 128 * 1024): Buffer {
@@ -43,8 +50,7 @@ async function verify(rig: NodeRig, bytes: Buffer, fields: object = {}) {
 }
 
 describe("verifyStaging()", () => {
-  it("describes an upload, with its digests and the checks that it passed", async () => {
-    const rig = await openNode(catalogue);
+  it("describes an upload, with its digests and the checks that it passed", async ({ rig }) => {
     const bytes = someBytes(5000);
     const plan = await rig.stageAndClaim(bytes);
 
@@ -69,16 +75,14 @@ describe("verifyStaging()", () => {
     });
   });
 
-  it("knows no digests of a file that the user put into staging", async () => {
-    const rig = await openNode(catalogue);
+  it("knows no digests of a file that the user put into staging", async ({ rig }) => {
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("disk.raw") });
 
     expect(await rig.verify(plan)).toMatchObject({ size: 700, digests: null });
   });
 
-  it("takes a file as it is now that was corrected after its import failed", async () => {
-    const rig = await openNode(catalogue);
+  it("takes a file as it is now that was corrected after its import failed", async ({ rig }) => {
     const uri = rig.uri("disk.raw");
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const failed = await rig.claim(await catalogue.newImage(), { uri });
@@ -92,8 +96,7 @@ describe("verifyStaging()", () => {
     expect(await rig.verify(plan)).toMatchObject({ size: 800, digests: null });
   });
 
-  it("refuses a file that is changed while it is imported", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses a file that is changed while it is imported", async ({ rig }) => {
     const uri = rig.uri("disk.raw");
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const plan = await rig.claim(await catalogue.newImage(), { uri });
@@ -106,8 +109,7 @@ describe("verifyStaging()", () => {
     expect((await failureOf(rig.verify(again))).code).toBe("StagedDataChanged");
   });
 
-  it("returns the same when it is run again, and changes nothing", async () => {
-    const rig = await openNode(catalogue);
+  it("returns the same when it is run again, and changes nothing", async ({ rig }) => {
     const plan = await rig.adoptAndClaim(someBytes(700));
     const first = await rig.verify(plan);
     const before = await rig.snapshot(plan);
@@ -116,8 +118,7 @@ describe("verifyStaging()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it.each(WAYS_TO_LOSE_AN_IMAGE)("refuses an import %s", async (_, lose) => {
-    const rig = await openNode(catalogue);
+  it.for(WAYS_TO_LOSE_AN_IMAGE)("refuses an import %s", async ([_, lose], { rig }) => {
     const plan = await rig.stageAndClaim(someBytes(700));
     const late = await lose(rig, plan);
 
@@ -126,8 +127,7 @@ describe("verifyStaging()", () => {
 });
 
 describe("verifyStaging() of an import that loses its image meanwhile", () => {
-  it("adopts no file", async () => {
-    const rig = await openNode(catalogue);
+  it("adopts no file", async ({ rig }) => {
     const { staging } = rig.dependencies;
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("disk.raw") });
@@ -144,8 +144,7 @@ describe("verifyStaging() of an import that loses its image meanwhile", () => {
     expect(await catalogue.allLeases(plan.image_id)).toEqual([]);
   });
 
-  it("says so, and not that the file is gone", async () => {
-    const rig = await openNode(catalogue);
+  it("says so, and not that the file is gone", async ({ rig }) => {
     const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("gone.raw") });
     await rig.release(plan);
 
@@ -187,8 +186,7 @@ describe("verifyStaging() looks for the bytes", () => {
     expect(await rig.verify(plan)).toMatchObject({ size: 700 });
   });
 
-  it("at the URI that the request names, also in a directory below the root", async () => {
-    const rig = await openNode(catalogue);
+  it("at the URI that the request names, also in a directory below the root", async ({ rig }) => {
     await mkdir(rig.staged("inner"));
     await writeFile(rig.staged("inner/a disk.raw"), someBytes(700));
     const uri = rig.uri("inner/a disk.raw");
@@ -198,8 +196,7 @@ describe("verifyStaging() looks for the bytes", () => {
     expect(uri).toMatch(/a%20disk\.raw$/);
   });
 
-  it("and reports that nothing is there", async () => {
-    const rig = await openNode(catalogue);
+  it("and reports that nothing is there", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(700));
     await unlink(rig.staged(plan.image_id));
 
@@ -209,8 +206,7 @@ describe("verifyStaging() looks for the bytes", () => {
     });
   });
 
-  it("and reports that a named file is not there", async () => {
-    const rig = await openNode(catalogue);
+  it("and reports that a named file is not there", async ({ rig }) => {
     const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("no/disk.raw") });
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({
@@ -221,12 +217,11 @@ describe("verifyStaging() looks for the bytes", () => {
 });
 
 describe("verifyStaging() refuses anything but a regular file below the staging root", () => {
-  it.each([
+  it.for([
     ["symbolic link", async (path: string) => symlink("/etc/hostname", path)],
     ["directory", async (path: string) => mkdir(path)],
     ["FIFO", async (path: string) => execFileSync("mkfifo", [path])],
-  ])("a %s at the default place", async (kind, make) => {
-    const rig = await openNode(catalogue);
+  ] as const)("a %s at the default place", async ([kind, make], { rig }) => {
     const plan = await rig.stageAndClaim(someBytes(700));
     const path = rig.staged(plan.image_id);
     await rm(path);
@@ -240,8 +235,7 @@ describe("verifyStaging() refuses anything but a regular file below the staging 
 
   it.skipIf(!MAY_MOUNT)(
     `a device${MAY_MOUNT ? "" : " (skipped: only root makes one)"}`,
-    async () => {
-      const rig = await openNode(catalogue);
+    async ({ rig }) => {
       execFileSync("mknod", [rig.staged("device"), "c", "1", "3"]);
       const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("device") });
 
@@ -252,14 +246,13 @@ describe("verifyStaging() refuses anything but a regular file below the staging 
     },
   );
 
-  it.each([
+  it.for([
     ["a file elsewhere", () => "file:///etc/hostname"],
     ["a file elsewhere that is not there", () => "file:///etc/no-such-file/x"],
     ["a way out", (rig: NodeRig) => rig.uri("x").replace(/x$/, "../fast/file")],
     ["an encoded way out", (rig: NodeRig) => rig.uri("x").replace(/x$/, "%2e%2e/fast/file")],
     ["the root itself", (rig: NodeRig) => rig.uri(".")],
-  ])("%s", async (_, uriOf) => {
-    const rig = await openNode(catalogue);
+  ] as const)("%s", async ([_, uriOf], { rig }) => {
     await writeFile(rig.stored("file"), someBytes(700));
     const plan = await rig.claim(await catalogue.newImage(), { uri: uriOf(rig) });
 
@@ -271,8 +264,7 @@ describe("verifyStaging() refuses anything but a regular file below the staging 
     });
   });
 
-  it("a file reached through a symbolic link that leads out", async () => {
-    const rig = await openNode(catalogue);
+  it("a file reached through a symbolic link that leads out", async ({ rig }) => {
     await writeFile(rig.stored("file"), someBytes(700));
     await symlink(rig.stored(""), rig.staged("exit"));
     const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("exit/file") });
@@ -282,9 +274,7 @@ describe("verifyStaging() refuses anything but a regular file below the staging 
 });
 
 describe("verifyStaging() judges the format", () => {
-  it.each(FORMATS)("and accepts %s that is declared as such", async (format, bytes) => {
-    const rig = await openNode(catalogue);
-
+  it.for(FORMATS)("and accepts %s that is declared as such", async ([format, bytes], { rig }) => {
     const verified = await verify(rig, bytes, { diskFormat: format });
 
     expect(verified.detected_format).toBe(format);
@@ -292,11 +282,9 @@ describe("verifyStaging() judges the format", () => {
   });
 
   // A disc may be attached as a disk.
-  it.each(FORMATS.filter(([format]) => format !== "iso"))(
+  it.for(FORMATS.filter(([format]) => format !== "iso"))(
     "and refuses %s that is declared as raw",
-    async (format, bytes) => {
-      const rig = await openNode(catalogue);
-
+    async ([format, bytes], { rig }) => {
       expect(await failureOf(verify(rig, bytes, { diskFormat: "raw" }))).toMatchObject({
         code: "FormatMismatch",
         message: `Cannot accept the image as "raw": its bytes are "${format}"`,
@@ -305,11 +293,9 @@ describe("verifyStaging() judges the format", () => {
     },
   );
 
-  it.each(FORMATS.map(([format]) => format))(
+  it.for(FORMATS.map(([format]) => format))(
     "and refuses raw that is declared as %s",
-    async (format) => {
-      const rig = await openNode(catalogue);
-
+    async (format, { rig }) => {
       expect(await failureOf(verify(rig, someBytes(700), { diskFormat: format }))).toMatchObject({
         code: "FormatMismatch",
         message: `Cannot accept the image as "${format}": its bytes are "raw"`,
@@ -317,17 +303,14 @@ describe("verifyStaging() judges the format", () => {
     },
   );
 
-  it("and refuses qed, whatever was declared", async () => {
-    const rig = await openNode(catalogue);
-
+  it("and refuses qed, whatever was declared", async ({ rig }) => {
     expect(await failureOf(verify(rig, marked("QED\0")))).toMatchObject({
       code: "UnsafeImage",
       message: "Cannot accept the image: it is a qed, a format that QEMU itself has abandoned",
     });
   });
 
-  it("and refuses an image that refers to another file", async () => {
-    const rig = await openNode(catalogue);
+  it("and refuses an image that refers to another file", async ({ rig }) => {
     const overlay = patched(craftedQcow2(), [8, be(8, 512)], [16, be(4, 11)], [512, "/etc/passwd"]);
 
     expect(await failureOf(verify(rig, overlay, { diskFormat: "qcow2" }))).toMatchObject({
@@ -337,8 +320,7 @@ describe("verifyStaging() judges the format", () => {
     });
   });
 
-  it("but not of what another container holds, as long as there is one", async () => {
-    const rig = await openNode(catalogue);
+  it("but not of what another container holds, as long as there is one", async ({ rig }) => {
     const formats = { diskFormat: "vmdk", containerFormat: "ova" };
 
     expect(await verify(rig, marked("ustar", 257), formats)).toMatchObject({
@@ -364,25 +346,21 @@ describe("verifyStaging() judges the format", () => {
     );
   });
 
-  it("and reports the size of the disk that a guest would see", async () => {
-    const rig = await openNode(catalogue);
-
+  it("and reports the size of the disk that a guest would see", async ({ rig }) => {
     expect(await verify(rig, craftedQcow2(), { diskFormat: "qcow2" })).toMatchObject({
       size: 256 * 1024,
       virtual_size: 5 * MIB,
     });
   });
 
-  it("of bytes that are still those that were staged", async () => {
-    const rig = await openNode(catalogue);
+  it("of bytes that are still those that were staged", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(700));
     await appendFile(rig.staged(plan.image_id), "more");
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({ code: "StagedDataChanged" });
   });
 
-  it("and not while the catalogue has them as being staged again", async () => {
-    const rig = await openNode(catalogue);
+  it("and not while the catalogue has them as being staged again", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(700));
     await catalogue.execute(
       sql`UPDATE leases SET state = 'writing' WHERE image_id = ${plan.image_id}`,

@@ -2,13 +2,13 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { describe, expect, inject, it, onTestFinished } from "vitest";
+import { describe, expect, inject, onTestFinished } from "vitest";
 import type { ClientOptions } from "../../src/client/connections.ts";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import { findFreePort } from "../../src/stack/ports.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, liveReport, type ImportRig } from "../support/import-rig.ts";
+import { createRig, type ImportRig, it, liveReport } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 
 /** A client that is closed when the test has finished. */
@@ -47,8 +47,7 @@ async function rigWithTwoCopies() {
 }
 
 describe("ImageImportClient with Temporal alone", () => {
-  it("starts an import and waits for it", async () => {
-    const rig = await createRig();
+  it("starts an import and waits for it", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const client = await connectToTemporal(rig);
 
@@ -58,8 +57,7 @@ describe("ImageImportClient with Temporal alone", () => {
     expect(outcome).toMatchObject({ ...accepted, status: "active", stores: ["fast", "slow"] });
   });
 
-  it("follows an import to its end", async () => {
-    const rig = await createRig();
+  it("follows an import to its end", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const client = await connectToTemporal(rig);
     await client.imports.start(imageId);
@@ -71,8 +69,7 @@ describe("ImageImportClient with Temporal alone", () => {
     expect(phases.at(-1)).toBe("done");
   });
 
-  it("pauses, resumes and cancels an import", async () => {
-    const rig = await createRig();
+  it("pauses, resumes and cancels an import", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     const client = await connectToTemporal(rig);
@@ -196,8 +193,7 @@ describe("ImageImportClient without a Temporal server", () => {
 });
 
 describe("ImageImportClient", () => {
-  it("takes an image through its complete life", async () => {
-    const rig = await createRig();
+  it("takes an image through its complete life", async ({ rig }) => {
     const bytes = randomBytes(100_000);
     const upload = join(rig.directory, "disk.raw");
     await writeFile(upload, bytes);
@@ -249,8 +245,7 @@ describe("ImageImportClient", () => {
     });
   });
 
-  it("shows which task imports an image, and into which stores", async () => {
-    const rig = await createRig();
+  it("shows which task imports an image, and into which stores", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -268,8 +263,9 @@ describe("ImageImportClient", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it("records who asked for an import over HTTP, and no secret in the history of its run", async () => {
-    const rig = await createRig();
+  it("records who asked for an import over HTTP, and no secret in the history of its run", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const apiRequest = { method: { name: "glance-direct", uri: "https://a.test/b?secret=word" } };
 
@@ -310,8 +306,7 @@ describe("ImageImportClient", () => {
     });
   });
 
-  it("reports an import that runs by its task and by its run", async () => {
-    const rig = await createRig();
+  it("reports an import that runs by its task and by its run", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.after);
@@ -330,8 +325,7 @@ describe("ImageImportClient", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it("reports the newest import of an image that was imported twice", async () => {
-    const rig = await createRig();
+  it("reports the newest import of an image that was imported twice", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
     await rig.client.imports.start(imageId);

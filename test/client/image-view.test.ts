@@ -1,11 +1,12 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { imageView, taskView, type ImageView } from "../../src/client/image-view.ts";
 import { findImage, moveImage } from "../../src/db/image-records.ts";
 import { useCatalogue } from "../support/catalogue.ts";
-import { openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, someBytes } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 const aTime = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/) as string;
 
 async function viewOf(imageId: string): Promise<ImageView> {
@@ -52,8 +53,7 @@ describe("imageView()", () => {
     });
   });
 
-  it("shows which task imports the image, and into which stores", async () => {
-    const rig = await openNode(catalogue);
+  it("shows which task imports the image, and into which stores", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100), ["fast", "slow"]);
 
     expect(await viewOf(plan.image_id)).toMatchObject({
@@ -64,11 +64,10 @@ describe("imageView()", () => {
     });
   });
 
-  it.each([
+  it.for([
     ["active", async () => undefined],
     ["deactivated", deactivate],
-  ])("shows the locations of an image in status %s", async (status, happen) => {
-    const rig = await openNode(catalogue);
+  ] as const)("shows the locations of an image in status %s", async ([status, happen], { rig }) => {
     const plan = await rig.saved(someBytes(100), ["fast", "slow"]);
     await rig.activate(plan);
     await happen(plan);
@@ -88,11 +87,10 @@ describe("imageView()", () => {
     await catalogue.database.transaction((db) => moveImage(db, image_id, "deactivated"));
   }
 
-  it.each([
+  it.for([
     ["is not published yet", async (rig: NodeRig) => rig.saved(someBytes(100))],
     ["is being deleted", beginToDelete],
-  ])("shows no location of an image that %s", async (_, make) => {
-    const rig = await openNode(catalogue);
+  ] as const)("shows no location of an image that %s", async ([_, make], { rig }) => {
     const { image_id } = await make(rig);
 
     expect(await viewOf(image_id)).toMatchObject({ stores: [], locations: [] });
@@ -104,8 +102,7 @@ describe("imageView()", () => {
     return plan;
   }
 
-  it("shows which stores failed", async () => {
-    const rig = await openNode(catalogue);
+  it("shows which stores failed", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100), ["slow"]);
     await rig.release(plan, "Error: NoSpace: full", ["slow"]);
 
@@ -114,8 +111,7 @@ describe("imageView()", () => {
 });
 
 describe("taskView()", () => {
-  it("shows a task that runs, under Glance's names", async () => {
-    const rig = await openNode(catalogue);
+  it("shows a task that runs, under Glance's names", async ({ rig }) => {
     const plan = await rig.claim(await rig.stage(someBytes(100), { owner: "ann" }));
 
     expect(taskView(await catalogue.task(plan.task_id))).toEqual({
@@ -138,8 +134,7 @@ describe("taskView()", () => {
     });
   });
 
-  it("shows the result of a task that succeeded", async () => {
-    const rig = await openNode(catalogue);
+  it("shows the result of a task that succeeded", async ({ rig }) => {
     const plan = await rig.import(someBytes(100));
 
     expect(taskView(await catalogue.task(plan.task_id))).toMatchObject({
@@ -149,8 +144,7 @@ describe("taskView()", () => {
     });
   });
 
-  it("shows why a task failed", async () => {
-    const rig = await openNode(catalogue);
+  it("shows why a task failed", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.release(plan, 'Error: NoSpace: store "fast": full');
 

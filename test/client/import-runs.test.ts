@@ -1,13 +1,13 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { Client, Connection, type ConnectionOptions } from "@temporalio/client";
-import { describe, expect, inject, it, onTestFinished } from "vitest";
+import { describe, expect, inject, onTestFinished } from "vitest";
 import type { LookOptions } from "../../src/client/import-looks.ts";
 import { ImportRuns } from "../../src/client/import-runs.ts";
 import { Turns } from "../../src/client/turns.ts";
 import type { ImportStatus } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig } from "../support/import-rig.ts";
+import { it } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 import { connectTestClient } from "../support/temporal.ts";
 
@@ -20,8 +20,7 @@ type Interceptor = NonNullable<ConnectionOptions["interceptors"]>[number];
 
 describe("ImportRuns", () => {
   describe("wait()", () => {
-    it("follows the named run, not the newest", async () => {
-      const rig = await createRig();
+    it("follows the named run, not the newest", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
@@ -36,8 +35,7 @@ describe("ImportRuns", () => {
       expect(await ofSecond).toMatchObject({ status: "active", run_id: second.run_id });
     });
 
-    it("reports that the import was terminated", async () => {
-      const rig = await createRig();
+    it("reports that the import was terminated", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
       const storing = new Hold();
@@ -68,8 +66,7 @@ describe("ImportRuns", () => {
   });
 
   describe("run()", () => {
-    it("waits only seconds for the result of a run that has completed", async () => {
-      const rig = await createRig();
+    it("waits only seconds for the result of a run that has completed", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       await rig.client.imports.start(imageId, {});
       await rig.client.imports.wait(imageId);
@@ -100,8 +97,7 @@ describe("ImportRuns", () => {
   });
 
   describe("status()", () => {
-    it("adds the bytes of the copies that run", async () => {
-      const rig = await createRig();
+    it("adds the bytes of the copies that run", async ({ rig }) => {
       rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
@@ -117,8 +113,7 @@ describe("ImportRuns", () => {
       expect((stores["slow"]?.done_bytes ?? 0) % MIB).toBe(0);
     });
 
-    it("adds the attempt, and why the one before failed", async () => {
-      const rig = await createRig();
+    it("adds the attempt, and why the one before failed", async ({ rig }) => {
       rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
@@ -145,8 +140,7 @@ describe("ImportRuns", () => {
   });
 
   describe("watch()", () => {
-    it("yields the status again and again, and finally the last status", async () => {
-      const rig = await createRig();
+    it("yields the status again and again, and finally the last status", async ({ rig }) => {
       const slow = rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(3 * MIB));
       const imports = new ImportRuns(rig.temporal);
@@ -163,8 +157,7 @@ describe("ImportRuns", () => {
       expect(phases.at(-1)).toBe("done");
     });
 
-    it("follows the named run, not the newest", async () => {
-      const rig = await createRig();
+    it("follows the named run, not the newest", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
@@ -181,8 +174,7 @@ describe("ImportRuns", () => {
       expect(last).toMatchObject({ phase: "failed", failure: { code: "NoSpace" } });
     });
 
-    it("ends with the failure when the import fails", async () => {
-      const rig = await createRig();
+    it("ends with the failure when the import fails", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
@@ -199,8 +191,7 @@ describe("ImportRuns", () => {
   });
 
   describe("signal()", () => {
-    it("reports that the import has ended already, and how", async () => {
-      const rig = await createRig();
+    it("reports that the import has ended already, and how", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
       await rig.client.imports.start(imageId, {});
@@ -224,8 +215,7 @@ describe("ImportRuns", () => {
   });
 
   describe("cancel()", () => {
-    it("waits on request until the import has cleaned up", async () => {
-      const rig = await createRig();
+    it("waits on request until the import has cleaned up", async ({ rig }) => {
       rig.holdCopies("slow");
       const imageId = await rig.stagedImage(randomBytes(8 * MIB));
       const imports = new ImportRuns(rig.temporal);
@@ -241,8 +231,7 @@ describe("ImportRuns", () => {
       });
     });
 
-    it("does not wait otherwise", async () => {
-      const rig = await createRig();
+    it("does not wait otherwise", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
       const undoing = new Hold();
@@ -263,8 +252,7 @@ describe("ImportRuns", () => {
       });
     });
 
-    it("reports that it came too late", async () => {
-      const rig = await createRig();
+    it("reports that it came too late", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
       const activating = new Hold();
@@ -290,8 +278,7 @@ describe("ImportRuns", () => {
       expect(failure.code).toBe("ImportNotFound");
     });
 
-    it("reports that the import has ended already, and how", async () => {
-      const rig = await createRig();
+    it("reports that the import has ended already, and how", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportRuns(rig.temporal);
       rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { PassThrough, Writable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { sql } from "drizzle-orm";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, onTestFinished, vi } from "vitest";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import { imageView, type ImageView } from "../../src/client/image-view.ts";
 import { readImage, verifyImage, type ReadOptions } from "../../src/client/read-image.ts";
@@ -12,10 +12,11 @@ import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
 import { useS3Server } from "../support/s3-server.ts";
-import { openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, openNode, someBytes } from "../support/node-rig.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 /** A published image with a copy in each store. */
 async function publish(rig: NodeRig, bytes: Buffer, stores = ["fast"]): Promise<ImportPlan> {
@@ -47,8 +48,7 @@ async function corrupt(path: string): Promise<void> {
 }
 
 describe("readImage() to a file", () => {
-  it("writes the complete image, and no other file", async () => {
-    const rig = await openNode(catalogue);
+  it("writes the complete image, and no other file", async ({ rig }) => {
     const bytes = someBytes(2 * MIB + 5);
     const { image_id } = await publish(rig, bytes);
     const directory = makeTemporaryDirectory();
@@ -59,8 +59,7 @@ describe("readImage() to a file", () => {
     expect((await readFile(join(directory, "disk.raw"))).equals(bytes)).toBe(true);
   });
 
-  it("reports its progress after every block", async () => {
-    const rig = await openNode(catalogue);
+  it("reports its progress after every block", async ({ rig }) => {
     const { image_id } = await publish(rig, someBytes(2 * MIB + 5));
     const progress: number[] = [];
 
@@ -72,8 +71,7 @@ describe("readImage() to a file", () => {
     expect(progress).toEqual([MIB, 2 * MIB, 2 * MIB + 5]);
   });
 
-  it("does not overwrite a file", async () => {
-    const rig = await openNode(catalogue);
+  it("does not overwrite a file", async ({ rig }) => {
     const { image_id } = await publish(rig, someBytes(100));
     const directory = makeTemporaryDirectory();
     const path = join(directory, "disk.raw");
@@ -89,8 +87,7 @@ describe("readImage() to a file", () => {
     expect(await readdir(directory)).toEqual(["disk.raw"]);
   });
 
-  it("fails when there is no directory for the file", async () => {
-    const rig = await openNode(catalogue);
+  it("fails when there is no directory for the file", async ({ rig }) => {
     const { image_id } = await publish(rig, someBytes(100));
 
     expect(await failureOf(read(rig, image_id, { to: "/no/such/disk.raw" }))).toMatchObject({
@@ -99,12 +96,11 @@ describe("readImage() to a file", () => {
     });
   });
 
-  it.each([
+  it.for([
     ["changed", corrupt],
     ["cut off", async (path: string) => truncate(path, 1000)],
     ["lengthened", async (path: string) => truncate(path, 3 * MIB)],
-  ])("shows no file when the stored bytes were %s", async (_, spoil) => {
-    const rig = await openNode(catalogue);
+  ] as const)("shows no file when the stored bytes were %s", async ([_, spoil], { rig }) => {
     const plan = await publish(rig, someBytes(2 * MIB));
     await spoil(rig.copyPath(plan));
     const directory = makeTemporaryDirectory();
@@ -120,8 +116,7 @@ describe("readImage() to a file", () => {
     expect(await readdir(directory)).toEqual([]);
   });
 
-  it("leaves nothing when it is aborted", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves nothing when it is aborted", async ({ rig }) => {
     const { image_id } = await publish(rig, someBytes(2 * MIB));
     const directory = makeTemporaryDirectory();
     const abort = new AbortController();
@@ -142,8 +137,7 @@ describe("readImage() to a file", () => {
 });
 
 describe("readImage() to a stream", () => {
-  it("writes the complete image, and does not end the stream", async () => {
-    const rig = await openNode(catalogue);
+  it("writes the complete image, and does not end the stream", async ({ rig }) => {
     const bytes = someBytes(2 * MIB + 5);
     const { image_id } = await publish(rig, bytes);
     const stream = new PassThrough();
@@ -156,8 +150,7 @@ describe("readImage() to a stream", () => {
     expect((await reading).equals(bytes)).toBe(true);
   });
 
-  it("waits for a reader that is slow", async () => {
-    const rig = await openNode(catalogue);
+  it("waits for a reader that is slow", async ({ rig }) => {
     const bytes = someBytes(3 * MIB);
     const { image_id } = await publish(rig, bytes);
     const taken: Buffer[] = [];
@@ -180,8 +173,7 @@ describe("readImage() to a stream", () => {
     expect(Buffer.concat(taken).equals(bytes)).toBe(true);
   });
 
-  it("fails when its reader is gone", async () => {
-    const rig = await openNode(catalogue);
+  it("fails when its reader is gone", async ({ rig }) => {
     const { image_id } = await publish(rig, someBytes(3 * MIB));
     const broken = new Writable({
       write(_chunk, _encoding, done) {
@@ -198,8 +190,7 @@ describe("readImage() to a stream", () => {
     });
   });
 
-  it("stops on an abort, also when its reader takes nothing", async () => {
-    const rig = await openNode(catalogue);
+  it("stops on an abort, also when its reader takes nothing", async ({ rig }) => {
     const { image_id } = await publish(rig, someBytes(3 * MIB));
     const abort = new AbortController();
     const reason = new Error("by the test");
@@ -214,8 +205,7 @@ describe("readImage() to a stream", () => {
     await expect(reading).rejects.toBe(reason);
   });
 
-  it("reports at its end that the stored bytes were changed", async () => {
-    const rig = await openNode(catalogue);
+  it("reports at its end that the stored bytes were changed", async ({ rig }) => {
     const plan = await publish(rig, someBytes(2 * MIB));
     await corrupt(rig.copyPath(plan));
     const stream = new PassThrough();
@@ -281,8 +271,7 @@ describe("readImage() of an image with a damaged copy", () => {
     expect(await readSpoilt(spoil, true)).toMatchObject({ isWhole: true, damaged: ["fast"] });
   });
 
-  it("reads the damaged copy last, and forgets the damage once it verifies", async () => {
-    const rig = await openNode(catalogue);
+  it("reads the damaged copy last, and forgets the damage once it verifies", async ({ rig }) => {
     const plan = await publish(rig, someBytes(2 * MIB), ["fast", "slow"]);
     await corrupt(rig.copyPath(plan, "fast"));
     await verify(rig, plan.image_id);
@@ -307,8 +296,7 @@ describe("readImage() of an image with a damaged copy", () => {
     ]);
   });
 
-  it("reports that it has written wrong bytes to a stream", async () => {
-    const rig = await openNode(catalogue);
+  it("reports that it has written wrong bytes to a stream", async ({ rig }) => {
     const plan = await publish(rig, someBytes(2 * MIB));
     await corrupt(rig.copyPath(plan));
     // Like a copy from before versions were recorded: its change is not visible before the read.
@@ -372,8 +360,7 @@ describe("readImage() of an image with a damaged copy", () => {
 });
 
 describe("readImage()", () => {
-  it("reads from another store when the first one is unreachable", async () => {
-    const rig = await openNode(catalogue);
+  it("reads from another store when the first one is unreachable", async ({ rig }) => {
     const bytes = someBytes(100);
     const { image_id } = await publish(rig, bytes, ["fast", "slow"]);
     await rename(rig.stored("", "fast"), rig.stored("", "away"));
@@ -384,8 +371,7 @@ describe("readImage()", () => {
     expect(await readFile(path)).toEqual(bytes);
   });
 
-  it("fails with the reason when no store can be read", async () => {
-    const rig = await openNode(catalogue);
+  it("fails with the reason when no store can be read", async ({ rig }) => {
     const { image_id } = await publish(rig, someBytes(100));
     await rename(rig.stored("", "fast"), rig.stored("", "away"));
 
@@ -394,8 +380,7 @@ describe("readImage()", () => {
     expect(failure).toMatchObject({ code: "StoreUnavailable" });
   });
 
-  it("reports the copy as missing when its store has nothing under its key", async () => {
-    const rig = await openNode(catalogue);
+  it("reports the copy as missing when its store has nothing under its key", async ({ rig }) => {
     const plan = await publish(rig, someBytes(100));
     await unlink(rig.copyPath(plan));
 
@@ -410,12 +395,11 @@ describe("readImage()", () => {
     ]);
   });
 
-  it.each([
+  it.for([
     ["uploading", async (rig: NodeRig) => rig.stage(someBytes(1))],
     ["saving", async (rig: NodeRig) => (await rig.saved(someBytes(1))).image_id],
     ["deactivated", deactivated],
-  ])("refuses an image that is %s", async (status, make) => {
-    const rig = await openNode(catalogue);
+  ] as const)("refuses an image that is %s", async ([status, make], { rig }) => {
     const imageId = await make(rig);
 
     const failure = await failureOf(read(rig, imageId, { to: new PassThrough() }));
@@ -434,8 +418,7 @@ async function deactivated(rig: NodeRig): Promise<string> {
 }
 
 describe("verifyImage()", () => {
-  it("finds every copy as it was recorded", async () => {
-    const rig = await openNode(catalogue);
+  it("finds every copy as it was recorded", async ({ rig }) => {
     const plan = await publish(rig, someBytes(2 * MIB), ["fast", "slow"]);
 
     const found = { image_id: plan.image_id, ok: true, reason: null };
@@ -445,24 +428,25 @@ describe("verifyImage()", () => {
     ]);
   });
 
-  it.each([
+  it.for([
     ["changed", corrupt, "its sha512 differs from the recorded one"],
     ["cut off", async (path: string) => truncate(path, 1000), "it has 1000 bytes, not 2000"],
     ["lengthened", async (path: string) => truncate(path, 2001), "it has 2001 bytes, not 2000"],
     ["removed", async (path: string) => unlink(path), "it is not in its store"],
-  ])("reports a copy that was %s, and continues with the others", async (_, spoil, reason) => {
-    const rig = await openNode(catalogue);
-    const plan = await publish(rig, someBytes(2000), ["fast", "slow"]);
-    await spoil(rig.copyPath(plan));
+  ] as const)(
+    "reports a copy that was %s, and continues with the others",
+    async ([_, spoil, reason], { rig }) => {
+      const plan = await publish(rig, someBytes(2000), ["fast", "slow"]);
+      await spoil(rig.copyPath(plan));
 
-    expect(await verify(rig, plan.image_id)).toMatchObject([
-      { store: "fast", ok: false, reason },
-      { store: "slow", ok: true, reason: null },
-    ]);
-  });
+      expect(await verify(rig, plan.image_id)).toMatchObject([
+        { store: "fast", ok: false, reason },
+        { store: "slow", ok: true, reason: null },
+      ]);
+    },
+  );
 
-  it("reports a copy whose store is not configured here", async () => {
-    const rig = await openNode(catalogue);
+  it("reports a copy whose store is not configured here", async ({ rig }) => {
     const { image_id } = await publish(rig, someBytes(100), ["slow"]);
     const here = await openNode(catalogue, { stores: { fast: {} } });
 
@@ -475,15 +459,13 @@ describe("verifyImage()", () => {
     ]);
   });
 
-  it("reads a deactivated image, too", async () => {
-    const rig = await openNode(catalogue);
+  it("reads a deactivated image, too", async ({ rig }) => {
     const imageId = await deactivated(rig);
 
     expect(await verify(rig, imageId)).toMatchObject([{ store: "fast", ok: true }]);
   });
 
-  it("reports its progress", async () => {
-    const rig = await openNode(catalogue);
+  it("reports its progress", async ({ rig }) => {
     const { image_id } = await publish(rig, someBytes(MIB + 1));
     const progress: number[] = [];
     const { database, stores } = rig.dependencies;
@@ -493,11 +475,10 @@ describe("verifyImage()", () => {
     expect(progress).toEqual([MIB, MIB + 1]);
   });
 
-  it.each([
+  it.for([
     ["uploading", async (rig: NodeRig) => rig.stage(someBytes(1))],
     ["saving", async (rig: NodeRig) => (await rig.saved(someBytes(1))).image_id],
-  ])("refuses an image that is %s", async (status, make) => {
-    const rig = await openNode(catalogue);
+  ] as const)("refuses an image that is %s", async ([status, make], { rig }) => {
     const imageId = await make(rig);
 
     expect(await failureOf(verify(rig, imageId))).toMatchObject({

@@ -1,7 +1,7 @@
 import { appendFile, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { sql, type SQL } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { fingerprintOf } from "../../src/bytes/fingerprint.ts";
 import {
   beginUpload,
@@ -12,9 +12,10 @@ import {
 import { SOME_WRITER, useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
-import { openNode, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, openNode, someBytes } from "../support/node-rig.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 const BYTES = someBytes(4 * MIB);
 const GENERATION = "01234567";
 
@@ -115,8 +116,7 @@ class TestUpload {
 }
 
 describe("continueUpload(), when the writer before may be alive on another machine", () => {
-  it("goes on in a copy of its part, and removes that", async () => {
-    const rig = await openNode(catalogue);
+  it("goes on in a copy of its part, and removes that", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await upload.send(0, 2 * MIB);
     const { part } = await upload.row();
@@ -148,8 +148,7 @@ describe("continueUpload(), when the writer before may be alive on another machi
     await upload.finish();
   });
 
-  it("goes on with a copy where it was broken off", async () => {
-    const rig = await openNode(catalogue);
+  it("goes on with a copy where it was broken off", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await upload.send(0, 3 * MIB);
     await upload.leaveElsewhere();
@@ -176,8 +175,7 @@ describe("continueUpload(), when the writer before may be alive on another machi
     await upload.finish();
   });
 
-  it("counts nothing that it writes after the takeover", async () => {
-    const rig = await openNode(catalogue);
+  it("counts nothing that it writes after the takeover", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await upload.send(0, 2 * MIB);
     const before = await upload.partPath();
@@ -190,8 +188,7 @@ describe("continueUpload(), when the writer before may be alive on another machi
     await upload.finish();
   });
 
-  it("takes the file that it has published, and not committed", async () => {
-    const rig = await openNode(catalogue);
+  it("takes the file that it has published, and not committed", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await publishUncommitted(rig, upload);
     await upload.leaveElsewhere();
@@ -213,8 +210,7 @@ describe("continueUpload(), when the writer before may be alive on another machi
     await upload.finish();
   });
 
-  it("ends without a trace of both parts", async () => {
-    const rig = await openNode(catalogue);
+  it("ends without a trace of both parts", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await upload.send(0, 2 * MIB);
     await upload.leaveElsewhere();
@@ -228,8 +224,7 @@ describe("continueUpload(), when the writer before may be alive on another machi
 });
 
 describe("continueUpload(), when a writer died between the publication and its commit", () => {
-  it("finishes with the published file", async () => {
-    const rig = await openNode(catalogue);
+  it("finishes with the published file", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await publishUncommitted(rig, upload);
 
@@ -237,8 +232,7 @@ describe("continueUpload(), when a writer died between the publication and its c
     await upload.finish();
   });
 
-  it("finishes with it after the machine went down, too", async () => {
-    const rig = await openNode(catalogue);
+  it("finishes with it after the machine went down, too", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await publishUncommitted(rig, upload);
     await upload.rebootMachine();
@@ -247,8 +241,7 @@ describe("continueUpload(), when a writer died between the publication and its c
     await upload.finish();
   });
 
-  it("takes no other file for it", async () => {
-    const rig = await openNode(catalogue);
+  it("takes no other file for it", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await publishUncommitted(rig, upload);
     await writeFile(rig.staged(upload.imageId), BYTES);
@@ -257,8 +250,7 @@ describe("continueUpload(), when a writer died between the publication and its c
     await upload.finish();
   });
 
-  it("is ended without a trace", async () => {
-    const rig = await openNode(catalogue);
+  it("is ended without a trace", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await publishUncommitted(rig, upload);
 
@@ -287,8 +279,7 @@ describe("findUpload()", () => {
     await upload.finish();
   });
 
-  it("counts nothing of a part that is gone", async () => {
-    const rig = await openNode(catalogue);
+  it("counts nothing of a part that is gone", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await upload.send(0, 2 * MIB);
     await upload.leaveElsewhere();

@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { pathToFileURL } from "node:url";
 import { crc32 } from "node:zlib";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, onTestFinished, vi } from "vitest";
 import { isPartName } from "../../src/bytes/part-name.ts";
 import {
   adoptStagedFile,
@@ -28,13 +28,21 @@ import { useCatalogue } from "../support/catalogue.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { ZeroBlocks } from "../../src/bytes/zero-blocks.ts";
 import { MIB } from "../support/mib.ts";
-import { openNode, outcomeOf, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import {
+  type NodeRig,
+  onNode,
+  openNode,
+  outcomeOf,
+  runStep,
+  someBytes,
+} from "../support/node-rig.ts";
 import { Relay } from "../support/relay.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { MAY_MOUNT, mountSmallVolume } from "../support/volume.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount file systems)";
 
 async function stage(
@@ -62,8 +70,7 @@ function sha512(bytes: Buffer): string {
 }
 
 describe("stageData()", () => {
-  it("stages a file under the image's id, with its digests", async () => {
-    const rig = await openNode(catalogue);
+  it("stages a file under the image's id, with its digests", async ({ rig }) => {
     const bytes = someBytes(2 * MIB + 9);
     const imageId = await catalogue.newImage();
 
@@ -82,15 +89,13 @@ describe("stageData()", () => {
     expect((await readFile(rig.staged(imageId))).equals(bytes)).toBe(true);
   });
 
-  it("moves the image to uploading, with its size", async () => {
-    const rig = await openNode(catalogue);
+  it("moves the image to uploading, with its size", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
 
     expect(await catalogue.image(imageId)).toMatchObject({ status: "uploading", sizeBytes: 100 });
   });
 
-  it("records digests, fingerprint and time to live with the file", async () => {
-    const rig = await openNode(catalogue);
+  it("records digests, fingerprint and time to live with the file", async ({ rig }) => {
     const bytes = someBytes(100);
     const imageId = await rig.stage(bytes);
 
@@ -110,8 +115,7 @@ describe("stageData()", () => {
     expect(Number(row?.expiresAt) - Number(row?.stagedAt)).toBe(60_000);
   });
 
-  it("waits for a catalogue that is unreachable when a stream has ended", async () => {
-    const rig = await openNode(catalogue);
+  it("waits for a catalogue that is unreachable when a stream has ended", async ({ rig }) => {
     const relay = await Relay.open(catalogue.url);
     const database = new Database({ url: relay.through(catalogue.url) });
     onTestFinished(() => database.close());
@@ -132,8 +136,7 @@ describe("stageData()", () => {
     expect((await readFile(rig.staged(imageId))).equals(bytes)).toBe(true);
   });
 
-  it("stages a stream to its end, with pieces of any size", async () => {
-    const rig = await openNode(catalogue);
+  it("stages a stream to its end, with pieces of any size", async ({ rig }) => {
     const bytes = someBytes(2 * MIB + 3);
     const imageId = await catalogue.newImage();
     const pieces = [0, 1, 70_000, MIB, MIB + 1, bytes.length];
@@ -147,11 +150,10 @@ describe("stageData()", () => {
     expect((await readFile(rig.staged(imageId))).equals(bytes)).toBe(true);
   });
 
-  it.each([
+  it.for([
     ["a file", async (rig: NodeRig) => rig.upload(Buffer.alloc(0))],
     ["a stream", async () => Readable.from([])],
-  ])("stages %s of no bytes", async (_, make) => {
-    const rig = await openNode(catalogue);
+  ] as const)("stages %s of no bytes", async ([_, make], { rig }) => {
     const imageId = await catalogue.newImage();
 
     const staged = await stage(rig, imageId, await make(rig));
@@ -160,8 +162,7 @@ describe("stageData()", () => {
     expect((await stat(rig.staged(imageId))).size).toBe(0);
   });
 
-  it("keeps a sparse file sparse", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps a sparse file sparse", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     const upload = await rig.upload(someBytes(MIB));
     await truncate(upload, 64 * MIB);
@@ -173,8 +174,7 @@ describe("stageData()", () => {
     expect(blocks * 512).toBeLessThan(2 * MIB);
   });
 
-  it("records which blocks are zero, so that a copy need not read them", async () => {
-    const rig = await openNode(catalogue);
+  it("records which blocks are zero, so that a copy need not read them", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     const zeros = Buffer.alloc(MIB);
 
@@ -185,8 +185,7 @@ describe("stageData()", () => {
     expect([0, 1, 2, 3, 4].filter((block) => known.has(block))).toEqual([1, 3]);
   });
 
-  it("reports its progress, and the total of a file", async () => {
-    const rig = await openNode(catalogue);
+  it("reports its progress, and the total of a file", async ({ rig }) => {
     const progress: unknown[] = [];
     const report = (...reported: unknown[]): void => void progress.push(reported);
     const upload = await rig.upload(someBytes(2 * MIB + 1));
@@ -203,8 +202,7 @@ describe("stageData()", () => {
     ]);
   });
 
-  it("replaces an existing file that was not staged", async () => {
-    const rig = await openNode(catalogue);
+  it("replaces an existing file that was not staged", async ({ rig }) => {
     const bytes = someBytes(100);
     const imageId = await catalogue.newImage();
     await writeFile(rig.staged(imageId), "another file");
@@ -230,8 +228,7 @@ describe("stageData()", () => {
 });
 
 describe("stageData() over data that is staged already", () => {
-  it("is a conflict, and touches nothing", async () => {
-    const rig = await openNode(catalogue);
+  it("is a conflict, and touches nothing", async ({ rig }) => {
     const bytes = someBytes(100);
     const imageId = await rig.stage(bytes);
     const row = await catalogue.staged(imageId);
@@ -246,8 +243,7 @@ describe("stageData() over data that is staged already", () => {
     expect(await readFile(rig.staged(imageId))).toEqual(bytes);
   });
 
-  it("replaces it on request, under a new inode", async () => {
-    const rig = await openNode(catalogue);
+  it("replaces it on request, under a new inode", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     await using before = await open(rig.staged(imageId));
     const inode = (await before.stat()).ino;
@@ -273,8 +269,7 @@ describe("stageData() over data that is staged already", () => {
     expect(await readFile(rig.copyPath(plan))).toEqual(bytes);
   });
 
-  it("leaves no bytes, and the image queued, when the replacement fails", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves no bytes, and the image queued, when the replacement fails", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     const broken = new Readable({
       read() {
@@ -289,36 +284,35 @@ describe("stageData() over data that is staged already", () => {
 });
 
 describe("stageData() that is refused", () => {
-  it("fails when no image has the id", async () => {
-    const rig = await openNode(catalogue);
-
+  it("fails when no image has the id", async ({ rig }) => {
     const failure = await failureOf(stage(rig, randomUUID(), await rig.upload(someBytes(1))));
 
     expect(failure).toMatchObject({ code: "ImageNotFound" });
     expect(await rig.names("staging")).toEqual([]);
   });
 
-  it.each([
+  it.for([
     ["importing", async (rig: NodeRig) => rig.stageAndClaim(someBytes(1))],
     ["saving", async (rig: NodeRig) => rig.saved(someBytes(1))],
     ["active", async (rig: NodeRig) => rig.import(someBytes(1))],
-  ])("refuses an image that is %s, also to replace its data", async (status, make) => {
-    const rig = await openNode(catalogue);
-    const plan = await make(rig);
-    const before = await rig.snapshot(plan);
-    const upload = await rig.upload(someBytes(1));
+  ] as const)(
+    "refuses an image that is %s, also to replace its data",
+    async ([status, make], { rig }) => {
+      const plan = await make(rig);
+      const before = await rig.snapshot(plan);
+      const upload = await rig.upload(someBytes(1));
 
-    const failure = await failureOf(stage(rig, plan.image_id, upload, { replace: true }));
+      const failure = await failureOf(stage(rig, plan.image_id, upload, { replace: true }));
 
-    expect(failure).toMatchObject({
-      code: "ImageConflict",
-      message: `Cannot stage image "${plan.image_id}": it is ${status}, and only a queued image is staged`,
-    });
-    expect(await rig.snapshot(plan)).toEqual(before);
-  });
+      expect(failure).toMatchObject({
+        code: "ImageConflict",
+        message: `Cannot stage image "${plan.image_id}": it is ${status}, and only a queued image is staged`,
+      });
+      expect(await rig.snapshot(plan)).toEqual(before);
+    },
+  );
 
-  it("fails when there is no file, and leaves the image queued", async () => {
-    const rig = await openNode(catalogue);
+  it("fails when there is no file, and leaves the image queued", async ({ rig }) => {
     const imageId = await catalogue.newImage();
 
     const failure = await failureOf(stage(rig, imageId, "/no/such/file"));
@@ -376,8 +370,7 @@ describe("stageData() that is refused", () => {
 });
 
 describe("stageData() while another process stages the image", () => {
-  it("is a conflict that names the stager", async () => {
-    const rig = await openNode(catalogue);
+  it("is a conflict that names the stager", async ({ rig }) => {
     const { imageId, stream, staging } = await beginToStage(rig);
 
     const failure = await failureOf(stage(rig, imageId, await rig.upload(someBytes(1))));
@@ -390,8 +383,7 @@ describe("stageData() while another process stages the image", () => {
     expect(await staging).toMatchObject({ size: 2 * MIB });
   });
 
-  it("lets one of two simultaneous stagers stage it", async () => {
-    const rig = await openNode(catalogue);
+  it("lets one of two simultaneous stagers stage it", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     const uploads = [await rig.upload(someBytes(MIB)), await rig.upload(someBytes(MIB))];
 
@@ -401,8 +393,7 @@ describe("stageData() while another process stages the image", () => {
     expect(await rig.names("staging")).toEqual([imageId]);
   });
 
-  it("keeps its lease while it runs, however slow its source is", async () => {
-    const rig = await openNode(catalogue);
+  it("keeps its lease while it runs, however slow its source is", async ({ rig }) => {
     const { imageId, stream, staging } = await beginToStage(rig);
     await catalogue.silenceStager(imageId, 15);
 
@@ -425,8 +416,7 @@ describe("stageData() while another process stages the image", () => {
     return Date.now() - Number((await catalogue.staged(imageId))?.renewedAt);
   }
 
-  it("is a conflict to import the image", async () => {
-    const rig = await openNode(catalogue);
+  it("is a conflict to import the image", async ({ rig }) => {
     const { imageId, stream, staging } = await beginToStage(rig);
 
     expect(await failureOf(rig.claim(imageId))).toMatchObject({ code: "StagingBusy" });
@@ -434,8 +424,9 @@ describe("stageData() while another process stages the image", () => {
     await staging;
   });
 
-  it("takes over from a stager that has been silent for 20 s, and removes its part", async () => {
-    const rig = await openNode(catalogue);
+  it("takes over from a stager that has been silent for 20 s, and removes its part", async ({
+    rig,
+  }) => {
     const { imageId, stream, staging } = await beginToStage(rig);
     const bytes = someBytes(100);
 
@@ -448,8 +439,7 @@ describe("stageData() while another process stages the image", () => {
     expect(await catalogue.staged(imageId)).toMatchObject({ state: "whole", sizeBytes: 100 });
   });
 
-  it("ends a staging that was taken over, also while its source sends nothing", async () => {
-    const rig = await openNode(catalogue);
+  it("ends a staging that was taken over, also while its source sends nothing", async ({ rig }) => {
     const { imageId, staging } = await beginToStage(rig);
     const bytes = someBytes(100);
     await takeOver(rig, imageId, bytes);
@@ -461,8 +451,7 @@ describe("stageData() while another process stages the image", () => {
     expect(await readFile(rig.staged(imageId))).toEqual(bytes);
   });
 
-  it("ends a staging whose image is deleted", async () => {
-    const rig = await openNode(catalogue);
+  it("ends a staging whose image is deleted", async ({ rig }) => {
     const { imageId, stream, staging } = await beginToStage(rig);
     await rig.beginDeletion(imageId);
     await runStep(() => rig.cleanUp.removeImageBytes(imageId));
@@ -476,11 +465,10 @@ describe("stageData() while another process stages the image", () => {
 });
 
 describe("stageData() that is interrupted", () => {
-  it.each([
+  it.for([
     ["a file", async (rig: NodeRig) => rig.upload(someBytes(2 * MIB))],
     ["a stream", async () => Readable.from([someBytes(2 * MIB), someBytes(2 * MIB)])],
-  ])("leaves no bytes of %s, and the image queued", async (_, make) => {
-    const rig = await openNode(catalogue);
+  ] as const)("leaves no bytes of %s, and the image queued", async ([_, make], { rig }) => {
     const imageId = await catalogue.newImage();
     const abort = new AbortController();
     const report = (): void => {
@@ -500,8 +488,7 @@ describe("stageData() that is interrupted", () => {
     expect(await catalogue.image(imageId)).toMatchObject({ status: "queued", sizeBytes: null });
   });
 
-  it("stops also when its stream sends nothing", async () => {
-    const rig = await openNode(catalogue);
+  it("stops also when its stream sends nothing", async ({ rig }) => {
     const abort = new AbortController();
     const { imageId, staging } = await beginToStage(rig, { signal: abort.signal });
 
@@ -512,8 +499,7 @@ describe("stageData() that is interrupted", () => {
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("does not begin when it is interrupted before", async () => {
-    const rig = await openNode(catalogue);
+  it("does not begin when it is interrupted before", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     const upload = await rig.upload(someBytes(100));
 
@@ -523,8 +509,7 @@ describe("stageData() that is interrupted", () => {
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("reports the interruption also when it cannot clean up", async () => {
-    const rig = await openNode(catalogue);
+  it("reports the interruption also when it cannot clean up", async ({ rig }) => {
     const abort = new AbortController();
     const { staging } = await beginToStage(rig, { signal: abort.signal });
     await rename(rig.staged(""), rig.stored("../away"));
@@ -534,8 +519,7 @@ describe("stageData() that is interrupted", () => {
     expect(await failureOf(staging)).toMatchObject({ code: "Interrupted" });
   });
 
-  it("can be staged again at once", async () => {
-    const rig = await openNode(catalogue);
+  it("can be staged again at once", async ({ rig }) => {
     const abort = new AbortController();
     const { imageId, staging } = await beginToStage(rig, { signal: abort.signal });
     abort.abort();
@@ -546,8 +530,7 @@ describe("stageData() that is interrupted", () => {
     expect(staged.size).toBe(100);
   });
 
-  it("leaves no bytes of a stream that breaks, and the image queued", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves no bytes of a stream that breaks, and the image queued", async ({ rig }) => {
     const { imageId, stream, staging } = await beginToStage(rig);
 
     stream.destroy(new Error("the pipe broke"));
@@ -572,8 +555,7 @@ describe("stageData() in a process that is killed in the middle of its bytes", (
     return { imageId, part };
   }
 
-  it("leaves bytes that can never be imported", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves bytes that can never be imported", async ({ rig }) => {
     const { imageId, part } = await killInTheMiddle(rig);
     const thief = await rig.claim(await catalogue.newImage(), { uri: rig.uri(part) });
 
@@ -585,8 +567,9 @@ describe("stageData() in a process that is killed in the middle of its bytes", (
     expect(await failureOf(rig.verify(thief))).toMatchObject({ code: "StagedDataRefused" });
   });
 
-  it("is taken over once it has been silent for 20 s, and none of its bytes stay", async () => {
-    const rig = await openNode(catalogue);
+  it("is taken over once it has been silent for 20 s, and none of its bytes stay", async ({
+    rig,
+  }) => {
     const { imageId } = await killInTheMiddle(rig);
     const bytes = someBytes(100);
     const upload = await rig.upload(bytes);
@@ -601,8 +584,7 @@ describe("stageData() in a process that is killed in the middle of its bytes", (
     expect(await readFile(rig.copyPath(plan))).toEqual(bytes);
   });
 
-  it("is swept once it has been silent for 20 s, and the image is queued", async () => {
-    const rig = await openNode(catalogue);
+  it("is swept once it has been silent for 20 s, and the image is queued", async ({ rig }) => {
     const { imageId, part } = await killInTheMiddle(rig);
     expect(await runStep(() => rig.cleanUp.sweepNode())).toEqual({ staged: 0, parts: 0 });
     expect(await rig.names("staging")).toEqual([part]);
@@ -614,8 +596,9 @@ describe("stageData() in a process that is killed in the middle of its bytes", (
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("changes nothing when it was only stopped and continues after another staging took over", async () => {
-    const rig = await openNode(catalogue);
+  it("changes nothing when it was only stopped and continues after another staging took over", async ({
+    rig,
+  }) => {
     const imageId = await catalogue.newImage();
     const stager = rig.stageElsewhere(imageId, await rig.upload(someBytes(SIZE_BYTES)));
     await rig.awaitPart("staging", MIB);
@@ -633,8 +616,7 @@ describe("stageData() in a process that is killed in the middle of its bytes", (
 });
 
 describe("adoptStagedFile()", () => {
-  it("records a file below the staging root as staged, without digests", async () => {
-    const rig = await openNode(catalogue);
+  it("records a file below the staging root as staged, without digests", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     await writeFile(rig.staged("disk.raw"), someBytes(700));
 
@@ -658,8 +640,7 @@ describe("adoptStagedFile()", () => {
     });
   });
 
-  it("takes the file at the default place when none is named", async () => {
-    const rig = await openNode(catalogue);
+  it("takes the file at the default place when none is named", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     await writeFile(rig.staged(imageId), someBytes(700));
 
@@ -668,8 +649,7 @@ describe("adoptStagedFile()", () => {
     expect(staged.path).toBe(rig.staged(imageId));
   });
 
-  it("makes an image that can be imported", async () => {
-    const rig = await openNode(catalogue);
+  it("makes an image that can be imported", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     const bytes = someBytes(700);
     await writeFile(rig.staged("disk.raw"), bytes);
@@ -686,8 +666,7 @@ describe("adoptStagedFile()", () => {
     });
   });
 
-  it("makes an image that can be imported without naming the file again", async () => {
-    const rig = await openNode(catalogue);
+  it("makes an image that can be imported without naming the file again", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     const bytes = someBytes(700);
     await writeFile(rig.staged("disk.raw"), bytes);
@@ -700,8 +679,7 @@ describe("adoptStagedFile()", () => {
     expect(await readFile(rig.copyPath(plan))).toEqual(bytes);
   });
 
-  it("refuses an image that has staged data", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses an image that has staged data", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     await writeFile(rig.staged("disk.raw"), someBytes(700));
 
@@ -715,8 +693,7 @@ describe("adoptStagedFile()", () => {
     });
   });
 
-  it("fails for an image that does not exist", async () => {
-    const rig = await openNode(catalogue);
+  it("fails for an image that does not exist", async ({ rig }) => {
     const imageId = randomUUID();
 
     const failure = await failureOf(adoptStagedFile(rig.stagingTools, imageId, undefined));
@@ -727,8 +704,7 @@ describe("adoptStagedFile()", () => {
     });
   });
 
-  it("refuses the staged data of another image", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses the staged data of another image", async ({ rig }) => {
     const owner = await rig.stage(someBytes(100));
     const imageId = await catalogue.newImage();
 
@@ -741,8 +717,7 @@ describe("adoptStagedFile()", () => {
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("refuses the private file of a stager", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses the private file of a stager", async ({ rig }) => {
     const { stream, staging, part } = await beginToStage(rig);
     const imageId = await catalogue.newImage();
 
@@ -754,12 +729,11 @@ describe("adoptStagedFile()", () => {
     await staging;
   });
 
-  it.each([
+  it.for([
     ["does not exist", "StagedDataMissing", async () => undefined],
     ["is a directory", "StagedDataRefused", async (path: string) => mkdir(path)],
     ["is a link", "StagedDataRefused", async (path: string) => symlink("/etc/hostname", path)],
-  ])("refuses a path that %s", async (_, code, make) => {
-    const rig = await openNode(catalogue);
+  ] as const)("refuses a path that %s", async ([_, code, make], { rig }) => {
     const imageId = await catalogue.newImage();
     await make(rig.staged("disk.raw"));
 
@@ -771,8 +745,7 @@ describe("adoptStagedFile()", () => {
     expect((await catalogue.image(imageId)).status).toBe("queued");
   });
 
-  it("refuses a file outside of the staging root", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses a file outside of the staging root", async ({ rig }) => {
     const elsewhere = join(makeTemporaryDirectory(), "disk.raw");
     await writeFile(elsewhere, someBytes(10));
 
@@ -785,8 +758,7 @@ describe("adoptStagedFile()", () => {
 });
 
 describe("dropStagedData()", () => {
-  it("removes staged data, and moves the image back to queued", async () => {
-    const rig = await openNode(catalogue);
+  it("removes staged data, and moves the image back to queued", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
 
     await dropStagedData(rig.stagingTools, imageId);
@@ -796,16 +768,13 @@ describe("dropStagedData()", () => {
     expect(await catalogue.image(imageId)).toMatchObject({ status: "queued", sizeBytes: null });
   });
 
-  it("succeeds where nothing is staged", async () => {
-    const rig = await openNode(catalogue);
-
+  it("succeeds where nothing is staged", async ({ rig }) => {
     const dropping = dropStagedData(rig.stagingTools, await catalogue.newImage());
 
     await expect(dropping).resolves.toBeUndefined();
   });
 
-  it("refuses to remove data that an import holds", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses to remove data that an import holds", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100));
     const before = await rig.snapshot(plan);
 
@@ -815,8 +784,7 @@ describe("dropStagedData()", () => {
     expect(await rig.snapshot(plan)).toEqual(before);
   });
 
-  it("refuses to remove data while it is being staged", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses to remove data while it is being staged", async ({ rig }) => {
     const { imageId, stream, staging } = await beginToStage(rig);
 
     expect(await failureOf(dropStagedData(rig.stagingTools, imageId))).toMatchObject({
@@ -826,8 +794,7 @@ describe("dropStagedData()", () => {
     await staging;
   });
 
-  it("refuses imports of the data that it is about to remove", async () => {
-    const rig = await openNode(catalogue);
+  it("refuses imports of the data that it is about to remove", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100));
     await rename(rig.staged(""), rig.stored("../away"));
     await dropStagedData(rig.stagingTools, imageId).catch(() => undefined);

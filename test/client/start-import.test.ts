@@ -5,12 +5,12 @@ import {
   WorkflowNotFoundError,
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from "@temporalio/client";
-import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
+import { describe, expect, inject, onTestFinished, vi } from "vitest";
 import { ImportStarts } from "../../src/client/start-import.ts";
 import { UnansweredStart } from "../../src/client/unanswered-start.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith } from "../support/faults.ts";
-import { createRig } from "../support/import-rig.ts";
+import { createRig, it } from "../support/import-rig.ts";
 import { Relay } from "../support/relay.ts";
 import { connectTestClient } from "../support/temporal.ts";
 import { PATIENCE } from "../support/patience.ts";
@@ -57,8 +57,9 @@ describe("ImportStarts", () => {
       expect(sent).toBe(1);
     });
 
-    it("fails when no worker answers in time, and the import continues once a worker runs", async () => {
-      const rig = await createRig();
+    it("fails when no worker answers in time, and the import continues once a worker runs", async ({
+      rig,
+    }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportStarts(rig.temporal);
       await rig.stopWorkers();
@@ -138,8 +139,7 @@ describe("ImportStarts", () => {
       await rig.client.imports.wait(imageId);
     });
 
-    it("reports NotAcceptedYet when the caller aborts", async () => {
-      const rig = await createRig();
+    it("reports NotAcceptedYet when the caller aborts", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportStarts(rig.temporal);
       await rig.stopWorkers();
@@ -154,8 +154,7 @@ describe("ImportStarts", () => {
       await rig.client.imports.wait(imageId);
     });
 
-    it("starts nothing when the caller has aborted before", async () => {
-      const rig = await createRig();
+    it("starts nothing when the caller has aborted before", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const imports = new ImportStarts(rig.temporal);
 
@@ -166,8 +165,7 @@ describe("ImportStarts", () => {
       await rig.client.imports.wait(imageId);
     });
 
-    it("reports that the outcome is unknown when Temporal becomes unreachable", async () => {
-      const rig = await createRig();
+    it("reports that the outcome is unknown when Temporal becomes unreachable", async ({ rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       await rig.stopWorkers();
       const address = `tcp://${inject("temporalAddress")}`;

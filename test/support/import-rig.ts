@@ -8,7 +8,7 @@ import { activityInfo } from "@temporalio/activity";
 import { Client, Connection, type WorkflowHandle } from "@temporalio/client";
 import { makeTelemetryFilterString, NativeConnection, Runtime, Worker } from "@temporalio/worker";
 import { eq } from "drizzle-orm";
-import { inject, onTestFinished, vi } from "vitest";
+import { inject, onTestFinished, test, vi } from "vitest";
 import type { Dependencies } from "../../src/activities/dependencies.ts";
 import {
   createByteActivities,
@@ -245,6 +245,9 @@ export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
   };
 }
 
+/** `it` with a rig of the default options as the fixture `rig`. */
+export const it = test.extend("rig", async () => createRig());
+
 function configOf(options: RigOptions, directory: string): Config {
   const settings = {
     stores: options.stores ?? TWO_STORES,
@@ -425,7 +428,9 @@ async function stateOf(
 }
 
 async function leasesOf(database: Database, imageId: string): Promise<LeaseRow[]> {
-  return database.query((db) => db.select().from(leases).where(eq(leases.imageId, imageId)));
+  return database.query((db) =>
+    db.select().from(leases).where(eq(leases.imageId, imageId)).orderBy(leases.epoch, leases.place),
+  );
 }
 
 async function namesIn(directory: string, imageId: string): Promise<string[]> {

@@ -6,7 +6,7 @@ import type { Info } from "@temporalio/activity";
 import { MockActivityEnvironment } from "@temporalio/testing";
 import { DefaultLogger } from "@temporalio/worker";
 import { sql, type SQL } from "drizzle-orm";
-import { vi } from "vitest";
+import { test, vi } from "vitest";
 import { Attempts } from "../../src/activities/attempts.ts";
 import type { ImportPlan } from "../../src/activities/claim-import.ts";
 import type { NodeDependencies } from "../../src/activities/dependencies.ts";
@@ -526,6 +526,11 @@ export class NodeRig {
       files,
     };
   }
+}
+
+/** `it` with a rig of the default options, on this catalogue, as the fixture `rig`. */
+export function onNode(catalogue: Catalogue) {
+  return test.extend("rig", async () => openNode(catalogue));
 }
 
 /** Opens a staging volume with its stores. */

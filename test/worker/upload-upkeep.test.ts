@@ -3,7 +3,7 @@ import { Client, WorkflowFailedError, WorkflowNotFoundError } from "@temporalio/
 import { ApplicationFailure, TerminatedFailure } from "@temporalio/common";
 import { DefaultLogger } from "@temporalio/worker";
 import { eq, sql } from "drizzle-orm";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, onTestFinished, vi } from "vitest";
 import { stageData } from "../../src/client/stage-image.ts";
 import { listFreeUploads, takeFreeUpload } from "../../src/db/direct-upload-records.ts";
 import { beginResumable, renewResumable } from "../../src/db/resumable-records.ts";
@@ -13,10 +13,11 @@ import { abandonedTask, taskFailure, type TaskFailure } from "../../src/domain/t
 import { thisProcess } from "../../src/processes/process-identity.ts";
 import { UploadUpkeep } from "../../src/worker/upload-upkeep.ts";
 import { useCatalogue } from "../support/catalogue.ts";
-import { openNode, runStep, someBytes, type NodeRig } from "../support/node-rig.ts";
+import { type NodeRig, onNode, runStep, someBytes } from "../support/node-rig.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 const catalogue = useCatalogue();
+const it = onNode(catalogue);
 
 const HOUR_MS = 3_600_000;
 
@@ -60,8 +61,7 @@ async function freeUpload(rig: NodeRig, imageId: string) {
 }
 
 describe("UploadUpkeep", () => {
-  it("removes an upload that has expired by the clock of the database", async () => {
-    const rig = await openNode(catalogue);
+  it("removes an upload that has expired by the clock of the database", async ({ rig }) => {
     const { imageId } = await beginUpload(rig);
     await expire(imageId);
     setClock(-24 * HOUR_MS);
@@ -84,8 +84,7 @@ describe("UploadUpkeep", () => {
 });
 
 describe("listFreeUploads()", () => {
-  it("measures by the clock of the database", async () => {
-    const rig = await openNode(catalogue);
+  it("measures by the clock of the database", async ({ rig }) => {
     const { imageId } = await beginUpload(rig);
     setClock(24 * HOUR_MS);
 
@@ -99,8 +98,7 @@ describe("listFreeUploads()", () => {
 });
 
 describe("takeFreeUpload()", () => {
-  it("leaves an upload that its writer has renewed since it was listed", async () => {
-    const rig = await openNode(catalogue);
+  it("leaves an upload that its writer has renewed since it was listed", async ({ rig }) => {
     const { imageId, token } = await beginUpload(rig);
     const { database, staging } = rig.dependencies;
     const taker = { node: staging.node, token: randomUUID(), writer: await thisProcess() };
@@ -207,7 +205,7 @@ async function decide(
 const REFUSED_RESULT = { status: "refused", failure: { code: "ImageConflict", step: "claim" } };
 
 describe("UploadUpkeep, of a complete upload without a task", () => {
-  it.each<[string, string, Run | undefined]>([
+  it.for<[string, string, Run | undefined]>([
     ["imported", "without a run", undefined],
     ["imported", "after the run of another request", { status: "COMPLETED", requestId: "req-0" }],
     ["left", "while its run is open", { status: "RUNNING" }],
@@ -225,15 +223,13 @@ describe("UploadUpkeep, of a complete upload without a task", () => {
       "after a worker without a staging area",
       { status: "FAILED", end: failedClaim("BadTaskConfiguration") },
     ],
-  ])("is %s %s", async (decision, _, run) => {
-    const rig = await openNode(catalogue);
+  ])("is %s %s", async ([decision, , run], { rig }) => {
     const imageId = await uploaded(rig);
 
     expect(await decide(rig, imageId, run)).toBe(decision);
   });
 
-  it("waits before it follows a closed run with another one", async () => {
-    const rig = await openNode(catalogue);
+  it("waits before it follows a closed run with another one", async ({ rig }) => {
     const imageId = await uploaded(rig);
     const run = { status: "FAILED", end: failedClaim("BadConfiguration") };
 
@@ -260,26 +256,23 @@ describe("UploadUpkeep, of a complete upload whose import has failed", () => {
   const unsafe = taskFailure({ code: "UnsafeImage" }, "it refers to another file");
   const run = { status: "TERMINATED", end: TERMINATED };
 
-  it("removes it", async () => {
-    const rig = await openNode(catalogue);
+  it("removes it", async ({ rig }) => {
     const imageId = await uploaded(rig);
     await failOnce(rig, imageId, unsafe);
 
     expect(await decide(rig, imageId, run)).toBe("removed");
   });
 
-  it("imports it again if the run ended without an undo", async () => {
-    const rig = await openNode(catalogue);
+  it("imports it again if the run ended without an undo", async ({ rig }) => {
     const imageId = await uploaded(rig);
     await failOnce(rig, imageId, abandonedTask("its run was ended without an undo"));
 
     expect(await decide(rig, imageId, run)).toBe("imported");
   });
 
-  it.each(["BadConfiguration", "BadTaskConfiguration"])(
+  it.for(["BadConfiguration", "BadTaskConfiguration"])(
     "imports it again if it failed with %s",
-    async (code) => {
-      const rig = await openNode(catalogue);
+    async (code, { rig }) => {
       const imageId = await uploaded(rig);
       await failOnce(rig, imageId, taskFailure({ code, step: "verify" }, "it is not configured"));
       const cause = ApplicationFailure.create({ details: [{ code, step: "verify" }], type: code });
@@ -289,8 +282,7 @@ describe("UploadUpkeep, of a complete upload whose import has failed", () => {
     },
   );
 
-  it("goes by the newest task of the request", async () => {
-    const rig = await openNode(catalogue);
+  it("goes by the newest task of the request", async ({ rig }) => {
     const imageId = await uploaded(rig);
     await failOnce(rig, imageId, abandonedTask("its run was ended without an undo"));
     await failOnce(rig, imageId, unsafe);

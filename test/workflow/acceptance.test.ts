@@ -1,14 +1,13 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { createRig, type ImportRig, it } from "../support/import-rig.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 describe("acceptImport", () => {
-  it("answers with the task and the run once the image is claimed", async () => {
-    const rig = await createRig();
+  it("answers with the task and the run once the image is claimed", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     const accepted = await rig.client.imports.start(imageId);
@@ -23,8 +22,7 @@ describe("acceptImport", () => {
     });
   });
 
-  it("names the importing task to all other callers", async () => {
-    const rig = await createRig();
+  it("names the importing task to all other callers", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -41,8 +39,9 @@ describe("acceptImport", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it("lets one of fifty concurrent starts win, and names its task to the others", async () => {
-    const rig = await createRig();
+  it("lets one of fifty concurrent starts win, and names its task to the others", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -69,8 +68,7 @@ describe("acceptImport", () => {
     expect(await rig.client.admin.listTasks({ imageId })).toHaveLength(1);
   });
 
-  it("gives the same request the same answer while the import runs", async () => {
-    const rig = await createRig();
+  it("gives the same request the same answer while the import runs", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const requestId = randomUUID();
     const storing = new Hold();
@@ -85,8 +83,7 @@ describe("acceptImport", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it("gives the same request the same answer after the import has ended", async () => {
-    const rig = await createRig();
+  it("gives the same request the same answer after the import has ended", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const requestId = randomUUID();
     const first = await rig.client.imports.start(imageId, { requestId });
@@ -97,8 +94,7 @@ describe("acceptImport", () => {
     expect(again).toEqual(first);
   });
 
-  it("gives the same request the same refusal", async () => {
-    const rig = await createRig();
+  it("gives the same request the same refusal", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const requestId = randomUUID();
     rig.fail("claimImport", failsWith("ImageConflict", "it may not be"));
@@ -109,8 +105,7 @@ describe("acceptImport", () => {
     expect(await again).toMatchObject({ code: "ImageConflict", message: "it may not be" });
   });
 
-  it("waits for a run that is just ending, and then begins the next", async () => {
-    const rig = await createRig();
+  it("waits for a run that is just ending, and then begins the next", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const ending = new Hold();
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
@@ -127,8 +122,9 @@ describe("acceptImport", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "active" });
   });
 
-  it("gives a request that had to wait for an ending run the same answer again", async () => {
-    const rig = await createRig();
+  it("gives a request that had to wait for an ending run the same answer again", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [ending, storing] = [new Hold(), new Hold()];
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"), storing.before);
@@ -148,8 +144,7 @@ describe("acceptImport", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it("refuses what has become active while it waited for the run before", async () => {
-    const rig = await createRig();
+  it("refuses what has become active while it waited for the run before", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const ending = new Hold();
     rig.fail("unstageImage", ending.before);
@@ -166,8 +161,7 @@ describe("acceptImport", () => {
     });
   });
 
-  it("refuses a store that is not configured", async () => {
-    const rig = await createRig();
+  it("refuses a store that is not configured", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     const refused = failureOf(rig.client.imports.start(imageId, { stores: ["fast", "nowhere"] }));
@@ -179,8 +173,7 @@ describe("acceptImport", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "uploading", task: null });
   });
 
-  it("refuses an image that does not exist", async () => {
-    const rig = await createRig();
+  it("refuses an image that does not exist", async ({ rig }) => {
     const imageId = randomUUID();
 
     const refused = failureOf(rig.client.imports.start(imageId));
@@ -191,10 +184,9 @@ describe("acceptImport", () => {
     });
   });
 
-  it.each(["http://example.org/disk.raw", "file:disk.raw", "file://host/disk.raw", "/disk.raw"])(
+  it.for(["http://example.org/disk.raw", "file:disk.raw", "file://host/disk.raw", "/disk.raw"])(
     "refuses the staging URI %s in Glance's words before anything is touched",
-    async (uri) => {
-      const rig = await createRig();
+    async (uri, { rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
 
       const refused = await failureOf(rig.client.imports.start(imageId, { uri }));

@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, vi } from "vitest";
 import { ImportError } from "../../src/domain/import-failure.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { type ImportRig, it } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
@@ -22,8 +22,7 @@ async function answerToCancel(rig: ImportRig, imageId: string): Promise<unknown>
 }
 
 describe("importImage() that is cancelled", () => {
-  it("touches nothing when that comes before its first step", async () => {
-    const rig = await createRig();
+  it("touches nothing when that comes before its first step", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.stopWorkers();
     const run = await rig.temporal.workflow.start("importImage", {
@@ -41,34 +40,35 @@ describe("importImage() that is cancelled", () => {
     expect(await rig.state(imageId)).toEqual({ ...BACK_TO_STAGED, task: null });
   });
 
-  it.each([
+  it.for([
     { call: "claimImport", where: "verify", next: "verifyStaging" },
     { call: "saveImage", where: "confirm", next: "confirmCopies" },
-  ])("lets $call finish, undoes it, and does not begin $next", async ({ call, where, next }) => {
-    const rig = await createRig();
-    const imageId = await rig.stagedImage(randomBytes(1000));
-    const step = new Hold();
-    rig.fail(call, step.before);
+  ])(
+    "lets $call finish, undoes it, and does not begin $next",
+    async ({ call, where, next }, { rig }) => {
+      const imageId = await rig.stagedImage(randomBytes(1000));
+      const step = new Hold();
+      rig.fail(call, step.before);
 
-    const started = rig.client.imports.start(imageId);
-    await step.reached;
-    await rig.client.imports.cancel(imageId);
-    step.release();
-    await started;
-    const failure = await failureOf(rig.client.imports.wait(imageId));
+      const started = rig.client.imports.start(imageId);
+      await step.reached;
+      await rig.client.imports.cancel(imageId);
+      step.release();
+      await started;
+      const failure = await failureOf(rig.client.imports.wait(imageId));
 
-    expect(failure.code).toBe("ImportCancelled");
-    expect(rig.calls).not.toContain(next);
-    expect(await rig.state(imageId)).toEqual({
-      ...BACK_TO_STAGED,
-      task: ["failure", `Error: ImportCancelled: ${where}: it was cancelled`, null],
-    });
-  });
+      expect(failure.code).toBe("ImportCancelled");
+      expect(rig.calls).not.toContain(next);
+      expect(await rig.state(imageId)).toEqual({
+        ...BACK_TO_STAGED,
+        task: ["failure", `Error: ImportCancelled: ${where}: it was cancelled`, null],
+      });
+    },
+  );
 
-  it.each([{ call: "verifyStaging" }, { call: "digestStaged" }, { call: "storeImage fast" }])(
+  it.for([{ call: "verifyStaging" }, { call: "digestStaged" }, { call: "storeImage fast" }])(
     "stops $call and undoes everything",
-    async ({ call }) => {
-      const rig = await createRig();
+    async ({ call }, { rig }) => {
       const imageId = await rig.adoptedImage(randomBytes(1000));
       // It holds the step until the cancel arrives.
       const step = new Hold();
@@ -92,39 +92,40 @@ describe("importImage() that is cancelled", () => {
     },
   );
 
-  it.each([
+  it.for([
     { call: "claimImport" },
     { call: "verifyStaging" },
     { call: "digestStaged" },
     { call: "storeImage fast" },
     { call: "saveImage" },
-  ])("undoes everything when that comes just after $call took effect", async ({ call }) => {
-    const rig = await createRig();
-    const imageId = await rig.adoptedImage(randomBytes(1000));
-    const step = new Hold();
-    rig.fail(call, step.after);
+  ])(
+    "undoes everything when that comes just after $call took effect",
+    async ({ call }, { rig }) => {
+      const imageId = await rig.adoptedImage(randomBytes(1000));
+      const step = new Hold();
+      rig.fail(call, step.after);
 
-    const started = rig.client.imports.start(imageId);
-    await step.reached;
-    await rig.client.imports.cancel(imageId);
-    step.release();
-    await started;
-    const failure = await failureOf(rig.client.imports.wait(imageId));
+      const started = rig.client.imports.start(imageId);
+      await step.reached;
+      await rig.client.imports.cancel(imageId);
+      step.release();
+      await started;
+      const failure = await failureOf(rig.client.imports.wait(imageId));
 
-    expect(failure.code).toBe("ImportCancelled");
-    expect(rig.calls).not.toContain("activateImage");
-    expect(await rig.state(imageId)).toEqual({
-      ...BACK_TO_STAGED,
-      task: [
-        "failure",
-        expect.stringMatching(/^Error: ImportCancelled: .*: it was cancelled$/),
-        null,
-      ],
-    });
-  });
+      expect(failure.code).toBe("ImportCancelled");
+      expect(rig.calls).not.toContain("activateImage");
+      expect(await rig.state(imageId)).toEqual({
+        ...BACK_TO_STAGED,
+        task: [
+          "failure",
+          expect.stringMatching(/^Error: ImportCancelled: .*: it was cancelled$/),
+          null,
+        ],
+      });
+    },
+  );
 
-  it("stops in the middle of the bytes and leaves no part", async () => {
-    const rig = await createRig();
+  it("stops in the middle of the bytes and leaves no part", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
@@ -140,8 +141,9 @@ describe("importImage() that is cancelled", () => {
     });
   });
 
-  it("ends at once when that comes while a failed step waits for its next attempt", async () => {
-    const rig = await createRig();
+  it("ends at once when that comes while a failed step waits for its next attempt", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage fast", ...Array.from({ length: 100 }, () => away));
@@ -156,8 +158,9 @@ describe("importImage() that is cancelled", () => {
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
   });
 
-  it("ends cancelled also when the step that was running fails in a way that is otherwise tried again", async () => {
-    const rig = await createRig();
+  it("ends cancelled also when the step that was running fails in a way that is otherwise tried again", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const step = new Hold();
     rig.fail("storeImage fast", (run) =>
@@ -178,8 +181,9 @@ describe("importImage() that is cancelled", () => {
     });
   });
 
-  it("ends failed when the step that was running fails permanently, and reports that in its status", async () => {
-    const rig = await createRig();
+  it("ends failed when the step that was running fails permanently, and reports that in its status", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const step = new Hold();
     rig.fail("storeImage fast", (run) =>
@@ -195,14 +199,13 @@ describe("importImage() that is cancelled", () => {
     expect((await rig.client.imports.status(imageId)).phase).toBe("failed");
   });
 
-  it.each([
+  it.for([
     { call: "activateImage", hold: "before", answer: "taken up" },
     { call: "activateImage", hold: "after", answer: "taken up" },
     { call: "unstageImage", hold: "before", answer: "ImportEnded" },
     { call: "unstageImage", hold: "after", answer: "ImportEnded" },
-  ] as const)("completes when that comes $hold the work of $call", async (each) => {
+  ] as const)("completes when that comes $hold the work of $call", async (each, { rig }) => {
     const { call, hold, answer } = each;
-    const rig = await createRig();
     const imageId = await rig.stagedImage(randomBytes(1000));
     const step = new Hold();
     rig.fail(call, step[hold]);
@@ -222,8 +225,9 @@ describe("importImage() that is cancelled", () => {
     });
   });
 
-  it("changes nothing when that comes while an earlier failure is being undone", async () => {
-    const rig = await createRig();
+  it("changes nothing when that comes while an earlier failure is being undone", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const undoing = new Hold();
     rig.fail("saveImage", failsWith("StagedDataChanged", "it changed"));

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { WorkflowFailedError } from "@temporalio/client";
 import { ApplicationFailure } from "@temporalio/common";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold, losesItsAnswer, type Fault } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { type ImportRig, it } from "../support/import-rig.ts";
 import { BACK_TO_STAGED } from "../support/import-states.ts";
 
 const savingFails = failsWith("StagedDataChanged", "it changed");
@@ -34,9 +34,9 @@ async function runFailure(rig: ImportRig, imageId: string): Promise<ApplicationF
 }
 
 describe("Compensations", () => {
-  it("run in reverse order, those of the copies beside each other, the claim's last", async () => {
-    const rig = await createRig();
-
+  it("run in reverse order, those of the copies beside each other, the claim's last", async ({
+    rig,
+  }) => {
     const imageId = await importThatFailsLate(rig);
     await failureOf(rig.client.imports.wait(imageId));
 
@@ -45,8 +45,9 @@ describe("Compensations", () => {
     expect([one, other].sort()).toEqual(["removeCopy fast", "removeCopy slow"]);
   });
 
-  it("do not wait for the undo in a store that does not answer to undo another copy", async () => {
-    const rig = await createRig();
+  it("do not wait for the undo in a store that does not answer to undo another copy", async ({
+    rig,
+  }) => {
     const [first, second] = [new Hold(), new Hold()];
     rig.fail("removeCopy fast", first.before);
     rig.fail("removeCopy slow", second.before);
@@ -60,8 +61,7 @@ describe("Compensations", () => {
     expect(await rig.state(imageId)).toMatchObject({ leases: [], fast: [], slow: [] });
   });
 
-  it("include only the steps that were about to begin", async () => {
-    const rig = await createRig();
+  it("include only the steps that were about to begin", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("verifyStaging", failsWith("UnsafeImage", "it refers to another file"));
 
@@ -71,9 +71,7 @@ describe("Compensations", () => {
     expect(rig.calls).toEqual(["claimImport", "verifyStaging", "releaseImport"]);
   });
 
-  it("go on after one that fails, and name what was left behind", async () => {
-    const rig = await createRig();
-
+  it("go on after one that fails, and name what was left behind", async ({ rig }) => {
     const imageId = await importThatFailsLate(rig, {
       "removeCopy slow": failsWith("PermissionDenied", "it is read-only"),
     });
@@ -96,8 +94,7 @@ describe("Compensations", () => {
     });
   });
 
-  it("leave to the reconciler what one that fails leaves behind", async () => {
-    const rig = await createRig();
+  it("leave to the reconciler what one that fails leaves behind", async ({ rig }) => {
     const imageId = await importThatFailsLate(rig, {
       "removeCopy slow": failsWith("PermissionDenied", "it is read-only"),
     });
@@ -109,8 +106,7 @@ describe("Compensations", () => {
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
   });
 
-  it("that fail make a cancelled import a failed one", async () => {
-    const rig = await createRig();
+  it("that fail make a cancelled import a failed one", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.after);
@@ -125,11 +121,9 @@ describe("Compensations", () => {
     expect((await rig.client.imports.status(imageId)).phase).toBe("failed");
   });
 
-  it.each([{ call: "removeCopy slow" }, { call: "removeCopy fast" }, { call: "releaseImport" }])(
+  it.for([{ call: "removeCopy slow" }, { call: "removeCopy fast" }, { call: "releaseImport" }])(
     "try $call again when it fails for the moment",
-    async ({ call }) => {
-      const rig = await createRig();
-
+    async ({ call }, { rig }) => {
       const imageId = await importThatFailsLate(rig, {
         [call]: failsWith("StoreUnavailable", "it is unreachable"),
       });
@@ -141,11 +135,9 @@ describe("Compensations", () => {
     },
   );
 
-  it.each([{ call: "removeCopy slow" }, { call: "removeCopy fast" }, { call: "releaseImport" }])(
+  it.for([{ call: "removeCopy slow" }, { call: "removeCopy fast" }, { call: "releaseImport" }])(
     "are not disturbed when the answer of $call is lost",
-    async ({ call }) => {
-      const rig = await createRig();
-
+    async ({ call }, { rig }) => {
       const imageId = await importThatFailsLate(rig, { [call]: losesItsAnswer });
       await failureOf(rig.client.imports.wait(imageId));
 

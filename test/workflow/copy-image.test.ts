@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, vi } from "vitest";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { createRig, type ImportRig, it } from "../support/import-rig.ts";
 import { COPIED, IMPORTED } from "../support/import-states.ts";
 
 const BYTES = randomBytes(3 * 1024 * 1024 + 17);
@@ -27,8 +27,7 @@ const THREE_STORES = {
 };
 
 describe("importImage() by copy-image", () => {
-  it("copies an active image into another store, and reads no staging", async () => {
-    const rig = await createRig();
+  it("copies an active image into another store, and reads no staging", async ({ rig }) => {
     const imageId = await importedImage(rig);
 
     const accepted = await rig.client.imports.copy(imageId, { stores: ["slow"] });
@@ -46,8 +45,7 @@ describe("importImage() by copy-image", () => {
     expect(await rig.client.files.verify(imageId)).toMatchObject([{ ok: true }, { ok: true }]);
   });
 
-  it("stays active all the time, and can be read meanwhile", async () => {
-    const rig = await createRig();
+  it("stays active all the time, and can be read meanwhile", async ({ rig }) => {
     const imageId = await importedImage(rig);
     const storing = new Hold();
     rig.fail("storeImage slow", storing.before);
@@ -64,8 +62,7 @@ describe("importImage() by copy-image", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it("may be deactivated meanwhile, and stays so", async () => {
-    const rig = await createRig();
+  it("may be deactivated meanwhile, and stays so", async ({ rig }) => {
     const imageId = await importedImage(rig);
     const storing = new Hold();
     rig.fail("storeImage slow", storing.before);
@@ -79,8 +76,7 @@ describe("importImage() by copy-image", () => {
     expect(await rig.state(imageId)).toMatchObject({ ...COPIED, image: "deactivated" });
   });
 
-  it("leaves out stores that have it when all stores are asked for", async () => {
-    const rig = await createRig();
+  it("leaves out stores that have it when all stores are asked for", async ({ rig }) => {
     const imageId = await importedImage(rig);
 
     await rig.client.imports.copy(imageId, { allStores: true });
@@ -88,8 +84,7 @@ describe("importImage() by copy-image", () => {
     expect((await rig.client.imports.wait(imageId)).stores).toEqual(["slow"]);
   });
 
-  it("succeeds without a task when all stores have it already", async () => {
-    const rig = await createRig();
+  it("succeeds without a task when all stores have it already", async ({ rig }) => {
     const imageId = await importedImage(rig);
     await rig.client.imports.copy(imageId, { allStores: true });
     await rig.client.imports.wait(imageId);
@@ -104,8 +99,7 @@ describe("importImage() by copy-image", () => {
     expect(await rig.state(imageId)).toMatchObject(COPIED);
   });
 
-  it("refuses a named store that has it", async () => {
-    const rig = await createRig();
+  it("refuses a named store that has it", async ({ rig }) => {
     const imageId = await importedImage(rig);
 
     const failure = await failureOf(rig.client.imports.copy(imageId, { stores: ["fast", "slow"] }));
@@ -117,8 +111,7 @@ describe("importImage() by copy-image", () => {
     expect(await rig.state(imageId)).toMatchObject(IMPORTED);
   });
 
-  it("refuses an image that is not active", async () => {
-    const rig = await createRig();
+  it("refuses an image that is not active", async ({ rig }) => {
     const imageId = await rig.stagedImage(BYTES);
 
     const failure = await failureOf(rig.client.imports.copy(imageId, { stores: ["slow"] }));
@@ -129,8 +122,7 @@ describe("importImage() by copy-image", () => {
     });
   });
 
-  it("refuses an active image by every other method", async () => {
-    const rig = await createRig();
+  it("refuses an active image by every other method", async ({ rig }) => {
     const imageId = await importedImage(rig);
 
     const failure = await failureOf(rig.client.imports.start(imageId, { stores: ["slow"] }));
@@ -138,8 +130,9 @@ describe("importImage() by copy-image", () => {
     expect(failure.message).toContain("Image with status active cannot be target for import");
   });
 
-  it("removes only what it made when it fails, and remembers the store that failed", async () => {
-    const rig = await createRig();
+  it("removes only what it made when it fails, and remembers the store that failed", async ({
+    rig,
+  }) => {
     const imageId = await importedImage(rig);
     rig.fail("storeImage slow", async (step) => {
       await step();
@@ -160,8 +153,7 @@ describe("importImage() by copy-image", () => {
     expect(await rig.state(imageId)).toMatchObject({ ...COPIED, slow: ["@.3"] });
   });
 
-  it("removes only what it made when it is cancelled", async () => {
-    const rig = await createRig();
+  it("removes only what it made when it is cancelled", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await importedImage(rig);
 
@@ -173,8 +165,7 @@ describe("importImage() by copy-image", () => {
     expect(await rig.client.files.verify(imageId)).toMatchObject([{ ok: true }]);
   });
 
-  it("is removed whole when the image is deleted meanwhile", async () => {
-    const rig = await createRig();
+  it("is removed whole when the image is deleted meanwhile", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await importedImage(rig);
 
@@ -192,8 +183,7 @@ describe("importImage() by copy-image", () => {
     });
   });
 
-  it("fails when no store of those that need not all succeed did", async () => {
-    const rig = await createRig();
+  it("fails when no store of those that need not all succeed did", async ({ rig }) => {
     const imageId = await importedImage(rig);
     rig.fail("storeImage slow", failsWith("NoSpace", "it is full"));
 
@@ -267,11 +257,10 @@ describe("importImage() by copy-image", () => {
     ]);
   });
 
-  it.each([
+  it.for([
     { what: "damaged", spoil: damage, code: "DigestMismatch" },
     { what: "gone", spoil: (path: string) => rm(path), code: "CopyNotFound" },
-  ])("fails permanently when its only copy is $what", async ({ spoil, code }) => {
-    const rig = await createRig();
+  ])("fails permanently when its only copy is $what", async ({ spoil, code }, { rig }) => {
     const imageId = await importedImage(rig);
     await spoil(join(rig.directory, "fast", `${imageId}.1`));
 
@@ -287,8 +276,9 @@ describe("importImage() by copy-image", () => {
     });
   });
 
-  it("is undone by the reconciler when it was terminated, which leaves the image active", async () => {
-    const rig = await createRig();
+  it("is undone by the reconciler when it was terminated, which leaves the image active", async ({
+    rig,
+  }) => {
     rig.holdCopies("slow");
     const imageId = await importedImage(rig);
     await rig.client.imports.copy(imageId, { stores: ["slow"] });

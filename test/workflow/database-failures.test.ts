@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { ApplicationFailure } from "@temporalio/common";
 import { sql } from "drizzle-orm";
-import { describe, expect, inject, it, onTestFinished, vi } from "vitest";
+import { describe, expect, inject, onTestFinished, vi } from "vitest";
 import { Database } from "../../src/db/connect.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { type ImportRig, it } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
 import { PATIENCE } from "../support/patience.ts";
 
@@ -40,10 +40,9 @@ async function attempts(rig: ImportRig, call: string, number: number): Promise<v
 }
 
 describe("importImage() on a database that becomes read-only", () => {
-  it.each(["claimImport", "storeImage fast", "saveImage", "activateImage"])(
+  it.for(["claimImport", "storeImage fast", "saveImage", "activateImage"])(
     "ends active when that happens before %s, once writes are possible again",
-    async (call) => {
-      const rig = await createRig();
+    async (call, { rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const database = failOver(rig);
       const step = new Hold();
@@ -65,10 +64,9 @@ describe("importImage() on a database that becomes read-only", () => {
     },
   );
 
-  it.each(["removeCopy fast", "releaseImport"])(
+  it.for(["removeCopy fast", "releaseImport"])(
     "undoes everything when that happens before %s, and the task keeps its reason",
-    async (undo) => {
-      const rig = await createRig();
+    async (undo, { rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const database = failOver(rig);
       const step = new Hold();
@@ -91,8 +89,7 @@ describe("importImage() on a database that becomes read-only", () => {
     },
   );
 
-  it("says so to commands of people, in every verb", async () => {
-    const rig = await createRig();
+  it("says so to commands of people, in every verb", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const { client } = rig;
     await client.imports.start(await rig.stagedImage(randomBytes(1000)));
@@ -121,8 +118,9 @@ describe("importImage() on a database that becomes read-only", () => {
 });
 
 describe("Compensations", () => {
-  it("run an undo again that gave up because of the database, and leave nothing behind", async () => {
-    const rig = await createRig();
+  it("run an undo again that gave up because of the database, and leave nothing behind", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("saveImage", failsWith("StagedDataChanged", "it changed"));
     // What the workflow sees when the time of an undo is over.
@@ -140,8 +138,7 @@ describe("Compensations", () => {
 });
 
 describe("importImage() whose database refuses", () => {
-  it("answers before the acceptance, and waits for the operator after it", async () => {
-    const rig = await createRig();
+  it("answers before the acceptance, and waits for the operator after it", async ({ rig }) => {
     const [refused, accepted] = [
       await rig.stagedImage(randomBytes(1000)),
       await rig.stagedImage(randomBytes(1000)),

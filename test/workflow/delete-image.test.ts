@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, vi } from "vitest";
 import { findImage } from "../../src/db/image-records.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Hold, losesItsAnswer } from "../support/faults.ts";
-import { createRig, type ImportRig, type ImportState } from "../support/import-rig.ts";
+import { createRig, type ImportRig, type ImportState, it } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
 
@@ -20,8 +20,7 @@ const GONE: Omit<ImportState, "task" | "failedStores"> = {
 };
 
 describe("deleteImage()", () => {
-  it("removes the bytes of an active image from all stores", async () => {
-    const rig = await createRig();
+  it("removes the bytes of an active image from all stores", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.client.imports.wait(imageId);
@@ -32,8 +31,7 @@ describe("deleteImage()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("removes the upload", async () => {
-    const rig = await createRig();
+  it("removes the upload", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     const deletion = await rig.client.images.delete(imageId);
@@ -42,8 +40,7 @@ describe("deleteImage()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("cancels an import in the middle of its bytes first, and leaves none", async () => {
-    const rig = await createRig();
+  it("cancels an import in the middle of its bytes first, and leaves none", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
@@ -64,8 +61,7 @@ describe("deleteImage()", () => {
     });
   });
 
-  it("cancels an import that is paused", async () => {
-    const rig = await createRig();
+  it("cancels an import that is paused", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["slow"] });
@@ -79,8 +75,7 @@ describe("deleteImage()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("removes the bytes of an import that had just published them", async () => {
-    const rig = await createRig();
+  it("removes the bytes of an import that had just published them", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const activating = new Hold();
     rig.fail("activateImage", activating.after);
@@ -95,8 +90,7 @@ describe("deleteImage()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("retries until an unreachable store is back", async () => {
-    const rig = await createRig();
+  it("retries until an unreachable store is back", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.client.imports.wait(imageId);
@@ -114,8 +108,9 @@ describe("deleteImage()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("waits for the reconciler when the import that holds the image was terminated", async () => {
-    const rig = await createRig();
+  it("waits for the reconciler when the import that holds the image was terminated", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
@@ -132,8 +127,7 @@ describe("deleteImage()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("is the same deletion when it is asked for twice at once", async () => {
-    const rig = await createRig();
+  it("is the same deletion when it is asked for twice at once", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);
@@ -152,8 +146,7 @@ describe("deleteImage()", () => {
     expect(rig.calls.filter((call) => call === "removeImageBytes")).toHaveLength(1);
   });
 
-  it("leaves alone an image whose deletion was not requested", async () => {
-    const rig = await createRig();
+  it("leaves alone an image whose deletion was not requested", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);
@@ -194,8 +187,7 @@ const ONE_LEFT = {
 };
 
 describe("removeImageCopy()", () => {
-  it("removes the bytes of one copy, and leaves the others and the image", async () => {
-    const rig = await createRig();
+  it("removes the bytes of one copy, and leaves the others and the image", async ({ rig }) => {
     const imageId = await activeTwice(rig);
 
     const removal = await rig.client.images.removeCopy(imageId, "slow");
@@ -208,8 +200,7 @@ describe("removeImageCopy()", () => {
     });
   });
 
-  it("is repeated when its result is lost", async () => {
-    const rig = await createRig();
+  it("is repeated when its result is lost", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     rig.fail("removePublishedCopy slow", losesItsAnswer);
 
@@ -220,8 +211,9 @@ describe("removeImageCopy()", () => {
     expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
   });
 
-  it("retries until an unreachable store is back; readers do not see the copy meanwhile", async () => {
-    const rig = await createRig();
+  it("retries until an unreachable store is back; readers do not see the copy meanwhile", async ({
+    rig,
+  }) => {
     const imageId = await activeTwice(rig);
     const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
     await rename(store, away);
@@ -236,8 +228,7 @@ describe("removeImageCopy()", () => {
     expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
   });
 
-  it("waits for a worker on the node that reaches the store", async () => {
-    const rig = await createRig();
+  it("waits for a worker on the node that reaches the store", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     await rig.stopWorkers();
 
@@ -275,8 +266,7 @@ describe("removeImageCopy()", () => {
     expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
   });
 
-  it("is the same removal when it is asked for twice at once", async () => {
-    const rig = await createRig();
+  it("is the same removal when it is asked for twice at once", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);
@@ -293,8 +283,7 @@ describe("removeImageCopy()", () => {
     expect(removalsIn(rig, "slow")).toBe(1);
   });
 
-  it("leaves one copy when the last two are removed at once", async () => {
-    const rig = await createRig();
+  it("leaves one copy when the last two are removed at once", async ({ rig }) => {
     const imageId = await activeTwice(rig);
 
     const removals = await Promise.allSettled([
@@ -311,8 +300,7 @@ describe("removeImageCopy()", () => {
     expect([...fast, ...slow]).toEqual(["@.1"]);
   });
 
-  it("leaves no copy when the image is deleted while one is being removed", async () => {
-    const rig = await createRig();
+  it("leaves no copy when the image is deleted while one is being removed", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);
@@ -327,8 +315,9 @@ describe("removeImageCopy()", () => {
     expect(deleted).toMatchObject(GONE);
   });
 
-  it("ends when the image is deleted while the store of the copy is unreachable, once it is back", async () => {
-    const rig = await createRig();
+  it("ends when the image is deleted while the store of the copy is unreachable, once it is back", async ({
+    rig,
+  }) => {
     const imageId = await activeTwice(rig);
     const [store, away] = [join(rig.directory, "slow"), join(rig.directory, "away")];
     await rename(store, away);
@@ -344,8 +333,7 @@ describe("removeImageCopy()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("leaves alone a copy whose removal was not requested", async () => {
-    const rig = await createRig();
+  it("leaves alone a copy whose removal was not requested", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     const { locations } = await rig.database.query((db) => findImage(db, imageId));
     const [{ node } = { node: "" }] = locations;

@@ -2,18 +2,17 @@ import { randomBytes } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { activityInfo } from "@temporalio/activity";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { importWorkflowId } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold, losesItsAnswer, type Fault } from "../support/faults.ts";
-import { createRig } from "../support/import-rig.ts";
+import { createRig, it } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 describe("importImage() with a step that fails permanently", () => {
-  it("refuses the import when the claim fails, and leaves no task", async () => {
-    const rig = await createRig();
+  it("refuses the import when the claim fails, and leaves no task", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("claimImport", failsWith("ImageConflict", "it may not be"));
 
@@ -28,7 +27,7 @@ describe("importImage() with a step that fails permanently", () => {
     expect(rig.calls).toEqual(["claimImport", "releaseImport"]);
   });
 
-  it.each([
+  it.for([
     { call: "verifyStaging", code: "UnsafeImage", where: "verify", failedStores: [] },
     { call: "digestStaged", code: "StagedDataChanged", where: "digest", failedStores: [] },
     { call: "storeImage fast", code: "NoSpace", where: 'store "fast"', failedStores: ["fast"] },
@@ -36,8 +35,7 @@ describe("importImage() with a step that fails permanently", () => {
     { call: "activateImage", code: "ImportLost", where: "activate", failedStores: [] },
   ] as const)(
     "undoes everything when $call fails, and names the step",
-    async ({ call, code, where, failedStores }) => {
-      const rig = await createRig();
+    async ({ call, code, where, failedStores }, { rig }) => {
       const imageId = await rig.adoptedImage(randomBytes(1000));
       rig.fail(call, failsWith(code, "it went wrong"));
 
@@ -53,8 +51,7 @@ describe("importImage() with a step that fails permanently", () => {
     },
   );
 
-  it("never tries a permanent failure again", async () => {
-    const rig = await createRig();
+  it("never tries a permanent failure again", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("PermissionDenied", "it is read-only"));
 
@@ -64,8 +61,7 @@ describe("importImage() with a step that fails permanently", () => {
     expect(rig.calls.filter((call) => call === "storeImage fast")).toHaveLength(1);
   });
 
-  it("stops the other stores, and undoes them once they have stopped", async () => {
-    const rig = await createRig();
+  it("stops the other stores, and undoes them once they have stopped", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     const failing = new Hold();
@@ -90,8 +86,7 @@ describe("importImage() with a step that fails permanently", () => {
     });
   });
 
-  it("can be imported again at once", async () => {
-    const rig = await createRig();
+  it("can be imported again at once", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
     await rig.client.imports.start(imageId);
@@ -109,7 +104,7 @@ describe("importImage() with a step that fails permanently", () => {
 });
 
 describe("importImage() with a step that fails and then succeeds", () => {
-  it.each([
+  it.for([
     { call: "claimImport", code: "DatabaseUnavailable" },
     { call: "verifyStaging", code: "StagingUnavailable" },
     { call: "digestStaged", code: "StagingUnavailable" },
@@ -117,8 +112,7 @@ describe("importImage() with a step that fails and then succeeds", () => {
     { call: "saveImage", code: "DatabaseUnavailable" },
     { call: "activateImage", code: "DatabaseUnavailable" },
     { call: "unstageImage", code: "StagingUnavailable" },
-  ] as const)("tries $call again until it succeeds", async ({ call, code }) => {
-    const rig = await createRig();
+  ] as const)("tries $call again until it succeeds", async ({ call, code }, { rig }) => {
     const imageId = await rig.adoptedImage(randomBytes(1000));
     rig.fail(
       call,
@@ -136,8 +130,7 @@ describe("importImage() with a step that fails and then succeeds", () => {
     });
   });
 
-  it("does not write again what another store has finished", async () => {
-    const rig = await createRig();
+  it("does not write again what another store has finished", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const failing = new Hold();
     rig.fail("storeImage slow", (step) =>
@@ -158,7 +151,7 @@ describe("importImage() with a step that fails and then succeeds", () => {
 });
 
 describe("importImage() with a step that takes effect and whose answer is lost", () => {
-  it.each([
+  it.for([
     { call: "claimImport" },
     { call: "verifyStaging" },
     { call: "digestStaged" },
@@ -166,8 +159,7 @@ describe("importImage() with a step that takes effect and whose answer is lost",
     { call: "saveImage" },
     { call: "activateImage" },
     { call: "unstageImage" },
-  ])("succeeds when that happens to $call", async ({ call }) => {
-    const rig = await createRig();
+  ])("succeeds when that happens to $call", async ({ call }, { rig }) => {
     const imageId = await rig.adoptedImage(randomBytes(1000));
     rig.fail(call, losesItsAnswer);
 
@@ -181,8 +173,9 @@ describe("importImage() with a step that takes effect and whose answer is lost",
     });
   });
 
-  it("takes the copy that the lost attempt published, and does not write it again", async () => {
-    const rig = await createRig();
+  it("takes the copy that the lost attempt published, and does not write it again", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", losesItsAnswer);
 
@@ -320,8 +313,7 @@ describe("importImage() past its deadline", () => {
 });
 
 describe("importImage() in the log of its worker", () => {
-  it("has one line when it is accepted, and one when it has ended active", async () => {
-    const rig = await createRig();
+  it("has one line when it is accepted, and one when it has ended active", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     const { task_id, run_id } = await rig.client.imports.start(imageId);
@@ -348,8 +340,7 @@ describe("importImage() in the log of its worker", () => {
     ]);
   });
 
-  it("has code, message, way out and store of each failure", async () => {
-    const rig = await createRig();
+  it("has code, message, way out and store of each failure", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
@@ -375,8 +366,7 @@ describe("importImage() in the log of its worker", () => {
     ]);
   });
 
-  it("has a line for a start that is refused, and for one that is cancelled", async () => {
-    const rig = await createRig();
+  it("has a line for a start that is refused, and for one that is cancelled", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await failureOf(rig.client.imports.start(imageId, { stores: ["nowhere"] }));
     const step = new Hold();

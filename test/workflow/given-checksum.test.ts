@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { failureOf } from "../support/failure-of.ts";
-import { createRig } from "../support/import-rig.ts";
+import { it } from "../support/import-rig.ts";
 import { BACK_TO_STAGED, IMPORTED } from "../support/import-states.ts";
 
 const BYTES = randomBytes(2 * 1024 * 1024 + 3);
@@ -13,38 +13,41 @@ function checksumOf(algo: string, bytes: Buffer): string {
 }
 
 describe.each(["stagedImage", "adoptedImage"] as const)("importImage() of a %s", (kind) => {
-  it.each(ALGORITHMS)("takes data whose %s and size are those that were given", async (algo) => {
-    const rig = await createRig();
-    const imageId = await rig[kind](BYTES);
+  it.for(ALGORITHMS)(
+    "takes data whose %s and size are those that were given",
+    async (algo, { rig }) => {
+      const imageId = await rig[kind](BYTES);
 
-    await rig.client.imports.start(imageId, {
-      checksum: checksumOf(algo, BYTES).toUpperCase().replace(algo.toUpperCase(), algo),
-      size: BYTES.length,
-    });
-    await rig.client.imports.wait(imageId);
+      await rig.client.imports.start(imageId, {
+        checksum: checksumOf(algo, BYTES).toUpperCase().replace(algo.toUpperCase(), algo),
+        size: BYTES.length,
+      });
+      await rig.client.imports.wait(imageId);
 
-    expect(await rig.state(imageId)).toMatchObject(IMPORTED);
-  });
+      expect(await rig.state(imageId)).toMatchObject(IMPORTED);
+    },
+  );
 
-  it.each(ALGORITHMS)("refuses data whose %s is another, and leaves nothing", async (algo) => {
-    const rig = await createRig();
-    const imageId = await rig[kind](BYTES);
+  it.for(ALGORITHMS)(
+    "refuses data whose %s is another, and leaves nothing",
+    async (algo, { rig }) => {
+      const imageId = await rig[kind](BYTES);
 
-    await rig.client.imports.start(imageId, { checksum: checksumOf(algo, OTHER) });
-    const failure = await failureOf(rig.client.imports.wait(imageId));
+      await rig.client.imports.start(imageId, { checksum: checksumOf(algo, OTHER) });
+      const failure = await failureOf(rig.client.imports.wait(imageId));
 
-    expect(failure).toMatchObject({
-      code: "ChecksumMismatch",
-      message: expect.stringContaining(
-        `Checksum mismatch: expected ${checksumOf(algo, OTHER)}, got ${checksumOf(algo, BYTES)}`,
-      ) as string,
-    });
-    expect(await rig.state(imageId)).toMatchObject({ ...BACK_TO_STAGED });
-    expect(rig.calls.filter((call) => call === "activateImage")).toEqual([]);
-  });
+      expect(failure).toMatchObject({
+        code: "ChecksumMismatch",
+        message: expect.stringContaining(
+          `Checksum mismatch: expected ${checksumOf(algo, OTHER)}, got ${checksumOf(algo, BYTES)}`,
+        ) as string,
+      });
+      expect(await rig.state(imageId)).toMatchObject({ ...BACK_TO_STAGED });
+      expect(rig.calls.filter((call) => call === "activateImage")).toEqual([]);
+    },
+  );
 
-  it("refuses data of another size before any store is touched", async () => {
-    const rig = await createRig();
+  it("refuses data of another size before any store is touched", async ({ rig }) => {
     const imageId = await rig[kind](BYTES);
 
     await rig.client.imports.start(imageId, { size: BYTES.length + 1 });
@@ -59,13 +62,15 @@ describe.each(["stagedImage", "adoptedImage"] as const)("importImage() of a %s",
 });
 
 describe("importImage() of data whose digests are known", () => {
-  it.each(["md5", "sha512"])("refuses another %s before any store is touched", async (algo) => {
-    const rig = await createRig();
-    const imageId = await rig.stagedImage(BYTES);
+  it.for(["md5", "sha512"])(
+    "refuses another %s before any store is touched",
+    async (algo, { rig }) => {
+      const imageId = await rig.stagedImage(BYTES);
 
-    await rig.client.imports.start(imageId, { checksum: checksumOf(algo, OTHER) });
-    await failureOf(rig.client.imports.wait(imageId));
+      await rig.client.imports.start(imageId, { checksum: checksumOf(algo, OTHER) });
+      await failureOf(rig.client.imports.wait(imageId));
 
-    expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
-  });
+      expect(rig.calls.filter((call) => call.startsWith("storeImage"))).toEqual([]);
+    },
+  );
 });

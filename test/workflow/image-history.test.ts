@@ -1,12 +1,12 @@
 import { createHash, randomBytes } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { packageVersion } from "../../src/config/package-version.ts";
 import { historyDocument } from "../../src/cli/documents/history-document.ts";
 import { losesItsAnswer } from "../support/faults.ts";
 import { honest, HostileOrigin } from "../support/hostile-origin.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { createRig, type ImportRig, it } from "../support/import-rig.ts";
 
 const DISK = randomBytes(4096);
 const COMPRESSED = gzipSync(DISK);
@@ -106,8 +106,7 @@ describe("the history of an image", () => {
     ]);
   });
 
-  it("has no entry for an import that failed", async () => {
-    const rig = await createRig();
+  it("has no entry for an import that failed", async ({ rig }) => {
     const imageId = await rig.stagedImage(DISK);
     await rig.client.images.change(imageId, { diskFormat: "qcow2" });
 
@@ -117,8 +116,7 @@ describe("the history of an image", () => {
     expect(await rig.client.images.history(imageId)).toEqual([]);
   });
 
-  it("is gone with the image", async () => {
-    const rig = await createRig();
+  it("is gone with the image", async ({ rig }) => {
     const imageId = await rig.stagedImage(DISK);
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);

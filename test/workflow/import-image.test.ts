@@ -2,19 +2,18 @@ import { createHash, randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { eq } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { tasks } from "../../src/db/schema.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, stagingUri } from "../support/import-rig.ts";
+import { createRig, it, stagingUri } from "../support/import-rig.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 const A_CHECKSUM: unknown = expect.stringMatching(/^[0-9a-f]{32}$/);
 const A_HASH_VALUE: unknown = expect.stringMatching(/^[0-9a-f]{128}$/);
 
 describe("importImage()", () => {
-  it("brings staged bytes to active in every store that was asked for", async () => {
-    const rig = await createRig();
+  it("brings staged bytes to active in every store that was asked for", async ({ rig }) => {
     const bytes = randomBytes(1_500_017);
     const imageId = await rig.stagedImage(bytes);
 
@@ -37,8 +36,7 @@ describe("importImage()", () => {
     expect([inFast.equals(bytes), inSlow.equals(bytes)]).toEqual([true, true]);
   });
 
-  it("answers what the image is and where it went", async () => {
-    const rig = await createRig();
+  it("answers what the image is and where it went", async ({ rig }) => {
     const bytes = randomBytes(70_000);
     const imageId = await rig.stagedImage(bytes);
 
@@ -59,8 +57,9 @@ describe("importImage()", () => {
     });
   });
 
-  it("goes through its steps in order, without a digest step for bytes that our staging digested", async () => {
-    const rig = await createRig();
+  it("goes through its steps in order, without a digest step for bytes that our staging digested", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     await rig.client.imports.start(imageId);
@@ -77,8 +76,7 @@ describe("importImage()", () => {
     ]);
   });
 
-  it("digests bytes that another program put into staging", async () => {
-    const rig = await createRig();
+  it("digests bytes that another program put into staging", async ({ rig }) => {
     const bytes = randomBytes(90_000);
     const imageId = await rig.adoptedImage(bytes);
 
@@ -89,8 +87,9 @@ describe("importImage()", () => {
     expect(outcome.os_hash_value).toBe(createHash("sha512").update(bytes).digest("hex"));
   });
 
-  it("imports the file below the staging root that the URI names, of an image that is still queued", async () => {
-    const rig = await createRig();
+  it("imports the file below the staging root that the URI names, of an image that is still queued", async ({
+    rig,
+  }) => {
     const bytes = randomBytes(5000);
     await writeFile(join(rig.directory, "staging", "disk.raw"), bytes);
     const image = await rig.client.images.create({ diskFormat: "raw", containerFormat: "bare" });
@@ -144,8 +143,7 @@ describe("importImage()", () => {
     expect(await rig.client.files.verify(imageId)).toMatchObject([{ store: "fast", ok: true }]);
   });
 
-  it("passes importing and saving on its way to active", async () => {
-    const rig = await createRig();
+  it("passes importing and saving on its way to active", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [storing, activating] = [new Hold(), new Hold()];
     rig.fail("storeImage fast", storing.before);
@@ -177,8 +175,7 @@ describe("importImage()", () => {
     });
   });
 
-  it("keeps its task pending until the first byte step, then processing", async () => {
-    const rig = await createRig();
+  it("keeps its task pending until the first byte step, then processing", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [verifying, storing] = [new Hold(), new Hold()];
     rig.fail("verifyStaging", verifying.before);
@@ -196,8 +193,7 @@ describe("importImage()", () => {
     expect([whileVerifying.status, whileStoring.status]).toEqual(["pending", "processing"]);
   });
 
-  it("keeps what a person writes on the image while it runs", async () => {
-    const rig = await createRig();
+  it("keeps what a person writes on the image while it runs", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.after);
@@ -220,8 +216,7 @@ describe("importImage()", () => {
     });
   });
 
-  it("becomes active when its staged data cannot be deleted, and says so", async () => {
-    const rig = await createRig();
+  it("becomes active when its staged data cannot be deleted, and says so", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("unstageImage", failsWith("PermissionDenied", "it is read-only"));
 
@@ -232,8 +227,7 @@ describe("importImage()", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "active", staging: ["@"] });
   });
 
-  it("becomes active when its task is gone", async () => {
-    const rig = await createRig();
+  it("becomes active when its task is gone", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const activating = new Hold();
     rig.fail("activateImage", activating.before);
@@ -247,8 +241,9 @@ describe("importImage()", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "active", task: null });
   });
 
-  it("becomes active when its task has ended already, and leaves the task as it is", async () => {
-    const rig = await createRig();
+  it("becomes active when its task has ended already, and leaves the task as it is", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const activating = new Hold();
     rig.fail("activateImage", activating.before);
@@ -267,8 +262,9 @@ describe("importImage()", () => {
     });
   });
 
-  it("undoes itself and resurrects nothing when its image is deleted meanwhile", async () => {
-    const rig = await createRig();
+  it("undoes itself and resurrects nothing when its image is deleted meanwhile", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const activating = new Hold();
     rig.fail("activateImage", activating.before);
@@ -297,8 +293,9 @@ describe("importImage()", () => {
     });
   });
 
-  it("refuses bytes that are not in the declared format before it touches a store", async () => {
-    const rig = await createRig();
+  it("refuses bytes that are not in the declared format before it touches a store", async ({
+    rig,
+  }) => {
     const qcow2 = Buffer.concat([
       Buffer.from("QFI\xfb\0\0\0\x03", "latin1"),
       Buffer.alloc(1 << 16),

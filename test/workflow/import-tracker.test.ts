@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { defaultPayloadConverter } from "@temporalio/common";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { IMPORT_FAILURES, ImportError } from "../../src/domain/import-failure.ts";
 import { SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { type ImportRig, it } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
 
@@ -26,8 +26,7 @@ async function metadataOf(rig: ImportRig, imageId: string): Promise<RunMetadata>
 }
 
 describe("importStatus", () => {
-  it("reports phase, pause, size and stores while the import runs", async () => {
-    const rig = await createRig();
+  it("reports phase, pause, size and stores while the import runs", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
@@ -73,8 +72,7 @@ describe("importStatus", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it("reports all phases of an import that is done", async () => {
-    const rig = await createRig();
+  it("reports all phases of an import that is done", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     await rig.client.imports.start(imageId);
@@ -94,8 +92,7 @@ describe("importStatus", () => {
     });
   });
 
-  it("reports why an import failed, and that it was undone", async () => {
-    const rig = await createRig();
+  it("reports why an import failed, and that it was undone", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
@@ -122,8 +119,7 @@ describe("importStatus", () => {
     });
   });
 
-  it("gives a failed task the code, the hint, the step and the store", async () => {
-    const rig = await createRig();
+  it("gives a failed task the code, the hint, the step and the store", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", async () => {
       throw new ImportError("NoSpace", "it is full", { hint: "Mount a larger volume." });
@@ -142,8 +138,7 @@ describe("importStatus", () => {
     expect((await rig.client.admin.showTask(taskId)).failure).toEqual(details);
   });
 
-  it("reports that an import was cancelled", async () => {
-    const rig = await createRig();
+  it("reports that an import was cancelled", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -160,8 +155,7 @@ describe("importStatus", () => {
 });
 
 describe("the current details of a run", () => {
-  it("follow the phases and the stores", async () => {
-    const rig = await createRig();
+  it("follow the phases and the stores", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [storing, saving] = [new Hold(), new Hold()];
     rig.fail("storeImage fast", storing.before);
@@ -191,8 +185,7 @@ describe("the current details of a run", () => {
     ]);
   });
 
-  it("say that a step is about to be paused, and that it is", async () => {
-    const rig = await createRig();
+  it("say that a step is about to be paused, and that it is", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
@@ -210,8 +203,7 @@ describe("the current details of a run", () => {
     expect(paused.currentDetails).toMatch(/^### activating, paused\n/);
   });
 
-  it("say that bytes are paused in the middle, and go on", async () => {
-    const rig = await createRig();
+  it("say that bytes are paused in the middle, and go on", async ({ rig }) => {
     const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
 
@@ -229,8 +221,7 @@ describe("the current details of a run", () => {
     expect(resumed.currentDetails).toMatch(/^### storing\n/);
   });
 
-  it("end with the reason of a failure", async () => {
-    const rig = await createRig();
+  it("end with the reason of a failure", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("verifyStaging", failsWith("UnsafeImage", "it refers to another file"));
 
@@ -246,8 +237,9 @@ describe("the current details of a run", () => {
     ]);
   });
 
-  it("have the reason and the attempt of a store that failed, which cannot break the table", async () => {
-    const rig = await createRig();
+  it("have the reason and the attempt of a store that failed, which cannot break the table", async ({
+    rig,
+  }) => {
     const imageId = await ownedImage(rig, "project-7", "a|b");
     const [once, again] = [
       failsWith("StoreUnavailable", "no answer"),
@@ -268,8 +260,7 @@ describe("the current details of a run", () => {
 });
 
 describe("the search attributes of a run", () => {
-  it("contain the image, the method, the stores, the owner and the phase", async () => {
-    const rig = await createRig();
+  it("contain the image, the method, the stores, the owner and the phase", async ({ rig }) => {
     const imageId = await ownedImage(rig, "project-7");
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -292,12 +283,11 @@ describe("the search attributes of a run", () => {
     expect(done).toEqual({ ...fixed, importPhase: "done" });
   });
 
-  it.each([
+  it.for([
     { what: "Chinese characters", name: "磁".repeat(255) },
     { what: "characters of two code units", name: "💾".repeat(127) },
     { what: "marks of Markdown", name: "*_`|<[~".repeat(36) },
-  ])("and the title take a name of many $what", async ({ name }) => {
-    const rig = await createRig();
+  ])("and the title take a name of many $what", async ({ name }, { rig }) => {
     const imageId = await ownedImage(rig, "project-7", name);
 
     await rig.client.imports.start(imageId, { stores: ["fast"], imageName: name });
@@ -314,8 +304,7 @@ describe("the search attributes of a run", () => {
       .toBe(1);
   });
 
-  it("say that an import is paused, and its earlier phase once it continues", async () => {
-    const rig = await createRig();
+  it("say that an import is paused, and its earlier phase once it continues", async ({ rig }) => {
     const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
     const phase = async () => (await searchAttributesOf(rig, imageId))["importPhase"];
@@ -333,8 +322,7 @@ describe("the search attributes of a run", () => {
     expect([whilePaused, resumed, await phase()]).toEqual(["paused", "storing", "done"]);
   });
 
-  it("say that a paused import is undone", async () => {
-    const rig = await createRig();
+  it("say that a paused import is undone", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
 
@@ -347,8 +335,7 @@ describe("the search attributes of a run", () => {
     expect(await searchAttributesOf(rig, imageId)).toMatchObject({ importPhase: "cancelled" });
   });
 
-  it("find the imports of an owner that failed", async () => {
-    const rig = await createRig();
+  it("find the imports of an owner that failed", async ({ rig }) => {
     const imageId = await ownedImage(rig, "project-7");
     await ownedImage(rig, "project-8");
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
@@ -367,8 +354,7 @@ describe("the search attributes of a run", () => {
 });
 
 describe("the summaries of a run", () => {
-  it("are its title, and a line for each step", async () => {
-    const rig = await createRig();
+  it("are its title, and a line for each step", async ({ rig }) => {
     const imageId = await rig.adoptedImage(randomBytes(1000));
 
     await rig.client.imports.start(imageId, { stores: ["fast"] });
@@ -393,8 +379,7 @@ describe("the summaries of a run", () => {
     );
   });
 
-  it("mark the undos of an import that failed", async () => {
-    const rig = await createRig();
+  it("mark the undos of an import that failed", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
@@ -409,8 +394,7 @@ describe("the summaries of a run", () => {
 });
 
 describe("the messages of a run", () => {
-  it("are described for people", async () => {
-    const rig = await createRig();
+  it("are described for people", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);

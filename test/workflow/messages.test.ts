@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { WorkflowUpdateFailedError } from "@temporalio/client";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { type ImportRig, it } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 
 /** An import that runs until it is released. */
@@ -34,7 +34,7 @@ async function failedTasks(rig: ImportRig, imageId: string): Promise<number> {
 }
 
 describe("an update with wrong arguments", () => {
-  it.each([
+  it.for([
     {
       update: "dropStore",
       args: [],
@@ -61,8 +61,7 @@ describe("an update with wrong arguments", () => {
     },
   ])(
     "is rejected with the value and the rule: $update $args",
-    async ({ update, args, message }) => {
-      const rig = await createRig();
+    async ({ update, args, message }, { rig }) => {
       const { imageId, release } = await runningImport(rig);
 
       const failure: unknown = await rig
@@ -79,8 +78,7 @@ describe("an update with wrong arguments", () => {
 });
 
 describe("a query with wrong arguments", () => {
-  it("is answered with the value and the rule", async () => {
-    const rig = await createRig();
+  it("is answered with the value and the rule", async ({ rig }) => {
     const { imageId, release } = await runningImport(rig);
 
     const failing = rig.run(imageId).query("importStatus", "fast");
@@ -95,8 +93,9 @@ describe("a query with wrong arguments", () => {
 });
 
 describe("a signal with wrong arguments", () => {
-  it("has its effect, and the current details say that the arguments have none", async () => {
-    const rig = await createRig();
+  it("has its effect, and the current details say that the arguments have none", async ({
+    rig,
+  }) => {
     const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
     await rig.client.imports.start(imageId, { stores: ["slow"] });
@@ -114,8 +113,7 @@ describe("a signal with wrong arguments", () => {
     );
   });
 
-  it("does not stop the import if it cannot be read", async () => {
-    const rig = await createRig();
+  it("does not stop the import if it cannot be read", async ({ rig }) => {
     const { imageId, release } = await runningImport(rig);
     const unreadable = {
       metadata: { encoding: Buffer.from("binary/unknown") },

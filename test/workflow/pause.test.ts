@@ -2,12 +2,12 @@ import { randomBytes } from "node:crypto";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { cancelled } from "@temporalio/activity";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { MARK_NAME } from "../../src/stores/store-mark.ts";
 import { importWorkflowId } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold, type Fault } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { createRig, type ImportRig, it } from "../support/import-rig.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
 
@@ -20,8 +20,7 @@ async function copyInSlow(rig: ImportRig): Promise<{ name: string; ino: number; 
 }
 
 describe("pauseImport", () => {
-  it("stops in the middle of the bytes, keeps the part and undoes nothing", async () => {
-    const rig = await createRig();
+  it("stops in the middle of the bytes, keeps the part and undoes nothing", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
@@ -52,8 +51,7 @@ describe("pauseImport", () => {
     expect(rig.calls).toEqual(["claimImport", "verifyStaging", "storeImage slow"]);
   });
 
-  it("lets a short step finish, says so, and waits before the next one", async () => {
-    const rig = await createRig();
+  it("lets a short step finish, says so, and waits before the next one", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
@@ -69,10 +67,9 @@ describe("pauseImport", () => {
     expect(rig.calls).not.toContain("activateImage");
   });
 
-  it.each([{ call: "verifyStaging" }, { call: "digestStaged" }])(
+  it.for([{ call: "verifyStaging" }, { call: "digestStaged" }])(
     "stops $call, which begins again on resume",
-    async ({ call }) => {
-      const rig = await createRig();
+    async ({ call }, { rig }) => {
       const imageId = await rig.adoptedImage(randomBytes(1000));
       const step = new Hold();
       // It holds the step until it is stopped.
@@ -89,8 +86,9 @@ describe("pauseImport", () => {
     },
   );
 
-  it("stops the import before its first byte step when it comes during the acceptance", async () => {
-    const rig = await createRig();
+  it("stops the import before its first byte step when it comes during the acceptance", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const claiming = new Hold();
     rig.fail("claimImport", claiming.before);
@@ -105,8 +103,7 @@ describe("pauseImport", () => {
     expect(rig.calls).toEqual(["claimImport"]);
   });
 
-  it("stops a step that waits for its next attempt at once", async () => {
-    const rig = await createRig();
+  it("stops a step that waits for its next attempt at once", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const away = failsWith("StoreUnavailable", "it is unreachable");
     let isAway = true;
@@ -126,8 +123,9 @@ describe("pauseImport", () => {
     expect(outcome.status).toBe("active");
   });
 
-  it("holds also when the step fails just then in a way that is otherwise tried again", async () => {
-    const rig = await createRig();
+  it("holds also when the step fails just then in a way that is otherwise tried again", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const step = new Hold();
     rig.fail("storeImage fast", (run) =>
@@ -144,8 +142,7 @@ describe("pauseImport", () => {
     expect(outcome.status).toBe("active");
   });
 
-  it("does not keep an import whose step fails permanently", async () => {
-    const rig = await createRig();
+  it("does not keep an import whose step fails permanently", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const step = new Hold();
     rig.fail("storeImage fast", (run) =>
@@ -165,8 +162,7 @@ describe("pauseImport", () => {
     });
   });
 
-  it("comes too late once the activation has begun", async () => {
-    const rig = await createRig();
+  it("comes too late once the activation has begun", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const activating = new Hold();
     rig.fail("activateImage", activating.before);
@@ -198,8 +194,7 @@ describe("pauseImport", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "uploading", leases: [], slow: [] });
   });
 
-  it("does not keep an import from being cancelled", async () => {
-    const rig = await createRig();
+  it("does not keep an import from being cancelled", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
 
@@ -228,8 +223,7 @@ describe("pauseImport", () => {
 });
 
 describe("resumeImport", () => {
-  it("goes on from the part", async () => {
-    const rig = await createRig();
+  it("goes on from the part", async ({ rig }) => {
     const slow = rig.holdCopies("slow");
     const bytes = randomBytes(4 * MIB);
     const imageId = await rig.stagedImage(bytes);
@@ -249,8 +243,9 @@ describe("resumeImport", () => {
     expect(stored.equals(bytes)).toBe(true);
   });
 
-  it("goes on from the part when all workers were stopped and started meanwhile", async () => {
-    const rig = await createRig();
+  it("goes on from the part when all workers were stopped and started meanwhile", async ({
+    rig,
+  }) => {
     const slow = rig.holdCopies("slow");
     const bytes = randomBytes(4 * MIB);
     const imageId = await rig.stagedImage(bytes);
@@ -273,8 +268,7 @@ describe("resumeImport", () => {
     expect(stored.equals(bytes)).toBe(true);
   });
 
-  it("does not write again what another store had finished", async () => {
-    const rig = await createRig();
+  it("does not write again what another store had finished", async ({ rig }) => {
     const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(4 * MIB));
 
@@ -291,8 +285,9 @@ describe("resumeImport", () => {
     expect(rig.calls.filter((call) => call === "storeImage slow")).toHaveLength(2);
   });
 
-  it("changes nothing when nothing is paused, and one is enough after two pauses", async () => {
-    const rig = await createRig();
+  it("changes nothing when nothing is paused, and one is enough after two pauses", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -309,8 +304,7 @@ describe("resumeImport", () => {
     expect(outcome.status).toBe("active");
   });
 
-  it("may come before the step has stopped", async () => {
-    const rig = await createRig();
+  it("may come before the step has stopped", async ({ rig }) => {
     const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
 

@@ -3,10 +3,10 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { promisify } from "node:util";
 import { WorkflowFailedError } from "@temporalio/client";
 import { ApplicationFailure } from "@temporalio/common";
-import { describe, expect, inject, it } from "vitest";
+import { describe, expect, inject } from "vitest";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { type ImportRig, it } from "../support/import-rig.ts";
 
 /** Runs a command of the `temporal` CLI to its end; what it answers is JSON. */
 async function temporal(
@@ -49,8 +49,7 @@ async function failureOfInput(
 }
 
 describe("`temporal workflow execute --type importImage`", () => {
-  it("imports the image and answers with the outcome", async () => {
-    const rig = await createRig();
+  it("imports the image and answers with the outcome", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     const { exitCode, answer } = await executeImport(rig, imageId, {
@@ -70,8 +69,7 @@ describe("`temporal workflow execute --type importImage`", () => {
     });
   });
 
-  it("fails with the type and the text of the failure", async () => {
-    const rig = await createRig();
+  it("fails with the type and the text of the failure", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
@@ -91,8 +89,7 @@ describe("`temporal workflow execute --type importImage`", () => {
     });
   });
 
-  it("is refused by Temporal while an import of the image runs", async () => {
-    const rig = await createRig();
+  it("is refused by Temporal while an import of the image runs", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -112,8 +109,7 @@ describe("`temporal workflow execute --type importImage`", () => {
 });
 
 describe("importImage() that is started plainly", () => {
-  it("can be followed and steered by the client, and refuses its starts", async () => {
-    const rig = await createRig();
+  it("can be followed and steered by the client, and refuses its starts", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -131,8 +127,9 @@ describe("importImage() that is started plainly", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "uploading", isClaimed: false });
   });
 
-  it("refuses to run under another workflow id, which would go around the lock", async () => {
-    const rig = await createRig();
+  it("refuses to run under another workflow id, which would go around the lock", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     const failure = await failureOfInput(rig, [{ image_id: imageId }], "my-import");
@@ -144,8 +141,7 @@ describe("importImage() that is started plainly", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "uploading", task: null });
   });
 
-  it("does not release the claim of the import that really holds the image", async () => {
-    const rig = await createRig();
+  it("does not release the claim of the import that really holds the image", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -161,7 +157,7 @@ describe("importImage() that is started plainly", () => {
 
   const NOT_AN_OBJECT = 'An import request must be one object such as {"image_id": "<uuid>"}';
 
-  it.each([
+  it.for([
     { what: "nothing", args: [], message: NOT_AN_OBJECT },
     { what: "null", args: [null], message: NOT_AN_OBJECT },
     { what: "a number", args: [7], message: NOT_AN_OBJECT },
@@ -178,9 +174,7 @@ describe("importImage() that is started plainly", () => {
       message:
         'Cannot import: "length" is not a field of an import (image_id, method, uri, stores, detect_format, all_stores, all_stores_must_succeed, checksum, size, takes_over, source_failure, roles, transforms, user_id, expected_owner, direct_upload, api_request, request_id); image_id must be a UUID, not 7; method must be glance-direct or web-download or copy-image, not "copy"; uri must be a non-empty string, not ""; stores must be a list of store names, not empty, none twice, not []; request_id must be a non-empty string, not {}',
     },
-  ])("refuses $what once, and never tries it again", async ({ args, message }) => {
-    const rig = await createRig();
-
+  ])("refuses $what once, and never tries it again", async ({ args, message }, { rig }) => {
     const failure = await failureOfInput(rig, args);
 
     expect(failure).toMatchObject({ type: "BadRequest", message, nonRetryable: true });

@@ -3,13 +3,13 @@ import { utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cancelled } from "@temporalio/activity";
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { newPartName } from "../../src/bytes/part-name.ts";
 import { beginCopyRemoval, beginDeletion } from "../../src/db/deletion-records.ts";
 import type { Reconciled } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { type ImportRig, it } from "../support/import-rig.ts";
 import { BACK_TO_STAGED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
@@ -38,8 +38,7 @@ async function age(rig: ImportRig, imageId: string): Promise<void> {
 }
 
 describe("reconcileImports()", () => {
-  it("undoes an import that was terminated in the middle of its bytes", async () => {
-    const rig = await createRig();
+  it("undoes an import that was terminated in the middle of its bytes", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
@@ -56,8 +55,7 @@ describe("reconcileImports()", () => {
     });
   });
 
-  it("undoes an import that was terminated when all its copies were published", async () => {
-    const rig = await createRig();
+  it("undoes an import that was terminated when all its copies were published", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.after);
@@ -75,8 +73,7 @@ describe("reconcileImports()", () => {
     });
   });
 
-  it("leaves what a terminated import has published", async () => {
-    const rig = await createRig();
+  it("leaves what a terminated import has published", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const activating = new Hold();
     rig.fail("activateImage", activating.after);
@@ -99,8 +96,7 @@ describe("reconcileImports()", () => {
     });
   });
 
-  it("leaves alone an import that is paused", async () => {
-    const rig = await createRig();
+  it("leaves alone an import that is paused", async ({ rig }) => {
     const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
     await rig.client.imports.start(imageId, { stores: ["slow"] });
@@ -116,8 +112,7 @@ describe("reconcileImports()", () => {
     expect(await rig.client.imports.wait(imageId)).toMatchObject({ status: "active" });
   });
 
-  it("says what it could not undo, and undoes it the next time", async () => {
-    const rig = await createRig();
+  it("says what it could not undo, and undoes it the next time", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
@@ -142,8 +137,9 @@ describe("reconcileImports()", () => {
     expect(await rig.state(imageId)).toMatchObject(BACK_TO_STAGED);
   });
 
-  it("removes what an earlier import left while a later one runs, and nothing of the later one", async () => {
-    const rig = await createRig();
+  it("removes what an earlier import left while a later one runs, and nothing of the later one", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [first, second] = [new Hold(), new Hold()];
     rig.fail("saveImage", first.before, second.before);
@@ -169,8 +165,7 @@ describe("reconcileImports()", () => {
     });
   });
 
-  it("goes on with a deletion whose workflow was lost", async () => {
-    const rig = await createRig();
+  it("goes on with a deletion whose workflow was lost", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);
@@ -193,8 +188,7 @@ describe("reconcileImports()", () => {
       .toMatchObject({ image: "deleted", locations: [], fast: [] });
   });
 
-  it("goes on with the removal of a copy whose workflow was never started", async () => {
-    const rig = await createRig();
+  it("goes on with the removal of a copy whose workflow was never started", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     await rig.database.transaction((db) => beginCopyRemoval(db, imageId, "slow"));
     await age(rig, imageId);
@@ -207,8 +201,7 @@ describe("reconcileImports()", () => {
       .toMatchObject({ image: "active", locations: ["fast active"], fast: ["@.1"], slow: [] });
   });
 
-  it("goes on with the removal of a copy whose workflow was terminated", async () => {
-    const rig = await createRig();
+  it("goes on with the removal of a copy whose workflow was terminated", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", () => removing.before(cancelled));
@@ -226,8 +219,7 @@ describe("reconcileImports()", () => {
     expect(await rig.state(imageId)).toMatchObject({ locations: ["fast active"], slow: [] });
   });
 
-  it("leaves the removal of a copy to its workflow that runs", async () => {
-    const rig = await createRig();
+  it("leaves the removal of a copy to its workflow that runs", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);
@@ -245,8 +237,7 @@ describe("reconcileImports()", () => {
     expect(rig.calls.filter((call) => call === "removePublishedCopy slow")).toHaveLength(1);
   });
 
-  it("sweeps the staging volumes", async () => {
-    const rig = await createRig();
+  it("sweeps the staging volumes", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.database.query((db) =>
       db.execute(sql`UPDATE staged_files SET expires_at = now() - interval '1 second'`),
@@ -257,8 +248,7 @@ describe("reconcileImports()", () => {
     expect(await rig.state(imageId)).toMatchObject({ image: "queued", staging: [] });
   });
 
-  it("bounds every step that it retries", async () => {
-    const rig = await createRig();
+  it("bounds every step that it retries", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", () => storing.before(cancelled));
@@ -280,8 +270,7 @@ describe("reconcileImports()", () => {
     expect(bounded).toHaveLength(scheduled.length - 1);
   });
 
-  it("finds nothing when all imports have ended and undone their steps", async () => {
-    const rig = await createRig();
+  it("finds nothing when all imports have ended and undone their steps", async ({ rig }) => {
     const [imported, failed] = [
       await rig.stagedImage(randomBytes(1000)),
       await rig.stagedImage(randomBytes(1000)),
@@ -299,8 +288,7 @@ describe("reconcileImports()", () => {
 });
 
 describe("reconcileImports() that a user asks for", () => {
-  it("reports what it did, after it was found without a change", async () => {
-    const rig = await createRig();
+  it("reports what it did, after it was found without a change", async ({ rig }) => {
     const expired = await rig.stagedImage(randomBytes(1000));
     await rig.database.query((db) =>
       db.execute(sql`UPDATE staged_files SET expires_at = now() - interval '1 second'`),
@@ -352,8 +340,7 @@ describe("reconcileImports() that a user asks for", () => {
     expect(after).toEqual({ leftovers: [], left_out: 0, expired_tasks: 0, failures: [] });
   });
 
-  it("names deletions of images and of copies that did not end", async () => {
-    const rig = await createRig();
+  it("names deletions of images and of copies that did not end", async ({ rig }) => {
     const [deleted, kept] = [await activeTwice(rig), await activeTwice(rig)];
     await rig.database.transaction((db) => beginDeletion(db, deleted));
     await rig.database.transaction((db) => beginCopyRemoval(db, kept, "slow"));
@@ -368,8 +355,7 @@ describe("reconcileImports() that a user asks for", () => {
     ]);
   });
 
-  it("fails when no worker has answered in time, and ends later", async () => {
-    const rig = await createRig();
+  it("fails when no worker has answered in time, and ends later", async ({ rig }) => {
     await rig.stopWorkers();
 
     const failure = await failureOf(rig.client.admin.reconcile(100));
@@ -379,8 +365,7 @@ describe("reconcileImports() that a user asks for", () => {
     expect(await rig.client.admin.reconcile()).toMatchObject({ failures: [] });
   });
 
-  it("reports a staging volume without a worker", async () => {
-    const rig = await createRig();
+  it("reports a staging volume without a worker", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.database.query((db) =>
       db.execute(sql`UPDATE leases SET node = 'gone' WHERE image_id = ${imageId}`),
@@ -401,8 +386,7 @@ async function oldFile(rig: ImportRig, directory: string, name: string): Promise
 }
 
 describe("importImage() after a run that was terminated", () => {
-  it("takes over the claim at once and imports the image", async () => {
-    const rig = await createRig();
+  it("takes over the claim at once and imports the image", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", () => storing.before(cancelled));
@@ -423,8 +407,7 @@ describe("importImage() after a run that was terminated", () => {
     });
   });
 
-  it("keeps its claim when the terminated run's own claim comes late", async () => {
-    const rig = await createRig();
+  it("keeps its claim when the terminated run's own claim comes late", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [claiming, storing] = [new Hold(), new Hold()];
     const late: Promise<unknown>[] = [];

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import type { DiskFormat } from "../../src/domain/disk-format.ts";
 import {
   be,
@@ -16,7 +16,7 @@ import {
   patched,
 } from "../support/crafted-images.ts";
 import { failureOf } from "../support/failure-of.ts";
-import { createRig } from "../support/import-rig.ts";
+import { it } from "../support/import-rig.ts";
 
 const stream = craftedVmdkStream();
 
@@ -63,8 +63,7 @@ const HOSTILE: readonly (readonly [
 ];
 
 describe("importImage() of a hostile image", () => {
-  it("ends with the hint of the check that failed, as a person gets it", async () => {
-    const rig = await createRig();
+  it("ends with the hint of the check that failed, as a person gets it", async ({ rig }) => {
     const cutOff = craftedVhdx().subarray(0, 200_000);
 
     for (const [bytes, diskFormat, hint] of [
@@ -82,8 +81,7 @@ describe("importImage() of a hostile image", () => {
     }
   });
 
-  it("ends a refused start with the hint of the refusal", async () => {
-    const rig = await createRig();
+  it("ends a refused start with the hint of the refusal", async ({ rig }) => {
     const { id } = await rig.client.images.create({ name: "no format" });
 
     expect(await failureOf(rig.client.imports.start(id))).toMatchObject({
@@ -91,9 +89,7 @@ describe("importImage() of a hostile image", () => {
     });
   });
 
-  it("ends permanently at its verdict and leaves nothing", async () => {
-    const rig = await createRig();
-
+  it("ends permanently at its verdict and leaves nothing", async ({ rig }) => {
     for (const [name, diskFormat, bytes, code] of HOSTILE) {
       const imageId = await rig.stagedImage(bytes);
       await rig.client.images.change(imageId, { diskFormat });

@@ -1,14 +1,13 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { WorkflowFailedError } from "@temporalio/client";
-import { describe, expect, inject, it } from "vitest";
+import { describe, expect, inject } from "vitest";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith } from "../support/faults.ts";
-import { createRig } from "../support/import-rig.ts";
+import { it } from "../support/import-rig.ts";
 
 describe("a start that is refused", () => {
-  it("completes its run with the refusal once the client has it", async () => {
-    const rig = await createRig();
+  it("completes its run with the refusal once the client has it", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     const refused = await failureOf(rig.client.imports.start(imageId, { stores: ["nowhere"] }));
@@ -26,8 +25,7 @@ describe("a start that is refused", () => {
     expect(await rig.client.imports.status(imageId)).toMatchObject({ phase: "refused" });
   });
 
-  it("is reported as refused, also without a catalogue and a worker", async () => {
-    const rig = await createRig();
+  it("is reported as refused, also without a catalogue and a worker", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await failureOf(rig.client.imports.start(imageId, { stores: ["nowhere"] }));
     await rig.run(imageId).result();
@@ -44,8 +42,9 @@ describe("a start that is refused", () => {
     }
   });
 
-  it("fails a run that was started plainly, in a category that does not count as a failure", async () => {
-    const rig = await createRig();
+  it("fails a run that was started plainly, in a category that does not count as a failure", async ({
+    rig,
+  }) => {
     const imageId = randomUUID();
 
     const failed: unknown = await rig.temporal.workflow
@@ -65,8 +64,7 @@ describe("a start that is refused", () => {
     ]);
   });
 
-  it("fails the run if the service is the cause", async () => {
-    const rig = await createRig();
+  it("fails the run if the service is the cause", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("claimImport", failsWith("BadTaskConfiguration", "no staging"));
 

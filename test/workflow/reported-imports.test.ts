@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { describe, expect, inject, it, onTestFinished } from "vitest";
+import { describe, expect, inject, onTestFinished } from "vitest";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
 import { CONTROL_QUEUE, importWorkflowId } from "../../src/workflow/contract.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Hold } from "../support/faults.ts";
-import { createRig, liveReport, type ImportRig } from "../support/import-rig.ts";
+import { createRig, type ImportRig, it, liveReport } from "../support/import-rig.ts";
 import { resetRun } from "../support/reset-run.ts";
 
 /** A rig with an import whose copy is held. */
@@ -54,8 +54,7 @@ describe("the report of an import", () => {
     storing.release();
   });
 
-  it("says that its run passed the time limit of a plain start", async () => {
-    const rig = await createRig();
+  it("says that its run passed the time limit of a plain start", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const storing = new Hold();
     rig.fail("storeImage fast", storing.before);
@@ -183,8 +182,7 @@ describe("the report of an import", () => {
     });
   });
 
-  it("says of a copy that was removed later that it is not there", async () => {
-    const rig = await createRig();
+  it("says of a copy that was removed later that it is not there", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.client.imports.wait(imageId);

@@ -1,16 +1,17 @@
 import { randomBytes } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { describe, expect } from "vitest";
 import { failureOf } from "../support/failure-of.ts";
 import { Hold } from "../support/faults.ts";
-import { createRig } from "../support/import-rig.ts";
+import { it } from "../support/import-rig.ts";
 import { IMPORTED } from "../support/import-states.ts";
 import { resetRun } from "../support/reset-run.ts";
 
 const CANCELLED_AT_A_STEP = /^Error: ImportCancelled: (store "fast"|save): it was cancelled$/;
 
 describe("importImage() that is reset", () => {
-  it("goes on with its claim and completes once when that comes after the acceptance", async () => {
-    const rig = await createRig();
+  it("goes on with its claim and completes once when that comes after the acceptance", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [before, after] = [new Hold(), new Hold()];
     rig.fail("storeImage fast", before.before, after.before);
@@ -31,8 +32,7 @@ describe("importImage() that is reset", () => {
     });
   });
 
-  it("undoes with its first claim when it fails after that", async () => {
-    const rig = await createRig();
+  it("undoes with its first claim when it fails after that", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [before, after] = [new Hold(), new Hold()];
     rig.fail("storeImage fast", before.before, after.before);
@@ -59,8 +59,7 @@ describe("importImage() that is reset", () => {
     });
   });
 
-  it("claims again and completes once when that comes at its beginning", async () => {
-    const rig = await createRig();
+  it("claims again and completes once when that comes at its beginning", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [before, after] = [new Hold(), new Hold()];
     rig.fail("saveImage", before.before, after.before);
@@ -83,8 +82,7 @@ describe("importImage() that is reset", () => {
     });
   });
 
-  it("does not harm an image that it had made active", async () => {
-    const rig = await createRig();
+  it("does not harm an image that it had made active", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);

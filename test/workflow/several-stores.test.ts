@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { chmod, open, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, vi } from "vitest";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
-import { createRig, type ImportRig, type ImportState } from "../support/import-rig.ts";
+import { createRig, type ImportRig, type ImportState, it } from "../support/import-rig.ts";
 import { BACK_TO_STAGED } from "../support/import-states.ts";
 import { MIB } from "../support/mib.ts";
 import { PATIENCE } from "../support/patience.ts";
@@ -63,8 +63,7 @@ describe("importImage() into a store that links", () => {
 });
 
 describe("importImage() where not all stores must succeed", () => {
-  it("goes active in the rest when a store fails permanently, and names it", async () => {
-    const rig = await createRig();
+  it("goes active in the rest when a store fails permanently, and names it", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
@@ -83,8 +82,9 @@ describe("importImage() where not all stores must succeed", () => {
     });
   });
 
-  it("removes what is left in the failed store at once and from the locations, while others copy", async () => {
-    const rig = await createRig();
+  it("removes what is left in the failed store at once and from the locations, while others copy", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const slow = new Hold();
     rig.fail("storeImage slow", slow.before);
@@ -105,8 +105,7 @@ describe("importImage() where not all stores must succeed", () => {
     expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: ["fast"] });
   });
 
-  it("fails when no store succeeds, and leaves nothing", async () => {
-    const rig = await createRig();
+  it("fails when no store succeeds, and leaves nothing", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
     rig.fail("storeImage slow", failsWith("NoSpace", "it is full, too"));
@@ -126,8 +125,9 @@ describe("importImage() where not all stores must succeed", () => {
     });
   });
 
-  it("goes active although the failed store can't be cleaned now, and the reconciler does it later", async () => {
-    const rig = await createRig();
+  it("goes active although the failed store can't be cleaned now, and the reconciler does it later", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", async (step) => {
       await step();
@@ -148,8 +148,7 @@ describe("importImage() where not all stores must succeed", () => {
     expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: ["fast"] });
   });
 
-  it("waits for a store that is only away, and does not write the other again", async () => {
-    const rig = await createRig();
+  it("waits for a store that is only away, and does not write the other again", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage slow", away, away);
@@ -163,8 +162,7 @@ describe("importImage() where not all stores must succeed", () => {
 });
 
 describe("importImage() while a store is unreachable", () => {
-  it("reports the store, the number of attempts and the reason", async () => {
-    const rig = await createRig();
+  it("reports the store, the number of attempts and the reason", async ({ rig }) => {
     // A store that was never used has no directory to wait for: it gets one.
     const earlier = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(earlier, { stores: ["slow"] });
@@ -192,8 +190,9 @@ describe("importImage() while a store is unreachable", () => {
 });
 
 describe("importImage() into several stores of which all must succeed", () => {
-  it("stops the others when one fails permanently, removes all copies, and names the store and the reason", async () => {
-    const rig = await createRig();
+  it("stops the others when one fails permanently, removes all copies, and names the store and the reason", async ({
+    rig,
+  }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(4 * MIB));
     const fast = new Hold();
@@ -215,8 +214,7 @@ describe("importImage() into several stores of which all must succeed", () => {
     });
   });
 
-  it("fills every store with all_stores", async () => {
-    const rig = await createRig();
+  it("fills every store with all_stores", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
 
     await rig.client.imports.start(imageId, { allStores: true });
@@ -231,8 +229,9 @@ describe("importImage() into several stores of which all must succeed", () => {
 });
 
 describe("the update dropStore", () => {
-  it("stops a copy in the middle of its bytes, removes it, and the import goes on", async () => {
-    const rig = await createRig();
+  it("stops a copy in the middle of its bytes, removes it, and the import goes on", async ({
+    rig,
+  }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, BOTH);
@@ -256,8 +255,9 @@ describe("the update dropStore", () => {
     });
   });
 
-  it("removes a copy that is made already, as long as another one is being made", async () => {
-    const rig = await createRig();
+  it("removes a copy that is made already, as long as another one is being made", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const slow = new Hold();
     rig.fail("storeImage slow", slow.before);
@@ -274,8 +274,7 @@ describe("the update dropStore", () => {
     expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: [] });
   });
 
-  it("drops an unreachable store", async () => {
-    const rig = await createRig();
+  it("drops an unreachable store", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage slow", ...Array.from({ length: 100 }, () => away));
@@ -290,8 +289,7 @@ describe("the update dropStore", () => {
     expect(outcome.stores).toEqual(["fast"]);
   });
 
-  it("drops while the import is paused", async () => {
-    const rig = await createRig();
+  it("drops while the import is paused", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     await rig.client.imports.start(imageId, BOTH);
@@ -306,8 +304,7 @@ describe("the update dropStore", () => {
     expect((await rig.client.imports.wait(imageId)).stores).toEqual(["fast"]);
   });
 
-  it("leaves out a store to which no copy has begun, and writes nothing there", async () => {
-    const rig = await createRig();
+  it("leaves out a store to which no copy has begun, and writes nothing there", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const verifying = new Hold();
     rig.fail("verifyStaging", verifying.before);
@@ -327,8 +324,7 @@ describe("the update dropStore", () => {
     expect(rig.calls.filter((call) => call.endsWith(" fast"))).toEqual(["giveUpStore fast"]);
   });
 
-  it("leaves out a store while its import is paused before the copies", async () => {
-    const rig = await createRig();
+  it("leaves out a store while its import is paused before the copies", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const verifying = new Hold();
     rig.fail("verifyStaging", verifying.before);
@@ -343,8 +339,7 @@ describe("the update dropStore", () => {
     expect((await rig.client.imports.wait(imageId)).stores).toEqual(["fast"]);
   });
 
-  it("waits with the copies until a store is left out", async () => {
-    const rig = await createRig();
+  it("waits with the copies until a store is left out", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const [verifying, recording] = [new Hold(), new Hold()];
     rig.fail("verifyStaging", verifying.before);
@@ -362,8 +357,9 @@ describe("the update dropStore", () => {
     expect((await rig.client.imports.wait(imageId)).stores).toEqual(["slow"]);
   });
 
-  it("refuses the last store before the copies begin, and one that the import does not fill", async () => {
-    const rig = await createRig();
+  it("refuses the last store before the copies begin, and one that the import does not fill", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const verifying = new Hold();
     rig.fail("verifyStaging", verifying.before);
@@ -385,12 +381,11 @@ describe("the update dropStore", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it.each([
+  it.for([
     ["before the import is accepted", "claimImport", "the import is not accepted yet"],
     ["when all copies are made", "saveImage", "all copies are made"],
     ["while the import is undone", "releaseImport", "the import is being undone"],
-  ])("refuses %s", async (_, step, reason) => {
-    const rig = await createRig();
+  ] as const)("refuses %s", async ([_, step, reason], { rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const held = new Hold();
     rig.fail(step, held.before);
@@ -409,8 +404,7 @@ describe("the update dropStore", () => {
     await rig.client.imports.wait(imageId).catch(() => undefined);
   });
 
-  it("names the way out while the last look at the copies waits for a store", async () => {
-    const rig = await createRig();
+  it("names the way out while the last look at the copies waits for a store", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const saving = new Hold();
     rig.fail("saveImage", saving.before);
@@ -424,10 +418,9 @@ describe("the update dropStore", () => {
     await rig.client.imports.wait(imageId);
   });
 
-  it.each([[undefined], [7], [{ store: "fast" }], [null]])(
+  it.for([[undefined], [7], [{ store: "fast" }], [null]] as const)(
     "refuses %j for the name of a store as a bad request",
-    async (store) => {
-      const rig = await createRig();
+    async (store, { rig }) => {
       const imageId = await rig.stagedImage(randomBytes(1000));
       const storing = new Hold();
       rig.fail("storeImage fast", storing.before);
@@ -442,12 +435,11 @@ describe("the update dropStore", () => {
     },
   );
 
-  it.each([
+  it.for([
     ["the only store that is left", "slow", 'Cannot drop store "slow": it is the only store left'],
     ["a store that was dropped before", "fast", 'Cannot drop store "fast": it was dropped before'],
     ["a store of another import", "other", 'Cannot drop store "other": the import does not copy'],
-  ])("refuses %s", async (_, store, message) => {
-    const rig = await createRig();
+  ] as const)("refuses %s", async ([_, store, message], { rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const slow = new Hold();
     rig.fail("storeImage slow", slow.before);
@@ -465,8 +457,7 @@ describe("the update dropStore", () => {
     expect((await rig.client.imports.wait(imageId)).stores).toEqual(["slow"]);
   });
 
-  it("refuses an import that has ended", async () => {
-    const rig = await createRig();
+  it("refuses an import that has ended", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId, BOTH);
     await rig.client.imports.wait(imageId);
@@ -476,8 +467,7 @@ describe("the update dropStore", () => {
     });
   });
 
-  it("leaves nothing of it when the import is cancelled afterwards", async () => {
-    const rig = await createRig();
+  it("leaves nothing of it when the import is cancelled afterwards", async ({ rig }) => {
     rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(8 * MIB));
     const fast = new Hold();

@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { DefaultLogger } from "@temporalio/worker";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, onTestFinished, vi } from "vitest";
 import { hasReconcilerSchedule } from "../../src/temporal/reconcile-schedule.ts";
 import { missingSearchAttributes } from "../../src/temporal/search-attributes.ts";
 import { TemporalUpkeep } from "../../src/worker/temporal-upkeep.ts";
 import { RECONCILER_ID, SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
-import { createRig, type ImportRig } from "../support/import-rig.ts";
+import { type ImportRig, it } from "../support/import-rig.ts";
 import { PATIENCE } from "../support/patience.ts";
 
 /** Takes the search attributes of imports away, as when the server comes back without its data. */
@@ -17,8 +17,9 @@ async function loseSearchAttributes({ temporal, namespace }: ImportRig): Promise
 }
 
 describe("TemporalUpkeep", () => {
-  it("makes the Schedule and the search attributes again when the server has lost them", async () => {
-    const rig = await createRig();
+  it("makes the Schedule and the search attributes again when the server has lost them", async ({
+    rig,
+  }) => {
     const { temporal, namespace } = rig;
     const upkeep = new TemporalUpkeep(temporal, namespace, 2_000, new DefaultLogger("ERROR"));
     onTestFinished(() => {
@@ -41,8 +42,7 @@ describe("TemporalUpkeep", () => {
 });
 
 describe("importImage() on a server that has lost the search attributes", () => {
-  it("imports the image", async () => {
-    const rig = await createRig();
+  it("imports the image", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await loseSearchAttributes(rig);
 
