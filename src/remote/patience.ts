@@ -33,8 +33,9 @@ export class Patience {
    * Waits until the next attempt. While the API is unreachable, the number of attempts has no
    * limit.
    *
-   * @throws the failure, if another attempt would fail, too, or after 30 refusals in a row; the
-   *   reason of the signal
+   * @throws the failure, if another attempt would fail, too, or if it is a refusal after 30
+   *   failures
+   *   in a row; the reason of the signal
    */
   async wait(failure: unknown): Promise<void> {
     this.#signal?.throwIfAborted();

@@ -36,9 +36,9 @@ interface Sent extends Upload {
 }
 
 /**
- * Stages a file. After a failure of the connection or of the API, the upload continues with the
- * first byte that the API lacks, and waits without a limit for an API that is unreachable. Bytes
- * that an earlier command has sent are not sent again.
+ * Stages a file. Once the upload has begun, it continues after a failure of the connection or of
+ * the API with the first byte that the API lacks, and waits without a limit for an API that is
+ * unreachable. Bytes that an earlier command has sent are not sent again.
  *
  * @param prepare - called once the file is open, before the first request
  * @throws ImportError `FileNotFound`, `UnusableFile`, `DigestMismatch`, the refusal of the API
@@ -59,13 +59,9 @@ export async function uploadFile(
     });
     const { size, mtimeMs } = await handle.stat();
     if (size === sizeBytes && mtimeMs === before.mtimeMs) return staged;
-    throw new ImportError(
-      "UnusableFile",
-      `Cannot stage "${path}": it has changed while it was sent`,
-      {
-        hint: `Once nothing writes to it, stage it again: \`image-import image stage ${upload.imageId} FILE --replace\`.`,
-      },
-    );
+    throw new ImportError("UnusableFile", `Cannot stage "${path}": it changed while it was sent`, {
+      hint: `Once nothing writes to it, stage it again: \`image-import image stage ${upload.imageId} FILE --replace\`.`,
+    });
   } finally {
     await handle.close();
   }
@@ -174,7 +170,7 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
   const watch = setInterval(() => {
     const mostMs = isSent ? LAST_ANSWER_WITHIN_MS : STALLED_AFTER_MS;
     if (Date.now() - movedAtMs < mostMs) return;
-    stalled.abort(new ImportError("ApiUnavailable", "The connection takes no bytes any more"));
+    stalled.abort(new ImportError("ApiUnavailable", "The connection no longer takes bytes"));
   }, LOOK_EVERY_MS);
   let asking: Promise<void> | undefined;
   let askedAtMs = 0;
@@ -252,7 +248,7 @@ async function sendFrom(sent: Sent, path: Place, offset: number): Promise<void> 
 function shorter({ path }: Sent): ImportError {
   return new ImportError(
     "UnusableFile",
-    `Cannot stage "${path}": it has become shorter while it was sent`,
+    `Cannot stage "${path}": it became shorter while it was sent`,
     { hint: "Run the command again once nothing writes to the file." },
   );
 }
@@ -277,7 +273,7 @@ async function sameStaged(sent: Sent): Promise<StagedImage> {
 }
 
 function otherData(imageId: string): ImportError {
-  return new ImportError("ImageConflict", `Image "${imageId}" has other data staged, or begun`, {
+  return new ImportError("ImageConflict", `Image "${imageId}" has an upload of other data`, {
     hint: `Name the same file, or replace it: \`image-import image stage ${imageId} FILE --replace\`.`,
   });
 }

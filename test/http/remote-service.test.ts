@@ -187,7 +187,7 @@ describe("stage()", () => {
 
     expect(await failureOf(api.service.files.stage(id, path))).toMatchObject({
       code: "UnusableFile",
-      message: `Cannot stage "${path}": it has changed while it was sent`,
+      message: `Cannot stage "${path}": it changed while it was sent`,
     });
   });
 
@@ -203,7 +203,7 @@ describe("stage()", () => {
 
     expect(await failureOf(api.service.files.stage(id, path))).toMatchObject({
       code: "UnusableFile",
-      message: `Cannot stage "${path}": it has become shorter while it was sent`,
+      message: `Cannot stage "${path}": it became shorter while it was sent`,
     });
   });
 });
