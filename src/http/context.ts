@@ -152,7 +152,10 @@ export function requireUse({ caller }: FastifyRequest, action: ServiceAction): v
 export function atTheEnd({ stopping }: ApiContext, imageId: string, error: unknown): unknown {
   const isInterrupted = error instanceof ImportError && error.code === "Interrupted";
   if (!stopping.aborted || !isInterrupted) return error;
-  return serverEnds(`The import of image ${imageId} was not started: the server ends.`, error);
+  return serverEnds(
+    `The import of image ${imageId} was not started: the server is stopping.`,
+    error,
+  );
 }
 
 /** The refusal of a request because this server stops. */
@@ -174,7 +177,7 @@ export async function untilTheEnd<T>({ stopping }: ApiContext, work: Promise<T>)
   let leave = (): void => undefined;
   const ended = new Promise<never>((_, reject) => {
     leave = () => {
-      reject(serverEnds("The server ends before the result is known."));
+      reject(serverEnds("The server stops before the result is known."));
     };
   });
   stopping.addEventListener("abort", leave, { once: true });

@@ -23,7 +23,7 @@ export type PatchFlavour = (typeof PATCH_TYPES)[keyof typeof PATCH_TYPES];
 /** One change of one attribute or property. */
 export interface Operation {
   readonly op: "add" | "replace" | "remove";
-  /** The name behind the slash of the pointer. */
+  /** The name after the slash of the pointer. */
   readonly name: string;
   readonly value: unknown;
 }
@@ -98,8 +98,8 @@ function quoted(path: unknown): string {
 }
 
 /**
- * The changes that these operations make, one after the other, of an image. All or none: the first
- * one that cannot be made fails.
+ * The changes that these operations make to an image, one after the other. One operation that
+ * cannot be made refuses all of them.
  *
  * @throws HttpFailure 400, 403, 409, 413
  */

@@ -43,7 +43,7 @@ export async function receive<T>(
     const isInterrupted = error instanceof ImportError && error.code === "Interrupted";
     if (ended.signal.aborted && isInterrupted) throw ended.signal.reason;
     if (stopping.aborted && isInterrupted) {
-      throw new HttpFailure(503, "The server ends; send the data again.", { cause: error });
+      throw new HttpFailure(503, "The server is stopping; send the data again.", { cause: error });
     }
     throw error;
   } finally {

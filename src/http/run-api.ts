@@ -53,7 +53,7 @@ export async function runApi(options: ApiOptions): Promise<void> {
       "The API takes no new requests, and stops once the running ones have ended",
     );
     const drained = setTimeout(() => {
-      stopping.abort(new ImportError("Interrupted", "The server ends"));
+      stopping.abort(new ImportError("Interrupted", "The server is stopping"));
     }, timerMs(config.api.drainMs));
     await app.close().finally(() => {
       clearTimeout(drained);

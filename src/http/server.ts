@@ -196,7 +196,7 @@ function identifyCallers(
     reply.header("x-openstack-request-id", request.id);
     if (isClosing) {
       reply.header("connection", "close");
-      throw serverEnds("The server ends.");
+      throw serverEnds("The server is stopping.");
     }
     if (isConfusedByConnections(request)) reply.header("connection", "close");
     requireShortId(request);
