@@ -26,7 +26,7 @@ export async function translating<T>(imageId: string, work: () => Promise<T>): P
 function notFound(imageId: string): ImportError {
   return new ImportError(
     "ImportNotFound",
-    `Temporal knows no import of image "${imageId}" that could be asked`,
+    `Temporal has no import of image "${imageId}" that could answer`,
   );
 }
 

@@ -177,7 +177,7 @@ function exactly(sizeBytes: number, source: ByteSource): ByteSource {
   const wrong = (found: string): ImportError =>
     new ImportError(
       "ChecksumMismatch",
-      `The data has ${found} bytes, and ${String(sizeBytes)} were announced`,
+      `Size mismatch: expected ${String(sizeBytes)} bytes, got ${found}`,
       { hint: "Send it again, or correct the size that is sent with it." },
     );
   return {
@@ -185,7 +185,7 @@ function exactly(sizeBytes: number, source: ByteSource): ByteSource {
     read: async (buffer) => {
       const readBytes = await source.read(buffer);
       doneBytes += readBytes;
-      if (doneBytes > sizeBytes) throw wrong(`more than ${String(sizeBytes)}`);
+      if (doneBytes > sizeBytes) throw wrong("more");
       if (readBytes === 0 && doneBytes < sizeBytes) throw wrong(String(doneBytes));
       return readBytes;
     },

@@ -77,8 +77,8 @@ export async function takeUpload(
     if (performance.now() > giveUpAtMs) {
       throw new ImportError(
         "StagingBusy",
-        `Another request sends bytes of the upload of image "${imageId}" now`,
-        { hint: "Wait for its end, and go on from the offset that the upload has then." },
+        `Another request is sending bytes of the upload of image "${imageId}"`,
+        { hint: "Wait for its end, and continue from the offset that the upload has then." },
       );
     }
     await database.query((db) => wantResumable(db, imageId, before.token));

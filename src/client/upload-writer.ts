@@ -51,7 +51,7 @@ export function requireOffset({ imageId }: ResumableKey, sent: number, expected:
   if (sent === expected) return;
   throw new ImportError(
     "ImageConflict",
-    `The upload of image "${imageId}" goes on at byte ${String(expected)}, and not at ${String(sent)}`,
+    `Cannot write byte ${String(sent)} of the upload of image "${imageId}": its next byte is ${String(expected)}`,
     { hint: "Ask for its offset (HEAD), and send the bytes from there." },
   );
 }
@@ -273,7 +273,7 @@ export class UploadWriter {
     if ((await this.#record({})) && isSilent) {
       throw new ImportError(
         "StagingBusy",
-        `Another request goes on with the upload of image "${this.#held.before.imageId}", and no bytes came here`,
+        `Another request continues the upload of image "${this.#held.before.imageId}": this one has stopped sending bytes`,
       );
     }
   }

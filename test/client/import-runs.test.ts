@@ -60,7 +60,7 @@ describe("ImportRuns", () => {
 
       expect(failure).toMatchObject({
         code: "ImportNotFound",
-        message: `Temporal knows no import of image "${unknown}" that could be asked`,
+        message: `Temporal has no import of image "${unknown}" that could answer`,
       });
     });
   });

@@ -77,7 +77,7 @@ test("a process of the service is another process", () => {
 
 test.each([
   'Cannot import image "a": it is active',
-  "The data has 10 bytes, and 12 were announced",
+  "Size mismatch: expected 12 bytes, got 10",
   "Cannot download https://example.org/disks/a.raw: the server answered 503",
   "`image-import image show a/b` shows it; 5 MiB/s of 1.5 GiB",
   "Image 1.2.3 has 7 tags",

@@ -216,7 +216,7 @@ describe.each(["pause", "resume", "cancel"])("%s", (command) => {
     });
   });
 
-  it("reports that Temporal knows no import of the image", async () => {
+  it("reports that Temporal has no import of the image", async () => {
     const imageId = randomUUID();
 
     expect(await commandLine.json(command, imageId)).toEqual({
@@ -225,7 +225,7 @@ describe.each(["pause", "resume", "cancel"])("%s", (command) => {
       failure: {
         code: "ImportNotFound",
         image_id: imageId,
-        message: `Temporal knows no import of image "${imageId}" that could be asked`,
+        message: `Temporal has no import of image "${imageId}" that could answer`,
         hint: "`image-import start <image-id>` starts an import.",
       },
     });
