@@ -73,7 +73,7 @@ function isNotFound(error: unknown): boolean {
 function lost(imageId: string, runId: string): ImportError {
   return new ImportError(
     "ImportAbandoned",
-    `Temporal has no run "${runId}" of the import of image "${imageId}" any more, its history was deleted or lost; the reconciler undoes within minutes what it left`,
+    `Temporal has no run "${runId}" of the import of image "${imageId}" any more: its history was deleted or lost. The reconciler undoes within minutes what it left`,
   );
 }
 

@@ -62,7 +62,7 @@ export async function importMany(
   );
   const ends = await settleEach([...parts.entries()], parallel, async ([index, part]) => {
     await part.run(async () => {
-      if (signal.aborted) throw new ImportError("Interrupted", "It was not begun");
+      if (signal.aborted) throw new ImportError("Interrupted", "The import was not begun");
       await work(part, sources[index] ?? "");
     });
   });

@@ -72,7 +72,9 @@ function columnsOf(names: readonly string[]) {
     const named = value.split(",");
     const unknown = named.find((name) => !names.includes(name));
     if (unknown === undefined) return [...(earlier ?? []), ...named];
-    throw new InvalidArgumentError(`There is no column "${unknown}", but ${names.join(", ")}.`);
+    throw new InvalidArgumentError(
+      `There is no column "${unknown}"; the columns are ${names.join(", ")}.`,
+    );
   };
 }
 

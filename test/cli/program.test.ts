@@ -163,7 +163,7 @@ describe("buildProgram() that is used wrongly", () => {
     [
       "an unknown column",
       ["task", "list", "-c", "id,colour"],
-      "option '-c, --column <name>' argument 'id,colour' is invalid. There is no column \"colour\", but id, image_id, owner, status, code, message, run_id, created_at, updated_at, age.",
+      "option '-c, --column <name>' argument 'id,colour' is invalid. There is no column \"colour\"; the columns are id, image_id, owner, status, code, message, run_id, created_at, updated_at, age.",
       USE,
     ],
     [

@@ -95,7 +95,7 @@ describe("import of several files that the user leaves", () => {
 
     expect(exitCode).toBe(1);
     expect(stdout).toMatch(/a\.raw +[0-9a-f-]{36} +waiting /);
-    expect(stdout).toMatch(/b\.raw +- +failed .* It was not begun/);
+    expect(stdout).toMatch(/b\.raw +- +failed .* The import was not begun/);
     expect(stderr).toContain("error: 1 of 2 images failed: ");
   });
 });
