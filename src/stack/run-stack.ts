@@ -28,7 +28,7 @@ export async function runStack({ onReady, ...options }: RunStackOptions): Promis
     running = stack;
     onReady(stack);
     if (!interrupted.aborted) await once(interrupted, "abort");
-    options.log("Stopping the worker, Temporal and Postgres …");
+    options.log("Stopping the API, the worker, Temporal and Postgres …");
     await stack.stop();
     options.log("Stopped; imports that were running continue at the next start.");
   } catch (error) {
