@@ -36,7 +36,7 @@ export function temporalFailure(error: unknown, address?: string): unknown {
   const { variable, proxy } = between;
   return new ImportError(
     "TemporalUnavailable",
-    `${message} (the proxy ${proxy} of the variable ${variable} was asked for it)`,
+    `${message} (through the proxy ${proxy} of the variable ${variable})`,
     {
       cause: error,
       hint: `Unset ${variable}, or name the host of TEMPORAL_ADDRESS in no_proxy, if it needs no proxy.`,

@@ -66,7 +66,7 @@ describe("temporalFailure()", () => {
 
     expect(failure).toMatchObject({ code: "TemporalUnavailable" });
     expect(failure.message).toMatch(
-      /\(the proxy 127\.0\.0\.1:\d+ of the variable http_proxy was asked for it\)$/,
+      /\(through the proxy 127\.0\.0\.1:\d+ of the variable http_proxy\)$/,
     );
     expect(failure.hint).toContain("no_proxy");
     expect(failure.message).not.toContain("s3cret");
