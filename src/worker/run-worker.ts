@@ -185,7 +185,8 @@ function sweepAtStart(dependencies: NodeDependencies, logger: Logger): { stop():
   const sweep = async (): Promise<void> => {
     try {
       const swept = await sweepNode(dependencies);
-      if (swept.staged + swept.parts > 0) logger.info("Swept what no import owns", { ...swept });
+      if (swept.staged + swept.parts > 0)
+        logger.info("Removed bytes that no import owns", { ...swept });
     } catch (error) {
       logger.warn("Cannot sweep the staging area; the reconciler goes on", { error });
     }
