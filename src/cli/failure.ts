@@ -105,7 +105,10 @@ function placeOf({ step, store }: Pick<ImportError | UnlistedFailure, "step" | "
   return { ...(step === undefined ? {} : { step }), ...(store === undefined ? {} : { store }) };
 }
 
-/** Code and exit code are those of the failures if they all have the same, else 1. */
+/**
+ * The failure of several images. Code and exit code are those of the images if all have the same;
+ * otherwise they are `SeveralFailed` and 1.
+ */
 function severalFailed({ message, failures }: SeveralFailed): ShownFailure {
   const codes = new Set(failures.map(({ failure }) => failure.code));
   const exitCodes = new Set(failures.map(({ failure }) => failure.exitCode));

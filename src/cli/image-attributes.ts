@@ -2,7 +2,7 @@ import { Option, type Command } from "commander";
 import { VISIBILITIES, type Visibility } from "../domain/visibility.ts";
 import { numberOf } from "./arguments.ts";
 
-/** The options of who sees an image, and what is needed for it, as commander gives them. */
+/** The options for the visibility, protection and needs of an image, as commander gives them. */
 export interface AttributeOptions extends Partial<Readonly<Record<Visibility, boolean>>> {
   readonly visibility?: Visibility;
   readonly protected?: boolean;

@@ -11,7 +11,7 @@ interface InterruptionOptions {
 
 /** Turns Ctrl-C and the signals that ask a process to end into an abort. */
 export class Interruption implements Disposable {
-  /** Those that are not disposed of, and whose work must not end halfway. */
+  /** The interruptions that are not disposed of, and whose work must not end halfway. */
   static readonly #working = new Set<Interruption>();
 
   readonly #controller = new AbortController();

@@ -11,7 +11,7 @@ export function printable(text: string): string {
   return text.replace(UNPRINTABLE, (character) => ESCAPES[character] ?? escaped(character));
 }
 
-/** The same for a text of several lines, which stay. */
+/** A text of several lines, each of them as {@link printable} shows it. */
 export function printableLines(text: string): string {
   return text.split("\n").map(printable).join("\n");
 }
@@ -21,7 +21,7 @@ export function printableJson(document: unknown, indent?: number): string {
   return escapedInQuotes(JSON.stringify(document, null, indent));
 }
 
-/** The same for a text in which such characters are in double quotes only, of JSON or YAML. */
+/** JSON or YAML with such characters as escapes. All of them must be in double quotes. */
 export function escapedInQuotes(text: string): string {
   return text.replace(UNPRINTABLE_IN_JSON, escaped);
 }

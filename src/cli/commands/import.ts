@@ -207,7 +207,7 @@ function requireKnownFormat(
 /** An image for a source. */
 interface Made {
   readonly id: string;
-  /** False if an earlier command made it, whose upload goes on. */
+  /** False if an earlier command made the image; this command continues the upload. */
   readonly isNew: boolean;
 }
 

@@ -99,7 +99,7 @@ function globalOptions({ options }: CompletedCommand): CompletedOption[] {
   return options.filter(({ flags }) => !flags.includes("--version"));
 }
 
-/** A pattern of bash, and what the function then sets REPLY to. */
+/** A pattern of bash, and the value to which a function sets REPLY for it. */
 type Case = readonly [pattern: string, reply: string];
 
 function caseFunction(name: string, subject: string, cases: readonly Case[]): string {
