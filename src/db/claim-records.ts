@@ -261,7 +261,8 @@ export interface ClaimId {
  *
  * @param failedStores - added to `os_glance_failed_import`
  * @param attempt - of the step that releases the claim. Default: null, it is not compared
- * @throws ImportError `AttemptOvertaken` when a reset of this run writes with the claim by now
+ * @throws ImportError `AttemptOvertaken` when a later reset of this run already writes under the
+ *   claim
  */
 export async function releaseClaim(
   db: Queries,

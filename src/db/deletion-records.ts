@@ -171,7 +171,7 @@ export async function beginCopyRemoval(
   imageId: string,
   store: string,
 ): Promise<LocationRow> {
-  // The lock lets one removal at a time count what the others leave.
+  // The lock lets one removal at a time count the copies: two at once could remove the last two.
   requirePublished(await lockImage(db, imageId));
   const locations = await db
     .select()

@@ -51,7 +51,7 @@ export function orderOf<Key extends string>(
   const order = new Map<string, Ordered>();
   for (const each of [...sorts, ...ties]) {
     if (!order.has(each.key)) order.set(each.key, { ...keys[each.key], ...each });
-    // Ids are unique: what comes after them decides nothing.
+    // Ids are unique: later keys decide nothing.
     if (each.key === "id") break;
   }
   return [...order.values()];

@@ -44,8 +44,8 @@ export interface LeaseNames {
   /** Private names of earlier attempts whose files may still exist. Default: none. */
   readonly earlierParts?: readonly string[];
   /**
-   * True if the attempt continues with the bytes that are there. Default: it begins with none, and
-   * what was known of them is forgotten.
+   * True if the attempt continues the bytes of the earlier one. Default: it begins at byte 0, and
+   * the facts of the earlier bytes are removed.
    */
   readonly resumes?: boolean;
 }
@@ -164,7 +164,7 @@ function isOfImport({ place }: LeaseId): boolean {
   return place !== "upload";
 }
 
-/** An attempt that was reset, or timed out, must not take away what its successor makes. */
+/** Rejects an attempt that was reset or timed out: it must not take the lease of its successor. */
 function requireNotLate(id: LeaseId, held: AttemptOrder | null, attempt: AttemptOrder): void {
   if (isLater(held, attempt)) throw lostLease(id);
 }

@@ -27,7 +27,7 @@ import type { Place } from "../domain/place.ts";
 import { TASK_STATUSES, TASK_TYPE } from "../domain/task-status.ts";
 import { MEMBER_STATUSES, VISIBILITIES } from "../domain/visibility.ts";
 
-/** `'a', 'b'`, for a CHECK: the database refuses what the closed union does not name. */
+/** The words of a closed union as `'a', 'b'`, for a CHECK: the database rejects all other words. */
 function quoted(words: readonly string[]) {
   return sql.raw(words.map((word) => `'${word}'`).join(", "));
 }

@@ -175,7 +175,7 @@ export function isStager(imageId: string, token: string) {
   return and(isLease(uploadOf(imageId)), eq(leases.token, token), eq(leases.state, "writing"));
 }
 
-/** The failure of a stager whose lease another process has, or that is gone. */
+/** The failure of a stager whose lease another process has taken, or whose image was deleted. */
 export function takenOver(imageId: string): ImportError {
   return new ImportError(
     "StagingBusy",
