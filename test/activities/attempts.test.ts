@@ -113,7 +113,7 @@ describe("Attempts.run()", () => {
     hanging.end();
   });
 
-  it("remembers an attempt that hangs when the next attempt has ended", async () => {
+  it("still knows an attempt that hangs when the next attempt has ended", async () => {
     const attempts = new Attempts({ patienceMs: 50 });
     const hanging = await RunningAttempt.begin(attempts, { isDeaf: true });
     await attempts.run("key", async () => undefined);

@@ -73,7 +73,7 @@ describe("claimImport()", () => {
     });
   });
 
-  it("inserts the task as pending, with what was asked for", async ({ rig }) => {
+  it("inserts the task as pending, with the request", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(100), { owner: "ann" });
     const claimant = claimantOf(imageId);
     const request = { image_id: imageId, stores: ["slow"], request_id: "req-1" };
@@ -102,13 +102,13 @@ describe("claimImport()", () => {
     expect(plan.stores).toEqual(["fast"]);
   });
 
-  it("sends the bytes' steps to where the data is staged", async ({ rig }) => {
+  it("sends the byte steps to the node of the staged data", async ({ rig }) => {
     const imageId = await catalogue.stagedImage();
 
     expect((await rig.claim(imageId)).node).toBe(NODE);
   });
 
-  it("takes a queued image whose bytes lie elsewhere in staging", async ({ rig }) => {
+  it("accepts a queued image whose bytes are elsewhere in staging", async ({ rig }) => {
     const imageId = await catalogue.newImage();
 
     const plan = await rig.claim(imageId, { uri: rig.uri("disk.raw") });
@@ -283,7 +283,7 @@ describe("claimImport() of a request that it refuses", () => {
   it.for([
     ["disk_format", { diskFormat: undefined }],
     ["container_format", { containerFormat: undefined }],
-  ] as const)("wants %s set first", async ([field, fields], { rig }) => {
+  ] as const)("requires %s first", async ([field, fields], { rig }) => {
     const imageId = await rig.stage(someBytes(100), fields);
 
     expect(await failureOf(rig.claim(imageId))).toMatchObject({
@@ -356,7 +356,7 @@ describe("releaseImport()", () => {
     });
   });
 
-  it("fails the task with the reason, and remembers which stores failed", async ({ rig }) => {
+  it("fails the task with the reason, and records the failed stores", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(100), ["fast", "slow"]);
 
     await rig.release(plan, 'Error: NoSpace: store "slow": full', ["slow"]);
@@ -369,7 +369,7 @@ describe("releaseImport()", () => {
     expect((await catalogue.image(plan.image_id)).failedImport).toEqual(["slow"]);
   });
 
-  it("leaves the image importable at once", async ({ rig }) => {
+  it("leaves an image that can be imported again", async ({ rig }) => {
     const plan = await rig.saved(someBytes(100));
     await rig.removeCopy(plan);
     await rig.release(plan);

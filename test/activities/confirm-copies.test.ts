@@ -112,7 +112,7 @@ describe("confirmCopies()", () => {
     expect(await readdir(rig.stored("", "slow"))).toEqual([]);
   });
 
-  it("confirms copies that were touched and have the same bytes, and remembers that", async () => {
+  it("confirms copies that were touched and have the same bytes, and records their new versions", async () => {
     const saved = await save();
     const { rig, plan } = saved;
     await utimes(rig.staged(plan.image_id), 1, 1);
@@ -161,7 +161,7 @@ describe("storeImage() of staged data that is written to meanwhile", () => {
     expect(await rig.names("fast")).toEqual([]);
   });
 
-  it("makes a published copy again when it was changed before the import went on", async ({
+  it("makes a published copy again when it was changed before the import continued", async ({
     rig,
   }) => {
     const plan = await rig.stageAndClaim(someBytes(3000));

@@ -49,7 +49,7 @@ async function locationsOf(imageId: string) {
 }
 
 describe("planDeletion()", () => {
-  it("names the nodes where bytes of the image lie", async ({ rig }) => {
+  it("names the nodes that have bytes of the image", async ({ rig }) => {
     const { image_id } = await rig.import(someBytes(100));
     await catalogue.execute(
       sql`UPDATE leases SET node = 'ffffffffffff' WHERE image_id = ${image_id}`,
@@ -441,7 +441,7 @@ describe("finishDeletion()", () => {
     });
   });
 
-  it("says that it is done, again", async ({ rig }) => {
+  it("reports again that it is done", async ({ rig }) => {
     const imageId = await catalogue.newImage();
     await rig.beginDeletion(imageId);
     await rig.control.finishDeletion(imageId);

@@ -62,14 +62,14 @@ describe("digestStaged()", () => {
     });
   });
 
-  it("returns the recorded digests of an upload at once", async ({ rig }) => {
+  it("returns the recorded digests of an upload, and reads no byte", async ({ rig }) => {
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);
 
     expect(await rig.digest(plan, bytes.length)).toEqual(digestsOf(bytes));
   });
 
-  it("returns the digests when the catalogue cannot note them", async ({ rig }) => {
+  it("returns the digests when the catalogue cannot record them", async ({ rig }) => {
     const bytes = someBytes(MIB);
     const calls = await callsOfDigest(rig, await rig.adoptAndClaim(bytes), bytes.length);
     const plan = await rig.adoptAndClaim(bytes);
@@ -130,7 +130,7 @@ describe("digestStaged()", () => {
     expect((await catalogue.task(plan.task_id)).status).toBe("failure");
   });
 
-  it("beats with the bytes that are read", async ({ rig }) => {
+  it("reports in its heartbeats the bytes that are read", async ({ rig }) => {
     const plan = await rig.adoptAndClaim(someBytes(MIB));
     const environment = activityEnvironment();
     const beats: ByteProgress[] = [];
@@ -179,7 +179,7 @@ describe("digestStaged()", () => {
     expect(await failureOf(rig.digest(plan, MIB))).toMatchObject({ code: "StagedDataMissing" });
   });
 
-  it("refuses bytes that the catalogue does not know any more", async ({ rig }) => {
+  it("refuses bytes that the catalogue no longer records", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(MIB));
     await catalogue.execute(sql`DELETE FROM leases WHERE image_id = ${plan.image_id}`);
 

@@ -60,14 +60,14 @@ describe("withProgress()", () => {
     await expect(result).rejects.toBe(failure);
   });
 
-  it("does not beat for work that is over at once", async () => {
+  it("sends no heartbeat for work that ends immediately", async () => {
     const { beats, result } = start(async () => undefined);
     await result;
 
     expect(beats).toEqual([]);
   });
 
-  it("goes on beating with the bytes done so far while the work reports nothing", async () => {
+  it("repeats the bytes done so far in heartbeats while the work reports nothing", async () => {
     let end: () => void = () => undefined;
     const { beats, result } = start(async (progress) => {
       progress.report(4);
@@ -82,7 +82,7 @@ describe("withProgress()", () => {
     expect(beats.slice(0, 3).map((beat) => beat.doneBytes)).toEqual([4, 4, 4]);
   });
 
-  it("does not beat any more once the work has ended", async () => {
+  it("sends no heartbeat once the work has ended", async () => {
     const { beats, result } = start(async (_progress, own) => {
       await vi.waitUntil(() => own.length >= 1, PATIENCE);
     });
@@ -106,7 +106,7 @@ function stopTheClock(): void {
 }
 
 describe("withProgress() when nothing moves", () => {
-  it("aborts the work, and fails with where it stood", async () => {
+  it("aborts the work, and fails with the bytes done so far", async () => {
     const { result } = start(
       async (progress) => {
         progress.report(3);
@@ -152,7 +152,7 @@ describe("withProgress() when nothing moves", () => {
     expect(beats).toHaveLength(6);
   });
 
-  it("does not abort work that shows life while it waits", async () => {
+  it("does not abort work that reports what it waits for", async () => {
     stopTheClock();
     const { beats, result } = start(
       async (progress) => {
@@ -169,7 +169,7 @@ describe("withProgress() when nothing moves", () => {
     expect(beats.at(-1)).toMatchObject({ doneBytes: 3 });
   });
 
-  it("beats with what the work waits for, until a byte moves", async () => {
+  it("reports in heartbeats what the work waits for, until a byte moves", async () => {
     stopTheClock();
     const { beats, result } = start(async (progress) => {
       progress.report(3);

@@ -177,7 +177,7 @@ describe("storeImage() in a process that stood still, and goes on late", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("does not throw away the published copy when its own went wrong", async ({ rig }) => {
+  it("keeps the published copy when its own copy failed", async ({ rig }) => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const { writer: late } = await rig.heldElsewhere(plan, bytes.length);

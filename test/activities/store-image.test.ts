@@ -365,7 +365,7 @@ describe("storeImage() after an earlier attempt", () => {
     await expect(rig.store(plan, 3 * MIB)).resolves.toMatchObject({ method: "copy" });
   });
 
-  it("throws a part away that does not hold the staged bytes, and makes the copy when it is run again", async ({
+  it("removes a part with other bytes than the staged ones, and makes the copy when it is run again", async ({
     rig,
   }) => {
     const bytes = someBytes(4 * MIB);
@@ -839,7 +839,7 @@ describe("storeImage() of staged bytes that changed since they were staged", () 
     ["chmodded", chmodded],
     ["replaced by the same", replacedBySame],
   ] as const)(
-    "copies bytes that were %s, and remembers their new fingerprint",
+    "copies bytes that were %s, and records their new fingerprint",
     async ([_, tamper], { rig }) => {
       const bytes = someBytes(2 * MIB);
       const plan = await rig.stageAndClaim(bytes);

@@ -111,7 +111,7 @@ describe("a file store", () => {
     expect(await store.find(KEY)).toMatchObject({ sizeBytes: BYTES.length });
   });
 
-  it("is not published into when its volume went away during the copy", async () => {
+  it("gets no published copy when its volume was unmounted during the copy", async () => {
     const store = await openStore();
     const copy = await store.copy(orderOf(await stage(BYTES)));
     await unmount();
@@ -212,7 +212,7 @@ describe("a file store", () => {
       expect(await store.find(KEY)).toBeUndefined();
     });
 
-    it("takes the mark that lies in the place", async () => {
+    it("takes the mark that is already in the place", async () => {
       await publish(await openStore());
       await catalogue.execute(
         sql`UPDATE store_marks SET mark = ${randomUUID()} WHERE store = ${name}`,

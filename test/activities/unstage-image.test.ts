@@ -24,7 +24,7 @@ describe("unstageImage()", () => {
     expect((await catalogue.image(plan.image_id)).status).toBe("active");
   });
 
-  it("makes a linked copy one of its own", async () => {
+  it("gives a linked copy bytes of its own", async () => {
     const rig = await openNode(catalogue, { stores: { fast: { zeroCopy: true } } });
     const bytes = someBytes(100);
     const plan = await rig.import(bytes);

@@ -42,7 +42,7 @@ describe("BlockPool", () => {
     await second;
   });
 
-  it("lets a stream that waited too long go on at once while strangers hold the budget", async () => {
+  it("lets a stream that waited too long continue while other streams hold the budget", async () => {
     let timers = 0;
     const pool = new BlockPool({ budget: 1, patienceMs: 1 });
     await pool.share().acquire();
@@ -110,7 +110,7 @@ describe("BlockPool", () => {
     );
   });
 
-  it("releases the hold of the one who uses a block", async () => {
+  it("releases a hold at the end of the scope of its block", async () => {
     const share = new BlockPool({ perStream: 1 }).share();
     let second: Promise<PooledBlock>;
     {

@@ -145,7 +145,7 @@ describe("copyBlocks()", () => {
     );
   });
 
-  it("waits for the read that runs beside a failing write before it gives up", async () => {
+  it("waits for a running read before it fails with the failure of a write", async () => {
     const bytes = Buffer.concat([RANDOM, RANDOM]);
     const pair = await openPair(bytes);
     await using source = pair.source;

@@ -136,7 +136,7 @@ describe("DigestRing", () => {
     }).toThrow("Cannot submit a block: the ring is finished");
   });
 
-  it("names the hash that node:crypto does not know", () => {
+  it("names a hash that node:crypto does not have", () => {
     expect(() => DigestRing.open({ hashAlgo: "sha1024" })).toThrow(
       'Cannot compute digests with "sha1024": node:crypto has no such hash; try sha512 or sha256',
     );

@@ -305,7 +305,7 @@ describe("changeImage()", () => {
     });
   });
 
-  it("changes who sees it and what it needs, replaces its tags, and takes values away", async () => {
+  it("changes visibility and needs, replaces tags, and removes values", async () => {
     const imageId = await catalogue.newImage({
       name: "old",
       owner: "ada",

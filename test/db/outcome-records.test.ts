@@ -222,7 +222,7 @@ describe("activate()", () => {
     });
   });
 
-  it("fails when an undo has taken a copy away, and publishes nothing", async () => {
+  it("fails when an undo has removed a copy, and publishes nothing", async () => {
     const claim = await catalogue.claimedImage();
     await catalogue.save(claim);
     const copy = { imageId: claim.imageId, epoch: claim.epoch, place: "store/fast" } as const;

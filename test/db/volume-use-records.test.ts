@@ -22,7 +22,7 @@ describe("VolumeUseRecords", () => {
     expect(await records.find(other)).toBe("ba9876543210");
   });
 
-  it("does not know the volumes of other hosts", async () => {
+  it("ignores the volumes of other hosts", async () => {
     const path = `/${randomUUID()}`;
     await catalogue.database.query((db) =>
       db.insert(volumeUses).values({ machine: "elsewhere", root: path, node: "0123456789ab" }),

@@ -11,7 +11,7 @@ describe("isDiskFormat()", () => {
     expect(isDiskFormat(name)).toBe(true);
   });
 
-  it.each(["", "QCOW2", "qed", "bare", "raw "])("does not know %j", (name) => {
+  it.each(["", "QCOW2", "qed", "bare", "raw "])("rejects %j", (name) => {
     expect(isDiskFormat(name)).toBe(false);
   });
 });
@@ -21,7 +21,7 @@ describe("isContainerFormat()", () => {
     expect(isContainerFormat(name)).toBe(true);
   });
 
-  it.each(["", "Bare", "zip", "qcow2"])("does not know %j", (name) => {
+  it.each(["", "Bare", "zip", "qcow2"])("rejects %j", (name) => {
     expect(isContainerFormat(name)).toBe(false);
   });
 });

@@ -174,7 +174,7 @@ describe("an import into S3", () => {
     });
   });
 
-  it("is given back as it was when it lies in S3 alone", async () => {
+  it("is downloaded unchanged when only S3 has it", async () => {
     const { imageId, path, importing } = await startImport(["objects"], SMALL_BYTES);
     await importing.result();
     const output = join(makeTemporaryDirectory(), "downloaded.raw");

@@ -46,7 +46,7 @@ const UNDONE = {
 };
 
 describe("the reconciler, while a store is unreachable", () => {
-  it("undoes what lies in the other store, and the rest when the store is back", async () => {
+  it("undoes the copy in the other store, and the rest when the store is reachable again", async () => {
     const service = await openService();
     const worker = await service.startWorker();
     const inAway = await Promise.all(

@@ -104,7 +104,7 @@ test("an image of another service is imported with its formats and properties", 
   expect(body).not.toHaveProperty("speed");
 });
 
-test("the token goes to that service alone, and stands nowhere", async () => {
+test("the token is sent to that service alone, and is recorded nowhere", async () => {
   const id = await imported(remoteImage());
   expect(remote.tokens.store.length).toBeGreaterThan(0);
   expect(new Set(remote.tokens.service)).toEqual(new Set([REMOTE_TOKEN]));

@@ -185,7 +185,7 @@ test("more than 128 properties or tags are refused", () => {
   expect(patched(properties.slice(0, 128), "v2.1").setProperties).toHaveProperty("p127");
 });
 
-test("null takes a name and an owner away", () => {
+test("null removes a name and an owner", () => {
   const body = [
     { op: "replace", path: "/name", value: null },
     { op: "replace", path: "/owner", value: null },

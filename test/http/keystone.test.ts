@@ -168,7 +168,7 @@ describe("the cache", () => {
     expect(await statusOf({ "x-auth-token": "mine" })).toBe(401);
   });
 
-  test("remembers a refusal for a moment only", async () => {
+  test("keeps a refusal for a moment only", async () => {
     vi.useFakeTimers({ toFake: ["performance"] });
     expect(await statusOf({ "x-auth-token": "mine" })).toBe(401);
     expect(await statusOf({ "x-auth-token": "mine" })).toBe(401);

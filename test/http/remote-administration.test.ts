@@ -111,7 +111,7 @@ test("a list is chosen by digests, times and ranges, as on the host", async () =
   expect(wrong.exitCode).toBe(2);
 });
 
-test("changes of tags and properties at once lose none of each other", async () => {
+test("concurrent changes of tags and properties are all kept", async () => {
   const id = await stack.queuedImage();
   const client = await stack.connect();
   await client.images.change(id, { tags: ["old"], setProperties: { old: "1" } });
@@ -154,7 +154,7 @@ test.each([
   expect(await client.images.show(id)).toEqual(before);
 });
 
-test("a member reads the tasks of its own images, its usage, and no more", async () => {
+test("a member reads only the tasks of its own images and its usage", async () => {
   const client = await stack.connect();
   const { image_id: id, task_id: taskId } = await stack.failedImport();
   const { url } = await LocalApi.open({

@@ -63,7 +63,7 @@ test("a refusal that took over the text of its cause is plain, too", () => {
   expect(leaks(answerTo(conflict(cause.message, { cause }), TENANT).document)).toEqual([]);
 });
 
-test("a tenant learns that it is not known whether an import was started", () => {
+test("a tenant is answered that an import may have been started", () => {
   const away = new ImportError("TemporalUnavailable", TEXT);
   const { document } = answerTo(UnansweredStart.unknown("an-image", away), TENANT);
   expect(document.error.message).toBe("It is not known whether the import was started.");
@@ -81,7 +81,7 @@ test.each([
   "Cannot download https://example.org/disks/a.raw: the server answered 503",
   "`image-import image show a/b` shows it; 5 MiB/s of 1.5 GiB",
   "Image 1.2.3 has 7 tags",
-])("a text without places stays: %s", (text) => {
+])("a text without hosts and paths stays as it is: %s", (text) => {
   expect(plainText(text)).toBe(text);
 });
 

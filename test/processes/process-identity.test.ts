@@ -84,13 +84,13 @@ describe("livenessOf()", () => {
     expect(await livenessOf(identity)).toBe("dead");
   });
 
-  it("does not know about processes of another machine, whose boot is another, too", async () => {
+  it("reports a process of another machine, with another boot, as unknown", async () => {
     const elsewhere = { machine: "@elsewhere", bootId: "00000000-0000-0000-0000-000000000000" };
 
     expect(await livenessOf({ ...(await thisProcess()), ...elsewhere })).toBe("unknown");
   });
 
-  it("does not know about processes of another pid namespace", async () => {
+  it("reports a process of another pid namespace as unknown", async () => {
     const identity = { ...(await thisProcess()), pidNamespace: "pid:[1]" };
 
     expect(await livenessOf(identity)).toBe("unknown");

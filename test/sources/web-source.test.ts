@@ -213,7 +213,7 @@ describe("open() over TLS", () => {
     expect(origin.requests).toEqual([]);
   });
 
-  it("reports that a server does not speak TLS, with a way out", async () => {
+  it("reports a server without TLS, with a way out", async () => {
     const server = createServer().listen(0, "127.0.0.1");
     await once(server, "listening");
     onTestFinished(() => void server.close());

@@ -83,7 +83,7 @@ describe("StagingArea.open()", () => {
     expect(again.node).toBe(node);
   });
 
-  it("agrees on one id when many open it at once, and leaves no drafts", async () => {
+  it("gets one id when it is opened many times at once, and keeps no drafts", async () => {
     const areas = await Promise.all(Array.from({ length: 20 }, () => openArea()));
 
     expect(new Set(areas.map(({ node }) => node)).size).toBe(1);

@@ -279,7 +279,7 @@ describe("writeStaged()", () => {
     expect(digests).toEqual(digestsOf(bytes));
   });
 
-  it("holds no block while its source has not begun to speak", async () => {
+  it("holds no block before its source has sent a byte", async () => {
     const controllers: AbortController[] = [];
     const silent: ByteSource = {
       ready: () => new Promise(() => undefined),

@@ -138,7 +138,7 @@ describe("hasS3Code()", () => {
     expect(hasS3Code(failure, "NoSuchKey")).toBe(false);
   });
 
-  it("knows nothing of other errors", () => {
+  it("is false for other errors", () => {
     expect(hasS3Code(connectionError("NoSuchUpload"), "NoSuchUpload")).toBe(false);
   });
 });

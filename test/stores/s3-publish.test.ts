@@ -178,7 +178,7 @@ describe("publish() of a copy in S3", () => {
     expect(await countUploads()).toBe(0);
   });
 
-  it("is cancelled while the server says nothing", async () => {
+  it("is cancelled while the server does not answer", async () => {
     const controller = new AbortController();
     const reason = new Error("Enough");
     const copy = await makeCopy({ signal: controller.signal });

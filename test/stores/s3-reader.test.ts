@@ -76,7 +76,7 @@ describe("a copy in S3, open for reading", () => {
     expect(countGets()).toBe(1);
   });
 
-  it("asks again for what lies elsewhere", async () => {
+  it("sends another request for bytes elsewhere", async () => {
     await using copy = await openPublished();
 
     const [second, first] = [
@@ -88,7 +88,7 @@ describe("a copy in S3, open for reading", () => {
     expect(countGets()).toBe(2);
   });
 
-  it("gives everyone what they asked for when several read at once", async () => {
+  it("gives each of several readers the bytes that it requested", async () => {
     await using copy = await openPublished();
 
     const [second, first] = await Promise.all([
@@ -117,7 +117,7 @@ describe("a copy in S3, open for reading", () => {
     ["is reset halfway", resetHalfway()],
     ["is reset before the answer", loseAnswer()],
     ["comes while the server is busy", slowDown({ retryAfterSeconds: 0 })],
-  ])("goes on where it was when a request %s", async (_, fault) => {
+  ])("continues where it was when a request %s", async (_, fault) => {
     await using copy = await openPublished();
     injectIntoGets(fault);
 

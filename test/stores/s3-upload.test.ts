@@ -189,16 +189,19 @@ function isTakenWhole({ operation, bodyBytes }: S3Request): boolean {
 }
 
 describe("S3Store.copy() of a source that changes", () => {
-  it.each([1, 4])("finds out that it became shorter, %d parts at once", async (partsInFlight) => {
-    const store = await storeBehindProxy({ partsInFlight });
-    const source = await stage(SIX_PARTS);
-    const report = vi.fn();
-    report.mockImplementationOnce(() => void truncate(source.path, 1000));
+  it.each([1, 4])(
+    "fails when the source became shorter, with %d parts at the same time",
+    async (partsInFlight) => {
+      const store = await storeBehindProxy({ partsInFlight });
+      const source = await stage(SIX_PARTS);
+      const report = vi.fn();
+      report.mockImplementationOnce(() => void truncate(source.path, 1000));
 
-    const failure = await failureOf(store.copy(orderOf(source, { report })));
+      const failure = await failureOf(store.copy(orderOf(source, { report })));
 
-    expect(failure).toMatchObject({ code: "StagedDataChanged" });
-  });
+      expect(failure).toMatchObject({ code: "StagedDataChanged" });
+    },
+  );
 
   it("finds out that it became shorter between its hash and its sending", async () => {
     const store = await storeBehindProxy();

@@ -75,7 +75,7 @@ describe("translateFailures", () => {
     ]);
   });
 
-  it("waits as long as the other side asked it to, and follows the retry policy otherwise", async () => {
+  it("waits for the time that the server asked for, and follows the retry policy otherwise", async () => {
     const delayOf = async (retryAfterMs: number | undefined) => {
       const error = new ImportError("SourceUnavailable", "busy", { retryAfterMs });
       return ((await seenOf(error, { attempt: 1 })) as ApplicationFailure).nextRetryDelay;
@@ -100,7 +100,7 @@ describe("translateFailures", () => {
   });
 
   it.each(["claimImport", "storeImage", "activateImage", "publishImage"])(
-    "ends %s with an error that this software does not know and that stays",
+    "ends %s after repeated errors of an unknown kind",
     async (activityType) => {
       const error = new TypeError("x is not a function");
 

@@ -130,9 +130,7 @@ describe("importImage() by copy-image", () => {
     expect(failure.message).toContain("Image with status active cannot be target for import");
   });
 
-  it("removes only what it made when it fails, and remembers the store that failed", async ({
-    rig,
-  }) => {
+  it("removes only its own copies when it fails, and records the failed store", async ({ rig }) => {
     const imageId = await importedImage(rig);
     rig.fail("storeImage slow", async (step) => {
       await step();

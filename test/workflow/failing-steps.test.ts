@@ -215,7 +215,7 @@ describe("importImage() past its deadline", () => {
     });
   });
 
-  it("ends an import whose store stays away", async () => {
+  it("ends an import whose store stays unreachable", async () => {
     const rig = await createRig({ import: { deadline: "2s" } });
     const imageId = await rig.stagedImage(randomBytes(1000));
     const away = failsWith("StoreUnavailable", "it is unreachable");

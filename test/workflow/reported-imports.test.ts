@@ -182,7 +182,7 @@ describe("the report of an import", () => {
     });
   });
 
-  it("says of a copy that was removed later that it is not there", async ({ rig }) => {
+  it("reports a copy that was removed later as removed", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId, { stores: ["fast", "slow"] });
     await rig.client.imports.wait(imageId);

@@ -148,7 +148,9 @@ describe("importImage() where not all stores must succeed", () => {
     expect(await rig.state(imageId)).toMatchObject({ ...IN_SLOW, failedStores: ["fast"] });
   });
 
-  it("waits for a store that is only away, and does not write the other again", async ({ rig }) => {
+  it("waits for a store that is unreachable for some time, and does not write the other again", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     const away = failsWith("StoreUnavailable", "it is unreachable");
     rig.fail("storeImage slow", away, away);

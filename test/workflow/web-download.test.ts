@@ -145,7 +145,7 @@ describe("importImage() by web-download", () => {
     expect(await rig.state(imageId)).toMatchObject(QUEUED);
   });
 
-  it("goes on where it was when its worker went away", async () => {
+  it("continues where it was after the death of its worker", async () => {
     let isBroken = true;
     const { rig, origin } = await withOrigin(async (exchange) => {
       if (!isBroken) return honest(BYTES)(exchange);

@@ -124,7 +124,7 @@ describe("completion", () => {
     });
   });
 
-  it("refuses a shell that it does not know", async () => {
+  it("refuses a shell that it does not support", async () => {
     expect(await commandLine.json("completion", "tcsh")).toMatchObject({
       exitCode: 2,
       failure: { code: "BadUsage" },

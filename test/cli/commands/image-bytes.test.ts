@@ -98,7 +98,7 @@ describe("image stage", () => {
     });
   });
 
-  it("records with --adopt a file that lies in its place already", async () => {
+  it("records with --adopt a file that is already in its place", async () => {
     const imageId = await stack.queuedImage();
     const path = putIntoStaging(imageId);
 
@@ -278,7 +278,7 @@ describe("image stage that fails", () => {
 
   const needsMount = MAY_MOUNT ? "" : " (skipped: this user may not mount a file system)";
   it.skipIf(!MAY_MOUNT)(
-    `stages nothing of standard input that finds no room${needsMount}`,
+    `stages nothing of standard input when there is no room${needsMount}`,
     async () => {
       const imageId = await stack.queuedImage();
       const volume = await mountSmallVolume(1);
@@ -383,7 +383,7 @@ describe("image download", () => {
     expect(readFileSync(file).equals(before)).toBe(true);
   });
 
-  it("names the directory that is not there", async () => {
+  it("names a directory that does not exist", async () => {
     const imageId = await stack.activeImage();
     const file = join(makeTemporaryDirectory(), "nowhere", "copy.raw");
 
@@ -394,7 +394,7 @@ describe("image download", () => {
     });
   });
 
-  it("reads no image that is deactivated", async () => {
+  it("refuses to read an image that is deactivated", async () => {
     const imageId = await stack.activeImage();
     await commandLine.answer("image", "deactivate", imageId);
     const directory = makeTemporaryDirectory();

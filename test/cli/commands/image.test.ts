@@ -152,7 +152,7 @@ describe("image set", () => {
     });
   });
 
-  it("changes who sees it, what it needs, and its owner", async () => {
+  it("changes visibility, needs and owner", async () => {
     const id = await stack.queuedImage();
 
     const changed = await commandLine.answer(
@@ -237,7 +237,7 @@ describe("image set", () => {
 });
 
 describe("image show", () => {
-  it("shows where the bytes of an active image lie", async () => {
+  it("shows where the bytes of an active image are", async () => {
     const id = await stack.activeImage("local", "slow");
 
     const image = await commandLine.answer("image", "show", id);
@@ -342,7 +342,7 @@ describe("image list", () => {
     });
   });
 
-  it("chooses and sorts by what is known of an image", async () => {
+  it("filters and sorts by attributes of an image", async () => {
     const owner = randomUUID();
     const client = await stack.connect();
     const tags = ["golden"];
@@ -368,7 +368,7 @@ describe("image list", () => {
     expect(idsOf(answer)).toEqual([a.id, b.id]);
   });
 
-  it("chooses by who sees it and what it needs, and sorts by several keys", async () => {
+  it("filters by visibility and needs, and sorts by several keys", async () => {
     const owner = randomUUID();
     const { images } = await stack.connect();
     const one = await images.create({ owner, name: "a", visibility: "private", minDisk: 1 });
@@ -416,7 +416,7 @@ describe("image member", () => {
     expect(await member("list", id)).toEqual([]);
   });
 
-  it("does not find a member that is not there", async () => {
+  it("reports a member that does not exist", async () => {
     const id = await stack.queuedImage();
 
     expect(await commandLine.json("image", "member", "remove", id, "ann")).toMatchObject({

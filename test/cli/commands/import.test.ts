@@ -34,7 +34,7 @@ const NOTHING = {
 };
 
 describe("import", () => {
-  it("brings a file to active with one command, and returns the result", async () => {
+  it("imports a file with one command, and returns the result", async () => {
     const file = writeDisk(3 * MIB);
     const imageId = randomUUID();
 
@@ -262,7 +262,7 @@ describe("import that fails", () => {
     expect(await stack.traces(imageId)).toEqual({ ...NOTHING, image: "queued" });
   });
 
-  it("keeps with --keep an image that can be imported at once", async () => {
+  it("keeps with --keep an image that can be imported again", async () => {
     const imageId = randomUUID();
     const file = writeDisk();
     const args = ["--id", imageId, "--disk-format", "qcow2", "--keep"];
@@ -276,7 +276,7 @@ describe("import that fails", () => {
     expect(answer).toMatchObject({ image_id: imageId, status: "active" });
   });
 
-  it("keeps the upload when Temporal is unreachable, and shows how to go on", async () => {
+  it("keeps the upload when Temporal is unreachable, and shows how to continue", async () => {
     const imageId = randomUUID();
     const TEMPORAL_ADDRESS = `127.0.0.1:${await findFreePort()}`;
     const away = new CommandLine({ dataDir, env: { TEMPORAL_ADDRESS } });
@@ -397,7 +397,7 @@ describe("import that is refused", () => {
     return { exitCode, answer, failure, isMade };
   }
 
-  it("names a file that is not there", async () => {
+  it("names a file that does not exist", async () => {
     const file = await otherPath("nothing");
 
     expect(await refusalOf(file)).toEqual({
@@ -413,7 +413,7 @@ describe("import that is refused", () => {
   });
 
   it.each(["directory", "symbolic link", "FIFO", "character device"])(
-    "takes no %s for a file",
+    "refuses %s in place of a file",
     async (kind) => {
       const path = await otherPath(kind);
 
@@ -606,7 +606,7 @@ describe.skipIf(!MAY_MOUNT)(`import where there is no room${needsMount}`, () => 
     expect((await stack.showImage(imageId)).os_glance_failed_import).toEqual(["tiny"]);
   });
 
-  it("goes active in the others where a store is too small and not all must succeed", async () => {
+  it("becomes active in the other stores when one is too small and not all must succeed", async () => {
     await mountOnTiny(await mountSmallVolume(1));
     const options = ["--all-stores", "--no-all-stores-must-succeed"];
 

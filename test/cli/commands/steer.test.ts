@@ -20,7 +20,7 @@ async function waitUntilPaused(imageId: string): Promise<void> {
 }
 
 describe("pause", () => {
-  it("returns at once, and stops the import", async () => {
+  it("returns before the import is paused, and pauses it", async () => {
     const { image_id: imageId } = await stack.runningImport();
 
     const result = await commandLine.json("pause", imageId);
