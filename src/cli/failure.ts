@@ -62,7 +62,7 @@ export interface ShownFailure {
   /**
    * Stable code word: one of `IMPORT_FAILURES`, `BadUsage`, the name of a failure of a worker that
    * is not in this table, `SeveralFailed` if several images failed for different reasons, or
-   * `InternalError` for a bug of the command.
+   * `InternalError` for a bug of the command or of the API.
    */
   readonly code: string;
   readonly message: string;

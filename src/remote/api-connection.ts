@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { EnvHttpProxyAgent, request, type Dispatcher } from "undici";
 import { packageVersion } from "../config/package-version.ts";
 import type { ApiAccess } from "../config/api-access.ts";
-import { ImportError } from "../domain/import-failure.ts";
+import { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 import { tlsFailure } from "../domain/tls-failure.ts";
 import { refusalOf, WAY_TO_THE_ADDRESS } from "./refusal.ts";
 
@@ -176,9 +176,10 @@ export class ApiConnection {
     await this.#agent.destroy();
   }
 
-  /** The failure of a connection that broke; any other failure is returned as it is. */
+  /** The failure of a connection that broke; an answer of the API is returned as it is. */
   unavailable(error: unknown): unknown {
-    if (!(error instanceof Error) || error instanceof ImportError) return error;
+    const isAnswer = error instanceof ImportError || error instanceof UnlistedFailure;
+    if (!(error instanceof Error) || isAnswer) return error;
     const code = codeOf(error);
     const tls = tlsFailure(error, {
       caFile: "the environment variable NODE_EXTRA_CA_CERTS",

@@ -63,6 +63,11 @@ export function failureOf(
       hint: `Is this the address of an Image Import API? ${WAY_TO_THE_ADDRESS}`,
     });
   }
+  // The same request fails again, as it does in a command on a host. Only a 500 without a message
+  // may be that of a proxy, whose server starts again.
+  if (status === 500 && message !== undefined) {
+    return new UnlistedFailure("InternalError", said, { hint: hint ?? FAULT_OF_THE_API });
+  }
   const code =
     CODES[status] ??
     ([408, 429].includes(status) || status >= 500 ? "ApiUnavailable" : "BadRequest");
@@ -70,6 +75,8 @@ export function failureOf(
   const wayOut = status === 401 ? howToIdentify(hasToken) : hint;
   return new ImportError(code, said, wayOut === undefined ? {} : { hint: wayOut });
 }
+
+const FAULT_OF_THE_API = "This is a bug of the API, or a fault that it did not foresee.";
 
 /** The hint about an address at which another server answers. */
 export const WAY_TO_THE_ADDRESS = "Check the address of `--api` or IMAGE_IMPORT_API.";

@@ -30,6 +30,14 @@ const RETRY_EVERY_MS = 1_000;
 // Once an import has ended, its last status comes at once.
 const LAST_LOOK_MS = 1_500;
 
+/** The document of a `failure` event: that of an answer which is not a success. */
+interface FailureEvent {
+  readonly error: Parameters<typeof failureOf>[0] & {
+    /** The HTTP status of such an answer. */
+    readonly code: number;
+  };
+}
+
 /** Imports, over HTTP. See the methods of the same name of the client. */
 export class RemoteImports implements Imports {
   readonly #api: ApiConnection;
@@ -147,8 +155,8 @@ export class RemoteImports implements Imports {
     try {
       for await (const each of serverEvents(body)) {
         if (each.event === "failure") {
-          const { error } = each.data as { error: Parameters<typeof failureOf>[0] };
-          throw failureOf(error, 500, { url: this.#api.url, hasToken: true });
+          const { error } = each.data as FailureEvent;
+          throw failureOf(error, error.code, { url: this.#api.url, hasToken: true });
         }
         yield each;
       }

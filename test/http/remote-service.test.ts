@@ -88,6 +88,53 @@ describe("cancel() that waits", () => {
   });
 });
 
+describe("a final answer", () => {
+  const failures = [
+    [
+      { code: 500, message: "It broke", failure: "OtherError", hint: "Look at it." },
+      { code: "OtherError", message: "It broke", hint: "Look at it." },
+    ],
+    [
+      { code: 500, message: "The service has a fault." },
+      { code: "InternalError", message: "The service has a fault." },
+    ],
+    [
+      { code: 404, message: "No such image" },
+      { code: "ImageNotFound", message: "No such image" },
+    ],
+  ] as const;
+
+  it.each(failures)("ends the wait for an import: %j", async (error, expected) => {
+    const api = await ScriptedApi.open(({ line }) =>
+      api.lines.length > 1 ? { status: 400 } : event(line, error),
+    );
+
+    await expect(api.service.imports.wait(id, "run")).rejects.toMatchObject(expected);
+  });
+
+  it.each(failures)("is not asked for again: %j", async (error, expected) => {
+    const { code: status } = error;
+    const api = await ScriptedApi.open(() =>
+      api.lines.length > 1 ? { status: 400 } : { status, body: { error } },
+    );
+
+    await expect(api.service.images.show(id)).rejects.toMatchObject(expected);
+  });
+
+  it("is not that of a proxy whose server starts again", async () => {
+    const api = await ScriptedApi.open(() =>
+      api.lines.length > 1 ? { body: { id } } : { status: 500, body: "<html>sorry</html>" },
+    );
+
+    expect(await api.service.images.show(id)).toEqual({ id });
+  });
+
+  function event(line: string, error: object): Told {
+    expect(line).toContain("/events");
+    return { body: `event: failure\ndata: ${JSON.stringify({ error })}\n\n` };
+  }
+});
+
 describe("start()", () => {
   it("asks for no longer wait than the API allows", async () => {
     let asked: unknown;
