@@ -80,7 +80,7 @@ export function transformStagedActivities(dependencies: NodeDependencies) {
       const transform = transforms.get(order.transform);
       return withProgress(
         {
-          about: { step: "transform", transform: order.transform, totalBytes: 0 },
+          about: { step: "transform", transform: order.transform },
           idleTimeoutMs,
           idleFailure: "TransformUnavailable",
         },

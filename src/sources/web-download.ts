@@ -91,10 +91,10 @@ export class WebDownload implements AsyncDisposable {
     this.#limit = limit;
     this.#earlyEnd = order.earlyEnd;
     this.#where = displayedUrl(parseWebUrl(order.url));
-    // undici reports bytes after the end of a response only by this message. The event comes for
-    // each connection of the agent, also for one to an origin that redirected.
+    // undici reports bytes after the end of a response only by this message, for each connection of
+    // the agent: also for one to a server that redirected, and then says that it was idle.
     agent.on("disconnect", (_origin, _targets, error) => {
-      if (error.message === "bad response") this.#hasExcess = true;
+      if (error.message === "bad response" && this.#hasArrived()) this.#hasExcess = true;
     });
   }
 
@@ -166,6 +166,7 @@ export class WebDownload implements AsyncDisposable {
     body?.on("error", ignore);
     if ((state.sizeBytes ?? 0) > maxBytes) throw this.#tooLarge(state.sizeBytes);
     this.#state = state;
+    this.#hasExcess = false;
     this.#offset = startAt;
     this.#connectedAt = startAt;
     this.#windowMs = 0;
@@ -310,6 +311,14 @@ export class WebDownload implements AsyncDisposable {
         `it responds differently to several connections, so that the download restarts from byte 0 over one: ${error.message}`,
       );
     }
+  }
+
+  /** True if the last byte of the resource may have arrived, read or not. */
+  #hasArrived(): boolean {
+    // Several connections fill buffers of their own.
+    if (this.#isSideBySide) return true;
+    const arrivedBytes = this.#offset + (this.#body?.readableLength ?? 0);
+    return this.#body !== undefined && arrivedBytes >= (this.#state.sizeBytes ?? 0);
   }
 
   /** Makes sure that no bytes follow the end of the resource. */

@@ -261,7 +261,10 @@ async function takeUpBegun(
     if (upload.key !== key) continue;
     // The settings of the store have changed since the upload began. The server would refuse our
     // parts.
-    if (!upload.isLikeOurs) await bucket.uploads.abort(upload);
+    if (!upload.isLikeOurs) {
+      await bucket.uploads.abort(upload);
+      continue;
+    }
     const found = await partsOf(bucket, upload, signal);
     if (found === undefined) continue;
     const isBetter = best === undefined || found.parts.size > best.parts.size;

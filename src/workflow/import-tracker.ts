@@ -148,9 +148,11 @@ export class ImportTracker {
       this.#setStore(store, stored, { attempt: copy.attempt });
       return copy;
     } catch (error) {
-      const state = wasStopped(error) ? "stopped" : "failed";
-      const about = { reason: describeFailure(error).text, attempt: attemptOf(error) };
-      this.#setStore(store, { state, ...ended() }, about);
+      const { text: reason } = describeFailure(error);
+      const progress = wasStopped(error)
+        ? ({ state: "stopped", ...ended() } as const)
+        : ({ state: "failed", ...ended(), last_failure: reason } as const);
+      this.#setStore(store, progress, { reason, attempt: attemptOf(error) });
       throw error;
     } finally {
       this.show();

@@ -1,5 +1,5 @@
 import type { LookupAddress } from "node:dns";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
@@ -268,6 +268,44 @@ describe("open() over TLS", () => {
     });
     expect(plain.requests).toEqual([]);
     expect(await read(await open(up.url(), { ports, authorities: cert }))).toEqual(BYTES);
+  });
+});
+
+describe("open() of an origin that redirects", () => {
+  const HEAD = { "content-length": 0 };
+
+  it("does not take bytes behind the redirect for bytes of the image", async () => {
+    const origin = await HostileOrigin.start(async (exchange) => {
+      if (exchange.earlier > 0) return honest(BYTES)(exchange);
+      exchange.head(302, { location: "/again", ...HEAD });
+      await exchange.send("It was moved");
+    });
+
+    expect(await read(await open(origin.url(), { ports: [origin.port] }))).toEqual(BYTES);
+  });
+
+  it("does not take a message to its idle connection for bytes of the image", async () => {
+    const events = new EventEmitter();
+    const halfSent = once(events, "half sent");
+    const idleEnded = once(events, "idle ended");
+    const target = await HostileOrigin.start(async (exchange) => {
+      exchange.head(200, { "content-length": BYTES.length });
+      await exchange.send(BYTES.subarray(0, 10));
+      events.emit("half sent");
+      await idleEnded;
+      await exchange.send(BYTES.subarray(10));
+    });
+    const origin = await HostileOrigin.start(async (exchange) => {
+      exchange.head(302, { location: target.url(), ...HEAD });
+      await halfSent;
+      exchange.head(408, HEAD);
+      await exchange.gone();
+      events.emit("idle ended");
+    });
+
+    const download = await open(origin.url(), { ports: [origin.port, target.port] });
+
+    expect(await read(download)).toEqual(BYTES);
   });
 });
 

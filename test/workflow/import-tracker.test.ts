@@ -101,7 +101,7 @@ describe("importStatus", () => {
 
     expect(await rig.client.imports.status(imageId)).toMatchObject({
       phase: "failed",
-      stores: { fast: { state: "failed" } },
+      stores: { fast: { state: "failed", last_failure: "it is full" } },
       phases: [
         ended("accepting"),
         ended("verifying"),
