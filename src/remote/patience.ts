@@ -13,6 +13,8 @@ export class Patience {
   readonly #note: (text: string) => void;
   readonly #signal: AbortSignal | undefined;
   #failures = 0;
+  #refusals = 0;
+  #isAway = false;
 
   /** @param promise - the end of the note, such as `the upload goes on when it does` */
   constructor(
@@ -27,23 +29,27 @@ export class Patience {
   /** Begins with the shortest wait again: bytes have moved. */
   renew(): void {
     this.#failures = 0;
+    this.#refusals = 0;
+    this.#isAway = false;
   }
 
   /**
    * Waits until the next attempt. While the API is unreachable, the number of attempts has no
    * limit.
    *
-   * @throws the failure, if another attempt would fail, too, or if it is a refusal after 30
-   *   failures
-   *   in a row; the reason of the signal
+   * @throws the failure, if another attempt would fail, too, or if it is the 31st refusal in a row;
+   *   the reason of the signal
    */
   async wait(failure: unknown): Promise<void> {
     this.#signal?.throwIfAborted();
-    const isAway = isUnavailable(failure);
-    if (!isAway && !(mayPass(failure) && this.#failures < MOST_REFUSALS)) throw failure;
-    if (this.#failures === 0 && isAway) {
-      const { message } = failure as ImportError;
-      this.#note(`${message}; ${this.#promise}`);
+    if (isUnavailable(failure)) {
+      if (!this.#isAway) this.#note(`${(failure as ImportError).message}; ${this.#promise}`);
+      this.#isAway = true;
+      // An API that starts again may refuse until its database has started, too.
+      this.#refusals = 0;
+    } else {
+      if (!mayPass(failure) || this.#refusals >= MOST_REFUSALS) throw failure;
+      this.#refusals += 1;
     }
     const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** this.#failures, LONGEST_PAUSE_MS);
     this.#failures += 1;
