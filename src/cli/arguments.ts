@@ -114,9 +114,10 @@ export function addExpectation(command: Command): void {
       ).argParser(checksumOf),
     )
     .addOption(
-      new Option("--size <size>", "expected size: a number of bytes, or such as 10GiB").argParser(
-        sizeOf,
-      ),
+      new Option(
+        "--size <size>",
+        "expected size: a number of bytes, or a text such as 10GiB",
+      ).argParser(sizeOf),
     )
     .addOption(
       new Option(

@@ -23,7 +23,7 @@ const START = (command: string): readonly Example[] => [
  */
 export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
   "": [
-    example("Run Postgres, Temporal and a worker here, until Ctrl-C", "image-import dev"),
+    example("Run Postgres, Temporal, a worker and the API here, until Ctrl-C", "image-import dev"),
     example("Import a disk image, in another terminal", "image-import import debian.qcow2"),
     example("List the images", "image-import image list"),
   ],
@@ -58,7 +58,7 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
     ),
     example("Give an image another name", "image-import image set 6d2f0c1e --name debian-old"),
     example(
-      "Show it to all projects, and forbid to delete it",
+      "Show it to all projects, and forbid its deletion",
       "image-import image set debian --public --protected",
     ),
   ],
@@ -126,8 +126,8 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
       "image-import image history debian --json | jq -r '.[] | select(.before) | .before.os_hash_value'",
     ),
   ],
-  "image deactivate": [example("Forbid to read an image", "image-import image deactivate debian")],
-  "image reactivate": [example("Allow to read it again", "image-import image reactivate debian")],
+  "image deactivate": [example("Forbid reading an image", "image-import image deactivate debian")],
+  "image reactivate": [example("Allow reading it again", "image-import image reactivate debian")],
   "image delete": [example("Delete two images", "image-import image delete debian 6d2f0c1e")],
   "image remove-copy": [
     example(
@@ -187,15 +187,10 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
     example("List what would be undone and removed", "image-import reconcile --dry-run"),
     example("Do it now", "image-import reconcile"),
   ],
-  api: [
-    example(
-      "Serve the API that clients of OpenStack speak, to this host",
-      "image-import api --port 9292",
-    ),
-  ],
+  api: [example("Serve the API to programs on this host", "image-import api --port 9292")],
   token: [
     example(
-      "Let a program of the project demo in",
+      "Make a token for a program of the project demo",
       "image-import token --user ci --project demo --role member",
     ),
   ],
@@ -207,10 +202,7 @@ export const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
   ],
   completion: [
     example("Complete commands in this bash", 'eval "$(image-import completion bash)"'),
-    example(
-      "Complete them in each fish that starts",
-      "image-import completion fish > image-import.fish",
-    ),
+    example("Write the script for fish", "image-import completion fish > image-import.fish"),
   ],
   migrate: [example("Bring the database of a new version up to date", "image-import migrate")],
 };

@@ -27,9 +27,9 @@ interface Descriptions {
 /** The descriptions of options that set an attribute. */
 export const SET_ATTRIBUTES: Descriptions = {
   visibility: "who sees it over HTTP",
-  protected: "forbid to delete it, and to replace its staged data",
-  unprotected: "allow it again",
-  hidden: "leave it out of lists over HTTP that do not ask for it",
+  protected: "forbid its deletion, and the replacement of its staged data",
+  unprotected: "allow both again",
+  hidden: "leave it out of lists over HTTP, unless they ask for hidden images",
   unhidden: "list it again",
   minDisk: "disk that a machine needs to boot it, in GiB",
   minRam: "memory that a machine needs to boot it, in MiB",

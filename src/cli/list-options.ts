@@ -25,7 +25,12 @@ export function addListOptions(
   const time = (flag: string, description: string): Option =>
     new Option(`--${flag} <time>`, description).argParser(instantOf);
   command
-    .addOption(time("created-after", "only those created at this time or later: a date, or 7d ago"))
+    .addOption(
+      time(
+        "created-after",
+        "only those created at this time or later: a date, or an age such as 7d",
+      ),
+    )
     .addOption(time("created-before", "only those created before this time"))
     .addOption(time("updated-after", "only those changed at this time or later"))
     .addOption(time("updated-before", "only those changed before this time"))
@@ -38,16 +43,17 @@ export function addListOptions(
         .argParser((value: string) => value.split(",").map((each) => sortOf(each, keys))),
     )
     .addOption(new Option("--limit <count>", "largest number; default: all").argParser(countOf))
-    .option("--marker <id>", "begin after the row of this id: the last one of the page before")
+    .option("--marker <id>", "begin after this id, the last one of the previous page")
     .addOption(
       new Option("-c, --column <name>", "column to show, may be repeated")
         .choices(names)
         .argParser(columnsOf(names)),
     )
     .addOption(
-      new Option("-f, --format <format>", "default: table, with --json: json").choices(
-        LIST_FORMATS,
-      ),
+      new Option(
+        "-f, --format <format>",
+        "form of the list; default: table, with --json: json",
+      ).choices(LIST_FORMATS),
     );
 }
 

@@ -43,7 +43,10 @@ export function buildProgram(writeOut: (text: string) => void): Command {
     .option("--data-dir <dir>", "data directory of the stack to use")
     .option("--config <file>", "configuration file of this host")
     .option("--api <url>", "use this API instead of a service on this host")
-    .option("--api-token <token>", "default: IMAGE_IMPORT_API_TOKEN, else OS_TOKEN")
+    .option(
+      "--api-token <token>",
+      "token for the API; default: IMAGE_IMPORT_API_TOKEN, else OS_TOKEN",
+    )
     // Settings before the commands: each command copies them when it is added.
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })

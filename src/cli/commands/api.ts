@@ -15,14 +15,14 @@ interface ApiCommandOptions {
 interface TokenOptions {
   readonly user: string;
   readonly project: string;
-  readonly role: readonly string[];
+  readonly role?: readonly string[];
 }
 
 /** `api`: serves the HTTP API until a signal ends it; `token`: makes a token for it. */
 export function addApiCommands(program: Command): void {
   program
     .command("api")
-    .description("serve the HTTP API that clients of OpenStack Glance speak, on this host")
+    .description("serve the HTTP API for clients of OpenStack Glance on this host")
     .option("--host <address>", "address to serve it on; default: `api.host` of the configuration")
     .option(
       "--port <port>",
@@ -34,9 +34,9 @@ export function addApiCommands(program: Command): void {
   program
     .command("token")
     .description("make a token for the HTTP API, and the lines for the file of `api.tokens_file`")
-    .requiredOption("--user <user>", "who uses it; also the user of HTTP basic")
+    .requiredOption("--user <user>", "user of the token, also for HTTP basic")
     .requiredOption("--project <project>", "the project that owns what it creates")
-    .option("--role <role...>", "admin, member, reader or service", ["member"])
+    .option("--role <role...>", "roles: admin, member, reader or service; default: member")
     .action(inSession(makeToken));
 }
 
@@ -81,7 +81,7 @@ async function makeToken(session: Session, options: TokenOptions): Promise<void>
     digest: `sha256:${createHash("sha256").update(token).digest("hex")}`,
     user: options.user,
     project: options.project,
-    roles: [...options.role],
+    roles: [...(options.role ?? ["member"])],
   };
   session.answer({ token, entry }, () =>
     [

@@ -40,7 +40,10 @@ export function addImageByteCommands(image: Command): void {
     .command("download")
     .addArgument(imageArgument())
     .description("write the bytes of an active image to a file, or to standard output")
-    .option("-o, --output <file>", "appears only complete and verified; must not exist")
+    .option(
+      "-o, --output <file>",
+      "file to write; it must not exist, and appears only complete and verified",
+    )
     .action(inSession(download));
   image
     .command("verify")

@@ -30,7 +30,7 @@ export function addImageMemberCommands(image: Command): void {
     .addArgument(projectArgument())
     .description("record the answer of a member")
     .addOption(
-      new Option("--status <status>", "its answer; lists show what is accepted")
+      new Option("--status <status>", "answer of the member; lists show accepted images only")
         .choices(MEMBER_STATUSES)
         .makeOptionMandatory(),
     )

@@ -66,7 +66,7 @@ export function addImageCommands(program: Command): void {
     .addOption(diskFormatOption("format of the disk"))
     .addOption(containerFormatOption("format of the container around the disk; default: bare"))
     .option("--id <uuid>", "id of the new image; default: a new one", newIdOf)
-    .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
+    .option("--owner <owner>", "owner of the image; default: IMAGE_IMPORT_OWNER")
     .option("--property <name=value>", "property, may be repeated", propertiesOf)
     .option("--tag <tag>", "tag, may be repeated", listOf)
     .action(inSession(create));
@@ -104,12 +104,12 @@ export function addImageCommands(program: Command): void {
   image
     .command("deactivate")
     .addArgument(imageArgument())
-    .description("forbid to read an active image, until it is reactivated")
+    .description("forbid reading an active image until it is reactivated")
     .action(inSession(deactivate));
   image
     .command("reactivate")
     .addArgument(imageArgument())
-    .description("allow to read a deactivated image again")
+    .description("allow reading a deactivated image again")
     .action(inSession(reactivate));
   image
     .command("delete")

@@ -56,10 +56,14 @@ export function addImportCommand(program: Command): void {
     .argument("<file-or-url...>", "files, URLs, or - for standard input")
     .description("import disk images: create, stage, start, and wait until they are active")
     .option("--name <name>", "name of the image; default: the name of the file")
-    .addOption(diskFormatOption("default: that of the bytes, or of the ending of the URL"))
-    .addOption(containerFormatOption("default: bare"))
+    .addOption(
+      diskFormatOption(
+        "format of the disk; default: that of the name in the URL, else that of the bytes",
+      ),
+    )
+    .addOption(containerFormatOption("format of the container around the disk; default: bare"))
     .option("--id <uuid>", "id of the new image; default: a new one", newIdOf)
-    .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER")
+    .option("--owner <owner>", "owner of the image; default: IMAGE_IMPORT_OWNER")
     .option("--detach", "return once the import is accepted")
     .option("--keep", "keep the image if its import fails; default: remove it")
     .addOption(

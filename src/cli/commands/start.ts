@@ -40,7 +40,7 @@ export function addStartCommand(parent: Command): void {
     )
     .option(
       "--uri <uri>",
-      "file:///… below the staging root, default: the upload; or the URL to download",
+      "place of the data: file:///… below the staging root (default: the upload), or the URL to download",
     )
     .option("--detect-format", "detect the disk format of an image that has none")
     .option("--wait", "wait until it has ended")

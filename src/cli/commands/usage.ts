@@ -11,7 +11,10 @@ export function addUsageCommand(program: Command): void {
   program
     .command("usage")
     .description("show the usage and the limit of each quota of an owner")
-    .option("--owner <owner>", "default: IMAGE_IMPORT_OWNER, else the images without an owner")
+    .option(
+      "--owner <owner>",
+      "owner to show; default: IMAGE_IMPORT_OWNER, else the images without an owner",
+    )
     .action(inSession(usage));
 }
 
