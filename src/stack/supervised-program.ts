@@ -51,7 +51,8 @@ export class SupervisedProgram {
   }
 
   /**
-   * Starts the program a second time, and ends the first one as soon as the second is ready.
+   * Starts the program a second time, and ends the first one as soon as the second is ready. If the
+   * first one has ended meanwhile, and was restarted, the restarted one is ended.
    *
    * @throws StackError when the second does not become ready; the first keeps running
    */
@@ -94,7 +95,6 @@ export class SupervisedProgram {
   }
 
   async #replace(): Promise<void> {
-    const old = this.#program;
     const fresh = this.#options.start();
     try {
       await waitUntilReady(fresh, () => this.#options.isReady(fresh), {
@@ -104,6 +104,8 @@ export class SupervisedProgram {
       await fresh.stop();
       throw error;
     }
+    // Not the program that ran when the wait began: it may have ended, and been restarted.
+    const old = this.#program;
     this.#program = fresh;
     this.#options.onProcess(fresh.process);
     await old?.stop();

@@ -69,6 +69,36 @@ describe("SupervisedProgram.replace()", () => {
     expect(watched.log).toHaveLength(1);
   });
 
+  it("ends the restarted process when the first one ended while the second became ready", async () => {
+    const directory = makeTemporaryDirectory();
+    const started: Program[] = [];
+    let isSecondReady = false;
+    const watched = await supervise({
+      start: () => {
+        const program = shell(directory, "exec sleep 60")();
+        started.push(program);
+        return program;
+      },
+      isReady: (program) => program !== started[1] || isSecondReady,
+    });
+
+    const replaced = watched.supervised.replace();
+    const [first, second] = started;
+    process.kill(first?.process?.pid ?? 0, "SIGKILL");
+    await vi.waitFor(() => {
+      expect(started).toHaveLength(3);
+    }, PATIENCE);
+    isSecondReady = true;
+    await replaced;
+
+    expect(watched.current()).toEqual(second?.process);
+    expect(started.flatMap(({ process: each }) => (each && isRunning(each) ? [each] : []))).toEqual(
+      [second?.process],
+    );
+    await watched.supervised.stop();
+    expect(second?.process && isRunning(second.process)).toBe(false);
+  });
+
   it("keeps the first process when the second does not become ready", async () => {
     const directory = makeTemporaryDirectory();
     let script = "exec sleep 60";
