@@ -251,7 +251,7 @@ describe("storeImage() into S3 after its process was killed", () => {
     expect(await traces(node, plan)).toEqual(published(plan));
   });
 
-  it("takes a copy that was killed before the catalogue knew of it", async () => {
+  it("adopts a copy whose writer was killed before the catalogue recorded it", async () => {
     const node = await openS3Node();
     const bytes = someBytes(SIZE_BYTES);
     const plan = await claim(node, bytes);

@@ -91,7 +91,7 @@ describe("adoptFile(), called by the verdict", () => {
     expect(await failureOf(rig.verify(plan))).toMatchObject({ code: "StagedDataRefused" });
   });
 
-  it("refuses another file than the one that was staged", async ({ rig }) => {
+  it("refuses another file than the staged one", async ({ rig }) => {
     const imageId = await rig.stage(someBytes(700));
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const plan = await claimAt(rig, "disk.raw", imageId);
@@ -102,9 +102,7 @@ describe("adoptFile(), called by the verdict", () => {
     });
   });
 
-  it("takes another file than the one that an earlier import of a queued image failed with", async ({
-    rig,
-  }) => {
+  it("accepts another file than that of the failed import of a queued image", async ({ rig }) => {
     await writeFile(rig.staged("wrong.raw"), someBytes(700));
     await writeFile(rig.staged("right.raw"), someBytes(900));
     const failed = await claimAt(rig, "wrong.raw");

@@ -23,7 +23,7 @@ describe("StoreCalls.run()", () => {
     await expect(failing).rejects.toThrow("it is full");
   });
 
-  it("fails when the store does not answer in time, and turns further calls away at once", async () => {
+  it("fails when the store does not answer in time, and rejects further calls immediately", async () => {
     const calls = new StoreCalls({ limitMs: 10, atOnce: 4 });
     const hanging = new Call();
     const first = await failureOf(calls.run("away", () => hanging.answered));

@@ -85,7 +85,7 @@ describe("storeImage() after its process was killed", () => {
     expect(await rig.names("fast")).toEqual([storeKey(plan.image_id, plan.epoch)]);
   });
 
-  it("takes a copy that was killed before the catalogue knew of it", async ({ rig }) => {
+  it("adopts a copy whose writer was killed before the catalogue recorded it", async ({ rig }) => {
     const bytes = someBytes(SIZE_BYTES);
     const plan = await rig.stageAndClaim(bytes);
     const key = await killBeforeRecording(rig, plan);

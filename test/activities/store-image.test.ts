@@ -178,7 +178,7 @@ describe("storeImage()", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("beats with the store and the bytes that are done", async ({ rig }) => {
+  it("reports in its heartbeats the store and the bytes that are done", async ({ rig }) => {
     const copies = rig.holdCopies();
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -341,7 +341,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await rig.names("fast")).toEqual([]);
   });
 
-  it("reads the copy back where that is wanted, and makes it again when the store spoilt it", async () => {
+  it("reads the copy back if that is configured, and makes it again when the store has damaged it", async () => {
     const rig = await openNode(catalogue, { verifyOnPublish: true });
     const bytes = someBytes(3 * MIB);
     const plan = await rig.stageAndClaim(bytes);
@@ -650,7 +650,7 @@ describe("storeImage() without moving bytes", () => {
     expect(await holds(rig.copyPath(plan, "slow"), bytes)).toBe(true);
   });
 
-  it("does not mistake its own link for a stranger's change", async () => {
+  it("does not take its own link for a change by another program", async () => {
     const rig = await openNode(catalogue, { stores: zeroCopy });
     const bytes = someBytes(2 * MIB);
     const plan = await rig.stageAndClaim(bytes);

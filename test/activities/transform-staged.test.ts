@@ -723,7 +723,7 @@ describe("discardProducts()", () => {
     expect(await readFile(rig.copyPath(plan))).toEqual(bytes);
   });
 
-  it("succeeds again, and where nothing ever was", async () => {
+  it("succeeds again, and without any products", async () => {
     const rig = await openNode(catalogue, { transforms: [marking()] });
     const plan = await rig.stageAndClaim(someBytes(100));
     await rig.discardProducts(plan);

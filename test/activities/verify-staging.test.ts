@@ -82,7 +82,7 @@ describe("verifyStaging()", () => {
     expect(await rig.verify(plan)).toMatchObject({ size: 700, digests: null });
   });
 
-  it("takes a file as it is now that was corrected after its import failed", async ({ rig }) => {
+  it("accepts a file that was corrected after its import had failed", async ({ rig }) => {
     const uri = rig.uri("disk.raw");
     await writeFile(rig.staged("disk.raw"), someBytes(700));
     const failed = await rig.claim(await catalogue.newImage(), { uri });
@@ -144,7 +144,7 @@ describe("verifyStaging() of an import that loses its image meanwhile", () => {
     expect(await catalogue.allLeases(plan.image_id)).toEqual([]);
   });
 
-  it("says so, and not that the file is gone", async ({ rig }) => {
+  it("reports the lost image, and not a missing file", async ({ rig }) => {
     const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("gone.raw") });
     await rig.release(plan);
 
@@ -196,7 +196,7 @@ describe("verifyStaging() looks for the bytes", () => {
     expect(uri).toMatch(/a%20disk\.raw$/);
   });
 
-  it("and reports that nothing is there", async ({ rig }) => {
+  it("and reports that there is no file", async ({ rig }) => {
     const plan = await rig.stageAndClaim(someBytes(700));
     await unlink(rig.staged(plan.image_id));
 
@@ -206,7 +206,7 @@ describe("verifyStaging() looks for the bytes", () => {
     });
   });
 
-  it("and reports that a named file is not there", async ({ rig }) => {
+  it("and reports that a named file does not exist", async ({ rig }) => {
     const plan = await rig.claim(await catalogue.newImage(), { uri: rig.uri("no/disk.raw") });
 
     expect(await failureOf(rig.verify(plan))).toMatchObject({
@@ -320,7 +320,7 @@ describe("verifyStaging() judges the format", () => {
     });
   });
 
-  it("but not of what another container holds, as long as there is one", async ({ rig }) => {
+  it("but not of data inside another container", async ({ rig }) => {
     const formats = { diskFormat: "vmdk", containerFormat: "ova" };
 
     expect(await verify(rig, marked("ustar", 257), formats)).toMatchObject({

@@ -186,7 +186,7 @@ describe("imageFields()", () => {
     );
   });
 
-  it("shows which task imports it to which stores, and where that failed before", () => {
+  it("shows the task that imports it, its stores, and those that failed before", () => {
     const importing: ImageView = {
       ...NEW_IMAGE,
       status: "importing",

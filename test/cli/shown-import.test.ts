@@ -109,7 +109,7 @@ describe("ShownImport", () => {
     ]);
   });
 
-  it("shows what a step waits for whose bytes stand still", () => {
+  it("shows what a step waits for when its bytes do not increase", () => {
     const waiting = { ...slow, bytes_per_second: 0, attempt: 1, last_failure: "no answer" };
     const digesting = { done_bytes: MIB, bytes_per_second: 0, attempt: 1, last_failure: "away" };
 

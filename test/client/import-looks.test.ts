@@ -59,7 +59,7 @@ describe("lookAtImport()", () => {
     expect(await requestsIn(run, 5_000)).toContain("query");
   });
 
-  it("asks seldom while nothing changes", async () => {
+  it("asks rarely while nothing changes", async () => {
     const run = new Run();
     follow(run);
     await requestsIn(run, 10_000);
@@ -100,7 +100,7 @@ describe("lookAtImport()", () => {
 });
 
 describe("Turns", () => {
-  it("gives each party its part, however many callers another one has", async () => {
+  it("gives each party the same share, even if another one has many callers", async () => {
     const turns = new Turns(125);
     const { signal } = new AbortController();
     const order: string[] = [];

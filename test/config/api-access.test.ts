@@ -13,11 +13,14 @@ describe("apiAccess()", () => {
     expect(apiAccess({ apiToken: "mine" }, env)).toEqual({ url: API, token: "mine" });
   });
 
-  it.each(["secret\n", "secret\r\n", " secret "])("takes %j without its margins", (apiToken) => {
-    expect(apiAccess({ api: API, apiToken }, {})?.token).toBe("secret");
-  });
+  it.each(["secret\n", "secret\r\n", " secret "])(
+    "accepts %j without the white space around it",
+    (apiToken) => {
+      expect(apiAccess({ api: API, apiToken }, {})?.token).toBe("secret");
+    },
+  );
 
-  it.each(["", " \n"])("takes %j for no token", (apiToken) => {
+  it.each(["", " \n"])("treats %j as no token", (apiToken) => {
     expect(apiAccess({ api: API, apiToken }, {})?.token).toBeUndefined();
   });
 

@@ -38,7 +38,7 @@ describe("IMPORT_FAILURES", () => {
     ]);
   });
 
-  it("exits with 3 for what is not there", () => {
+  it("exits with 3 for a missing image, task or file", () => {
     expect(codesWhere((kind) => kind.exitCode === 3)).toEqual([
       "FileNotFound",
       "ImageNotFound",

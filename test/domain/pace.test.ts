@@ -14,7 +14,7 @@ describe("Pace", () => {
     expect(paceOf([0, 0], [4, 40]).bytesPerSecond).toBe(10 * MIB);
   });
 
-  it("goes by the last ten seconds", () => {
+  it("measures the last ten seconds", () => {
     expect(paceOf([0, 0], [10, 1000], [15, 1005], [20, 1010]).bytesPerSecond).toBe(MIB);
   });
 

@@ -57,7 +57,7 @@ describe("an image on the web", () => {
     }
   });
 
-  it("is asked for the rest only when its worker was killed at 60 %", async () => {
+  it("is requested only for the rest after its worker was killed at 60 %", async () => {
     behaviour = async (exchange) => {
       await sendUpTo(exchange, BYTES, STOP_AT);
       await exchange.gone();
@@ -124,7 +124,7 @@ describe("an image on the web", () => {
     expect(origin.requests).toHaveLength(requests);
   });
 
-  it("is not imported when it is not there, and nothing is left", async () => {
+  it("is not imported when it does not exist, and nothing is left", async () => {
     behaviour = async (exchange) => {
       exchange.head(404, { "content-length": 0 });
     };
@@ -150,7 +150,7 @@ describe("image copy", () => {
 });
 
 describe("a compressed file", () => {
-  it("is decompressed, and is what the rest of its name says", async () => {
+  it("is decompressed, and has the format of the rest of its name", async () => {
     const file = join(makeTemporaryDirectory(), "disk.raw.gz");
     await writeFile(file, gzipSync(BYTES.subarray(0, MIB)));
 
@@ -163,7 +163,7 @@ describe("a compressed file", () => {
   });
 
   it.each(["disk.gz", "disk.img.gz", "disk.img"])(
-    "gets the format of what is inside when it is called %s",
+    "gets the format of its content when its name is %s",
     async (name) => {
       const file = join(makeTemporaryDirectory(), name);
       await writeFile(file, gzipSync(craftedQcow2()));

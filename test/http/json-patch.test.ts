@@ -45,7 +45,7 @@ describe("both flavours", () => {
   });
 
   test.each(flavours)(
-    "%s: what is not there is neither replaced nor removed",
+    "%s: a missing value is neither replaced nor removed",
     (flavour, operation) => {
       for (const op of ["replace", "remove"]) {
         expect(refusal([operation(op, "absent", "x")], flavour)).toEqual({

@@ -82,7 +82,7 @@ test("a project that follows too many imports is refused, and others are not", a
   await api.app.close();
 });
 
-test("listeners of one project share their looks, and those of others have theirs", async () => {
+test("listeners of one project share its queries, and other projects have their own", async () => {
   await Promise.all(["ours/a", "ours/b", "theirs/a", "/alone", "/other"].map(listen));
   expect(new Set(watched.map(({ party }) => party))).toEqual(
     new Set(["project ours", "project theirs", "user alone", "user other"]),

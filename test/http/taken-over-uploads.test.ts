@@ -104,7 +104,7 @@ describe("an upload whose API stands still, and may write again", () => {
     await finish(id, path, bytes);
   });
 
-  test("is ended, and its old connection brings nothing back", async () => {
+  test("is ended, and its old connection restores nothing", async () => {
     const { id, path, still, zombie } = await stoppedUpload(randomBytes(12 * MIB));
     expect((await api.send("DELETE", path, { headers: { "tus-resumable": "1.0.0" } })).status).toBe(
       204,
@@ -115,7 +115,7 @@ describe("an upload whose API stands still, and may write again", () => {
     expect((await api.begin(10, { image_id: id })).path).not.toBe(path);
   });
 
-  test("expires, and its old connection brings nothing back", async () => {
+  test("expires, and its old connection restores nothing", async () => {
     const { id, path, still, zombie } = await stoppedUpload(randomBytes(12 * MIB));
     await changeLease(stack, id, "resumable_until", 1);
     const shown = async () => (await api.send("GET", `/v2/images/${id}`)).body.status;

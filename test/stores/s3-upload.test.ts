@@ -356,7 +356,7 @@ describe("S3Store.copy() of an attempt that may be resumed", () => {
   const CHECKSUMS = ["when_supported", "when_required"] as const;
 
   it.each(CHECKSUMS)(
-    "sends what a killed process had sent not again, checksums %s",
+    "does not send the parts of a killed process again, checksums %s",
     async (checksums) => {
       const source = await stage(SIX_PARTS);
       injectIntoParts(stall(), { numbers: [4, 5], times: 2 });

@@ -282,7 +282,7 @@ describe("UploadUpkeep, of a complete upload whose import has failed", () => {
     },
   );
 
-  it("goes by the newest task of the request", async ({ rig }) => {
+  it("uses the newest task of the request", async ({ rig }) => {
     const imageId = await uploaded(rig);
     await failOnce(rig, imageId, abandonedTask("its run was ended without an undo"));
     await failOnce(rig, imageId, unsafe);

@@ -76,7 +76,7 @@ describe("importImage() by copy-image", () => {
     expect(await rig.state(imageId)).toMatchObject({ ...COPIED, image: "deactivated" });
   });
 
-  it("leaves out stores that have it when all stores are asked for", async ({ rig }) => {
+  it("leaves out stores that have it when all stores are requested", async ({ rig }) => {
     const imageId = await importedImage(rig);
 
     await rig.client.imports.copy(imageId, { allStores: true });

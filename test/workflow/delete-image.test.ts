@@ -127,7 +127,7 @@ describe("deleteImage()", () => {
     expect(await rig.state(imageId)).toMatchObject(GONE);
   });
 
-  it("is the same deletion when it is asked for twice at once", async ({ rig }) => {
+  it("is one deletion when two requests come at the same time", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);
@@ -266,7 +266,7 @@ describe("removeImageCopy()", () => {
     expect(await rig.state(imageId)).toMatchObject(ONE_LEFT);
   });
 
-  it("is the same removal when it is asked for twice at once", async ({ rig }) => {
+  it("is one removal when two requests come at the same time", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", removing.before);

@@ -13,7 +13,7 @@ const A_CHECKSUM: unknown = expect.stringMatching(/^[0-9a-f]{32}$/);
 const A_HASH_VALUE: unknown = expect.stringMatching(/^[0-9a-f]{128}$/);
 
 describe("importImage()", () => {
-  it("brings staged bytes to active in every store that was asked for", async ({ rig }) => {
+  it("publishes staged bytes in every requested store", async ({ rig }) => {
     const bytes = randomBytes(1_500_017);
     const imageId = await rig.stagedImage(bytes);
 
@@ -36,7 +36,7 @@ describe("importImage()", () => {
     expect([inFast.equals(bytes), inSlow.equals(bytes)]).toEqual([true, true]);
   });
 
-  it("answers what the image is and where it went", async ({ rig }) => {
+  it("returns the facts of the image and its stores", async ({ rig }) => {
     const bytes = randomBytes(70_000);
     const imageId = await rig.stagedImage(bytes);
 

@@ -30,7 +30,7 @@ async function storeLists(rig: ImportRig, imageId: string) {
 }
 
 describe("importImage() into a store that links", () => {
-  it("never goes active with staged data that was written to while another copy ran", async () => {
+  it("never becomes active with staged data that was written to while another copy ran", async () => {
     const rig = await createRig({
       stores: {
         fast: { type: "file", path: "fast" },
@@ -63,7 +63,9 @@ describe("importImage() into a store that links", () => {
 });
 
 describe("importImage() where not all stores must succeed", () => {
-  it("goes active in the rest when a store fails permanently, and names it", async ({ rig }) => {
+  it("becomes active in the other stores when one fails permanently, and names it", async ({
+    rig,
+  }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     rig.fail("storeImage fast", failsWith("NoSpace", "it is full"));
 
@@ -125,7 +127,7 @@ describe("importImage() where not all stores must succeed", () => {
     });
   });
 
-  it("goes active although the failed store can't be cleaned now, and the reconciler does it later", async ({
+  it("becomes active although the failed store cannot be cleaned now, and the reconciler does it later", async ({
     rig,
   }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));

@@ -76,7 +76,7 @@ describe("resume", () => {
 });
 
 describe("drop-store", () => {
-  it("returns the stores that are left, and the import goes active there", async () => {
+  it("returns the stores that are left, and the image becomes active there", async () => {
     const imageId = await stack.heldImage();
     const importing = commandLine.start(
       "start",
