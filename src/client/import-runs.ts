@@ -180,7 +180,7 @@ export class ImportRuns {
       await handle.signal(name);
     } catch (error) {
       throw error instanceof WorkflowNotFoundError
-        ? await this.#endedMeanwhile(imageId)
+        ? await this.#endedMeanwhile(imageId, runId)
         : temporalFailure(error);
     }
     // A run answers a query after it has received the earlier signals.
@@ -206,10 +206,10 @@ export class ImportRuns {
       return stores;
     } catch (error) {
       if (error instanceof WorkflowUpdateFailedError) {
-        if (endedBeforeItAnswered(error)) throw await this.#endedMeanwhile(imageId);
+        if (endedBeforeItAnswered(error)) throw await this.#endedMeanwhile(imageId, runId);
         throw failureFrom(error);
       }
-      if (error instanceof WorkflowNotFoundError) throw await this.#endedMeanwhile(imageId);
+      if (error instanceof WorkflowNotFoundError) throw await this.#endedMeanwhile(imageId, runId);
       if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) {
         throw new ImportError(
           "NotAcceptedYet",
@@ -222,8 +222,8 @@ export class ImportRuns {
   }
 
   /** The failure of a request to a run that was open a moment ago. */
-  async #endedMeanwhile(imageId: string): Promise<ImportError> {
-    const { status } = await this.#describe(imageId);
+  async #endedMeanwhile(imageId: string, runId: string): Promise<ImportError> {
+    const { status } = await this.#describe(imageId, runId);
     return ended(imageId, status.name);
   }
 
@@ -232,10 +232,19 @@ export class ImportRuns {
     const { runId } = await this.#requireOpen(imageId);
     const handle = this.#handle(imageId, runId);
     const run = { workflowId: handle.workflowId, runId };
-    await translating(imageId, () => requestCancel(this.#client, run, by));
+    try {
+      await requestCancel(this.#client, run, by);
+    } catch (error) {
+      throw error instanceof WorkflowNotFoundError
+        ? await this.#endedMeanwhile(imageId, runId)
+        : temporalFailure(error);
+    }
     if (!wait) {
       const status = (await this.run(imageId, runId))?.status ?? null;
-      if (status?.phase === "unstaging" || status?.phase === "done") throw tooLate(imageId);
+      const phase = status?.phase;
+      if (phase === "unstaging" || phase === "done") throw tooLate(imageId);
+      // Temporal also takes a request for a run that has closed.
+      if (phase === "failed" || phase === "refused") throw ended(imageId, phase);
       return status !== null;
     }
     try {

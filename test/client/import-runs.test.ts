@@ -1,6 +1,11 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { Client, Connection, type ConnectionOptions } from "@temporalio/client";
-import { describe, expect, inject, onTestFinished } from "vitest";
+import {
+  Client,
+  Connection,
+  WorkflowNotFoundError,
+  type ConnectionOptions,
+} from "@temporalio/client";
+import { describe, expect, inject, onTestFinished, vi } from "vitest";
 import type { LookOptions } from "../../src/client/import-looks.ts";
 import { ImportRuns } from "../../src/client/import-runs.ts";
 import { Turns } from "../../src/client/turns.ts";
@@ -292,5 +297,38 @@ describe("ImportRuns", () => {
         message: `The import of image "${imageId}" has ended already (failed)`,
       });
     });
+
+    it.for(["takes", "refuses"])(
+      "reports that the import ended before the request, which Temporal %s",
+      async (answer, { rig }) => {
+        const imageId = await rig.stagedImage(randomBytes(1000));
+        const imports = new ImportRuns(rig.temporal);
+        const storing = new Hold();
+        rig.fail("storeImage fast", (step) =>
+          storing.before(() => failsWith("NoSpace", "it is full")(step)),
+        );
+        await rig.client.imports.start(imageId, {});
+        await storing.reached;
+        const { workflowService } = rig.temporal;
+        const request = workflowService.requestCancelWorkflowExecution.bind(workflowService);
+        const requested = vi.spyOn(workflowService, "requestCancelWorkflowExecution");
+        onTestFinished(() => {
+          requested.mockRestore();
+        });
+        requested.mockImplementationOnce(async (given: Parameters<typeof request>[0]) => {
+          storing.release();
+          await failureOf(imports.wait(imageId, undefined));
+          if (answer === "takes") return request(given);
+          throw new WorkflowNotFoundError("It has completed", imageId, undefined);
+        });
+
+        const failure = await failureOf(imports.cancel(imageId, { wait: false, by: "ann@desk" }));
+
+        expect(failure).toMatchObject({
+          code: "ImportEnded",
+          message: `The import of image "${imageId}" has ended already (failed)`,
+        });
+      },
+    );
   });
 });
