@@ -17,6 +17,7 @@ import { identityOf } from "../temporal/worker-identity.ts";
 import { buildDependencies, hasStaging } from "./dependencies.ts";
 import { Gauges } from "./gauges.ts";
 import { stepInterceptors } from "./log-attributes.ts";
+import { runTogether } from "./run-together.ts";
 import { stepMetrics } from "./step-metrics.ts";
 import { TemporalUpkeep } from "./temporal-upkeep.ts";
 import { UploadUpkeep } from "./upload-upkeep.ts";
@@ -86,21 +87,35 @@ export async function runWorker(settings: WorkerSettings): Promise<void> {
         nodeStagingUri: config.nodeStagingUri,
       });
     }
-    const running = workers.map((worker) => worker.run());
-    health.follow(workers);
-    gauges.start();
-    settings.onReady({ health_url: health.url, metrics_url: settings.metricsUrl });
-    await Promise.all(running).finally(() => {
-      sweeping?.stop();
-      uploads?.stop();
-      upkeep.stop();
-      for (const worker of workers) if (worker.getState() === "RUNNING") worker.shutdown();
+    await runTogether(workers, {
+      onRunning: () => {
+        health.follow(workers);
+        gauges.start();
+        settings.onReady({ health_url: health.url, metrics_url: settings.metricsUrl });
+      },
+      onEnding: () => {
+        sweeping?.stop();
+        uploads?.stop();
+        upkeep.stop();
+      },
     });
   } finally {
     gauges.stop();
     upkeep.stop();
     await dependencies.database.close();
+    await closeConnection(connection, logger);
+  }
+}
+
+/**
+ * Closes the connection. A failure is only logged: a worker that was made, and never ran because
+ * the start failed, holds the connection, and the failure of the start must be the one to report.
+ */
+async function closeConnection(connection: NativeConnection, logger: Logger): Promise<void> {
+  try {
     await connection.close();
+  } catch (error) {
+    logger.warn("Cannot close the connection to Temporal; it ends with this process", { error });
   }
 }
 
