@@ -7,6 +7,7 @@ import {
   noContent,
   expectedOwner,
   requireImage,
+  serverEnds,
   type ApiContext,
   type Routes,
   type SeenImage,
@@ -156,6 +157,8 @@ async function send(
     reply.hijack();
     return;
   }
+  // Or the server has stopped its running answers by now.
+  if (stopping.aborted) throw serverEnds("The server is stopping.");
   const gone = new AbortController();
   const stop = (): void => {
     gone.abort();

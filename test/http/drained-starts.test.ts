@@ -82,3 +82,20 @@ test.each([
 async function stateOf(client: ImageImportClient, imageId: string): Promise<string | undefined> {
   return (await client.imports.report(imageId).catch(() => undefined))?.state;
 }
+
+test("a download whose image is found only after the time to drain is not begun", async () => {
+  const client = await stack.connect();
+  const imageId = await stack.activeImage();
+  await client.images.change(imageId, { owner: "ours" });
+  const api = await LocalApi.open({ stack, client });
+  const showFor = client.images.showFor.bind(client.images);
+  vi.spyOn(client.images, "showFor").mockImplementationOnce(async (...asked) => {
+    const seen = await showFor(...asked);
+    api.stop();
+    return seen;
+  });
+
+  const { status } = await new WireClient(api.url).send("GET", `/v2/images/${imageId}/file`);
+
+  expect(status).toBe(503);
+});
