@@ -48,7 +48,7 @@ export function operationsIn(image: ImageView, wanted: Changes): Operation[] {
   const removedTags = new Set<unknown>(removed);
   const all = Array.isArray(given) ? [...(given as unknown[]), ...added] : given;
   const tags = Array.isArray(all) ? [...new Set(all)].filter((tag) => !removedTags.has(tag)) : all;
-  const gone = wanted.remove_properties.filter(
+  const gone = [...new Set(wanted.remove_properties)].filter(
     (name) => Object.hasOwn(image.properties, name) && !Object.hasOwn(set, name),
   );
   const fields = { ...attributes, ...(isTagged ? { tags } : {}) };

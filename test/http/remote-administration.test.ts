@@ -125,7 +125,10 @@ test("concurrent changes of tags and properties are all kept", async () => {
     ...numbers.map((n) =>
       service.images.change(id, { addTags: [n], setProperties: { [`p${n}`]: n } }),
     ),
-    service.images.change(id, { removeTags: ["old", "none"], removeProperties: ["old", "none"] }),
+    service.images.change(id, {
+      removeTags: ["old", "none", "old"],
+      removeProperties: ["old", "none", "old"],
+    }),
   ]);
   const { tags, properties } = await client.images.show(id);
   expect([...tags].toSorted()).toEqual(numbers.toSorted());
