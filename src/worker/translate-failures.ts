@@ -12,6 +12,8 @@ type Step = keyof (ControlActivities & ByteActivities & CleanUpActivities);
  * The steps that end their import when they fail again and again with an error that this software
  * does not know. Undos, removals and sweeps are not among them: they are tried again whatever the
  * error, because without them bytes or claims are left behind.
+ * `giveUpStore` is not among them either: the import continues without the store already, and the
+ * catalogue must record that.
  */
 const GIVEN_UP: readonly string[] = [
   "claimImport",
@@ -22,6 +24,7 @@ const GIVEN_UP: readonly string[] = [
   "checkDigest",
   "storeImage",
   "saveImage",
+  "confirmCopies",
   "activateImage",
   "publishImage",
 ] satisfies readonly Step[];

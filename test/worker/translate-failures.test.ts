@@ -99,7 +99,7 @@ describe("translateFailures", () => {
     expect(await seenOf(error, { attempt: 9 })).toBe(error);
   });
 
-  it.each(["claimImport", "storeImage", "activateImage", "publishImage"])(
+  it.each(["claimImport", "storeImage", "confirmCopies", "activateImage", "publishImage"])(
     "ends %s after repeated errors of an unknown kind",
     async (activityType) => {
       const error = new TypeError("x is not a function");
@@ -116,14 +116,18 @@ describe("translateFailures", () => {
     },
   );
 
-  it.each(["releaseImport", "removeCopy", "discardFetched", "removeImageBytes", "sweepNode"])(
-    "never gives up %s",
-    async (activityType) => {
-      const error = new TypeError("x is not a function");
+  it.each([
+    "releaseImport",
+    "giveUpStore",
+    "removeCopy",
+    "discardFetched",
+    "removeImageBytes",
+    "sweepNode",
+  ])("never gives up %s", async (activityType) => {
+    const error = new TypeError("x is not a function");
 
-      expect(await seenOf(error, { attempt: 1000, activityType })).toBe(error);
-    },
-  );
+    expect(await seenOf(error, { attempt: 1000, activityType })).toBe(error);
+  });
 
   it("ends with a refusal of the database before the acceptance, and waits for the operator after it", async () => {
     const refusal = new DatabaseRefusal("Postgres: permission denied", "GRANT it.", new Error());
