@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { z } from "zod";
+import { StackError } from "./stack-error.ts";
 import { tryToLockName, type NameLock } from "../processes/name-lock.ts";
 
 // Above the well-known ports, below those that Linux gives to outgoing connections (from 32768 on):
@@ -26,6 +27,8 @@ export type StackPorts = { readonly [Name in keyof KeptPorts]-?: number };
 /**
  * Chooses the ports of a stack, and records them in the file `path`. They are those of the last
  * start, so that addresses stay valid, except for a port that another program has taken meanwhile.
+ *
+ * @throws StackError when the file is damaged
  */
 export async function choosePorts(path: string): Promise<StackPorts> {
   const kept = readPorts(path);
@@ -82,6 +85,21 @@ async function isFree(port: number): Promise<boolean> {
 
 function readPorts(path: string): KeptPorts | undefined {
   if (!existsSync(path)) return undefined;
-  const content: unknown = JSON.parse(readFileSync(path, "utf8"));
-  return portsFile.parse(content);
+  const parsed = portsFile.safeParse(parseJson(readFileSync(path, "utf8"), path));
+  if (parsed.success) return parsed.data;
+  throw damaged(path, z.prettifyError(parsed.error));
+}
+
+function parseJson(text: string, path: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw damaged(path, error instanceof Error ? error.message : String(error));
+  }
+}
+
+function damaged(path: string, reason: string): StackError {
+  return new StackError(
+    `Cannot read the ports in "${path}": ${reason}. Delete the file, and start again: the stack gets new ports`,
+  );
 }

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { choosePorts, findFreePort } from "../../src/stack/ports.ts";
+import { StackError } from "../../src/stack/stack-error.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const execFileOf = promisify(execFile);
@@ -32,6 +33,22 @@ describe("choosePorts()", () => {
     const first = await choosePorts(path);
 
     expect(await choosePorts(path)).toEqual(first);
+  });
+
+  it.each([
+    ["is not JSON", "{", "JSON"],
+    ["is empty, as after a power failure", "", "JSON"],
+    ["has other content", '{"postgres": "one"}', "postgres"],
+  ])("names a file that %s, and the way out", async (_, text, reason) => {
+    const path = join(makeTemporaryDirectory(), "ports.json");
+    writeFileSync(path, text);
+
+    const chosen = choosePorts(path);
+
+    await expect(chosen).rejects.toThrow(StackError);
+    await expect(chosen).rejects.toThrow(`Cannot read the ports in "${path}": `);
+    await expect(chosen).rejects.toThrow(reason);
+    await expect(chosen).rejects.toThrow("Delete the file");
   });
 
   it("chooses another port only for the one that another program took", async () => {
