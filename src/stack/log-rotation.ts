@@ -18,6 +18,33 @@ export interface RotationLimits {
   readonly keep: number;
 }
 
+/** Rotates logs, again and again, as far as it can. */
+export class LogRotation {
+  readonly #log: (line: string) => void;
+  readonly #failed = new Set<string>();
+
+  /** @param log - prints one line for the user */
+  constructor(log: (line: string) => void) {
+    this.#log = log;
+  }
+
+  /** Rotates a log that has grown too long. A failure is printed once, until it succeeds again. */
+  rotate(logFile: string, limits: RotationLimits): void {
+    try {
+      rotateIfLong(logFile, limits);
+      this.#failed.delete(logFile);
+    } catch (error) {
+      if (!this.#failed.has(logFile)) {
+        const reason = error instanceof Error ? error.message : String(error);
+        this.#log(
+          `Cannot rotate the log "${logFile}": ${reason}. It grows until this works again.`,
+        );
+      }
+      this.#failed.add(logFile);
+    }
+  }
+}
+
 /**
  * Rotates a log that has grown too long: copies its bytes to `<log>.1`, and empties it. The file
  * itself stays, because programs that outlive this one have it open for appending. Bytes that a
@@ -26,8 +53,14 @@ export interface RotationLimits {
 export function rotateIfLong(logFile: string, { maxSizeBytes, keep }: RotationLimits): void {
   const sizeBytes = statSync(logFile, { throwIfNoEntry: false })?.size ?? 0;
   if (sizeBytes <= maxSizeBytes) return;
-  copyFileSync(logFile, `${logFile}.new`);
-  emptyAfter(logFile, sizeOf(`${logFile}.new`));
+  try {
+    copyFileSync(logFile, `${logFile}.new`);
+    emptyAfter(logFile, sizeOf(`${logFile}.new`));
+  } catch (error) {
+    // A part of a copy would only take the rest of a full disk.
+    rmSync(`${logFile}.new`, { force: true });
+    throw error;
+  }
   for (let number = keep; number > 1; number -= 1) {
     moveIfThere(`${logFile}.${String(number - 1)}`, `${logFile}.${String(number)}`);
   }

@@ -160,7 +160,11 @@ export function readLastLines(logFile: string): string {
 }
 
 function spawnDetached(options: ProgramOptions): ChildProcess {
-  rotateIfLong(options.logFile, LOG_LIMITS);
+  try {
+    rotateIfLong(options.logFile, LOG_LIMITS);
+  } catch {
+    // The program runs with a log that is too long. The stack looks at it, too, and reports it.
+  }
   const log = openSync(options.logFile, "a", 0o600);
   try {
     const [command, ...args] = options.command;

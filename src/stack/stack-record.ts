@@ -1,5 +1,6 @@
 import {
   removeStackFile,
+  stackFilePath,
   writeStackFile,
   type StackFile,
   type StackProgram,
@@ -27,10 +28,18 @@ const NONE = { postgres: null, temporal: null, worker: null, api: null };
 
 /** Keeps the stack file up to date while this process runs the stack. */
 export class StackRecord {
+  readonly #log: (line: string) => void;
   #file: StackFile;
+  /** True if the file is older than what this process knows. */
+  #isOutdated = false;
 
-  /** Writes the first stack file: the state is `starting`, and no program runs. */
-  constructor(addresses: StackAddresses) {
+  /**
+   * Writes the first stack file: the state is `starting`, and no program runs.
+   *
+   * @param log - takes the failure of a later write: the programs run on without it
+   */
+  constructor(addresses: StackAddresses, log: (line: string) => void) {
+    this.#log = log;
     const supervisor = findProcess(process.pid);
     this.#file = {
       state: "starting",
@@ -70,8 +79,29 @@ export class StackRecord {
     removeStackFile(this.#file.data_dir);
   }
 
+  /** Writes the file again if the last write failed. */
+  catchUp(): void {
+    if (this.#isOutdated) this.#write();
+  }
+
   #change(change: Partial<StackFile>): void {
     this.#file = { ...this.#file, ...change };
-    writeStackFile(this.#file);
+    this.#write();
   }
+
+  #write(): void {
+    try {
+      writeStackFile(this.#file);
+      this.#isOutdated = false;
+    } catch (error) {
+      if (!this.#isOutdated) this.#log(cannotWrite(this.#file.data_dir, error));
+      this.#isOutdated = true;
+    }
+  }
+}
+
+function cannotWrite(dataDir: string, error: unknown): string {
+  const reason = error instanceof Error ? error.message : String(error);
+  const path = stackFilePath(dataDir);
+  return `Cannot write "${path}": ${reason}. Commands see the earlier state until this works again.`;
 }

@@ -5,7 +5,7 @@ import { STACK_PROGRAMS, type StackProgram } from "../config/stack-file.ts";
 import type { NameLock } from "../processes/name-lock.ts";
 import { lockDataDirectory } from "./data-directory-lock.ts";
 import { ChangingFile } from "./changing-file.ts";
-import { rotateIfLong, type RotationLimits } from "./log-rotation.ts";
+import { LogRotation, type RotationLimits } from "./log-rotation.ts";
 import { openDataDirectory, type DataDirectory } from "./data-directory.ts";
 import { STACK_MARK, stopOrphans } from "./orphans.ts";
 import { choosePorts, type StackPorts } from "./ports.ts";
@@ -131,7 +131,7 @@ class SupervisedStack implements OwnStack {
       config: directory.config,
       data_dir: directory.path,
     };
-    this.#record = new StackRecord(this.addresses);
+    this.#record = new StackRecord(this.addresses, log);
   }
 
   async start(signal: AbortSignal): Promise<void> {
@@ -184,10 +184,10 @@ class SupervisedStack implements OwnStack {
 
   #keepLogsShort(): void {
     this.#limits = readConfig(this.directory.config).logging;
+    const rotation = new LogRotation(this.#log);
     this.#rotation = setInterval(() => {
-      for (const name of STACK_PROGRAMS) {
-        rotateIfLong(this.#logFile(name), this.#limits);
-      }
+      for (const name of STACK_PROGRAMS) rotation.rotate(this.#logFile(name), this.#limits);
+      this.#record.catchUp();
     }, ROTATE_EVERY_MS).unref();
   }
 

@@ -114,9 +114,11 @@ export class SupervisedProgram {
   async #restartUntilStopped(first: Program): Promise<void> {
     let program = first;
     let delayMs = FIRST_DELAY_MS;
+    let failure: ProgramEnd | undefined;
     for (;;) {
       const startedAt = performance.now();
-      const end = await program.ended;
+      const end = failure ?? (await program.ended);
+      failure = undefined;
       if (this.#isStopping()) return;
       if (this.#program !== undefined && this.#program !== program) {
         program = this.#program;
@@ -129,7 +131,12 @@ export class SupervisedProgram {
       if (this.#isStopping()) return;
       if (this.#program !== program) continue;
 
-      program = this.#launch();
+      try {
+        program = this.#launch();
+      } catch (error) {
+        // For example, its log cannot be opened. The next attempt may succeed.
+        failure = error instanceof Error ? error.message : String(error);
+      }
       delayMs = Math.min(delayMs * 2, LONGEST_DELAY_MS);
     }
   }

@@ -10,7 +10,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
-import { rotateIfLong } from "../../src/stack/log-rotation.ts";
+import { LogRotation, rotateIfLong } from "../../src/stack/log-rotation.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 vi.mock("node:fs", { spy: true });
@@ -60,5 +60,28 @@ describe("rotateIfLong()", () => {
     rotateIfLong(log, { maxSizeBytes: 3, keep: 1 });
 
     expect(readFileSync(`${log}.1`, "utf8")).toBe(`one\n${line}`);
+  });
+});
+
+describe("LogRotation", () => {
+  it("prints a failure once, leaves no part of a copy, and rotates as soon as it can", () => {
+    const directory = makeTemporaryDirectory();
+    const log = join(directory, "worker.log");
+    writeFileSync(log, "one\n");
+    const said: string[] = [];
+    const rotation = new LogRotation((line) => said.push(line));
+    const fail = (_from: unknown, to: fs.PathLike): void => {
+      writeFileSync(to, "o");
+      throw new Error("ENOSPC: no space left on device");
+    };
+    vi.mocked(fs.copyFileSync).mockImplementationOnce(fail).mockImplementationOnce(fail);
+
+    rotation.rotate(log, { maxSizeBytes: 3, keep: 1 });
+    rotation.rotate(log, { maxSizeBytes: 3, keep: 1 });
+    expect(readdirSync(directory)).toEqual(["worker.log"]);
+    rotation.rotate(log, { maxSizeBytes: 3, keep: 1 });
+
+    expect(said).toEqual([expect.stringContaining(`"${log}": ENOSPC`)]);
+    expect(readFileSync(`${log}.1`, "utf8")).toBe("one\n");
   });
 });

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { isRunning } from "../../src/processes/process-table.ts";
@@ -25,6 +25,15 @@ describe("Program", () => {
     await start({ command: ["sh", "-c", "echo two >&2"], logFile }).ended;
 
     expect(readFileSync(logFile, "utf8")).toBe("one\ntwo\n");
+  });
+
+  it("runs the program when its log is too long and cannot be rotated", async () => {
+    const logFile = join(makeTemporaryDirectory(), "example.log");
+    writeFileSync(logFile, "");
+    truncateSync(logFile, 17 * 1024 * 1024);
+    mkdirSync(`${logFile}.new`);
+
+    expect(await start({ command: ["true"], logFile }).ended).toBe("exit code 0");
   });
 
   it("reports how the program ended", async () => {

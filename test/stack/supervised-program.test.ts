@@ -184,6 +184,28 @@ describe("SupervisedProgram", () => {
     expect(delays).toEqual(["0.1", "0.2", "0.4", "0.8"]);
   });
 
+  it("tries again when a restart fails before there is a process", async () => {
+    const directory = makeTemporaryDirectory();
+    let starts = 0;
+    const watched = await supervise({
+      start: () => {
+        starts += 1;
+        if (starts === 2) throw new Error("EMFILE: too many open files");
+        return shell(directory, "exec sleep 60")();
+      },
+      isReady: () => true,
+    });
+
+    await killAndWaitForNext(watched);
+
+    expect(watched.log).toEqual([
+      expect.stringContaining("example ended (signal SIGKILL). Restarting it in 0.1 s"),
+      expect.stringContaining(
+        "example ended (EMFILE: too many open files). Restarting it in 0.2 s",
+      ),
+    ]);
+  });
+
   it("fails at its first start after three attempts, with the last lines of the program's log", async () => {
     const directory = makeTemporaryDirectory();
     let starts = 0;
