@@ -1,4 +1,4 @@
-import { ImportError } from "../domain/import-failure.ts";
+import { ImportError, type ImportFailureCode } from "../domain/import-failure.ts";
 
 /** A run that no worker has accepted or refused yet. */
 export interface WaitingRun {
@@ -16,7 +16,7 @@ export class UnansweredStart extends ImportError {
   readonly run: WaitingRun | undefined;
 
   private constructor(
-    code: "NotAcceptedYet" | "TemporalUnavailable",
+    code: ImportFailureCode,
     message: string,
     run: WaitingRun | undefined,
     options: { readonly cause: unknown; readonly hint: string },
@@ -40,10 +40,14 @@ export class UnansweredStart extends ImportError {
     );
   }
 
-  /** Temporal, or the API, became unreachable before the answer. */
+  /**
+   * Temporal, or the API, became unreachable before the answer, or the command was ended.
+   *
+   * @param failure - the reason, whose code is that of this failure
+   */
   static unknown(imageId: string, failure: ImportError): UnansweredStart {
     return new UnansweredStart(
-      "TemporalUnavailable",
+      failure.code,
       `It is not known whether the import of image "${imageId}" was started: ${failure.message}`,
       undefined,
       {

@@ -149,6 +149,31 @@ describe("start()", () => {
   });
 });
 
+describe("start() without an answer", () => {
+  const unknown = expect.stringMatching(/^It is not known whether the import /) as string;
+
+  it("names the API as what is unreachable", async () => {
+    const api = await ScriptedApi.open(() => Promise.reject(new Error("The connection breaks")));
+
+    expect(await failureOf(api.service.imports.start(id))).toMatchObject({
+      code: "ApiUnavailable",
+      message: unknown,
+    });
+  });
+
+  it("says that it was interrupted", async () => {
+    const leaving = new AbortController();
+    const api = await ScriptedApi.open(() => {
+      leaving.abort();
+      return { status: 202, body: { accepted: true } };
+    });
+
+    expect(
+      await failureOf(api.service.imports.start(id, { signal: leaving.signal })),
+    ).toMatchObject({ code: "Interrupted", message: unknown });
+  });
+});
+
 describe("create()", () => {
   it.each(["visibility", "tags", "id", "protected"])(
     "refuses a property with the name of the attribute %s",
