@@ -25,8 +25,6 @@ export interface ProgramOptions {
   readonly arguments?: readonly string[];
   /** Variables beside those of this process. */
   readonly env?: NodeJS.ProcessEnv;
-  /** Runs as this user and group id. */
-  readonly uid?: number;
 }
 
 /** The path of a file of `test/support/programs`. */
@@ -45,12 +43,11 @@ export async function runProgram(
   return resultOf(start(name, options));
 }
 
-function start(name: string, { arguments: given = [], env = {}, uid }: ProgramOptions): Child {
+function start(name: string, { arguments: given = [], env = {} }: ProgramOptions): Child {
   return spawn(process.execPath, [programPath(name), ...given], {
     env: { ...process.env, ...env },
     cwd: ROOT,
     stdio: ["pipe", "pipe", "pipe"],
-    ...(uid === undefined ? {} : { uid, gid: uid }),
   });
 }
 

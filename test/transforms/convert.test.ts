@@ -62,8 +62,8 @@ function failingQemuImg(lines: string): string {
 }
 
 /** The arguments of the program that converts in a process of its own. */
-function conversion(sourcePath: string, productPath: string): readonly string[] {
-  return [JSON.stringify({ sourcePath, productPath, qemuImg: QEMU_IMG })];
+function conversion(sourcePath: string, productPath: string, uid?: number): readonly string[] {
+  return [JSON.stringify({ sourcePath, productPath, qemuImg: QEMU_IMG, uid })];
 }
 
 /** The processes that have a file open, by their names. */
@@ -539,8 +539,7 @@ describe.skipIf(WHY_NOT !== undefined)(
       chmodSync(directory, 0o777);
 
       const { exitCode, stderr } = await runProgram("convert-image.mjs", {
-        arguments: conversion(raw, join(directory, "product")),
-        uid: 65_534,
+        arguments: conversion(raw, join(directory, "product"), 65_534),
       });
 
       expect([exitCode, stderr]).toEqual([0, ""]);
