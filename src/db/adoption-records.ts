@@ -28,9 +28,10 @@ export interface FileToAdopt {
 }
 
 /**
- * Records a file as the upload of an image, digests unknown. The file stays its owner's: it is
- * never linked, and read with distrust. An import keeps what the catalogue knows of the file
- * already; without an import its fingerprint is taken again.
+ * Records a file as the upload of an image, digests unknown. Its owner can still write to it: it is
+ * never linked, and read with distrust. It is removed as an upload is: after its import, when it is
+ * replaced, unstaged or too old, and with the image. An import keeps what the catalogue knows of
+ * the file already; without an import its fingerprint is taken again.
  *
  * @throws ImportError `StagedDataRefused` for a file of another image or of the staging area, and
  *   for an image with other bytes in staging; `StagingBusy` while the upload is being removed;
