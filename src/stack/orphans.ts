@@ -7,6 +7,7 @@ import {
   readBootId,
   type LocalProcess,
 } from "../processes/process-table.ts";
+import { StackError } from "./stack-error.ts";
 import { stopProcess } from "../processes/stop-process.ts";
 
 /** A variable in the environment of every program of a stack. Its value is the data directory. */
@@ -18,6 +19,7 @@ export const STACK_MARK = "IMAGE_IMPORT_STACK";
  * lost or outdated, the mark in their environment and Postgres' own lock file find them.
  *
  * @returns the number of ended processes
+ * @throws StackError when the stack file is damaged
  */
 export async function stopOrphans(
   directory: Pick<DataDirectory, "path" | "postgres">,
@@ -39,9 +41,17 @@ export async function stopOrphans(
 }
 
 function readNamedProcesses(dataDir: string): LocalProcess[] {
-  const file = readStackFile(dataDir);
+  const file = readIntact(dataDir);
   if (file?.boot_id !== readBootId()) return [];
   return STACK_PROGRAMS.flatMap((program) => processOf(file, program) ?? []).filter(isRunning);
+}
+
+function readIntact(dataDir: string): StackFile | undefined {
+  try {
+    return readStackFile(dataDir);
+  } catch (cause) {
+    throw new StackError(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
 }
 
 function processOf(

@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { writeStackFile } from "../../src/config/stack-file.ts";
+import { stackFilePath, writeStackFile } from "../../src/config/stack-file.ts";
 import { openDataDirectory, type DataDirectory } from "../../src/stack/data-directory.ts";
 import { STACK_MARK, stopOrphans } from "../../src/stack/orphans.ts";
 import { findFreePort } from "../../src/stack/ports.ts";
@@ -13,6 +14,7 @@ import {
   type LocalProcess,
 } from "../../src/processes/process-table.ts";
 import { waitUntilReady } from "../../src/stack/program.ts";
+import { StackError } from "../../src/stack/stack-error.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 async function startSleeper(env: NodeJS.ProcessEnv = {}): Promise<LocalProcess> {
@@ -48,6 +50,17 @@ function writeStackFileNaming(
 }
 
 describe("stopOrphans()", () => {
+  it("names a damaged stack file, and the way out", async () => {
+    const directory = openDataDirectory(makeTemporaryDirectory());
+    writeFileSync(stackFilePath(directory.path), "{");
+
+    const stopped = stopOrphans(directory);
+
+    await expect(stopped).rejects.toThrow(StackError);
+    await expect(stopped).rejects.toThrow(`Cannot read "${stackFilePath(directory.path)}"`);
+    await expect(stopped).rejects.toThrow("delete the file");
+  });
+
   it("ends a process that the stack file names", async () => {
     const directory = openDataDirectory(makeTemporaryDirectory());
     const orphan = await startSleeper();
