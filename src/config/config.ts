@@ -195,7 +195,12 @@ function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
-    throw new ImportError("BadConfiguration", `Cannot read the configuration "${path}"`, { cause });
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ImportError(
+      "BadConfiguration",
+      `Cannot read the configuration "${path}": ${reason}`,
+      { cause },
+    );
   }
 }
 

@@ -71,8 +71,9 @@ function readStack(dataDir: string): StackFile | undefined {
     const path = stackFilePath(dataDir);
     if (isForbidden(cause)) {
       const owner = ownerOf(dataDir);
-      const whose = owner === undefined ? "" : `: the data directory belongs to ${owner}`;
-      throw new ImportError("BadConfiguration", `Cannot read "${path}"${whose}`, {
+      const reason =
+        owner === undefined ? reasonOf(cause) : `the data directory belongs to ${owner}`;
+      throw new ImportError("BadConfiguration", `Cannot read "${path}": ${reason}`, {
         cause,
         hint: "Run the command as that user, or name your own data directory with --data-dir or IMAGE_IMPORT_DATA_DIR.",
       });

@@ -92,9 +92,12 @@ export class Keystone implements Identity {
     const { caFile } = settings;
     if (caFile === undefined) return new Keystone(settings, undefined, most);
     const authorities = await readFile(caFile, "utf8").catch((cause: unknown) => {
-      throw new ImportError("BadConfiguration", `Cannot read "${caFile}" (api.keystone.ca_file)`, {
-        cause,
-      });
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new ImportError(
+        "BadConfiguration",
+        `Cannot read the file "${caFile}" of \`api.keystone.ca_file\`: ${reason}`,
+        { cause, hint: "Set it to a PEM file that the API may read." },
+      );
     });
     return new Keystone(settings, authorities, most);
   }

@@ -35,8 +35,11 @@ async function readProxy({
 async function readAuthorities(path: string | undefined): Promise<string | undefined> {
   if (path === undefined) return undefined;
   return readFile(path, "utf8").catch((cause: unknown) => {
-    throw new ImportError("BadConfiguration", `Cannot read "${path}" (sources.web.ca_file)`, {
-      cause,
-    });
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ImportError(
+      "BadConfiguration",
+      `Cannot read the file "${path}" of \`sources.web.ca_file\`: ${reason}`,
+      { cause, hint: "Set it to a PEM file that the worker may read." },
+    );
   });
 }

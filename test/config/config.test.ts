@@ -414,7 +414,7 @@ describe("readConfig()", () => {
     expect(() => readConfig(path)).toThrow(
       expect.objectContaining({
         code: "BadConfiguration",
-        message: `Cannot read the configuration "${path}"`,
+        message: `Cannot read the configuration "${path}": ENOENT: no such file or directory, open '${path}'`,
         cause: expect.objectContaining({ code: "ENOENT" }) as Error,
       }),
     );

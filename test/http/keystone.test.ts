@@ -1,7 +1,10 @@
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { answerTo } from "../../src/http/failure-answer.ts";
 import { Keystone } from "../../src/http/keystone.ts";
+import { failureOf } from "../support/failure-of.ts";
 import { PATIENCE } from "../support/patience.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { KeystoneDouble } from "./keystone-double.ts";
 
 let server: KeystoneDouble;
@@ -16,6 +19,17 @@ afterEach(async () => {
   vi.useRealTimers();
   await keystone.close();
   await server[Symbol.asyncDispose]();
+});
+
+test("a file of authorities that cannot be read is refused with the reason", async () => {
+  const caFile = join(makeTemporaryDirectory(), "none.pem");
+
+  const failure = await failureOf(Keystone.open({ url: server.url, caFile, cacheMs: 0 }));
+
+  expect(failure).toMatchObject({
+    code: "BadConfiguration",
+    message: `Cannot read the file "${caFile}" of \`api.keystone.ca_file\`: ENOENT: no such file or directory, open '${caFile}'`,
+  });
 });
 
 async function identified(headers: Record<string, string>, method = "GET", path = "/v2/images") {
