@@ -27,7 +27,7 @@ export function addImageByteCommands(image: Command): void {
     .addArgument(imageArgument())
     .argument("[file]")
     .description("stage the data of a queued image: a file, or - for standard input")
-    .option("--adopt", "adopt a file that is already below the staging root")
+    .option("--adopt", "adopt a file below the staging root; it is removed as an upload is")
     .option("--uri <uri>", "with --adopt: file:///… below the staging root")
     .option("--replace", "replace data that is already staged")
     .action(inSession(stage));
