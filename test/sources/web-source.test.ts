@@ -2,10 +2,12 @@ import type { LookupAddress } from "node:dns";
 import { EventEmitter, once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { Readable } from "node:stream";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { NameLookup } from "../../src/sources/checked-connector.ts";
+import { openWebSource } from "../../src/sources/open-web-source.ts";
 import { RANGE_BYTES } from "../../src/sources/side-by-side.ts";
 import type { DownloadOrder, WebDownload } from "../../src/sources/web-download.ts";
 import { WebSource, type WebSourceSettings } from "../../src/sources/web-source.ts";
@@ -18,6 +20,7 @@ import {
   type Exchange,
 } from "../support/hostile-origin.ts";
 import { ORIGIN_CERTIFICATE } from "../support/origin-certificate.ts";
+import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 
 const BYTES = Buffer.from("the bytes of an image");
 
@@ -234,6 +237,16 @@ describe("open() over TLS", () => {
 
     expect(await failureOf(open(url, { ports: [origin.port] }))).toMatchObject({
       hint: expect.stringContaining("https://") as string,
+    });
+  });
+
+  it("says why it cannot read the file of authorities", async () => {
+    const caFile = join(makeTemporaryDirectory(), "none.pem");
+    const files = { caFile, proxyUrl: undefined, proxyCredentialsFile: undefined, noProxy: [] };
+
+    expect(await failureOf(openWebSource({ ...SETTINGS, ...files }))).toMatchObject({
+      code: "BadConfiguration",
+      message: `Cannot read the file "${caFile}" of \`sources.web.ca_file\`: ENOENT: no such file or directory, open '${caFile}'`,
     });
   });
 
