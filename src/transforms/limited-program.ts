@@ -107,6 +107,8 @@ async function launch(
     killGroup(child);
   };
   program.signal.addEventListener("abort", kill, { once: true });
+  // A listener is not called for an abort that came while the program was spawned.
+  if (program.signal.aborted) kill();
   const ended = endOf(child).finally(() => {
     program.signal.removeEventListener("abort", kill);
   });

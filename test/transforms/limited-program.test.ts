@@ -136,6 +136,22 @@ describe("startLimited()", () => {
     });
   });
 
+  it("is killed when it is aborted while it is spawned", async () => {
+    const leaving = new AbortController();
+    const program = {
+      ...{ command: "sleep", arguments: ["infinity"], limits: LIMITS, signal: leaving.signal },
+      // Read once the signal was checked.
+      get files() {
+        leaving.abort();
+        return [];
+      },
+    };
+
+    const { ended } = await startLimited(program);
+
+    expect((await ended).killedBy).toBe("SIGKILL");
+  });
+
   it("does not start when it is aborted already", async () => {
     const reason = new Error("cancelled");
     const signal = AbortSignal.abort(reason);
