@@ -38,7 +38,10 @@ describe("requests that a proxy and the server may read differently", () => {
     const answer = await exchange(url, [head + rest]);
     expect(statusIn(answer)).toBeGreaterThanOrEqual(400);
     expect(statusIn(answer)).toBeLessThan(500);
-    expect((await api.send("GET", `/v2/images/${id}`)).body.status).toBe("queued");
+    // Some are found out only after the upload has begun, which then ends.
+    await vi.waitFor(async () => {
+      expect((await api.send("GET", `/v2/images/${id}`)).body.status).toBe("queued");
+    }, PATIENCE);
   });
 
   test("text that is not HTTP", async () => {

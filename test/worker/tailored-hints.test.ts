@@ -24,6 +24,7 @@ import { assertSafe } from "../../src/formats/assert-safe.ts";
 import type { DeclaredFormats } from "../../src/formats/declared-format.ts";
 import { EgressPolicy } from "../../src/sources/egress-policy.ts";
 import { getFollowing } from "../../src/sources/follow-redirects.ts";
+import { openWebSource } from "../../src/sources/open-web-source.ts";
 import { judgeAnswer } from "../../src/sources/origin-answer.ts";
 import { originFailure } from "../../src/sources/origin-failure.ts";
 import { SealingKeys } from "../../src/sources/sealing-keys.ts";
@@ -174,6 +175,12 @@ const THROWERS: Readonly<Record<string, () => unknown>> = {
       signal: new AbortController().signal,
     });
   },
+  "sources/open-web-source.ts": () =>
+    openWebSource({
+      ...WEB_SETTINGS,
+      caFile: join(makeTemporaryDirectory(), "missing.pem"),
+      ...{ proxyUrl: undefined, proxyCredentialsFile: undefined, noProxy: [] },
+    }),
   "sources/origin-answer.ts": async () => {
     const url = new URL("https://example.org/disk.raw");
     const response = await answering(403, {}).request({ path: "/", method: "GET" });

@@ -20,10 +20,12 @@ function endWorkerOf({ config }: SeparateService, signal: NodeJS.Signals): void 
 }
 
 async function waitUntilWorking({ commandLine }: SeparateService): Promise<void> {
-  await vi.waitUntil(async () => (await commandLine.json("doctor")).exitCode === 0, {
-    ...PATIENCE,
-    interval: 200,
-  });
+  await vi.waitFor(
+    async () => {
+      expect(await commandLine.json("doctor")).toMatchObject({ exitCode: 0 });
+    },
+    { ...PATIENCE, interval: 200 },
+  );
 }
 
 describe("worker", () => {
