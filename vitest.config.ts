@@ -11,9 +11,9 @@ export default defineConfig({
   test: {
     // The Temporal SDK's native module does not survive worker threads.
     pool: "forks",
-    // Twice the cores of a small machine: the tests wait for servers, timers and deadlines half of
-    // their time.
-    maxWorkers: 4,
+    // One more than a small machine has cores: the tests wait for servers, timers and deadlines a
+    // third of their time.
+    maxWorkers: 3,
     sequence: { sequencer: InterleavedProjects },
     reporters: ["default", "./test/support/count-reporter.ts"],
     projects: [
