@@ -179,9 +179,7 @@ export class ImportRuns {
     try {
       await handle.signal(name);
     } catch (error) {
-      throw error instanceof WorkflowNotFoundError
-        ? await this.#endedMeanwhile(imageId, runId)
-        : temporalFailure(error);
+      throw await this.#requestFailure(imageId, runId, error);
     }
     // A run answers a query after it has received the earlier signals.
     const status = (await this.run(imageId, runId))?.status ?? null;
@@ -209,7 +207,6 @@ export class ImportRuns {
         if (endedBeforeItAnswered(error)) throw await this.#endedMeanwhile(imageId, runId);
         throw failureFrom(error);
       }
-      if (error instanceof WorkflowNotFoundError) throw await this.#endedMeanwhile(imageId, runId);
       if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) {
         throw new ImportError(
           "NotAcceptedYet",
@@ -217,11 +214,17 @@ export class ImportRuns {
           { cause: error, hint: `\`image-import status ${imageId}\` shows whether it was.` },
         );
       }
-      throw temporalFailure(error);
+      throw await this.#requestFailure(imageId, runId, error);
     }
   }
 
   /** The failure of a request to a run that was open a moment ago. */
+  async #requestFailure(imageId: string, runId: string, error: unknown): Promise<unknown> {
+    if (!(error instanceof WorkflowNotFoundError)) return temporalFailure(error);
+    return this.#endedMeanwhile(imageId, runId);
+  }
+
+  /** The failure of a request to a run that has ended meanwhile. */
   async #endedMeanwhile(imageId: string, runId: string): Promise<ImportError> {
     const { status } = await this.#describe(imageId, runId);
     return ended(imageId, status.name);
@@ -235,9 +238,7 @@ export class ImportRuns {
     try {
       await requestCancel(this.#client, run, by);
     } catch (error) {
-      throw error instanceof WorkflowNotFoundError
-        ? await this.#endedMeanwhile(imageId, runId)
-        : temporalFailure(error);
+      throw await this.#requestFailure(imageId, runId, error);
     }
     if (!wait) {
       const status = (await this.run(imageId, runId))?.status ?? null;
