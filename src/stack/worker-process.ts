@@ -78,6 +78,7 @@ export function startApi(options: WorkerOptions, port: number): Program {
  * @throws StackError with the output of the command, if it fails
  */
 export async function migrateStack(options: WorkerOptions, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
   const program = new Program({
     name: "migrate",
     command: [process.execPath, COMMAND_LINE, "migrate"],
