@@ -1,6 +1,6 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { WorkflowExecutionAlreadyStartedError, type Client } from "@temporalio/client";
 import type { Logger } from "@temporalio/worker";
-import { repeat } from "../health/repeat.ts";
 import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
 import { ensureReconcilerSchedule, scheduleReconciler } from "../temporal/reconcile-schedule.ts";
 import { registerSearchAttributes } from "../temporal/search-attributes.ts";
@@ -8,6 +8,9 @@ import { registerSearchAttributes } from "../temporal/search-attributes.ts";
 // A server that lost its data is repaired within a minute. Runs that wait for that try again more
 // and more rarely.
 const LOOK_EVERY_MS = 30_000;
+
+/** The pause after a first failure. Each further failure in a row doubles it. */
+const RETRY_AFTER_MS = 1_000;
 
 /**
  * Keeps in Temporal what imports need beside their runs: the reconciler's Schedule and the search
@@ -19,6 +22,7 @@ export class TemporalUpkeep {
   readonly #reconcileEveryMs: number;
   readonly #logger: Logger;
   readonly #stopping = new AbortController();
+  #isIntervalSet = false;
   #reconciledAtMs = performance.now();
 
   constructor(client: Client, namespace: string, reconcileEveryMs: number, logger: Logger) {
@@ -30,15 +34,12 @@ export class TemporalUpkeep {
 
   /**
    * Registers the search attributes, and creates or updates the Schedule with the configured
-   * interval. From then on creates again what is missing, until it is stopped.
+   * interval. From then on retries what failed, and creates again what is missing, until it is
+   * stopped.
    */
   async start(): Promise<void> {
-    await this.#attributes();
-    await this.#trying("make the Schedule of the reconciler", () =>
-      scheduleReconciler(this.#client, this.#reconcileEveryMs),
-    );
-    const everyMs = Math.min(LOOK_EVERY_MS, this.#reconcileEveryMs);
-    void repeat(everyMs, this.#stopping.signal, () => this.#look(), "later");
+    const isComplete = await this.#make();
+    void this.#look(isComplete);
   }
 
   /** Stops looking after Temporal. */
@@ -46,21 +47,46 @@ export class TemporalUpkeep {
     this.#stopping.abort();
   }
 
-  async #look(): Promise<void> {
-    await this.#attributes();
+  /** Makes again what is missing, until this upkeep is stopped. */
+  async #look(isComplete: boolean): Promise<void> {
+    const { signal } = this.#stopping;
+    let failures = isComplete ? 0 : 1;
+    for (;;) {
+      const pauseMs = this.#pauseMsAfter(failures);
+      await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
+      if (signal.aborted) return;
+      failures = (await this.#make()) ? 0 : failures + 1;
+      if (performance.now() - this.#reconciledAtMs >= this.#reconcileEveryMs)
+        await this.#reconcile();
+    }
+  }
+
+  #pauseMsAfter(failures: number): number {
+    const everyMs = Math.min(LOOK_EVERY_MS, this.#reconcileEveryMs);
+    return failures === 0 ? everyMs : Math.min(everyMs, RETRY_AFTER_MS * 2 ** (failures - 1));
+  }
+
+  /** Registers and creates what is missing. @returns false if that failed in part */
+  async #make(): Promise<boolean> {
+    const areRegistered = await this.#attributes();
     const isScheduled = await this.#trying("make the Schedule of the reconciler", () =>
-      ensureReconcilerSchedule(this.#client, this.#reconcileEveryMs),
+      this.#schedule(),
     );
     if (isScheduled) this.#reconciledAtMs = performance.now();
-    else if (performance.now() - this.#reconciledAtMs >= this.#reconcileEveryMs)
-      await this.#reconcile();
+    return areRegistered && isScheduled;
   }
 
   /** Registers the search attributes. A failure does not stop the worker: they only show facts. */
-  async #attributes(): Promise<void> {
-    await this.#trying("register the search attributes", () =>
+  async #attributes(): Promise<boolean> {
+    return this.#trying("register the search attributes", () =>
       registerSearchAttributes(this.#client.connection, this.#namespace),
     );
+  }
+
+  async #schedule(): Promise<void> {
+    const schedule = this.#isIntervalSet ? ensureReconcilerSchedule : scheduleReconciler;
+    await schedule(this.#client, this.#reconcileEveryMs);
+    this.#isIntervalSet = true;
   }
 
   /**

@@ -1,7 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { DefaultLogger } from "@temporalio/worker";
 import { describe, expect, onTestFinished, vi } from "vitest";
-import { hasReconcilerSchedule } from "../../src/temporal/reconcile-schedule.ts";
+import {
+  hasReconcilerSchedule,
+  scheduleReconciler,
+} from "../../src/temporal/reconcile-schedule.ts";
 import { missingSearchAttributes } from "../../src/temporal/search-attributes.ts";
 import { TemporalUpkeep } from "../../src/worker/temporal-upkeep.ts";
 import { RECONCILER_ID, SEARCH_ATTRIBUTES } from "../../src/workflow/contract.ts";
@@ -37,6 +40,30 @@ describe("TemporalUpkeep", () => {
     }, PATIENCE);
     upkeep.stop();
     await temporal.schedule.getHandle(RECONCILER_ID).delete();
+    expect(await rig.reconcile()).toMatchObject({ failures: [] });
+  });
+
+  it("sets the interval of an existing Schedule soon after the server has refused it once", async ({
+    rig,
+  }) => {
+    const { temporal, namespace } = rig;
+    await scheduleReconciler(temporal, 1_800_000);
+    vi.spyOn(temporal.schedule, "create").mockRejectedValueOnce(new Error("unavailable"));
+    const upkeep = new TemporalUpkeep(temporal, namespace, 3_600_000, new DefaultLogger("ERROR"));
+    onTestFinished(() => {
+      upkeep.stop();
+    });
+
+    await upkeep.start();
+
+    // The regular look comes after 30 s.
+    await vi.waitFor(
+      async () => {
+        const { spec } = await temporal.schedule.getHandle(RECONCILER_ID).describe();
+        expect(spec.intervals).toMatchObject([{ every: 3_600_000 }]);
+      },
+      { timeout: 25_000 },
+    );
     expect(await rig.reconcile()).toMatchObject({ failures: [] });
   });
 });
