@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { listImages } from "../../src/db/image-list.ts";
 import { imageMembers, imageProperties, images, imageTags } from "../../src/db/schema.ts";
 import type { CONTAINER_FORMATS, DISK_FORMATS } from "../../src/domain/disk-format.ts";
@@ -340,21 +340,22 @@ describe("listImages(), compared to the same list in memory", () => {
     }
   }
 
-  it("chooses and orders by each filter and each sort, with markers", async () => {
-    const known = await written();
-    for (const [what, filter, isChosen] of FILTERS) {
-      const chosen = known.filter(isChosen);
-      for (const sort of SORTS) {
-        const expected = inOrder(chosen, sort).map(({ id }) => id);
-        const limit = Math.ceil(expected.length / 3) + 1;
-        const said = `${what}, sorted by ${JSON.stringify(sort)}`;
-        expect(await walk({ ...filter, sort, limit }), said).toEqual(expected);
-      }
+  let known: Known[];
+  beforeAll(async () => {
+    known = await written();
+  });
+
+  it.for(FILTERS)("chooses by %s, and orders by each sort", async ([, filter, isChosen]) => {
+    const chosen = known.filter(isChosen);
+    for (const sort of SORTS) {
+      const expected = inOrder(chosen, sort).map(({ id }) => id);
+      const limit = Math.ceil(expected.length / 3) + 1;
+      const said = `sorted by ${JSON.stringify(sort)}`;
+      expect(await walk({ ...filter, sort, limit }), said).toEqual(expected);
     }
   });
 
   it("continues after every single image of a list with many equal ones", async () => {
-    const known = await written();
     for (const sort of SORTS) {
       const expected = inOrder(known.filter(isAlive), sort).map(({ id }) => id);
       expect(await walk({ sort, limit: 17 })).toEqual(expected);
@@ -362,8 +363,8 @@ describe("listImages(), compared to the same list in memory", () => {
   });
 
   it("chooses by ids", async () => {
-    const known = (await written()).filter(isAlive);
-    const id = known.slice(3, 6).map((image) => image.id);
+    const alive = known.filter(isAlive);
+    const id = alive.slice(3, 6).map((image) => image.id);
 
     const found = await walk({ id: [...id, randomUUID()], limit: 2 });
 
@@ -372,16 +373,13 @@ describe("listImages(), compared to the same list in memory", () => {
   });
 
   it("has an empty page of no images", async () => {
-    await written();
-
     expect(await catalogue.database.query((db) => listImages(db, { limit: 0 }))).toEqual([]);
   });
 
   it("takes no marker that the caller does not see", async () => {
-    const known = (await written()).filter(isAlive);
-    const marker = known.find(
-      ({ owner, visibility }) => owner === "eve" && visibility === "private",
-    );
+    const marker = known
+      .filter(isAlive)
+      .find(({ owner, visibility }) => owner === "eve" && visibility === "private");
     const seenBy = { project: "ann", memberStatus: "all", community: true } as const;
 
     const failure = await failureOf(walk({ marker: marker?.id, seenBy }));

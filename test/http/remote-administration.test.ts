@@ -191,9 +191,7 @@ test("a member reads only the tasks of its own images and its usage", async () =
 
 test("a tenant does not read who cancelled an import, and an administrator does", async () => {
   const client = await stack.connect();
-  const id = await stack.stagedImage();
-  stack.holds.hold("slow", id);
-  await client.imports.start(id, { stores: ["slow"] });
+  const { image_id: id } = await stack.runningImport();
   await client.imports.cancel(id, { wait: true, by: "ann@desk" });
   await client.images.change(id, { owner: "ours" });
   for (const [role, expected] of [

@@ -30,7 +30,9 @@ async function holdCopies() {
   Object.assign(FileStore.prototype, {
     /** @this {FileStore} @param {CopyOrder} order */
     async copy(order) {
-      return copy.call(this, { ...order, source: heldSource(order, holdOf(this, order.key)) });
+      const hold = holdOf(this, order.key);
+      requireMiddle(hold, order.sizeBytes);
+      return copy.call(this, { ...order, source: heldSource(order, hold) });
     },
   });
 }
@@ -117,10 +119,26 @@ async function untilReleased(hold, position, signal) {
 
 /** @param {string} hold @param {number} position */
 function isHeld(hold, position) {
+  return position >= positionOf(hold);
+}
+
+/**
+ * Fails a copy that its hold would never stop.
+ *
+ * @param {string} hold @param {number} sizeBytes
+ */
+function requireMiddle(hold, sizeBytes) {
+  const position = positionOf(hold);
+  if (position === Infinity || isHeld(hold, sizeBytes - 1)) return;
+  throw new Error(`The hold ${hold} begins at byte ${position} of ${sizeBytes}`);
+}
+
+/** @param {string} hold */
+function positionOf(hold) {
   try {
-    return position >= Number(readFileSync(join(holds, hold), "utf8"));
+    return Number(readFileSync(join(holds, hold), "utf8"));
   } catch {
     // There is no such hold, or the test has released it.
-    return false;
+    return Infinity;
   }
 }
