@@ -14,7 +14,7 @@ import { SealingKeys } from "../../src/sources/sealing-keys.ts";
 import { RANGE_BYTES } from "../../src/sources/side-by-side.ts";
 import { useCatalogue } from "../support/catalogue.ts";
 import type { ImportError } from "../../src/domain/import-failure.ts";
-import { breakDatabase, everyOther, type BrokenDatabase } from "../support/broken-database.ts";
+import { breakDatabase, nowAndThen, type BrokenDatabase } from "../support/broken-database.ts";
 import { failureOf } from "../support/failure-of.ts";
 import {
   beginAnswer,
@@ -245,7 +245,7 @@ describe("fetchImage() from an origin that is odd, but sends all bytes", () => {
       chunked(async (exchange) => {
         await exchange.chunk(BYTES.subarray(0, 1000));
         await begun(imageId);
-        broken = breakDatabase(catalogue.database, everyOther);
+        broken = breakDatabase(catalogue.database, nowAndThen);
         await exchange.chunk(BYTES.subarray(1000));
         await exchange.send("0\r\n\r\n");
       }),

@@ -11,7 +11,7 @@ import { DoubtfulFailure } from "../../src/transforms/program-failure.ts";
 import type { Transform, TransformImage, TransformWork } from "../../src/transforms/transform.ts";
 import { NO_LIMITS } from "../../src/domain/quota.ts";
 import { useCatalogue } from "../support/catalogue.ts";
-import { breakDatabase, everyOther, type BrokenDatabase } from "../support/broken-database.ts";
+import { breakDatabase, nowAndThen, type BrokenDatabase } from "../support/broken-database.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { MIB } from "../support/mib.ts";
 import {
@@ -138,7 +138,7 @@ describe("transformStaged()", () => {
     const transform = running(async (work) => {
       runs += 1;
       await writeMarked(work);
-      broken = breakDatabase(catalogue.database, everyOther);
+      broken = breakDatabase(catalogue.database, nowAndThen);
       return { hasProduct: true };
     });
     const rig = await openNode(catalogue, { transforms: [transform] });

@@ -33,7 +33,10 @@ export function breakDatabase(
   return { failures: () => failures, mend };
 }
 
-/** Every other call. */
-export function everyOther(call: number): boolean {
-  return call % 2 === 0;
+/**
+ * Half of all calls, the first included, without a period (the Thue-Morse sequence): of two loops
+ * that take turns, one would always meet every other call.
+ */
+export function nowAndThen(call: number): boolean {
+  return call.toString(2).replaceAll("0", "").length % 2 === 0;
 }
