@@ -7,9 +7,6 @@ const services = "./test/support/services.ts";
 // They run whole imports, and so the workflows as they are built.
 const withWorkflows = ["test/client/{import-runs,start-import,image-import-client}.test.ts"];
 
-// For tests that hang: beside other work on two cores, a test takes three times as long as alone.
-const TIME_LIMITS = { testTimeout: 180_000, hookTimeout: 180_000 };
-
 export default defineConfig({
   test: {
     // The Temporal SDK's native module does not survive worker threads.
@@ -28,7 +25,8 @@ export default defineConfig({
           ],
           // Digest threads run from dist.
           globalSetup: build,
-          ...TIME_LIMITS,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {
@@ -37,7 +35,8 @@ export default defineConfig({
           include: ["test/{db,activities,client,temporal,worker}/**/*.test.ts"],
           exclude: withWorkflows,
           globalSetup: [build, services],
-          ...TIME_LIMITS,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {
@@ -45,7 +44,8 @@ export default defineConfig({
           name: "stack",
           include: ["test/{stack,scripts}/**/*.test.ts"],
           globalSetup: [build, services],
-          ...TIME_LIMITS,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {
@@ -53,7 +53,8 @@ export default defineConfig({
           name: "cli",
           include: ["test/{cli,docs,examples,package}/**/*.test.ts"],
           globalSetup: [build, "./test/support/shared-stack-setup.ts"],
-          ...TIME_LIMITS,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {
@@ -61,7 +62,8 @@ export default defineConfig({
           name: "http",
           include: ["test/http/**/*.test.ts"],
           globalSetup: [build, "./test/support/shared-stack-setup.ts"],
-          ...TIME_LIMITS,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {
@@ -69,7 +71,8 @@ export default defineConfig({
           name: "workflow",
           include: ["test/workflow/**/*.test.ts", ...withWorkflows],
           globalSetup: [build, services],
-          ...TIME_LIMITS,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {
@@ -80,7 +83,8 @@ export default defineConfig({
           // Whole stacks that are killed and restarted; alone on the machine, after everything
           // else.
           sequence: { groupOrder: 1 },
-          ...TIME_LIMITS,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
         },
       },
     ],

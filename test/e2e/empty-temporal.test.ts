@@ -6,7 +6,6 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { openDataDirectory } from "../../src/stack/data-directory.ts";
 import { hasReconcilerSchedule } from "../../src/temporal/reconcile-schedule.ts";
 import { missingSearchAttributes } from "../../src/temporal/search-attributes.ts";
-import { PATIENCE } from "../support/patience.ts";
 import { writeRandomFile } from "../support/disk-images.ts";
 import { waitForPart } from "../support/growing-part.ts";
 import { MIB } from "../support/mib.ts";
@@ -15,6 +14,8 @@ import { Service } from "../support/service.ts";
 import { waitForStandstill } from "../support/standstill.ts";
 import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { startTemporalWithoutSchedules } from "../support/temporal-without-schedules.ts";
+
+const PATIENCE = { timeout: 120_000, interval: 100 };
 
 const IMAGE_BYTES = 4 * MIB;
 

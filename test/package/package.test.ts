@@ -30,7 +30,7 @@ const inPackage = (path: string): string => inProject(`node_modules/image-import
 beforeAll(() => {
   project = installPackage();
   copyFileSync(CONSUMER, inProject("consumer.ts"));
-});
+}, 120_000);
 
 afterAll(() => {
   rmSync(project, { recursive: true, force: true });
@@ -89,7 +89,7 @@ describe("declarations of the package", () => {
     const entries = ["dist/client/index.d.ts", "dist/transforms/transform.d.ts"].map(inPackage);
 
     expect(forgottenTypes(program, entries, (path) => path.startsWith(inPackage("")))).toEqual([]);
-  });
+  }, 60_000);
 });
 
 describe("files of the package", () => {
@@ -123,7 +123,7 @@ describe("man pages of the package", () => {
       expect({ name, status, stderr }).toEqual({ name, status: 0, stderr: "" });
       expect(stdout).toContain(`${name} - `);
     }
-  });
+  }, 120_000);
 
   it("have options, choices and examples as they are typed", () => {
     const { stdout } = man("image-import-image-list");
@@ -224,5 +224,5 @@ describe("image-import of the package", () => {
     expect(await stdout).toContain(`Web UI     ${webUi ?? "?"}`);
     expect(await stdout).toContain("\n  npx image-import import FILE\n");
     expect(readdirSync(inPackage(""), { recursive: true })).toEqual(filesBefore);
-  });
+  }, 120_000);
 });

@@ -40,11 +40,15 @@ function runStack(dataDir: string): StackProcess {
 }
 
 async function waitUntilReady(dataDir: string, { child }: StackProcess): Promise<StackFile> {
-  return vi.waitFor(() => {
-    const file = readStackFile(dataDir);
-    if (file?.state !== "ready" || file.supervisor.pid !== child.pid) throw new Error("not ready");
-    return file;
-  }, PATIENCE);
+  return vi.waitFor(
+    () => {
+      const file = readStackFile(dataDir);
+      if (file?.state !== "ready" || file.supervisor.pid !== child.pid)
+        throw new Error("not ready");
+      return file;
+    },
+    { timeout: 50_000, interval: 100 },
+  );
 }
 
 /** A data directory whose stack is ended before it is removed. */
@@ -53,11 +57,14 @@ function makeDataDirectory(): string {
 }
 
 async function workerOtherThan(dataDir: string, pid: number | null): Promise<number> {
-  return vi.waitFor(() => {
-    const now = readStackFile(dataDir)?.pids.worker ?? null;
-    if (now === null || now === pid) throw new Error("The worker is the same");
-    return now;
-  }, PATIENCE);
+  return vi.waitFor(
+    () => {
+      const now = readStackFile(dataDir)?.pids.worker ?? null;
+      if (now === null || now === pid) throw new Error("The worker is the same");
+      return now;
+    },
+    { timeout: 50_000, interval: 100 },
+  );
 }
 
 describe("npm start, when its configuration changes", () => {
@@ -74,11 +81,11 @@ describe("npm start, when its configuration changes", () => {
     const third = await workerOtherThan(dataDir, second);
     await vi.waitFor(() => {
       expect(findProcess(second)).toBeUndefined();
-    }, PATIENCE);
+    }, 40_000);
     writeFileSync(config, "stores: 7");
     await vi.waitFor(() => {
       expect(said).toContain("The worker keeps its configuration: Cannot use the configuration");
-    }, PATIENCE);
+    }, 20_000);
 
     expect(readStackFile(dataDir)?.pids.worker).toBe(third);
     stack.child.kill("SIGTERM");

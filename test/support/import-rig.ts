@@ -184,7 +184,7 @@ export async function createRig(options: RigOptions = {}): Promise<ImportRig> {
       await testDatabase.drop();
       await rm(directory, { recursive: true, force: true });
     }
-  });
+  }, 60_000);
   const { database } = dependencies;
   return {
     client,

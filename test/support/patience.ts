@@ -2,4 +2,4 @@
  * The time for what a test waits for, in milliseconds. Vitest waits one second by default, which is
  * not enough on a busy machine; this is less than the time that a test has.
  */
-export const PATIENCE = { timeout: 100_000, interval: 20 };
+export const PATIENCE = { timeout: 40_000, interval: 20 };

@@ -5,7 +5,6 @@ import { Connection } from "@temporalio/client";
 import { msToTs } from "@temporalio/common/lib/time.js";
 import postgres from "postgres";
 import { onTestFinished, vi } from "vitest";
-import { PATIENCE } from "./patience.ts";
 import { CommandLine } from "./command-line.ts";
 import type { RunningStack } from "./running-stack.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
@@ -74,7 +73,7 @@ async function makeNamespace(address: string, namespace: string): Promise<void> 
     });
     // Its servers learn of a new namespace one after the other.
     await vi.waitFor(() => connection.operatorService.listSearchAttributes({ namespace }), {
-      ...PATIENCE,
+      timeout: 30_000,
       interval: 200,
     });
   } finally {

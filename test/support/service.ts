@@ -13,7 +13,6 @@ import {
   RECONCILER_ID,
   type Reconciled,
 } from "../../src/workflow/contract.ts";
-import { PATIENCE } from "./patience.ts";
 import { CommandLine } from "./command-line.ts";
 import { copyHoldsEnv } from "./copy-holds-env.ts";
 import { CopyHolds } from "./copy-holds.ts";
@@ -33,6 +32,9 @@ export interface ServiceOptions {
   /** Host and port of a Temporal server. Default: the shared one, with a new namespace */
   readonly temporalAddress?: string;
 }
+
+/** The time for a condition to become true; generous, because machines are busy. */
+const PATIENCE = { timeout: 90_000, interval: 50 };
 
 /**
  * A service whose workers are processes that the test starts: on real servers, with a namespace, a

@@ -2,7 +2,6 @@ import { createHash, randomBytes } from "node:crypto";
 import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, vi } from "vitest";
-import { PATIENCE } from "../support/patience.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { failsWith, Hold } from "../support/faults.ts";
 import { createRig, type ImportRig, it } from "../support/import-rig.ts";
@@ -289,7 +288,7 @@ describe("importImage() by copy-image", () => {
         await rig.reconcile();
         expect(await rig.state(imageId)).toMatchObject(IMPORTED);
       },
-      { ...PATIENCE, interval: 1_000 },
+      { timeout: 40_000, interval: 1_000 },
     );
   });
 });

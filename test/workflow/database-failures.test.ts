@@ -31,9 +31,12 @@ function failOver(rig: ImportRig): { away(): Promise<void>; back(): Promise<void
 }
 
 async function attempts(rig: ImportRig, call: string, number: number): Promise<void> {
-  await vi.waitFor(() => {
-    expect(rig.calls.filter((each) => each === call).length).toBeGreaterThanOrEqual(number);
-  }, PATIENCE);
+  await vi.waitFor(
+    () => {
+      expect(rig.calls.filter((each) => each === call).length).toBeGreaterThanOrEqual(number);
+    },
+    { timeout: 45_000, interval: 50 },
+  );
 }
 
 describe("importImage() on a database that becomes read-only", () => {

@@ -247,7 +247,7 @@ describe("importImage() by web-download", () => {
         await rig.reconcile();
         expect(await rig.state(imageId)).toMatchObject(QUEUED);
       },
-      { ...PATIENCE, interval: 1_000 },
+      { timeout: 50_000, interval: 1_000 },
     );
   });
 
