@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { WorkflowExecutionAlreadyStartedError, type Client } from "@temporalio/client";
 import type { Logger } from "@temporalio/worker";
+import { repeat } from "../health/repeat.ts";
 import { CONTROL_QUEUE, RECONCILER_ID } from "../workflow/contract.ts";
 import { ensureReconcilerSchedule, scheduleReconciler } from "../temporal/reconcile-schedule.ts";
 import { registerSearchAttributes } from "../temporal/search-attributes.ts";
@@ -23,6 +23,8 @@ export class TemporalUpkeep {
   readonly #logger: Logger;
   readonly #stopping = new AbortController();
   #isIntervalSet = false;
+  /** Number of failures in a row. */
+  #failures = 0;
   #reconciledAtMs = performance.now();
 
   constructor(client: Client, namespace: string, reconcileEveryMs: number, logger: Logger) {
@@ -38,8 +40,13 @@ export class TemporalUpkeep {
    * stopped.
    */
   async start(): Promise<void> {
-    const isComplete = await this.#make();
-    void this.#look(isComplete);
+    await this.#make();
+    void repeat(
+      () => this.#pauseMs(),
+      this.#stopping.signal,
+      () => this.#look(),
+      "later",
+    );
   }
 
   /** Stops looking after Temporal. */
@@ -47,33 +54,25 @@ export class TemporalUpkeep {
     this.#stopping.abort();
   }
 
-  /** Makes again what is missing, until this upkeep is stopped. */
-  async #look(isComplete: boolean): Promise<void> {
-    const { signal } = this.#stopping;
-    let failures = isComplete ? 0 : 1;
-    for (;;) {
-      const pauseMs = this.#pauseMsAfter(failures);
-      await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
-      if (signal.aborted) return;
-      failures = (await this.#make()) ? 0 : failures + 1;
-      if (performance.now() - this.#reconciledAtMs >= this.#reconcileEveryMs)
-        await this.#reconcile();
-    }
-  }
-
-  #pauseMsAfter(failures: number): number {
+  #pauseMs(): number {
     const everyMs = Math.min(LOOK_EVERY_MS, this.#reconcileEveryMs);
-    return failures === 0 ? everyMs : Math.min(everyMs, RETRY_AFTER_MS * 2 ** (failures - 1));
+    if (this.#failures === 0) return everyMs;
+    return Math.min(everyMs, RETRY_AFTER_MS * 2 ** (this.#failures - 1));
   }
 
-  /** Registers and creates what is missing. @returns false if that failed in part */
-  async #make(): Promise<boolean> {
+  async #look(): Promise<void> {
+    await this.#make();
+    if (performance.now() - this.#reconciledAtMs >= this.#reconcileEveryMs) await this.#reconcile();
+  }
+
+  /** Registers and creates what is missing. */
+  async #make(): Promise<void> {
     const areRegistered = await this.#attributes();
     const isScheduled = await this.#trying("make the Schedule of the reconciler", () =>
       this.#schedule(),
     );
     if (isScheduled) this.#reconciledAtMs = performance.now();
-    return areRegistered && isScheduled;
+    this.#failures = areRegistered && isScheduled ? 0 : this.#failures + 1;
   }
 
   /** Registers the search attributes. A failure does not stop the worker: they only show facts. */
