@@ -10,9 +10,15 @@ import type {
 } from "../workflow/contract.ts";
 import type { Administration } from "./administration.ts";
 import type { Connections } from "./connections.ts";
-import type { ImageView, TaskView } from "./image-view.ts";
+import { imageView, taskView, type ImageView, type TaskView } from "./image-view.ts";
 import type { Images } from "./images.ts";
-import { failureOfImport, reportOf, type ImportReport, type RunView } from "./import-report.ts";
+import {
+  failureOfImport,
+  reportOf,
+  type ImportReport,
+  type KnownImports,
+  type RunView,
+} from "./import-report.ts";
 import type { ImportRuns } from "./import-runs.ts";
 import type { FoundRemote, RemoteImage } from "./remote-image.ts";
 import type { RunningImport } from "./running-import.ts";
@@ -268,15 +274,24 @@ export class Imports {
     }
     // The run is read before the rows: a run that has ended by now has its end in the rows.
     const newest = await this.#newestRun(imageId);
-    const image = await this.#images.show(imageId);
-    const holder = image.os_glance_import_task;
-    const task =
-      holder === null
-        ? (await this.#admin.listTasks({ imageId, limit: 1 }))[0]
-        : await this.#admin.showTask(holder);
+    const { image, task } = await this.#recorded(imageId);
     const isOther = task !== undefined && newest !== "away" && newest?.run_id !== task.run_id;
     const claimant = isOther ? await (await this.#runs()).run(imageId, task.run_id) : undefined;
     return reportOf({ imageId, image, task, newest, claimant });
+  }
+
+  /** An image and the task of its newest import, both as they are at one moment. */
+  async #recorded(imageId: string): Promise<Pick<KnownImports, "image" | "task">> {
+    const catalogue = await this.#connections.catalogue();
+    const [{ findImage }, { findTaskOf }] = await Promise.all([
+      import("../db/image-records.ts"),
+      import("../db/task-records.ts"),
+    ]);
+    return catalogue.snapshot(async (db) => {
+      const record = await findImage(db, imageId);
+      const task = await findTaskOf(db, record.image);
+      return { image: imageView(record), task: task && taskView(task) };
+    });
   }
 
   async #withCanceller(report: ImportReport): Promise<ImportReport> {

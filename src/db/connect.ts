@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { PgTransactionConfig } from "drizzle-orm/pg-core";
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 import { ImportError } from "../domain/import-failure.ts";
@@ -44,6 +45,9 @@ function closedBefore(): ImportError {
   // Not a code after which callers try again.
   return new ImportError("Interrupted", "The connection to Postgres was closed");
 }
+
+// By default each statement of a transaction sees what committed before it.
+const ONE_STATE = { isolationLevel: "repeatable read", accessMode: "read only" } as const;
 
 /** A group of statements with connections of its own. */
 type Lane = "statements" | "renewals";
@@ -95,6 +99,16 @@ export class Database {
    */
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return this.#within("statements", (pool) => transact(pool, work));
+  }
+
+  /**
+   * Runs statements that read one state of the catalogue, and write nothing: what commits meanwhile
+   * is in all of their results or in none.
+   *
+   * @throws as {@link query}
+   */
+  async snapshot<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
+    return this.#within("statements", (pool) => transact(pool, work, ONE_STATE));
   }
 
   /** Ends all connections; statements under way get a second to finish. */
@@ -209,6 +223,7 @@ export function connectTo(
 export async function transact<T>(
   pool: postgres.Sql,
   work: (queries: Queries) => Promise<T>,
+  config?: PgTransactionConfig,
 ): Promise<T> {
   let isOver = false;
   const untilOver = (queries: Queries): Queries =>
@@ -219,13 +234,15 @@ export async function transact<T>(
       },
     });
   try {
-    return await drizzle(pool).transaction((queries) =>
-      work(untilOver(queries)).catch(async (error: unknown) => {
-        // A statement fails a moment before its connection is known to have gone.
-        await nextTurn();
-        if (isOver) return new Promise<never>(() => undefined);
-        throw error;
-      }),
+    return await drizzle(pool).transaction(
+      (queries) =>
+        work(untilOver(queries)).catch(async (error: unknown) => {
+          // A statement fails a moment before its connection is known to have gone.
+          await nextTurn();
+          if (isOver) return new Promise<never>(() => undefined);
+          throw error;
+        }),
+      config,
     );
   } finally {
     isOver = true;

@@ -32,6 +32,19 @@ export async function findTask(db: Queries, taskId: string): Promise<TaskRow> {
   return task;
 }
 
+/**
+ * Reads the task of the import that holds an image, else the newest of its tasks; undefined if it
+ * has none.
+ */
+export async function findTaskOf(
+  db: Queries,
+  { id, claimTaskId }: Pick<typeof images.$inferSelect, "id" | "claimTaskId">,
+): Promise<TaskRow | undefined> {
+  if (claimTaskId !== null) return findTask(db, claimTaskId);
+  const [newest] = await listTasks(db, { imageId: id, limit: 1 });
+  return newest;
+}
+
 const KEYS = {
   created_at: known(tasks.createdAt),
   updated_at: known(tasks.updatedAt),

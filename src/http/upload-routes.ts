@@ -216,16 +216,17 @@ async function requireUpload(context: ApiContext, request: FastifyRequest, addre
 /** Finds an upload, also one that was imported: its sender may have missed the last answer. */
 async function findOrImported(
   { client }: ApiContext,
-  { image, imageId, generation }: SeenUpload,
+  { imageId, generation }: SeenUpload,
 ): Promise<ResumableView> {
   try {
     return await client.files.findUpload({ imageId, generation });
   } catch (error) {
-    const isGone = error instanceof ImportError && error.code === "ImportLost";
-    if (!isGone || image.status !== "active" || image.size === null) throw error;
+    if (!(error instanceof ImportError && error.code === "ImportLost")) throw error;
+    // Read after the upload: the import may just have ended.
+    const { status, size } = await client.images.show(imageId);
+    if (status !== "active" || size === null) throw error;
     const [task] = await client.admin.listTasks({ imageId, limit: 1 });
     if (task?.request_id == null || generationOf(task.request_id) !== generation) throw error;
-    const { size } = image;
     return { image_id: imageId, generation, size, offset: size, metadata: "", expires_at: null };
   }
 }

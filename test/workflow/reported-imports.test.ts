@@ -1,7 +1,10 @@
 import { randomBytes } from "node:crypto";
+import { eq } from "drizzle-orm";
 import { describe, expect, inject, onTestFinished } from "vitest";
 import { ImageImportClient } from "../../src/client/image-import-client.ts";
+import { images, tasks } from "../../src/db/schema.ts";
 import { CONTROL_QUEUE, importWorkflowId } from "../../src/workflow/contract.ts";
+import { changeBetweenReads } from "../support/change-between-reads.ts";
 import { failureOf } from "../support/failure-of.ts";
 import { Hold } from "../support/faults.ts";
 import { createRig, type ImportRig, it, liveReport } from "../support/import-rig.ts";
@@ -112,6 +115,32 @@ describe("the report of an import", () => {
       size: 1000,
       stores: ["fast"],
     });
+  });
+
+  it("has an image and its task as they are at one moment", async () => {
+    const { rig, imageId, storing } = await heldImport();
+
+    const report = await changeBetweenReads(rig, tasks, {
+      read: () => rig.client.imports.report(imageId),
+      change: async (db) => {
+        const unclaimed = { claimTaskId: null, claimWorkflowId: null, claimRunId: null };
+        await db
+          .update(images)
+          .set({ status: "queued", ...unclaimed, claimEarlierStatus: null })
+          .where(eq(images.id, imageId));
+        await db
+          .update(tasks)
+          .set({ status: "failure", message: "undone" })
+          .where(eq(tasks.imageId, imageId));
+      },
+    });
+
+    expect(report).toMatchObject({
+      state: "running",
+      status: "importing",
+      task: { message: "" },
+    });
+    storing.release();
   });
 
   it("follows an import that goes on after a reset", async () => {
