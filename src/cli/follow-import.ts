@@ -4,7 +4,7 @@ import { whileUnreachable } from "../client/while-unreachable.ts";
 import { ImportError } from "../domain/import-failure.ts";
 import type { AcceptedImport, ImportOutcome, ImportStatus } from "../workflow/contract.ts";
 import type { ImportObserver } from "./import-observer.ts";
-import { WAITING_FOR_A_WORKER } from "./waiting-for-a-worker.ts";
+import { waitingForAWorker } from "./waiting-for-a-worker.ts";
 
 /** The end of following an import: its outcome, or the user has left. */
 export type Followed =
@@ -46,7 +46,7 @@ export async function followImport(
   const end = new AbortController();
   const show = showStatus(client, imageId, { observe, ended: end.signal, signal: stopped });
   const silence = setTimeout(() => {
-    if (!isAny) observer.note(WAITING_FOR_A_WORKER);
+    if (!isAny) observer.note(waitingForAWorker());
   }, SILENCE_MS);
   try {
     return await Promise.race([

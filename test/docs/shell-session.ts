@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { withoutWordOfWaiting } from "../support/command-line.ts";
 
 /** A command of a page, and the lines that it should print; a line `…` stands for any lines. */
 export interface ShownCommand {
@@ -66,7 +67,7 @@ export async function runInOneShell(
   await once(shell, "close");
   return commands.map((command, index) => ({
     ...command,
-    output: readFileSync(join(results, String(index)), "utf8"),
+    output: withoutWordOfWaiting(readFileSync(join(results, String(index)), "utf8")),
     exitCode: Number(readFileSync(join(results, `${String(index)}.code`), "utf8")),
   }));
 }

@@ -60,13 +60,10 @@ export class CommandLine {
     this.#options = options;
   }
 
-  /**
-   * Runs a command to its end. The result lacks the line that a command writes if its answer takes
-   * more than 2.5 s: on a busy machine any command may write it.
-   */
+  /** Runs a command to its end. The result lacks its {@link withoutWordOfWaiting note}. */
   async run(...args: readonly string[]): Promise<CommandResult> {
     const result = await this.runVerbatim(...args);
-    return { ...result, stderr: result.stderr.replace(/^waiting for a worker; .*\n/gm, "") };
+    return { ...result, stderr: withoutWordOfWaiting(result.stderr) };
   }
 
   /** Runs a command to its end, and keeps every line that it writes. */
@@ -183,9 +180,10 @@ export class ShownCommand {
     await vi.waitUntil(() => this.#stdout.includes(words), PATIENCE);
   }
 
-  /** Its result, once it has ended. */
+  /** Its result, once it has ended, without its {@link withoutWordOfWaiting note}. */
   async result(): Promise<CommandResult> {
-    return this.#result;
+    const result = await this.#result;
+    return { ...result, stderr: withoutWordOfWaiting(result.stderr) };
   }
 
   /** Ctrl-C. */
@@ -220,14 +218,29 @@ async function resultOf(child: Child): Promise<CommandResult> {
   return { exitCode: child.exitCode, stdout, stderr };
 }
 
-/** Reads the lines of a command with `--json-lines`. @throws if one does not keep its schema */
+// On a busy machine any command may write it.
+const WORD_OF_WAITING = "waiting for a worker";
+
+/** An output without the line that a command writes if its answer takes more than 2.5 s. */
+export function withoutWordOfWaiting(output: string): string {
+  return output.replace(new RegExp(`^(?:.*: )?${WORD_OF_WAITING}.*\\n`, "gm"), "");
+}
+
+/**
+ * Reads the lines of a command with `--json-lines`, without the note that it writes if its answer
+ * takes more than 2.5 s. @throws if one does not keep its schema
+ */
 export function linesOf({ exitCode, stdout, stderr }: CommandResult): JsonLinesResult {
   const lines = stdout
     .split("\n")
     .slice(0, -1)
     .map((line) => documentOf(line) as Readonly<Record<string, unknown>>);
   for (const line of lines) eventDocument.parse(line);
-  return { exitCode, lines, failure: documentOf(stderr) };
+  return {
+    exitCode,
+    lines: lines.filter(({ message }) => !String(message).startsWith(WORD_OF_WAITING)),
+    failure: documentOf(stderr),
+  };
 }
 
 async function jsonResultOf(child: Child): Promise<JsonCommandResult> {

@@ -210,8 +210,10 @@ async function remove(session: Session, references: readonly string[]): Promise<
       ],
     ]);
   const resolve = (reference: string) => imageToRemoveFrom(client, reference, "delete");
-  await withWordOfWaiting(session, () =>
-    onEachImage(session, client, references, { work, text, resolve }),
+  await withWordOfWaiting(
+    session,
+    () => onEachImage(session, client, references, { work, text, resolve }),
+    "remove the bytes",
   );
 }
 
@@ -223,8 +225,10 @@ async function removeCopy(
   const client = await session.service();
   const imageId = await imageToRemoveFrom(client, reference, "remove a copy of");
   session.about({ image_id: imageId });
-  const status = await withWordOfWaiting(session, () =>
-    client.images.removeCopy(imageId, store, wait ? Infinity : undefined),
+  const status = await withWordOfWaiting(
+    session,
+    () => client.images.removeCopy(imageId, store, wait ? Infinity : undefined),
+    "remove the copy",
   );
   if (wait && status !== "removed") throw cannotFollow(imageId, store);
   session.answer({ id: imageId, store, status }, () =>

@@ -29,12 +29,20 @@ async function reconcile(session: Session, options: ReconcileOptions): Promise<v
   const { admin } = await session.client();
   const { dryRun = false, timeout } = options;
   if (dryRun) {
-    const found = await withWordOfWaiting(session, () => admin.findLeftovers(timeout));
+    const found = await withWordOfWaiting(
+      session,
+      () => admin.findLeftovers(timeout),
+      "find what is left",
+    );
     session.answer(found, () => leftoversText(found));
     requireComplete("look at everything", found.failures);
     return;
   }
-  const reconciled = await withWordOfWaiting(session, () => admin.reconcile(timeout));
+  const reconciled = await withWordOfWaiting(
+    session,
+    () => admin.reconcile(timeout),
+    "finish the reconciliation",
+  );
   session.answer(reconciled, () => reconciledText(reconciled));
   requireComplete("reconcile everything", reconciled.failures);
 }

@@ -51,7 +51,11 @@ async function dropStore(
   const client = await session.service();
   const imageId = await imageToRemoveFrom(client, reference, "drop a store of");
   session.about({ image_id: imageId });
-  const stores = await withWordOfWaiting(session, () => client.imports.dropStore(imageId, store));
+  const stores = await withWordOfWaiting(
+    session,
+    () => client.imports.dropStore(imageId, store),
+    "remove the copy",
+  );
   session.answer({ image_id: imageId, dropped: store, stores }, () =>
     fields([
       ["image_id", imageId],
@@ -70,7 +74,8 @@ async function cancel(
   const request = (imageId: string) => client.imports.cancel(imageId, { wait });
   const resolve = (reference: string) =>
     imageToRemoveFrom(client, reference, "cancel the import of");
-  await steer(session, references, wait ? "cancelled" : "cancelling", { request, resolve });
+  const task = wait ? "finish the undo" : undefined;
+  await steer(session, references, wait ? "cancelled" : "cancelling", { request, resolve, task });
 }
 
 interface Steered {
@@ -84,6 +89,8 @@ interface SteeringRequest {
   readonly request: (imageId: string) => Promise<boolean>;
   /** Finds the image that a reference means. Default: `client.images.resolve` */
   readonly resolve?: (reference: string) => Promise<string>;
+  /** The work after which a worker answers. Default: none */
+  readonly task?: string | undefined;
 }
 
 /**
@@ -96,7 +103,7 @@ async function steer(
   session: Session,
   references: readonly string[],
   status: string,
-  { request, resolve }: SteeringRequest,
+  { request, resolve, task }: SteeringRequest,
 ): Promise<void> {
   const client = await session.service();
   const work = async (imageId: string): Promise<Steered> => {
@@ -114,7 +121,9 @@ async function steer(
           : steered.status,
       ],
     ]);
-  await withWordOfWaiting(session, () =>
-    onEachImage(session, client, references, { work, text, resolve, endOf }),
+  await withWordOfWaiting(
+    session,
+    () => onEachImage(session, client, references, { work, text, resolve, endOf }),
+    task,
   );
 }

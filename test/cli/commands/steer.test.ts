@@ -268,4 +268,14 @@ describe("steering that no worker takes up", () => {
       });
     },
   );
+
+  it("makes `cancel --wait` show what it waits for", async () => {
+    const idle = await stack.withoutWorker();
+    const imageId = await stack.stagedImage();
+    await idle.json("start", imageId, "--accept-timeout", "3s");
+
+    const cancelling = idle.open("cancel", imageId, "--wait");
+
+    await cancelling.shows("waiting for a worker to finish the undo; `image-import doctor` shows");
+  });
 });
