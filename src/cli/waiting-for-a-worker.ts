@@ -3,10 +3,11 @@ import type { Answering } from "./session.ts";
 /**
  * The line that the user sees while no worker answers.
  *
- * @param task - the work after which the worker answers, such as "finish the undo". Default: none
+ * @param purpose - the work after which the worker answers, such as "finish the undo". Default:
+ *   none
  */
-export function waitingForAWorker(task?: string): string {
-  const worker = task === undefined ? "a worker" : `a worker to ${task}`;
+export function waitingForAWorker(purpose?: string): string {
+  const worker = purpose === undefined ? "a worker" : `a worker to ${purpose}`;
   return `waiting for ${worker}; \`image-import doctor\` shows whether one runs`;
 }
 
@@ -16,15 +17,15 @@ const WORD_AFTER_MS = 2_500;
 /**
  * Runs a request to a worker; while none answers, the terminal says so.
  *
- * @param task - as in {@link waitingForAWorker}
+ * @param purpose - as in {@link waitingForAWorker}
  */
 export async function withWordOfWaiting<T>(
   session: Pick<Answering, "progress">,
   work: () => Promise<T>,
-  task?: string,
+  purpose?: string,
 ): Promise<T> {
   const word = setTimeout(() => {
-    session.progress.note(waitingForAWorker(task));
+    session.progress.note(waitingForAWorker(purpose));
   }, WORD_AFTER_MS);
   try {
     return await work();

@@ -21,21 +21,24 @@ export async function changeBetweenReads<T>(
     await db.execute(sql`LOCK TABLE ${name} IN ACCESS EXCLUSIVE MODE`);
     const result = read();
     result.catch(() => undefined);
-    await vi.waitUntil(async () => (await countWaiters({ database }, table)) > 0, PATIENCE);
+    await vi.waitUntil(async () => (await countReaders({ database }, table)) > 0, PATIENCE);
     await change(db);
     return { result };
   });
   return begun.result;
 }
 
-async function countWaiters(
+/** The readers that wait for a table: a database made from the same template has its id, too. */
+async function countReaders(
   { database }: Pick<Catalogue, "database">,
   table: PgTable,
 ): Promise<number> {
   const [row] = await database.query((db) =>
-    db.execute<{ waiters: number }>(sql`
-      SELECT count(*)::int AS waiters FROM pg_locks
-      WHERE relation = ${getTableName(table)}::regclass AND NOT granted`),
+    db.execute<{ readers: number }>(sql`
+      SELECT count(*)::int AS readers FROM pg_locks
+      WHERE relation = ${getTableName(table)}::regclass
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND mode = 'AccessShareLock' AND NOT granted`),
   );
-  return row?.waiters ?? 0;
+  return row?.readers ?? 0;
 }

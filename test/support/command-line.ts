@@ -218,12 +218,15 @@ async function resultOf(child: Child): Promise<CommandResult> {
   return { exitCode: child.exitCode, stdout, stderr };
 }
 
-// On a busy machine any command may write it.
-const WORD_OF_WAITING = "waiting for a worker";
+const WORD_OF_WAITING =
+  /^([^:\n]+: )?waiting for a worker( to [a-z ]+)?; `image-import doctor` shows whether one runs(\n|$)/gm;
 
-/** An output without the line that a command writes if its answer takes more than 2.5 s. */
+/**
+ * An output without the line that a command writes if its answer takes more than 2.5 s: on a busy
+ * machine any command may write it.
+ */
 export function withoutWordOfWaiting(output: string): string {
-  return output.replace(new RegExp(`^(?:.*: )?${WORD_OF_WAITING}.*\\n`, "gm"), "");
+  return output.replace(WORD_OF_WAITING, "");
 }
 
 /**
@@ -238,7 +241,9 @@ export function linesOf({ exitCode, stdout, stderr }: CommandResult): JsonLinesR
   for (const line of lines) eventDocument.parse(line);
   return {
     exitCode,
-    lines: lines.filter(({ message }) => !String(message).startsWith(WORD_OF_WAITING)),
+    lines: lines.filter(
+      ({ event, message }) => event !== "note" || withoutWordOfWaiting(String(message)) !== "",
+    ),
     failure: documentOf(stderr),
   };
 }

@@ -74,8 +74,12 @@ async function cancel(
   const request = (imageId: string) => client.imports.cancel(imageId, { wait });
   const resolve = (reference: string) =>
     imageToRemoveFrom(client, reference, "cancel the import of");
-  const task = wait ? "finish the undo" : undefined;
-  await steer(session, references, wait ? "cancelled" : "cancelling", { request, resolve, task });
+  const purpose = wait ? "finish the undo" : undefined;
+  await steer(session, references, wait ? "cancelled" : "cancelling", {
+    request,
+    resolve,
+    purpose,
+  });
 }
 
 interface Steered {
@@ -90,7 +94,7 @@ interface SteeringRequest {
   /** Finds the image that a reference means. Default: `client.images.resolve` */
   readonly resolve?: (reference: string) => Promise<string>;
   /** The work after which a worker answers. Default: none */
-  readonly task?: string | undefined;
+  readonly purpose?: string | undefined;
 }
 
 /**
@@ -103,7 +107,7 @@ async function steer(
   session: Session,
   references: readonly string[],
   status: string,
-  { request, resolve, task }: SteeringRequest,
+  { request, resolve, purpose }: SteeringRequest,
 ): Promise<void> {
   const client = await session.service();
   const work = async (imageId: string): Promise<Steered> => {
@@ -124,6 +128,6 @@ async function steer(
   await withWordOfWaiting(
     session,
     () => onEachImage(session, client, references, { work, text, resolve, endOf }),
-    task,
+    purpose,
   );
 }
