@@ -28,7 +28,7 @@ export function versionInGoMod(buildDirectory, module) {
 
 /**
  * Builds a program beside its place and renames it. Reports the start, and now and then that it
- * goes on.
+ * continues.
  *
  * @param {object} build
  * @param {string} build.source - the package

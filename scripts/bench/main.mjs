@@ -43,7 +43,7 @@ async function bench() {
   } catch (error) {
     if (!signal.aborted) throw error;
     say("Interrupted");
-    // The interrupted case would go on without its servers.
+    // The interrupted case would continue without its servers.
     process.exit(130);
   }
 }

@@ -16,8 +16,8 @@ import { PACKAGE_ROOT } from "../prepare.mjs";
 import { Gate } from "./gate.mjs";
 
 // Kills the API, the client, the worker or Temporal (SIGKILL) in the middle of a large upload, by a
-// PUT of curl or by `image-import --api`. Measures the time until the upload goes on, or until the
-// image is queued and nothing is left:
+// PUT of curl or by `image-import --api`. Measures the time until the upload continues, or until
+// the image is queued and nothing is left:
 // `node scripts/killed-uploads.mjs [SIZE] [put|tus]/[api|client|worker|temporal]…`. By default all
 // cases, with 4 GiB. Needs disk space for three times the size.
 
@@ -120,7 +120,7 @@ async function killedPut(victim) {
       await untilActive(id);
       const seconds = secondsSince(killedAt);
       if (!isDone) throw new Error("curl failed");
-      return `goes on; active ${seconds} s after the kill`;
+      return `continues; active ${seconds} s after the kill`;
     }
     if (victim === "client") {
       client.kill();
@@ -164,15 +164,15 @@ async function killedUpload(victim) {
       const [part] = filesOf(id);
       return part === undefined || sizeOf(part) > sentBytes + MIB;
     };
-    await until("the upload goes on", grown);
-    const goesOn = secondsSince(killedAt);
+    await until("the upload continues", grown);
+    const continued = secondsSince(killedAt);
     if (!(await client.ended)) throw new Error("the client failed");
     await untilActive(id);
     const again = gate.passedBytes - sizeBytes;
     if (again > AGAIN_BYTES + HEADS_BYTES) {
       throw new Error(`${(again / MIB).toFixed(1)} MiB were sent again`);
     }
-    return `goes on ${goesOn} s after the kill; ${(again / MIB).toFixed(1)} MiB more sent than the file has; active after ${secondsSince(killedAt)} s`;
+    return `continues ${continued} s after the kill; ${(again / MIB).toFixed(1)} MiB more sent than the file has; active after ${secondsSince(killedAt)} s`;
   } finally {
     client.kill();
     gate.close();

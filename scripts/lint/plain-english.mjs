@@ -122,12 +122,12 @@ function blocksOf(sourceCode) {
     if (before.trim() !== "" || after.trim() !== "") continue;
     const last = blocks.at(-1);
     const above = last?.comments.at(-1);
-    const goesOn =
+    const continues =
       comment.type === "Line" &&
       above?.type === "Line" &&
       above.loc?.end.line === line - 1 &&
       last?.indent === column;
-    if (last !== undefined && goesOn) {
+    if (last !== undefined && continues) {
       last.comments.push(comment);
       last.end = comment.range[1];
     } else {

@@ -60,7 +60,7 @@ function requireNotLate(held: AttemptOrder | null, attempt: AttemptOrder, what: 
   if (!isLater(held, attempt)) return;
   throw new ImportError(
     "AttemptOvertaken",
-    `Cannot go on with ${what}: a later attempt (${String(held?.attempt)}) took it over from this one (${String(attempt.attempt)})`,
+    `Cannot continue with ${what}: a later attempt (${String(held?.attempt)}) took it over from this one (${String(attempt.attempt)})`,
   );
 }
 
@@ -80,7 +80,7 @@ export class Attempts {
   /**
    * Ends the attempts that have this key now, including one that was given up because it hangs.
    *
-   * @param order - the place of the undo among the attempts. Later attempts go on. Default: all
+   * @param order - the place of the undo among the attempts. Later attempts continue. Default: all
    *   attempts are ended
    * @returns "over" when no ended attempt writes any more, "hanging" when one did not end in time
    */

@@ -119,8 +119,8 @@ async function take<Result>(
     const left = resumes ? before : undefined;
     const part = left?.part ?? newPartName(id.imageId, id.epoch);
     const path = left?.path ?? policy.pathOf(part);
-    // A part that is not continued is removed. If its writer is still alive, it goes on writing to
-    // a file without a name, which is never published.
+    // A part that is not continued is removed. If its writer is still alive, it continues writing
+    // to a file without a name, which is never published.
     const earlierParts = [...(before?.earlierParts ?? []), before?.part].flatMap((name) =>
       name == null || name === part ? [] : [name],
     );

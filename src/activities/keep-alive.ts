@@ -10,8 +10,8 @@ type Steps = Record<string, (...args: never[]) => Promise<unknown>>;
 /**
  * Gives every step heartbeats from a timer, so that the death of its worker is noticed within the
  * heartbeat timeout and Temporal starts the step again. A step that is cancelled, or has timed out,
- * ends here soon even if it hangs in a call. Its call then goes on in the background. That is safe:
- * each of these steps may run twice.
+ * ends here soon even if it hangs in a call. Its call then continues in the background. That is
+ * safe: each of these steps may run twice.
  */
 export function keepAlive<Kept extends Steps>(steps: Kept): Kept {
   const kept = Object.entries(steps).map(([name, step]) => [

@@ -3,7 +3,7 @@ import { ImportError } from "../domain/import-failure.ts";
 
 /** Settings of {@link StoreCalls}. */
 export interface StoreCallsOptions {
-  /** Time limit of a call, in ms. The call itself goes on in the background. */
+  /** Time limit of a call, in ms. The call itself continues in the background. */
   readonly limitMs: number;
   /** Limit of unanswered calls of one store; further calls are rejected. */
   readonly atOnce: number;

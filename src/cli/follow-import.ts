@@ -18,7 +18,7 @@ const LAST_LOOK_MS = 2_000;
 
 /**
  * Shows the progress of an import until it has ended. Waits while the Temporal server or the worker
- * is unreachable: the import goes on when they are back.
+ * is unreachable: the import continues when they are back.
  *
  * The user wants to leave when `signal` is aborted.
  *

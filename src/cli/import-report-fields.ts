@@ -51,7 +51,7 @@ export function hasFailed({ state }: ImportReport): boolean {
   return state === "failed" || state === "refused" || state === "abandoned";
 }
 
-/** The end of an import for programs; `left` if it goes on. */
+/** The end of an import for programs; `left` if it continues. */
 export function endOf(report: ImportReport): EndEvent["event"] {
   if (goesOn(report)) return "left";
   if (!hasFailed(report)) return "succeeded";

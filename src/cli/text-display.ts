@@ -62,7 +62,7 @@ class LabelledDisplay extends TextDisplay {
     this.#whole.detail(`${this.#label}: ${text}`);
   }
 
-  /** Stops nothing: the displays of the other imports go on. */
+  /** Stops nothing: the displays of the other imports continue. */
   stop(): void {
     return;
   }

@@ -119,7 +119,7 @@ export class UploadWriter {
     }
   }
 
-  /** Makes sure that the part has all bytes that count, and that the request goes on there. */
+  /** Makes sure that the part has all bytes that count, and that the request continues there. */
   async #prepare(signal: AbortSignal): Promise<void> {
     const { staging } = this.#tools;
     const { before, part, source } = this.#held;
@@ -172,7 +172,7 @@ export class UploadWriter {
     await database.query((db) => forgetEarlierParts(db, { imageId: before.imageId, token }));
   }
 
-  /** Makes the part end where the bytes go on. */
+  /** Makes the part end where the bytes continue. */
   async #begin(target: FileHandle): Promise<void> {
     const { imageId, resumable } = this.#held.before;
     const { offset, checksum } = this.#next;

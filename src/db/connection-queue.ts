@@ -30,7 +30,7 @@ export class ConnectionQueue {
     }
   }
 
-  /** Rejects the calls that wait; those that run go on. */
+  /** Rejects the calls that wait; those that run continue. */
   rejectWaiting(reason: unknown): void {
     for (const waiter of this.#waiting.splice(0)) waiter.reject(reason);
   }

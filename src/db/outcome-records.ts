@@ -249,7 +249,7 @@ export async function recordStored(db: Queries, claim: ImportId, store: string):
 }
 
 /**
- * Removes a store without which the import goes on from `os_glance_importing_to_stores`.
+ * Removes a store from `os_glance_importing_to_stores`: the import continues without it.
  * Idempotent.
  *
  * @param hasFailed - true to add the store to `os_glance_failed_import`

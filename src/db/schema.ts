@@ -81,7 +81,7 @@ export interface ResumableUpload {
 }
 
 /**
- * The part of a writer that may be alive. The upload goes on in a copy of it; until the copy is
+ * The part of a writer that may be alive. The upload continues in a copy of it; until the copy is
  * complete, these bytes are those of the upload.
  */
 export interface UploadSource {

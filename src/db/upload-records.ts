@@ -121,7 +121,7 @@ async function requireTakeover(
   if (before.resumable !== null) {
     throw new ImportError(
       "StagingBusy",
-      `Image "${attempt.imageId}" has an upload that may go on until ${before.resumableUntil?.toISOString() ?? ""}`,
+      `Image "${attempt.imageId}" has an upload that may continue until ${before.resumableUntil?.toISOString() ?? ""}`,
       { hint: "Go on with it, end it (DELETE), or delete the image." },
     );
   }

@@ -73,7 +73,7 @@ async function readAll(
 ): Promise<void> {
   const sizeBytes = image.size ?? 0;
   const digests = new RunningDigests(image.os_hash_algo ?? undefined);
-  const patience = new Patience("the download goes on when it does", { ...source, signal });
+  const patience = new Patience("the download continues when it does", { ...source, signal });
   while (digests.doneBytes < sizeBytes) {
     const from = digests.doneBytes;
     try {

@@ -16,7 +16,7 @@ export class Patience {
   #refusals = 0;
   #isAway = false;
 
-  /** @param promise - the end of the note, such as `the upload goes on when it does` */
+  /** @param promise - the end of the note, such as `the upload continues when it does` */
   constructor(
     promise: string,
     to: { readonly note: (text: string) => void; readonly signal?: AbortSignal | undefined },

@@ -86,7 +86,7 @@ export function hasStaging(dependencies: Dependencies): dependencies is NodeDepe
  * True if a run is open.
  *
  * @param runId - default: the newest run of the workflow id. The reconciler asks about that, not
- *   about the run that took the claim: after a reset the newest run goes on with the claim, and a
+ *   about the run that took the claim: after a reset the newest run continues with the claim, and a
  *   new import takes it over
  */
 async function isRunOpen(client: Client, workflowId: string, runId?: string): Promise<boolean> {

@@ -168,8 +168,8 @@ async function createWorkers(
       taskQueue: CONTROL_QUEUE,
       activities: createControlActivities(dependencies),
       maxConcurrentActivityTaskExecutions: 16,
-      // By default a workflow waits 10 s for the dead worker that had it before another one may go
-      // on: too long for a cancel, a pause and a look at its status.
+      // By default a workflow waits 10 s for the dead worker that had it before another one may
+      // continue: too long for a cancel, a pause and a look at its status.
       stickyQueueScheduleToStartTimeout: "2s",
     }),
   ];
@@ -203,7 +203,7 @@ function sweepAtStart(dependencies: NodeDependencies, logger: Logger): { stop():
       if (swept.staged + swept.parts > 0)
         logger.info("Removed bytes that no import owns", { ...swept });
     } catch (error) {
-      logger.warn("Cannot sweep the staging area; the reconciler goes on", { error });
+      logger.warn("Cannot sweep the staging area; the reconciler continues", { error });
     }
   };
   void sweep();

@@ -38,7 +38,7 @@ export interface UploadUpkeepOptions {
 }
 
 /**
- * Goes on with the uploads to this worker's staging whose process has died: an incomplete one is
+ * Continues with the uploads to this worker's staging whose process has died: an incomplete one is
  * removed, and the image is `queued` again, unless it waits for its next bytes; a complete one is
  * imported if an import was to follow.
  */
@@ -75,7 +75,7 @@ export class UploadUpkeep {
         if (!uploads.some((each) => each.imageId === imageId)) this.#closedRuns.delete(imageId);
       }
       for (const upload of uploads) {
-        await this.#trying(`go on with the upload of image ${upload.imageId}`, () =>
+        await this.#trying(`continue with the upload of image ${upload.imageId}`, () =>
           this.#goOn(upload),
         );
       }

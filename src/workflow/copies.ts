@@ -12,7 +12,7 @@ export type GivenUp = "failed" | "dropped";
 // When all copies are made, the step `confirm` may wait for a store that does not respond. A user
 // may then try to drop that store.
 const ALL_MADE_HINT =
-  "The image becomes active as soon as every store that has a copy works. To go on without one, stop the import (`image-import cancel <image-id>`) and start it with the other stores (`image-import start <image-id> --store NAME`).";
+  "The image becomes active as soon as every store that has a copy works. To continue without one, stop the import (`image-import cancel <image-id>`) and start it with the other stores (`image-import start <image-id> --store NAME`).";
 
 interface Copy {
   /** The scope of this copy alone: its cancellation does not stop other copies. */

@@ -78,7 +78,7 @@ async function killBeforePublishing(
 }
 
 describe("fetchImage() after its process was killed", () => {
-  it("goes on from the part, and requests only the rest", async () => {
+  it("resumes from the part, and requests only the rest", async () => {
     const { behaviour } = holdingAt60Percent();
     const origin = await HostileOrigin.start(behaviour);
     const rig = await nodeFor(origin);
@@ -232,7 +232,7 @@ describe("discardFetched() after the process of the download was killed", () => 
   });
 });
 
-describe("fetchImage() in a process that stood still, and goes on late", () => {
+describe("fetchImage() in a process that stood still, and continues late", () => {
   it("changes nothing of the download that a second attempt has finished meanwhile", async () => {
     const { behaviour, release } = holdingAt60Percent();
     const origin = await HostileOrigin.start(behaviour);

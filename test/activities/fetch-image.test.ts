@@ -187,7 +187,7 @@ describe("fetchImage() from an origin that is odd, but sends all bytes", () => {
     ],
     ["stalls at 99 %, once", once(stallsAt99Percent), 2],
     [
-      "goes on by the time of the last change",
+      "continues by the time of the last change",
       async (exchange) => {
         const modified = "Mon, 02 Nov 2026 10:00:00 GMT";
         const dates = { "last-modified": modified, date: "Mon, 02 Nov 2026 12:00:00 GMT" };
@@ -238,7 +238,7 @@ describe("fetchImage() from an origin that is odd, but sends all bytes", () => {
     expect(origin.requests.every(({ method }) => method === "GET")).toBe(true);
   });
 
-  it("goes on without a length while the catalogue is unreachable now and then", async () => {
+  it("continues without a length while the catalogue is unreachable now and then", async () => {
     let broken: BrokenDatabase | undefined;
     let imageId = "";
     const origin = await HostileOrigin.start(
@@ -510,12 +510,12 @@ describe("fetchImage() from an origin that is hostile", () => {
       "SourceUnavailable",
     ],
     [
-      "goes on at another byte than requested",
+      "resumes at another byte than requested",
       once(dropsAt60Percent, withHead(206, { "content-range": "bytes 0-16/17", etag: '"one"' })),
       "SourceRefused",
     ],
     [
-      "goes on with more than there is",
+      "continues with more than there is",
       once(dropsAt60Percent, async (exchange) => {
         const from = exchange.from ?? 0;
         const range = `bytes ${String(from)}-${String(SIZE_BYTES)}/${String(SIZE_BYTES)}`;
@@ -728,7 +728,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
       `its connection broke after ${String(SIZE_BYTES)} bytes, twice at the same place: `,
     ],
     [
-      "with a validator, and never goes on",
+      "with a validator, and never continues",
       dropsAt60Percent,
       [RETRIED, RETRIED, RETRIED, FINAL],
       `its connection broke after ${String(AT_60_PERCENT)} of ${String(SIZE_BYTES)} bytes, 4 times at the same place: `,
@@ -792,7 +792,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
       3,
     ],
     [
-      "further each time, by less than a download needs to go on at once",
+      "further each time, by less than a download needs to resume at once",
       async (exchange) => {
         const reached = Math.min(1000 * (exchange.earlier + 1), SIZE_BYTES);
         await sendUpTo(exchange, BYTES, reached);
@@ -858,7 +858,7 @@ describe("fetchImage() from an origin that ends too early each time", () => {
 });
 
 describe("fetchImage() after an attempt that ended", () => {
-  it("goes on from its part, and requests only the rest", async () => {
+  it("resumes from its part, and requests only the rest", async () => {
     let isAway = true;
     const origin = await HostileOrigin.start(async (exchange) => {
       if (!isAway) return honest(BYTES)(exchange);
@@ -878,7 +878,7 @@ describe("fetchImage() after an attempt that ended", () => {
     expect(origin.sentBytes).toBeLessThanOrEqual(SIZE_BYTES + ON_ITS_WAY_BYTES);
   });
 
-  it("goes on from a part that ends with zeros", async () => {
+  it("resumes from a part that ends with zeros", async () => {
     const bytes = Buffer.concat([someBytes(MIB), Buffer.alloc(4 * MIB), someBytes(100)]);
     const end = 4 * MIB + 5;
     const origin = await HostileOrigin.start(async (exchange) => {
@@ -911,7 +911,7 @@ describe("fetchImage() after an attempt that ended", () => {
     expect((await readFile(await rig.fetchedPath(plan.image_id))).equals(others)).toBe(true);
   });
 
-  it("restarts from byte 0 when the origin goes on with other data than requested", async () => {
+  it("restarts from byte 0 when the origin continues with other data than requested", async () => {
     const others = someBytes(SIZE_BYTES);
     const origin = await HostileOrigin.start(
       once(dropsAt60Percent, async (exchange) => {
@@ -952,7 +952,7 @@ describe("fetchImage() after an attempt that ended", () => {
     expect(origin.requests).toHaveLength(1);
   });
 
-  it("keeps the part when it is cancelled, as for a pause, and goes on from it", async () => {
+  it("keeps the part when it is cancelled, as for a pause, and resumes from it", async () => {
     const origin = await HostileOrigin.start(once(stallsAt99Percent));
     const rig = await nodeFor(origin, { web: { idleTimeoutMs: 60_000 } });
     const plan = await rig.claimForFetch();

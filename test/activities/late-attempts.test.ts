@@ -65,7 +65,7 @@ interface Scene {
   readonly run: (info: Partial<Info>) => Promise<unknown>;
   /** Undoes the step in this process. */
   readonly undo: (info: Partial<Info>) => Promise<unknown>;
-  /** Lets the other process go on to its end. Returns the bytes that it made. */
+  /** Lets the other process continue to its end. Returns the bytes that it made. */
   readonly finish: () => Promise<Buffer>;
 }
 
@@ -233,7 +233,7 @@ describe.each(SCENES)("%s that a later attempt makes in another process", (_, op
   });
 });
 
-describe("a late release of a claim with which a reset of its run goes on", () => {
+describe("a late release of a claim with which a reset of its run continues", () => {
   const later: Partial<Info> = {
     attempt: 1,
     currentAttemptScheduledTimestampMs: 2_000,

@@ -222,7 +222,7 @@ describe("storeImage() into S3", () => {
 });
 
 describe("storeImage() into S3 after its process was killed", () => {
-  it("goes on with the part of a copy that was killed in the middle of its bytes", async () => {
+  it("continues with the part of a copy that was killed in the middle of its bytes", async () => {
     const node = await openS3Node();
     const bytes = someBytes(SIZE_BYTES);
     const plan = await claim(node, bytes);
@@ -268,7 +268,7 @@ describe("storeImage() into S3 after its process was killed", () => {
   });
 });
 
-describe("storeImage() into S3 in a process that stood still, and goes on late", () => {
+describe("storeImage() into S3 in a process that stood still, and continues late", () => {
   it("changes nothing of the image that a second attempt has finished meanwhile", async () => {
     const node = await openS3Node();
     const { rig } = node;
@@ -315,7 +315,7 @@ describe("storeImage() into S3 in a process that stood still, and goes on late",
 });
 
 describe("storeImage() into S3 when it is cancelled", () => {
-  it("keeps the parts that have arrived, and goes on from them when it is run again", async () => {
+  it("keeps the parts that have arrived, and resumes from them when it is run again", async () => {
     const node = await openS3Node();
     const bytes = someBytes(SIZE_BYTES);
     const plan = await claim(node, bytes);

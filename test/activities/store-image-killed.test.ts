@@ -55,7 +55,7 @@ async function killBeforeRecording(rig: NodeRig, plan: ImportPlan): Promise<stri
 }
 
 describe("storeImage() after its process was killed", () => {
-  it("goes on from the part of a copy that was killed in the middle of its bytes", async ({
+  it("resumes from the part of a copy that was killed in the middle of its bytes", async ({
     rig,
   }) => {
     const bytes = someBytes(SIZE_BYTES);
@@ -157,7 +157,7 @@ describe("removeCopy() after the process of the copy was killed", () => {
   });
 });
 
-describe("storeImage() in a process that stood still, and goes on late", () => {
+describe("storeImage() in a process that stood still, and continues late", () => {
   it("changes nothing of the image that a second attempt has finished meanwhile", async ({
     rig,
   }) => {

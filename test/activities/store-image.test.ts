@@ -237,7 +237,7 @@ describe("storeImage() for an import that no longer holds the image", () => {
 });
 
 describe("storeImage() after an earlier attempt", () => {
-  it("goes on from the part of a writer that is dead, and writes only what is missing", async ({
+  it("resumes from the part of a writer that is dead, and writes only what is missing", async ({
     rig,
   }) => {
     const bytes = someBytes(16 * MIB);
@@ -467,7 +467,7 @@ describe("storeImage() after an earlier attempt", () => {
     expect(await holds(rig.copyPath(plan), bytes)).toBe(true);
   });
 
-  it("ends an attempt that still runs in this process, and goes on from its part", async ({
+  it("ends an attempt that still runs in this process, and resumes from its part", async ({
     rig,
   }) => {
     const copies = rig.holdCopies();
@@ -491,7 +491,7 @@ describe("storeImage() after an earlier attempt", () => {
 });
 
 describe("storeImage() when it is stopped", () => {
-  it("stops within a block on a cancel, keeps its part, and goes on from it when it is run again", async ({
+  it("stops within a block on a cancel, keeps its part, and resumes from it when it is run again", async ({
     rig,
   }) => {
     const copies = rig.holdCopies();

@@ -29,7 +29,7 @@ interface Scene {
    * MiB for `release`.
    */
   readonly transformElsewhere: () => ChildProgram;
-  /** Lets the transforms in other processes go on. */
+  /** Lets the transforms in other processes continue. */
   readonly release: () => Promise<void>;
 }
 
@@ -161,7 +161,7 @@ describe("sweepNode() after the process of a transform was killed, and its run t
   });
 });
 
-describe("transformStaged() in a process that stood still, and goes on late", () => {
+describe("transformStaged() in a process that stood still, and continues late", () => {
   it.each<[string, (scene: Scene) => Promise<unknown>]>([
     [
       "a second attempt has finished",

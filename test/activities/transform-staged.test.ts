@@ -169,7 +169,7 @@ describe("transformStaged()", () => {
     );
   });
 
-  it("goes on from the earlier product, and removes it", async () => {
+  it("resumes from the earlier product, and removes it", async () => {
     const bytes = someBytes(100);
     const rig = await openNode(catalogue, { transforms: [marking("one"), marking("two", "?")] });
     const plan = await rig.stageAndClaim(bytes);

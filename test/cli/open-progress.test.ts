@@ -151,13 +151,13 @@ describe("openProgressDisplay() on a terminal", () => {
     vi.advanceTimersByTime(1_000);
 
     progress.bytes("staging", 2 * MIB, 2 * MIB);
-    progress.note("Left; the import goes on.");
+    progress.note("Left; the import continues.");
     progress.stop();
     screen.write("answer\n");
 
     expect(screen.text).toBe(
       [
-        "Left; the import goes on.",
+        "Left; the import continues.",
         "staging     [========================] 100 %  2 MiB of 2 MiB",
         "answer",
       ].join("\n"),

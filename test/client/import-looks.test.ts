@@ -5,7 +5,7 @@ import { Turns } from "../../src/client/turns.ts";
 import type { ImportStatus } from "../../src/workflow/contract.ts";
 import { importIn } from "../support/shown-states.ts";
 
-/** A run that a test lets go on, and the requests that were made. */
+/** A run that a test lets continue, and the requests that were made. */
 class Run {
   readonly requests: string[] = [];
   historyLength = 10;
@@ -49,7 +49,7 @@ beforeEach(() => {
 });
 
 describe("lookAtImport()", () => {
-  it("asks the worker only when the run has gone on", async () => {
+  it("asks the worker only when the run has progressed", async () => {
     const run = new Run();
     follow(run);
 
@@ -115,7 +115,7 @@ describe("Turns", () => {
     ]);
   });
 
-  it("goes on when the wall clock is set back", async () => {
+  it("continues when the wall clock is set back", async () => {
     const turns = new Turns(125);
     const { signal } = new AbortController();
     await turns.next(signal);

@@ -182,7 +182,7 @@ const CASES: readonly Case[] = [
     report: { state: "failed", run_id: "run-1", message: FAILURE, failure: NO_SPACE },
   },
   {
-    title: "an import that goes on after a reset",
+    title: "an import that continues after a reset",
     image: IMPORTING,
     task: task("processing"),
     newest: run("run-2", "open", OURS, "run-1"),
@@ -190,7 +190,7 @@ const CASES: readonly Case[] = [
     report: { state: "running", run_id: "run-2", live: OURS },
   },
   {
-    title: "an import that goes on after a reset, while no worker answers",
+    title: "an import that continues after a reset, while no worker answers",
     image: IMPORTING,
     task: task("processing"),
     newest: run("run-2", "open", null, "run-1"),

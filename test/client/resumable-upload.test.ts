@@ -116,7 +116,7 @@ class TestUpload {
 }
 
 describe("continueUpload(), when the writer before may be alive on another machine", () => {
-  it("goes on in a copy of its part, and removes that", async ({ rig }) => {
+  it("continues in a copy of its part, and removes that", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await upload.send(0, 2 * MIB);
     const { part } = await upload.row();
@@ -148,7 +148,7 @@ describe("continueUpload(), when the writer before may be alive on another machi
     await upload.finish();
   });
 
-  it("goes on with a copy where it was broken off", async ({ rig }) => {
+  it("continues with a copy where it was broken off", async ({ rig }) => {
     const upload = await TestUpload.begin(rig);
     await upload.send(0, 3 * MIB);
     await upload.leaveElsewhere();

@@ -58,7 +58,7 @@ describe("StagingLease.during()", () => {
     await expect(stopped).rejects.toBe(reason);
   });
 
-  it("goes on while the database is unreachable", async () => {
+  it("continues while the database is unreachable", async () => {
     let failures = 0;
     let enough: () => void = () => undefined;
     const isEnough = new Promise<void>((resolve) => {

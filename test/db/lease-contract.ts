@@ -133,7 +133,7 @@ export function testLease(catalogue: Catalogue, kind: LeaseKind): void {
       expect(await find(id)).toMatchObject({ state: "whole", node: NODE });
     });
 
-    it("goes to a later attempt, and the earlier one can neither go on nor finish", async () => {
+    it("goes to a later attempt, and the earlier one can neither continue nor finish", async () => {
       const { id, late, attempt } = await overtaken();
       const before = await find(id);
 

@@ -94,7 +94,7 @@ function expectThatItHitTheMiddle({ brokenOff }: Survival): void {
 }
 
 /**
- * The part went on from where it was: under its name, and never shorter than the whole blocks that
+ * The part resumed from where it was: under its name, and never shorter than the whole blocks that
  * it had.
  */
 function expectThatItWasResumed({ brokenOff, history }: Survival): void {
@@ -139,7 +139,7 @@ describe("an import, when something is killed in the middle of its copy", () => 
 
     const survival = await importAcross({ kill: () => stack.kill("postgres") });
 
-    // Its copies go on meanwhile.
+    // Its copies continue meanwhile.
     expect(stack.file.pids.worker).toBe(worker);
     expectThatItHitTheMiddle(survival);
     expectThatItWasResumed(survival);
@@ -156,7 +156,7 @@ describe("an import, when something is killed in the middle of its copy", () => 
     expectThatItCompleted(survival);
   });
 
-  it("goes on with the next start when it is `npm start`, whose programs were left running", async () => {
+  it("continues with the next start when it is `npm start`, whose programs were left running", async () => {
     const survival = await importAcross({
       kill: () => stack.killSupervisor(),
       recover: () => stack.start(),
@@ -167,7 +167,7 @@ describe("an import, when something is killed in the middle of its copy", () => 
     expectThatItCompleted(survival);
   });
 
-  it("goes on with the next start when it is `npm start` with everything", async () => {
+  it("continues with the next start when it is `npm start` with everything", async () => {
     const survival = await importAcross({
       kill: () => stack.killSupervisor("worker", "temporal", "postgres"),
       recover: () => stack.start(),

@@ -68,7 +68,7 @@ async function expectNoUpload(id: string): Promise<void> {
 
 describe("a PUT, when half of it is there", () => {
   it.each([["worker"], ["temporal"]] as const)(
-    "goes on, and the image is active, after the death of %s",
+    "continues, and the image is active, after the death of %s",
     async (program) => {
       const { id } = await api.create();
       const put = await beginPut(id);
@@ -95,7 +95,7 @@ describe("a PUT, when half of it is there", () => {
 
 describe("an upload that survives, when half of it is there", () => {
   it.each([["worker"], ["temporal"]] as const)(
-    "goes on, and the image is active, after the death of %s",
+    "continues, and the image is active, after the death of %s",
     async (program) => {
       const { id, path } = await api.begin(BYTES.length, { import: "true" });
       const patch = new OpenPatch(stack.file.api_url ?? "", path, 0, BYTES.length);
@@ -110,7 +110,7 @@ describe("an upload that survives, when half of it is there", () => {
     },
   );
 
-  it("goes on at the same byte after the death of the API", async () => {
+  it("resumes at the same byte after the death of the API", async () => {
     const { id, path } = await api.begin(BYTES.length, { import: "true" });
     const patch = new OpenPatch(stack.file.api_url ?? "", path, 0, BYTES.length);
     patch.send(BYTES.subarray(0, HALF_BYTES));

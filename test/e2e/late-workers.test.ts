@@ -16,7 +16,7 @@ const COPIES = 4;
 // poll ends after a minute; the next attempt begins up to half a minute later.
 const PATIENCE = { timeout: 150_000, interval: 20 };
 
-/** An origin that stops in the middle of its answers until the test lets it go on. */
+/** An origin that stops in the middle of its answers until the test lets it continue. */
 async function openHoldingOrigin() {
   const bytes = randomBytes(IMAGE_BYTES);
   let release: () => void = () => undefined;
@@ -69,7 +69,7 @@ async function awaitTakeOver(service: Service, { pid }: WorkerProcess): Promise<
 }
 
 describe("a worker that stands still until another worker has taken its imports over", () => {
-  it("ends none of them when it goes on", async () => {
+  it("ends none of them when it continues", async () => {
     const { origin, release } = await openHoldingOrigin();
     const service = await Service.open({
       stores: { slow: {}, fast: {} },

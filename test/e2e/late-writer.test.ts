@@ -67,7 +67,7 @@ async function look({ dataDir, databaseUrl }: Service, imageId: string): Promise
 }
 
 describe("a worker that stands still in the middle of a copy until another one has finished it", () => {
-  it("changes nothing when it goes on", async () => {
+  it("changes nothing when it continues", async () => {
     const service = await openService();
     // Between the first worker and Temporal: once it is cut, that worker does not learn that it
     // is late.
@@ -81,7 +81,7 @@ describe("a worker that stands still in the middle of a copy until another one h
     const importing = new CommandLine({ env: service.env }).start("import", path, "--id", imageId);
     await waitForPart(service.store("slow"), imageId, HELD_AT_BYTES);
     await late.stop();
-    // The worker writes the rest when it goes on.
+    // The worker writes the rest when it continues.
     service.holds.release("slow", imageId);
     relay.freeze();
     relay.cut();

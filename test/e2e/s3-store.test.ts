@@ -249,7 +249,7 @@ describe("cancel --wait in the middle of a copy into S3", () => {
 });
 
 describe("a worker that stands still in the middle of a copy into S3 until another one has finished it", () => {
-  it("changes nothing when it goes on", async () => {
+  it("changes nothing when it continues", async () => {
     const service = await openOwnService();
     // Between the first worker and Temporal: once it is cut, that worker does not learn that it
     // is late.

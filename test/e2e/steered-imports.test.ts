@@ -83,7 +83,7 @@ async function waitForAnotherWorker(earlierPid: number): Promise<void> {
 }
 
 describe("a paused import", () => {
-  it("writes nothing, also after its worker was killed, and goes on from where it was", async () => {
+  it("writes nothing, also after its worker was killed, and resumes from where it was", async () => {
     const { imageId, path, importing } = await importHalf();
     await commandLine.answer("pause", imageId);
     await waitUntilPaused(imageId);
@@ -150,7 +150,7 @@ describe("cancel --wait in the middle of a copy", () => {
 });
 
 describe("Ctrl-C while an import runs", () => {
-  it("detaches with exit code 6, and the import goes on", async () => {
+  it("detaches with exit code 6, and the import continues", async () => {
     const imageId = randomUUID();
     stack.holds.hold("slow", imageId, HELD_AT_BYTES);
     const importing = commandLine.open("import", await writeDisk(), "--id", imageId);

@@ -15,7 +15,7 @@ test.each([
   ["/v1/imports/{id}", { accept_timeout_ms: 600_000 }, { accepted: false, task_id: null }],
   ["/v2/images/{id}/import", { method: { name: "glance-direct" } }, {}],
 ])(
-  "after SIGTERM a start at %s that no worker answers ends, and goes on",
+  "after SIGTERM a start at %s that no worker answers ends, and the import continues",
   async (path, json, answer) => {
     const env = await stack.environmentWithoutWorker();
     const api = await ApiProcess.start(stack, { drain: "1s" }, [], env);

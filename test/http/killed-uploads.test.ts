@@ -8,7 +8,7 @@ import { ApiProcess } from "./api-process.ts";
 import { open, statusIn } from "./raw-socket.ts";
 import { WireClient } from "./wire-client.ts";
 
-// Uploads whose API is killed: the worker of the staging volume goes on with them.
+// Uploads whose API is killed: the worker of the staging volume continues with them.
 
 const stack = new SharedStack();
 const others = new WireClient(stack.file.api_url ?? "");

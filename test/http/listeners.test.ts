@@ -25,7 +25,7 @@ beforeEach(async () => {
   ({ id: imageId } = await client.images.create({ owner: "ours", visibility: "public" }));
   watched = [];
   vi.spyOn(client.imports, "report").mockResolvedValue(RUNNING);
-  // An import that goes on until its listener leaves.
+  // An import that continues until its listener leaves.
   vi.spyOn(client.imports, "watch").mockImplementation(async function* (_, options = {}) {
     watched.push(options);
     await new Promise<void>((resolve) => {

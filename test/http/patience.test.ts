@@ -16,18 +16,18 @@ async function fails(patience: Patience, failure: Error, times: number): Promise
 
 test("a transfer waits for its API without a limit, and then for the database", async () => {
   const notes: string[] = [];
-  const patience = new Patience("it goes on", { note: (text) => notes.push(text) });
+  const patience = new Patience("it continues", { note: (text) => notes.push(text) });
 
   await fails(patience, AWAY, 100);
   await fails(patience, REFUSAL, 30);
 
   expect((await failureOf(patience.wait(REFUSAL))).code).toBe("DatabaseUnavailable");
-  expect(notes).toEqual(["The API does not answer; it goes on"]);
+  expect(notes).toEqual(["The API does not answer; it continues"]);
 });
 
 test("only refusals in a row end a transfer", async () => {
   const notes: string[] = [];
-  const patience = new Patience("it goes on", { note: (text) => notes.push(text) });
+  const patience = new Patience("it continues", { note: (text) => notes.push(text) });
 
   await fails(patience, REFUSAL, 30);
   await fails(patience, AWAY, 1);
@@ -36,14 +36,14 @@ test("only refusals in a row end a transfer", async () => {
   await fails(patience, REFUSAL, 30);
 
   expect((await failureOf(patience.wait(REFUSAL))).code).toBe("DatabaseUnavailable");
-  expect(notes).toEqual(["The API does not answer; it goes on"]);
+  expect(notes).toEqual(["The API does not answer; it continues"]);
 });
 
 test.each([
   new ImportError("ImageNotFound", "There is no such image"),
   new UnlistedFailure("InternalError", "The service has a fault"),
 ])("a final answer ends a transfer at once: %s", async (failure) => {
-  const patience = new Patience("it goes on", { note: () => undefined });
+  const patience = new Patience("it continues", { note: () => undefined });
 
   await expect(patience.wait(failure)).rejects.toBe(failure);
 });

@@ -208,7 +208,7 @@ test("a tenant does not read who cancelled an import, and an administrator does"
   }
 });
 
-test("lists are sorted, and go on behind an image whose id no generator makes", async () => {
+test("lists are sorted, and continue behind an image whose id no generator makes", async () => {
   const remote = away();
   const client = await stack.connect();
   const owner = randomUUID();

@@ -221,7 +221,7 @@ test("an import is followed through the death of the API", async () => {
   expect([exitCode, /status +active/.test(stdout)]).toEqual([0, true]);
 });
 
-test("a download goes on after its connection broke", async () => {
+test("a download continues after its connection broke", async () => {
   const id = await stack.activeImage();
   const bytes = await stack.commandLine.json("image", "show", id);
   expect(bytes.exitCode).toBe(0);
@@ -230,7 +230,7 @@ test("a download goes on after its connection broke", async () => {
   const output = join(makeTemporaryDirectory(), "disk.raw");
   const remote = away(relay.through(stack.file.api_url ?? ""));
   const { exitCode, stderr } = await remote.run("image", "download", id, "-o", output);
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("the download goes on")]);
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("the download continues")]);
   expect(createHash("sha512").update(readFileSync(output)).digest("hex")).toBe(
     (bytes.answer as { os_hash_value: string }).os_hash_value,
   );

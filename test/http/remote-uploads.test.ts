@@ -45,7 +45,7 @@ async function offsetOf(imageId: string): Promise<number> {
   return Number(head.headers.get("upload-offset"));
 }
 
-test("an upload goes on where its connection broke", async () => {
+test("an upload resumes where its connection broke", async () => {
   const relay = await Relay.open(stack.file.api_url ?? "");
   relay.cutRequestsAfter(8 * MIB, 2);
   const disk = writeDisk(SIZE_BYTES);
@@ -55,7 +55,7 @@ test("an upload goes on where its connection broke", async () => {
   expect(relay.sentBytes).toBeLessThan(SIZE_BYTES + 2 * AGAIN_BYTES + HEADS_BYTES);
 });
 
-test("an upload goes on after the death of the API", async () => {
+test("an upload continues after the death of the API", async () => {
   const api = await ApiProcess.start(stack);
   const relay = await Relay.open(api.url);
   const disk = writeDisk(SIZE_BYTES);
@@ -71,7 +71,7 @@ test("an upload goes on after the death of the API", async () => {
   expect(relay.sentBytes).toBeLessThan(SIZE_BYTES + AGAIN_BYTES + HEADS_BYTES);
 });
 
-test("the same command goes on after the death of the first one", async () => {
+test("the same command continues after the death of the first one", async () => {
   const relay = await Relay.open(stack.file.api_url ?? "");
   const remote = away(relay.through(stack.file.api_url ?? ""));
   const disk = writeDisk(SIZE_BYTES);

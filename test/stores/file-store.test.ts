@@ -294,7 +294,7 @@ describe("FileStore.copy() through memory", () => {
     ],
     ["the whole", Buffer.concat([RANDOM, RANDOM, RANDOM]), 0],
     ["more than the whole", Buffer.concat([RANDOM, RANDOM, RANDOM, RANDOM]), 0],
-  ])("goes on from a part that holds %s", async (_, held, writtenBytes) => {
+  ])("resumes from a part that holds %s", async (_, held, writtenBytes) => {
     const bytes = Buffer.concat([RANDOM, RANDOM, RANDOM]);
     const source = await stage(bytes);
     await writeFile(join(directory, part), held);
@@ -327,7 +327,7 @@ describe("FileStore.copy() through memory", () => {
     expect((await readFile(join(directory, part))).equals(bytes)).toBe(true);
   });
 
-  it("goes on from a part that was made read-only already", async () => {
+  it("resumes from a part that was made read-only already", async () => {
     const source = await stage(Buffer.concat([RANDOM, RANDOM]));
     await writeFile(join(directory, part), RANDOM, { mode: 0o440 });
     await chmod(directory, 0o777);

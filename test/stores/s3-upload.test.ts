@@ -316,7 +316,7 @@ describe("S3Store.copy() on a bad connection", () => {
     expect(readsUnderWay()).toBe(0);
   });
 
-  it("goes on when the server was killed and came back meanwhile", async () => {
+  it("continues when the server was killed and came back meanwhile", async () => {
     const store = await storeBehindProxy({ partsInFlight: 1 });
     let restarting: Promise<void> | undefined;
     injectIntoParts(

@@ -74,7 +74,7 @@ export function itKeepsTheStoreContract(
       expect(copied.shared).toBe(false);
     });
 
-    it("keeps what it has when it is cancelled, and goes on from there", async () => {
+    it("keeps what it has when it is cancelled, and resumes from there", async () => {
       const store = await createStore();
       const bytes = Buffer.concat([RANDOM, randomBytes(blockBytes), RANDOM, RANDOM]);
       const source = await stage(bytes);

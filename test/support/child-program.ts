@@ -77,7 +77,7 @@ export class ChildProgram {
     return program;
   }
 
-  /** Lets a program go on that waits for its stdin. */
+  /** Lets a program continue that waits for its stdin. */
   release(): void {
     this.#child.stdin.write("\n");
   }
@@ -88,7 +88,7 @@ export class ChildProgram {
     await waitForStandstill(this.#child.pid);
   }
 
-  /** Lets it go on (SIGCONT). */
+  /** Lets it continue (SIGCONT). */
   continue(): void {
     this.#child.kill("SIGCONT");
   }

@@ -24,7 +24,7 @@ export class CopyHolds {
     this.#hold(`${store}.${imageId}`, atBytes);
   }
 
-  /** Lets the copies that wait go on, and later ones pass. */
+  /** Lets the copies that wait continue, and later ones pass. */
   release(store: string, imageId: string): void {
     this.#release(`${store}.${imageId}`);
   }
@@ -42,7 +42,7 @@ export class CopyHolds {
     this.#hold("upload", atBytes);
   }
 
-  /** Lets the stagings that wait go on, and later ones pass. */
+  /** Lets the stagings that wait continue, and later ones pass. */
   releaseStaging(): void {
     this.#release("staging");
   }

@@ -21,7 +21,7 @@ export const losesItsAnswer: Fault = async (step) => {
 export class Hold {
   /** Resolves when a step is held. */
   readonly reached: Promise<void>;
-  /** Lets the step go on; one that is not held yet will not be. */
+  /** Lets the step continue; one that is not held yet will not be. */
   readonly release: () => void;
   readonly #released: Promise<void>;
   #reach: () => void = () => undefined;
@@ -63,7 +63,7 @@ export class Hold {
     return cancelled();
   };
 
-  /** Holds the step as if its process stood still: not even the end of its run lets it go on. */
+  /** Holds the step as if its process stood still: not even the end of its run lets it continue. */
   readonly standsStill: Fault = async (step) => {
     this.#reach();
     await this.#released;

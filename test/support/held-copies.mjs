@@ -33,7 +33,7 @@ export class HeldCopies {
     return this.#reached.promise;
   }
 
-  /** Lets the copies that wait go on, and later ones pass. */
+  /** Lets the copies that wait continue, and later ones pass. */
   release() {
     this.#released.resolve();
   }

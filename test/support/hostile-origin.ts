@@ -211,8 +211,8 @@ export function honest(bytes: Buffer, etag = ETAG): Behaviour {
 }
 
 /**
- * The head of an answer with all bytes, or with those from where the client wants to go on. Returns
- * where that is.
+ * The head of an answer with all bytes, or with those from where the client wants to continue.
+ * Returns where that is.
  */
 export function beginAnswer(
   exchange: Exchange,

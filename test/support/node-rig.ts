@@ -378,7 +378,7 @@ export class NodeRig {
 
   /**
    * A copy in a process of its own that waits in the middle of its bytes, once it has begun. The
-   * program's `release` lets it go on.
+   * program's `release` lets it continue.
    */
   async heldElsewhere(
     plan: ImportPlan,

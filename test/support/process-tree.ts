@@ -12,7 +12,7 @@ export async function stopTree(pid: number): Promise<number[]> {
   return [...children, pid];
 }
 
-/** Lets processes go on (SIGCONT). */
+/** Lets processes continue (SIGCONT). */
 export function continueAll(pids: readonly number[]): void {
   for (const pid of pids) process.kill(pid, "SIGCONT");
 }

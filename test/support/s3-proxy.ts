@@ -80,7 +80,7 @@ export class S3Proxy {
       void this.#handle(request, response);
     };
     this.#server.on("request", handle);
-    // Else it would tell a client to go on before the server has.
+    // Else it would tell a client to continue before the server has.
     this.#server.on("checkContinue", handle);
   }
 

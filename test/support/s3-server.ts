@@ -93,7 +93,7 @@ export class S3Server {
     await waitForStandstill(this.#process?.process?.pid);
   }
 
-  /** Lets it go on (SIGCONT). */
+  /** Lets it continue (SIGCONT). */
   resume(): void {
     this.#signal("SIGCONT");
   }

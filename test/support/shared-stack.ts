@@ -132,7 +132,7 @@ export class SharedStack extends RunningStack {
     return imageId;
   }
 
-  /** Lets the copy of an image into the store `slow` go on to its end. */
+  /** Lets the copy of an image into the store `slow` continue to its end. */
   release(imageId: string): void {
     this.holds.release("slow", imageId);
   }

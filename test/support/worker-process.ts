@@ -49,7 +49,7 @@ export class WorkerProcess {
     await waitForStandstill(this.#child.pid);
   }
 
-  /** Lets it go on (SIGCONT). */
+  /** Lets it continue (SIGCONT). */
   continue(): void {
     this.#child.kill("SIGCONT");
   }

@@ -71,7 +71,7 @@ describe("Compensations", () => {
     expect(rig.calls).toEqual(["claimImport", "verifyStaging", "releaseImport"]);
   });
 
-  it("go on after one that fails, and name what was left behind", async ({ rig }) => {
+  it("continue after one that fails, and name what was left behind", async ({ rig }) => {
     const imageId = await importThatFailsLate(rig, {
       "removeCopy slow": failsWith("PermissionDenied", "it is read-only"),
     });

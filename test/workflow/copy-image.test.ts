@@ -222,7 +222,7 @@ describe("importImage() by copy-image", () => {
     expect(copy.equals(BYTES)).toBe(true);
   });
 
-  it("ends when every copy is damaged, names them, and goes on once one is restored", async () => {
+  it("ends when every copy is damaged, names them, and continues once one is restored", async () => {
     const rig = await createRig({ stores: THREE_STORES });
     const imageId = await importedImage(rig);
     await rig.client.imports.copy(imageId, { stores: ["slow"] });

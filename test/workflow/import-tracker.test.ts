@@ -203,7 +203,7 @@ describe("the current details of a run", () => {
     expect(paused.currentDetails).toMatch(/^### activating, paused\n/);
   });
 
-  it("say that bytes are paused in the middle, and go on", async ({ rig }) => {
+  it("say that bytes are paused in the middle, and continue", async ({ rig }) => {
     const slow = rig.holdCopies("slow");
     const imageId = await rig.stagedImage(randomBytes(3 * MIB));
 

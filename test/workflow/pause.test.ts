@@ -223,7 +223,7 @@ describe("pauseImport", () => {
 });
 
 describe("resumeImport", () => {
-  it("goes on from the part", async ({ rig }) => {
+  it("resumes from the part", async ({ rig }) => {
     const slow = rig.holdCopies("slow");
     const bytes = randomBytes(4 * MIB);
     const imageId = await rig.stagedImage(bytes);
@@ -243,7 +243,7 @@ describe("resumeImport", () => {
     expect(stored.equals(bytes)).toBe(true);
   });
 
-  it("goes on from the part when all workers were stopped and started meanwhile", async ({
+  it("resumes from the part when all workers were stopped and started meanwhile", async ({
     rig,
   }) => {
     const slow = rig.holdCopies("slow");

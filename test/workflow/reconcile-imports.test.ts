@@ -165,7 +165,7 @@ describe("reconcileImports()", () => {
     });
   });
 
-  it("goes on with a deletion whose workflow was lost", async ({ rig }) => {
+  it("continues with a deletion whose workflow was lost", async ({ rig }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));
     await rig.client.imports.start(imageId);
     await rig.client.imports.wait(imageId);
@@ -188,7 +188,7 @@ describe("reconcileImports()", () => {
       .toMatchObject({ image: "deleted", locations: [], fast: [] });
   });
 
-  it("goes on with the removal of a copy whose workflow was never started", async ({ rig }) => {
+  it("continues with the removal of a copy whose workflow was never started", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     await rig.database.transaction((db) => beginCopyRemoval(db, imageId, "slow"));
     await age(rig, imageId);
@@ -201,7 +201,7 @@ describe("reconcileImports()", () => {
       .toMatchObject({ image: "active", locations: ["fast active"], fast: ["@.1"], slow: [] });
   });
 
-  it("goes on with the removal of a copy whose workflow was terminated", async ({ rig }) => {
+  it("continues with the removal of a copy whose workflow was terminated", async ({ rig }) => {
     const imageId = await activeTwice(rig);
     const removing = new Hold();
     rig.fail("removePublishedCopy slow", () => removing.before(cancelled));

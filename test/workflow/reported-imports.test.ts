@@ -143,7 +143,7 @@ describe("the report of an import", () => {
     storing.release();
   });
 
-  it("follows an import that goes on after a reset", async () => {
+  it("follows an import that continues after a reset", async () => {
     const { rig, imageId, storing, accepted } = await heldImport();
     const again = new Hold();
     rig.fail("storeImage fast", again.before);

@@ -9,7 +9,7 @@ import { resetRun } from "../support/reset-run.ts";
 const CANCELLED_AT_A_STEP = /^Error: ImportCancelled: (store "fast"|save): it was cancelled$/;
 
 describe("importImage() that is reset", () => {
-  it("goes on with its claim and completes once when that comes after the acceptance", async ({
+  it("continues with its claim and completes once when that comes after the acceptance", async ({
     rig,
   }) => {
     const imageId = await rig.stagedImage(randomBytes(1000));

@@ -233,7 +233,7 @@ describe("importImage() into several stores of which all must succeed", () => {
 });
 
 describe("the update dropStore", () => {
-  it("stops a copy in the middle of its bytes, removes it, and the import goes on", async ({
+  it("stops a copy in the middle of its bytes, removes it, and the import continues", async ({
     rig,
   }) => {
     rig.holdCopies("slow");

@@ -45,7 +45,7 @@ describe("import of several files", () => {
     ]);
   });
 
-  it("goes on after one that fails, and removes only the image of that one", async () => {
+  it("continues after one that fails, and removes only the image of that one", async () => {
     const [good = "", other = ""] = writeDisks("good.raw", "other.raw");
     const missing = join(makeTemporaryDirectory(), "missing.raw");
     const owner = randomUUID();

@@ -55,7 +55,7 @@ describe("pause", () => {
 });
 
 describe("resume", () => {
-  it("lets a paused import go on to its end", async () => {
+  it("lets a paused import continue to its end", async () => {
     const { image_id: imageId } = await stack.runningImport();
     await commandLine.answer("pause", imageId);
     await waitUntilPaused(imageId);
