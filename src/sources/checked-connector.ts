@@ -26,8 +26,8 @@ export type NameLookup = (
 ) => void;
 
 /**
- * The only way out of this process: makes connections to addresses that the policy allows. A name
- * is resolved once, all of its addresses must be allowed, and the connection goes to one of these.
+ * Makes the connections of downloads, only to addresses that the policy allows. A name is resolved
+ * once, all of its addresses must be allowed, and the connection goes to one of these.
  * The name is not resolved again: a proxy gets the address. An origin on this machine is reached
  * without the proxy, for which the address would mean another machine.
  */

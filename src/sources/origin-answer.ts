@@ -210,7 +210,7 @@ function failureOfStatus(status: number, headers: IncomingHttpHeaders, where: st
 }
 
 const NEEDS_ACCESS =
-  "The worker sends no credentials and no cookies. Use a URL that needs none, such as a signed one, or download the file yourself.";
+  "The worker sends no cookies, and no credentials except the token of a `glance-download`. Use a URL that needs none, such as a signed one, or download the file yourself.";
 const NOT_THERE = "Check the path of the URL.";
 
 const KNOWN_STATUS: Readonly<Record<number, { readonly name: string; readonly hint?: string }>> = {

@@ -85,11 +85,6 @@ export async function openTunnel(proxy: OutboundProxy, order: TunnelOrder): Prom
       socket.on("error", () => undefined).destroy();
       reject(failure);
     });
-    // A proxy must not respond to CONNECT with 1xx or an upgrade.
-    request.once("response", (answer: IncomingMessage) => {
-      answer.destroy();
-      fail(new ProxyError(`it returned ${answer.statusCode ?? 0} to CONNECT`, true));
-    });
     request.once("error", fail);
     request.end();
   });

@@ -67,6 +67,8 @@ export class WebDownload implements AsyncDisposable {
   #connectedAt = 0;
   #connections: number;
   #isSideBySide = false;
+  /** The range of several connections that ends the resource. It has a body once it arrives. */
+  #lastRange: { readonly startAt: number; readonly body: Readable | undefined } | undefined;
   #hasAnsweredRange = false;
   #fallBack: WebDownload["fallBack"] = "none";
   #fruitless = 0;
@@ -91,10 +93,17 @@ export class WebDownload implements AsyncDisposable {
     this.#limit = limit;
     this.#earlyEnd = order.earlyEnd;
     this.#where = displayedUrl(parseWebUrl(order.url));
-    // undici reports bytes after the end of a response only by this message, for each connection of
-    // the agent: also for one to a server that redirected, and then says that it was idle.
+    // undici reports bytes after the end of a response only by this message. It does so for each
+    // connection of the agent. The bytes may thus be a 408 with which a server that redirected
+    // closes its idle connection: they count only if the last byte may have arrived.
     agent.on("disconnect", (_origin, _targets, error) => {
-      if (error.message === "bad response" && this.#hasArrived()) this.#hasExcess = true;
+      if (error.message !== "bad response") return;
+      const look = (): void => {
+        this.#hasExcess ||= this.#hasArrived();
+      };
+      // The head of a range is noticed after the bytes that came in one piece with it.
+      if (this.#lastRange !== undefined && this.#lastRange.body === undefined) setImmediate(look);
+      else look();
     });
   }
 
@@ -167,6 +176,7 @@ export class WebDownload implements AsyncDisposable {
     if ((state.sizeBytes ?? 0) > maxBytes) throw this.#tooLarge(state.sizeBytes);
     this.#state = state;
     this.#hasExcess = false;
+    this.#lastRange = undefined;
     this.#offset = startAt;
     this.#connectedAt = startAt;
     this.#windowMs = 0;
@@ -186,8 +196,11 @@ export class WebDownload implements AsyncDisposable {
     if (validator === null || sizeBytes === null) return undefined;
     if (sizeBytes - startAt <= RANGE_BYTES) return undefined;
     const ask = async (from: number, endAt: number): Promise<Readable> => {
+      const isLast = endAt === sizeBytes;
+      if (isLast) this.#lastRange = { startAt: from, body: undefined };
       const part = await this.#ask({ startAt: from, endAt, state });
       if (part.startAt === from && part.body !== undefined) {
+        if (isLast) this.#lastRange = { startAt: from, body: part.body };
         this.#hasAnsweredRange = true;
         return part.body;
       }
@@ -315,10 +328,11 @@ export class WebDownload implements AsyncDisposable {
 
   /** True if the last byte of the resource may have arrived, read or not. */
   #hasArrived(): boolean {
-    // Several connections fill buffers of their own.
-    if (this.#isSideBySide) return true;
-    const arrivedBytes = this.#offset + (this.#body?.readableLength ?? 0);
-    return this.#body !== undefined && arrivedBytes >= (this.#state.sizeBytes ?? 0);
+    // Each of several connections fills a buffer of its own.
+    const end = this.#isSideBySide ? this.#lastRange : { startAt: 0, body: this.#body };
+    if (end?.body === undefined) return false;
+    const arrivedBytes = Math.max(this.#offset, end.startAt) + end.body.readableLength;
+    return arrivedBytes >= (this.#state.sizeBytes ?? 0);
   }
 
   /** Makes sure that no bytes follow the end of the resource. */

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { EventEmitter, once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { RANGE_BYTES } from "../../src/sources/side-by-side.ts";
@@ -38,11 +39,11 @@ function wrongAt(rangeNumber: number, behaviour: Behaviour): Behaviour {
 async function openFrom(
   origin: HostileOrigin,
   order: Partial<DownloadOrder> = {},
-  { connections = CONNECTIONS, idleTimeoutMs = 20_000 } = {},
+  { connections = CONNECTIONS, idleTimeoutMs = 20_000, ports = [origin.port] } = {},
 ) {
   const web = new WebSource({
     schemes: ["http"],
-    ports: [origin.port],
+    ports,
     allowedNetworks: ["127.0.0.0/8"],
     allowedHosts: [],
     deniedHosts: [],
@@ -241,6 +242,31 @@ describe("a download over several connections", () => {
     expect(await failureOf(openFrom(origin).then(readAll))).toMatchObject({
       code: "SourceRefused",
     });
+  });
+
+  it("does not take a message to an idle connection for bytes of the image", async () => {
+    const events = new EventEmitter();
+    const allAsked = once(events, "all asked");
+    const idleEnded = once(events, "idle ended");
+    const target = await HostileOrigin.start(async (exchange) => {
+      if (exchange.earlier === CONNECTIONS - 1) events.emit("all asked");
+      const wanted = wantedOf(exchange);
+      await exchange.send(wanted.subarray(0, 10));
+      if (exchange.earlier === 0) await idleEnded;
+      await exchange.send(wanted.subarray(10));
+    });
+    const origin = await HostileOrigin.start(async (exchange) => {
+      exchange.head(302, { location: target.url(), "content-length": 0 });
+      // The client uses this connection again until it has requested as many ranges as it may.
+      if (exchange.earlier !== CONNECTIONS - 1) return;
+      await allAsked;
+      exchange.head(408, { "content-length": 0 });
+      await exchange.gone();
+      events.emit("idle ended");
+    });
+    const download = await openFrom(origin, {}, { ports: [origin.port, target.port] });
+
+    expect((await readAll(download)).equals(BYTES)).toBe(true);
   });
 
   it.each(["is aborted", "is disposed of"])("ends all connections when it %s", async (how) => {
