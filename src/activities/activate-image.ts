@@ -10,19 +10,19 @@ export interface ActivateOrder {
   readonly epoch: number;
   readonly task_id: string;
   /**
-   * Disk format that the image gets: taken over from its source, of the last product, or detected
-   * if none was declared. Default, and in histories of 0.1.0: as it was declared.
+   * Disk format that the image gets: that of its source, that of the last product, or the detected
+   * one if none was declared. Default, and in histories of 0.1.0: as it was declared.
    */
   readonly disk_format?: DiskFormat;
   /** Container format that the image takes over from its source. Default: as it was declared. */
   readonly container_format?: ContainerFormat;
   /** Properties that its source and transforms give the image. Default: none. */
   readonly properties?: Readonly<Record<string, string>>;
-  /** For the history of the image. Absent in histories of 0.1.0, and of a further copy. */
+  /** For the history of the image. Absent in histories of 0.1.0, and in runs of `copy-image`. */
   readonly preparation?: Preparation | undefined;
 }
 
-/** The point of no return. It has no undo: after it the import only goes forward. */
+/** The activation of an image. It has no undo: after it the import only goes forward. */
 export function activateImageActivities({ database, taskTimeToLiveMs, version }: Dependencies) {
   return {
     /**

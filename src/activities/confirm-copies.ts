@@ -14,14 +14,14 @@ export interface ConfirmOrder {
   readonly digests: Digests;
 }
 
-/** The last look at the copies before readers see them. It has no undo: it only reads. */
+/** The last look at the copies before readers see them. It has no undo: it changes no bytes. */
 export function confirmCopiesActivities(dependencies: NodeDependencies) {
   const { database, idleTimeoutMs } = dependencies;
   return {
     /**
      * Makes sure that no copy has changed since it was checked. A copy that may have changed is
-     * read again and compared with the digests. A link always may have changed: it is another name
-     * of the staged file, and the owner of that file can still write to it.
+     * read again and compared with the digests. This matters most for a link: it is another name of
+     * the staged file, and the owner of that file can still write to it.
      *
      * @throws ImportError `StagedDataChanged` for a copy that is still the staged file,
      *   `DigestMismatch` for any other, `CopyNotFound`; retried: `StoreUnavailable`

@@ -80,7 +80,7 @@ export interface OpenSource extends AsyncDisposable {
  * Opens the source of an import's copies: the staged bytes, or a copy of an active image.
  *
  * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`;
- *   `CopyNotFound`, `StoreUnavailable`
+ *   `CopyNotFound`, `StoreUnavailable`, `DigestMismatch` when every copy is damaged
  */
 export async function openSource(
   dependencies: NodeDependencies,

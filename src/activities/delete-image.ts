@@ -51,7 +51,10 @@ export function deleteImageActivities({ database }: Dependencies) {
       throw new ImportError("ImageStillClaimed", `Image "${imageId}" is still being imported`);
     },
 
-    /** `pending_delete → deleted`, once nothing is left. Returns true if the image is deleted. */
+    /**
+     * `pending_delete → deleted`, once nothing is left. Returns false if something is left. Returns
+     * true for an image that is not in `pending_delete`.
+     */
     async finishDeletion(imageId: string): Promise<boolean> {
       return database.transaction(async (db) => {
         const remains = await findRemains(db, imageId);

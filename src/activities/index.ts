@@ -20,7 +20,7 @@ import { discardProductsActivities, transformStagedActivities } from "./transfor
 import { unstageImageActivities } from "./unstage-image.ts";
 import { verifyStagingActivities } from "./verify-staging.ts";
 
-/** The steps that need only the catalogue: any worker runs them. */
+/** The steps that need no bytes, only the catalogue and Temporal: any worker runs them. */
 export function createControlActivities(dependencies: Dependencies) {
   return {
     ...claimImportActivities(dependencies),

@@ -17,7 +17,7 @@ const LOOK_EVERY_MS = 1_000;
 export class ProductRoom implements AsyncDisposable {
   /** Bytes that quotas and the cap leave when the transform begins. */
   readonly maxBytes: number;
-  /** Aborted when there is no more room. */
+  /** Aborted when there is no more room, or when the import has lost its claim. */
   readonly signal: AbortSignal;
   readonly #dependencies: Pick<NodeDependencies, "database" | "limits">;
   readonly #claim: ImportId;

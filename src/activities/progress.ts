@@ -6,8 +6,8 @@ import { Pace } from "../domain/pace.ts";
 import type { Report } from "../domain/report.ts";
 
 /**
- * The content of the last heartbeat of a byte step. The Web UI shows it to users, the status to
- * clients.
+ * The content of the last heartbeat of a byte step. Users see it in the Web UI of Temporal, and
+ * clients in the status of the import.
  */
 export interface ByteProgress {
   readonly step: "fetch" | "verify" | "transform" | "digest" | "store" | "confirm";

@@ -23,8 +23,8 @@ export interface Published {
 
 // A store that works responds within a few round trips. A cancel waits for the response.
 const LOOK_PATIENCE_MS = 2_000;
-// The end of the run waits for it. If it takes longer, it runs again in a step of its own, which is
-// bounded.
+// The end of the run waits for the deletion of the staged data. If that takes longer, it runs again
+// in a step of its own, which has a time limit.
 const UNSTAGE_PATIENCE_MS = 5_000;
 
 /** The publication of a small image. It has no undo: after it the import only goes forward. */

@@ -46,7 +46,8 @@ export interface TrustedStaged extends AsyncDisposable {
 
 /**
  * Opens the staged bytes of an image and makes sure that they agree with the catalogue. An
- * unchanged file is trusted; a touched or changed one is digested again and compared.
+ * unchanged file is trusted. If the digests are known, a touched or changed file is digested again
+ * and compared. If they are not known, a touched file is trusted, and a changed one is refused.
  *
  * @throws ImportError `StagedDataMissing`, `StagedDataRefused`, `StagedDataChanged`
  */

@@ -74,7 +74,7 @@ export class StoreCalls {
     const most = this.#silent.has(store) ? 1 : this.#options.atOnce;
     const isSlow = this.#silent.has(store) || waiting.some((ageMs) => ageMs > SLOW_MS);
     if (waiting.length < most || !isSlow) return;
-    throw unavailable(store, `${String(waiting.length)} calls wait for its answer`);
+    throw unavailable(store, `it has not answered earlier calls (${String(waiting.length)})`);
   }
 }
 

@@ -48,10 +48,10 @@ export function storeImageActivities(dependencies: NodeDependencies) {
     /**
      * Copies the staged bytes, or another store's copy, into a store and publishes the copy there
      * under a key of this import's own. Readers do not see it before the activation. It resumes
-     * only the part of an attempt whose process is dead. A late attempt touches nothing.
+     * only the part of an attempt that is known to be over. A late attempt touches nothing.
      *
      * @throws ImportError `ImportLost`, `NoSpace`, `PermissionDenied`, `StagedDataChanged`,
-     *   `StagedDataMissing`, `CopyNotFound`; `DigestMismatch`; retried: `StoreUnavailable`,
+     *   `StagedDataMissing`, `CopyNotFound`, `DigestMismatch`; retried: `StoreUnavailable`,
      *   `CopyMismatch`, `AttemptOvertaken`
      */
     async storeImage(order: StoreOrder): Promise<StoredCopy> {

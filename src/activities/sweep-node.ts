@@ -125,14 +125,19 @@ async function sweepLease(dependencies: NodeDependencies, lease: LeaseRow): Prom
 const sweeps = new StoreCalls({ limitMs: 90_000, atOnce: 1 });
 
 async function sweepParts(dependencies: NodeDependencies): Promise<number> {
-  const { database, staging, stores } = dependencies;
-  const orphans = await findParts(dependencies);
-  for (const part of orphans) await staging.discard({ part });
-  // In parallel: a store that does not respond does not delay the others.
-  const swept = await settled(
-    stores.names.map((name) => sweeps.run(name, () => sweepStore(database, stores.get(name)))),
-  );
-  return orphans.length + swept;
+  const { database, stores } = dependencies;
+  // In parallel: a store that does not respond delays neither the others nor the staging area.
+  return settled([
+    sweepStaging(dependencies),
+    ...stores.names.map((name) => sweeps.run(name, () => sweepStore(database, stores.get(name)))),
+  ]);
+}
+
+async function sweepStaging(dependencies: NodeDependencies): Promise<number> {
+  return sweepEach(await findParts(dependencies), async (part) => {
+    await dependencies.staging.discard({ part });
+    return 1;
+  });
 }
 
 /** The names of private files in staging that no lease has. */

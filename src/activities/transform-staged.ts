@@ -200,8 +200,8 @@ async function makeProduct(
       ...(tool === undefined ? {} : { tool }),
     };
   } catch (error) {
-    // The attempt that took over, or the undo, removes it too. Only a late attempt knows the name
-    // of its own file.
+    // The attempt that took over, or the undo, may remove the part, too. But if this attempt is
+    // late, only it knows the name of its part.
     await staging.discard({ part: held.part }).catch(() => undefined);
     throw error;
   }

@@ -55,7 +55,11 @@ async function newVolumeId(root: string, usedBefore: string | undefined): Promis
   return chosen;
 }
 
-/** The id of the volume of a directory; undefined if it has none. @throws as {@link volumeIdOf} */
+/**
+ * The id of the volume of a directory; undefined if it has none.
+ *
+ * @throws Error when the file of the id holds something else
+ */
 export async function readVolumeId(root: string): Promise<string | undefined> {
   const path = join(root, NODE_FILE);
   const text = await readFile(path, "utf8").catch((error: unknown) => {

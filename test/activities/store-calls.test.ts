@@ -36,7 +36,7 @@ describe("StoreCalls.run()", () => {
         retryable: true,
         message: expect.stringContaining("10 ms") as string,
       },
-      { code: "StoreUnavailable", message: expect.stringContaining("1 calls wait") as string },
+      { code: "StoreUnavailable", message: expect.stringContaining("earlier calls (1)") as string },
     ]);
   });
 

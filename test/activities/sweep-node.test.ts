@@ -245,6 +245,17 @@ describe("sweepNode() when something can't be removed", () => {
     expect(await rig.names("fast")).toEqual([]);
   });
 
+  it("sweeps the stores also while a private file in staging can't be removed", async ({ rig }) => {
+    const part = newPartName(randomUUID(), 3);
+    await mkdir(rig.staged(part));
+    await age(rig.staged(part));
+    const old = await orphan((name) => rig.stored(name));
+    await age(rig.stored(old));
+
+    await expect(sweep(rig)).rejects.toThrow("EISDIR");
+    expect(await rig.names("fast")).toEqual([]);
+  });
+
   it("touches nothing outside", async ({ rig }) => {
     const imageId = await unsweepable(rig);
 
