@@ -119,7 +119,13 @@ export class Connections {
    */
   async stores(): Promise<Stores> {
     this.#stores ??= this.#openStores();
-    return this.#stores;
+    try {
+      return await this.#stores;
+    } catch (error) {
+      // The next call may find a corrected file.
+      this.#stores = undefined;
+      throw error;
+    }
   }
 
   async #openStores(): Promise<Stores> {

@@ -12,6 +12,6 @@ export function ended(imageId: string, status: string): ImportError {
 export function tooLate(imageId: string): ImportError {
   return new ImportError(
     "ImportEnded",
-    `Image "${imageId}" became active before the cancel could stop it`,
+    `Cannot cancel the import of image "${imageId}": it has published its copies already`,
   );
 }

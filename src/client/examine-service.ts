@@ -17,7 +17,7 @@ import { examineTemporal } from "./examine-temporal.ts";
 import { runCheck, type Finding } from "./finding.ts";
 import { viewStores, type StoreView } from "./store-view.ts";
 
-/** The places of parts of a service that no connection names. */
+/** The parts of a service to check that the addresses of the client do not name. */
 export interface ServicePlaces {
   /** The configuration file of this host. Default: the configuration of this client. */
   readonly configPath?: string | undefined;

@@ -22,8 +22,8 @@ interface ListedWorker {
 }
 
 /**
- * Checks the workers that poll: that there is one, that all are ready, and that they run with this
- * version and this configuration.
+ * Checks the workers that poll: that there is one, that all run with this configuration and this
+ * version, and that all are ready.
  *
  * @param configPath - the configuration with which workers should run; undefined if unknown
  * @returns the names and the states of the workers

@@ -167,8 +167,9 @@ export class HostFiles {
   }
 
   /**
-   * Opens a published image to read bytes at any position. They are those that were checked when
-   * the copy was published; a reader that needs proof compares the digest of the image.
+   * Opens a published image to read bytes at any position. A copy that may have changed since its
+   * last check is read to its end first. A reader that needs proof compares the digest of the
+   * image.
    *
    * @throws ImportError `ImageNotFound`; `DigestMismatch`, `CopyNotFound`, `StoreUnavailable` if no
    *   copy can be read

@@ -107,7 +107,7 @@ function ofRun(state: ImportState, { run_id, status }: RunView): OfRun {
   return { state, run_id, live: status, message, failure };
 }
 
-/** A refused run stays open for a moment. */
+/** True if a worker may still accept the run. A refused run stays open for a moment. */
 function mayBeAccepted({ status }: RunView): boolean {
   return status === null || status.phase === "accepting";
 }
@@ -147,7 +147,11 @@ function ofNoTask(
   if (isPublished) {
     return { state: "succeeded", task: null, run_id: null, live: null, ...NO_FAILURE };
   }
-  if (newest === undefined || newest === "away") throw noImport(imageId);
+  // An import may be waiting for its acceptance.
+  if (newest === "away") {
+    return { state: "unknown", task: null, run_id: null, live: null, ...NO_FAILURE };
+  }
+  if (newest === undefined) throw noImport(imageId);
   const state = newest.state === "terminated" || newest.state === "timed out";
   return {
     ...ofRun(state ? "abandoned" : "refused", newest),

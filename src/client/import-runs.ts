@@ -14,6 +14,7 @@ import {
   imageIdOf,
   importWorkflowId,
   SEARCH_ATTRIBUTES,
+  UNDO_LIMIT_MS,
   type ImportOutcome,
   type ImportStatus,
 } from "../workflow/contract.ts";
@@ -29,8 +30,8 @@ import { chainOf, isOpen, stateOf } from "./described-run.ts";
 import { withLiveProgress } from "../temporal/live-progress.ts";
 import { temporalFailure } from "../temporal/temporal-failure.ts";
 
-// The answer comes after the removal of the copy, which is tried for a minute.
-const DROP_PATIENCE_MS = 90_000;
+// The answer comes after the removal of the copy, which is an undo.
+const DROP_PATIENCE_MS = UNDO_LIMIT_MS + 30_000;
 // The user waits for it, also after Ctrl-C.
 const LOOK_PATIENCE_MS = 5_000;
 // A worker that runs answers a query within moments.
@@ -248,14 +249,15 @@ export class ImportRuns {
       if (phase === "failed" || phase === "refused") throw ended(imageId, phase);
       return status !== null;
     }
+    let status: string;
     try {
-      accepted(await resultOf(handle));
+      ({ status } = await resultOf(handle));
     } catch (error) {
       if (!(error instanceof WorkflowFailedError)) throw temporalFailure(error);
       if (!(error.cause instanceof CancelledFailure)) throw outcomeFailure(error, imageId);
       return true;
     }
-    throw tooLate(imageId);
+    throw status === "refused" ? ended(imageId, status) : tooLate(imageId);
   }
 
   /**

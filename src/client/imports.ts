@@ -297,7 +297,7 @@ export class Imports {
   async #withCanceller(report: ImportReport): Promise<ImportReport> {
     const { image_id: imageId, run_id: runId, failure } = report;
     if (failure?.code !== "ImportCancelled" || runId === null) return report;
-    // The catalogue alone has the end of an import while Temporal is unreachable.
+    // While Temporal is unreachable, the report has only what the catalogue records.
     const canceller = await this.#runs()
       .then((runs) => runs.canceller(imageId, runId))
       .catch(() => undefined);

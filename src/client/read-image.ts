@@ -132,12 +132,12 @@ export async function openImage(
 
 /** Options of reading copies. */
 type CopiesOptions = Omit<ReadOptions, "to"> & {
-  /** Default: those that are not known to be damaged first, then that of the default store. */
+  /** Default: the copy of the default store first, and copies known to be damaged last. */
   readonly order?: readonly LocationRow[];
 };
 
 /**
- * The copies of one image, one of them open. Copies that are not known to be damaged come first.
+ * The copies of one image, one of them open. They are read in the order of the options.
  */
 class Copies implements AsyncDisposable {
   readonly #database: Database;

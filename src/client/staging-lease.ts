@@ -6,7 +6,8 @@ import { whileUnreachable } from "./while-unreachable.ts";
 
 // A quarter of the time after which another process may take over.
 const RENEW_EVERY_MS = 5_000;
-// As long as a source or store may stand still. A stream cannot be read a second time.
+// The default of `idle_timeout`. The upload waits that long, because a stream cannot be read a
+// second time.
 const CATALOGUE_PATIENCE_MS = 60_000;
 
 /** Settings of a {@link StagingLease}. */

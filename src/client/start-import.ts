@@ -189,8 +189,8 @@ export class ImportStarts {
 }
 
 /**
- * The earlier run that has not closed yet, if it is the reason why the start was refused. Without
- * an id if it closed before it could answer.
+ * The earlier run, if it is the reason why the start was refused: it was about to end. The id is
+ * undefined if that run closed before it answered.
  */
 function endingRun(error: unknown): { readonly runId: string | undefined } | undefined {
   if (!(error instanceof WorkflowUpdateFailedError)) return undefined;

@@ -52,7 +52,7 @@ export class UnansweredStart extends ImportError {
       undefined,
       {
         cause: failure,
-        hint: `\`image-import status ${imageId}\` shows it once the service answers again; \`image-import start ${imageId}\` is refused if it was.`,
+        hint: `\`image-import status ${imageId}\` shows it once the service answers again; \`image-import start ${imageId}\` is refused if the import was started.`,
       },
     );
   }

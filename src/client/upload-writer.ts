@@ -20,7 +20,8 @@ import { StagingLease } from "./staging-lease.ts";
 import { giveUp, type HeldUpload } from "./take-upload.ts";
 import { countBytes, findBytes } from "./uploaded-bytes.ts";
 
-// A writer whose bytes have stopped gives way at the second renewal after it was asked to.
+// A writer whose bytes have stopped gives way at the second renewal after another request asked
+// for the lease, or at the first one.
 const RENEW_EVERY_MS = 2_000;
 
 /** The next bytes of an upload. */
@@ -136,8 +137,8 @@ export class UploadWriter {
   }
 
   /**
-   * Copies the part of a writer that may be alive. Bytes that this writer adds from now on do not
-   * count.
+   * Copies the part of an earlier writer, which may be alive. Bytes that the earlier writer adds
+   * from now on do not count.
    */
   async #copy(source: UploadSource, lengthBytes: number, signal: AbortSignal): Promise<void> {
     const { staging } = this.#tools;

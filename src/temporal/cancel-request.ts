@@ -32,7 +32,8 @@ function nameOfUser(): string {
  * Requests the cancellation of a run. `handle.cancel()` would record only the process that asks.
  *
  * @param by - the person or program that asks for it, as the history of the run records it
- * @throws WorkflowNotFoundError when the run has closed
+ * @throws WorkflowNotFoundError when Temporal has no such run. For a run that has closed, Temporal
+ *   takes the request and does nothing
  */
 export async function requestCancel(client: Client, run: RunToCancel, by: string): Promise<void> {
   try {
@@ -51,10 +52,10 @@ export async function requestCancel(client: Client, run: RunToCancel, by: string
 }
 
 /**
- * Finds who requested the cancellation of a run, from the end of its history: Temporal's Web UI and
- * its command line give the identity of their process.
+ * Finds who requested the cancellation of a run. Reads the history of the run from its end. For a
+ * request by Temporal's Web UI or command line, the result is the identity of that process.
  *
- * @returns undefined when the history is too long or does not say it
+ * @returns undefined when the last events of the history have no request that names its sender
  */
 export async function findCanceller(client: Client, run: RunToCancel): Promise<string | undefined> {
   let nextPageToken: Uint8Array | undefined;

@@ -21,7 +21,7 @@ export async function scheduleReconciler(client: Client, everyMs: number): Promi
     },
     policies: {
       overlap: ScheduleOverlapPolicy.SKIP,
-      // The next run does the work of those that an unreachable server missed.
+      // While the server is unreachable, runs are missed. The next run does their work.
       catchupWindow: "1m" as const,
       pauseOnFailure: false,
     },

@@ -47,8 +47,8 @@ export async function missingSearchAttributes(
   return Object.keys(WANTED).filter((name) => !(name in customAttributes));
 }
 
-// Long enough for a hundred imports at once, short enough for an import after the loss of the
-// server's data.
+// Many imports that start at once share one request. After the loss of the server's data, the
+// function returns a wrong result for at most this time.
 const KNOWN_FOR_MS = 5_000;
 
 /**

@@ -22,6 +22,12 @@ export function cleanUpQueue(node: string): string {
 }
 
 /**
+ * Time limit of an undo with all its attempts, in ms. A client waits longer for an answer that
+ * comes after one.
+ */
+export const UNDO_LIMIT_MS = 120_000;
+
+/**
  * Workflow id of the import of an image. It is the lock that users see: at most one open run has
  * it.
  */
@@ -146,8 +152,8 @@ export interface StoreProgress {
   /** Live: begin of that attempt, while the copy waits for it. */
   next_attempt_at?: string;
   /**
-   * Message of its failure, if the import continues without this store. Live: message of the last
-   * attempt's failure, or the reason for which the copy waits.
+   * Message of its failure, if the copy has failed. Live: message of the last attempt's failure, or
+   * the reason for which the copy waits.
    */
   last_failure?: string;
 }
@@ -165,7 +171,7 @@ export interface ImportStatus {
   readonly task_id: string | null;
   readonly method: ImportMethod;
   readonly phase: ImportPhase;
-  /** `pausing after this step` if the running step cannot stop in the middle. */
+  /** `pausing after this step` until the running steps have stopped or ended. */
   readonly pause: "running" | "pausing after this step" | "paused";
   /** Time of the request to pause; absent while the import runs. */
   readonly paused_at?: string;

@@ -121,7 +121,9 @@ export class Copies {
       condition(() => copy.state === "dropped" || copy.state === "ended"),
     );
     if (copy.state === "dropped") return { stores: this.#left() };
-    throw refusal(`Cannot drop store "${store}": the import failed before the store was dropped`);
+    throw refusal(
+      `Cannot drop store "${store}": the import failed or was cancelled before the store was dropped`,
+    );
   }
 
   async #leaveOut(store: string, copy: Copy): Promise<void> {

@@ -81,7 +81,7 @@ export class ImportRun {
     return { image_id: this.#imageId, workflow_id: workflowId, run_id: runId };
   }
 
-  /** The run that took the claim. After a reset this is the run before this one. */
+  /** The run that took the claim. After a reset this can be an earlier run. */
   get claimedBy(): string {
     return this.#claimedBy;
   }

@@ -101,7 +101,7 @@ async function verifyStaging(
   );
 }
 
-// A transform always gets a format: `raw` if the request declares none.
+// A transform always gets a format: `raw` while the format is unknown.
 const UNDECLARED = "raw";
 
 /** Runs the transforms in order. Each product is verified like an upload. */

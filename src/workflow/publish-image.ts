@@ -36,8 +36,8 @@ export async function publishImage(
 }
 
 /**
- * True if the image is small enough to be published in one step. A further copy of an active image
- * is not: that image has no status for saved copies.
+ * True if the image is small enough to be published in one step. Further copies of an active image
+ * are always published in separate steps: such an image has no status for saved copies.
  */
 function isPublishedAtOnce({ known, at_once_bytes: most }: ImportPlan, { size }: KnownImage) {
   if (known !== undefined || most === undefined || size > most) return false;

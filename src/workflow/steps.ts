@@ -1,6 +1,6 @@
 import { ActivityCancellationType, proxyActivities } from "@temporalio/workflow";
 import type { ByteActivities, CleanUpActivities, ControlActivities } from "../activities/index.ts";
-import { byteQueue, cleanUpQueue, CONTROL_QUEUE } from "./contract.ts";
+import { byteQueue, cleanUpQueue, CONTROL_QUEUE, UNDO_LIMIT_MS } from "./contract.ts";
 
 // An undo may begin only after its step has stopped. By the SDK's default for activities the step
 // may still run then.
@@ -135,7 +135,7 @@ export function undoSteps({ node, times = DEFAULT_TIMES }: Volume) {
     // next one has the rest of the bound.
     startToCloseTimeout: "50s",
     // After the bound the copy still has its lease, and the reconciler removes it.
-    scheduleToCloseTimeout: "2m",
+    scheduleToCloseTimeout: UNDO_LIMIT_MS,
     retry: QUICK_RETRIES,
   });
 }

@@ -70,7 +70,7 @@ export async function undoImport(error: unknown, run: ImportRun): Promise<Refuse
 /** The failure of a run, with its details for the client. */
 export function failedRun(report: FailureReport, cause: unknown): ApplicationFailure {
   const { text, ...details } = report;
-  // A refusal has no place: no step has begun.
+  // A failure of the claim names no step: the import has not begun.
   const place = details.step === "claim" ? "" : placeText(details);
   return ApplicationFailure.create({
     type: details.code,

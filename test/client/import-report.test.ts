@@ -100,6 +100,12 @@ const CASES: readonly Case[] = [
     report: { state: "waiting", run_id: "run-1", task: null, live: null },
   },
   {
+    title: "an image without a recorded import while Temporal is unreachable: one may be waiting",
+    image: QUEUED,
+    newest: "away",
+    report: { state: "unknown", run_id: null, task: null, live: null, message: null },
+  },
+  {
     title: "a run that waits for its acceptance after an import that failed",
     image: QUEUED,
     task: task("failure", FAILURE),

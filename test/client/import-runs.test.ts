@@ -271,7 +271,7 @@ describe("ImportRuns", () => {
 
       expect(await cancelled).toMatchObject({
         code: "ImportEnded",
-        message: `Image "${imageId}" became active before the cancel could stop it`,
+        message: `Cannot cancel the import of image "${imageId}": it has published its copies already`,
       });
     });
 
@@ -297,6 +297,39 @@ describe("ImportRuns", () => {
         message: `The import of image "${imageId}" has ended already (failed)`,
       });
     });
+
+    it.for([true, false])(
+      "reports that the import was refused before the request, waiting: %s",
+      async (wait, { rig }) => {
+        const imageId = await rig.stagedImage(randomBytes(1000));
+        const imports = new ImportRuns(rig.temporal);
+        const claiming = new Hold();
+        rig.fail("claimImport", (step) =>
+          claiming.before(() => failsWith("QuotaExceeded", "it is too large")(step)),
+        );
+        const started = failureOf(rig.client.imports.start(imageId, {}));
+        await claiming.reached;
+        const { workflowService } = rig.temporal;
+        const request = workflowService.requestCancelWorkflowExecution.bind(workflowService);
+        const requested = vi.spyOn(workflowService, "requestCancelWorkflowExecution");
+        onTestFinished(() => {
+          requested.mockRestore();
+        });
+        requested.mockImplementationOnce(async (given: Parameters<typeof request>[0]) => {
+          claiming.release();
+          await failureOf(imports.wait(imageId, undefined));
+          return request(given);
+        });
+
+        const failure = await failureOf(imports.cancel(imageId, { wait, by: "ann@desk" }));
+
+        expect(failure.message).toBe(
+          `The import of image "${imageId}" has ended already (refused)`,
+        );
+        expect(failure.code).toBe("ImportEnded");
+        expect((await started).code).toBe("QuotaExceeded");
+      },
+    );
 
     it.for(["takes", "refuses"])(
       "reports that the import ended before the request, which Temporal %s",

@@ -74,7 +74,7 @@ describe("cancel() that waits", () => {
 
     expect(await failureOf(api.service.imports.cancel(id, { wait: true }))).toMatchObject({
       code: "ImportEnded",
-      message: `Image "${id}" became active before the cancel could stop it`,
+      message: `Cannot cancel the import of image "${id}": it has published its copies already`,
     });
   });
 
