@@ -82,8 +82,9 @@ export class EventLines implements ProgressDisplay {
   }
 
   /**
-   * True if the line is to be written: the last bytes of a piece of work always, and no bytes
-   * twice.
+   * True if a line of progress is to be written: at most one a second for a piece of work, and one
+   * for its last bytes if the total is known. No number of bytes is written twice in a row. With
+   * `--quiet` no line is written.
    */
   #isDue({ work, store, done_bytes: doneBytes, total_bytes: totalBytes }: ProgressEvent): boolean {
     if (this.#isQuiet) return false;

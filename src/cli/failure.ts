@@ -17,8 +17,8 @@ export class UsageError extends Error {
 }
 
 /**
- * The failure of an import whose image the same command had made. It reports whether the command
- * kept the image.
+ * The failure of an import by the command `import`, which made the image or continued the upload of
+ * an earlier command. It reports whether the image was kept.
  */
 export class FailedImport extends ImportError {
   readonly image_id: string;
@@ -101,7 +101,7 @@ export function shownFailure(error: unknown): ShownFailure {
   };
 }
 
-function placeOf({ step, store }: Pick<ImportError | UnlistedFailure, "step" | "store">) {
+export function placeOf({ step, store }: Pick<ImportError | UnlistedFailure, "step" | "store">) {
   return { ...(step === undefined ? {} : { step }), ...(store === undefined ? {} : { store }) };
 }
 

@@ -70,7 +70,9 @@ function sortOf(value: string, keys: readonly string[]): Sort<string> {
   const [key = "", direction = "asc", ...more] = value.split(":");
   const isRight = (direction === "asc" || direction === "desc") && more.length === 0;
   if (isRight && keys.includes(key)) return { key, direction };
-  throw new InvalidArgumentError(`It must be KEY:asc or KEY:desc, with KEY of ${keys.join(", ")}.`);
+  throw new InvalidArgumentError(
+    `It must be KEY, KEY:asc or KEY:desc, with KEY one of ${keys.join(", ")}.`,
+  );
 }
 
 function columnsOf(names: readonly string[]) {

@@ -20,8 +20,8 @@ export async function namedImage(
 
 /**
  * The id of an image of which a command removes something. A few digits do not name it: the user
- * may have meant the name of an image that is gone, such as `cafe`. `doing` is the verb of the
- * command, for the failure.
+ * may have meant the name of an image that is gone, such as `cafe`. `doing` has the words before
+ * `image` in the failure, such as `remove a copy of`.
  *
  * @throws ImportError `BadRequest`, and as {@link namedImage}
  */

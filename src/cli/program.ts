@@ -37,7 +37,7 @@ export function buildProgram(writeOut: (text: string) => void): Command {
     .description("Durable imports of disk images")
     .version(packageVersion())
     .option("--json", "answer with one JSON document on stdout, errors as one on stderr")
-    .option("--quiet", "show no progress and no notes, only the answer and errors")
+    .option("--quiet", "show no progress and no notes, only the answer, warnings and errors")
     .option("--no-progress", "show a line for each change instead of live lines")
     .option("--verbose", "show more: each failed attempt, the run and its link")
     .option("--data-dir <dir>", "data directory of the stack to use")

@@ -44,7 +44,7 @@ export function reportLostAnswer(cause: NodeJS.ErrnoException, args: readonly st
   const code = NO_SPACE.includes(cause.code ?? "") ? "NoSpace" : "UnusableFile";
   const lost = new ImportError(code, `Cannot write the answer: ${cause.message}`, {
     cause,
-    hint: "Write it to another place. What the command was to do may be done: look before you run it again.",
+    hint: "Write it to another place. The command may have done its work: check that before you run it again.",
   });
   if (!hasFailed) process.exitCode = IMPORT_FAILURES[code].exitCode;
   if (!(hasFailed && isJson)) process.stderr.write(renderFailure(lost, isJson));

@@ -10,6 +10,7 @@ import { ImportError } from "../domain/import-failure.ts";
 import { canRewrite, reported, wantsColours } from "../config/terminal-settings.ts";
 import { EventLines } from "./event-lines.ts";
 import { exitWith } from "./exit-code.ts";
+import { FailedImport, placeOf } from "./failure.ts";
 import { failureEvent } from "./failure-event.ts";
 import type { End } from "./import-event.ts";
 import { COLOURED, PLAIN } from "./paint.ts";
@@ -284,9 +285,13 @@ export function inSession<Arguments extends readonly unknown[]>(
   };
 }
 
-/** The error, with a hint that fits the servers and the configuration that were tried. */
-async function withKnownPlace(error: unknown, session: Session): Promise<unknown> {
-  if (!(error instanceof ImportError) || session.isRemote) return error;
+/**
+ * The error, with a hint that fits the servers and the configuration that were tried. The failure
+ * of the command `import` stays: its hint has the one of its cause already.
+ */
+export async function withKnownPlace(error: unknown, session: Session): Promise<unknown> {
+  if (!(error instanceof ImportError) || error instanceof FailedImport) return error;
+  if (session.isRemote) return error;
   if (error.code === "UnknownStore") return whereWorkerDiffers(error, session);
   if (error.code === "TemporalUnavailable") return whereNothingIsNamed(error, session);
   return error;
@@ -294,11 +299,12 @@ async function withKnownPlace(error: unknown, session: Session): Promise<unknown
 
 /** Adds a hint if the configuration of this host has the store, and that of the worker lacks it. */
 async function whereWorkerDiffers(error: ImportError, session: Session): Promise<ImportError> {
-  const [, name = ""] = /"([^"]*)"/.exec(error.message) ?? [];
+  const [, name = ""] = /store "([^"]*)"/.exec(error.message) ?? [];
   if (!(await storesHere(session)).includes(name)) return error;
   const { configPath = "" } = await session.location();
   return new ImportError(error.code, error.message, {
     cause: error,
+    ...placeOf(error),
     hint: `"${configPath}" has this store, and the worker runs with another configuration: restart the worker, or send \`npm start\` a SIGHUP. \`image-import doctor\` compares the two.`,
   });
 }
@@ -316,6 +322,7 @@ async function whereNothingIsNamed(error: ImportError, session: Session): Promis
   if ((await session.location()).isTemporalNamed) return error;
   return new ImportError(error.code, error.message, {
     cause: error,
+    ...placeOf(error),
     hint: "No Temporal server is configured, so localhost:7233 was tried. Start a stack with `image-import dev`, or set TEMPORAL_ADDRESS.",
   });
 }

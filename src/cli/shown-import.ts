@@ -31,7 +31,7 @@ export class ShownImport implements ImportObserver {
     this.#phases += ended.length;
     const stored = ended.findIndex(({ phase }) => phase === "storing");
     const before = stored === -1 ? ended : ended.slice(0, stored);
-    // The copies ended before their phase did.
+    // The work is shown before the end of `storing`: the copies ended before their phase did.
     for (const phase of before) this.#showPhase(phase);
     for (const work of works) this.#show(work);
     for (const phase of ended.slice(before.length)) this.#showPhase(phase);

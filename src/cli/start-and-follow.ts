@@ -24,7 +24,8 @@ export interface Start {
 
 /**
  * Starts an import and answers with its acceptance, or follows it and answers with its end. If no
- * worker has accepted it in time, or if the user leaves, the answer says how to come back.
+ * worker has accepted it in time, or if the user leaves, a note names the commands that follow and
+ * cancel it.
  */
 export async function startAndFollow(session: Answering, request: Start): Promise<void> {
   const { client, signal, status = "importing" } = request;

@@ -23,7 +23,7 @@ export interface Page {
 const NARROWEST_WITH_BARS = 60;
 // A shorter bar shows nothing.
 const SHORTEST_BAR = 8;
-/** Columns of the shortest label: those of phases have up to ten letters. */
+/** Columns of the shortest label. Most labels of phases fit; `transforming` needs more. */
 export const SHORTEST_LABEL = 10;
 const HANGING_INDENT = 2;
 
@@ -79,7 +79,7 @@ function numbersText(state: WorkState & { readonly kind: "moving" }): string {
   return `${percentOf(state).padStart(5)}  ${amountText(state)}`;
 }
 
-/** A line, in colour if a user should look at it: an end, a failure, or work that stands still. */
+/** A line, in colour if a user should look at it: an end with a text, a retry, or a pause. */
 function painted(line: string, state: WorkState, paint: Paint): string {
   switch (state.kind) {
     case "ended":

@@ -51,8 +51,9 @@ export class ApiConnection {
   }
 
   /**
-   * Sends a request and returns the answer in JSON. If this API has answered before, waits for its
-   * restart, up to 30 s.
+   * Sends a request and returns the answer in JSON. If this API has answered before and becomes
+   * unreachable, sends the request again for up to 30 s: the API may restart. A request that is not
+   * repeatable is sent again only if the connection was refused.
    *
    * @throws ImportError the refusal; `ApiUnavailable`; `BadConfiguration` for an answer that does
    *   not come from the API

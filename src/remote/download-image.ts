@@ -20,7 +20,7 @@ export interface Source {
 type Sink = (bytes: Buffer, position: number) => Promise<unknown>;
 
 /**
- * Reads an active image, and compares its digest on the way. After a failure of the connection or
+ * Reads an active image, and compares its digests at the end. After a failure of the connection or
  * of the API, the download continues with the next byte.
  *
  * @throws ImportError `ImageConflict` if the image is not active, `DigestMismatch`,
@@ -73,7 +73,10 @@ async function readAll(
 ): Promise<void> {
   const sizeBytes = image.size ?? 0;
   const digests = new RunningDigests(image.os_hash_algo ?? undefined);
-  const patience = new Patience("the download continues when it does", { ...source, signal });
+  const patience = new Patience("the download continues when the API answers", {
+    ...source,
+    signal,
+  });
   while (digests.doneBytes < sizeBytes) {
     const from = digests.doneBytes;
     try {

@@ -16,7 +16,7 @@ export class Patience {
   #refusals = 0;
   #isAway = false;
 
-  /** @param promise - the end of the note, such as `the upload continues when it does` */
+  /** @param promise - the end of the note, such as `the upload continues when the API answers` */
   constructor(
     promise: string,
     to: { readonly note: (text: string) => void; readonly signal?: AbortSignal | undefined },
@@ -57,7 +57,7 @@ export class Patience {
   }
 }
 
-/** True for a refusal that the next attempt, which asks for the offset again, may not meet. */
+/** True for a refusal after which another attempt may succeed, because the state has changed. */
 function mayPass(failure: unknown): boolean {
   if (!(failure instanceof ImportError)) return false;
   return failure.retryable || failure.code === "StagingBusy";

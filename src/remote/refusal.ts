@@ -63,8 +63,8 @@ export function failureOf(
       hint: `Is this the address of an Image Import API? ${WAY_TO_THE_ADDRESS}`,
     });
   }
-  // The same request fails again, as it does in a command on a host. Only a 500 without a message
-  // may be that of a proxy, whose server starts again.
+  // A 500 with a message comes from the API: the same request would fail again. A 500 without one
+  // may come from a proxy whose server restarts: it is `ApiUnavailable`, below.
   if (status === 500 && message !== undefined) {
     return new UnlistedFailure("InternalError", said, { hint: hint ?? FAULT_OF_THE_API });
   }

@@ -125,7 +125,7 @@ function metadataOf(imageId: string): string {
  * @returns false if the API no longer knows the upload
  */
 async function sendAll(sent: Sent, place: Place): Promise<boolean> {
-  const patience = new Patience("the upload continues when it does", sent);
+  const patience = new Patience("the upload continues when the API answers", sent);
   for (let reachedBytes = -1; ;) {
     try {
       const offset = await offsetOf(sent, place);

@@ -169,7 +169,7 @@ describe("buildProgram() that is used wrongly", () => {
     [
       "an unknown order",
       ["task", "list", "--sort", "age:up"],
-      "option '--sort <key:direction>' argument 'age:up' is invalid. It must be KEY:asc or KEY:desc, with KEY of created_at, updated_at, status.",
+      "option '--sort <key:direction>' argument 'age:up' is invalid. It must be KEY, KEY:asc or KEY:desc, with KEY one of created_at, updated_at, status.",
       USE,
     ],
     [
@@ -208,6 +208,12 @@ describe("buildProgram() that is used wrongly", () => {
       ["image", "stage", ID, "disk.raw", "--uri", "file:///staging/disk.raw"],
       "a file is either staged or adopted, not both",
       "Leave out the file, or --adopt and --uri, which name a file below the staging root.",
+    ],
+    [
+      "a file that is adopted, and is to replace another",
+      ["image", "stage", ID, "--adopt", "--replace"],
+      "an adopted file does not replace staged data",
+      "Leave out --replace, and remove the staged data first: `image-import image unstage <image>`.",
     ],
     [
       "nothing to verify",

@@ -3,7 +3,6 @@ import type { Command } from "commander";
 import type { ApiSettings } from "../../config/api-settings.ts";
 import { logLevelOption, portOf } from "../arguments.ts";
 import { collectChunksCheaply } from "../chunk-collection.ts";
-import { shownFailure } from "../failure.ts";
 import { inSession, type Session } from "../session.ts";
 
 interface ApiCommandOptions {
@@ -46,28 +45,22 @@ async function serve(session: Session, options: ApiCommandOptions): Promise<void
   const { knownSecrets } = await import("../../config/known-secrets.ts");
   const { namedLogLevel } = await import("../../config/log-settings.ts");
   const { runApi } = await import("../../http/run-api.ts");
-  try {
-    const read = await session.requiredConfig();
-    const config = { ...read, api: withAddress(read.api, options) };
-    const databaseUrl = await session.requiredDatabaseUrl();
-    const { temporal } = await session.location();
-    const secrets = knownSecrets({ databaseUrl, keyFile: config.keyFile });
-    const level = namedLogLevel(options.logLevel) ?? config.logging.level;
-    const logger = openLog({ level, secrets });
-    await runApi({
-      ...{ config, databaseUrl, temporal, logger },
-      onReady: (addresses) => {
-        logger.info({ ...addresses, identity: config.api.identity.mode }, "The API is ready");
-        // A supervisor with a channel waits for this.
-        process.send?.({ ready: true, ...addresses });
-      },
-    });
-    logger.info("The API has stopped");
-  } catch (error) {
-    const { code, message, hint } = shownFailure(error);
-    process.send?.({ failed: { code, message, hint } });
-    throw error;
-  }
+  const read = await session.requiredConfig();
+  const config = { ...read, api: withAddress(read.api, options) };
+  const databaseUrl = await session.requiredDatabaseUrl();
+  const { temporal } = await session.location();
+  const secrets = knownSecrets({ databaseUrl, keyFile: config.keyFile });
+  const level = namedLogLevel(options.logLevel) ?? config.logging.level;
+  const logger = openLog({ level, secrets });
+  await runApi({
+    ...{ config, databaseUrl, temporal, logger },
+    onReady: (addresses) => {
+      logger.info({ ...addresses, identity: config.api.identity.mode }, "The API is ready");
+      // A supervisor with a channel waits for this.
+      process.send?.({ ready: true, ...addresses });
+    },
+  });
+  logger.info("The API has stopped");
 }
 
 /** The options win over the configuration. */

@@ -48,7 +48,7 @@ export function addImageByteCommands(image: Command): void {
   image
     .command("verify")
     .argument("[image...]", "id, beginning of an id, or name")
-    .description("read every location and compare it with the recorded digests")
+    .description("read every copy, and compare its bytes with the recorded digests")
     .option("--all", "all published images")
     .action(inSession(verify));
 }
@@ -67,7 +67,10 @@ async function stage(
   session.answer(staged, () => stagedFields(staged));
 }
 
-function requireStageUse(file: string | undefined, { adopt = false, uri }: StageOptions): void {
+function requireStageUse(
+  file: string | undefined,
+  { adopt = false, replace = false, uri }: StageOptions,
+): void {
   if (file === undefined && !adopt) {
     throw new UsageError("missing required argument 'file'", "Name a file, -, or --adopt.");
   }
@@ -75,6 +78,12 @@ function requireStageUse(file: string | undefined, { adopt = false, uri }: Stage
     throw new UsageError(
       "a file is either staged or adopted, not both",
       "Leave out the file, or --adopt and --uri, which name a file below the staging root.",
+    );
+  }
+  if (file === undefined && replace) {
+    throw new UsageError(
+      "an adopted file does not replace staged data",
+      "Leave out --replace, and remove the staged data first: `image-import image unstage <image>`.",
     );
   }
   if (file !== undefined) requireReadable(file);

@@ -164,7 +164,7 @@ async function set(session: Session, reference: string, options: SetOptions): Pr
       "Name a change: `image-import image set --help` lists them.",
     );
   }
-  // The quotas of the configuration apply to a new owner if one is named.
+  // A new owner has quotas. Only a client with the configuration of this host knows their limits.
   const client = await (options.owner === undefined ? session.service() : session.hostService());
   const image = await client.images.change(await namedImage(session, client, reference), changes);
   session.answer(image, () => imageFields(image));

@@ -29,7 +29,7 @@ import {
 import { FailedImport, UsageError } from "../failure.ts";
 import { Interruption } from "../interruption.ts";
 import { importMany } from "../import-many.ts";
-import { inSession, type Answering, type Session } from "../session.ts";
+import { inSession, withKnownPlace, type Answering, type Session } from "../session.ts";
 import { showingWork, STAGING } from "../shown-work.ts";
 import { requireReadable, STDIN } from "../standard-input.ts";
 import { startAndFollow } from "../start-and-follow.ts";
@@ -92,8 +92,9 @@ async function importSources(
   if (config !== undefined) requireTransforms(config, transformsOf(options));
   using interruption = new Interruption();
   const { signal } = interruption;
+  const explain = (error: unknown): Promise<unknown> => withKnownPlace(error, session);
   const work = (part: Answering, source: string): Promise<void> =>
-    importSource(part, source, { config, client, options, signal });
+    importSource(part, source, { config, client, options, signal, explain });
   const [only = "", ...others] = sources;
   if (others.length === 0) await work(session, only);
   else await importMany(session, { sources, parallel: options.parallel, signal, work });
@@ -124,12 +125,14 @@ interface ImportContext {
   readonly client: Service;
   readonly options: ImportOptions;
   readonly signal: AbortSignal;
+  /** Gives a failure the hint that fits the place of the service. */
+  readonly explain: (error: unknown) => Promise<unknown>;
 }
 
 async function importSource(
   session: Answering,
   given: string,
-  { config, client, options, signal }: ImportContext,
+  { config, client, options, signal, explain }: ImportContext,
 ): Promise<void> {
   const isUrl = /^\s*(https?:|[a-z][a-z0-9+.-]*:\/\/)/i.test(given);
   const source = await describe(given, { isUrl, config, options });
@@ -160,7 +163,7 @@ async function importSource(
     };
     await startAndFollow(session, { client, start, follows: options.detach !== true, signal });
   } catch (error) {
-    throw await failedImport(client, id, error, {
+    throw await failedImport(client, id, await explain(error), {
       keep: options.keep === true || !isNew,
       start: isStartMissing
         ? startCommand(id, { ...options, detectFormat: source.diskFormat === undefined })
@@ -183,7 +186,7 @@ async function describe(
   }: Pick<ImportContext, "config" | "options"> & { readonly isUrl: boolean },
 ): Promise<ImportSource> {
   const { describeFile, describeUrl } = await import("../../client/import-source.ts");
-  // Standard input is read once, so that only the import can detect its format.
+  // Standard input can be read only once. Therefore only the import can detect its format.
   const unknown: ImportSource = { name: "stdin", diskFormat: undefined };
   const found = isUrl
     ? describeUrl(given)
@@ -242,8 +245,8 @@ async function createImage(
 }
 
 /**
- * True if the image that already exists was made by an earlier command over the API, and its import
- * has not begun.
+ * True if this command can continue with the image that has this id already: the command works over
+ * the API, and no import of the image has begun.
  */
 async function isUnfinished(
   { isRemote, images }: Service,
@@ -278,7 +281,7 @@ async function requireStores({ admin }: Service, wanted: readonly string[] = [])
   if (unknown === undefined) return;
   throw new ImportError(
     "UnknownStore",
-    `There is no store "${unknown}"; configured are ${known.join(", ")}`,
+    `Cannot find store "${unknown}": the configured stores are ${known.join(", ")}`,
   );
 }
 

@@ -77,7 +77,7 @@ function valuesOf({ argChoices }: Argument | Option, placeholder: string): Value
   return { kind: placeholder === "dir" ? "directories" : "any" };
 }
 
-/** A description as a list of a shell has room for it. */
+/** The part of a description for which a list of a shell has room: that before the first `; `. */
 function brief(description: string): string {
   return description.split("; ", 1)[0] ?? "";
 }

@@ -12,7 +12,7 @@ export const imageDocument: z.ZodType<ImageView> = z
     disk_format: z.string().nullable(),
     container_format: z.string().nullable(),
     visibility: z.enum(VISIBILITIES).describe("who sees it over HTTP"),
-    protected: z.boolean().describe("it can neither be deleted nor its staged data replaced"),
+    protected: z.boolean().describe("it cannot be deleted, and its staged data cannot be replaced"),
     os_hidden: z.boolean().describe("lists over HTTP leave it out unless they ask for it"),
     min_disk: z.int().describe("disk that a machine needs to boot it, in GiB"),
     min_ram: z.int().describe("memory that a machine needs to boot it, in MiB"),

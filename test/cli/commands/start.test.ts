@@ -5,7 +5,7 @@ import { PassThrough } from "node:stream";
 import { pathToFileURL } from "node:url";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { CommandLine } from "../../support/command-line.ts";
-import { SharedStack } from "../../support/shared-stack.ts";
+import { SharedStack, writeDisk } from "../../support/shared-stack.ts";
 import { makeTemporaryDirectory } from "../../support/temporary-directory.ts";
 import { PATIENCE } from "../../support/patience.ts";
 
@@ -223,6 +223,35 @@ describe("start that is refused", () => {
       },
     });
   });
+
+  it.each([["start"], ["import"]])(
+    "explains that only the configuration of this host has the store: %s",
+    async (command) => {
+      const config = join(makeTemporaryDirectory(), "image-import.yaml");
+      const local = { type: "file", path: stack.store("local") };
+      const later = { type: "file", path: makeTemporaryDirectory() };
+      const staging = pathToFileURL(stack.staging).href;
+      writeFileSync(
+        config,
+        JSON.stringify({ node_staging_uri: staging, stores: { local, later } }),
+      );
+      const subject = command === "start" ? await stack.stagedImage() : writeDisk();
+
+      const result = await commandLine.json(
+        ...[command, subject, "--config", config, "--store", "later"],
+      );
+
+      expect(result).toMatchObject({
+        exitCode: 2,
+        failure: {
+          code: "UnknownStore",
+          hint: expect.stringContaining(
+            `"${config}" has this store, and the worker runs with`,
+          ) as unknown,
+        },
+      });
+    },
+  );
 
   it("rejects an image that is active", async () => {
     const imageId = await stack.activeImage();
