@@ -22,7 +22,7 @@ import {
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Set before any route of the API is reached. */
+    /** Set before the handler of a route runs, except for a route with `isOpen`. */
     caller: Caller;
   }
   interface FastifyContextConfig {

@@ -18,7 +18,7 @@ interface Followed {
 
 /**
  * Sends each status as an event until the import has ended. The last event is `end` with the
- * report; for a given run it is `outcome`, or `failure`.
+ * report, or `outcome` for a given run. If the import cannot be followed, it is `failure`.
  */
 export async function follow(
   { client, stopping }: ApiContext,

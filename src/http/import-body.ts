@@ -75,7 +75,7 @@ function flag(given: Readonly<Record<string, unknown>>, name: string, otherwise:
   throw badRequest(`'${name}' must be boolean value only`);
 }
 
-/** Reads the stores. One client sends both the header and the list: both must name one store. */
+/** Reads the stores. One client sends both the header and the list: they must name the same one. */
 function readStores(given: unknown, header: string | undefined): readonly string[] | undefined {
   if (
     given !== undefined &&
@@ -94,6 +94,13 @@ function readUri(uri: unknown): string {
   throw badRequest("URI is required if using 'web-download' import method");
 }
 
+// The kinds of addresses in Keystone's catalogue of services.
+const SERVICE_INTERFACES = ["public", "internal", "admin"] as const;
+
+function isServiceInterface(value: unknown): value is ServicePlace["serviceInterface"] {
+  return SERVICE_INTERFACES.some((each) => each === value);
+}
+
 function readRemote(fields: Readonly<Record<string, unknown>>): PlacedImage {
   const { glance_image_id: imageId, glance_region: region } = fields;
   const { glance_service_interface: serviceInterface = "public" } = fields;
@@ -106,7 +113,7 @@ function readRemote(fields: Readonly<Record<string, unknown>>): PlacedImage {
   if (!/^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i.test(imageId)) {
     throw badRequest(`Remote image id does not look like a UUID: ${imageId}`);
   }
-  if (typeof serviceInterface !== "string") {
+  if (!isServiceInterface(serviceInterface)) {
     throw badRequest("'glance_service_interface' must be public, internal or admin");
   }
   return { region, imageId: imageId.toLowerCase(), serviceInterface };

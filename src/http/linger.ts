@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 // closed at once, many clients would report a broken connection and not the answer.
 const LINGER_MS = 5_000;
 
-/** Drops the rest of a body that was not read after its answer, and then the connection. */
+/** Drops the unread rest of a body after the answer. After 5 s it drops the connection, too. */
 export function linger(request: IncomingMessage, response: ServerResponse): void {
   const { socket } = request;
   request.on("error", () => undefined);

@@ -227,7 +227,7 @@ function readProperties(query: URLSearchParams): Record<string, string> {
   return properties;
 }
 
-/** `in:a,"b,c"`, or one value. */
+/** The values of a parameter: `in:a,"b,c"`, `eq:a`, or one value without an operator. */
 function listed(query: URLSearchParams, name: string): readonly string[] | undefined {
   const text = last(query, name);
   if (text === undefined) return undefined;

@@ -38,7 +38,8 @@ export const memberRoutes: Routes = (app, context) => {
         "add_member",
         requireShared,
       );
-      requireFew("members", (await members.list(image.id)).length + 1);
+      const others = (await members.list(image.id)).filter((each) => each.member_id !== member);
+      requireFew("members", others.length + 1);
       return wireMember(await members.add(image.id, member, guard));
     },
   );

@@ -4,7 +4,10 @@ import { isAdmin, type Caller } from "./caller.ts";
 
 // The defaults of Glance's policy. Every read and write of an image asks it.
 
-/** The actions on one image. The names are those of Glance's rules, except `steer_import`. */
+/**
+ * The actions on one image. The names are those of Glance's rules, except `stage_image`,
+ * `import_image`, `change_owner` and `steer_import`.
+ */
 export const IMAGE_ACTIONS = [
   "get_image",
   "download_image",

@@ -31,7 +31,7 @@ export function isTooDeep(json: string): boolean {
   return false;
 }
 
-/** Asks a client that waits for permission to send its body. */
+/** Permits a client to send its body, if the client waits for that (`Expect: 100-continue`). */
 export function sendContinue({ headers }: FastifyRequest, { raw }: FastifyReply): void {
   if (headers.expect?.toLowerCase() === "100-continue") raw.writeContinue();
 }

@@ -27,6 +27,9 @@ interface IdRoute {
   Params: { id: string };
 }
 
+// `copy-image` copies checked bytes as they are.
+const OF_NEW_BYTES = ["detect_format", "checksum", "size", "transforms"] as const;
+
 const dropStore = z.strictObject({ store: z.string().min(1) });
 
 /**
@@ -167,10 +170,14 @@ async function start(
     userId: caller.user ?? undefined,
     apiRequest: body as Record<string, unknown>,
   };
-  if (method === "copy-image") return imports.copy(id, options);
   if (method === "web-download") await checkOrigin(context, uri ?? "");
-  // With another method, a uri names a file of this host: callers of the API may not.
+  // With another method, a uri names a file of this host. Callers of the API may not name one.
   else if (uri !== undefined) throw badRequest("Only web-download takes a uri.");
+  if (method === "copy-image") {
+    const unused = OF_NEW_BYTES.find((field) => wanted[field] !== undefined);
+    if (unused !== undefined) throw badRequest(`copy-image does not take ${unused}.`);
+    return imports.copy(id, options);
+  }
   return imports.start(id, {
     ...options,
     method,

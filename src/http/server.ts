@@ -230,7 +230,7 @@ function identifyCallers(
   });
   app.addHook("onResponse", async (request, reply) => {
     const { method } = request;
-    // A request that was refused before its identification has none.
+    // A request has none if its route is open, or if it was refused before its identification.
     const caller = request.caller as Caller | undefined;
     request.log.info(
       {

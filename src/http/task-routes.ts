@@ -26,7 +26,7 @@ export const taskRoutes: Routes = (app, context) => {
     async (request) => {
       const { image } = await requireImage(context, request, request.params.id, "get_task");
       const tasks = await admin.listTasks({ imageId: image.id, limit: MOST_OF_AN_IMAGE });
-      // For a client, an upload with one PUT has no task.
+      // As with Glance, an upload that begins its import (PUT of `file`, or tus) has no task.
       const imports = tasks.filter(({ input }) => !("direct_upload" in input));
       return { tasks: inWordsFor(request, imports).map(wireTask) };
     },

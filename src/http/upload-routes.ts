@@ -45,7 +45,7 @@ export const uploadRoutes: Routes = (app, context) => {
   app.post(
     "/uploads",
     {
-      ...described("Begin an upload that survives (tus)", {
+      ...described("Begin an upload that can be continued (tus)", {
         takesBytes: TUS_TYPE,
         answers: { 201: undefined },
       }),

@@ -81,7 +81,7 @@ const filterSchema = z.strictObject({
   updatedBefore: time.optional(),
 });
 
-/** Images as the typed client shows them, for `image-import --api`: complete, with times in ms. */
+/** Images as the typed client shows them, for `image-import --api`: with all fields. */
 export const viewRoutes: Routes = (app, context) => {
   const { images, files } = context.client;
 
@@ -114,7 +114,7 @@ export const viewRoutes: Routes = (app, context) => {
 
   app.patch<IdRoute>(
     "/v1/images/:id",
-    described("Change an image, all or nothing, whatever tags and properties it has by then", {
+    described("Change an image: all of the changes are made, or none", {
       body: "changes",
       answers: { 200: undefined },
     }),

@@ -40,8 +40,8 @@ export function wireImage(image: ImageView): WireImage {
 }
 
 /**
- * The status as Glance reports it: an image whose bytes come with one PUT of `file` is `saving`
- * until it is active.
+ * The status as Glance reports it: an image is `saving` until it is active, if its upload is
+ * imported as soon as it is complete, as with a PUT of `file`.
  */
 export function wireStatus({ status, is_direct_upload: isDirect }: ImageView): string {
   return isDirect && (status === "uploading" || status === "importing") ? "saving" : status;

@@ -159,6 +159,21 @@ test.each([
   });
 });
 
+test("a kind of address that Keystone does not have is refused", async () => {
+  const { id } = await api.create();
+  const method = {
+    name: "glance-download",
+    glance_region: "There",
+    glance_image_id: remoteImage(),
+    glance_service_interface: "outer",
+  };
+  const { status, body } = await api.send("POST", `/v2/images/${id}/import`, { json: { method } });
+  expect([status, body.error.message]).toEqual([
+    400,
+    "'glance_service_interface' must be public, internal or admin",
+  ]);
+});
+
 test("the method is offered only where it can work", async () => {
   const methods = async (client: WireClient): Promise<string> =>
     (await client.send("GET", "/v2/info/import")).bytes.toString();

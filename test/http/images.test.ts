@@ -251,6 +251,29 @@ test("members come and go", async () => {
   expect((await api.send("GET", `${path}/theirs`)).status).toBe(404);
 });
 
+test("a member that a full image has already is a conflict, and one more is too many", async () => {
+  const { id } = await api.create();
+  const path = `/v2/images/${id}/members`;
+  const client = await stack.connect();
+  for (let count = 0; count < 128; count += 1) await client.members.add(id, `project-${count}`);
+
+  expect((await api.send("POST", path, { json: { member: "project-7" } })).status).toBe(409);
+  expect((await api.send("POST", path, { json: { member: "another" } })).status).toBe(413);
+});
+
+test.each([
+  [{ uri: "https://example.org/disk.raw" }, "Only web-download takes a uri."],
+  [{ checksum: `sha256:${"0".repeat(64)}` }, "copy-image does not take checksum."],
+  [{ size: 5 }, "copy-image does not take size."],
+  [{ detect_format: true }, "copy-image does not take detect_format."],
+  [{ transforms: ["convert"] }, "copy-image does not take transforms."],
+])("a further copy with %j is refused", async (field, message) => {
+  const { id } = await api.create();
+  const json = { method: "copy-image", stores: ["slow"], ...field };
+  const { status, body } = await api.send("POST", `/v1/imports/${id}`, { json });
+  expect([status, body.error.message]).toEqual([400, message]);
+});
+
 describe("a list", () => {
   test("pages through everything once, and keeps repeated parameters", async () => {
     const mark = randomBytes(6).toString("hex");
