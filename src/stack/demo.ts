@@ -50,7 +50,7 @@ class CommandFailed extends Error {
 
 process.exitCode = await demo();
 
-/** Runs the demo. @returns the exit code: 0 done, 1 failed, 2 wrong use, 3 no such file */
+/** Runs the demo. @returns the exit code: 0 done, 2 wrong use, else that of the failure */
 async function demo(): Promise<number> {
   let options: DemoOptions | undefined;
   try {
@@ -171,7 +171,7 @@ async function importAndVerify(
   }
 }
 
-/** Removes the image; this cancels an import that still runs. A signal does not stop it. */
+/** Removes the image, unless the user keeps it. A signal does not stop the removal. */
 async function removeImage(id: string, { dataDir, keepsImage }: DemoOptions): Promise<void> {
   const isDefault = isDefaultDataDir(dataDir);
   const environment = isDefault ? "" : `IMAGE_IMPORT_DATA_DIR=${dataDir} `;

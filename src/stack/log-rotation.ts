@@ -68,8 +68,8 @@ export function rotateIfLong(logFile: string, { maxSizeBytes, keep }: RotationLi
 }
 
 /**
- * Appends the bytes that were written meanwhile to the copy, until there are none, and empties the
- * log.
+ * Appends to the copy what programs have written to the log meanwhile, until there is no more, and
+ * empties the log.
  */
 function emptyAfter(logFile: string, copiedBytes: number): void {
   const log = openSync(logFile, "r+");

@@ -28,12 +28,14 @@ export async function runStack({ onReady, ...options }: RunStackOptions): Promis
     running = stack;
     onReady(stack);
     if (!interrupted.aborted) await once(interrupted, "abort");
-    options.log("Stopping the API, the worker, Temporal and Postgres …");
-    await stack.stop();
-    options.log("Stopped; imports that were running continue at the next start.");
   } catch (error) {
-    if (!interrupted.aborted) throw databaseFailure(error);
+    // The signal ended the start.
+    if (interrupted.aborted) return;
+    throw databaseFailure(error);
   }
+  options.log("Stopping the API, the worker, Temporal and Postgres …");
+  await running.stop();
+  options.log("Stopped; imports that were running continue at the next start.");
 }
 
 /**

@@ -51,8 +51,8 @@ export interface Stack {
 /** A stack that this process supervises. */
 export interface OwnStack extends Stack {
   /**
-   * Replaces the worker by one with the current configuration. If that cannot start, the old one
-   * keeps running.
+   * Replaces the worker by one with the current configuration, and then restarts the API. If the
+   * new worker cannot start, the old worker and the API keep running.
    */
   reload(): Promise<void>;
 }

@@ -66,7 +66,8 @@ export function startApi(options: WorkerOptions, port: number): Program {
     ],
     env: environmentOf(options),
     logFile: options.logFile,
-    // Longer than the time that running uploads are given.
+    // Longer than the default of `api.drain`, the time that running uploads are given. The setting
+    // says this limit.
     stop: { signal: "SIGTERM", withinMs: 40_000 },
     hasChannel: true,
   });
