@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 
-// The variables from which the libraries of AWS, Temporal and Postgres read secrets.
+// The variables with secrets that the libraries of AWS, Temporal and Postgres read. The URL of a
+// proxy may have a password.
 const VARIABLES = [
   "AWS_SECRET_ACCESS_KEY",
   "AWS_SESSION_TOKEN",
@@ -10,6 +11,7 @@ const VARIABLES = [
   "https_proxy",
   "HTTP_PROXY",
   "HTTPS_PROXY",
+  "grpc_proxy",
 ];
 
 /**

@@ -1,8 +1,7 @@
-// The query of a URL and the part before its @ may be secrets. The end of a URL is also that of a
-// JSON string.
+// The query of a URL, and the user before its @, may be secrets: some services take a token as the
+// user. A URL ends at a quotation mark or a backslash at the latest: it may be in a JSON string.
 const QUERY = /((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}:\/\/[^\s"'<>\\?]*)\?[^\s"'<>\\]*/gi;
-const CREDENTIALS =
-  /((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}:\/\/)[^\s"'<>\\/?@]*:[^\s"'<>\\/?]*@/gi;
+const CREDENTIALS = /((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}:\/\/)[^\s"'<>\\/?]+@/gi;
 const TOKEN = /\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}/gi;
 /** Shorter secrets would match ordinary words. */
 const SHORTEST_SECRET = 6;

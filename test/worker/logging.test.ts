@@ -99,6 +99,7 @@ describe("createLogger()", () => {
   it.each([
     ["the query of a URL", "see https://example.com/a.raw?signature=hidden for it"],
     ["the password in a URL", "postgres://user:hidden@host/database"],
+    ["the token before the host of a URL", "GET https://hidden-hidden@example.org/disk.raw failed"],
     ["a token", "Authorization: Bearer hidden-hidden"],
     ["a secret that it was given", 'the password is p4ss/hidden"word'],
     ["the same, as a URL has it", "the password is p4ss%2Fhidden%22word"],
