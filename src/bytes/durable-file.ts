@@ -57,7 +57,8 @@ export async function syncOrDiscard(handle: Pick<FileHandle, "sync">, path: stri
 
 /**
  * Gives a finished, synced private file its final name, durably, and never replaces a file of that
- * name. The private name is gone afterwards. Safe to repeat: it completes an interrupted publish.
+ * name. The private name is gone afterwards. If it still exists after an interrupted publish, a
+ * second call completes the publish.
  *
  * @returns "exists" when another file has the final name; the private file is untouched then
  * @throws the system's own error, such as `EXDEV` when the names are on two file systems
@@ -87,7 +88,11 @@ export async function writeUnlessThere(path: string, text: string, mode: number)
   const handle = await createPrivateFile(draft, mode);
   try {
     await handle.writeFile(text);
-    await syncOrDiscard(handle, draft);
+    await handle.sync();
+  } catch (error) {
+    // No sweep knows the name. The failure of the write is the one to report.
+    await unlinkIfThere(draft).catch(() => undefined);
+    throw error;
   } finally {
     await handle.close();
   }

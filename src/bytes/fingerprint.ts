@@ -37,10 +37,9 @@ export async function fingerprintOf(handle: Fingerprintable): Promise<Fingerprin
 /**
  * Compares a file with the fingerprint that was recorded with its digests.
  * - `same`: the digests still hold;
- * - `touched`: only ctime or dev differ, as after a link, a chmod or a remount. The caller hashes
- *   again, and compares where digests are known;
- * - `changed`: inode, size or mtime differ. The caller hashes again and compares; another digest
- *   means that the data changed.
+ * - `touched`: only ctime or dev differ, as after a link, a chmod or a remount. The bytes are
+ *   probably the same;
+ * - `changed`: inode, size or mtime differ. The bytes may be others.
  */
 export function compareFingerprints(
   recorded: Fingerprint,

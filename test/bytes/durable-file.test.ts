@@ -8,6 +8,7 @@ import {
   readFile,
   stat,
   symlink,
+  type FileHandle,
   writeFile,
 } from "node:fs/promises";
 import { join } from "node:path";
@@ -188,6 +189,22 @@ describe("writeUnlessThere()", () => {
     expect(written.filter(Boolean)).toHaveLength(1);
     expect(await readFile(path, "utf8")).toBe(winner);
     expect(await readdir(directory)).toEqual(["note"]);
+  });
+});
+
+describe("writeUnlessThere(), on a full volume", () => {
+  it.each(["writeFile", "sync"] as const)("leaves no draft when %s fails", async (call) => {
+    const any = await open(directory);
+    vi.spyOn(Object.getPrototypeOf(any) as FileHandle, call).mockRejectedValueOnce(
+      systemError("ENOSPC"),
+    );
+    await any.close();
+
+    await expect(writeUnlessThere(finalPath, "text", 0o444)).rejects.toHaveProperty(
+      "code",
+      "ENOSPC",
+    );
+    expect(await readdir(directory)).toEqual([]);
   });
 });
 
