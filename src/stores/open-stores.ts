@@ -125,7 +125,8 @@ export class Stores {
   }
 
   /**
-   * Prepares the stores that were never used, side by side.
+   * Prepares all stores that are not disabled, side by side: creates and marks those that were
+   * never used, and checks the others.
    *
    * @param patienceMs - longest wait for a store that does not answer
    * @returns the stores that are not ready, by name
@@ -266,7 +267,12 @@ function readOnly(store: Store): Store {
     check: () => store.check("readable"),
     prepare: async () => {
       const { works, reason = "it does not work" } = await store.check("readable");
-      if (!works) throw new ImportError("StoreUnavailable", reason);
+      if (works) return;
+      const prefix = `Cannot use store "${store.name}": `;
+      throw new ImportError(
+        "StoreUnavailable",
+        reason.startsWith(prefix) ? reason : `${prefix}${reason}`,
+      );
     },
     adopt: () => store.adopt(),
   };

@@ -208,7 +208,10 @@ export class S3Store implements Store {
     }
   }
 
-  /** Writes an object, reads it back and removes it. The upload of a killed trial is swept. */
+  /**
+   * Writes an object, reads it back and removes it. A trial that is killed leaves an upload, which
+   * is swept; or, if the upload was complete, an object, which is not.
+   */
   async #tryOut(): Promise<void> {
     const key = storeKey(randomUUID(), 0);
     const bytes = randomBytes(4096);

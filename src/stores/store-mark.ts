@@ -204,8 +204,8 @@ export class StoreMark {
   }
 
   /**
-   * Makes sure that a place without a recorded mark has a copy that the catalogue lists. Otherwise
-   * it is an empty mount point, or another place.
+   * Makes sure that a place without a recorded mark has one of the copies that the catalogue lists,
+   * if it lists any. Otherwise it is an empty mount point, or another place.
    */
   async #requireListedCopy(place: MarkedPlace): Promise<void> {
     const { records, store } = this.#options;

@@ -36,7 +36,7 @@ export interface CopyOrder {
   readonly part: string;
   /** Final key that the copy is to get. */
   readonly key: string;
-  /** True if a dead attempt wrote that part, so that it may be continued. */
+  /** True if the attempt that wrote that part is over, so that the part may be continued. */
   readonly mayResume: boolean;
   readonly signal: AbortSignal;
   /** Called with the number of bytes of the source that are in the copy so far. */
@@ -80,7 +80,8 @@ export interface OpenCopy extends CopySource, FoundCopy, AsyncDisposable {
 
 /**
  * The depth of a look at a store: `readable` looks for permission to read, `writable` also for
- * permission to write, and `trial` writes a little, reads it back and removes it.
+ * permission to write, in a bucket only for permission to list uploads. `trial` writes a little,
+ * reads it back and removes it.
  */
 export type StoreLook = "readable" | "writable" | "trial";
 
@@ -155,7 +156,7 @@ export interface Store {
    * most one attempt is alive.
    */
   remove(names: readonly string[]): Promise<void>;
-  /** Private names that were last written more than `olderThanMs` ago. */
+  /** Private names that were last written, or uploads that were begun, over `olderThanMs` ago. */
   listParts(olderThanMs: number): Promise<string[]>;
   /**
    * Checks that the store works. A trial leaves nothing behind; the other looks write nothing.
@@ -164,17 +165,19 @@ export interface Store {
    */
   check(look?: StoreLook): Promise<StoreHealth>;
   /**
-   * Makes a store ready that was never used: creates its directory, and marks its place.
+   * Creates the directory of a store that was never used, and marks its place. Checks the place of
+   * a store that was used before, and of a read-only one.
    *
    * @throws ImportError `BadConfiguration` when its place does not exist and cannot be created;
    *   `StoreUnavailable` when its place no longer exists, or is another one
    */
   prepare(): Promise<void>;
   /**
-   * Makes the place, as it is now, that of the store: a moved, replaced, emptied or restored one.
+   * Makes the configured place that of the store, after the place was moved, replaced, emptied or
+   * restored.
    *
-   * @throws ImportError `ImageConflict` when the place belongs to another store; `NotConfigured`
-   *   without a catalogue
+   * @throws ImportError `ImageConflict` when the place belongs to another store; `PermissionDenied`
+   *   when it has no mark and the store is read-only; `NotConfigured` without a catalogue
    */
   adopt(): Promise<Adopted>;
 }

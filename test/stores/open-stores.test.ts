@@ -219,6 +219,17 @@ describe("a read-only store", () => {
     expect(await store.check("trial")).toEqual({ works: true, freeBytes });
   });
 
+  it("names itself in the failure of its preparation", async () => {
+    const path = join(makeTemporaryDirectory(), "file");
+    await writeFile(path, "");
+    const store = await openReadOnly(path);
+
+    expect(await failureOf(store.prepare())).toMatchObject({
+      code: "StoreUnavailable",
+      message: 'Cannot use store "archive": not a directory',
+    });
+  });
+
   it("does not work when it is unreachable", async () => {
     const path = join(makeTemporaryDirectory(), "not-mounted");
 
