@@ -74,7 +74,8 @@ export const api = z
       description: "A request or an answer that moves no byte for this long is ended.",
     }),
     drain: durationMs.default(30_000).meta({
-      description: "How long running uploads may continue after SIGTERM.",
+      description:
+        "How long running uploads may continue after SIGTERM. `npm start` and `image-import dev` end their API after 40 s.",
     }),
   })
   .prefault({})

@@ -172,7 +172,7 @@ export interface Config {
   readonly metrics: ListenAddress;
   /** The HTTP API. */
   readonly api: ApiSettings;
-  /** The level of a worker's log, and the rotation of a stack's logs. */
+  /** The level of the logs of a worker and of the API, and the rotation of a stack's logs. */
   readonly logging: {
     readonly level: LogLevel;
     /** A log that is larger is rotated. */

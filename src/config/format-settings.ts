@@ -62,7 +62,8 @@ export const formatPolicy = z
       .nullable()
       .default(DEFAULT_FORMAT_POLICY.maxVirtualRatio)
       .meta({
-        description: "How many times larger than the image the disk that a guest sees may be.",
+        description:
+          "The largest ratio of the size of the disk that a guest sees to the size of the image.",
         values: "number from 1 on, or `null` for no limit",
         default: "no limit",
       }),

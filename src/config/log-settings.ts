@@ -8,7 +8,7 @@ export const logging = z
   .strictObject({
     level: z.enum(LOG_LEVELS).default("info").meta({
       description:
-        "The least important level that a worker logs. `IMAGE_IMPORT_LOG_LEVEL` and `worker --log-level` take precedence.",
+        "The least important level that a worker and the API log. `IMAGE_IMPORT_LOG_LEVEL` and `--log-level` take precedence.",
     }),
     // Only a stack rotates logs: the stderr of another worker belongs to the program that started
     // it.

@@ -29,7 +29,7 @@ export const workerAddresses = z.object({
 export type WorkerAddresses = Readonly<z.infer<typeof workerAddresses>>;
 
 const stackFile = workerAddresses.extend({
-  /** `ready` once the worker polls; `starting` before; `stopping` from the first Ctrl-C on. */
+  /** `ready` once the worker polls and the API listens; `stopping` once the stack begins to end. */
   state: z.enum(["starting", "ready", "stopping"]),
   /** The boot of the machine to which the process ids belong: after another boot they are void. */
   boot_id: z.string(),

@@ -157,7 +157,7 @@ const s3Store = z.strictObject({
     .default(16 * 1024 ** 2)
     .meta({
       description:
-        "S3 store: the smallest part of an upload, from `5MiB` to `5GiB`. Large images get larger parts.",
+        "S3 store: the size of the parts that a copy is sent in, from `5MiB` to `5GiB`. Large images get larger parts.",
     }),
   parts_in_flight: z.int().min(1).max(16).default(4).meta({
     description: "S3 store: the number of parts of one copy that are sent at once.",

@@ -78,7 +78,7 @@ export const transformSections = {
         .default({})
         .meta({
           description:
-            "Properties that are set on an image when it becomes active. A name that begins with `os_glance_` is refused.",
+            "Properties that are set on an image when it becomes active. Names that Glance reserves are refused, such as `status`, and those that begin with `os_glance`.",
           values: "names with texts",
           default: "none",
         }),

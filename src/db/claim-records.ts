@@ -53,7 +53,8 @@ export interface Claim {
  * run: the run that holds the claim gets the same claim again.
  *
  * @throws ImportError `ImageNotFound`, `ImageConflict`, `ImageBusy`, `StagingBusy`,
- *   `ImageTooLarge`, `QuotaExceeded`; `ImportLost` when a later run of the workflow has the claim
+ *   `ImageTooLarge`, `QuotaExceeded`; `ImportLost` when this run has closed, and another
+ *   run of its workflow has the claim
  */
 export async function takeClaim(
   db: Queries,
@@ -148,7 +149,9 @@ function formatMissing(field: string, hint: string): ImportError {
 }
 
 /**
- * The rules of who may be imported, in Glance's order and words. Returns the status to go back to.
+ * Refuses an image that may not be imported, by Glance's rules in their order and words.
+ *
+ * @returns the status that the image goes back to if the import is undone
  */
 async function requireImportable(
   db: Queries,
@@ -303,10 +306,10 @@ export async function releaseClaim(
 const CONTENT_REFUSED = ["UnsafeImage", "FormatMismatch", "FormatNotAllowed"];
 
 /**
- * The entry that lets a worker remove a refused upload, as one that came with its import; undefined
- * if the upload stays. It is removed if its content was refused and a client of Glance asked for
- * the import: such a client waits for the image to be `queued` again, and can correct its format
- * only then.
+ * The value of `direct_upload` with which a worker removes this upload, as it does after a failed
+ * automatic import; undefined if the upload stays. It is removed if its content was refused and a
+ * client of Glance asked for the import: such a client waits for the image to be `queued` again,
+ * and can correct its format only then.
  */
 async function refusedUpload(
   db: Queries,
@@ -390,7 +393,7 @@ export async function summarizeClaims(
   return row ?? { running: 0, oldestSeconds: 0 };
 }
 
-/** Lists the claims. The reconciler asks Temporal for each if its run is still open. */
+/** Lists the claims. The reconciler asks Temporal for each if a run of its workflow is open. */
 export async function listClaims(db: Queries): Promise<(ClaimId & { readonly epoch: number })[]> {
   const rows = await db.select().from(images).where(isNotNull(images.claimTaskId));
   return rows.flatMap((row) =>

@@ -126,9 +126,9 @@ export class DatabaseRefusal extends ImportError {
 }
 
 /**
- * A statement of ours that Postgres rejects: a bug. Unlike Drizzle's error it contains neither the
- * statement nor its parameters, which may be secrets; `code` is the SQLSTATE, and `constraint`
- * names the constraint that was violated.
+ * A statement of ours that Postgres or its driver rejects: a bug. Unlike Drizzle's error it
+ * contains neither the statement nor its parameters, which may be secrets. `code` is the SQLSTATE,
+ * or the code or name of the driver's error. `constraint` names the constraint that was violated.
  */
 export class StatementError extends Error {
   override readonly name = "StatementError";
@@ -156,8 +156,8 @@ export function databaseFailure(error: unknown): unknown {
 }
 
 /**
- * True if the connection of this error is broken or ending, or leads to a server that became a
- * standby.
+ * True if the connection of this error is broken or ending, leads to a server that became a
+ * standby, or has prepared statements that cannot be used any more.
  */
 export function needsNewConnection(error: unknown): boolean {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {

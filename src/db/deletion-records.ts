@@ -163,8 +163,8 @@ export async function findNodeBytes(
  *
  * @returns the copy; also when its removal began before and has not ended
  * @throws ImportError `ImageNotFound` also for an image that is being deleted; `ImageConflict` when
- *   it is not published, this is its last copy, or the others are known to be damaged;
- *   `CopyNotFound`
+ *   it is not published, this is its last copy, or this is its last copy that is not known to be
+ *   damaged; `CopyNotFound`
  */
 export async function beginCopyRemoval(
   db: Queries,
@@ -256,8 +256,8 @@ export async function findCopyToRemove(
 }
 
 /**
- * Copies whose removal began more than `olderThanMs` ago and has not ended: their workflow may have
- * been lost. Their images stay.
+ * Copies whose removal has begun and not ended, of images that were last changed more than
+ * `olderThanMs` ago: the workflow of the removal may have been lost. The images stay.
  */
 export async function listUnfinishedCopyRemovals(
   db: Queries,
@@ -285,7 +285,7 @@ export async function dropLocation(db: Queries, location: LocationRow): Promise<
     .where(and(isLocation(location), eq(imageLocations.status, "pending_delete")));
 }
 
-/** All staging volumes that the catalogue knows. */
+/** Lists the staging volumes whose workers reach leased bytes, or copies to remove. */
 export async function listDeletionSites(db: Queries): Promise<string[]> {
   const rows = await db.execute<{ node: string }>(sql`
     SELECT node FROM leases

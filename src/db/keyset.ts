@@ -36,7 +36,7 @@ type TieBreaker = (typeof TIE_BREAKERS)[number];
 
 /**
  * The order of a list: its keys, then `created_at`, then `id`, in the direction of the keys, or
- * descending if these have several. No two rows are equal in it.
+ * descending if the keys have different directions. No two rows are equal in it.
  */
 export function orderOf<Key extends string>(
   keys: Readonly<Record<Key, SortKey> & Record<TieBreaker, SortKey>>,
@@ -108,8 +108,8 @@ function isNotBefore(order: readonly (Ordered & { readonly last: SQL })[]): SQL 
     const row = (cells: readonly SQL[]): SQL => sql`(${sql.join([...cells], sql`, `)})`;
     const values = row(order.map((each) => each.value));
     const lasts = row(order.map((each) => each.last));
-    // Postgres judges a row by its first value alone: after `<` it would expect none of the rows
-    // that have the same one, and read and sort them all.
+    // Not `<` or `>`: Postgres estimates a comparison of rows by their first values alone. It would
+    // expect no rows with the same first value as the marker, and so read and sort them all.
     return direction === "asc" ? sql`${values} >= ${lasts}` : sql`${values} <= ${lasts}`;
   }
   const isLater = direction === "asc" ? gt(value, last) : lt(value, last);

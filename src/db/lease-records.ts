@@ -331,7 +331,7 @@ const isUploadToRemove = and(
 /**
  * Lists the leases without an owner: those of imports that do not hold their image any more,
  * uploads that were not renewed in time or are past their time to live, and uploads of published
- * images.
+ * or deleted images.
  */
 export async function listAbandonedLeases(
   db: Queries,

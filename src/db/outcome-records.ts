@@ -118,9 +118,9 @@ export interface Activation {
 
 /**
  * `saving → active`, or the end of copying an active image. This is the point of no return: in the
- * caller's one transaction, locations go live, the task succeeds, the claim is free, the leases end
- * and the history has the publication. Idempotent: after a COMMIT whose response was lost, the live
- * locations of this epoch show that it took effect.
+ * caller's one transaction, locations go live, the task succeeds, the claim is free, the leases of
+ * copies and of transforms end, and the history has the publication. Idempotent: after a COMMIT
+ * whose response was lost, the live locations of this epoch show that it took effect.
  *
  * @throws ImportError `ImportLost` when the image was deleted or taken meanwhile
  */

@@ -203,7 +203,8 @@ export const images = pgTable(
     index("images_size_index").on(sql`coalesce(${image.sizeBytes}, 0)`, image.createdAt, image.id),
     // Other columns by which lists are filtered.
     index("images_visibility_index").on(image.visibility, image.createdAt, image.id),
-    // Without the usual value: almost every image has it, and an index of it would only look cheap.
+    // The index leaves out the usual value, which almost every image has: Postgres would use an
+    // index with it although reading the table is cheaper.
     index("images_protected_index")
       .on(image.createdAt, image.id)
       .where(sql`${image.protected}`),
@@ -288,7 +289,10 @@ export const imageHistory = pgTable(
     imageId: uuid("image_id")
       .notNull()
       .references(() => images.id),
-    /** The time of the write: that of its transaction may be before an earlier change. */
+    /**
+     * The time of the write, not the beginning of its transaction: that may be before an earlier
+     * change of the image.
+     */
     at: instant("at")
       .notNull()
       .default(sql`clock_timestamp()`),
@@ -451,8 +455,8 @@ export const leases = pgTable(
     token: uuid("token").notNull(),
     writer: jsonb("writer").$type<ProcessIdentity>().notNull(),
     /**
-     * The place of the writer among the attempts of its import; null: an upload, or a row of a
-     * version that recorded no order.
+     * The place of the writer among the attempts of its import; null: an upload, a lease that a
+     * sweeper has taken away, or a row of a version that recorded no order.
      */
     attempt: jsonb("attempt").$type<AttemptOrder>(),
     /** Attempt-private name, inside the staging root or the store; null: no bytes have one. */

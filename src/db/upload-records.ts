@@ -297,7 +297,10 @@ export async function takeStagedAway(
   const upload = await takeLeaseAway(db, uploadOf(imageId), taker);
   // A resumable upload has no writer, or one that notices the loss of its lease.
   if (upload === undefined || (upload.state !== "whole" && upload.resumable === null)) {
-    throw takenOver(imageId);
+    throw new ImportError(
+      "StagingBusy",
+      `Cannot remove the upload of image "${imageId}": another process writes or removes it`,
+    );
   }
   return upload;
 }

@@ -19,9 +19,9 @@ const FINAL_WITHOUT_VALIDATOR = 2;
 const FINAL_WITH_VALIDATOR = 4;
 
 /**
- * Counts one more early end. The count restarts if the download got further than before. A
- * `changed` end also counts as the same if it came at an earlier byte, because the bytes were
- * others.
+ * Counts one more early end. The count restarts if the download ended in another way, or at
+ * another byte. A `changed` end also counts as the same if it came at an earlier byte, because the
+ * bytes were others.
  *
  * @param earlier - the end of the previous attempts; undefined: none of them ended early
  */

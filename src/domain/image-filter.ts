@@ -28,8 +28,8 @@ export interface Sort<Key extends string> {
 export interface Page<Key extends string> {
   /**
    * The order, by one key or by several. Equal rows are in the order of `created_at`, then `id`: in
-   * the direction of the keys if they have one, else descending. A text or a size that is unknown
-   * is an empty one here. Default: newest first.
+   * the direction of the keys if all keys have the same one, else descending. An unknown text
+   * counts as empty, and an unknown size as 0. Default: newest first.
    */
   readonly sort?: Sort<Key> | readonly Sort<Key>[] | undefined;
   /** The id of the last row of the page before. Default: the first page. */

@@ -15,7 +15,10 @@ export const IMAGE_STATUSES = [
 /** The state of an image in its life; `deleted` is the end. */
 export type ImageStatus = (typeof IMAGE_STATUSES)[number];
 
-/** The only legal changes. Each database write repeats them as `WHERE status = <from>`. */
+/**
+ * The only legal changes. A transaction that makes one locks the row of the image before, or
+ * repeats the earlier status in its WHERE.
+ */
 const LEGAL_CHANGES: Readonly<Record<ImageStatus, readonly ImageStatus[]>> = {
   queued: ["uploading", "importing", "pending_delete"],
   uploading: ["queued", "importing", "pending_delete"],

@@ -114,7 +114,7 @@ export const METRICS = {
     unit: "seconds",
     labels: [],
     description:
-      "The Unix time at which this worker last read the numbers of imports from the catalogue and from Temporal. If it is old, those numbers are stale.",
+      "The Unix time at which this worker last read the numbers of imports from the catalogue and from Temporal. If it is old, this worker cannot read them.",
   },
 } as const satisfies Readonly<Record<string, MetricFacts>>;
 

@@ -11,8 +11,7 @@ interface CheckRule {
   /** The way out that leaves the policy as it is. */
   readonly hint: string;
   /**
-   * The setting that can tolerate it. A failed check without such a setting means that the image is
-   * incomplete, or endangers the program that opens it.
+   * The setting that can tolerate it. Default: no setting tolerates it.
    */
   readonly tolerance?: Tolerance;
 }
@@ -43,8 +42,9 @@ function partitionCheck(check: FormatPolicy["gptSafetyChecksNonfatal"][number]):
 }
 
 /**
- * The rules of checks, in the order in which they are reported. `ELSE` is the rule of a check that
- * is not in this table: no setting tolerates it.
+ * The rules of checks. If several failed checks are to be reported alone, the first of them in this
+ * table is reported. `ELSE` is the rule of a check that is not in this table: no setting tolerates
+ * it.
  */
 const RULES: Readonly<Record<string, CheckRule>> = {
   one_format: {

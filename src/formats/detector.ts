@@ -81,7 +81,7 @@ export type ForeignFormat =
 
 /** The description of a format that cannot be imported. */
 export interface Foreign {
-  /** A noun with its article, such as "gzip data". */
+  /** A noun, with its article if it has one, such as "a zip archive" or "gzip data". */
   readonly what: string;
   readonly kind: "disk" | "compressed" | "archive" | "other";
   /** The way to a disk that can be imported, as sentences. */

@@ -244,7 +244,7 @@ const LZMA = { mostProperties: 225, dictionaryAt: 1, sizeAt: 5, dataAt: 13, most
 function isLzma({ first }: ImageBytes): boolean {
   if (first.length < LZMA.dataAt + 5 || (first[0] ?? 255) >= LZMA.mostProperties) return false;
   const dictionary = first.readUInt32LE(LZMA.dictionaryAt);
-  // 2^n, or 2^n + 2^(n-1), of 4 KiB to 1.5 GiB.
+  // 2^n, or 2^n + 2^(n-1), of 4 KiB or more.
   const odd = dictionary / 2 ** Math.floor(Math.log2(Math.max(1, dictionary)));
   const isDictionary = dictionary >= 4096 && (odd === 1 || odd === 1.5);
   const size = first.readBigUInt64LE(LZMA.sizeAt);

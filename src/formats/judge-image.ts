@@ -59,8 +59,8 @@ export interface Verdict {
 
 /**
  * Judges an image. It reads the start, the end, the places that the header refers to, and the
- * tables of blocks, once and piece by piece: usually less than a thousandth of the image, and never
- * more than twice its size.
+ * tables of blocks, piece by piece: usually less than a thousandth of the image, and never
+ * more than a few times its size.
  *
  * @param reader - the image, open for reading
  * @param declared - the declared formats. Default: the image is judged as the format that it has

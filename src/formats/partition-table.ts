@@ -41,7 +41,7 @@ function protectiveProblem(entries: readonly MbrEntry[]): string | undefined {
   if (others.length > 0) return "the mbr before its gpt defines other partitions";
   const protective = entries.find(({ isProtective }) => isProtective);
   if (protective?.firstSector === 1) return undefined;
-  return "the mbr before its gpt does not start at the second sector";
+  return "the protective partition in the mbr before its gpt does not start at the second sector";
 }
 
 async function gptChecks(image: ImageBytes): Promise<Examination["checks"]> {

@@ -10,5 +10,5 @@ export function protocolProblem(where: string, text: string): string | undefined
   const [protocol] = PROTOCOLS.exec(text) ?? [];
   return protocol === undefined
     ? undefined
-    : `its ${where} refers to a location outside it, "${protocol}…"`;
+    : `its ${where} refers to data outside the image, "${protocol}…"`;
 }

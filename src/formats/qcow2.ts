@@ -33,7 +33,7 @@ const EXTERNAL_DATA_FILE = 1n << 2n;
 const COMPRESSION_TYPE = 1n << 3n;
 const EXTENDED_L2 = 1n << 4n;
 const KNOWN_FEATURES = DIRTY | CORRUPT | EXTERNAL_DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2;
-/** An auto-clear feature: a program that does not know it clears it. */
+/** An auto-clear feature: programs that do not know the feature clear its bit. */
 const BITMAPS = 1n << 0n;
 
 // The lengths of two extensions.
@@ -234,7 +234,7 @@ function encryptionProblem(method: number): string | Finding | undefined {
 
 function snapshotsProblem(count: number): string | undefined {
   if (count === 0) return undefined;
-  return `it is a qcow2 with ${count} internal snapshots, whose data would be imported with it`;
+  return `it is a qcow2 with internal snapshots (${count}), whose data would be imported with it`;
 }
 
 /** The finding of tables that QEMU would refuse to read. */

@@ -7,7 +7,7 @@ const SECTOR_BYTES = 4096;
 const HEADER_BYTES = 64;
 const DESCRIPTOR_BYTES = 32;
 
-// Hyper-V's logs have 1 MiB. A log that is longer than this is not read.
+// A log that is longer than this is not read. Hyper-V's logs have only 1 MiB.
 const MOST_LOG_BYTES = 64 * 1024 * 1024;
 
 /** The place of a log in bytes, and the identity in its entries. */

@@ -139,8 +139,8 @@ function linesProblem(lines: readonly string[]): string | undefined {
 }
 
 /**
- * The finding of a missing identity: QEMU does not open an image without both. It searches them as
- * plain text (`vmdk_read_cid`).
+ * The finding of a missing `CID` or `parentCID`: QEMU does not open an image without both. It looks
+ * for them as plain text (`vmdk_read_cid`).
  */
 function cidProblem(region: Buffer): string | undefined {
   const read = region.toString("latin1", 0, Math.min(region.length, QEMU_DESCRIPTOR_BYTES - 1));

@@ -58,18 +58,18 @@ export function cannotListen(
   { host, port }: ListenAddress,
   cause: unknown,
 ): ImportError {
-  const why =
-    hasErrorCode(cause, "EADDRINUSE") || /address already in use/i.test(String(cause))
-      ? "another program uses this port"
-      : cause instanceof Error
-        ? cause.message
-        : String(cause);
+  const isInUse =
+    hasErrorCode(cause, "EADDRINUSE") || /address already in use/i.test(String(cause));
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const why = isInUse ? "another program uses this port" : reason;
   return new ImportError(
     "BadConfiguration",
     `Cannot listen on ${host}:${String(port)} (${section}.host, ${section}.port): ${why}`,
     {
       cause,
-      hint: `Choose another port with ${section}.port or --${section}-port; 0 takes any free one.`,
+      hint: isInUse
+        ? `Choose another port with ${section}.port or --${section}-port; 0 takes any free one.`
+        : `Correct ${section}.host, or choose another port with ${section}.port.`,
     },
   );
 }

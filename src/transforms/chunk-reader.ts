@@ -1,7 +1,7 @@
 import { ImportError } from "../domain/import-failure.ts";
 
 /**
- * Reads bytes that come in chunks of any size. The caller can put back bytes that it took too many.
+ * Reads bytes that come in chunks of any size. The caller can put back bytes that it does not need.
  */
 export class ChunkReader {
   readonly #chunks: AsyncIterator<Buffer>;

@@ -12,9 +12,9 @@ import { unzipMember } from "./unzip-member.ts";
 export interface DecompressionLimits {
   /** The most decompressed bytes. */
   readonly maxBytes: number;
-  /** The most decompressed bytes for each compressed byte… */
+  /** The most decompressed bytes for each compressed byte. */
   readonly maxRatio: number;
-  /** …which counts only above this many decompressed bytes. */
+  /** The number of decompressed bytes up to which `maxRatio` does not count. */
   readonly ratioFreeBytes: number;
   /** Memory that zstd and xz may use for their windows, in bytes. */
   readonly memoryBytes: number;

@@ -216,7 +216,7 @@ function commandLine({ command, arguments: args, limits }: LimitedProgram): read
 async function endOf(child: ChildProcess & { readonly stderr: Readable }): Promise<ProgramEnding> {
   let stderr = Buffer.alloc(0);
   child.stderr.on("data", (chunk: Buffer) => {
-    // Read to its end even if it is endless: a full pipe would block the program.
+    // All of it is read, but only the start is kept: a full pipe would block the program.
     stderr = Buffer.concat([stderr, chunk.subarray(0, KEPT_STDERR_BYTES - stderr.length)]);
   });
   return new Promise((resolve, reject) => {
@@ -253,8 +253,8 @@ function killGroup(child: ChildProcess): void {
 let isolation: Promise<readonly string[]> | undefined;
 
 /**
- * The command that starts a program without a network: in a network namespace, which another user
- * than root needs inside a user namespace. Empty if the machine allows neither.
+ * The command that starts a program without a network, in a network namespace of its own. A user
+ * other than root can create one only inside a user namespace. Empty if the machine allows neither.
  */
 async function networkIsolation(): Promise<readonly string[]> {
   isolation ??= firstThatRuns([

@@ -41,7 +41,9 @@ function mistakesIn(transform: unknown): string[] {
   const isNamed = typeof name === "string" && NAME.test(name);
   const isOdd = leavesBytes !== undefined && typeof leavesBytes !== "boolean";
   return [
-    ...(isNamed ? [] : ["`name` must be text of a-z, 0-9, _ and -"]),
+    ...(isNamed
+      ? []
+      : ["`name` must be text of a-z, 0-9, _ and -, with a letter or a digit first"]),
     ...(typeof run === "function" ? [] : ["`run` must be a function"]),
     ...(isOdd ? ["`leavesBytes` must be true or false"] : []),
     ...OPTIONAL.flatMap((key) => {

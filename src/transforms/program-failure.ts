@@ -58,7 +58,7 @@ export function requireUndisturbed(
     const { code, message } = failureFor("was killed by SIGKILL");
     throw new DoubtfulFailure(
       new ImportError(code, message, {
-        hint: "If the kernel killed the program because memory ran out, give this machine, or the container of the worker, more.",
+        hint: "If the kernel killed the program because memory ran out, give this machine, or the container of the worker, more memory.",
       }),
     );
   }

@@ -7,7 +7,7 @@ export interface Transform {
   readonly name: string;
   /**
    * True if it never makes a product, and needs no room in staging. Default: false; then staging
-   * must have room for another source before `run`.
+   * must have as much free room as the source takes, before `run` is called.
    */
   readonly leavesBytes?: boolean;
   /**
@@ -63,7 +63,10 @@ export interface TransformWork {
   readonly productPath: string;
   /** The largest size of the product. */
   readonly maxProductBytes: number;
-  /** Aborted on cancel, on pause, and when `report` was not called for `import.idle_timeout`. */
+  /**
+   * Aborted on cancel, on pause, when the product becomes larger than the quotas allow, and when
+   * `report` was not called for `import.idle_timeout`.
+   */
   readonly signal: AbortSignal;
   /** Reports the bytes that are done, of a total. Default of the total: the size of the source. */
   readonly report: Report;

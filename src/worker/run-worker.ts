@@ -193,8 +193,8 @@ async function createWorkers(
 }
 
 /**
- * Sweeps now, and once more after the lease of an upload whose process died just before has run
- * out.
+ * Sweeps now, and once more later: the lease of an upload whose process died just before this start
+ * has run out then.
  */
 function sweepAtStart(dependencies: NodeDependencies, logger: Logger): { stop(): void } {
   const sweep = async (): Promise<void> => {

@@ -160,7 +160,7 @@ export class UploadUpkeep {
         args: [request],
         memo: { request_id: upload.request_id },
       });
-      logger.info("Started the import of an upload whose process has died", { image_id: imageId });
+      logger.info("Started the import of a complete upload", { image_id: imageId });
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
     }

@@ -16,7 +16,7 @@ const asRaw = { diskFormat: "raw", containerFormat: "bare" } as const;
 const asQcow2 = { diskFormat: "qcow2", containerFormat: "bare" } as const;
 const asOva = { diskFormat: "vmdk", containerFormat: "ova" } as const;
 const PARTITIONED = patched(craftedQcow2(), [450, "\x83"], [458, le(4, 1)], [510, "\x55\xaa"]);
-const SNAPSHOTS = "it is a qcow2 with 1 internal snapshots, whose data would be imported with it";
+const SNAPSHOTS = "it is a qcow2 with internal snapshots (1), whose data would be imported with it";
 const qed = patched(Buffer.alloc(4096), [0, "QED\0"]);
 
 describe("assertSafe()", () => {

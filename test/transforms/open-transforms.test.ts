@@ -63,8 +63,14 @@ describe("Transforms.open()", () => {
   it.each([
     ["export const x = 1;", "its default export must be an object with `name` and `run`"],
     ["export default () => {};", "its default export must be an object with `name` and `run`"],
-    ["export default {};", "`name` must be text of a-z, 0-9, _ and -; `run` must be a function"],
-    [`export default { name: "Own!", ${RUN} };`, "`name` must be text of a-z, 0-9, _ and -"],
+    [
+      "export default {};",
+      "`name` must be text of a-z, 0-9, _ and -, with a letter or a digit first; `run` must be a function",
+    ],
+    [
+      `export default { name: "Own!", ${RUN} };`,
+      "`name` must be text of a-z, 0-9, _ and -, with a letter or a digit first",
+    ],
     [
       'export default { name: "own", run: 1, undo: "x", check: {}, leavesBytes: 1 };',
       "`run` must be a function; `leavesBytes` must be true or false; " +
