@@ -218,6 +218,15 @@ function isText(value: unknown): value is string {
   return typeof value === "string" && value !== "" && isStorable(value);
 }
 
+/** The refusal of a store that is not configured. */
+export function unknownStore(name: string, configured: readonly string[]): ImportError {
+  const known = configured.map((each) => `"${each}"`).join(", ");
+  return new ImportError(
+    "UnknownStore",
+    `Cannot find store "${name}": the configured stores are ${known}`,
+  );
+}
+
 /** The refusal of a transform that is not configured. */
 export function unknownTransform(name: string, configured: readonly string[]): ImportError {
   const known =

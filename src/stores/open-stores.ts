@@ -4,6 +4,7 @@ import { isPartName, keyOfPart } from "../bytes/part-name.ts";
 import { systemFailure } from "../bytes/system-failure.ts";
 import { formatDuration } from "../domain/duration.ts";
 import { ImportError } from "../domain/import-failure.ts";
+import { unknownStore } from "../domain/import-request.ts";
 import type { StoreSettings } from "../domain/store-settings.ts";
 import { within } from "../domain/within.ts";
 import { FileStore } from "./file-store.ts";
@@ -175,12 +176,7 @@ export class Stores {
   }
 
   #requireKnown(name: string): void {
-    if (this.#settings.has(name)) return;
-    const known = [...this.#settings.keys()].map((each) => `"${each}"`).join(", ");
-    throw new ImportError(
-      "UnknownStore",
-      `Cannot find store "${name}": the configured stores are ${known}`,
-    );
+    if (!this.#settings.has(name)) throw unknownStore(name, [...this.#settings.keys()]);
   }
 }
 

@@ -5,7 +5,7 @@ import type { Config } from "../../config/config.ts";
 import { defaultOwner } from "../../config/environment.ts";
 import type { ContainerFormat, DiskFormat } from "../../domain/disk-format.ts";
 import { imageNameOf } from "../../domain/image-fields.ts";
-import { unknownTransform } from "../../domain/import-request.ts";
+import { unknownStore, unknownTransform } from "../../domain/import-request.ts";
 import { UnansweredStart } from "../../client/unanswered-start.ts";
 import { ImportError } from "../../domain/import-failure.ts";
 import {
@@ -278,11 +278,7 @@ async function requireStores({ admin }: Service, wanted: readonly string[] = [])
   if (wanted.length === 0) return;
   const known = await admin.storeNames();
   const unknown = wanted.find((name) => !known.includes(name));
-  if (unknown === undefined) return;
-  throw new ImportError(
-    "UnknownStore",
-    `Cannot find store "${unknown}": the configured stores are ${known.join(", ")}`,
-  );
+  if (unknown !== undefined) throw unknownStore(unknown, known);
 }
 
 /**

@@ -457,7 +457,7 @@ describe("import that is refused", () => {
       answer: undefined,
       failure: {
         code: "UnknownStore",
-        message: 'Cannot find store "nowhere": the configured stores are local, slow, tiny',
+        message: 'Cannot find store "nowhere": the configured stores are "local", "slow", "tiny"',
         hint: "`image-import stores` lists the stores that are configured.",
       },
       isMade: false,
