@@ -21,6 +21,19 @@ function looks(): LookOptions {
   return { everyMs: 20, turns: new Turns(0), ended: new AbortController().signal };
 }
 
+/** Does something before Temporal gets the next request for a cancellation. */
+function beforeCancelRequest({ workflowService }: Client, act: () => Promise<void>): void {
+  const request = workflowService.requestCancelWorkflowExecution.bind(workflowService);
+  const requested = vi.spyOn(workflowService, "requestCancelWorkflowExecution");
+  onTestFinished(() => {
+    requested.mockRestore();
+  });
+  requested.mockImplementationOnce(async (given: Parameters<typeof request>[0]) => {
+    await act();
+    return request(given);
+  });
+}
+
 type Interceptor = NonNullable<ConnectionOptions["interceptors"]>[number];
 
 describe("ImportRuns", () => {
@@ -309,16 +322,9 @@ describe("ImportRuns", () => {
         );
         const started = failureOf(rig.client.imports.start(imageId, {}));
         await claiming.reached;
-        const { workflowService } = rig.temporal;
-        const request = workflowService.requestCancelWorkflowExecution.bind(workflowService);
-        const requested = vi.spyOn(workflowService, "requestCancelWorkflowExecution");
-        onTestFinished(() => {
-          requested.mockRestore();
-        });
-        requested.mockImplementationOnce(async (given: Parameters<typeof request>[0]) => {
+        beforeCancelRequest(rig.temporal, async () => {
           claiming.release();
           await failureOf(imports.wait(imageId, undefined));
-          return request(given);
         });
 
         const failure = await failureOf(imports.cancel(imageId, { wait, by: "ann@desk" }));
@@ -342,16 +348,10 @@ describe("ImportRuns", () => {
         );
         await rig.client.imports.start(imageId, {});
         await storing.reached;
-        const { workflowService } = rig.temporal;
-        const request = workflowService.requestCancelWorkflowExecution.bind(workflowService);
-        const requested = vi.spyOn(workflowService, "requestCancelWorkflowExecution");
-        onTestFinished(() => {
-          requested.mockRestore();
-        });
-        requested.mockImplementationOnce(async (given: Parameters<typeof request>[0]) => {
+        beforeCancelRequest(rig.temporal, async () => {
           storing.release();
           await failureOf(imports.wait(imageId, undefined));
-          if (answer === "takes") return request(given);
+          if (answer === "takes") return;
           throw new WorkflowNotFoundError("It has completed", imageId, undefined);
         });
 
