@@ -29,7 +29,10 @@ export const PLAIN_WORDS = [
   },
   { pattern: /\banew\b/gi, advice: "write again, or from byte 0" },
   { pattern: /\bsurely\b/gi, advice: "write known to be, or leave it out" },
-  { pattern: /\b(goes|going|gone|went) on\b(?! to )/gi, advice: "write continues, or resumes" },
+  {
+    pattern: /\b(go|goes|going|gone|went) on\b(?! (to|PATH)\b)/gi,
+    advice: "write continues, or resumes",
+  },
   { pattern: /\bby and by\b/gi, advice: "write in the background" },
   { pattern: /\b(of|from|to) (his|hers)\b|\bwhom\b/gi, advice: "name the user or the owner" },
 ];

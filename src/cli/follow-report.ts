@@ -3,7 +3,7 @@ import { sleep } from "../client/sleep.ts";
 import type { ImportReport } from "../client/import-report.ts";
 import { ImportError, UnlistedFailure } from "../domain/import-failure.ts";
 import { followImport } from "./follow-import.ts";
-import { goesOn } from "./import-report-fields.ts";
+import { continues } from "./import-report-fields.ts";
 import type { Answering } from "./session.ts";
 import { showRun } from "./shown-run.ts";
 import { untilLeft } from "./until-left.ts";
@@ -36,7 +36,7 @@ export async function followReport(
   }
   let report = first;
   aboutReport(session, report);
-  while (goesOn(report)) {
+  while (continues(report)) {
     const run = { image_id: imageId, run_id: report.run_id ?? "" };
     await showRun(session, run);
     // The end is read from the record, which outlives the run.
@@ -49,7 +49,7 @@ export async function followReport(
     report = (await untilLeft(client.imports.report(imageId), signal)) ?? report;
     aboutReport(session, report);
     if (followed?.kind === "left" || signal.aborted) return report;
-    if (goesOn(report)) await sleep(BETWEEN_RUNS_MS, signal);
+    if (continues(report)) await sleep(BETWEEN_RUNS_MS, signal);
   }
   return report;
 }

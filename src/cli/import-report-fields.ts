@@ -35,14 +35,14 @@ export function reportFields(report: ImportReport, page: ReportPage): string {
       ["run_id", report.run_id],
       ...(link === undefined ? [] : [["web_ui", link] as const]),
       ...(live === null ? [] : liveFields(live, page.nowMs)),
-      ...(report.stores === null || goesOn(report) ? [] : [storesField(report.stores)]),
+      ...(report.stores === null || continues(report) ? [] : [storesField(report.stores)]),
     ],
     page.width,
   );
 }
 
 /** True if the import has not ended as far as is known. */
-export function goesOn({ state }: ImportReport): boolean {
+export function continues({ state }: ImportReport): boolean {
   return state === "waiting" || state === "running" || state === "unknown";
 }
 
@@ -53,7 +53,7 @@ export function hasFailed({ state }: ImportReport): boolean {
 
 /** The end of an import for programs; `left` if it continues. */
 export function endOf(report: ImportReport): EndEvent["event"] {
-  if (goesOn(report)) return "left";
+  if (continues(report)) return "left";
   if (!hasFailed(report)) return "succeeded";
   return report.failure?.code === "ImportCancelled" ? "cancelled" : "failed";
 }

@@ -7,7 +7,7 @@ import type { ImportError, ImportFailureCode } from "../domain/import-failure.ts
 import type { ImportStatus } from "../workflow/contract.ts";
 import type { ImportObserver } from "./import-observer.ts";
 import { failureEvent } from "./failure-event.ts";
-import { endOf, goesOn, hasFailed } from "./import-report-fields.ts";
+import { endOf, continues, hasFailed } from "./import-report-fields.ts";
 import type { ProgressDisplay } from "./progress-display.ts";
 import { untilLeft } from "./until-left.ts";
 
@@ -112,7 +112,7 @@ async function listed(
 }
 
 function showReport(report: ImportReport, display: ProgressDisplay): void {
-  if (goesOn(report)) return;
+  if (continues(report)) return;
   if (hasFailed(report)) {
     showFailure(report, display);
     return;

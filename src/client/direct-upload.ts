@@ -55,13 +55,13 @@ export async function finishDirectUpload(
     return await unlessAborted(wait(imageId, runId), imageId, signal);
   } catch (error) {
     // A worker removes an upload that this process cannot remove.
-    if (!goesOn(error)) await unstage(imageId).catch(() => undefined);
+    if (!continues(error)) await unstage(imageId).catch(() => undefined);
     throw error;
   }
 }
 
 /** True if the upload stays after this failure of its import: a worker imports it later. */
-export function goesOn(error: unknown): boolean {
+export function continues(error: unknown): boolean {
   const isOfImport = error instanceof ImportError || error instanceof UnlistedFailure;
   return !(isOfImport && settlesUpload(error));
 }

@@ -48,9 +48,9 @@ export async function* lookAtImport(
   for (let waitMs = everyMs; ;) {
     const isLast = ended.aborted;
     await turns.next(ended, party);
-    const { status, isOpen: goesOn, change } = await looks.look();
+    const { status, isOpen, change } = await looks.look();
     yield status;
-    if (!goesOn || isLast) return;
+    if (!isOpen || isLast) return;
     waitMs = nextWaitMs(change, waitMs, everyMs);
     await sleep(waitMs, ended);
   }

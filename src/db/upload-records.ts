@@ -122,7 +122,7 @@ async function requireTakeover(
     throw new ImportError(
       "StagingBusy",
       `Image "${attempt.imageId}" has an upload that may continue until ${before.resumableUntil?.toISOString() ?? ""}`,
-      { hint: "Go on with it, end it (DELETE), or delete the image." },
+      { hint: "Continue it, end it (DELETE), or delete the image." },
     );
   }
   throw new ImportError(

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { goesOn } from "../client/direct-upload.ts";
+import { continues } from "../client/direct-upload.ts";
 import type { ResumableView } from "../client/resumable-upload.ts";
 import type { NextBytes } from "../client/upload-writer.ts";
 import { ImportError } from "../domain/import-failure.ts";
@@ -287,7 +287,7 @@ async function beginImport(
   try {
     await Promise.race([accepted, ended]);
   } catch (error) {
-    if (!goesOn(error)) throw error;
+    if (!continues(error)) throw error;
   }
 }
 
